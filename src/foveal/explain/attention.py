@@ -1,0 +1,188 @@
+"""Foveal and peripheral attention of a TransNeXt, as arrays.
+
+Paper: Dai Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", appendix B and figure 7. The picture takes
+ONE query of the last block of the third stage and asks, head by head, how similar it is to every fine key of the map (what the
+fovea would see if it looked there) and to every pooled key (what the periphery sees).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveal.errors import FovealError
+from foveal.models.transnext import AggregatedAttention, TransNeXt
+
+STAGE = 2  # the third stage: the deepest one of every variant that has both paths
+MIN_SIDE = 32
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """What one query sees, per head. All arrays are float32, without units.
+
+    Attributes:
+        query: (row, column) of the query on the H x W token map.
+        foveal: (heads, H, W), q_i . K-hat_j for every fine key j of the map, inside the query's window or not.
+        peripheral: (heads, Hp, Wp), q_i . K-hat_p for every pooled key p.
+        window_weights: (heads, k, k), the softmax weights of the window, centre = the query; 0 outside the map.
+        pooled_weights: (heads, Hp, Wp), the softmax weights of the pooled keys. Per head, both sum to 1 together.
+    """
+
+    query: tuple[int, int]
+    foveal: np.ndarray
+    peripheral: np.ndarray
+    window_weights: np.ndarray
+    pooled_weights: np.ndarray
+
+    @property
+    def heads(self) -> int:
+        return self.foveal.shape[0]
+
+    @property
+    def foveal_share(self) -> np.ndarray:
+        """(heads,), the part of the attention that stays in the window, between 0 and 1."""
+        return self.window_weights.sum(axis=(1, 2))
+
+
+@torch.no_grad()
+def foveal_peripheral_attention(net: nn.Module, image: Tensor, query: tuple[int, int] | None = None) -> AttentionMaps:
+    """Attention of one query in the last block of stage 3, on both paths (figure 7 of the paper).
+
+    The similarities are `q_i . K-hat`, q_i = (Q-hat_i + QE) * softplus(tau) * log(n_i) being the scaled query of the operator;
+    position biases enter the weights alone, because a picture of similarities should show the image, not the bias.
+
+    Args:
+        net: a TransNeXt. Its mode (training or not) and hooks are as before when the call returns or raises.
+        image: (3, H, W) or (1, 3, H, W) floating point, normalised as the net expects; both sides at least 32 pixels.
+        query: (row, column) on the token map of stage 3 (stride 16, rounded up); None takes the centre.
+
+    Raises:
+        FovealError: another network than a TransNeXt, an image of another shape, a query outside the map.
+    """
+    attention = _attention_of(net)
+    tokens = _attention_input(net, attention, _batch_of_one(net, image))
+    row, column = _query_position(query, *tokens.shape[1:3])
+    return _maps_of_query(attention, tokens, row, column)
+
+
+def _attention_of(net: nn.Module) -> AggregatedAttention:
+    if not isinstance(net, TransNeXt):
+        raise FovealError(
+            f"Foveal and peripheral attention exists in TransNeXt only, and this is a {type(net).__name__}: "
+            "take a transnext_* model."
+        )
+    attention = net.stages[STAGE].blocks[-1].attn
+    if not isinstance(attention, AggregatedAttention):
+        raise FovealError("Stage 3 of this TransNeXt has no aggregated attention: take a variant that has it there.")
+    return attention
+
+
+def _batch_of_one(net: nn.Module, image: Tensor) -> Tensor:
+    """(1, channels, H, W) on the net's device, in its dtype."""
+    batch = image.unsqueeze(0) if image.ndim == 3 else image
+    channels = next(module for module in net.modules() if isinstance(module, nn.Conv2d)).in_channels
+    if batch.ndim != 4 or batch.shape[:2] != (1, channels) or not batch.is_floating_point():
+        raise FovealError(
+            f"The attention picture takes one floating-point image of shape ({channels}, H, W): "
+            f"this one is {tuple(image.shape)}, {image.dtype}."
+        )
+    if min(batch.shape[2:]) < MIN_SIDE:
+        raise FovealError(f"The image is {batch.shape[2]} x {batch.shape[3]}: give at least {MIN_SIDE} pixels a side.")
+    weight = next(net.parameters())
+    return batch.to(weight.device, weight.dtype)
+
+
+def _attention_input(net: TransNeXt, attention: nn.Module, batch: Tensor) -> Tensor:
+    """The (1, H, W, C) tokens that the attention of the last block of stage 3 receives; stage 4 does not run."""
+    seen: list[Tensor] = []
+    with _evaluation(net), _before(attention, lambda _, args: seen.append(args[0])):
+        net.forward_intermediates(batch, indices=[STAGE], stop_early=True, intermediates_only=True)
+    return seen[0]
+
+
+@contextmanager
+def _before(module: nn.Module, hook: Callable[[nn.Module, tuple], None]) -> Iterator[None]:
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _evaluation(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every module's own mode afterwards, since a net may be partly frozen."""
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _query_position(query: tuple[int, int] | None, height: int, width: int) -> tuple[int, int]:
+    if query is None:
+        return height // 2, width // 2
+    row, column = query
+    if not (0 <= row < height and 0 <= column < width):
+        raise FovealError(
+            f"The query ({row}, {column}) lies outside the token map of {height} x {width}: "
+            f"give a row of 0..{height - 1} and a column of 0..{width - 1}."
+        )
+    return row, column
+
+
+def _maps_of_query(attention: AggregatedAttention, tokens: Tensor, row: int, column: int) -> AttentionMaps:
+    q, k, _ = attention.project(tokens)
+    k_pool, _ = attention.pool(tokens)
+    k_hat, k_pool_hat = _unit(k[0]), _unit(k_pool[0])
+    side = round(attention.relative_pos_bias_local.shape[-1] ** 0.5)
+    window, inside = _window(k_hat, row, column, side)
+    pooled_cells = k_pool_hat.shape[0] * k_pool_hat.shape[1]
+    scaled = _scaled_query(attention, _unit(q[0, row, column]), int(inside.sum()) + pooled_cells)
+
+    window_logits = torch.einsum("hd,rchd->hrc", scaled, window).flatten(1) + attention.relative_pos_bias_local.float()
+    window_logits = window_logits.masked_fill(~inside.flatten(), float("-inf"))
+    peripheral = torch.einsum("hd,rchd->hrc", scaled, k_pool_hat)
+    bias = attention.position_bias(*tokens.shape[1:3])[:, row * tokens.shape[2] + column].float()
+    weights = torch.cat((window_logits, peripheral.flatten(1) + bias), dim=1).softmax(dim=1)
+    window_weights, pooled_weights = weights.split((side * side, pooled_cells), dim=1)
+    return AttentionMaps(
+        query=(row, column),
+        foveal=_array(torch.einsum("hd,rchd->hrc", scaled, k_hat)),
+        peripheral=_array(peripheral),
+        window_weights=_array(window_weights.unflatten(1, (side, side))),
+        pooled_weights=_array(pooled_weights.view_as(peripheral)),
+    )
+
+
+def _scaled_query(attention: AggregatedAttention, q_hat: Tensor, keys: int) -> Tensor:
+    """(heads, d): step 4 of the operator, (Q-hat + QE) * softplus(tau) * log(n), n the keys that this query has."""
+    embedded = q_hat + attention.query_embedding[:, 0].float()
+    return embedded * F.softplus(attention.temperature[:, 0].float()) * math.log(keys)
+
+
+def _window(keys: Tensor, row: int, column: int, side: int) -> tuple[Tensor, Tensor]:
+    """(side, side, heads, d), the keys around one position, zero outside the map, and (side, side), True inside it."""
+    half = side // 2
+    padded = F.pad(keys, (0, 0, 0, 0, half, half, half, half))
+    mask = F.pad(keys.new_ones(keys.shape[:2], dtype=torch.bool), (half, half, half, half))
+    here = (slice(row, row + side), slice(column, column + side))
+    return padded[here], mask[here]
+
+
+def _unit(x: Tensor) -> Tensor:
+    return F.normalize(x.float(), dim=-1, eps=1e-12)
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.float().cpu().numpy()

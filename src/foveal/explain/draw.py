@@ -1,0 +1,211 @@
+"""Pictures of foveal and peripheral attention: heat on the photograph, and the figure of one query.
+
+Knows arrays and no network. Per head, one colour scale serves both paths: their similarities compete in the same softmax, so the
+same colour has to mean the same number in both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from foveal.errors import FovealError
+from foveal.explain.attention import AttentionMaps
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEAT = "inferno"  # perceptually uniform: equal steps of similarity look like equal steps of light
+HEAT_OPACITY = 0.72  # enough of the photograph stays to see where one is
+MARK = (92, 225, 230)  # cyan, the one hue that the heat map lacks
+PAPER, INK, MUTED = "#15161a", "#f2efe9", "#a9a59d"
+
+
+@dataclass(frozen=True)
+class HeadPanel:
+    """The two pictures of one head, (H, W, 3) uint8 as large as the photograph, and the window's share of the attention."""
+
+    foveal: np.ndarray
+    peripheral: np.ndarray
+    foveal_share: float
+
+
+def overlay(photo: np.ndarray, heat: np.ndarray, low: float, high: float) -> np.ndarray:
+    """A heat map laid on the grey photograph; every value of the map keeps its own cell, nothing is smoothed.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        heat: (h, w) floating point, any units.
+        low, high: the values that take the darkest and the lightest colour.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    colours = _matplotlib("cm").ScalarMappable(cmap=HEAT).get_cmap()
+    scaled = np.clip((heat - low) / max(high - low, 1e-12), 0.0, 1.0)
+    height, width = photo.shape[:2]
+    cells = Image.fromarray((colours(scaled)[..., :3] * 255).astype(np.uint8))
+    coloured = np.asarray(cells.resize((width, height), Image.Resampling.NEAREST), dtype=np.float32)
+    grey = np.asarray(Image.fromarray(photo).convert("L"), dtype=np.float32)[..., None]
+    return (HEAT_OPACITY * coloured + (1 - HEAT_OPACITY) * grey).round().astype(np.uint8)
+
+
+def mark_query(picture: np.ndarray, maps: AttentionMaps) -> np.ndarray:
+    """The picture with the query's window as a frame and the query as a dot; (H, W, 3) uint8 in and out."""
+    height, width = picture.shape[:2]
+    rows, columns = maps.foveal.shape[1:]
+    cell = np.array([width / columns, height / rows])
+    centre = (np.array([maps.query[1], maps.query[0]]) + 0.5) * cell
+    reach = maps.window_weights.shape[1] / 2 * cell
+    stroke = max(1, round(min(height, width) / 160))
+    image = Image.fromarray(picture)
+    pen = ImageDraw.Draw(image)
+    pen.rectangle([*(centre - reach), *(centre + reach)], outline=(0, 0, 0), width=2 * stroke)
+    pen.rectangle([*(centre - reach), *(centre + reach)], outline=MARK, width=stroke)
+    pen.ellipse([*(centre - 2 * stroke), *(centre + 2 * stroke)], fill=MARK, outline=(0, 0, 0))
+    return np.asarray(image)
+
+
+def head_panels(photo: np.ndarray, maps: AttentionMaps) -> list[HeadPanel]:
+    """Both pictures of every head, on the head's own colour scale, the query marked.
+
+    Args:
+        photo: (H, W, 3) uint8, the image that the maps belong to, at any resolution.
+        maps: what `foveal_peripheral_attention` returned.
+    """
+    panels = []
+    for foveal, peripheral, share in zip(maps.foveal, maps.peripheral, maps.foveal_share, strict=True):
+        low, high = min(foveal.min(), peripheral.min()), max(foveal.max(), peripheral.max())
+        pictures = (mark_query(overlay(photo, heat, low, high), maps) for heat in (foveal, peripheral))
+        panels.append(HeadPanel(*pictures, foveal_share=float(share)))
+    return panels
+
+
+def attention_figure(photo: np.ndarray, maps: AttentionMaps, title: str, note: str, heads: int = 4) -> bytes:
+    """One PNG: the photograph with its query, then per head what fovea and periphery find similar to it.
+
+    The figure brings its own dark ground with transparent round corners, so it sits well on a light and on a dark page.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        maps: the attention of that photograph.
+        title: one line above.
+        note: one or two lines below, what was done and with which net.
+        heads: at most so many heads are shown, the first ones.
+
+    Raises:
+        FovealError: matplotlib is not installed.
+    """
+    panels = head_panels(photo, maps)[:heads]
+    plate = _Plate(len(panels), photo.shape[1] / photo.shape[0])
+    figure = plate.figure()
+    plate.title(figure, title, note)
+    plate.photograph(figure, mark_query(photo, maps), maps)
+    for column, panel in enumerate(panels):
+        plate.head(figure, column, panel)
+    plate.scale(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, transparent=True)
+    return buffer.getvalue()
+
+
+def png(picture: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class _Plate:
+    """Where things stand on the figure, in inches from its upper left corner."""
+
+    columns: int
+    aspect: float
+    panel: float = 1.5
+    gap: float = 0.12
+    edge: float = 0.32
+    top: float = 1.22
+    bottom: float = 0.82
+
+    @property
+    def photo_height(self) -> float:
+        return 2 * self.panel + self.gap
+
+    @property
+    def heads_left(self) -> float:
+        return self.edge + self.photo_height * self.aspect + 0.52
+
+    @property
+    def size(self) -> tuple[float, float]:
+        width = self.heads_left + self.columns * (self.panel * self.aspect + self.gap) - self.gap + self.edge
+        return width, self.top + self.photo_height + self.bottom
+
+    def figure(self) -> Figure:
+        """An empty figure with the dark, round-cornered ground."""
+        patches = _matplotlib("patches")
+        figure = _matplotlib("figure").Figure(figsize=self.size)
+        width, height = self.size
+        ground = patches.FancyBboxPatch(
+            (0.16, 0.16), width - 0.32, height - 0.32, boxstyle="round,pad=0.14", facecolor=PAPER, linewidth=0
+        )
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+        axes.set_axis_off()
+        axes.add_patch(ground)
+        return figure
+
+    def axes(self, figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+        whole_width, whole_height = self.size
+        box = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+        axes = figure.add_axes(box, xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return axes
+
+    def text(self, figure: Figure, left: float, top: float, text: str, size: float, **style: Any) -> None:
+        width, height = self.size
+        figure.text(left / width, 1 - top / height, text, fontsize=size, **({"color": INK, "va": "baseline"} | style))
+
+    def title(self, figure: Figure, title: str, note: str) -> None:
+        self.text(figure, self.edge, 0.56, title, 17, weight="bold")
+        self.text(figure, self.edge, self.size[1] - 0.36, note, 11, color=MUTED)
+
+    def photograph(self, figure: Figure, photo: np.ndarray, maps: AttentionMaps) -> None:
+        axes = self.axes(figure, self.edge, self.top, self.photo_height * self.aspect, self.photo_height)
+        axes.imshow(photo, aspect="auto")
+        side = maps.window_weights.shape[1]
+        self.text(figure, self.edge, self.top - 0.16, f"One query and its {side} x {side} window", 12)
+
+    def head(self, figure: Figure, column: int, panel: HeadPanel) -> None:
+        width = self.panel * self.aspect
+        left = self.heads_left + column * (width + self.gap)
+        self.text(figure, left, self.top - 0.16, f"Head {column + 1}", 12)
+        rows = (("foveal", panel.foveal), ("peripheral", panel.peripheral))
+        for row, (name, picture) in enumerate(rows):
+            top = self.top + row * (self.panel + self.gap)
+            self.axes(figure, left, top, width, self.panel).imshow(picture, aspect="auto")
+            if column == 0:
+                middle = top + self.panel / 2
+                self.text(figure, left - 0.12, middle, name, 12, rotation=90, ha="right", va="center")
+
+    def scale(self, figure: Figure) -> None:
+        """The colour scale: relative, since every head has its own."""
+        width, right = 1.3, self.size[0] - self.edge
+        axes = self.axes(figure, right - width - 0.78, self.top - 0.72, width, 0.13)
+        axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=HEAT)
+        for left, text, side in ((right - width - 0.86, "unlike", "right"), (right - 0.7, "similar", "left")):
+            self.text(figure, left, self.top - 0.655, text, 11, color=MUTED, ha=side, va="center")
+
+
+def _matplotlib(part: str = "pyplot") -> Any:
+    """A module of matplotlib; imported here because only pictures need it."""
+    try:
+        return importlib.import_module(f"matplotlib.{part}")
+    except ModuleNotFoundError as missing:
+        raise FovealError('Drawing needs matplotlib: install it with `pip install "foveal[train]"`.') from missing

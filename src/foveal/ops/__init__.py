@@ -1,0 +1,16 @@
+"""The operators of TransNeXt and TransXNet, and the choice of their implementation. Knows torch, and no model."""
+
+from .aggregated_attention import aggregated_attention
+from .backend import BackendError, Explanation, explain, use_backend
+from .dynamic_dwconv import dynamic_dwconv
+from .gated_dwconv import gated_dwconv
+
+__all__ = [
+    "BackendError",
+    "Explanation",
+    "aggregated_attention",
+    "dynamic_dwconv",
+    "explain",
+    "gated_dwconv",
+    "use_backend",
+]

@@ -1,0 +1,118 @@
+"""Aggregated attention: specification, checks, and the choice of an implementation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..backend import Implementation, Operator, register
+from .reference import aggregated_attention_reference
+from .schema import aggregated_attention_op
+
+
+def aggregated_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_pool: Tensor,
+    v_pool: Tensor,
+    scale: Tensor,
+    query_embedding: Tensor | None = None,
+    local_bias: Tensor | None = None,
+    pool_bias: Tensor | None = None,
+    tokens: Tensor | None = None,
+    token_bias: Tensor | None = None,
+    *,
+    window: int = 3,
+    length: int | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Aggregated (pixel-focused) attention of TransNeXt, equations 10-12 of the paper.
+
+    Every query attends to the k*k keys around it and to all pooled keys, in one softmax; positional attention is added after it:
+
+        q_i  = (unit(q_i) + query_embedding) * scale * log(n_i),   n_i = window keys inside the map + length
+        A_i  = softmax([q_i . unit(k_j) + local_bias_j  (j in the window),  q_i . unit(kp_p) + pool_bias_ip  (p pooled)])
+        y_i  = sum_j (A_ij + unit(q_i) . tokens_j + token_bias_j) v_j + sum_p A_ip vp_p
+
+    `unit` divides by the L2 norm over the head dimension (eps 1e-12). Window positions outside the map have probability 0, value 0
+    and do not count in n_i. Without embedding, tokens and token_bias this is the paper's pixel-focused attention.
+
+    Args:
+        q, k, v: (B, H, W, h, d), not normalised; any strides.
+        k_pool, v_pool: (B, Hp, Wp, h, d), from the pooled map; P = Hp * Wp.
+        scale: (h,), softplus of the learned temperature.
+        query_embedding: (h, d), or None for 0.
+        local_bias: (h, k*k), window offsets row by row, the centre is the query itself; or None for 0.
+        pool_bias: (h, H*W, P); or None for 0.
+        tokens, token_bias: (h, d, k*k) and (h, k*k), positional attention; or None for 0.
+        window: k, odd.
+        length: how many pooled keys n_i counts. None counts those there are, P. A fixed number switches length scaling off.
+        dropout_p: dropout of the probabilities A (training only; the caller passes 0 otherwise).
+
+    Returns:
+        (B, H, W, h, d) in the dtype of q. Norms, softmax and sums are computed in float32 for half types. All tensors get gradients;
+        a second derivative exists on the backend "reference" only.
+
+    Raises:
+        ValueError: shapes that do not fit together, or an even window.
+        BackendError: the backend asked for with `use_backend` cannot take this call.
+    """
+    call = _normalise(
+        q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias,
+        window=window, length=length, dropout_p=dropout_p,
+    )  # fmt: skip
+    return OPERATOR.choose(*call).run(*call)
+
+
+def _normalise(
+    q, k, v, k_pool, v_pool, scale, query_embedding=None, local_bias=None, pool_bias=None, tokens=None, token_bias=None,
+    *, window=3, length=None, dropout_p=0.0,
+):  # fmt: skip
+    """Check a call and fill in what was left out, so that implementations see one form."""
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window must be odd (3, 5, 7, ...), got {window}")
+    if q.ndim != 5 or k_pool.ndim != 5:
+        raise ValueError("q and k_pool must be (batch, height, width, heads, dim); reshape what the linear layers return")
+    b, height, width, heads, dim = q.shape
+    pooled = k_pool.shape[1] * k_pool.shape[2]
+    expected = {
+        "k": (k, q.shape),
+        "v": (v, q.shape),
+        "k_pool": (k_pool, (b, *k_pool.shape[1:3], heads, dim)),
+        "v_pool": (v_pool, k_pool.shape),
+        "scale": (scale, (heads,)),
+        "query_embedding": (query_embedding, (heads, dim)),
+        "local_bias": (local_bias, (heads, window * window)),
+        "pool_bias": (pool_bias, (heads, height * width, pooled)),
+        "tokens": (tokens, (heads, dim, window * window)),
+        "token_bias": (token_bias, (heads, window * window)),
+    }
+    tensors = [q]
+    for name, (tensor, shape) in expected.items():
+        if tensor is None:
+            tensor = scale.new_zeros(()).expand(shape)
+        elif tuple(tensor.shape) != tuple(shape):
+            raise ValueError(f"{name} must have shape {tuple(shape)} beside q of shape {tuple(q.shape)}, got {tuple(tensor.shape)}")
+        tensors.append(tensor)
+    return (*tensors, window, pooled if length is None else length, dropout_p)
+
+
+def _run_shifted(*call) -> Tensor:
+    *arguments, dropout_p = call
+    return aggregated_attention_op(*arguments, "cpu")[0]
+
+
+def _no_dropout(*call) -> str | None:
+    return "attention dropout runs on the reference alone" if call[-1] > 0 else None
+
+
+OPERATOR = register(
+    Operator(
+        "aggregated_attention",
+        _normalise,
+        (
+            Implementation("cpu", "shifted views, plain PyTorch on any device", _run_shifted, _no_dropout),
+            Implementation("reference", "unfold, plain PyTorch", aggregated_attention_reference, lambda *call: None),
+        ),
+    )
+)

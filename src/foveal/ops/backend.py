@@ -1,0 +1,132 @@
+"""Which implementation of an operator runs, and the reason why another does not.
+
+An operator lists its implementations from fastest to slowest. Each says why it cannot take a call, or None. The automatic choice takes
+the first without a reason; a choice made with `use_backend` never falls back: it raises the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+# A plain global, not a context variable: torch.compile guards on it, so a change recompiles instead of being ignored.
+_forced: str | None = None
+
+
+class BackendError(RuntimeError):
+    """The implementation asked for cannot take this call; the text says why."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute an operator.
+
+    `run` takes the operator's normalised arguments. `unsupported` takes the same and returns why it cannot serve them, or None.
+    """
+
+    name: str
+    summary: str
+    run: Callable[..., Any]
+    unsupported: Callable[..., str | None]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` answers: the implementation a call takes, and every implementation with its reason or None."""
+
+    operator: str
+    chosen: str | None
+    reasons: dict[str, str | None]
+    summaries: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.operator}: {self.chosen or 'no implementation takes this call'}"]
+        for name, reason in self.reasons.items():
+            state = "runs" if name == self.chosen else ("could run" if reason is None else f"not taken: {reason}")
+            lines.append(f"  {name:<10} {state}; {self.summaries[name]}")
+        return "\n".join(lines)
+
+
+class Operator:
+    """A named operator: how its arguments are checked, and its implementations from fastest to slowest."""
+
+    def __init__(self, name: str, normalise: Callable[..., tuple], implementations: tuple[Implementation, ...]):
+        self.name = name
+        self.normalise = normalise
+        self.implementations = implementations
+
+    def choose(self, *call: Any) -> Implementation:
+        """The implementation that takes `call`. Raises BackendError where the forced one, or all of them, refuse."""
+        if _forced is not None:
+            return self._forced_implementation(*call)
+        reasons = []
+        for implementation in self.implementations:
+            reason = implementation.unsupported(*call)
+            if reason is None:
+                return implementation
+            reasons.append(f"{implementation.name}: {reason}")
+        raise BackendError(f"no implementation of {self.name} takes this call ({'; '.join(reasons)})")
+
+    def _forced_implementation(self, *call: Any) -> Implementation:
+        for implementation in self.implementations:
+            if implementation.name == _forced:
+                reason = implementation.unsupported(*call)
+                if reason is not None:
+                    raise BackendError(f"{self.name} cannot run on backend {_forced!r}: {reason}")
+                return implementation
+        raise BackendError(f"{self.name} has no backend {_forced!r}; it has {', '.join(known_backends(self))}")
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Which implementation a call with these arguments takes, and why not the others. Computes nothing."""
+        call = self.normalise(*args, **kwargs)
+        reasons = {i.name: i.unsupported(*call) for i in self.implementations}
+        if _forced is not None:
+            reasons = {n: r if n == _forced else r or f"use_backend({_forced!r}) is in force" for n, r in reasons.items()}
+        chosen = next((n for n, r in reasons.items() if r is None), None)
+        return Explanation(self.name, chosen, reasons, {i.name: i.summary for i in self.implementations})
+
+
+_operators: dict[str, Operator] = {}
+
+
+def register(operator: Operator) -> Operator:
+    """Make `operator` known to `explain` and `use_backend`."""
+    _operators[operator.name] = operator
+    return operator
+
+
+def known_backends(operator: Operator | None = None) -> list[str]:
+    """The names of all implementations, of one operator or of all, in order of preference."""
+    operators = [operator] if operator else list(_operators.values())
+    return list(dict.fromkeys(i.name for o in operators for i in o.implementations))
+
+
+@contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """Force one implementation of every operator inside a `with` block; None gives the choice back.
+
+    A call that the named implementation cannot take raises BackendError with the reason: nothing falls back silently.
+    Raises ValueError for a name that no operator has.
+    """
+    global _forced
+    if name is not None and name not in known_backends():
+        raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(known_backends())}, or None for the automatic choice")
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def explain(operator: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+    """Say which implementation `operator(*args, **kwargs)` takes, and why not the others, without computing it.
+
+    `operator` is the function (`foveal.ops.aggregated_attention`) or its name. Raises ValueError for an unknown one, and what the
+    operator itself raises for bad arguments. `print(explain(...))` is meant to be read.
+    """
+    name = operator if isinstance(operator, str) else operator.__name__
+    if name not in _operators:
+        raise ValueError(f"unknown operator {name!r}: choose one of {', '.join(_operators)}")
+    return _operators[name].explain(*args, **kwargs)

@@ -1,0 +1,59 @@
+"""Per-sample depthwise convolution: specification, checks, and the choice of an implementation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..backend import Implementation, Operator, register
+from .reference import dynamic_dwconv_reference
+from .schema import dynamic_dwconv_op
+
+
+def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Depthwise convolution with one kernel per sample and channel: TransXNet's IDConv (equation 3 of the paper).
+
+        y[b, i, c] = bias[b, c] + sum_j weight[b, c, j] * x[b, i + j, c]
+
+    Args:
+        x: (B, H, W, C), any strides.
+        weight: (B, C, K, K), K odd; zero padding K // 2.
+        bias: (B, C), or None for 0.
+
+    Returns:
+        (B, H, W, C) in the dtype of x. All tensors get gradients; a second derivative exists on the backend "reference" only.
+
+    Raises:
+        ValueError: shapes that do not fit together, or an even kernel.
+        BackendError: the backend asked for with `use_backend` cannot take this call.
+    """
+    call = _normalise(x, weight, bias)
+    return OPERATOR.choose(*call).run(*call)
+
+
+def _normalise(x, weight, bias=None):
+    if x.ndim != 4:
+        raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")
+    b, channels, kernel = x.shape[0], x.shape[-1], weight.shape[-1]
+    if tuple(weight.shape) != (b, channels, kernel, kernel) or kernel % 2 == 0:
+        raise ValueError(f"weight must be ({b}, {channels}, K, K) with K odd, got {tuple(weight.shape)}")
+    if bias is None:
+        bias = weight.new_zeros(b, channels)
+    elif tuple(bias.shape) != (b, channels):
+        raise ValueError(f"bias must have shape ({b}, {channels}), got {tuple(bias.shape)}")
+    return x, weight, bias
+
+
+def _run_library(x, weight, bias) -> Tensor:
+    return dynamic_dwconv_op(x, weight, bias, "cpu")
+
+
+OPERATOR = register(
+    Operator(
+        "dynamic_dwconv",
+        _normalise,
+        (
+            Implementation("cpu", "one grouped convolution of PyTorch, on any device", _run_library, lambda *call: None),
+            Implementation("reference", "unfold, plain PyTorch", dynamic_dwconv_reference, lambda *call: None),
+        ),
+    )
+)
