@@ -1,0 +1,112 @@
+"""Log-spaced continuous position bias: a small network of the distance between a query and a (pooled) key.
+
+TransNeXt paper, section 3.1.3. The bias of a query and a key depends on their offset alone, so the network runs once for every distinct
+offset and the full (query, key) table is gathered from its results.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+_HIDDEN_BUDGET = 1 << 24  # elements of the hidden layer that are held at a time when no gradient is needed
+_SPAN = 8  # offsets are scaled so that the pre-training map spans -8..8, and their logarithm to base 8 -1..1
+
+
+def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
+    """(pool,) int64: twice the mean pixel index of every cell of adaptive average pooling from `size` to `pool`."""
+    cell = torch.arange(pool, device=device)
+    start = cell * size // pool
+    end = ((cell + 1) * size + pool - 1) // pool
+    return start + end - 1
+
+
+def axis_offsets(size: int, pool: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The distinct offsets between `size` pixels and `pool` cell centres along one axis, and which of them each pair has.
+
+    Returns:
+        offsets (D,) float64 in pixels, ascending by one step; index (size, pool) int64 into them. Where the pool divides the size all
+        offsets share one fraction, so the step is a pixel; otherwise it is half a pixel.
+    """
+    doubled = 2 * torch.arange(size, device=device)[:, None] - doubled_centres(size, pool, device)
+    cell = size // pool if statically_known_true(size % pool == 0) else 0
+    step = 2 if cell else 1
+    first = cell - 2 * size + 1 if cell else 2 - 2 * size
+    count = 2 * size - cell if cell else 4 * size - 3
+    offsets = (first + step * torch.arange(count, device=device)).double() / 2
+    return offsets, (doubled - first) // step
+
+
+def log_spaced(offsets: Tensor, side: int) -> Tensor:
+    """sign(x) log2(|x| + 1) / log2(8) with x the offset over the pre-training side, scaled to -8..8."""
+    x = offsets * (_SPAN / max(side - 1, 1))
+    return x.sign() * (x.abs() + 1).log2() / math.log2(_SPAN)
+
+
+def continuous_position_bias(
+    fc1: nn.Linear, fc2: nn.Linear, size: tuple[int, int], pool: tuple[int, int], sides: tuple[int, int]
+) -> Tensor:
+    """The bias of every query and pooled key, extrapolated to this size.
+
+    Args:
+        fc1, fc2: the network, 2 -> hidden -> heads with a ReLU between.
+        size: (H, W) of the query map.
+        pool: (Hp, Wp) of the key map; equal to `size` for attention between all tokens.
+        sides: (height, width) of this stage's map at the pre-training size, which sets the scale of the offsets.
+
+    Returns:
+        (heads, H*W, Hp*Wp) in the dtype of the weights, computed in float32 at least and outside autocast.
+    """
+    device = fc1.weight.device
+    dtype = torch.promote_types(fc1.weight.dtype, torch.float32)
+    rows, row_index = axis_offsets(size[0], pool[0], device)
+    columns, column_index = axis_offsets(size[1], pool[1], device)
+    with torch.autocast(device.type, enabled=False):
+        weights = [p.to(dtype) for p in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
+        table = _offset_table(log_spaced(rows, sides[0]).to(dtype), log_spaced(columns, sides[1]).to(dtype), *weights)
+    # (h, Dr, Dc) -> (h, H, Hp, W, Wp) -> (h, H, W, Hp, Wp)
+    bias = table[:, row_index][:, :, :, column_index].permute(0, 1, 3, 2, 4)
+    return bias.reshape(table.shape[0], size[0] * size[1], pool[0] * pool[1]).to(fc1.weight.dtype)
+
+
+def _offset_table(rows: Tensor, columns: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """(h, Dr, Dc): the network at every pair of a row offset and a column offset; its first layer is a sum of one term an axis."""
+    by_row = rows[:, None] * weight1[:, 0] + bias1
+    by_column = columns[:, None] * weight1[:, 1]
+
+    def network(part: Tensor) -> Tensor:
+        return F.linear(F.relu(part[:, None] + by_column), weight2, bias2)
+
+    elements = by_row.shape[0] * by_column.numel()
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or elements <= _HIDDEN_BUDGET:
+        return network(by_row).permute(2, 0, 1)
+    chunks = math.ceil(elements / _HIDDEN_BUDGET)
+    return torch.cat([network(part) for part in by_row.chunk(chunks)]).permute(2, 0, 1)
+
+
+def resize_position_bias(
+    bias: Tensor,
+    size: tuple[int, int],
+    pool: tuple[int, int],
+    new_size: tuple[int, int],
+    new_pool: tuple[int, int],
+) -> Tensor:
+    """Resize a bias table bilinearly, first over the key axes, then over the query axes (math.md, "Sizes and modes").
+
+    Args:
+        bias: (h, H*W, Hp*Wp) at `size` and `pool`.
+
+    Returns:
+        (h, H'*W', Hp'*Wp') at `new_size` and `new_pool`, in the dtype of `bias`.
+    """
+    heads = bias.shape[0]
+    dtype = torch.promote_types(bias.dtype, torch.float32)
+    table = bias.reshape(heads, size[0] * size[1], *pool).to(dtype)
+    table = F.interpolate(table, size=new_pool, mode="bilinear", align_corners=False)
+    table = table.flatten(2).transpose(1, 2).reshape(heads, new_pool[0] * new_pool[1], *size)
+    table = F.interpolate(table, size=new_size, mode="bilinear", align_corners=False)
+    return table.flatten(2).transpose(1, 2).to(bias.dtype)

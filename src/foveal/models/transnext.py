@@ -1,0 +1,515 @@
+"""TransNeXt: aggregated (pixel-focused) attention and convolutional GLU.
+
+Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", CVPR 2024, arXiv:2311.17132. Equation numbers below are that
+paper's. The networks reproduce the released weights' outputs; `checkpoint_filter_fn` reads the released files.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, to_ntuple, trunc_normal_
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, register_notrace_module
+from timm.models._input import update_model_input_size
+from torch import Tensor, nn
+
+from ..ops import aggregated_attention, gated_dwconv
+from .cache import SizeCache
+from .configs import classification_cfg
+from .geometry import Size, StageGeometry
+from .position_bias import continuous_position_bias, resize_position_bias
+from .pyramid import Pyramid, Stage, ceil_div, stage_sizes
+from .released import prepare_state_dict
+
+HEAD_DIM = 24
+_INITIAL_SCALE = 1 / 0.24  # softplus(temperature) at the start, section 3.1.3
+_BIAS_HIDDEN = 512
+
+
+class PatchEmbed(nn.Module):
+    """Strided convolution and LayerNorm: (B, C, H, W) images or maps to (B, ceil(H/s), ceil(W/s), dim) tokens."""
+
+    def __init__(self, in_chans: int, dim: int, kernel: int, stride: int, device=None, dtype=None):
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, kernel, stride, kernel // 2, device=device, dtype=dtype)
+        self.norm = nn.LayerNorm(dim, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class CosineAttention(nn.Module):
+    """What both attentions share: length-scaled cosine similarity, query embedding, and the continuous position bias."""
+
+    def __init__(self, dim: int, heads: int, geometry: StageGeometry, attn_drop: float, device=None, dtype=None):
+        super().__init__()
+        dd = dict(device=device, dtype=dtype)
+        self.heads = heads
+        self.geometry = geometry
+        self.attn_drop = attn_drop
+        self.temperature = nn.Parameter(torch.empty(heads, 1, 1, **dd))
+        self.query_embedding = nn.Parameter(torch.empty(heads, 1, dim // heads, **dd))
+        self.cpb_fc1 = nn.Linear(2, _BIAS_HIDDEN, **dd)
+        self.cpb_fc2 = nn.Linear(_BIAS_HIDDEN, heads, **dd)
+        self._bias_cache = SizeCache()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters that are not layers of their own."""
+        nn.init.constant_(self.temperature, math.log(math.expm1(_INITIAL_SCALE)))
+        trunc_normal_(self.query_embedding, std=0.02)
+
+    def train(self, mode: bool = True) -> CosineAttention:
+        self._bias_cache.clear()
+        return super().train(mode)
+
+    def scale(self) -> Tensor:
+        """(heads,) softplus of the temperature, in float32 at least."""
+        return F.softplus(self.temperature.flatten().to(torch.promote_types(self.temperature.dtype, torch.float32)))
+
+    def key_size(self, size: Size) -> Size:
+        """(H, W) of the map that the position bias's keys come from, for queries on a map of `size`."""
+        raise NotImplementedError
+
+    def position_bias(self, height: int, width: int) -> Tensor:
+        """(heads, H*W, keys): computed once a size, and kept while the weights are not trained."""
+        weights = (self.cpb_fc1.weight, self.cpb_fc1.bias, self.cpb_fc2.weight, self.cpb_fc2.bias)
+        return self._bias_cache.get((height, width, self.geometry), weights, lambda: self._position_bias((height, width)))
+
+    def _position_bias(self, size: Size) -> Tensor:
+        geometry, keys = self.geometry, self.key_size(size)
+        if not geometry.interpolate:
+            return continuous_position_bias(self.cpb_fc1, self.cpb_fc2, size, keys, geometry.pretrain)
+        reference_keys = self.key_size(geometry.reference)
+        bias = continuous_position_bias(self.cpb_fc1, self.cpb_fc2, geometry.reference, reference_keys, geometry.pretrain)
+        return resize_position_bias(bias, geometry.reference, reference_keys, size, keys)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))
+
+
+@register_notrace_module
+class AggregatedAttention(CosineAttention):
+    """Each token attends to its window and to the pooled map, in one softmax, plus positional attention (equations 10-12)."""
+
+    def __init__(
+        self, dim: int, heads: int, window: int, geometry: StageGeometry,
+        attn_drop: float = 0.0, proj_drop: float = 0.0, device=None, dtype=None,
+    ):  # fmt: skip
+        super().__init__(dim, heads, geometry, attn_drop, device, dtype)
+        dd = dict(device=device, dtype=dtype)
+        head_dim, area = dim // heads, window * window
+        self.window = window
+        self.relative_pos_bias_local = nn.Parameter(torch.empty(heads, area, **dd))
+        self.learnable_tokens = nn.Parameter(torch.empty(heads, head_dim, area, **dd))
+        self.learnable_bias = nn.Parameter(torch.empty(heads, 1, area, **dd))
+        self.q = nn.Linear(dim, dim, **dd)
+        self.kv = nn.Linear(dim, 2 * dim, **dd)
+        self.sr = nn.Conv2d(dim, dim, 1, **dd)
+        self.norm = nn.LayerNorm(dim, **dd)
+        self.proj = nn.Linear(dim, dim, **dd)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        trunc_normal_(self.relative_pos_bias_local, std=0.0004)
+        trunc_normal_(self.learnable_tokens, std=0.02)
+        nn.init.zeros_(self.learnable_bias)
+
+    def key_size(self, size: Size) -> Size:
+        return self.geometry.pooled(size)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, W, heads, dim) of tokens (B, H, W, C); not normalised."""
+        return self._split_heads(self.q(x)), *self._keys_and_values(x)
+
+    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, Hp, Wp, heads, dim) of the pooled map: "activate and pool", equation 5."""
+        size = self.geometry.pooled((x.shape[1], x.shape[2]))
+        x = F.gelu(self.sr(x.permute(0, 3, 1, 2)))
+        x = self.norm(F.adaptive_avg_pool2d(x, size).permute(0, 2, 3, 1))
+        return self._keys_and_values(x)
+
+    def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = self.kv(x).chunk(2, dim=-1)
+        return self._split_heads(k), self._split_heads(v)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
+        height, width = x.shape[1], x.shape[2]
+        y = aggregated_attention(
+            *self.project(x),
+            *self.pool(x),
+            scale=self.scale(),
+            query_embedding=self.query_embedding.flatten(1),
+            local_bias=self.relative_pos_bias_local,
+            pool_bias=self.position_bias(height, width),
+            tokens=self.learnable_tokens,
+            token_bias=self.learnable_bias.flatten(1),
+            window=self.window,
+            length=self.geometry.pooled_length((height, width)),
+            dropout_p=self.attn_drop if self.training else 0.0,
+        )
+        return self.proj_drop(self.proj(y.flatten(3)))
+
+
+@register_notrace_module
+class SelfAttention(CosineAttention):
+    """Every token attends to every token, with the same scaling and position bias: the last stage (section 3.4)."""
+
+    def __init__(
+        self, dim: int, heads: int, geometry: StageGeometry,
+        attn_drop: float = 0.0, proj_drop: float = 0.0, device=None, dtype=None,
+    ):  # fmt: skip
+        super().__init__(dim, heads, geometry, attn_drop, device, dtype)
+        self.qkv = nn.Linear(dim, 3 * dim, device=device, dtype=dtype)
+        self.proj = nn.Linear(dim, dim, device=device, dtype=dtype)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.reset_parameters()
+
+    def key_size(self, size: Size) -> Size:
+        return size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
+        height, width = x.shape[1], x.shape[2]
+        q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout_p = self.attn_drop if self.training else 0.0
+        y = F.scaled_dot_product_attention(
+            *self._unit_queries_and_keys(q, k, (height, width)),
+            v,
+            attn_mask=self.position_bias(height, width).to(v.dtype),
+            dropout_p=dropout_p,
+            scale=1.0,
+        )
+        return self.proj_drop(self.proj(y.transpose(1, 2).flatten(2).unflatten(1, (height, width))))
+
+    def _unit_queries_and_keys(self, q: Tensor, k: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+        """Normalised in float32 at least, queries embedded and scaled (equation 9); back in the dtype of q."""
+        scale = self.scale()
+        with torch.autocast(q.device.type, enabled=False):
+            unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.to(scale.dtype)
+            unit_k = F.normalize(k.to(scale.dtype), dim=-1)
+            scaled = unit_q * (scale[:, None, None] * _log(self.geometry.full_length(size), scale))
+        return scaled.to(q.dtype), unit_k.to(k.dtype)
+
+
+def _log(n: int, like: Tensor) -> Tensor:
+    """log(n) as a tensor beside `like`; n may be symbolic."""
+    return torch.full((), n, device=like.device, dtype=like.dtype).log()
+
+
+@register_notrace_module
+class ConvolutionalGLU(nn.Module):
+    """W2(GELU(DWConv(g)) * v) with [g, v] = W1 x: a gate that sees its neighbours (section 3.2, equation 19)."""
+
+    def __init__(self, dim: int, ratio: float, drop: float = 0.0, device=None, dtype=None):
+        super().__init__()
+        dd = dict(device=device, dtype=dtype)
+        hidden = int(2 * dim * ratio / 3)
+        self.fc1 = nn.Linear(dim, 2 * hidden, **dd)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, **dd)
+        self.fc2 = nn.Linear(hidden, dim, **dd)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
+        gate, value = self.fc1(x).chunk(2, dim=-1)
+        y = gated_dwconv(gate, value, self.dwconv.weight, self.dwconv.bias)
+        return self.drop(self.fc2(self.drop(y)))
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: attention, then convolutional GLU."""
+
+    def __init__(
+        self, dim: int, attn: CosineAttention, mlp_ratio: float,
+        proj_drop: float = 0.0, drop_path: float = 0.0, device=None, dtype=None,
+    ):  # fmt: skip
+        super().__init__()
+        dd = dict(device=device, dtype=dtype)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6, **dd)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6, **dd)
+        self.mlp = ConvolutionalGLU(dim, mlp_ratio, proj_drop, **dd)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class TransNeXtStage(Stage):
+    """Patch embedding, blocks, LayerNorm. NCHW in and out; tokens are (B, H, W, C) views in between."""
+
+    def __init__(self, downsample: PatchEmbed, blocks: list[Block], dim: int, device=None, dtype=None):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(dim, eps=1e-6, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self._run_blocks(self.downsample(x))).permute(0, 3, 1, 2)
+
+
+class TransNeXt(Pyramid):
+    """The TransNeXt backbone and classifier.
+
+    Args:
+        img_size: reference size (int or pair): not a limit. An interpolated position bias is computed there.
+        in_chans, num_classes, global_pool, drop_rate, proj_drop_rate, attn_drop_rate, drop_path_rate: as in timm.
+        pretrain_size: the size that the weights were trained at; sets the scale of the position bias. Stays when fine-tuned at another.
+        window_size: side of the window that a token sees finely: odd, one for all stages or one a stage.
+        pool_size: None pools to 1/32 of the image (normal mode); an int or pair pools every map to that (linear mode).
+        position_bias: "extrapolate" computes the bias at the actual size, "interpolate" resizes it from `img_size`.
+        length_scaling: False scales attention by the number of keys of pre-training, whatever the size (the paper's ablation).
+        depths, embed_dims, mlp_ratios, sr_ratios: one a stage.
+        aggregated: which stages use aggregated attention; the others let all tokens attend to all.
+
+    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that cannot work together.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        pretrain_size: int | tuple[int, int] = 224,
+        window_size: int | tuple[int, ...] = 3,
+        pool_size: int | tuple[int, int] | None = None,
+        position_bias: str = "extrapolate",
+        length_scaling: bool = True,
+        depths: tuple[int, ...] = (2, 2, 15, 2),
+        embed_dims: tuple[int, ...] = (48, 96, 192, 384),
+        mlp_ratios: tuple[float, ...] = (8, 8, 4, 4),
+        sr_ratios: tuple[int, ...] = (8, 4, 2, 1),
+        aggregated: tuple[bool, ...] = (True, True, True, False),
+        drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        dd = dict(device=device, dtype=dtype)
+        self.aggregated = tuple(aggregated)
+        self.sr_ratios = tuple(sr_ratios)
+        self.window_size = _check_windows(window_size, len(depths))
+        self.pretrain_size = to_2tuple(pretrain_size)
+        geometries = self._geometries(to_2tuple(img_size), pool_size, position_bias, length_scaling)
+        drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+
+        stages = []
+        for i, (dim, geometry) in enumerate(zip(embed_dims, geometries, strict=True)):
+            previous = embed_dims[i - 1] if i else in_chans
+            downsample = PatchEmbed(previous, dim, *((3, 2) if i else (7, 4)), **dd)
+            blocks = []
+            for drop_path in drop_paths[i]:
+                rates = dict(attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
+                attn = (
+                    AggregatedAttention(dim, dim // HEAD_DIM, self.window_size[i], geometry, **rates, **dd)
+                    if aggregated[i]
+                    else SelfAttention(dim, dim // HEAD_DIM, geometry, **rates, **dd)
+                )
+                blocks.append(Block(dim, attn, mlp_ratios[i], proj_drop_rate, drop_path, **dd))
+            stages.append(TransNeXtStage(downsample, blocks, dim, **dd))
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.Identity()
+        self._init_pyramid(in_chans, tuple(embed_dims), num_classes, global_pool, drop_rate, False, device, dtype)
+        self.init_weights()
+
+    def _geometries(
+        self, img_size: Size, pool_size: int | Size | None, position_bias: str, length_scaling: bool
+    ) -> list[StageGeometry]:
+        """One a stage; raises ValueError for what cannot work, and records the settings."""
+        if position_bias not in ("extrapolate", "interpolate"):
+            raise ValueError(f'position_bias must be "extrapolate" or "interpolate", got {position_bias!r}')
+        if min(img_size) < 32:
+            raise ValueError(f"img_size must be at least 32 x 32, got {img_size[0]} x {img_size[1]}")
+        pool = None if pool_size is None else to_2tuple(pool_size)
+        sizes = stage_sizes(img_size, len(self.sr_ratios))
+        _check_pool(pool, [s for s, aggregated in zip(sizes, self.aggregated, strict=True) if aggregated], img_size)
+        self.img_size, self.pool_size, self.bias_mode, self.length_scaling = img_size, pool, position_bias, length_scaling
+        return [
+            StageGeometry(
+                reference=size,
+                pretrain=(max(self.pretrain_size[0] // 2 ** (i + 2), 1), max(self.pretrain_size[1] // 2 ** (i + 2), 1)),
+                sr_ratio=ratio,
+                pool_size=pool,
+                interpolate=position_bias == "interpolate",
+                length_scaling=length_scaling,
+            )
+            for i, (size, ratio) in enumerate(zip(sizes, self.sr_ratios, strict=True))
+        ]
+
+    def set_input_size(
+        self,
+        img_size: int | Size | None = None,
+        *,
+        pool_size: int | Size | str | None = "keep",
+        pretrain_size: int | Size | None = None,
+        position_bias: str | None = None,
+        length_scaling: bool | None = None,
+    ) -> None:
+        """Change how the net treats sizes, without touching a weight. What is left out stays as it is.
+
+        Args:
+            img_size: the reference size of an interpolated position bias.
+            pool_size: None for normal mode, an int or pair for linear mode.
+            pretrain_size, position_bias, length_scaling: as in the constructor.
+        """
+        if pretrain_size is not None:
+            self.pretrain_size = to_2tuple(pretrain_size)
+        geometries = self._geometries(
+            self.img_size if img_size is None else to_2tuple(img_size),
+            self.pool_size if pool_size == "keep" else pool_size,
+            position_bias or self.bias_mode,
+            self.length_scaling if length_scaling is None else length_scaling,
+        )
+        for stage, geometry in zip(self.stages, geometries, strict=False):  # pruned nets have fewer stages
+            for block in stage.blocks:
+                block.attn.geometry = geometry
+        update_model_input_size(
+            self, self.img_size, pool_size=self.pool_size, pretrain_size=self.pretrain_size,
+            position_bias=self.bias_mode, length_scaling=self.length_scaling,
+        )  # fmt: skip
+
+    def no_weight_decay(self) -> set[str]:
+        """The authors' exceptions: embeddings, temperatures, local biases, and the position bias network."""
+        exempt = ("query_embedding", "relative_pos_bias_local", "cpb", "temperature")
+        return {name for name, _ in self.named_parameters() if any(word in name for word in exempt)}
+
+    def _init_module(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+            nn.init.zeros_(module.bias)
+
+
+def _check_windows(window_size: int | tuple[int, ...], stages: int) -> tuple[int, ...]:
+    windows = tuple(to_ntuple(stages)(window_size))
+    if len(windows) != stages:
+        raise ValueError(f"window_size must be one number or {stages} of them, one a stage, got {window_size}")
+    for window in windows:
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"window_size must be odd (3, 5, 7, ...), got {window}")
+    return windows
+
+
+def _check_pool(pool: Size | None, sizes: list[Size], img_size: Size) -> None:
+    """Pooling to the map itself would put every key into the softmax twice."""
+    if pool is None:
+        return
+    if min(pool) < 1:
+        raise ValueError(f"pool_size must be at least 1, got {pool[0]} x {pool[1]}")
+    for height, width in sizes:
+        if pool[0] >= height or pool[1] >= width:
+            raise ValueError(
+                f"pool_size {pool[0]} x {pool[1]} must be smaller than every pooled stage's map, but an image of "
+                f"{img_size[0]} x {img_size[1]} has one of {height} x {width}; choose a smaller pool_size or a larger img_size"
+            )
+
+
+_RELEASED_NAMES = (
+    (re.compile(r"^patch_embed(\d)\."), lambda m: f"stages.{int(m[1]) - 1}.downsample."),
+    (re.compile(r"^block(\d)\."), lambda m: f"stages.{int(m[1]) - 1}.blocks."),
+    (re.compile(r"^norm(\d)\."), lambda m: f"stages.{int(m[1]) - 1}.norm."),
+    (re.compile(r"\.mlp\.dwconv\.dwconv\."), lambda m: ".mlp.dwconv."),
+    (re.compile(r"^head\.(weight|bias)$"), lambda m: f"head.fc.{m[1]}"),
+)
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
+    """A state dict in this module's names from a released file's content, a training checkpoint, or a whole detector's.
+
+    Raises CheckpointError where the result would leave part of `model` unloaded (classifier and first convolution excepted, which
+    timm adapts).
+    """
+    return prepare_state_dict(state_dict, model, _RELEASED_NAMES)
+
+
+def _create(variant: str, pretrained: bool, settings: dict[str, Any], **defaults: Any) -> TransNeXt:
+    return build_model_with_cfg(
+        TransNeXt,
+        variant,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
+        **{**defaults, **settings},
+    )
+
+
+def _released(repository: str, file: str, size: int = 224) -> dict[str, Any]:
+    home = dict(hf_hub_id=f"DaiShiResearch/{repository}", hf_hub_filename=file, license="apache-2.0")
+    return classification_cfg(size, **home)
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "transnext_micro.in1k": _released("transnext-micro-224-1k", "transnext_micro_224_1k.pth"),
+        "transnext_tiny.in1k": _released("transnext-tiny-224-1k", "transnext_tiny_224_1k.pth"),
+        "transnext_small.in1k": _released("transnext-small-224-1k", "transnext_small_224_1k.pth"),
+        "transnext_small.in1k_384": _released(
+            "transnext-small-384-1k-ft-1k", "transnext_small_384_1k_ft_1k.pth", size=384
+        ),
+        "transnext_base.in1k": _released("transnext-base-224-1k", "transnext_base_224_1k.pth"),
+        "transnext_base.in1k_384": _released("transnext-base-384-1k-ft-1k", "transnext_base_384_1k_ft_1k.pth", size=384),
+        "transnext_micro_aaaa.in1k_256": _released(
+            "transnext-micro-AAAA-256-1k", "transnext_micro_AAAA_256_1k.pth", size=256
+        ),
+        "transnext_atto.untrained": classification_cfg(),
+        "transnext_pico.untrained": classification_cfg(),
+    }
+)
+
+
+@register_model
+def transnext_micro(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
+    """TransNeXt-Micro of the paper: 12.8 M parameters."""
+    return _create("transnext_micro", pretrained, kwargs)
+
+
+@register_model
+def transnext_tiny(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
+    """TransNeXt-Tiny of the paper: 28.3 M parameters."""
+    return _create("transnext_tiny", pretrained, kwargs, embed_dims=(72, 144, 288, 576))
+
+
+@register_model
+def transnext_small(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
+    """TransNeXt-Small of the paper: 49.7 M parameters."""
+    return _create("transnext_small", pretrained, kwargs, embed_dims=(72, 144, 288, 576), depths=(5, 5, 22, 5))
+
+
+@register_model
+def transnext_base(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
+    """TransNeXt-Base of the paper: 89.7 M parameters."""
+    return _create("transnext_base", pretrained, kwargs, embed_dims=(96, 192, 384, 768), depths=(5, 5, 23, 5))
+
+
+@register_model
+def transnext_micro_aaaa(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
+    """The paper's A-A-A-A ablation (table 9): aggregated attention in all stages, trained at 256 pixels."""
+    aggregated = dict(aggregated=(True,) * 4, sr_ratios=(16, 8, 4, 2), img_size=256, pretrain_size=256)
+    return _create("transnext_micro_aaaa", pretrained, kwargs, **aggregated)
+
+
+@register_model
+def transnext_atto(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
+    """Ours, not the paper's: the smallest, for experiments on a laptop."""
+    return _create("transnext_atto", pretrained, kwargs, embed_dims=(24, 48, 96, 192), depths=(1, 1, 3, 1))
+
+
+@register_model
+def transnext_pico(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
+    """Ours, not the paper's: about the 2 M parameters of the paper's CIFAR-100 ablations, whose configuration is not published."""
+    return _create("transnext_pico", pretrained, kwargs, embed_dims=(24, 48, 96, 192), depths=(2, 2, 6, 2))
