@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 from timm.layers import ClassifierHead, get_device_dtype
-from timm.models import checkpoint_seq, register_notrace_function
+from timm.models import register_notrace_function
 from timm.models._features import feature_take_indices
-from timm.models._manipulate import MATCH_PREV_GROUP
+from timm.models._manipulate import MATCH_PREV_GROUP, checkpoint
 from torch import Tensor, nn
 
 MIN_SIZE = 32  # pixels: the last stage has a stride of 32
@@ -51,10 +51,10 @@ class Stage(nn.Module):
         super().__init__()
         self.grad_checkpointing = False
 
-    def _run_blocks(self, x: Tensor) -> Tensor:
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint_seq(self.blocks, x)
-        return self.blocks(x)
+    def _run_blocks(self, x: Tensor, *args: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = checkpoint(block, x, *args) if self.grad_checkpointing else block(x, *args)
+        return x
 
     def feature(self, x: Tensor) -> Tensor:
         """What is shown of this stage's output x as a feature map; a family may normalise it for dense prediction."""
@@ -200,7 +200,7 @@ class Pyramid(nn.Module):
         return dict(
             stem=r"^stages\.0\.downsample",
             blocks=[
-                (r"^stages\.(\d+)\.(?:downsample|position_table)", (0,)),
+                (r"^stages\.(\d+)\.(?:downsample|position_bias)", (0,)),
                 (r"^stages\.(\d+)\.blocks\.(\d+)", None),
                 (r"^stages\.(\d+)\.(?:norm|feature_norm)", MATCH_PREV_GROUP),
                 (r"^norm", MATCH_PREV_GROUP),

@@ -1,0 +1,460 @@
+"""TransXNet: a dual dynamic token mixer, input-dependent depthwise convolution beside overlapping spatial-reduction attention.
+
+Lou, Zhang, Zhou, Yang, Xie, Liu, Yu, "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic Token Mixer for Visual
+Recognition", arXiv:2310.19380. Equation and section numbers below are that paper's. The networks reproduce the released weights' outputs;
+`checkpoint_filter_fn` reads the released files.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, trunc_normal_
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, register_notrace_module
+from timm.models._builder import resolve_pretrained_cfg
+from timm.models._input import update_model_input_size
+from torch import Tensor, nn
+
+from ..ops import dynamic_dwconv
+from .cache import SizeCache
+from .configs import classification_cfg
+from .geometry import Size
+from .pyramid import Pyramid, Stage, ceil_div, stage_sizes
+from .released import prepare_state_dict
+
+_LAYER_SCALE = 1e-5  # at the start
+_DYNAMIC_KERNEL = 7
+_FFN_KERNELS = (1, 3, 5, 7)
+
+
+def depthwise(dim: int, kernel: int, stride: int = 1, bias: bool = True, **dd: Any) -> nn.Conv2d:
+    """Depthwise convolution with padding kernel // 2."""
+    return nn.Conv2d(dim, dim, kernel, stride, kernel // 2, groups=dim, bias=bias, **dd)
+
+
+def group_norm(dim: int, **dd: Any) -> nn.GroupNorm:
+    """GroupNorm with one group: mean and variance over channels and positions together."""
+    return nn.GroupNorm(1, dim, **dd)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, BatchNorm, and perhaps an activation."""
+
+    def __init__(self, conv: nn.Conv2d, act: bool, **dd: Any):
+        super().__init__()
+        self.conv = conv
+        self.bn = nn.BatchNorm2d(conv.out_channels, **dd)
+        self.act = nn.GELU() if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+
+class PatchEmbed(nn.Module):
+    """Strided convolution and BatchNorm."""
+
+    def __init__(self, in_chans: int, dim: int, kernel: int, stride: int, device=None, dtype=None):
+        super().__init__()
+        dd = dict(device=device, dtype=dtype)
+        self.proj = nn.Conv2d(in_chans, dim, kernel, stride, kernel // 2, bias=False, **dd)
+        self.norm = nn.BatchNorm2d(dim, **dd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x))
+
+
+@register_notrace_module
+class IDConv(nn.Module):
+    """Input-dependent depthwise convolution (section III-B1, equation 3): every sample mixes `groups` learned kernels per channel.
+
+    The bias is mixed by the same two layers from the global average, so in training their BatchNorm sees two batches a step.
+    """
+
+    def __init__(self, dim: int, groups: int, kernel: int = _DYNAMIC_KERNEL, reduction: int = 4, **dd: Any):
+        super().__init__()
+        self.groups = groups
+        self.kernel = kernel
+        self.weight = nn.Parameter(torch.empty(groups, dim, kernel, kernel, **dd))
+        self.bias = nn.Parameter(torch.empty(groups, dim, **dd))
+        squeeze = nn.Conv2d(dim, dim // reduction, 1, bias=False, **dd)
+        self.proj = nn.Sequential(ConvNorm(squeeze, act=True, **dd), nn.Conv2d(dim // reduction, dim * groups, 1, **dd))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the kernels to be mixed."""
+        trunc_normal_(self.weight, std=0.02)
+        trunc_normal_(self.bias, std=0.02)
+
+    def _mix(self, x: Tensor, size: int, learned: Tensor) -> Tensor:
+        """(B, C, size, size): the learned (groups, C, size, size), weighted by a softmax over groups of the pooled map."""
+        scores = self.proj(F.adaptive_avg_pool2d(x, size)).unflatten(1, (self.groups, -1))
+        return (scores.softmax(1) * learned).sum(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        weight = self._mix(x, self.kernel, self.weight)
+        bias = self._mix(x, 1, self.bias[..., None, None]).flatten(1)
+        return dynamic_dwconv(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+@register_notrace_module
+class OSRA(nn.Module):
+    """Overlapping spatial-reduction attention (section III-B2, equation 4)."""
+
+    def __init__(self, dim: int, heads: int, sr_ratio: int, attn_drop: float = 0.0, **dd: Any):
+        super().__init__()
+        self.heads = heads
+        self.attn_drop = attn_drop
+        self.q = nn.Conv2d(dim, dim, 1, **dd)
+        self.kv = nn.Conv2d(dim, 2 * dim, 1, **dd)
+        self.sr = nn.Sequential()
+        if sr_ratio > 1:
+            self.sr.append(ConvNorm(depthwise(dim, sr_ratio + 3, sr_ratio, bias=False, **dd), act=True, **dd))
+            self.sr.append(ConvNorm(depthwise(dim, 1, bias=False, **dd), act=False, **dd))
+        self.local_conv = depthwise(dim, 3, **dd)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, heads, H*W, C / heads)."""
+        return x.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, C, H, W) and the stage's position bias (1, heads, H*W, keys) to (B, C, H, W)."""
+        reduced = self.sr(x)
+        reduced = self.local_conv(reduced) + reduced
+        k, v = self.kv(reduced).chunk(2, dim=1)
+        q, k, v = self._split_heads(self.q(x)), self._split_heads(k), self._split_heads(v)
+        dropout_p = self.attn_drop if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=dropout_p)
+        # Token by token in memory, so that the map comes out channels_last.
+        y = y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[2], x.shape[3]))
+        return y.permute(0, 3, 1, 2)
+
+
+class DMixer(nn.Module):
+    """Dual dynamic token mixer (equation 2): IDConv on the first half of the channels, OSRA on the second, then the squeezed token
+    enhancer (equation 5)."""
+
+    def __init__(self, dim: int, heads: int, sr_ratio: int, groups: int, attn_drop: float, proj_drop: float, **dd: Any):
+        super().__init__()
+        self.local_unit = IDConv(dim // 2, groups, **dd)
+        self.global_unit = OSRA(dim // 2, heads, sr_ratio, attn_drop, **dd)
+        squeezed = max(16, dim // 8)
+        self.proj = nn.Sequential(
+            depthwise(dim, 3, **dd),
+            nn.GELU(),
+            nn.BatchNorm2d(dim, **dd),
+            nn.Conv2d(dim, squeezed, 1, **dd),
+            nn.GELU(),
+            nn.BatchNorm2d(squeezed, **dd),
+            nn.Conv2d(squeezed, dim, 1, **dd),
+            nn.BatchNorm2d(dim, **dd),
+        )
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        local, distant = x.chunk(2, dim=1)
+        x = torch.cat([self.local_unit(local), self.global_unit(distant, bias)], dim=1)
+        return self.proj_drop(self.proj(x)) + x
+
+
+class MultiScaleDWConv(nn.Module):
+    """Depthwise convolutions of 1, 3, 5 and 7 pixels, each on a quarter of the channels (section III-C)."""
+
+    def __init__(self, dim: int, **dd: Any):
+        super().__init__()
+        quarter = dim // len(_FFN_KERNELS)
+        self.dims = [dim - quarter * (len(_FFN_KERNELS) - 1)] + [quarter] * (len(_FFN_KERNELS) - 1)
+        self.proj = nn.ModuleList(depthwise(d, k, **dd) for d, k in zip(self.dims, _FFN_KERNELS, strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.split(self.dims, dim=1)
+        return torch.cat([conv(part) for conv, part in zip(self.proj, parts, strict=True)], dim=1)
+
+
+class MultiScaleFFN(nn.Module):
+    """Multi-scale feed-forward network (section III-C)."""
+
+    def __init__(self, dim: int, ratio: float, drop: float = 0.0, **dd: Any):
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.fc1 = nn.Sequential(nn.Conv2d(dim, hidden, 1, bias=False, **dd), nn.GELU(), nn.BatchNorm2d(hidden, **dd))
+        self.dwconv = MultiScaleDWConv(hidden, **dd)
+        self.act = nn.GELU()
+        self.norm = nn.BatchNorm2d(hidden, **dd)
+        self.fc2 = nn.Sequential(nn.Conv2d(hidden, dim, 1, bias=False, **dd), nn.BatchNorm2d(dim, **dd))
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x)
+        x = self.norm(self.act(self.dwconv(x) + x))
+        return self.drop(self.fc2(self.drop(x)))
+
+
+class LayerScale(nn.Module):
+    """A learned weight and bias a channel."""
+
+    def __init__(self, dim: int, **dd: Any):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, 1, 1, 1, **dd))
+        self.bias = nn.Parameter(torch.empty(dim, **dd))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start nearly closed, so that a deep net starts near the identity."""
+        nn.init.constant_(self.weight, _LAYER_SCALE)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight.flatten()[:, None, None] + self.bias[:, None, None]
+
+
+class Block(nn.Module):
+    """Dynamic position encoding, D-Mixer, multi-scale FFN (equation 1)."""
+
+    def __init__(self, dim: int, mixer: DMixer, mlp_ratio: float, proj_drop: float, drop_path: float, **dd: Any):
+        super().__init__()
+        self.pos_embed = depthwise(dim, 7, **dd)
+        self.norm1 = group_norm(dim, **dd)
+        self.token_mixer = mixer
+        self.norm2 = group_norm(dim, **dd)
+        self.mlp = MultiScaleFFN(dim, mlp_ratio, proj_drop, **dd)
+        self.layer_scale_1 = LayerScale(dim, **dd)
+        self.layer_scale_2 = LayerScale(dim, **dd)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        x = x + self.pos_embed(x)
+        x = x + self.drop_path(self.layer_scale_1(self.token_mixer(self.norm1(x), bias)))
+        return x + self.drop_path(self.layer_scale_2(self.mlp(self.norm2(x))))
+
+
+@register_notrace_module
+class PositionTable(nn.Module):
+    """A stage's relative position bias, shared by its blocks: a learned table, resized where the map has another size (section III-B2).
+
+    Resized as a 2-D image of query by key positions, bicubically, as the released weights were.
+    """
+
+    def __init__(self, heads: int, size: Size, sr_ratio: int, **dd: Any):
+        super().__init__()
+        self.sr_ratio = sr_ratio
+        self.table = nn.Parameter(torch.empty(1, heads, *self._shape(*size), **dd))
+        self._cache = SizeCache()
+        self.reset_parameters()
+
+    def _shape(self, height: int, width: int) -> tuple[int, int]:
+        """How many queries and keys a map of this size has."""
+        return height * width, ceil_div(height, self.sr_ratio) * ceil_div(width, self.sr_ratio)
+
+    def reset_parameters(self) -> None:
+        """Start without a bias."""
+        nn.init.zeros_(self.table)
+
+    def train(self, mode: bool = True) -> PositionTable:
+        self._cache.clear()
+        return super().train(mode)
+
+    def resize(self, size: Size) -> None:
+        """Make the learned table one for maps of `size`, from what it holds."""
+        shape = self._shape(*size)
+        if tuple(self.table.shape[2:]) != shape:
+            with torch.no_grad():
+                resized = resize_table(self.table, shape)
+            self.table = nn.Parameter(resized, requires_grad=self.table.requires_grad)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, heads, H*W, keys) for a map x (B, C, H, W)."""
+        shape = self._shape(x.shape[2], x.shape[3])
+        if tuple(self.table.shape[2:]) == shape:
+            return self.table
+        return self._cache.get(shape, (self.table,), lambda: resize_table(self.table, shape))
+
+
+def resize_table(table: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(1, h, queries, keys) resized bicubically to `shape` (align_corners=False), in its own dtype."""
+    with torch.autocast(table.device.type, enabled=False):
+        wide = table.to(torch.promote_types(table.dtype, torch.float32))
+        return F.interpolate(wide, size=shape, mode="bicubic", align_corners=False).to(table.dtype)
+
+
+class TransXNetStage(Stage):
+    """Patch embedding, then blocks that share one position table. NCHW in and out."""
+
+    def __init__(
+        self, downsample: PatchEmbed, position_bias: PositionTable, blocks: list[Block], dim: int, feature_norm: bool, **dd: Any
+    ):
+        super().__init__()
+        self.downsample = downsample
+        self.position_bias = position_bias
+        self.blocks = nn.Sequential(*blocks)
+        self.feature_norm = group_norm(dim, **dd) if feature_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.downsample(x)
+        return self._run_blocks(x, self.position_bias(x))
+
+    def feature(self, x: Tensor) -> Tensor:
+        return self.feature_norm(x)
+
+
+class TransXNet(Pyramid):
+    """The TransXNet backbone and classifier.
+
+    Args:
+        img_size: size (int or pair) of the learned position tables: not a limit, at other sizes they are resized.
+        in_chans, num_classes, global_pool, drop_rate, proj_drop_rate, attn_drop_rate, drop_path_rate: as in timm.
+        depths, embed_dims, num_heads, sr_ratios, mlp_ratios: one a stage.
+        groups: kernels that IDConv mixes, one a stage.
+        feature_norm: give every stage's feature map a GroupNorm of its own, as the released detectors and segmenters have.
+
+    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that cannot work together.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        depths: tuple[int, ...] = (3, 3, 9, 3),
+        embed_dims: tuple[int, ...] = (48, 96, 224, 448),
+        num_heads: tuple[int, ...] = (1, 2, 4, 8),
+        sr_ratios: tuple[int, ...] = (8, 4, 2, 1),
+        mlp_ratios: tuple[float, ...] = (4, 4, 4, 4),
+        groups: tuple[int, ...] = (2, 2, 2, 2),
+        feature_norm: bool = False,
+        drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        dd = dict(device=device, dtype=dtype)
+        self.img_size = _check_size(img_size)
+        sizes = stage_sizes(self.img_size, len(depths))
+        drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        stages = []
+        for i, dim in enumerate(embed_dims):
+            downsample = PatchEmbed(embed_dims[i - 1] if i else in_chans, dim, *((3, 2) if i else (7, 4)), **dd)
+            table = PositionTable(num_heads[i], sizes[i], sr_ratios[i], **dd)
+            blocks = []
+            for drop_path in drop_paths[i]:
+                mixer = DMixer(dim, num_heads[i], sr_ratios[i], groups[i], attn_drop_rate, proj_drop_rate, **dd)
+                blocks.append(Block(dim, mixer, mlp_ratios[i], proj_drop_rate, drop_path, **dd))
+            stages.append(TransXNetStage(downsample, table, blocks, dim, feature_norm, **dd))
+        self.stages = nn.Sequential(*stages)
+        self.norm = group_norm(embed_dims[-1], **dd)
+        self._init_pyramid(in_chans, tuple(embed_dims), num_classes, global_pool, drop_rate, True, device, dtype)
+        self.init_weights()
+
+    def set_input_size(self, img_size: int | Size) -> None:
+        """Make the learned position tables ones for images of `img_size`, resized from what they hold."""
+        self.img_size = _check_size(img_size)
+        for stage, size in zip(self.stages, stage_sizes(self.img_size), strict=False):  # pruned nets have fewer stages
+            stage.position_bias.resize(size)
+        update_model_input_size(self, self.img_size)
+
+    def adapt_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Position tables of another image size, resized to this net's."""
+        state = dict(state)
+        for i, stage in enumerate(self.stages):
+            name, shape = f"stages.{i}.position_bias.table", stage.position_bias.table.shape
+            if name in state and state[name].shape[:2] == shape[:2] and state[name].shape != shape:
+                state[name] = resize_table(state[name], tuple(shape[2:]))
+        return state
+
+    def _init_module(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _check_size(img_size: int | Size) -> Size:
+    height, width = to_2tuple(img_size)
+    if min(height, width) < 32:
+        raise ValueError(f"img_size must be at least 32 x 32, got {height} x {width}")
+    return height, width
+
+
+_RELEASED_NAMES = (
+    (re.compile(r"^patch_embed\.proj\."), lambda m: "stages.0.downsample.proj."),
+    (re.compile(r"^network\.([135])\.proj\."), lambda m: f"stages.{(int(m[1]) + 1) // 2}.downsample.proj."),
+    (re.compile(r"^network\.([0246])\."), lambda m: f"stages.{int(m[1]) // 2}.blocks."),
+    (re.compile(r"\.downsample\.proj\.conv\."), lambda m: ".downsample.proj."),
+    (re.compile(r"\.downsample\.proj\.bn\."), lambda m: ".downsample.norm."),
+    (re.compile(r"^relative_pos_enc\.(\d)$"), lambda m: f"stages.{m[1]}.position_bias.table"),
+    (re.compile(r"^norm([0246])\."), lambda m: f"stages.{int(m[1]) // 2}.feature_norm."),
+    (re.compile(r"^classifier\.0\."), lambda m: "norm."),
+    (re.compile(r"^classifier\.2\."), lambda m: "head.fc."),
+)
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
+    """A state dict in this module's names from a released file's content, a training checkpoint, or a whole detector's.
+
+    Position tables are resized to the net's image size. Raises CheckpointError where the result would leave part of `model` unloaded
+    (classifier and first convolution excepted, which timm adapts).
+    """
+    return prepare_state_dict(state_dict, model, _RELEASED_NAMES)
+
+
+def _create(variant: str, pretrained: bool, settings: dict[str, Any], **defaults: Any) -> TransXNet:
+    # The learned tables have the size that the chosen weights were trained at, so that loading them changes nothing.
+    cfg = resolve_pretrained_cfg(variant, settings.get("pretrained_cfg"), settings.get("pretrained_cfg_overlay"))
+    defaults["img_size"] = tuple(cfg.input_size[-2:])
+    return build_model_with_cfg(
+        TransXNet,
+        variant,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
+        **{**defaults, **settings},
+    )
+
+
+def _released(file: str, crop_pct: float, size: int = 224) -> dict[str, Any]:
+    url = f"https://github.com/LMMMEng/TransXNet/releases/download/v1.0/{file}"
+    return classification_cfg(size, **{"url": url, **({} if size >= 384 else {"crop_pct": crop_pct})})
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "transxnet_t.in1k": _released("transx-t.pth.tar", 0.9),
+        "transxnet_s.in1k": _released("transx-s.pth.tar", 0.9),
+        "transxnet_b.in1k": _released("transx-b.pth.tar", 0.95),
+        "transxnet_b.in1k_384": _released("transx-b-384.pth.tar", 1.0, size=384),
+        "transxnet_atto.untrained": classification_cfg(),
+    }
+)
+
+
+@register_model
+def transxnet_t(pretrained: bool = False, **kwargs: Any) -> TransXNet:
+    """TransXNet-T of the paper: 12.8 M parameters."""
+    return _create("transxnet_t", pretrained, kwargs)
+
+
+@register_model
+def transxnet_s(pretrained: bool = False, **kwargs: Any) -> TransXNet:
+    """TransXNet-S of the paper: 26.9 M parameters."""
+    sizes = dict(depths=(4, 4, 12, 4), embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8))
+    return _create("transxnet_s", pretrained, kwargs, **sizes, mlp_ratios=(6, 6, 4, 4), groups=(2, 2, 3, 4))
+
+
+@register_model
+def transxnet_b(pretrained: bool = False, **kwargs: Any) -> TransXNet:
+    """TransXNet-B of the paper: 48.0 M parameters."""
+    sizes = dict(depths=(4, 4, 21, 4), embed_dims=(76, 152, 336, 672), num_heads=(2, 4, 8, 16))
+    return _create("transxnet_b", pretrained, kwargs, **sizes, mlp_ratios=(8, 8, 4, 4), groups=(2, 2, 4, 4))
+
+
+@register_model
+def transxnet_atto(pretrained: bool = False, **kwargs: Any) -> TransXNet:
+    """Ours, not the paper's: the smallest, for experiments on a laptop."""
+    return _create("transxnet_atto", pretrained, kwargs, depths=(1, 1, 3, 1), embed_dims=(24, 48, 96, 192))
