@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from ..ops.numerics import without_autocast
+
 _HIDDEN_BUDGET = 1 << 24  # elements of the hidden layer that are held at a time when no gradient is needed
 _SPAN = 8  # offsets are scaled so that the pre-training map spans -8..8, and their logarithm to base 8 -1..1
 
@@ -65,7 +67,7 @@ def continuous_position_bias(
     dtype = torch.promote_types(fc1.weight.dtype, torch.float32)
     rows, row_index = axis_offsets(size[0], pool[0], device)
     columns, column_index = axis_offsets(size[1], pool[1], device)
-    with torch.autocast(device.type, enabled=False):
+    with without_autocast(device):
         weights = [p.to(dtype) for p in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
         table = _offset_table(log_spaced(rows, sides[0]).to(dtype), log_spaced(columns, sides[1]).to(dtype), *weights)
     # (h, Dr, Dc) -> (h, H, Hp, W, Wp) -> (h, H, W, Hp, Wp)

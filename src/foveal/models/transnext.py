@@ -12,17 +12,29 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, to_ntuple, trunc_normal_
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, register_notrace_module
+from timm.layers import (
+    DropPath,
+    calculate_drop_path_rates,
+    to_2tuple,
+    to_ntuple,
+    trunc_normal_,
+)
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+    register_notrace_module,
+)
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
 from ..ops import aggregated_attention, gated_dwconv
+from ..ops.numerics import without_autocast
 from .cache import SizeCache
 from .configs import classification_cfg
 from .geometry import Size, StageGeometry
 from .position_bias import continuous_position_bias, resize_position_bias
-from .pyramid import Pyramid, Stage, ceil_div, stage_sizes
+from .pyramid import Pyramid, Stage, stage_sizes
 from .released import prepare_state_dict
 
 HEAD_DIM = 24
@@ -191,7 +203,7 @@ class SelfAttention(CosineAttention):
     def _unit_queries_and_keys(self, q: Tensor, k: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         """Normalised in float32 at least, queries embedded and scaled (equation 9); back in the dtype of q."""
         scale = self.scale()
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device):
             unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.to(scale.dtype)
             unit_k = F.normalize(k.to(scale.dtype), dim=-1)
             scaled = unit_q * (scale[:, None, None] * _log(self.geometry.full_length(size), scale))

@@ -13,12 +13,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, trunc_normal_
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, register_notrace_module
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+    register_notrace_module,
+)
 from timm.models._builder import resolve_pretrained_cfg
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
 from ..ops import dynamic_dwconv
+from ..ops.numerics import without_autocast
 from .cache import SizeCache
 from .configs import classification_cfg
 from .geometry import Size
@@ -160,6 +166,7 @@ class DMixer(nn.Module):
         return self.proj_drop(self.proj(x)) + x
 
 
+@register_notrace_module
 class MultiScaleDWConv(nn.Module):
     """Depthwise convolutions of 1, 3, 5 and 7 pixels, each on a quarter of the channels (section III-C)."""
 
@@ -275,7 +282,7 @@ class PositionTable(nn.Module):
 
 def resize_table(table: Tensor, shape: tuple[int, int]) -> Tensor:
     """(1, h, queries, keys) resized bicubically to `shape` (align_corners=False), in its own dtype."""
-    with torch.autocast(table.device.type, enabled=False):
+    with without_autocast(table.device):
         wide = table.to(torch.promote_types(table.dtype, torch.float32))
         return F.interpolate(wide, size=shape, mode="bicubic", align_corners=False).to(table.dtype)
 

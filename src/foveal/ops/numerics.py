@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -38,3 +40,10 @@ def second_derivative_refused(operator: str):
         )
 
     return refuse
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A block in which tensors on `device` keep the dtype they have (no-op where the device has no autocast, as "meta")."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..numerics import accumulation_dtype
+from ..numerics import accumulation_dtype, without_autocast
 
 
 def window_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
@@ -61,7 +61,7 @@ def aggregated_attention_reference(
     """See `foveal.ops.aggregated_attention`; here every argument is given."""
     b, height, width, heads, dim = q.shape
     dtype = accumulation_dtype(q.dtype)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         unit_q, unit_k, unit_kp = (F.normalize(t.to(dtype), dim=-1) for t in (q, k, k_pool.flatten(1, 2)))
         mask = window_mask(height, width, window, q.device)
         scaled = (unit_q + query_embedding.to(dtype)) * scale.to(dtype)[:, None] * log_length(mask, length, dtype)

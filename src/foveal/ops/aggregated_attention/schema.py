@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..numerics import accumulation_dtype, second_derivative_refused
+from ..numerics import accumulation_dtype, second_derivative_refused, without_autocast
 from . import shifted
 
 _forward = {"cpu": shifted.forward}
@@ -33,7 +33,7 @@ def aggregated_attention_op(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """The output (B, H, W, h, d) and the log-sum-exp (B, H, W, h) of every query."""
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         return _forward[backend](
             q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias, window, length
         )
@@ -66,7 +66,7 @@ def aggregated_attention_backward_op(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the eleven tensors of the forward operator, in its order."""
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         return _backward[backend](
             grad, q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias, lse, window, length
         )

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..numerics import accumulation_dtype
+from ..numerics import accumulation_dtype, without_autocast
 
 
 def dynamic_dwconv_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """See `foveal.ops.dynamic_dwconv`; here every argument is given."""
     b, height, width, channels = x.shape
     dtype, kernel = accumulation_dtype(x.dtype), weight.shape[-1]
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         columns = F.unfold(x.to(dtype).permute(0, 3, 1, 2), kernel, padding=kernel // 2)
         columns = columns.reshape(b, channels, kernel * kernel, height * width)
         y = torch.einsum("bcjn,bcj->bnc", columns, weight.to(dtype).flatten(2)) + bias.to(dtype)[:, None]

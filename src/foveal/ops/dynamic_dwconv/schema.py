@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..numerics import second_derivative_refused
+from ..numerics import second_derivative_refused, without_autocast
 from . import library
 
 _forward = {"cpu": library.forward}
@@ -15,7 +15,7 @@ _backward = {"cpu": library.backward}
 @torch.library.custom_op("foveal::dynamic_dwconv", mutates_args=())
 def dynamic_dwconv_op(x: Tensor, weight: Tensor, bias: Tensor, backend: str) -> Tensor:
     """The convolved map, (B, H, W, C)."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return _forward[backend](x, weight, bias)
 
 
@@ -29,7 +29,7 @@ def dynamic_dwconv_backward_op(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return _backward[backend](grad, x, weight, bias)
 
 

@@ -7,11 +7,10 @@ TransNeXt paper, section 3.2 (convolutional GLU).
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..numerics import accumulation_dtype
+from ..numerics import accumulation_dtype, without_autocast
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -23,6 +22,6 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def gated_dwconv_reference(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """See `foveal.ops.gated_dwconv`; here every argument is given."""
     dtype = accumulation_dtype(g.dtype)
-    with torch.autocast(g.device.type, enabled=False):
+    with without_autocast(g.device):
         gate = F.gelu(depthwise_conv(g.to(dtype), weight.to(dtype), bias.to(dtype)))
         return (gate * v.to(dtype)).to(g.dtype)

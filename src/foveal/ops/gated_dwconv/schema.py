@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..numerics import second_derivative_refused
+from ..numerics import second_derivative_refused, without_autocast
 from . import library
 
 _forward = {"cpu": library.forward}
@@ -15,7 +15,7 @@ _backward = {"cpu": library.backward}
 @torch.library.custom_op("foveal::gated_dwconv", mutates_args=())
 def gated_dwconv_op(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor, backend: str) -> Tensor:
     """GELU(DWConv(g) + bias) * v, (B, H, W, C)."""
-    with torch.autocast(g.device.type, enabled=False):
+    with without_autocast(g.device):
         return _forward[backend](g, v, weight, bias)
 
 
@@ -29,7 +29,7 @@ def gated_dwconv_backward_op(
     grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor, backend: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of g, v, weight and bias."""
-    with torch.autocast(g.device.type, enabled=False):
+    with without_autocast(g.device):
         return _backward[backend](grad, g, v, weight, bias)
 
 
