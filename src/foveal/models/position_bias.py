@@ -27,20 +27,21 @@ def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
     return start + end - 1
 
 
-def axis_offsets(size: int, pool: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The distinct offsets between `size` pixels and `pool` cell centres along one axis, and which of them each pair has.
+def axis_offsets(size: int, pool: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The distinct offsets between `size` pixels and `pool` cell centres along one axis, and where each pair's offset stands.
 
     Returns:
-        offsets (D,) float64 in pixels, ascending by one step; index (size, pool) int64 into them. Where the pool divides the size all
-        offsets share one fraction, so the step is a pixel; otherwise it is half a pixel.
+        offsets (D,) float64 in pixels, ascending by one step; pixel (size,) and cell (pool,) int64 such that pixel i and cell p have
+        the offset at pixel[i] + cell[p]. Where the pool divides the size all offsets share one fraction, so the step is a pixel;
+        otherwise it is half a pixel.
     """
-    doubled = 2 * torch.arange(size, device=device)[:, None] - doubled_centres(size, pool, device)
-    cell = size // pool if statically_known_true(size % pool == 0) else 0
-    step = 2 if cell else 1
-    first = cell - 2 * size + 1 if cell else 2 - 2 * size
-    count = 2 * size - cell if cell else 4 * size - 3
+    centres = doubled_centres(size, pool, device)
+    side = size // pool if statically_known_true(size % pool == 0) else 0
+    step = 2 if side else 1
+    first = side - 2 * size + 1 if side else 2 - 2 * size
+    count = 2 * size - side if side else 4 * size - 3
     offsets = (first + step * torch.arange(count, device=device)).double() / 2
-    return offsets, (doubled - first) // step
+    return offsets, (2 // step) * torch.arange(size, device=device), (-first - centres) // step
 
 
 def log_spaced(offsets: Tensor, side: int) -> Tensor:
@@ -65,29 +66,29 @@ def continuous_position_bias(
     """
     device = fc1.weight.device
     dtype = torch.promote_types(fc1.weight.dtype, torch.float32)
-    rows, row_index = axis_offsets(size[0], pool[0], device)
-    columns, column_index = axis_offsets(size[1], pool[1], device)
+    rows, query_row, key_row = axis_offsets(size[0], pool[0], device)
+    columns, query_column, key_column = axis_offsets(size[1], pool[1], device)
     with without_autocast(device):
         weights = [p.to(dtype) for p in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
         table = _offset_table(log_spaced(rows, sides[0]).to(dtype), log_spaced(columns, sides[1]).to(dtype), *weights)
-    # (h, Dr, Dc) -> (h, H, Hp, W, Wp) -> (h, H, W, Hp, Wp)
-    bias = table[:, row_index][:, :, :, column_index].permute(0, 1, 3, 2, 4)
-    return bias.reshape(table.shape[0], size[0] * size[1], pool[0] * pool[1]).to(fc1.weight.dtype)
+    stride = columns.shape[0]
+    query = (query_row[:, None] * stride + query_column).flatten()
+    key = (key_row[:, None] * stride + key_column).flatten()
+    return table.to(fc1.weight.dtype)[:, query[:, None] + key]
 
 
 def _offset_table(rows: Tensor, columns: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    """(h, Dr, Dc): the network at every pair of a row offset and a column offset; its first layer is a sum of one term an axis."""
+    """(h, Dr * Dc): the network at every pair of a row offset and a column offset; its first layer is a sum of one term an axis."""
     by_row = rows[:, None] * weight1[:, 0] + bias1
     by_column = columns[:, None] * weight1[:, 1]
 
     def network(part: Tensor) -> Tensor:
-        return F.linear(F.relu(part[:, None] + by_column), weight2, bias2)
+        return weight2 @ F.relu(part[:, None] + by_column).flatten(0, 1).mT + bias2[:, None]
 
-    elements = by_row.shape[0] * by_column.numel()
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or elements <= _HIDDEN_BUDGET:
-        return network(by_row).permute(2, 0, 1)
-    chunks = math.ceil(elements / _HIDDEN_BUDGET)
-    return torch.cat([network(part) for part in by_row.chunk(chunks)]).permute(2, 0, 1)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return network(by_row)
+    chunks = math.ceil(by_row.shape[0] * by_column.numel() / _HIDDEN_BUDGET)
+    return torch.cat([network(part) for part in by_row.chunk(chunks)], 1)
 
 
 def resize_position_bias(
