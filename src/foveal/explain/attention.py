@@ -1,8 +1,8 @@
 """Foveal and peripheral attention of a TransNeXt, as arrays.
 
-Paper: Dai Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", appendix B and figure 7. The picture takes
-ONE query of the last block of the third stage and asks, head by head, how similar it is to every fine key of the map (what the
-fovea would see if it looked there) and to every pooled key (what the periphery sees).
+Paper: Dai Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", appendix B and figure 7. The
+picture takes ONE query of the last block of the third stage and asks, head by head, how similar it is to every fine key
+of the map (what the fovea would see if it looked there) and to every pooled key (what the periphery sees).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,8 +57,8 @@ class AttentionMaps:
 def foveal_peripheral_attention(net: nn.Module, image: Tensor, query: tuple[int, int] | None = None) -> AttentionMaps:
     """Attention of one query in the last block of stage 3, on both paths (figure 7 of the paper).
 
-    The similarities are `q_i . K-hat`, q_i = (Q-hat_i + QE) * softplus(tau) * log(n_i) being the scaled query of the operator;
-    position biases enter the weights alone, because a picture of similarities should show the image, not the bias.
+    The similarities are `q_i . K-hat`, q_i = (Q-hat_i + QE) * softplus(tau) * log(n_i) being the scaled query of the
+    operator; position biases enter the weights alone: a picture of similarities should show the image, not the bias.
 
     Args:
         net: a TransNeXt. Its mode (training or not) and hooks are as before when the call returns or raises.
@@ -67,31 +68,37 @@ def foveal_peripheral_attention(net: nn.Module, image: Tensor, query: tuple[int,
     Raises:
         FovealError: another network than a TransNeXt, an image of another shape, a query outside the map.
     """
-    attention = _attention_of(net)
-    tokens = _attention_input(net, attention, _batch_of_one(net, image))
-    row, column = _query_position(query, *tokens.shape[1:3])
-    return _maps_of_query(attention, tokens, row, column)
+    net, attention = _with_attention(net)
+    batch = _batch_of_one(net, image)
+    with torch.autocast(batch.device.type, enabled=False):  # a caller's autocast would round the similarities
+        tokens = _attention_input(net, attention, batch)
+        row, column = _query_position(query, *tokens.shape[1:3])
+        return _maps_of_query(attention, tokens, row, column)
 
 
-def _attention_of(net: nn.Module) -> AggregatedAttention:
+def _with_attention(net: nn.Module) -> tuple[TransNeXt, AggregatedAttention]:
     if not isinstance(net, TransNeXt):
         raise FovealError(
             f"Foveal and peripheral attention exists in TransNeXt only, and this is a {type(net).__name__}: "
             "take a transnext_* model."
         )
-    attention = net.stages[STAGE].blocks[-1].attn
+    if len(net.stages) <= STAGE:
+        raise FovealError(
+            "The picture is taken in stage 3, and this TransNeXt was pruned before it: take the whole net."
+        )
+    stage: Any = net.stages[STAGE]
+    attention = stage.blocks[-1].attn
     if not isinstance(attention, AggregatedAttention):
         raise FovealError("Stage 3 of this TransNeXt has no aggregated attention: take a variant that has it there.")
-    return attention
+    return net, attention
 
 
-def _batch_of_one(net: nn.Module, image: Tensor) -> Tensor:
+def _batch_of_one(net: TransNeXt, image: Tensor) -> Tensor:
     """(1, channels, H, W) on the net's device, in its dtype."""
     batch = image.unsqueeze(0) if image.ndim == 3 else image
-    channels = next(module for module in net.modules() if isinstance(module, nn.Conv2d)).in_channels
-    if batch.ndim != 4 or batch.shape[:2] != (1, channels) or not batch.is_floating_point():
+    if batch.ndim != 4 or batch.shape[:2] != (1, net.in_chans) or not batch.is_floating_point():
         raise FovealError(
-            f"The attention picture takes one floating-point image of shape ({channels}, H, W): "
+            f"The attention picture takes one floating-point image of shape ({net.in_chans}, H, W): "
             f"this one is {tuple(image.shape)}, {image.dtype}."
         )
     if min(batch.shape[2:]) < MIN_SIDE:
@@ -145,17 +152,17 @@ def _maps_of_query(attention: AggregatedAttention, tokens: Tensor, row: int, col
     q, k, _ = attention.project(tokens)
     k_pool, _ = attention.pool(tokens)
     k_hat, k_pool_hat = _unit(k[0]), _unit(k_pool[0])
-    side = round(attention.relative_pos_bias_local.shape[-1] ** 0.5)
+    size, side, cells = (k_hat.shape[0], k_hat.shape[1]), attention.window, k_pool_hat.shape[0] * k_pool_hat.shape[1]
     window, inside = _window(k_hat, row, column, side)
-    pooled_cells = k_pool_hat.shape[0] * k_pool_hat.shape[1]
-    scaled = _scaled_query(attention, _unit(q[0, row, column]), int(inside.sum()) + pooled_cells)
+    keys = int(inside.sum()) + (attention.geometry.pooled_length(size) or cells)
+    scaled = _scaled_query(attention, _unit(q[0, row, column]), keys)
 
     window_logits = torch.einsum("hd,rchd->hrc", scaled, window).flatten(1) + attention.relative_pos_bias_local.float()
     window_logits = window_logits.masked_fill(~inside.flatten(), float("-inf"))
     peripheral = torch.einsum("hd,rchd->hrc", scaled, k_pool_hat)
-    bias = attention.position_bias(*tokens.shape[1:3])[:, row * tokens.shape[2] + column].float()
+    bias = attention.position_bias(*size)[:, row * size[1] + column].float()
     weights = torch.cat((window_logits, peripheral.flatten(1) + bias), dim=1).softmax(dim=1)
-    window_weights, pooled_weights = weights.split((side * side, pooled_cells), dim=1)
+    window_weights, pooled_weights = weights.split((side * side, cells), dim=1)
     return AttentionMaps(
         query=(row, column),
         foveal=_array(torch.einsum("hd,rchd->hrc", scaled, k_hat)),
@@ -166,9 +173,9 @@ def _maps_of_query(attention: AggregatedAttention, tokens: Tensor, row: int, col
 
 
 def _scaled_query(attention: AggregatedAttention, q_hat: Tensor, keys: int) -> Tensor:
-    """(heads, d): step 4 of the operator, (Q-hat + QE) * softplus(tau) * log(n), n the keys that this query has."""
+    """(heads, d): step 4 of the operator, (Q-hat + QE) * softplus(tau) * log(n) for n keys."""
     embedded = q_hat + attention.query_embedding[:, 0].float()
-    return embedded * F.softplus(attention.temperature[:, 0].float()) * math.log(keys)
+    return embedded * attention.scale()[:, None] * math.log(keys)
 
 
 def _window(keys: Tensor, row: int, column: int, side: int) -> tuple[Tensor, Tensor]:

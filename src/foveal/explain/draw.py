@@ -1,7 +1,7 @@
 """Pictures of foveal and peripheral attention: heat on the photograph, and the figure of one query.
 
-Knows arrays and no network. Per head, one colour scale serves both paths: their similarities compete in the same softmax, so the
-same colour has to mean the same number in both.
+Knows arrays and no network. Per head, one colour scale serves both paths: their similarities compete in the same
+softmax, so the same colour has to mean the same number in both.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEAT = "inferno"  # perceptually uniform: equal steps of similarity look like equal steps of light
+RANGE = (1, 99)  # percentiles that take the darkest and lightest colour: one odd key must not dim all others
 HEAT_OPACITY = 0.72  # enough of the photograph stays to see where one is
 MARK = (92, 225, 230)  # cyan, the one hue that the heat map lacks
 PAPER, INK, MUTED = "#15161a", "#f2efe9", "#a9a59d"
@@ -29,11 +30,16 @@ PAPER, INK, MUTED = "#15161a", "#f2efe9", "#a9a59d"
 
 @dataclass(frozen=True)
 class HeadPanel:
-    """The two pictures of one head, (H, W, 3) uint8 as large as the photograph, and the window's share of the attention."""
+    """The pictures of one head, (H, W, 3) uint8 as large as the photograph, and the window's share of its attention."""
 
     foveal: np.ndarray
     peripheral: np.ndarray
     foveal_share: float
+
+
+def check_drawing() -> None:
+    """Raise the FovealError that drawing would raise, before the work that ends in a picture."""
+    _matplotlib("cm")
 
 
 def overlay(photo: np.ndarray, heat: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -47,13 +53,17 @@ def overlay(photo: np.ndarray, heat: np.ndarray, low: float, high: float) -> np.
     Returns:
         (H, W, 3) uint8.
     """
-    colours = _matplotlib("cm").ScalarMappable(cmap=HEAT).get_cmap()
-    scaled = np.clip((heat - low) / max(high - low, 1e-12), 0.0, 1.0)
+    cells = Image.fromarray(_colours((heat - low) / max(high - low, 1e-12)))
     height, width = photo.shape[:2]
-    cells = Image.fromarray((colours(scaled)[..., :3] * 255).astype(np.uint8))
     coloured = np.asarray(cells.resize((width, height), Image.Resampling.NEAREST), dtype=np.float32)
     grey = np.asarray(Image.fromarray(photo).convert("L"), dtype=np.float32)[..., None]
     return (HEAT_OPACITY * coloured + (1 - HEAT_OPACITY) * grey).round().astype(np.uint8)
+
+
+def colour_scale() -> np.ndarray:
+    """The heat map's colours from low to high, (16, 256, 3) uint8."""
+    ramp = np.broadcast_to(np.linspace(0, 1, 256), (16, 256))
+    return _colours(ramp)
 
 
 def mark_query(picture: np.ndarray, maps: AttentionMaps) -> np.ndarray:
@@ -81,9 +91,10 @@ def head_panels(photo: np.ndarray, maps: AttentionMaps) -> list[HeadPanel]:
     """
     panels = []
     for foveal, peripheral, share in zip(maps.foveal, maps.peripheral, maps.foveal_share, strict=True):
-        low, high = min(foveal.min(), peripheral.min()), max(foveal.max(), peripheral.max())
-        pictures = (mark_query(overlay(photo, heat, low, high), maps) for heat in (foveal, peripheral))
-        panels.append(HeadPanel(*pictures, foveal_share=float(share)))
+        ranges = np.percentile(foveal, RANGE), np.percentile(peripheral, RANGE)
+        low, high = np.min(ranges), np.max(ranges)
+        fine, pooled = (mark_query(overlay(photo, heat, low, high), maps) for heat in (foveal, peripheral))
+        panels.append(HeadPanel(fine, pooled, float(share)))
     return panels
 
 
@@ -115,10 +126,10 @@ def attention_figure(photo: np.ndarray, maps: AttentionMaps, title: str, note: s
     return buffer.getvalue()
 
 
-def png(picture: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 as the bytes of a PNG file."""
+def encode(picture: np.ndarray, kind: str = "PNG") -> bytes:
+    """(H, W, 3) uint8 as the bytes of a PNG or, for photographs, a much smaller JPEG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(picture).save(buffer, format=kind, optimize=True, quality=88)
     return buffer.getvalue()
 
 
@@ -174,7 +185,9 @@ class _Plate:
 
     def title(self, figure: Figure, title: str, note: str) -> None:
         self.text(figure, self.edge, 0.56, title, 17, weight="bold")
-        self.text(figure, self.edge, self.size[1] - 0.36, note, 11, color=MUTED)
+        self.text(
+            figure, self.edge, self.size[1] - self.bottom + 0.2, note, 9.5, color=MUTED, va="top", linespacing=1.5
+        )
 
     def photograph(self, figure: Figure, photo: np.ndarray, maps: AttentionMaps) -> None:
         axes = self.axes(figure, self.edge, self.top, self.photo_height * self.aspect, self.photo_height)
@@ -196,14 +209,21 @@ class _Plate:
 
     def scale(self, figure: Figure) -> None:
         """The colour scale: relative, since every head has its own."""
-        width, right = 1.3, self.size[0] - self.edge
-        axes = self.axes(figure, right - width - 0.78, self.top - 0.72, width, 0.13)
-        axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=HEAT)
-        for left, text, side in ((right - width - 0.86, "unlike", "right"), (right - 0.7, "similar", "left")):
-            self.text(figure, left, self.top - 0.655, text, 11, color=MUTED, ha=side, va="center")
+        right = self.size[0] - self.edge
+        bar, width, middle = right - 1.91, 1.3, 0.52
+        axes = self.axes(figure, bar, middle - 0.065, width, 0.13)
+        axes.imshow(colour_scale(), aspect="auto")
+        for left, text in ((bar - 0.08, "unlike"), (right, "similar")):
+            self.text(figure, left, middle, text, 11, color=MUTED, ha="right", va="center_baseline")
 
 
-def _matplotlib(part: str = "pyplot") -> Any:
+def _colours(shares: np.ndarray) -> np.ndarray:
+    """Numbers, 0 to 1 and held there, as colours of the heat map: (..., 3) uint8."""
+    colours = _matplotlib("cm").ScalarMappable(cmap=HEAT).get_cmap()
+    return (colours(np.clip(shares, 0.0, 1.0))[..., :3] * 255).round().astype(np.uint8)
+
+
+def _matplotlib(part: str) -> Any:
     """A module of matplotlib; imported here because only pictures need it."""
     try:
         return importlib.import_module(f"matplotlib.{part}")

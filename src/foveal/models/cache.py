@@ -24,11 +24,12 @@ def _cacheable(sources: tuple[Tensor, ...]) -> bool:
 
 
 class SizeCache:
-    """Keeps the results of a function of (size, weights): the last one always, older ones while they fit in `budget` bytes.
+    """Keeps the results of a function of (size, weights): the last one always, older ones while they fit in `budget`
+    bytes.
 
-    A result is dropped as soon as one of the weights it came from is written in place, replaced, moved or converted. Writes through
-    `tensor.data` are invisible to PyTorch's version counter: call `clear`, or `train()`/`eval()` on the network, after such a write.
-    Copies and pickles of the owner start with an empty cache.
+    A result is dropped as soon as one of the weights it came from is written in place, replaced, moved or converted.
+    Writes through `tensor.data` are invisible to PyTorch's version counter: call `clear`, or `train()`/`eval()` on the
+    network, after such a write. Copies and pickles of the owner start with an empty cache.
     """
 
     def __init__(self, budget: int = 64 << 20):
@@ -37,7 +38,8 @@ class SizeCache:
         self._results: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def get(self, key: Hashable, sources: tuple[Tensor, ...], compute: Callable[[], Tensor]) -> Tensor:
-        """The result for `key`; `compute()` runs if it is not kept, or must not be (training, tracing, meta tensors)."""
+        """The result for `key`; `compute()` runs if it is not kept, or must not be (training, tracing, meta
+        tensors)."""
         if not _cacheable(sources):
             return compute()
         state = tuple(_identity(s) for s in sources)

@@ -11,7 +11,8 @@ CLASSIFIER = "head.fc"
 
 
 def classification_cfg(size: int = 224, **settings: Any) -> dict[str, Any]:
-    """A timm configuration for ImageNet-1K weights of images of `size` pixels; `settings` add to it or replace its entries.
+    """A timm configuration for ImageNet-1K weights of images of `size` pixels; `settings` add to it or replace its
+    entries.
 
     From 384 pixels on the papers resize the whole image instead of cropping its centre.
     """

@@ -1,7 +1,7 @@
 """Log-spaced continuous position bias: a small network of the distance between a query and a (pooled) key.
 
-TransNeXt paper, section 3.1.3. The bias of a query and a key depends on their offset alone, so the network runs once for every distinct
-offset and the full (query, key) table is gathered from its results.
+TransNeXt paper, section 3.1.3. The bias of a query and a key depends on their offset alone, so the network runs once
+for every distinct offset and the full (query, key) table is gathered from its results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from ..ops.numerics import without_autocast
+from foveal.ops.numerics import without_autocast
 
 _HIDDEN_BUDGET = 1 << 24  # elements of the hidden layer that are held at a time when no gradient is needed
 _SPAN = 8  # offsets are scaled so that the pre-training map spans -8..8, and their logarithm to base 8 -1..1
@@ -28,12 +28,13 @@ def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
 
 
 def axis_offsets(size: int, pool: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The distinct offsets between `size` pixels and `pool` cell centres along one axis, and where each pair's offset stands.
+    """The distinct offsets between `size` pixels and `pool` cell centres along one axis, and where each pair's offset
+    stands.
 
     Returns:
-        offsets (D,) float64 in pixels, ascending by one step; pixel (size,) and cell (pool,) int64 such that pixel i and cell p have
-        the offset at pixel[i] + cell[p]. Where the pool divides the size all offsets share one fraction, so the step is a pixel;
-        otherwise it is half a pixel.
+        offsets (D,) float64 in pixels, ascending by one step; pixel (size,) and cell (pool,) int64 such that pixel i
+        and cell p have the offset at pixel[i] + cell[p]. Where the pool divides the size all offsets share one
+        fraction, so the step is a pixel; otherwise it is half a pixel.
     """
     centres = doubled_centres(size, pool, device)
     side = size // pool if statically_known_true(size % pool == 0) else 0
@@ -42,6 +43,13 @@ def axis_offsets(size: int, pool: int, device: torch.device) -> tuple[Tensor, Te
     count = 2 * size - side if side else 4 * size - 3
     offsets = (first + step * torch.arange(count, device=device)).double() / 2
     return offsets, (2 // step) * torch.arange(size, device=device), (-first - centres) // step
+
+
+def distinct_offsets(size: tuple[int, int], pool: tuple[int, int]) -> int:
+    """How many different offsets the queries of a map and the cells of its pooled map have: what the network is run
+    on."""
+    rows, columns = (axis_offsets(s, p, torch.device("cpu"))[0].shape[0] for s, p in zip(size, pool, strict=True))
+    return rows * columns
 
 
 def log_spaced(offsets: Tensor, side: int) -> Tensor:
@@ -77,8 +85,11 @@ def continuous_position_bias(
     return table.to(fc1.weight.dtype)[:, query[:, None] + key]
 
 
-def _offset_table(rows: Tensor, columns: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    """(h, Dr * Dc): the network at every pair of a row offset and a column offset; its first layer is a sum of one term an axis."""
+def _offset_table(
+    rows: Tensor, columns: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+) -> Tensor:
+    """(h, Dr * Dc): the network at every pair of a row offset and a column offset; its first layer is a sum of one
+    term an axis."""
     by_row = rows[:, None] * weight1[:, 0] + bias1
     by_column = columns[:, None] * weight1[:, 1]
 

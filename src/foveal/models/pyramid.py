@@ -1,7 +1,7 @@
 """What every four-stage backbone here shares: the loop over its stages, and timm's contract for a network.
 
-A network sets `stages` (an nn.Sequential whose members take and return NCHW maps), `norm` (applied to the last map before the head),
-`head` (timm's ClassifierHead) and `feature_info`; everything below follows from these.
+A network sets `stages` (an nn.Sequential whose members take and return NCHW maps), `norm` (applied to the last map
+before the head), `head` (timm's ClassifierHead) and `feature_info`; everything below follows from these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def check_image(x: Tensor, in_chans: int) -> Tensor:
         raise ValueError(f"expected images of shape (batch, {in_chans}, height, width), got {tuple(x.shape)}")
     # An exported program states its own size range; a check here would only narrow it.
     if not torch.compiler.is_exporting() and (x.shape[2] < MIN_SIZE or x.shape[3] < MIN_SIZE):
-        raise ValueError(f"images must be at least {MIN_SIZE} x {MIN_SIZE} pixels, got {x.shape[2]} x {x.shape[3]}; resize them first")
+        raise ValueError(
+            f"images must be at least {MIN_SIZE} x {MIN_SIZE} pixels, got {x.shape[2]} x {x.shape[3]}; enlarge them"
+        )
     return x
 
 
@@ -86,11 +88,15 @@ class Pyramid(nn.Module):
         self.num_classes = num_classes
         self.global_pool = global_pool
         self.num_features = dims[-1]
-        self.feature_info = [
-            dict(num_chs=dim, reduction=4 * 2**i, module=f"stages.{i}") for i, dim in enumerate(dims)
-        ]
+        self.feature_info = [dict(num_chs=dim, reduction=4 * 2**i, module=f"stages.{i}") for i, dim in enumerate(dims)]
         self.head = ClassifierHead(
-            dims[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate, use_conv=use_conv, device=device, dtype=dtype
+            dims[-1],
+            num_classes,
+            pool_type=global_pool,
+            drop_rate=drop_rate,
+            use_conv=use_conv,
+            device=device,
+            dtype=dtype,
         )
         self.head_hidden_size = self.head.num_features
 

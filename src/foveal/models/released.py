@@ -1,6 +1,8 @@
-"""From any file that holds a network's weights to a state dict in our names, with a report of what fits and what does not.
+"""From any file that holds a network's weights to a state dict in our names, with a report of what fits and what does
+not.
 
-Accepted: a state dict; one wrapped under `model`, `state_dict` or an EMA name; names behind `module.`, `_orig_mod.` or `backbone.`; whole
+Accepted: a state dict; one wrapped under `model`, `state_dict` or an EMA name; names behind `module.`, `_orig_mod.` or
+    `backbone.`; whole
 detectors and segmenters, of which the backbone is taken. Nothing is unpickled beyond tensors and plain containers.
 """
 
@@ -18,7 +20,8 @@ from timm.models import adapt_input_conv
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from ..errors import FovealError
+from foveal.errors import FovealError
+
 from .configs import CLASSIFIER, FIRST_CONV
 
 Renames = Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]
@@ -42,7 +45,8 @@ class LoadReport:
         missing: names that the net has and the file has not.
         unexpected: names of the file that the net has no place for.
         misshaped: (name, shape in the file, shape in the net).
-        left_out: names of the file that belong to parts this net was built without (a detector's heads, a removed classifier).
+        left_out: names of the file that belong to parts this net was built without (a detector's heads, a removed
+            classifier).
         new: names of the net that keep their initial values because the caller asked for it.
     """
 
@@ -74,7 +78,8 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_classifier: bool = 
     Args:
         net: a TransNeXt or TransXNet, also one made with `features_only=True`.
         path: a `.pth`, `.pt`, `.tar` or `.safetensors` file in any of the wrappings named above.
-        new_classifier: accept a file whose classifier has another number of classes, or none; ours keeps its initial values.
+        new_classifier: accept a file whose classifier has another number of classes, or none; ours keeps its initial
+            values.
 
     The first convolution adapts to another number of input channels, position tables to another image size.
 
@@ -112,7 +117,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
         if "Weights only load failed" not in str(error):
             raise CheckpointError("is not a PyTorch checkpoint, or a damaged one; download or save it again") from None
         raise CheckpointError(
-            "holds Python objects beside weights, which are not loaded for safety; save its state dict alone and load that"
+            "holds Python objects beside weights, which are not loaded for safety; save its state dict alone"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0][:120]
@@ -127,7 +132,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
 
 
 def prepare_state_dict(content: Mapping[str, Any], net: nn.Module, renames: Renames) -> dict[str, Tensor]:
-    """Unwrap, rename and adapt `content` for `net`; raise CheckpointError where anything but classifier and first conv misfits."""
+    """Unwrap, rename and adapt `content` for `net`; raise CheckpointError where anything but classifier and first conv
+    misfits."""
     state = _strip_prefixes(_unwrap(content))
     _check_family(state, net)
     state = {_rename(name, renames): tensor for name, tensor in state.items()}
@@ -183,7 +189,9 @@ def _unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
         content = inner
     state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
-        raise CheckpointError(f"holds no weights; its top level has {', '.join(map(str, list(content)[:6])) or 'nothing'}")
+        raise CheckpointError(
+            f"holds no weights; its top level has {', '.join(map(str, list(content)[:6])) or 'nothing'}"
+        )
     return state
 
 
@@ -208,7 +216,9 @@ def _rename(name: str, renames: Renames) -> str:
 def _check_family(state: Mapping[str, Tensor], net: nn.Module) -> None:
     for family, marks in _FAMILIES.items():
         if family != type(net).__name__ and any(name.startswith(marks) for name in state):
-            raise CheckpointError(f"holds a {family}, this net is a {type(net).__name__}; create the {family} that it was saved from")
+            raise CheckpointError(
+                f"holds a {family}, this net is a {type(net).__name__}; create the {family} that it was saved from"
+            )
 
 
 def _drop_absent_parts(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:

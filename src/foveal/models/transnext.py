@@ -1,7 +1,8 @@
 """TransNeXt: aggregated (pixel-focused) attention and convolutional GLU.
 
-Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", CVPR 2024, arXiv:2311.17132. Equation numbers below are that
-paper's. The networks reproduce the released weights' outputs; `checkpoint_filter_fn` reads the released files.
+Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", CVPR 2024, arXiv:2311.17132. Equation
+numbers below are that paper's. The networks reproduce the released weights' outputs; `checkpoint_filter_fn` reads the
+released files.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from timm.models import (
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
-from ..ops import aggregated_attention, gated_dwconv
-from ..ops.numerics import without_autocast
+from foveal.ops import aggregated_attention, gated_dwconv
+from foveal.ops.numerics import without_autocast
+
 from .cache import SizeCache
 from .configs import classification_cfg
 from .geometry import Size, StageGeometry
-from .position_bias import continuous_position_bias, resize_position_bias
+from .position_bias import continuous_position_bias, distinct_offsets, resize_position_bias
 from .pyramid import Pyramid, Stage, stage_sizes
 from .released import prepare_state_dict
 
@@ -55,7 +57,8 @@ class PatchEmbed(nn.Module):
 
 
 class CosineAttention(nn.Module):
-    """What both attentions share: length-scaled cosine similarity, query embedding, and the continuous position bias."""
+    """What both attentions share: length-scaled cosine similarity, query embedding, and the continuous position
+    bias."""
 
     def __init__(self, dim: int, heads: int, geometry: StageGeometry, attn_drop: float, device=None, dtype=None):
         super().__init__()
@@ -89,15 +92,26 @@ class CosineAttention(nn.Module):
     def position_bias(self, height: int, width: int) -> Tensor:
         """(heads, H*W, keys): computed once a size, and kept while the weights are not trained."""
         weights = (self.cpb_fc1.weight, self.cpb_fc1.bias, self.cpb_fc2.weight, self.cpb_fc2.bias)
-        return self._bias_cache.get((height, width, self.geometry), weights, lambda: self._position_bias((height, width)))
+        return self._bias_cache.get(
+            (height, width, self.geometry), weights, lambda: self._position_bias((height, width))
+        )
 
     def _position_bias(self, size: Size) -> Tensor:
         geometry, keys = self.geometry, self.key_size(size)
         if not geometry.interpolate:
             return continuous_position_bias(self.cpb_fc1, self.cpb_fc2, size, keys, geometry.pretrain)
         reference_keys = self.key_size(geometry.reference)
-        bias = continuous_position_bias(self.cpb_fc1, self.cpb_fc2, geometry.reference, reference_keys, geometry.pretrain)
+        bias = continuous_position_bias(
+            self.cpb_fc1, self.cpb_fc2, geometry.reference, reference_keys, geometry.pretrain
+        )
         return resize_position_bias(bias, geometry.reference, reference_keys, size, keys)
+
+    def elementwise_macs(self, x: Tensor) -> tuple[str, int]:
+        """Products of the position bias's first layer, which is computed as a sum of one term an axis: for counting."""
+        size = (x.shape[1], x.shape[2])
+        if self.geometry.interpolate:
+            size = self.geometry.reference
+        return "linear", distinct_offsets(size, self.key_size(size)) * self.cpb_fc1.weight.numel()
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
@@ -105,7 +119,8 @@ class CosineAttention(nn.Module):
 
 @register_notrace_module
 class AggregatedAttention(CosineAttention):
-    """Each token attends to its window and to the pooled map, in one softmax, plus positional attention (equations 10-12)."""
+    """Each token attends to its window and to the pooled map, in one softmax, plus positional attention (equations
+    10-12)."""
 
     def __init__(
         self, dim: int, heads: int, window: int, geometry: StageGeometry,
@@ -274,15 +289,18 @@ class TransNeXt(Pyramid):
     Args:
         img_size: reference size (int or pair): not a limit. An interpolated position bias is computed there.
         in_chans, num_classes, global_pool, drop_rate, proj_drop_rate, attn_drop_rate, drop_path_rate: as in timm.
-        pretrain_size: the size that the weights were trained at; sets the scale of the position bias. Stays when fine-tuned at another.
+        pretrain_size: the size that the weights were trained at; sets the scale of the position bias. Stays when
+            fine-tuned at another.
         window_size: side of the window that a token sees finely: odd, one for all stages or one a stage.
         pool_size: None pools to 1/32 of the image (normal mode); an int or pair pools every map to that (linear mode).
         position_bias: "extrapolate" computes the bias at the actual size, "interpolate" resizes it from `img_size`.
-        length_scaling: False scales attention by the number of keys of pre-training, whatever the size (the paper's ablation).
+        length_scaling: False scales attention by the number of keys of pre-training, whatever the size (the paper's
+            ablation).
         depths, embed_dims, mlp_ratios, sr_ratios: one a stage.
         aggregated: which stages use aggregated attention; the others let all tokens attend to all.
 
-    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that cannot work together.
+    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that cannot
+        work together.
     """
 
     def __init__(
@@ -347,7 +365,12 @@ class TransNeXt(Pyramid):
         pool = None if pool_size is None else to_2tuple(pool_size)
         sizes = stage_sizes(img_size, len(self.sr_ratios))
         _check_pool(pool, [s for s, aggregated in zip(sizes, self.aggregated, strict=True) if aggregated], img_size)
-        self.img_size, self.pool_size, self.bias_mode, self.length_scaling = img_size, pool, position_bias, length_scaling
+        self.img_size, self.pool_size, self.bias_mode, self.length_scaling = (
+            img_size,
+            pool,
+            position_bias,
+            length_scaling,
+        )
         return [
             StageGeometry(
                 reference=size,
@@ -427,7 +450,7 @@ def _check_pool(pool: Size | None, sizes: list[Size], img_size: Size) -> None:
         if pool[0] >= height or pool[1] >= width:
             raise ValueError(
                 f"pool_size {pool[0]} x {pool[1]} must be smaller than every pooled stage's map, but an image of "
-                f"{img_size[0]} x {img_size[1]} has one of {height} x {width}; choose a smaller pool_size or a larger img_size"
+                f"{img_size[0]} x {img_size[1]} has one of {height} x {width}; choose a smaller pool_size"
             )
 
 
@@ -443,8 +466,8 @@ _RELEASED_NAMES = (
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
     """A state dict in this module's names from a released file's content, a training checkpoint, or a whole detector's.
 
-    Raises CheckpointError where the result would leave part of `model` unloaded (classifier and first convolution excepted, which
-    timm adapts).
+    Raises CheckpointError where the result would leave part of `model` unloaded (classifier and first convolution
+    excepted, which timm adapts).
     """
     return prepare_state_dict(state_dict, model, _RELEASED_NAMES)
 
@@ -474,7 +497,9 @@ default_cfgs = generate_default_cfgs(
             "transnext-small-384-1k-ft-1k", "transnext_small_384_1k_ft_1k.pth", size=384
         ),
         "transnext_base.in1k": _released("transnext-base-224-1k", "transnext_base_224_1k.pth"),
-        "transnext_base.in1k_384": _released("transnext-base-384-1k-ft-1k", "transnext_base_384_1k_ft_1k.pth", size=384),
+        "transnext_base.in1k_384": _released(
+            "transnext-base-384-1k-ft-1k", "transnext_base_384_1k_ft_1k.pth", size=384
+        ),
         "transnext_micro_aaaa.in1k_256": _released(
             "transnext-micro-AAAA-256-1k", "transnext_micro_AAAA_256_1k.pth", size=256
         ),
@@ -523,5 +548,6 @@ def transnext_atto(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
 
 @register_model
 def transnext_pico(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
-    """Ours, not the paper's: about the 2 M parameters of the paper's CIFAR-100 ablations, whose configuration is not published."""
+    """Ours, not the paper's: about the 2 M parameters of the paper's CIFAR-100 ablations, whose configuration is not
+    published."""
     return _create("transnext_pico", pretrained, kwargs, embed_dims=(24, 48, 96, 192), depths=(2, 2, 6, 2))

@@ -1,8 +1,9 @@
-"""TransXNet: a dual dynamic token mixer, input-dependent depthwise convolution beside overlapping spatial-reduction attention.
+"""TransXNet: a dual dynamic token mixer, input-dependent depthwise convolution beside overlapping spatial-reduction
+attention.
 
-Lou, Zhang, Zhou, Yang, Xie, Liu, Yu, "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic Token Mixer for Visual
-Recognition", arXiv:2310.19380. Equation and section numbers below are that paper's. The networks reproduce the released weights' outputs;
-`checkpoint_filter_fn` reads the released files.
+Lou, Zhang, Zhou, Yang, Wu, Yu, "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic Token Mixer for
+Visual Recognition", arXiv:2310.19380. Equation and section numbers below are that paper's. The networks reproduce the
+released weights' outputs; `checkpoint_filter_fn` reads the released files.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from timm.models._builder import resolve_pretrained_cfg
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
-from ..ops import dynamic_dwconv
-from ..ops.numerics import without_autocast
+from foveal.ops import dynamic_dwconv
+from foveal.ops.numerics import without_autocast
+
 from .cache import SizeCache
 from .configs import classification_cfg
 from .geometry import Size
@@ -74,9 +76,11 @@ class PatchEmbed(nn.Module):
 
 @register_notrace_module
 class IDConv(nn.Module):
-    """Input-dependent depthwise convolution (section III-B1, equation 3): every sample mixes `groups` learned kernels per channel.
+    """Input-dependent depthwise convolution (section III-B1, equation 3): every sample mixes `groups` learned kernels
+    per channel.
 
-    The bias is mixed by the same two layers from the global average, so in training their BatchNorm sees two batches a step.
+    The bias is mixed by the same two layers from the global average, so in training their BatchNorm sees two batches a
+    step.
     """
 
     def __init__(self, dim: int, groups: int, kernel: int = _DYNAMIC_KERNEL, reduction: int = 4, **dd: Any):
@@ -95,7 +99,8 @@ class IDConv(nn.Module):
         trunc_normal_(self.bias, std=0.02)
 
     def _mix(self, x: Tensor, size: int, learned: Tensor) -> Tensor:
-        """(B, C, size, size): the learned (groups, C, size, size), weighted by a softmax over groups of the pooled map."""
+        """(B, C, size, size): the learned (groups, C, size, size), weighted by a softmax over groups of the pooled
+        map."""
         scores = self.proj(F.adaptive_avg_pool2d(x, size)).unflatten(1, (self.groups, -1))
         return (scores.softmax(1) * learned).sum(1)
 
@@ -140,8 +145,8 @@ class OSRA(nn.Module):
 
 
 class DMixer(nn.Module):
-    """Dual dynamic token mixer (equation 2): IDConv on the first half of the channels, OSRA on the second, then the squeezed token
-    enhancer (equation 5)."""
+    """Dual dynamic token mixer (equation 2): IDConv on the first half of the channels, OSRA on the second, then the
+    squeezed token enhancer (equation 5)."""
 
     def __init__(self, dim: int, heads: int, sr_ratio: int, groups: int, attn_drop: float, proj_drop: float, **dd: Any):
         super().__init__()
@@ -203,6 +208,8 @@ class MultiScaleFFN(nn.Module):
 class LayerScale(nn.Module):
     """A learned weight and bias a channel."""
 
+    is_layer_scale = True  # the paper's code writes it as a convolution, and so it is counted
+
     def __init__(self, dim: int, **dd: Any):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(dim, 1, 1, 1, **dd))
@@ -213,6 +220,10 @@ class LayerScale(nn.Module):
         """Start nearly closed, so that a deep net starts near the identity."""
         nn.init.constant_(self.weight, _LAYER_SCALE)
         nn.init.zeros_(self.bias)
+
+    def elementwise_macs(self, x: Tensor) -> tuple[str, int]:
+        """Products of what the paper's code writes as a depthwise 1x1 convolution: for counting."""
+        return "conv", x.numel()
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight.flatten()[:, None, None] + self.bias[:, None, None]
@@ -240,7 +251,8 @@ class Block(nn.Module):
 
 @register_notrace_module
 class PositionTable(nn.Module):
-    """A stage's relative position bias, shared by its blocks: a learned table, resized where the map has another size (section III-B2).
+    """A stage's relative position bias, shared by its blocks: a learned table, resized where the map has another size
+    (section III-B2).
 
     Resized as a 2-D image of query by key positions, bicubically, as the released weights were.
     """
@@ -291,7 +303,13 @@ class TransXNetStage(Stage):
     """Patch embedding, then blocks that share one position table. NCHW in and out."""
 
     def __init__(
-        self, downsample: PatchEmbed, position_bias: PositionTable, blocks: list[Block], dim: int, feature_norm: bool, **dd: Any
+        self,
+        downsample: PatchEmbed,
+        position_bias: PositionTable,
+        blocks: list[Block],
+        dim: int,
+        feature_norm: bool,
+        **dd: Any,
     ):
         super().__init__()
         self.downsample = downsample
@@ -315,10 +333,14 @@ class TransXNet(Pyramid):
         in_chans, num_classes, global_pool, drop_rate, proj_drop_rate, attn_drop_rate, drop_path_rate: as in timm.
         depths, embed_dims, num_heads, sr_ratios, mlp_ratios: one a stage.
         groups: kernels that IDConv mixes, one a stage.
-        feature_norm: give every stage's feature map a GroupNorm of its own, as the released detectors and segmenters have.
+        feature_norm: give every stage's feature map a GroupNorm of its own, as the released detectors and segmenters
+            have.
 
-    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that cannot work together.
+    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that cannot
+        work together.
     """
+
+    paper_counts_layers = True  # see `foveal.models.counting`
 
     def __init__(
         self,
@@ -405,8 +427,8 @@ _RELEASED_NAMES = (
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
     """A state dict in this module's names from a released file's content, a training checkpoint, or a whole detector's.
 
-    Position tables are resized to the net's image size. Raises CheckpointError where the result would leave part of `model` unloaded
-    (classifier and first convolution excepted, which timm adapts).
+    Position tables are resized to the net's image size. Raises CheckpointError where the result would leave part of
+    `model` unloaded (classifier and first convolution excepted, which timm adapts).
     """
     return prepare_state_dict(state_dict, model, _RELEASED_NAMES)
 

@@ -1,7 +1,8 @@
 """Which implementation of an operator runs, and the reason why another does not.
 
-An operator lists its implementations from fastest to slowest. Each says why it cannot take a call, or None. The automatic choice takes
-the first without a reason; a choice made with `use_backend` never falls back: it raises the reason.
+An operator lists its implementations from fastest to slowest. Each says why it cannot take a call, or None. The
+automatic choice takes the first without a reason; a choice made with `use_backend` never falls back: it raises the
+reason.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class BackendError(RuntimeError):
 class Implementation:
     """One way to compute an operator.
 
-    `run` takes the operator's normalised arguments. `unsupported` takes the same and returns why it cannot serve them, or None.
+    `run` takes the operator's normalised arguments. `unsupported` takes the same and returns why it cannot serve them,
+    or None.
     """
 
     name: str
@@ -83,7 +85,9 @@ class Operator:
         call = self.normalise(*args, **kwargs)
         reasons = {i.name: i.unsupported(*call) for i in self.implementations}
         if _forced is not None:
-            reasons = {n: r if n == _forced else r or f"use_backend({_forced!r}) is in force" for n, r in reasons.items()}
+            reasons = {
+                n: r if n == _forced else r or f"use_backend({_forced!r}) is in force" for n, r in reasons.items()
+            }
         chosen = next((n for n, r in reasons.items() if r is None), None)
         return Explanation(self.name, chosen, reasons, {i.name: i.summary for i in self.implementations})
 
@@ -112,7 +116,9 @@ def use_backend(name: str | None) -> Iterator[None]:
     """
     global _forced
     if name is not None and name not in known_backends():
-        raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(known_backends())}, or None for the automatic choice")
+        raise ValueError(
+            f"unknown backend {name!r}: choose one of {', '.join(known_backends())}, or None for the automatic choice"
+        )
     before, _forced = _forced, name
     try:
         yield
@@ -123,8 +129,8 @@ def use_backend(name: str | None) -> Iterator[None]:
 def explain(operator: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
     """Say which implementation `operator(*args, **kwargs)` takes, and why not the others, without computing it.
 
-    `operator` is the function (`foveal.ops.aggregated_attention`) or its name. Raises ValueError for an unknown one, and what the
-    operator itself raises for bad arguments. `print(explain(...))` is meant to be read.
+    `operator` is the function (`foveal.ops.aggregated_attention`) or its name. Raises ValueError for an unknown one,
+    and what the operator itself raises for bad arguments. `print(explain(...))` is meant to be read.
     """
     name = operator if isinstance(operator, str) else operator.__name__
     if name not in _operators:

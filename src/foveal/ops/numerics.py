@@ -31,7 +31,8 @@ def normalise_backward(grad: Tensor, unit: Tensor, inverse: Tensor) -> Tensor:
 
 
 def second_derivative_refused(operator: str):
-    """A backward function that says why it will not run: for operators whose backward is closed form, not differentiable."""
+    """A backward function that says why it will not run: for operators whose backward is closed form, not
+    differentiable."""
 
     def refuse(ctx, *grads):
         raise NotImplementedError(
@@ -43,7 +44,8 @@ def second_derivative_refused(operator: str):
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """A block in which tensors on `device` keep the dtype they have (no-op where the device has no autocast, as "meta")."""
+    """A block in which tensors on `device` keep the dtype they have (no-op where the device has no autocast, as
+    "meta")."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

@@ -34,7 +34,7 @@ def line_chart(
         title: the heading, with the unit where there is one.
         epochs: x of every value.
         series: lines of the same length as `epochs`.
-        label: how a value is written, on the axis and in the legend.
+        label: how the last values are written in the legend.
         floor: the axis starts here; None takes the smallest value.
     """
     known = [value for line in series for value in line.values if value is not None]
@@ -43,7 +43,7 @@ def line_chart(
     legend = [el("span", f"{line.name} {label(_last(line))}", class_=line.colour) for line in series]
     drawing = el(
         "svg",
-        [frame.grid_line(tick, label(tick)) for tick in ticks],
+        [frame.grid_line(tick, f"{tick:g}") for tick in ticks],
         [frame.epoch_mark(epoch) for epoch in _epoch_ticks(epochs)],
         [frame.line(epochs, line) for line in series],
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -99,7 +99,9 @@ def _last(line: Series) -> float:
 def _epoch_ticks(epochs: Sequence[int]) -> list[int]:
     """First, last, and round epochs between, far enough apart to be read."""
     step = max(1, math.ceil(nice_ticks(0, max(epochs) - min(epochs))[1]))
-    between = [epoch for epoch in epochs if epoch % step == 0 and min(epoch - epochs[0], epochs[-1] - epoch) >= step / 2]
+    between = [
+        epoch for epoch in epochs if epoch % step == 0 and min(epoch - epochs[0], epochs[-1] - epoch) >= step / 2
+    ]
     return sorted({epochs[0], *between, epochs[-1]})
 
 

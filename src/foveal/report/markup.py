@@ -14,7 +14,7 @@ class Html(str):
     __slots__ = ()
 
 
-Child: TypeAlias = "Html | str | None | Iterable[Child]"
+Child: TypeAlias = "Html | str | Iterable[Child] | None"
 
 VOID = frozenset({"img", "meta", "br", "hr", "link"})  # elements without an end tag
 
@@ -22,8 +22,8 @@ VOID = frozenset({"img", "meta", "br", "hr", "link"})  # elements without an end
 def el(tag: str, *children: Child, **attributes: object) -> Html:
     """One element. Plain strings are escaped, `Html` is kept, iterables are flattened, None is left out.
 
-    Attribute names lose a trailing underscore (`class_`) and turn inner ones into dashes (`aria_label`); an attribute that is
-    None or False is left out, one that is True stands alone.
+    Attribute names lose a trailing underscore (`class_`) and turn inner ones into dashes (`aria_label`); an attribute
+    that is None or False is left out, one that is True stands alone.
     """
     opening = f"<{tag}{''.join(_attribute(name, value) for name, value in attributes.items())}>"
     return Html(opening if tag in VOID else f"{opening}{join(children)}</{tag}>")

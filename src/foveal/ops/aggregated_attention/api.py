@@ -28,14 +28,16 @@ def aggregated_attention(
 ) -> Tensor:
     """Aggregated (pixel-focused) attention of TransNeXt, equations 10-12 of the paper.
 
-    Every query attends to the k*k keys around it and to all pooled keys, in one softmax; positional attention is added after it:
+    Every query attends to the k*k keys around it and to all pooled keys, in one softmax; positional attention is added
+    after it:
 
         q_i  = (unit(q_i) + query_embedding) * scale * log(n_i),   n_i = window keys inside the map + length
-        A_i  = softmax([q_i . unit(k_j) + local_bias_j  (j in the window),  q_i . unit(kp_p) + pool_bias_ip  (p pooled)])
-        y_i  = sum_j (A_ij + unit(q_i) . tokens_j + token_bias_j) v_j + sum_p A_ip vp_p
+        A_i  = softmax([q_i . unit(k_j) + local_bias_j  (j in the window),  q_i . unit(kp_p) + pool_bias_ip  (p
+        pooled)]) y_i  = sum_j (A_ij + unit(q_i) . tokens_j + token_bias_j) v_j + sum_p A_ip vp_p
 
-    `unit` divides by the L2 norm over the head dimension (eps 1e-12). Window positions outside the map have probability 0, value 0
-    and do not count in n_i. Without embedding, tokens and token_bias this is the paper's pixel-focused attention.
+    `unit` divides by the L2 norm over the head dimension (eps 1e-12). Window positions outside the map have
+    probability 0, value 0 and do not count in n_i. Without embedding, tokens and token_bias this is the paper's
+    pixel-focused attention.
 
     Args:
         q, k, v: (B, H, W, h, d), not normalised; any strides.
@@ -46,12 +48,13 @@ def aggregated_attention(
         pool_bias: (h, H*W, P); or None for 0.
         tokens, token_bias: (h, d, k*k) and (h, k*k), positional attention; or None for 0.
         window: k, odd.
-        length: how many pooled keys n_i counts. None counts those there are, P. A fixed number switches length scaling off.
+        length: how many pooled keys n_i counts. None counts those there are, P. A fixed number switches length scaling
+            off.
         dropout_p: dropout of the probabilities A (training only; the caller passes 0 otherwise).
 
     Returns:
-        (B, H, W, h, d) in the dtype of q. Norms, softmax and sums are computed in float32 for half types. All tensors get gradients;
-        a second derivative exists on the backend "reference" only.
+        (B, H, W, h, d) in the dtype of q. Norms, softmax and sums are computed in float32 for half types. All tensors
+        get gradients; a second derivative exists on the backend "reference" only.
 
     Raises:
         ValueError: shapes that do not fit together, or an even window.
@@ -72,7 +75,9 @@ def _normalise(
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be odd (3, 5, 7, ...), got {window}")
     if q.ndim != 5 or k_pool.ndim != 5:
-        raise ValueError("q and k_pool must be (batch, height, width, heads, dim); reshape what the linear layers return")
+        raise ValueError(
+            "q and k_pool must be (batch, height, width, heads, dim); reshape what the linear layers return"
+        )
     b, height, width, heads, dim = q.shape
     pooled = k_pool.shape[1] * k_pool.shape[2]
     expected = {
@@ -92,14 +97,15 @@ def _normalise(
         if tensor is None:
             tensor = scale.new_zeros(()).expand(shape)
         elif tuple(tensor.shape) != tuple(shape):
-            raise ValueError(f"{name} must have shape {tuple(shape)} beside q of shape {tuple(q.shape)}, got {tuple(tensor.shape)}")
+            raise ValueError(
+                f"{name} must have shape {tuple(shape)} beside q of shape {tuple(q.shape)}, got {tuple(tensor.shape)}"
+            )
         tensors.append(tensor)
     return (*tensors, window, pooled if length is None else length, dropout_p)
 
 
 def _run_shifted(*call) -> Tensor:
-    *arguments, dropout_p = call
-    return aggregated_attention_op(*arguments, "cpu")[0]
+    return aggregated_attention_op(*call[:-1], "cpu")[0]
 
 
 def _no_dropout(*call) -> str | None:

@@ -7,8 +7,8 @@
         A    = softmax over window and pooled logits together
         y_i  = sum_j (A_ij + unit(q_i) . tokens[:, j] + token_bias[j]) v_j  +  sum_p A_ip vp_p
 
-The window is gathered with `unfold`, which writes k*k copies of k and v: this form is the yardstick for exactness and memory, not for
-speed. TransNeXt paper, equations 10-12.
+The window is gathered with `unfold`, which writes k*k copies of k and v: this form is the yardstick for exactness and
+memory, not for speed. TransNeXt paper, equations 10-12.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def aggregated_attention_reference(
     dropout_p: float = 0.0,
 ) -> Tensor:
     """See `foveal.ops.aggregated_attention`; here every argument is given."""
-    b, height, width, heads, dim = q.shape
+    _, height, width, heads, _ = q.shape
     dtype = accumulation_dtype(q.dtype)
     with without_autocast(q.device):
         unit_q, unit_k, unit_kp = (F.normalize(t.to(dtype), dim=-1) for t in (q, k, k_pool.flatten(1, 2)))

@@ -1,9 +1,12 @@
 """Aggregated attention as a PyTorch operator: what torch.compile, torch.export and autograd need to know of it.
 
-One operator serves all fused implementations; `backend` names the one that the dispatcher chose, so a traced graph keeps the choice.
+One operator serves all fused implementations; `backend` names the one that the dispatcher chose, so a traced graph
+keeps the choice.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +15,7 @@ from ..numerics import accumulation_dtype, second_derivative_refused, without_au
 from . import shifted
 
 _forward = {"cpu": shifted.forward}
-_backward = {"cpu": shifted.backward}
+_backward: dict[str, Any] = {"cpu": shifted.backward}
 
 
 @torch.library.custom_op("foveal::aggregated_attention", mutates_args=())
@@ -68,7 +71,21 @@ def aggregated_attention_backward_op(
     """Gradients of the eleven tensors of the forward operator, in its order."""
     with without_autocast(q.device):
         return _backward[backend](
-            grad, q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias, lse, window, length
+            grad,
+            q,
+            k,
+            v,
+            k_pool,
+            v_pool,
+            scale,
+            query_embedding,
+            local_bias,
+            pool_bias,
+            tokens,
+            token_bias,
+            lse,
+            window,
+            length,
         )
 
 

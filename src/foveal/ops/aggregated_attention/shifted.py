@@ -1,7 +1,7 @@
 """Aggregated attention by shifted views: plain PyTorch on any device, without a copy of the window.
 
-Key and value maps are padded once; window position j of every query is then one strided view of them. Forward keeps the log-sum-exp of
-every query, from which backward rebuilds the probabilities.
+Key and value maps are padded once; window position j of every query is then one strided view of them. Forward keeps
+the log-sum-exp of every query, from which backward rebuilds the probabilities.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class _Call:
         self.logits = self._logits(local_bias.to(dtype), pool_bias.to(dtype))
 
     def views(self, x: Tensor) -> list[Tensor]:
-        return _views(_pad(x, self.window // 2), *self.shape, self.window)
+        height, width = self.shape
+        return _views(_pad(x, self.window // 2), height, width, self.window)
 
     def _logits(self, local_bias: Tensor, pool_bias: Tensor) -> Tensor:
         """(B, H, W, h, k*k + P)."""
@@ -89,7 +90,21 @@ def forward(
 
 
 def backward(
-    grad, q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias, lse, window, length
+    grad,
+    q,
+    k,
+    v,
+    k_pool,
+    v_pool,
+    scale,
+    query_embedding,
+    local_bias,
+    pool_bias,
+    tokens,
+    token_bias,
+    lse,
+    window,
+    length,
 ) -> tuple[Tensor, ...]:
     """Gradients of the eleven tensors, each in the dtype of its tensor, in closed form."""
     call = _Call(q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, window, length)

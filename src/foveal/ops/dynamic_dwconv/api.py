@@ -20,7 +20,8 @@ def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         bias: (B, C), or None for 0.
 
     Returns:
-        (B, H, W, C) in the dtype of x. All tensors get gradients; a second derivative exists on the backend "reference" only.
+        (B, H, W, C) in the dtype of x. All tensors get gradients; a second derivative exists on the
+        backend "reference" only.
 
     Raises:
         ValueError: shapes that do not fit together, or an even kernel.
@@ -52,7 +53,9 @@ OPERATOR = register(
         "dynamic_dwconv",
         _normalise,
         (
-            Implementation("cpu", "one grouped convolution of PyTorch, on any device", _run_library, lambda *call: None),
+            Implementation(
+                "cpu", "one grouped convolution of PyTorch, on any device", _run_library, lambda *call: None
+            ),
             Implementation("reference", "unfold, plain PyTorch", dynamic_dwconv_reference, lambda *call: None),
         ),
     )

@@ -1,6 +1,7 @@
 """Per-sample depthwise convolution as one grouped convolution of PyTorch: the batch is folded into the channels.
 
-On the development CPU this is 2 to 5 times faster than 49 shifted views (see docs/performance.md), so shifted views are not used here.
+On the development CPU this is 2 to 5 times faster than 49 shifted views (see docs/performance.md), so shifted views
+are not used here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return x.new_empty(x.shape)
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     y = F.conv2d(
-        _fold(x), _kernels(weight), bias.reshape(-1), padding=weight.shape[-1] // 2, groups=weight.shape[0] * weight.shape[1]
+        _fold(x),
+        _kernels(weight),
+        bias.reshape(-1),
+        padding=weight.shape[-1] // 2,
+        groups=weight.shape[0] * weight.shape[1],
     )
     return _unfold(y, x.shape[0])
 

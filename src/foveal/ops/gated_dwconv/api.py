@@ -18,8 +18,8 @@ def gated_dwconv(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor | None = Non
         bias: (C,), or None for 0.
 
     Returns:
-        (B, H, W, C) in the dtype of g. GELU is the exact (erf) one. All tensors get gradients; a second derivative exists on the
-        backend "reference" only.
+        (B, H, W, C) in the dtype of g. GELU is the exact (erf) one. All tensors get gradients; a second derivative
+        exists on the backend "reference" only.
 
     Raises:
         ValueError: shapes that do not fit together, or an even kernel.
@@ -51,7 +51,9 @@ OPERATOR = register(
         "gated_dwconv",
         _normalise,
         (
-            Implementation("cpu", "PyTorch's convolution on any device, recomputed in backward", _run_library, lambda *call: None),
+            Implementation(
+                "cpu", "PyTorch's convolution on any device, recomputed in backward", _run_library, lambda *call: None
+            ),
             Implementation("reference", "plain PyTorch", gated_dwconv_reference, lambda *call: None),
         ),
     )

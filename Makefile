@@ -1,0 +1,46 @@
+# The two commands of the README are `make quickstart` and `make test`; each sets up .venv itself. Needs Python >= 3.10 and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup quickstart test check format test-interpret test-gpu bench clean
+.DELETE_ON_ERROR:
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(READY) ## .venv with the pinned versions
+
+quickstart: $(READY) ## the main job: train, evaluate, predict and explain on real images, in minutes
+	$(BIN)/foveal quickstart
+
+test: $(READY) ## the test suite
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## put the code into its format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+
+test-interpret: $(READY) ## the operators' tests in a process of Triton's interpreter (no GPU needed)
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops
+
+test-gpu: ## the operators and models on a CUDA device, with the Python that has it (PYTHON=...)
+	PYTHONPATH=src $(PYTHON) -m pytest -m gpu tests/gpu
+
+bench: $(READY) ## speed of operators and models beside timm's peers, in one interleaved run
+	$(BIN)/foveal bench models,ops --peers

@@ -1,0 +1,3 @@
+from foveal.cli.app import main
+
+main()

@@ -1,0 +1,57 @@
+"""``foveal models``: every model with its size, its cost, its published accuracy and the home of its weights."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from foveal.cli.console import Json, print_json
+from foveal.errors import FovealError
+from foveal.models.catalogue import Entry, catalogue
+
+
+def main(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", *, json: Json = False) -> None:
+    """Every model: parameters, multiply-adds, published ImageNet-1K accuracy, where its weights live.
+
+    Multiply-adds are counted here at the size shown, on one image; the paper's figure stands beside ours. TransXNet's
+    paper counts layers alone, TransNeXt's all products (see foveal.flops): ours is counted by the same rule.
+
+    Args:
+        pattern: A name or a part of one, with * and ? as in a shell.
+    """
+    entries = catalogue(pattern)
+    if not entries:
+        raise FovealError(f"No model matches {pattern!r}: `foveal models` shows all of them.")
+    if json:
+        print_json([asdict(e) for e in entries])
+        return
+    console = Console()
+    console.print(_table(entries))
+    for entry in entries:
+        if entry.home:
+            console.print(f"{entry.name:<29} {entry.home}", highlight=False, soft_wrap=True)
+    console.print("Models without a published accuracy are ours: small, untrained, for experiments on a laptop.")
+
+
+def _table(entries: list[Entry]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("model", no_wrap=True)
+    for title in ("pixels", "params M", "paper", "MACs G", "paper", "top-1 %"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for e in entries:
+        table.add_row(
+            e.name,
+            str(e.size),
+            f"{e.params / 1e6:.2f}",
+            _or_blank(e.published_params),
+            f"{e.paper_macs / 1e9:.2f}",
+            _or_blank(e.published_macs),
+            _or_blank(e.top1),
+        )
+    return table
+
+
+def _or_blank(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

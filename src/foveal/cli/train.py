@@ -1,0 +1,123 @@
+"""``foveal train``: a recipe, images, and the loop."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from foveal.cli.console import UsageError
+from foveal.tasks.classification.preprocessing import Size
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.recipes import get_recipe, list_recipes
+from foveal.tasks.classification.task import create_task, with_model
+from foveal.training import Outcome, fit
+from foveal.training.config import Precision
+from foveal.training.progress import listener_for
+
+
+def main(
+    recipe: Annotated[Positional[str | None], arg(metavar="RECIPE")] = None,
+    *,
+    show_list: Annotated[bool, arg(name="list")] = False,
+    data: Path | None = None,
+    model: str | None = None,
+    checkpoint: Path | None = None,
+    pretrained: bool = False,
+    out: Path | None = None,
+    resume: bool = False,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    device_batch_size: int | None = None,
+    lr: float | None = None,
+    warmup_epochs: int | None = None,
+    size: int | None = None,
+    drop_path: float | None = None,
+    precision: Precision | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+    compile: bool = False,
+    grad_checkpointing: bool = False,
+) -> None:
+    """Train or fine-tune a model by a recipe; under torchrun or accelerate launch on many GPUs and machines.
+
+    What is left out is as the recipe says. The folder of the run gets best.pt (the weights that scored best), last.pt
+    (all that --resume needs) and metrics.jsonl (a line an epoch).
+
+    Args:
+        recipe: Name of the recipe, or finetune.MODEL for any model on your own images.
+        show_list: Show all recipes.
+        data: Folder with train/<class>/ and val/<class>/.
+        model: Another model of timm or of ours.
+        checkpoint: File with weights to start from; a classifier for other classes starts anew.
+        pretrained: Start from the released weights, downloaded from their public home.
+        out: Folder of the run; runs/RECIPE if left out.
+        resume: Go on with the run in --out after its last whole epoch.
+        epochs: Passes over the training images, warm-up included, cooldown not.
+        batch_size: Images behind one update, over all devices and accumulation steps.
+        device_batch_size: Images in one forward pass on one device.
+        lr: Highest learning rate.
+        warmup_epochs: Epochs in which the learning rate grows.
+        size: Side of the square images, in pixels.
+        drop_path: Stochastic depth of the deepest block.
+        precision: What the forward pass computes in.
+        workers: Loading processes beside each training process.
+        seed: Of all randomness.
+        compile: Compile the model with torch.compile.
+        grad_checkpointing: Trade time for memory: recompute activations.
+    """
+    if show_list:
+        _print_recipes()
+        return
+    if recipe is None:
+        raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "device_batch_size": device_batch_size,
+        "lr": lr,
+        "warmup_epochs": warmup_epochs,
+        "precision": precision,
+        "workers": workers,
+        "seed": seed,
+        "compile": compile or None,
+        "grad_checkpointing": grad_checkpointing or None,
+    }
+    chosen = _adapt(get_recipe(recipe), model, size, drop_path, settings)
+    folder = out or Path("runs") / recipe
+    task = create_task(chosen, data, checkpoint=checkpoint, pretrained=pretrained, resumes=resume)
+    outcome = fit(
+        task, chosen.train, folder, listener=listener_for(sys.stderr), resume=folder / "last.pt" if resume else None
+    )
+    _tell(recipe, outcome)
+
+
+def _adapt(
+    recipe: Recipe, model: str | None, size: int | None, drop_path: float | None, settings: dict[str, Any]
+) -> Recipe:
+    given = {name: value for name, value in settings.items() if value is not None}
+    recipe = with_model(recipe, model or recipe.model)
+    square: Size = recipe.fit.size if size is None else (size, size)
+    return replace(
+        recipe,
+        fit=replace(recipe.fit, size=square),
+        drop_path=recipe.drop_path if drop_path is None else drop_path,
+        train=replace(recipe.train, **given),
+    )
+
+
+def _print_recipes() -> None:
+    recipes = list_recipes()
+    width = max(len(recipe.name) for recipe in recipes)
+    for recipe in recipes:
+        print(f"{recipe.name:<{width}}  {recipe.summary}")
+    print(f"{'finetune.MODEL':<{width}}  any model of timm, fine-tuned on a folder of your own")
+
+
+def _tell(recipe: str, outcome: Outcome) -> None:
+    print(
+        f"Best {outcome.monitor} {outcome.best:.2f} % in epoch {outcome.best_epoch} of {outcome.epochs}, "
+        f"{outcome.seconds:.0f} s; the weights are {outcome.best_path}."
+    )
+    print(f"Evaluate them: foveal evaluate {recipe} --checkpoint {outcome.best_path}")

@@ -1,0 +1,198 @@
+"""Multiply-adds and parameters by module, counted on the meta device: nothing is computed, at any size and in any mode.
+
+Counted as the papers do: convolutions, linear layers and matrix products by their multiply-adds, LayerNorm and
+    GroupNorm with 5 an
+element, BatchNorm with 2, pooling with 1 an input element (a global mean with none); activations, additions and
+softmax not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from timm.layers import to_2tuple
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import foveal.ops  # noqa: F401  (registers the operators counted below)
+
+aten, operators = torch.ops.aten, torch.ops.foveal
+
+KINDS = ("conv", "linear", "matmul", "norm", "pool")
+
+
+@dataclass(frozen=True)
+class ModuleCount:
+    """Multiply-adds of one forward pass and parameters of one module, those of its children included."""
+
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """What `flops` returns.
+
+    Attributes:
+        macs: multiply-adds of one forward pass.
+        params: parameters.
+        paper_macs: multiply-adds by the rule of the network's own paper, which calls them FLOPs: for TransNeXt all of
+            them; for TransXNet what a counter sees that hooks layers, that is convolution layers with their biases and
+            normalisations with 2 an element, but neither dynamic kernels nor the products of attention.
+        kinds: the multiply-adds by kind of operation: conv, linear, matmul, norm, pool.
+        modules: every module by its name, in the order of `named_modules`; "" is the whole net.
+        size: (H, W) of the image counted for.
+    """
+
+    macs: int
+    params: int
+    paper_macs: int
+    kinds: dict[str, int]
+    modules: dict[str, ModuleCount]
+    size: tuple[int, int]
+
+    def __str__(self) -> str:
+        rows = [f"{'module':<28} {'multiply-adds':>14} {'parameters':>12}"]
+        for name, count in self.modules.items():
+            if name.count(".") <= 1:
+                rows.append(f"{name or 'all':<28} {count.macs / 1e9:>12.3f} G {count.params / 1e6:>10.3f} M")
+        return "\n".join(rows)
+
+
+def flops(net: nn.Module, size: int | tuple[int, int] | None = None, *, batch: int = 1) -> Count:
+    """Count a net's multiply-adds and parameters without running it.
+
+    Args:
+        net: a backbone of this library, or any module that takes (B, in_chans, H, W); it is neither moved nor changed.
+        size: side or (H, W) of the image; None takes the net's own `img_size`, else 224.
+        batch: images a pass.
+
+    Returns:
+        A Count; `print(count)` shows it by stage. Multiply-adds, not twice their number.
+    """
+    height, width = to_2tuple(size if size is not None else getattr(net, "img_size", 224))
+    tensors = {n: t.detach().to("meta") for n, t in [*net.named_parameters(), *net.named_buffers()]}
+    dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    image = torch.empty(batch, getattr(net, "in_chans", 3), height, width, device="meta", dtype=dtype)
+    counter = FlopCounterMode(display=False, custom_mapping=_formulas())
+    with torch.no_grad(), _as_in_evaluation(net), _hidden_work(net) as hidden, _layer_work(net) as layers, counter:
+        torch.func.functional_call(net, tensors, (image,))
+    paper_macs = layers.total() if getattr(net, "paper_counts_layers", False) else None
+    return _collect(net, counter, hidden, paper_macs, (height, width))
+
+
+def _collect(
+    net: nn.Module, counter: FlopCounterMode, hidden: Counter, paper_macs: int | None, size: tuple[int, int]
+) -> Count:
+    by_path = {path: sum(counts.values()) // 2 for path, counts in counter.get_flop_counts().items()}
+    root = type(net).__name__
+    modules = {}
+    for name, module in net.named_modules():
+        inside = [n for (n, _) in hidden if n == name or n.startswith(f"{name}.") or not name]
+        extra = sum(v for (n, _), v in hidden.items() if n in inside)
+        macs = by_path.get(f"{root}.{name}" if name else root, 0) + extra
+        modules[name] = ModuleCount(macs, sum(p.numel() for p in module.parameters()))
+    kinds = Counter(dict.fromkeys(KINDS, 0))
+    for operator, count in counter.get_flop_counts()["Global"].items():
+        kinds[_kind(operator)] += count // 2
+    for (_, kind), macs in hidden.items():
+        kinds[kind] += macs
+    macs, params = modules[""].macs, modules[""].params
+    return Count(macs, params, macs if paper_macs is None else paper_macs, dict(kinds), modules, size)
+
+
+@contextmanager
+def _as_in_evaluation(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the time of a block, every module's own mode afterwards; unlike `eval()` it leaves caches
+    alone."""
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _hidden_work(net: nn.Module) -> Iterator[Counter]:
+    """Collects, by (module name, kind), the products that a module writes element by element: see its
+    `elementwise_macs`."""
+    hidden: Counter = Counter()
+    handles = []
+    for name, module in net.named_modules():
+        if hasattr(module, "elementwise_macs"):
+
+            def count(module: nn.Module, args: tuple, name: str = name) -> None:
+                kind, macs = module.elementwise_macs(args[0])
+                hidden[name, kind] += macs
+
+            handles.append(module.register_forward_pre_hook(count))
+    try:
+        yield hidden
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _layer_work(net: nn.Module) -> Iterator[Counter]:
+    """Collects, by module name, what a counter that hooks layers sees: convolutions with biases, normalisations."""
+    work: Counter = Counter()
+    handles = []
+    for name, module in net.named_modules():
+
+        def count(module: nn.Module, args: tuple, output: torch.Tensor, name: str = name) -> None:
+            if isinstance(module, nn.Conv2d):
+                work[name] += output.numel() * (module.weight[0].numel() + (module.bias is not None))
+            elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm) or hasattr(module, "is_layer_scale"):
+                work[name] += 2 * output.numel()
+
+        handles.append(module.register_forward_hook(count))
+    try:
+        yield work
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _per_element(weight: int):
+    return lambda x, *args, out_shape=None, **kwargs: 2 * weight * math.prod(x)
+
+
+def _attention(q, k, v, k_pool, *args, out_shape=None, **kwargs) -> int:
+    """Similarities, positional attention and sums of values: three products a window key, two a pooled key."""
+    area, pooled = args[3][-1], k_pool[1] * k_pool[2]
+    return 2 * math.prod(q) * (3 * area + 2 * pooled)
+
+
+def _formulas() -> dict:
+    norm, batch_norm = _per_element(5), _per_element(2)
+    return {
+        aten.native_layer_norm: norm,
+        aten.native_group_norm: norm,
+        aten.native_batch_norm: batch_norm,
+        aten._native_batch_norm_legit: batch_norm,
+        aten._native_batch_norm_legit_no_training: batch_norm,
+        aten._adaptive_avg_pool2d: _per_element(1),
+        operators.aggregated_attention: _attention,
+        operators.gated_dwconv: lambda g, v, w, *args, **kwargs: 2 * math.prod(g) * w[-1] ** 2,
+        operators.dynamic_dwconv: lambda x, w, *args, **kwargs: 2 * math.prod(x) * w[-1] ** 2,
+    }
+
+
+def _kind(operator) -> str:
+    name = str(operator)
+    if "conv" in name:
+        return "conv"
+    if "norm" in name:
+        return "norm"
+    if "pool" in name:
+        return "pool"
+    return "linear" if name in ("aten.addmm", "aten.mm", "aten._addmm_activation") else "matmul"

@@ -1,0 +1,63 @@
+"""A page for people: sections in order, one file that needs nothing beside it, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from foveal.errors import FovealError
+from foveal.report.markup import Child, Html, el, join
+from foveal.report.style import STYLE
+
+# A retina from the front: the fovea in the middle, the periphery around it.
+EMBLEM = el(
+    "svg",
+    [
+        el("circle", cx=24, cy=24, r=r, fill="none", stroke="currentColor", stroke_width=w)
+        for r, w in ((21, 1), (14, 2))
+    ],
+    el("circle", cx=24, cy=24, r=7, fill="currentColor"),
+    viewBox="0 0 48 48",
+    aria_hidden="true",
+)
+
+
+def section(title: str, *content: Child) -> Html:
+    return el("section", el("h2", title), content)
+
+
+def page(title: str, lead: str, content: Iterable[Child]) -> str:
+    """A whole HTML document: title, one leading paragraph, then the content."""
+    head = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("title", title),
+        el("style", Html(STYLE)),
+    )
+    body = el("body", el("header", EMBLEM, el("h1", title)), el("main", el("p", lead, class_="lead"), content))
+    return join((Html("<!doctype html>\n"), el("html", head, body, lang="en"), "\n"))
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write the text beside `path` first and move it there when it is complete.
+
+    Raises:
+        FovealError: the file cannot be written. Whatever stood at `path` is as before.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_and_rename(text, path)
+    except OSError as problem:
+        raise FovealError(f"The report cannot be written to {path}: {problem.strerror}.") from problem
+    return path
+
+
+def _write_and_rename(text: str, path: Path) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Image classification: folders of images, recipes, evaluation, prediction."""

@@ -1,0 +1,90 @@
+"""scikit-learn's handwritten digits as a folder dataset: real images that come with an installed package.
+
+1,797 digits of 8x8 pixels with 17 grey levels, written by 43 people (E. Alpaydin and C. Kaynak, UCI Machine Learning
+Repository, 1998); scikit-learn ships the test part of the set.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from foveal.errors import FovealError
+
+COUNT = 1797
+LEVELS = 16
+
+
+def default_digits_folder() -> Path:
+    """``digits`` in ``$FOVEAL_CACHE``, else in the user's cache folder."""
+    cache = os.environ.get("FOVEAL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "foveal")
+    return Path(cache) / "digits"
+
+
+def write_digits(folder: Path, *, val_fraction: float = 0.2, seed: int = 0) -> Path:
+    """Write ``folder/train/<0..9>/*.png`` and ``folder/val/<0..9>/*.png`` and return ``folder``.
+
+    The files are 8x8 grey PNGs; every class gives ``val_fraction`` of its images to val, the same ones for the same
+    seed. A complete folder is left as it is. The folder appears whole: it is filled under another name and renamed.
+
+    Raises:
+        FovealError: scikit-learn is missing, the folder cannot be written, or something else lies there.
+    """
+    if folder.exists():
+        _check_complete(folder)
+        return folder
+    images, labels = _load()
+    in_val = _stratified(labels, val_fraction, seed)
+    try:
+        _write_whole(folder, images, labels, in_val)
+    except OSError as error:
+        raise FovealError(
+            f"The digits could not be written to {folder} ({error.strerror}): choose another folder."
+        ) from error
+    return folder
+
+
+def _check_complete(folder: Path) -> None:
+    found = sum(1 for _ in folder.glob("*/*/*.png"))
+    if found != COUNT:
+        raise FovealError(f"{folder} holds {found} of the {COUNT} digits: remove it, or choose another folder.")
+
+
+def _load() -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise FovealError(
+            "The digits come with scikit-learn: install it with `pip install 'foveal[train]'`."
+        ) from error
+    digits = load_digits()
+    return digits.images, digits.target
+
+
+def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """A mask over the images: in every class, ``fraction`` of them, rounded."""
+    draw = np.random.default_rng(seed)
+    mask = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        mask[draw.permutation(members)[: round(len(members) * fraction)]] = True
+    return mask
+
+
+def _write_whole(folder: Path, images: np.ndarray, labels: np.ndarray, in_val: np.ndarray) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        for number, (image, label, val) in enumerate(zip(images, labels, in_val, strict=True)):
+            place = part / ("val" if val else "train") / str(label)
+            place.mkdir(parents=True, exist_ok=True)
+            grey = np.round(image * (255 / LEVELS)).astype(np.uint8)
+            Image.fromarray(grey).save(place / f"{number:04d}.png")
+        part.chmod(0o755)
+        if not folder.exists():  # another process of the same run may have been first
+            part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""Classifiers: made new, started from weights, or restored from a file with all that belongs to them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from timm.data import ImageNetInfo, resolve_model_data_config
+from torch import nn
+
+from foveal.errors import FovealError
+from foveal.models.pyramid import Pyramid
+from foveal.models.released import load_checkpoint
+from foveal.tasks.classification.preprocessing import Preprocessing, Size
+from foveal.tasks.classification.recipe import Recipe
+from foveal.training.checkpoint import read_card, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with the meaning of its answers and the making of its images."""
+
+    name: str
+    model: nn.Module
+    classes: list[str]
+    """One name a logit, in order."""
+    fit: Preprocessing
+    trained_here: bool
+    """Whether the file came from ``foveal train`` and so names its own classes."""
+
+
+def create_network(
+    name: str, num_classes: int | None, size: Size | None, args: dict[str, Any] | None = None, pretrained: bool = False
+) -> nn.Module:
+    """``timm.create_model`` for images of (height, width) pixels; None keeps what the released weights have.
+
+    Raises:
+        FovealError: no such model, arguments that do not suit it, or released weights that cannot be fetched.
+    """
+    settings = dict(args or {}) if num_classes is None else {**(args or {}), "num_classes": num_classes}
+    try:
+        model = timm.create_model(name, pretrained=pretrained, **settings)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise FovealError(f"The model {name} cannot be made: {_first_line(error)}.") from error
+    except OSError as error:
+        raise FovealError(
+            f"The released weights of {name} cannot be fetched ({_first_line(error)}): "
+            "check the connection, or download the file elsewhere and pass it as --checkpoint."
+        ) from error
+    if size is not None:
+        set_input_size(model, size)
+    return model
+
+
+def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -> None:
+    """Tell a model that cares which size its images have, and which pool size its attention takes (None: its own).
+
+    Raises:
+        FovealError: a size or pool size that the model cannot take.
+    """
+    modes = {} if pool_size is None else {"pool_size": pool_size}
+    if not hasattr(model, "set_input_size"):
+        if modes:
+            raise FovealError(f"{type(model).__name__} has no pool size: leave --pool-size out.")
+        return
+    try:
+        model.set_input_size(size, **modes)  # type: ignore[operator]
+    except (ValueError, TypeError) as error:
+        raise FovealError(f"{type(model).__name__} cannot take these sizes: {_first_line(error)}.") from error
+
+
+def load_weights(model: nn.Module, path: Path, *, new_classifier: bool = False) -> None:
+    """Fill ``model`` from a file, whole or not at all; with ``new_classifier`` a head of another class count stays new.
+
+    Raises:
+        FovealError: the file is missing, broken, or does not fit.
+    """
+    if isinstance(model, Pyramid):
+        load_checkpoint(model, path, new_classifier=new_classifier)
+        return
+    weights = read_checkpoint(path)["model"]
+    if new_classifier:
+        weights = _keep_own_classifier(weights, model)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise FovealError(
+            f"{path} does not fit this {type(model).__name__}: pass the --model that it was trained as."
+        ) from error
+
+
+def restore(
+    path: Path,
+    name: str | None = None,
+    *,
+    size: Size | None = None,
+    pool_size: int | None = None,
+    recipe: Recipe | None = None,
+) -> Classifier:
+    """The classifier in a file. One of ``foveal train`` says itself what it is; of any other, ``name`` or ``recipe``
+    tells.
+
+    Args:
+        name: the model in the file, where that is not what the file or the recipe says.
+        size: (height, width) of the images, None for the size of training.
+        pool_size: TransNeXt's linear mode with this pool size; None for the model's own mode.
+        recipe: model and image treatment of a file that does not say them.
+
+    Raises:
+        FovealError: the file is missing, broken, not described, or does not fit.
+    """
+    card = read_card(path)
+    if card is not None:
+        classifier = _described_by_card(card, name)
+    elif recipe is not None and name in (None, recipe.model):
+        classifier = _described_by_recipe(recipe)
+    elif name is not None:
+        classifier = _described_by_timm(name)
+    else:
+        raise FovealError(f"{path} does not say which model it holds: pass --model NAME.")
+    if size is not None:
+        classifier = replace(classifier, fit=replace(classifier.fit, size=size))
+    set_input_size(classifier.model, classifier.fit.size, pool_size)
+    load_weights(classifier.model, path)
+    return classifier
+
+
+def _described_by_card(card: dict[str, Any], name: str | None) -> Classifier:
+    fit = Preprocessing(**card["preprocessing"])
+    args = card["model_args"] if name in (None, card["model"]) else {}
+    model = create_network(name or card["model"], len(card["classes"]), fit.size, args)
+    return Classifier(name or card["model"], model, card["classes"], fit, trained_here=True)
+
+
+def _described_by_recipe(recipe: Recipe) -> Classifier:
+    """Released weights with the recipe's image treatment; as many classes as the released weights have."""
+    model = create_network(recipe.model, None, None, recipe.model_args)
+    return Classifier(recipe.model, model, class_names(model), recipe.fit, trained_here=False)
+
+
+def _described_by_timm(name: str) -> Classifier:
+    """Released weights with the image treatment that timm's configuration tells."""
+    model = create_network(name, None, None)
+    return Classifier(name, model, class_names(model), _released_preprocessing(model), trained_here=False)
+
+
+def _released_preprocessing(model: nn.Module) -> Preprocessing:
+    """What timm's configuration of the model says; the papers' rule decides between crop and whole image."""
+    data = resolve_model_data_config(model)
+    squash = data["crop_mode"] == "squash"
+    return Preprocessing(
+        size=data["input_size"][1:],
+        crop=0.875 if squash else data["crop_pct"],
+        interpolation=data["interpolation"],
+        mean=data["mean"],
+        std=data["std"],
+    )
+
+
+def class_names(model: nn.Module) -> list[str]:
+    """ImageNet's names for 1,000 classes, in the order of its synsets; numbers for any other count."""
+    count = cast(int, model.num_classes)
+    if count == 1000:
+        imagenet = ImageNetInfo("imagenet-1k")
+        return [imagenet.index_to_description(index) for index in range(count)]
+    return [str(index) for index in range(count)]
+
+
+def best_device() -> torch.device:
+    """The accelerator of this machine, or its CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def _keep_own_classifier(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    own = model.state_dict()
+    head = cast(dict[str, Any], model.pretrained_cfg)["classifier"] + "."
+    return {name: own[name] if name.startswith(head) and name in own else tensor for name, tensor in weights.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

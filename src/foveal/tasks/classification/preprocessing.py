@@ -1,0 +1,85 @@
+"""From an image file to the network's input: the papers' augmentation for training, their resize and crop for
+evaluation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image is fitted to (height, width) pixels and normalised, without randomness.
+
+    Below ``whole_from`` pixels the short side is resized so that the centre crop takes the fraction ``crop`` of it;
+    from ``whole_from`` on the whole image is resized to the size, whatever its shape, and nothing is cropped.
+    """
+
+    size: Size
+    crop: float = 0.875
+    whole_from: int | None = 384
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
+    std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
+
+    @property
+    def takes_whole_image(self) -> bool:
+        return self.whole_from is not None and min(self.size) >= self.whole_from
+
+    def transform(self) -> Callable:
+        """PIL image in RGB -> float tensor (3, height, width)."""
+        return create_transform(
+            self.size,
+            is_training=False,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+            crop_pct=1.0 if self.takes_whole_image else self.crop,
+            crop_mode="squash" if self.takes_whole_image else "center",
+        )
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training does to images. The defaults are those of both papers' ImageNet training.
+
+    Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) act on batches: each batch is mixed with ``mix_prob``, by
+    CutMix with ``switch_prob`` where both are on. ``repeats`` is the views of an image within an epoch.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    color_jitter: float = 0.4
+    rand_augment: str | None = "rand-m9-mstd0.5-inc1"
+    erasing: float = 0.25
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    mix_prob: float = 1.0
+    switch_prob: float = 0.5
+    label_smoothing: float = 0.1
+    repeats: int = 1
+
+    @property
+    def mixes(self) -> bool:
+        return self.mixup > 0 or self.cutmix > 0
+
+    def transform(self, fit: Preprocessing) -> Callable:
+        """PIL image in RGB -> augmented float tensor (3, height, width), normalised as ``fit`` says."""
+        return create_transform(
+            fit.size,
+            is_training=True,
+            scale=self.crop_scale,
+            ratio=self.crop_ratio,
+            hflip=self.flip,
+            color_jitter=self.color_jitter,
+            auto_augment=self.rand_augment,
+            interpolation=fit.interpolation,
+            mean=fit.mean,
+            std=fit.std,
+            re_prob=self.erasing,
+            re_mode="pixel",
+            re_count=1,
+        )

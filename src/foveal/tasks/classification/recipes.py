@@ -1,0 +1,174 @@
+"""The recipes by name. Each is a function that returns a Recipe; the numbers of ``imagenet.*`` are those behind the
+papers'.
+
+TransNeXt: Shi 2024, arXiv:2311.17132. TransXNet: Lou et al. 2023, arXiv:2310.19380. Beyond what they print we read:
+TransXNet's evaluation crop of B also at 384 pixels, and for its 384-pixel fine-tuning the settings of TransNeXt's (with
+30 epochs).
+"""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import timm
+
+from foveal.errors import FovealError
+from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
+from foveal.tasks.classification.recipe import Recipe
+from foveal.training.config import TrainConfig
+
+FINETUNE = "finetune."
+
+TRANSNEXT_DROP_PATH = {"micro": 0.15, "tiny": 0.25, "small": 0.45, "base": 0.6}
+TRANSNEXT_384_DROP_PATH = {"small": 0.7, "base": 0.8}
+TRANSXNET = {  # drop path, EMA decay, evaluation crop
+    "t": (0.1, 0.9998, 0.9),
+    "s": (0.2, 0.99985, 0.9),
+    "b": (0.4, 0.99985, 0.95),
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe called ``name``; ``finetune.MODEL`` exists for every model of timm.
+
+    Raises:
+        FovealError: there is none; the sentence gives near names and the command that lists all.
+    """
+    if name.startswith(FINETUNE):
+        return _finetune(name.removeprefix(FINETUNE))
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.5)
+        guess = f" (did you mean {' or '.join(near)}?)" if near else ""
+        raise FovealError(f"There is no recipe {name!r}{guess}: `foveal train --list` shows all of them.")
+    return RECIPES[name]()
+
+
+def list_recipes() -> list[Recipe]:
+    """All recipes with a name of their own, in the order of this file."""
+    return [make() for make in RECIPES.values()]
+
+
+def _transnext(variant: str) -> Recipe:
+    return Recipe(
+        name=f"imagenet.transnext_{variant}",
+        summary=f"TransNeXt-{variant.capitalize()} on ImageNet-1K from scratch, as in the paper",
+        model=f"transnext_{variant}",
+        fit=Preprocessing(size=(224, 224)),
+        augment=Augmentation(repeats=3),
+        train=TrainConfig(
+            epochs=300, cooldown_epochs=10, batch_size=1024, lr=1e-3, min_lr=1e-5, warmup_epochs=5, warmup_lr=1e-6,
+            weight_decay=0.05, clip_norm=1.0, precision="bf16",
+        ),
+        drop_path=TRANSNEXT_DROP_PATH[variant],
+    )  # fmt: skip
+
+
+def _transnext_384(variant: str) -> Recipe:
+    pretraining = _transnext(variant)
+    return replace(
+        pretraining,
+        name=f"imagenet.transnext_{variant}_384",
+        summary=f"TransNeXt-{variant.capitalize()} fine-tuned at 384 pixels from its 224-pixel weights",
+        fit=replace(pretraining.fit, size=(384, 384)),
+        augment=replace(pretraining.augment, cutmix=0.0),
+        train=replace(pretraining.train, epochs=5, cooldown_epochs=0, lr=1e-5, warmup_epochs=0, schedule="constant"),
+        drop_path=TRANSNEXT_384_DROP_PATH[variant],
+        starts_from_weights=True,
+    )
+
+
+def _transnext_micro_aaaa_256() -> Recipe:
+    micro = _transnext("micro")
+    return replace(
+        micro,
+        name="imagenet.transnext_micro_aaaa_256",
+        summary="TransNeXt-Micro with aggregated attention in all four stages, at 256 pixels",
+        model="transnext_micro_aaaa",
+        fit=replace(micro.fit, size=(256, 256)),
+    )
+
+
+def _transxnet(variant: str) -> Recipe:
+    drop_path, ema, crop = TRANSXNET[variant]
+    return Recipe(
+        name=f"imagenet.transxnet_{variant}",
+        summary=f"TransXNet-{variant.upper()} on ImageNet-1K from scratch, as in the paper",
+        model=f"transxnet_{variant}",
+        fit=Preprocessing(size=(224, 224), crop=crop, whole_from=None),
+        augment=Augmentation(),
+        train=TrainConfig(
+            epochs=300, batch_size=1024, lr=2e-3, min_lr=1e-5, warmup_epochs=5, warmup_lr=1e-6,
+            weight_decay=0.05, ema_decay=ema, sync_bn=True, precision="bf16",
+        ),
+        drop_path=drop_path,
+    )  # fmt: skip
+
+
+def _transxnet_b_384() -> Recipe:
+    base = _transxnet("b")
+    return replace(
+        base,
+        name="imagenet.transxnet_b_384",
+        summary="TransXNet-B fine-tuned at 384 pixels for 30 epochs from its 224-pixel weights",
+        fit=replace(base.fit, size=(384, 384)),
+        augment=replace(base.augment, cutmix=0.0),
+        train=replace(base.train, epochs=30, lr=1e-5, warmup_epochs=0, schedule="constant"),
+        starts_from_weights=True,
+    )
+
+
+def _digits() -> Recipe:
+    """Handwriting has a left and a right, and its strokes are all there is: no flips, no erasing, gentle crops."""
+    return Recipe(
+        name="digits.transnext_atto",
+        summary="our smallest TransNeXt on scikit-learn's handwritten digits: minutes on a laptop",
+        model="transnext_atto",
+        fit=Preprocessing(size=(32, 32), crop=1.0),
+        augment=Augmentation(
+            crop_scale=(0.7, 1.0), crop_ratio=(0.8, 1.25), flip=0.0, color_jitter=0.0, rand_augment=None, erasing=0.0,
+            mixup=0.0, cutmix=0.0,
+        ),
+        train=TrainConfig(
+            epochs=20, batch_size=64, lr=2e-3, min_lr=2e-5, warmup_epochs=2, warmup_lr=1e-5, weight_decay=0.05,
+            clip_norm=1.0, workers=1, log_every=1,
+        ),
+        drop_path=0.0,
+        data="digits",
+    )  # fmt: skip
+
+
+def _finetune(model: str) -> Recipe:
+    """A few thousand images of one's own: lower layers learn slowly, images stay recognisable."""
+    if not timm.is_model(model):
+        near = difflib.get_close_matches(model, timm.list_models(), n=3)
+        guess = f" (did you mean {' or '.join(near)}?)" if near else ""
+        raise FovealError(
+            f"There is no model {model!r} to fine-tune{guess}: `foveal models` shows ours, timm has more."
+        )
+    return Recipe(
+        name=FINETUNE + model,
+        summary=f"fine-tuning {model} on a folder of one's own",
+        model=model,
+        fit=Preprocessing(size=(224, 224)),
+        augment=Augmentation(
+            crop_scale=(0.35, 1.0), rand_augment="rand-m5-mstd0.5-inc1", erasing=0.0, mixup=0.0, cutmix=0.0,
+        ),
+        train=TrainConfig(
+            epochs=30, batch_size=64, lr=5e-4, min_lr=1e-6, warmup_epochs=3, warmup_lr=1e-6, weight_decay=0.05,
+            layer_decay=0.75, clip_norm=1.0, workers=4,
+        ),
+        drop_path=0.1,
+        starts_from_weights=True,
+    )  # fmt: skip
+
+
+MAKERS: tuple[Callable[[], Recipe], ...] = (
+    *(partial(_transnext, variant) for variant in TRANSNEXT_DROP_PATH),
+    *(partial(_transnext_384, variant) for variant in TRANSNEXT_384_DROP_PATH),
+    _transnext_micro_aaaa_256,
+    *(partial(_transxnet, variant) for variant in TRANSXNET),
+    _transxnet_b_384,
+    _digits,
+)
+RECIPES = {make().name: make for make in MAKERS}

@@ -1,0 +1,147 @@
+"""Classification as the loop sees it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from timm.data import Mixup
+from torch import Tensor, nn
+from torchvision.datasets import ImageFolder
+
+from foveal.errors import FovealError
+from foveal.tasks.classification.data import open_train_and_val
+from foveal.tasks.classification.digits import default_digits_folder, write_digits
+from foveal.tasks.classification.evaluate import batch_sums, logits_of
+from foveal.tasks.classification.network import create_network, load_weights
+from foveal.tasks.classification.recipe import Recipe
+from foveal.training.batching import Batching
+from foveal.training.config import TrainConfig
+from foveal.training.loading import Loader, Share, evaluation_loader, train_loader
+from foveal.training.processes import Processes
+from foveal.training.seeding import mix, seed_everything
+
+
+class ClassificationTask:
+    """A classifier, two folders of images, and the recipe that joins them. Fulfils ``foveal.training.Task``."""
+
+    monitor = "top1"
+    higher_is_better = True
+
+    def __init__(self, recipe: Recipe, model: nn.Module, train: ImageFolder, val: ImageFolder) -> None:
+        self.recipe, self.model, self.train, self.val = recipe, model, train, val
+        self.classes = train.classes
+        self.train_size = len(train)
+        self._mixup = _mixup(recipe, len(self.classes))
+        self._val_loader: Loader | None = None
+
+    def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
+        if self._mixup is not None and batching.device % 2:
+            raise FovealError(
+                f"Mixup pairs the images of a batch, and a device batch of {batching.device} is odd: "
+                "pass an even --device-batch-size."
+            )
+        repeats = self.recipe.augment.repeats
+        return train_loader(self.train, batching.device, draws, share, config.seed, config.workers, repeats)
+
+    def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross entropy against smoothed or mixed targets; top-1 in percent against the class with the largest
+        share."""
+        images, targets = batch
+        smoothing = self.recipe.augment.label_smoothing
+        if self._mixup is not None:
+            images, targets = self._mixup(images, targets)
+            smoothing = 0.0  # mixup has smoothed them
+        logits = model(images).float()
+        labels = targets.argmax(1) if targets.ndim == 2 else targets
+        top1 = 100.0 * (logits.argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing), {"top1": top1}
+
+    def evaluate(
+        self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
+    ) -> dict[str, float]:
+        """Top-1, top-5 (percent) and loss over the validation set, every image counted once over all processes."""
+        if self._val_loader is None:
+            batch, workers = self.recipe.train.batch_size, self.recipe.train.workers
+            self._val_loader = evaluation_loader(self.val, min(batch, 128), processes.share, workers)
+        totals = {"images": 0.0, "top1": 0.0, "top5": 0.0, "loss": 0.0}
+        for logits, targets in logits_of(model, self._val_loader, processes.device, on_batch):
+            for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
+                totals[name] += value
+        totals = processes.sum(totals)
+        images = totals.pop("images")
+        return {name: total / images for name, total in totals.items()}
+
+    def card(self) -> dict[str, Any]:
+        return {
+            "task": "classification",
+            "recipe": self.recipe.name,
+            "model": self.recipe.model,
+            "model_args": self.recipe.model_args,
+            "classes": self.classes,
+            "preprocessing": asdict(self.recipe.fit),
+            "augmentation": asdict(self.recipe.augment),
+            "drop_path": self.recipe.drop_path,
+        }
+
+
+def create_task(
+    recipe: Recipe,
+    data: Path | None = None,
+    *,
+    checkpoint: Path | None = None,
+    pretrained: bool = False,
+    resumes: bool = False,
+) -> ClassificationTask:
+    """Check the images, make the network, and start it from weights where some are given.
+
+    Args:
+        data: a folder with ``train/<class>/`` and ``val/<class>/``; None for the images that come with the recipe.
+        checkpoint: weights to start from; a classifier for other classes is replaced by a new one.
+        pretrained: start from the released weights, from their public home.
+        resumes: the weights will come from the run that is continued, so none are needed to start from.
+
+    Raises:
+        FovealError: whatever is wrong with the images, the model or the weights.
+    """
+    if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
+        raise FovealError(f"{recipe.name} starts from trained weights: pass --checkpoint FILE or --pretrained.")
+    if checkpoint is not None and pretrained:
+        raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
+    train, val = open_train_and_val(data_folder(recipe, data))
+    train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
+    seed_everything(mix(recipe.train.seed, "weights"))
+    args = {**recipe.model_args, **({"drop_path_rate": recipe.drop_path} if recipe.drop_path else {})}
+    model = create_network(recipe.model, len(train.classes), recipe.fit.size, args, pretrained)
+    if checkpoint is not None:
+        load_weights(model, checkpoint, new_classifier=True)
+    return ClassificationTask(recipe, model, train, val)
+
+
+def data_folder(recipe: Recipe, data: Path | None) -> Path:
+    """``data``, or the folder of the images that come with the recipe, written if need be."""
+    if data is not None:
+        return data
+    if recipe.data == "digits":
+        return write_digits(default_digits_folder())
+    raise FovealError(f"{recipe.name} needs images: pass --data DIR with DIR/train/<class>/ and DIR/val/<class>/.")
+
+
+def with_model(recipe: Recipe, model: str) -> Recipe:
+    """The recipe for another model, without the arguments that belonged to its own."""
+    return recipe if model == recipe.model else replace(recipe, model=model, model_args={})
+
+
+def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
+    augment = recipe.augment
+    if not augment.mixes:
+        return None
+    return Mixup(
+        mixup_alpha=augment.mixup,
+        cutmix_alpha=augment.cutmix,
+        prob=augment.mix_prob,
+        switch_prob=augment.switch_prob,
+        label_smoothing=augment.label_smoothing,
+        num_classes=num_classes,
+    )

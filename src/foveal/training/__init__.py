@@ -1,0 +1,7 @@
+"""One training loop for every task. Knows accelerate and timm's optimisers, and no task."""
+
+from foveal.training.config import TrainConfig
+from foveal.training.loop import Outcome, fit
+from foveal.training.task import Task
+
+__all__ = ["Outcome", "Task", "TrainConfig", "fit"]

@@ -1,0 +1,45 @@
+"""Effective batch = devices x device batch x accumulation steps."""
+
+from dataclasses import dataclass
+
+from foveal.errors import FovealError
+
+#: The largest device batch that is chosen unasked; the papers trained with 8 x 128.
+LARGEST_AUTOMATIC = 128
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How one update's images are cut up: ``device`` images a forward pass, ``accumulation`` passes an update."""
+
+    effective: int
+    processes: int
+    device: int
+    accumulation: int
+
+
+def split_batch(effective: int, processes: int, device: int | None = None) -> Batching:
+    """Cut an effective batch over ``processes`` devices.
+
+    ``device`` None takes the largest device batch that divides evenly and is at most 128.
+
+    Raises:
+        FovealError: no whole number of accumulation steps gives ``effective``; the sentence lists what is possible.
+    """
+    if effective % processes:
+        lower = effective - effective % processes
+        nearest = [size for size in (lower, lower + processes) if size]
+        raise FovealError(
+            f"A batch of {effective} cannot be shared evenly by {processes} processes: "
+            f"pass --batch-size {' or '.join(map(str, nearest))}, or start another number of processes."
+        )
+    share = effective // processes
+    possible = [size for size in range(1, share + 1) if share % size == 0]
+    if device is None:
+        device = max(size for size in possible if size <= LARGEST_AUTOMATIC)
+    if device not in possible:
+        raise FovealError(
+            f"Device batches of {device} on {processes} process{'es' * (processes > 1)} cannot make up a batch of "
+            f"{effective}: pass --device-batch-size with one of {', '.join(map(str, possible))}."
+        )
+    return Batching(effective, processes, device, share // device)

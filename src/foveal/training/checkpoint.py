@@ -1,0 +1,107 @@
+"""Checkpoints: written whole or not at all, read without executing anything.
+
+``last.pt`` holds what a continuation needs::
+
+    model, ema            weights (ema None where none is kept)
+    optimizer, scaler     their states
+    step, epoch           updates and epochs done; with the seed they are the random state (see seeding.py)
+    best                  the best metric so far and its epoch
+    config, card          the run's settings; what the task says about model, classes and preprocessing
+    format, version       of this layout, of foveal
+
+``best.pt`` holds the weights that scored best (the averaged ones where an EMA is kept) under ``model``, with the same
+cards and without optimiser: the file to evaluate, to predict with and to give away.
+"""
+
+import os
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveal.errors import FovealError
+from foveal.models.released import CheckpointError, read_file
+
+FORMAT = 1
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """Write ``state`` so that ``path`` is, at every instant, the old file or the whole new one.
+
+    The bytes go to a temporary file in the same folder, reach the disk (fsync) and take the name in one step.
+
+    Raises:
+        FovealError: the disk is full or not writable; the file of before is untouched.
+    """
+    try:
+        _write_and_rename(state, path)
+    except OSError as error:
+        raise FovealError(
+            f"{path} could not be written ({error.strerror or error}): make room or choose another --out; "
+            "what was saved before is untouched."
+        ) from error
+
+
+def _write_and_rename(state: dict[str, Any], path: Path) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp gives 0600, which hides the file from one's colleagues
+        os.replace(name, path)
+    except BaseException:  # also KeyboardInterrupt: no litter, whatever stops us
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system can open a folder."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A ``last.pt`` or ``best.pt`` of ours, on the CPU.
+
+    Raises:
+        FovealError: the file is missing, broken, or not one that foveal wrote.
+    """
+    state = _read(path)
+    if "card" not in state:
+        raise FovealError(f"{path} was not written by foveal train: pass it as --checkpoint to start from its weights.")
+    return state
+
+
+def read_card(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint tells about itself; None for weights that come from elsewhere. Raises as read_checkpoint."""
+    return _read(path).get("card")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_file(path)
+    except CheckpointError as error:
+        raise FovealError(f"{path}: {error}.") from error
+
+
+def code_version() -> str:
+    try:
+        return version("foveal")
+    except PackageNotFoundError:
+        return "not installed"

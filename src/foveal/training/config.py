@@ -1,0 +1,92 @@
+"""What a training run is told: numbers and choices, and nothing that knows a task."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from foveal.errors import FovealError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one run.
+
+    Epochs count passes over the training set; ``cooldown_epochs`` follow ``epochs`` at the lowest learning rate.
+    ``batch_size`` is the effective batch: the images behind one update, over all devices and accumulation steps.
+    Learning rates are per update of that batch and are never scaled behind your back.
+    """
+
+    epochs: int = 300
+    cooldown_epochs: int = 0
+    batch_size: int = 1024
+    device_batch_size: int | None = None
+    """Images in one forward pass on one device; None takes the largest that divides evenly and is at most 128."""
+
+    lr: float = 1e-3
+    min_lr: float = 1e-5
+    warmup_epochs: int = 5
+    warmup_lr: float = 1e-6
+    schedule: Schedule = "cosine"
+
+    optimizer: str = "adamw"
+    betas: tuple[float, float] | None = (0.9, 0.999)
+    """Passed to the optimiser where not None; an optimiser without betas (sgd) wants None."""
+    eps: float | None = 1e-8
+    weight_decay: float = 0.05
+    layer_decay: float | None = None
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+
+    precision: Precision = "fp32"
+    grad_checkpointing: bool = False
+    compile: bool = False
+    channels_last: bool = True
+    sync_bn: bool = False
+
+    workers: int = 8
+    """Loading processes beside each training process, at most: never more than it may use CPUs."""
+    seed: int = 0
+    log_every: int = 10
+    """Steps between two looks at the loss: each look waits for the device, so a GPU wants more than 1."""
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs + self.cooldown_epochs
+
+    def __post_init__(self) -> None:
+        for name, lowest in LOWEST.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise FovealError(f"{name} must be at least {lowest}, not {value}.")
+        for name in ("lr", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise FovealError(f"{name} must be above 0, not {value}.")
+        for name in ("ema_decay", "layer_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise FovealError(f"{name} must lie between 0 and 1, not at {value}.")
+
+
+LOWEST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "device_batch_size": 1,
+    "log_every": 1,
+    "cooldown_epochs": 0,
+    "warmup_epochs": 0,
+    "workers": 0,
+    "seed": 0,
+    "min_lr": 0,
+    "warmup_lr": 0,
+    "weight_decay": 0,
+}
+
+#: Settings that may differ between a run and its continuation: they change the speed and the rounding, not what is
+#: learned.
+FREE_ON_RESUME = frozenset(
+    {"device_batch_size", "workers", "log_every", "grad_checkpointing", "compile", "channels_last"}
+)

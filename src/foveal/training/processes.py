@@ -1,0 +1,82 @@
+"""The processes of a run and the device of this one: the one place that makes an Accelerator.
+
+accelerate joins the processes, places and wraps the model and does the sums. Mixed precision stays PyTorch's own few
+lines in the loop: accelerate fixes it once for the life of a process and patches the model's forward for it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from foveal.errors import FovealError
+from foveal.training.config import Precision
+from foveal.training.loading import Share
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Processes:
+    """Who computes: how many processes, which share and device is ours, and sums over all of them."""
+
+    def __init__(self, accelerator: "Accelerator") -> None:
+        self.accelerator = accelerator
+        self.device: torch.device = accelerator.device
+        self.share = Share(accelerator.process_index, accelerator.num_processes)
+        self.is_main: bool = accelerator.is_main_process
+
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """The model on our device, wrapped where several processes must agree on gradients."""
+        return self.accelerator.prepare_model(model)
+
+    def sum(self, values: dict[str, float]) -> dict[str, float]:
+        """Each value summed over all processes, in double precision where the device has it."""
+        if self.share.count == 1:
+            return dict(values)
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        total = self.accelerator.reduce(torch.tensor(list(values.values()), dtype=dtype, device=self.device), "sum")
+        return dict(zip(values, total.tolist(), strict=True))
+
+    def autocast(self, precision: Precision) -> torch.autocast:
+        """Mixed precision for what runs inside; does nothing for fp32."""
+        return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
+
+
+def start_processes() -> Processes:
+    """Join the processes that ``torchrun`` or ``accelerate launch`` started, or stand alone, on the best device there
+    is.
+
+    Raises:
+        FovealError: accelerate is not installed.
+    """
+    try:
+        from accelerate import Accelerator
+    except ModuleNotFoundError as error:
+        raise FovealError("Training needs accelerate: install it with `pip install 'foveal[train]'`.") from error
+    return Processes(Accelerator(mixed_precision="no"))
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse a precision that the device would silently not compute in."""
+    if precision == "fp16" and device.type == "cpu":
+        raise FovealError("fp16 training needs a GPU: pass --precision bf16 or --precision fp32 on this machine.")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise FovealError("This GPU does not compute in bf16: pass --precision fp16 or --precision fp32.")
+
+
+def to_device(batch: Any, device: torch.device, channels_last: bool) -> Any:
+    """Every tensor of a nest of tuples, lists and dicts moved to ``device``; images (4-d) channels last where asked."""
+    if isinstance(batch, torch.Tensor):
+        layout = torch.channels_last if channels_last and batch.ndim == 4 else torch.preserve_format
+        return batch.to(device, non_blocking=True, memory_format=layout)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device, channels_last) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device, channels_last) for value in batch)
+    return batch

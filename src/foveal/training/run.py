@@ -1,0 +1,163 @@
+"""The state of a run: set up from a task and its settings, written into a checkpoint, taken over from one."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from timm.layers import convert_sync_batchnorm
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.optim import Optimizer
+
+from foveal.errors import FovealError
+from foveal.training.batching import Batching, split_batch
+from foveal.training.checkpoint import FORMAT, code_version
+from foveal.training.config import FREE_ON_RESUME, TrainConfig
+from foveal.training.loading import Loader
+from foveal.training.optimiser import create_optimizer, create_schedule
+from foveal.training.processes import Processes, check_precision, start_processes
+from foveal.training.task import Task
+
+
+@dataclass
+class Run:
+    """Everything that changes while training, and what changes it."""
+
+    task: Task
+    config: TrainConfig
+    processes: Processes
+    batching: Batching
+    steps_per_epoch: int
+    loader: Loader
+    model: nn.Module
+    """The bare model, whose weights are saved."""
+    wrapped: nn.Module
+    """The model as the processes train it."""
+    forward: Callable
+    """``wrapped``, compiled where asked."""
+    average: ModelEmaV3 | None
+    optimizer: Optimizer
+    schedule: Scheduler
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    epoch: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that count: the moving average where one is kept."""
+        return self.model if self.average is None else self.average.module
+
+    def improves(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        return value > self.best if self.task.higher_is_better else value < self.best
+
+
+def set_up(task: Task, config: TrainConfig) -> Run:
+    """Join the processes and put everything in its place.
+
+    Raises:
+        FovealError: settings that cannot work here; nothing has been written.
+    """
+    processes = start_processes()
+    check_precision(config.precision, processes.device)
+    batching = split_batch(config.batch_size, processes.share.count, config.device_batch_size)
+    steps = _steps_per_epoch(task, config)
+    model = _adapt(task.model, config, processes)
+    wrapped = processes.distribute(model)
+    optimizer = create_optimizer(model, config)
+    return Run(
+        task=task,
+        config=config,
+        processes=processes,
+        batching=batching,
+        steps_per_epoch=steps,
+        loader=task.train_loader(batching, steps * batching.device * batching.accumulation, processes.share, config),
+        model=model,
+        wrapped=wrapped,
+        forward=torch.compile(wrapped) if config.compile else wrapped,
+        average=ModelEmaV3(model, config.ema_decay) if config.ema_decay else None,
+        optimizer=optimizer,
+        schedule=create_schedule(optimizer, config, steps),
+        scaler=torch.amp.GradScaler(processes.device.type, enabled=config.precision == "fp16"),
+    )
+
+
+def cards(run: Run) -> dict[str, Any]:
+    """What every checkpoint of a run tells beside weights."""
+    return {
+        "format": FORMAT,
+        "version": code_version(),
+        "config": asdict(run.config),
+        "card": run.task.card(),
+        "step": run.step,
+        "epoch": run.epoch,
+    }
+
+
+def state_of(run: Run) -> dict[str, Any]:
+    """All that ``take_over`` needs."""
+    return {
+        **cards(run),
+        "model": run.model.state_dict(),
+        "ema": None if run.average is None else run.average.module.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "best": (run.best, run.best_epoch),
+    }
+
+
+def take_over(run: Run, state: dict[str, Any]) -> None:
+    """Continue where ``state`` was saved; the schedule and the randomness follow from its step.
+
+    Raises:
+        FovealError: the state is of a run with other settings, or of a ``best.pt``.
+    """
+    _refuse_another_run(run, state)
+    run.model.load_state_dict(state["model"])
+    if run.average is not None:
+        run.average.module.load_state_dict(state["ema"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.scaler.load_state_dict(state["scaler"])
+    run.step, run.epoch = state["step"], state["epoch"]
+    run.best, run.best_epoch = state["best"]
+    run.schedule.step_update(run.step)
+
+
+def _steps_per_epoch(task: Task, config: TrainConfig) -> int:
+    steps = task.train_size // config.batch_size
+    if steps == 0:
+        raise FovealError(
+            f"The training set has {task.train_size} images, fewer than one batch of {config.batch_size}: "
+            f"pass --batch-size with at most {task.train_size}."
+        )
+    return steps
+
+
+def _adapt(model: nn.Module, config: TrainConfig, processes: Processes) -> nn.Module:
+    if config.grad_checkpointing:
+        if not hasattr(model, "set_grad_checkpointing"):
+            raise FovealError(f"{type(model).__name__} has no gradient checkpointing: leave --grad-checkpointing out.")
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    if config.sync_bn and processes.share.count > 1:
+        model = convert_sync_batchnorm(model)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(processes.device)
+
+
+def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
+    if "optimizer" not in state:
+        raise FovealError("A best.pt has no optimiser state to continue from: resume from the last.pt beside it.")
+    then, now = {**state["config"], **state["card"]}, {**asdict(run.config), **run.task.card()}
+    for name in sorted(now.keys() - FREE_ON_RESUME):
+        if then.get(name) != now[name]:
+            raise FovealError(
+                f"The run was started with {name} = {then.get(name)}, not {now[name]}: resume it with the settings it "
+                "was started with, or start a new run with another --out."
+            )

@@ -1,0 +1,87 @@
+"""The way to a command, and what is said when it is missed."""
+
+import sys
+import types
+
+import pytest
+
+from foveal.cli import app
+from foveal.errors import FovealError
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """A command ``try`` whose body the test gives."""
+
+    def install(body):
+        module = types.ModuleType("foveal.cli.attempt")
+        module.main = body
+        monkeypatch.setitem(sys.modules, "foveal.cli.attempt", module)
+        monkeypatch.setitem(app.COMMANDS, "try", ("foveal.cli.attempt", "tries"))
+
+    return install
+
+
+def test_help_lists_every_command_and_succeeds(foveal):
+    said = foveal("--help")
+    assert said.code == 0 and all(name in said.out for name in app.COMMANDS)
+
+
+def test_no_command_shows_the_help_and_fails(foveal):
+    said = foveal()
+    assert said.code == 2 and "usage: foveal COMMAND" in said.out
+
+
+def test_a_mistyped_command_is_guessed(foveal):
+    said = foveal("trian")
+    assert said.code == 2 and said.is_one_sentence("'trian', did you mean train", "`foveal --help`")
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
+def test_each_command_explains_itself(foveal, name):
+    said = foveal(name, "--help")
+    assert said.code == 0 and f"usage: foveal {name}" in said.out and not said.error
+
+
+@pytest.mark.parametrize(
+    "words, parts",
+    [
+        (["train", "digits.transnext_atto", "--lr", "fast"], ["--lr", "'fast'"]),
+        (["train", "digits.transnext_atto", "--lr"], ["Missing value for argument '--lr'"]),
+        (["train", "digits.transnext_atto", "--speed", "3"], ["--speed"]),
+        (["train", "digits.transnext_atto", "--precision", "fp8"], ["'fp8'", "fp32", "bf16", "fp16"]),
+        (["evaluate", "digits.transnext_atto"], ["--checkpoint"]),
+        (["predict", "--checkpoint", "best.pt"], ["An image is missing"]),
+        (["train"], ["A recipe is missing", "--list"]),
+    ],
+)
+def test_wrong_words_are_one_sentence(foveal, words, parts):
+    said = foveal(*words)
+    assert said.code == 2 and said.is_one_sentence(*parts, "foveal ")
+
+
+def test_an_error_for_people_is_one_sentence_without_traceback(foveal, command):
+    def body() -> None:
+        raise FovealError("The moon is out of reach: wait for it.")
+
+    command(body)
+    said = foveal("try")
+    assert (said.code, said.error) == (1, "foveal: The moon is out of reach: wait for it.\n")
+
+
+def test_ctrl_c_is_130_without_traceback(foveal, command):
+    def body() -> None:
+        raise KeyboardInterrupt
+
+    command(body)
+    said = foveal("try")
+    assert said.code == 130 and said.is_one_sentence("Stopped")
+
+
+def test_a_bug_keeps_its_traceback(command):
+    def body() -> None:
+        raise ZeroDivisionError
+
+    command(body)
+    with pytest.raises(ZeroDivisionError):
+        app.main(["try"])

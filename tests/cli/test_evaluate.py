@@ -1,0 +1,60 @@
+"""``foveal evaluate``: the run's own figures again, at one size or several."""
+
+import json
+
+import pytest
+
+RECIPE = "digits.transnext_atto"
+
+
+def test_json_is_all_of_stdout_and_repeats_the_run(foveal, colours, trained):
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 0, "--json")
+    assert said.code == 0
+    document = json.loads(said.out)
+    history = [json.loads(line) for line in (trained.parent / "metrics.jsonl").read_text().splitlines()]
+    (result,) = document["results"]
+    assert result["top1"] == max(line["val_top1"] for line in history)
+    assert (result["images"], result["size"]) == (12, [32, 32])
+    assert document["model"] == "test_convnext" and document["checkpoint"] == str(trained)
+
+
+def test_several_sizes_give_a_row_each(foveal, colours, trained):
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 0, "--size", 32, 64)
+    assert said.code == 0
+    heading, *rows = said.out.splitlines()
+    assert heading.split()[:3] == ["size", "images", "top-1"]
+    assert [row.split()[0] for row in rows] == ["32x32", "64x64"]
+
+
+def test_pool_size_is_for_networks_that_have_one(foveal, colours, trained):
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--pool-size", 7)
+    assert said.code == 1 and said.is_one_sentence("no pool size", "--pool-size")
+
+
+@pytest.mark.parametrize("pool, code", [(1, 0), (7, 1)])
+def test_linear_mode_is_one_argument(foveal, colours, tmp_path, pool, code):
+    words = ["--epochs", "1", "--batch-size", "24", "--workers", "0", "--warmup-epochs", "0"]
+    assert foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *words).code == 0
+    best = tmp_path / "run" / "best.pt"
+    said = foveal("evaluate", RECIPE, "--checkpoint", best, "--data", colours, "--size", 64, "--pool-size", pool)
+    assert said.code == code  # at 64 pixels the third map has 4x4 positions: it can be pooled to 1, not to 7
+    assert code == 0 or said.is_one_sentence("pool")
+
+
+@pytest.mark.parametrize(
+    "words, parts",
+    [
+        (["--checkpoint", "/nowhere.pt"], ["/nowhere.pt"]),
+        (["--data", "/nowhere"], ["no folder /nowhere"]),
+        (["--split", "test"], ["no folder test/"]),
+    ],
+)
+def test_every_bad_input_is_one_sentence(foveal, colours, trained, words, parts):
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
+    assert said.code == 1 and said.is_one_sentence(*parts)
+
+
+def test_a_corrupt_image_is_named(foveal, colours, trained):
+    (colours / "val" / "red" / "1.png").write_text("no image")
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 1)
+    assert said.code == 1 and said.is_one_sentence("val/red/1.png is not a readable image")

@@ -1,0 +1,141 @@
+"""``foveal train`` from the outside: what it leaves, and what every bad input gets."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from foveal.training.checkpoint import read_checkpoint
+
+RECIPE = "digits.transnext_atto"
+
+
+def test_the_list_shows_every_recipe(foveal):
+    said = foveal("train", "--list")
+    assert said.code == 0
+    for name in ("imagenet.transnext_base_384", "imagenet.transxnet_s", RECIPE, "finetune.MODEL"):
+        assert f"\n{name} " in "\n" + said.out
+
+
+def test_training_a_folder_leaves_a_run_and_says_where(foveal, colours, quick, tmp_path):
+    out = tmp_path / "run"
+    said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
+    assert said.code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
+    assert str(out / "best.pt") in said.out and "epoch 4/4" in said.error
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_folder_of_a_run_is_named_after_its_recipe(foveal, colours, quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert foveal("train", RECIPE, "--data", colours, *quick, "--epochs", "1").code == 0
+    assert (tmp_path / "runs" / RECIPE / "last.pt").exists()
+
+
+def test_the_digits_come_with_their_recipe(foveal, quick, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
+    said = foveal("train", RECIPE, *quick, "--epochs", "1", "--batch-size", "256", "--out", tmp_path / "run")
+    assert said.code == 0 and "1438 images" in said.error
+    assert len(list((tmp_path / "cache" / "digits").glob("*/*/*.png"))) == 1797
+
+
+def test_settings_reach_the_run(foveal, colours, quick, tmp_path):
+    words = ["--lr", "0.002", "--seed", "5", "--size", "48", "--device-batch-size", "4", "--warmup-epochs", "0"]
+    foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, *words, "--epochs", "1")
+    state = read_checkpoint(tmp_path / "run" / "last.pt")
+    config = state["config"]
+    assert (config["lr"], config["seed"], config["device_batch_size"], config["warmup_epochs"]) == (0.002, 5, 4, 0)
+    assert state["card"]["preprocessing"]["size"] == (48, 48) and state["card"]["model"] == "test_convnext"
+
+
+def test_a_run_is_not_overwritten_and_can_be_resumed(foveal, colours, quick, tmp_path):
+    words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick]
+    assert foveal(*words).code == 0
+    again = foveal(*words)
+    assert again.code == 1 and again.is_one_sentence("already holds a run", "--resume")
+    assert foveal(*words, "--resume").code == 0
+
+
+@pytest.mark.parametrize(
+    "words, parts",
+    [
+        (["--resume"], ["no run to continue", "--resume"]),
+        (["--data", "/nowhere"], ["no folder /nowhere", "--data"]),
+        (["--model", "transnext_tinny"], ["transnext_tinny"]),
+        (["--batch-size", "1000"], ["24 images", "--batch-size"]),
+        (["--device-batch-size", "5"], ["--device-batch-size", "1, 2, 4, 8"]),
+        (["--lr", "-1"], ["lr must be above 0"]),
+        (["--epochs", "0"], ["epochs must be at least 1"]),
+        (["--checkpoint", "/nowhere.pt"], ["/nowhere.pt"]),
+        (["--model", "transnext_atto", "--size", "16"], ["at least 32"]),
+    ],
+)
+def test_every_bad_input_is_one_sentence_and_leaves_nothing(foveal, colours, quick, tmp_path, words, parts):
+    out = tmp_path / "run"
+    said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick, *words)
+    assert said.code == 1 and said.is_one_sentence(*parts)
+    assert not out.exists()
+
+
+def test_an_unknown_recipe_is_one_sentence(foveal):
+    said = foveal("train", "imagenet.transnext_tinny")
+    assert said.code == 1 and said.is_one_sentence("did you mean imagenet.transnext_tiny", "`foveal train --list`")
+
+
+def test_imagenet_needs_images(foveal):
+    said = foveal("train", "imagenet.transnext_tiny")
+    assert said.code == 1 and said.is_one_sentence("pass --data DIR")
+
+
+def test_a_corrupt_image_is_named_and_nothing_half_written(foveal, colours, quick, tmp_path):
+    broken = colours / "train" / "red" / "5.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick)
+    assert said.code == 1 and said.error.splitlines()[-1].startswith(f"foveal: {broken} is not a readable image")
+    assert "Traceback" not in said.error
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_truncated_checkpoint_is_one_sentence(foveal, colours, quick, trained, tmp_path):
+    trained.write_bytes(trained.read_bytes()[:-500])
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "new", *quick, "--checkpoint", trained)
+    assert said.code == 1 and said.is_one_sentence(str(trained))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_of_another_model_is_one_sentence(foveal, colours, quick, trained, tmp_path):
+    words = ["--checkpoint", trained, "--model", "transnext_atto"]
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "new", *quick, *words)
+    assert said.code == 1 and said.is_one_sentence(str(trained))
+
+
+def test_fine_tuning_starts_from_a_checkpoint(foveal, colours, trained, tmp_path):
+    words = f"--epochs 1 --batch-size 8 --size 32 --workers 0 --warmup-epochs 0 --checkpoint {trained}".split()
+    said = foveal("train", "finetune.test_convnext", "--data", colours, "--out", tmp_path / "tuned", *words)
+    assert said.code == 0, said.error
+    state = read_checkpoint(tmp_path / "tuned" / "last.pt")
+    assert state["config"]["layer_decay"] == 0.75
+    assert len({group["lr"] for group in state["optimizer"]["param_groups"]}) > 2
+
+
+def test_ctrl_c_stops_cleanly_and_the_run_goes_on_from_there(colours, tmp_path, foveal):
+    out = tmp_path / "run"
+    words = ["train", RECIPE, "--data", str(colours), "--out", str(out), "--model", "test_convnext"]
+    words += ["--epochs", "400", "--batch-size", "8", "--workers", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "foveal.cli", *words], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in error
+    assert error.splitlines()[-1].startswith("foveal: Stopped")
+    state = read_checkpoint(out / "last.pt")
+    assert 1 <= state["epoch"] < 400
+    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
+    logged = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert state["epoch"] in logged

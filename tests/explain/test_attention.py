@@ -1,0 +1,184 @@
+"""The attention maps against loops over keys written from math.md, and against what the operator itself returns."""
+
+import math
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+import foveal  # noqa: F401  (registers the models)
+from foveal.errors import FovealError
+from foveal.explain import foveal_peripheral_attention
+
+
+def make_net(**options) -> nn.Module:
+    """A small net whose biases, embeddings and temperatures differ enough from zero to matter."""
+    torch.manual_seed(0)
+    net = timm.create_model("transnext_atto", num_classes=0, **options).eval()
+    attention = net.stages[2].blocks[-1].attn
+    with torch.no_grad():
+        for parameter in attention.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return net
+
+
+def image(height: int, width: int) -> torch.Tensor:
+    return torch.randn(3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def attention_input(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """(1, H, W, C), what the last attention of stage 3 receives, by running the net's parts by hand."""
+    x = net.stages[1](net.stages[0](x.unsqueeze(0)))
+    stage = net.stages[2]
+    return stage.blocks[-1].norm1(stage.blocks[:-1](stage.downsample(x)))
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt((x * x).sum())
+
+
+def brute_force(
+    net: nn.Module, x: torch.Tensor, row: int, column: int, pooled_count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both similarity maps, one key at a time, in double precision (math.md, steps 1 to 4)."""
+    attention = net.stages[2].blocks[-1].attn
+    with torch.no_grad():
+        tokens = attention_input(net, x)
+        q, k, _ = (t[0].double().numpy() for t in attention.project(tokens))
+        k_pool = attention.pool(tokens)[0][0].double().numpy()
+    height, width, heads, _ = q.shape
+    half = attention.window // 2
+    rows = min(height, row + half + 1) - max(0, row - half)
+    columns = min(width, column + half + 1) - max(0, column - half)
+    count = rows * columns + pooled_count
+    maps = [np.zeros((heads, *keys.shape[:2])) for keys in (k, k_pool)]
+    for head in range(heads):
+        embedding = attention.query_embedding[head, 0].detach().double().numpy()
+        tau = attention.temperature[head].item()
+        query = (unit(q[row, column, head]) + embedding) * math.log1p(math.exp(tau)) * math.log(count)
+        for keys, out in zip((k, k_pool), maps, strict=True):
+            for r in range(keys.shape[0]):
+                for c in range(keys.shape[1]):
+                    out[head, r, c] = query @ unit(keys[r, c, head])
+    return maps[0], maps[1]
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "query", "pooled_count"),
+    [
+        pytest.param((96, 64), {}, None, 6, id="centre"),
+        pytest.param((96, 64), {}, (0, 3), 6, id="corner"),
+        pytest.param((101, 67), {"window_size": 5}, (6, 1), 6, id="odd size, window 5, lower edge"),
+        pytest.param((80, 112), {"pool_size": 3}, (2, 2), 9, id="linear mode"),
+        pytest.param((96, 64), {"length_scaling": False}, None, 49, id="without length scaling"),
+    ],
+)
+def test_similarities_equal_a_loop_over_all_keys(size, options, query, pooled_count):
+    net, x = make_net(**options), image(*size)
+    maps = foveal_peripheral_attention(net, x, query)
+    rows, columns = math.ceil(size[0] / 16), math.ceil(size[1] / 16)
+    assert maps.query == (query or (rows // 2, columns // 2))
+    assert maps.foveal.shape == (4, rows, columns)
+    foveal_map, peripheral_map = brute_force(net, x, *maps.query, pooled_count)
+    np.testing.assert_allclose(maps.foveal, foveal_map, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(maps.peripheral, peripheral_map, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("query", [None, (0, 0), (5, 3)], ids=["centre", "upper left", "lower right"])
+def test_weights_give_the_operators_own_output(query):
+    """With the returned A, y_i = sum (A_ij + Q-hat T + b) V_j + sum A_ip Vp_p is what the module projects."""
+    net, x = make_net(), image(96, 64)
+    attention = net.stages[2].blocks[-1].attn
+    maps = foveal_peripheral_attention(net, x, query)
+    row, column = maps.query
+    seen = []
+    handle = attention.proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        tokens = attention_input(net, x)
+        attention(tokens)
+        q, _, v = (t[0] for t in attention.project(tokens))
+        v_pool = attention.pool(tokens)[1][0]
+    handle.remove()
+    expected = seen[0][0, row, column].view(4, -1).numpy()
+    for head in range(4):
+        q_hat = q[row, column, head] / q[row, column, head].norm()
+        position = (q_hat @ attention.learnable_tokens[head] + attention.learnable_bias[head, 0]).detach().numpy()
+        y = np.einsum("rc,rcd->d", maps.pooled_weights[head], v_pool[:, :, head].numpy())
+        for offset in range(9):
+            r, c = row + offset // 3 - 1, column + offset % 3 - 1
+            if 0 <= r < 6 and 0 <= c < 4:
+                y = y + (maps.window_weights[head].flat[offset] + position[offset]) * v[r, c, head].numpy()
+        np.testing.assert_allclose(y, expected[head], rtol=1e-3, atol=1e-4)
+
+
+def test_weights_sum_to_one_and_are_zero_outside_the_map():
+    maps = foveal_peripheral_attention(make_net(), image(96, 64), (0, 0))
+    np.testing.assert_allclose(maps.foveal_share + maps.pooled_weights.sum((1, 2)), 1, rtol=1e-5)
+    assert not maps.window_weights[:, 0].any()
+    assert not maps.window_weights[:, :, 0].any()
+
+
+def test_high_resolution_and_a_batch_of_one():
+    maps = foveal_peripheral_attention(make_net(), image(448, 640).unsqueeze(0))
+    assert maps.foveal.shape == (4, 28, 40)
+    assert maps.peripheral.shape == (4, 14, 20)
+    assert maps.query == (14, 20)
+    assert all(array.dtype == np.float32 for array in (maps.foveal, maps.peripheral, maps.window_weights))
+
+
+def test_a_surrounding_autocast_changes_nothing():
+    net, x = make_net(), image(96, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = foveal_peripheral_attention(net, x)
+    np.testing.assert_array_equal(maps.foveal, foveal_peripheral_attention(net, x).foveal)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_net_is_left_as_it_was(fails, monkeypatch):
+    net = make_net()
+    net.train()
+    net.stages[0].eval()
+    modes = [module.training for module in net.modules()]
+    attention = net.stages[2].blocks[-1].attn
+    if fails:
+        monkeypatch.setattr(type(attention), "forward", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            foveal_peripheral_attention(net, image(64, 64))
+    else:
+        foveal_peripheral_attention(net, image(64, 64))
+    assert [module.training for module in net.modules()] == modes
+    assert not attention._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("x", "query", "sentence"),
+    [
+        (torch.zeros(3, 31, 64), None, "at least 32"),
+        (torch.zeros(1, 64, 64), None, r"shape \(3, H, W\)"),
+        (torch.zeros(2, 3, 64, 64), None, r"shape \(3, H, W\)"),
+        (torch.zeros(3, 64, 64, dtype=torch.uint8), None, "floating-point"),
+        (torch.zeros(3, 64, 64), (4, 0), "outside the token map of 4 x 4"),
+        (torch.zeros(3, 64, 64), (0, -1), "outside the token map of 4 x 4"),
+    ],
+    ids=["too small", "one channel", "two images", "bytes", "row", "column"],
+)
+def test_what_cannot_be_drawn_is_one_sentence(x, query, sentence):
+    with pytest.raises(FovealError, match=sentence):
+        foveal_peripheral_attention(make_net(), x, query)
+
+
+def test_another_network_is_told_to_be_one():
+    with pytest.raises(FovealError, match="TransNeXt only, and this is a ResNet"):
+        foveal_peripheral_attention(timm.create_model("resnet10t"), image(64, 64))
+
+
+def test_a_net_without_the_stage_or_without_the_attention_is_told_so():
+    pruned = make_net()
+    pruned.prune_intermediate_layers([1])
+    with pytest.raises(FovealError, match="pruned"):
+        foveal_peripheral_attention(pruned, image(64, 64))
+    plain = timm.create_model("transnext_atto", aggregated=(True, True, False, False))
+    with pytest.raises(FovealError, match="no aggregated attention"):
+        foveal_peripheral_attention(plain, image(64, 64))

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foveal.report.classification import confusion, examples
+from foveal.report.markup import join
+from foveal.report.pieces import confusion_table, probability_bar
+from foveal.tasks.classification.evaluate import Evaluation
+
+
+def evaluation(folder, targets: list[int], predictions: list[int]) -> Evaluation:
+    """Three classes; each prediction is made with 80 %."""
+    paths = []
+    for number in range(len(targets)):
+        paths.append(str(folder / f"{number}.png"))
+        Image.new("L", (8, 8)).save(paths[-1])
+    probabilities = torch.full((len(targets), 3), 0.1)
+    probabilities[torch.arange(len(targets)), torch.tensor(predictions)] = 0.8
+    return Evaluation(0, 0, 0, probabilities, torch.tensor(targets), paths, ["x", "y", "z"], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("targets", "predictions", "sentence"),
+    [
+        ([0, 1, 2], [0, 1, 2], "0 of 3 validation images were taken for another class."),
+        ([0, 1, 2], [0, 2, 1], "2 of 3 validation images were taken for another class. No mistake was made twice."),
+        ([0, 2, 2, 2], [0, 1, 1, 2], "The commonest mistake: z taken for y (2 of 3 images)."),
+    ],
+)
+def test_the_sentence_about_mistakes_counts_them(targets, predictions, sentence, tmp_path, read_html):
+    assert sentence in read_html(join([confusion(evaluation(tmp_path, targets, predictions))])).text
+
+
+def test_without_mistakes_the_page_says_so(tmp_path, read_html):
+    page = read_html(join([examples(evaluation(tmp_path, [0, 1, 2], [0, 1, 2]))]))
+    assert "Not one validation image was taken for another class." in page.text
+    assert len(page.all("img")) == 3
+
+
+def test_many_mistakes_are_cut_and_the_cut_is_told(tmp_path, read_html):
+    page = read_html(join([examples(evaluation(tmp_path, [0] * 30, [1] * 30))]))
+    assert "Wrong: the surest 20 of 30" in page.text
+    assert len(page.all("img")) == 20
+
+
+def test_the_confusion_table_holds_every_count_in_its_place(read_html):
+    counts = np.array([[5, 1], [0, 7]])
+    page = read_html(confusion_table(counts, ["a", "b"]))
+    assert [cell.get("class") for cell in page.all("td")[1:]] == ["hit", "miss", None, "hit"]
+    assert "a51" in page.text
+    assert "b07" in page.text
+
+
+def test_a_probability_bar_is_as_long_as_its_probability(read_html):
+    (bar, *_) = read_html(probability_bar("a", 0.256)).all("div")
+    assert bar["style"] == "--share: 25.6%"

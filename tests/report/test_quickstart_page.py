@@ -1,0 +1,131 @@
+"""The report as a reader gets it, from made-up results with awkward names."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from foveal.explain.attention import AttentionMaps
+from foveal.report.attention import Attention
+from foveal.report.quickstart import Results, duration, next_commands, quickstart_page
+from foveal.tasks.classification.evaluate import Evaluation
+from foveal.tasks.classification.network import Classifier
+from foveal.tasks.classification.predict import Guess, Prediction
+from foveal.tasks.classification.recipes import get_recipe
+from foveal.training import Outcome
+
+NASTY = '"><img src=x onerror=alert(1)> & son.png'
+
+
+def attention() -> Attention:
+    draw = np.random.default_rng(0)
+    maps = AttentionMaps(
+        query=(2, 2),
+        foveal=draw.normal(size=(2, 4, 4)).astype(np.float32),
+        peripheral=draw.normal(size=(2, 2, 2)).astype(np.float32),
+        window_weights=np.full((2, 3, 3), 0.05, np.float32),
+        pooled_weights=np.full((2, 2, 2), 0.1375, np.float32),
+    )
+    return Attention("A <b>wall</b>", np.full((64, 64, 3), 90, np.uint8), maps, "Seen by nobody.")
+
+
+def evaluation(folder: Path) -> Evaluation:
+    """Three images of "a", two of "b"; the second and the last are taken for the other class."""
+    names = ["a1.png", NASTY, "a3.png", "b1.png", "b2.png"]
+    for name in names:
+        Image.new("L", (8, 8), 77).save(folder / name)
+    probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6], [0.55, 0.45]])
+    paths = [str(folder / name) for name in names]
+    targets = torch.tensor([0, 0, 0, 1, 1])
+    return Evaluation(60.0, 100.0, 0.5, probabilities, targets, paths, ["a", "b"], 100.0)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("val") / "a"
+    folder.mkdir()
+    recipe = get_recipe("digits.transnext_atto")
+    record = {"epoch": 1, "lr": 0.001, "train_loss": 2.0, "train_top1": 30.0, "val_loss": 1.5, "val_top1": 60.0}
+    record |= {"val_top5": 100.0, "images_per_second": 123.0, "seconds": 4.0}
+    history = [record, {**record, "epoch": 2, "val_loss": 1.25}]
+    net = timm.create_model("transnext_atto", num_classes=2)
+    evaluated = evaluation(folder)
+    return Results(
+        recipe=recipe,
+        network=Classifier("transnext_atto", net, ["a", "b"], recipe.fit, trained_here=True),
+        outcome=Outcome("top1", 60.0, 1, 2, 9.0, history, folder / "best.pt", folder / "last.pt"),
+        evaluation=evaluated,
+        predictions=[Prediction(evaluated.paths[1], [Guess(1, "b", 0.8), Guess(0, "a", 0.2)])],
+        attention=[attention()],
+        seconds=161.0,
+        folder=Path("some where"),
+    )
+
+
+@pytest.fixture(scope="module")
+def report(results, read_html):
+    return read_html(quickstart_page(results))
+
+
+def test_every_element_closes_and_the_language_is_named(report):
+    assert report.all("html") == [{"lang": "en"}]
+    assert len(report.all("h1")) == 1
+    assert len(report.all("h2")) >= 6
+
+
+def test_nothing_is_fetched_and_nothing_runs(report):
+    assert not report.all("script")
+    assert not report.all("link")
+    assert not report.all("iframe")
+    addresses = [
+        attributes[name] for _, attributes in report.elements for name in ("src", "href") if name in attributes
+    ]
+    assert addresses
+    assert all(address.startswith("data:image/") for address in addresses)
+    assert not re.search(r"url\(|@import|https?://", report.source)
+    assert not any(name.startswith("on") for _, attributes in report.elements for name in attributes)
+
+
+def test_a_nasty_file_name_is_text(report):
+    assert NASTY in report.text
+    assert not [image for image in report.all("img") if image.get("src") == "x"]
+    assert "A <b>wall</b>" in report.text
+
+
+def test_every_picture_has_words(report):
+    assert len(report.all("img")) == 4 + 1 + 1 + 1 + 4  # examples, prediction, colour scale, photograph, two heads
+    assert all(image["alt"] for image in report.all("img"))
+    assert all(drawing.get("aria-label") or drawing.get("aria-hidden") for drawing in report.all("svg"))
+
+
+def test_tables_have_captions_and_headers_with_a_scope(report):
+    assert len(report.all("caption")) == len(report.all("table")) == 2
+    assert all(header["scope"] in ("col", "row", "colgroup") for header in report.all("th"))
+
+
+def test_the_numbers_are_those_of_the_results(report):
+    for number in ("60.0 %", "2 min 41 s", "1.14 M", "123", "2 of 5 validation images"):
+        assert number in report.text
+
+
+def test_wrong_examples_come_surest_first_and_right_ones_least_sure(report):
+    wrong, right = report.text.index("Wrong: all 2"), report.text.index("Right, though least sure")
+    assert wrong < report.text.index("b, 80 %") < report.text.index("a, 55 %") < right
+    assert right < report.text.index("a, 70 %")
+    assert "a, 90 %" not in report.text
+
+
+def test_commands_survive_a_shell(results, report):
+    commands = dict(next_commands(results))
+    assert "--checkpoint 'some where/run/best.pt'" in commands["Predict on an image file"]
+    for command in commands.values():
+        assert command in report.text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (161, "2 min 41 s")])
+def test_durations_for_people(seconds, text):
+    assert duration(seconds) == text

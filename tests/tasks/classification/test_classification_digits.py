@@ -1,0 +1,79 @@
+"""The digits: real images as files, the same ones every time, whole or not at all."""
+
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from foveal.errors import FovealError
+from foveal.tasks.classification import digits
+from foveal.tasks.classification.data import open_train_and_val
+from foveal.tasks.classification.digits import write_digits
+
+sklearn_datasets = pytest.importorskip("sklearn.datasets")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_digits(tmp_path_factory.mktemp("digits") / "digits")
+
+
+def test_every_digit_is_written_once_with_its_pixels(folder):
+    source = sklearn_datasets.load_digits()
+    files = sorted(folder.glob("*/*/*.png"), key=lambda path: path.name)
+    assert [int(path.stem) for path in files] == list(range(1797))
+    for path in files[::50]:
+        number = int(path.stem)
+        assert path.parent.name == str(source.target[number])
+        image = Image.open(path)
+        assert image.mode == "L" and image.size == (8, 8)
+        assert (np.round(np.asarray(image) / 255 * 16) == source.images[number]).all()
+
+
+def test_a_fifth_of_each_class_is_for_validation(folder):
+    train, val = open_train_and_val(folder)
+    assert train.classes == [str(digit) for digit in range(10)]
+    for digit, total in Counter(train.targets + val.targets).items():
+        assert abs(Counter(val.targets)[digit] - total / 5) <= 0.5
+
+
+def test_the_split_is_the_same_every_time(folder, tmp_path):
+    again = write_digits(tmp_path / "again")
+    assert sorted(p.name for p in (again / "val").rglob("*.png")) == sorted(
+        p.name for p in (folder / "val").rglob("*.png")
+    )
+
+
+def test_a_complete_folder_is_left_alone(folder, monkeypatch):
+    monkeypatch.setattr(digits, "_load", lambda: pytest.fail("written twice"))
+    assert write_digits(folder) == folder
+
+
+def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
+    written = []
+
+    def interrupted(self, path):
+        written.append(path)
+        if len(written) == 100:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_digits(tmp_path / "digits")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_something_else_in_its_place_is_not_touched(tmp_path):
+    (tmp_path / "digits" / "train" / "0").mkdir(parents=True)
+    (tmp_path / "digits" / "train" / "0" / "mine.png").touch()
+    with pytest.raises(FovealError, match="holds 1 of the 1797 digits"):
+        write_digits(tmp_path / "digits")
+
+
+def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(FovealError, match=r"pip install 'foveal\[train\]'"):
+        write_digits(tmp_path / "digits")

@@ -1,0 +1,215 @@
+"""Training on a folder, evaluating what came out, and predicting with it: one small run, looked at from all sides."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from foveal.errors import FovealError
+from foveal.tasks.classification.evaluate import batch_sums, evaluate
+from foveal.tasks.classification.network import load_weights, restore
+from foveal.tasks.classification.predict import predict
+from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.recipes import get_recipe
+from foveal.tasks.classification.task import create_task, with_model
+from foveal.training import TrainConfig, fit
+from foveal.training.batching import Batching
+
+RECIPE = Recipe(
+    name="test.pets",
+    summary="colours",
+    model="test_convnext",
+    fit=Preprocessing((32, 32), crop=1.0, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2)),
+    augment=Augmentation(
+        crop_scale=(0.5, 1.0), rand_augment=None, color_jitter=0.0, erasing=0.0, mixup=0.0, cutmix=0.0
+    ),
+    train=TrainConfig(epochs=6, batch_size=8, lr=5e-3, warmup_epochs=1, workers=0, ema_decay=0.8),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of images and the outcome of a short training on it."""
+    pytest.importorskip("accelerate")
+    folder = tmp_path_factory.mktemp("pets")
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for label, name in enumerate(("cat", "dog", "eel")):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = draw.integers(0, 120, (20, 30, 3))
+                pixels[..., label] += 100
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{number}.png")
+    return folder, fit(create_task(RECIPE, folder), RECIPE.train, folder / "run")
+
+
+def test_training_tells_colours_apart(run):
+    assert run[1].best == 100.0
+
+
+def test_a_checkpoint_describes_itself(run):
+    folder, outcome = run
+    classifier = restore(outcome.best_path)
+    assert (classifier.name, classifier.classes) == ("test_convnext", ["cat", "dog", "eel"])
+    assert classifier.fit == RECIPE.fit
+
+
+def test_evaluation_agrees_with_the_run_and_with_its_own_parts(run):
+    folder, outcome = run
+    found = evaluate(restore(outcome.best_path), folder, batch_size=5, workers=0)
+    record = outcome.history[outcome.best_epoch - 1]
+    assert found.top1 == record["val_top1"] and found.top5 == 100.0
+    assert found.loss == pytest.approx(record["val_loss"], abs=1e-5)
+    assert found.targets.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert [path.split("/")[-2] for path in found.paths] == [found.classes[target] for target in found.targets]
+    assert found.probabilities.sum(1).tolist() == pytest.approx([1.0] * 12, abs=1e-5)
+    confusion = torch.zeros(3, 3, dtype=torch.int64)
+    for true, predicted in zip(found.targets, found.predictions, strict=True):
+        confusion[true, predicted] += 1
+    assert torch.equal(found.confusion, confusion)
+    assert found.top1 == pytest.approx(100 * confusion.trace().item() / 12)
+
+
+def test_top1_top5_and_loss_are_counted_right():
+    logits, targets = torch.randn(50, 9, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 9
+    order = logits.numpy().argsort(axis=1)[:, ::-1]
+    top5 = sum(target in row[:5] for row, target in zip(order, targets.tolist(), strict=True))
+    top1 = sum(row[0] == target for row, target in zip(order, targets.tolist(), strict=True))
+    loss = -logits.double().log_softmax(1)[torch.arange(50), targets].sum().item()
+    sums = batch_sums(logits, targets)
+    assert (sums["top1"], sums["top5"]) == (100.0 * top1, 100.0 * top5)
+    assert sums["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_predictions_are_those_of_the_evaluation(run):
+    folder, outcome = run
+    classifier = restore(outcome.best_path)
+    found = evaluate(classifier, folder, workers=0)
+    seen = []
+    predictions = predict(classifier, found.paths, top_k=2, batch_size=5, on_batch=lambda *step: seen.append(step))
+    assert [prediction.path for prediction in predictions] == found.paths
+    for prediction, probabilities in zip(predictions, found.probabilities, strict=True):
+        best, second = prediction.guesses
+        assert best.probability >= second.probability
+        assert best.probability == pytest.approx(probabilities.max().item(), abs=1e-5)
+        assert best.name == classifier.classes[best.index] and best.index == probabilities.argmax()
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_predicting_a_missing_image_is_one_sentence(run):
+    with pytest.raises(FovealError, match="no image at .*nowhere.png"):
+        predict(restore(run[1].best_path), ["/nowhere.png"])
+
+
+def test_evaluating_other_classes_is_refused(run, pets, images):
+    images(pets / "val", {"fox": 1})
+    with pytest.raises(FovealError, match="has a class 'fox' that the checkpoint does not know"):
+        evaluate(restore(run[1].best_path), pets, workers=0)
+
+
+def test_a_new_classifier_replaces_one_for_other_classes(run, tmp_path, images):
+    for split in ("train", "val"):
+        images(tmp_path / split, {"ant": 8, "bee": 8})
+    task = create_task(RECIPE, tmp_path, checkpoint=run[1].best_path)
+    trained, weights = restore(run[1].best_path).model.state_dict(), task.model.state_dict()
+    assert weights["head.fc.weight"].shape[0] == 2
+    for name, weight in weights.items():
+        assert name.startswith("head.fc.") or torch.equal(weight, trained[name]), name
+
+
+def test_weights_of_another_model_are_refused_and_change_nothing(run):
+    model = timm.create_model("test_resnet", num_classes=3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(FovealError, match="does not fit this ResNet: pass the --model"):
+        load_weights(model, run[1].best_path)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_transnext_starts_from_a_file_of_released_weights(tmp_path, pets):
+    """A bare state dict with 1,000 classes, as the authors publish them."""
+    released = timm.create_model("transnext_atto")
+    torch.save({"model": released.state_dict()}, tmp_path / "released.pth")
+    recipe = replace(get_recipe("digits.transnext_atto"), data=None)
+    weights = create_task(recipe, pets, checkpoint=tmp_path / "released.pth").model.state_dict()
+    for name, weight in released.state_dict().items():
+        assert name.startswith("head.fc.") or torch.equal(weights[name], weight), name
+    classifier = restore(tmp_path / "released.pth", "transnext_atto")
+    assert classifier.classes[:2] == ["tench", "goldfish"] or classifier.classes[0].startswith("tench")
+    assert len(classifier.classes) == 1000 and classifier.fit.size == (224, 224)
+
+
+def test_a_file_that_does_not_say_its_model_asks_for_it(tmp_path):
+    torch.save(timm.create_model("test_convnext").state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(FovealError, match="pass --model NAME"):
+        restore(tmp_path / "weights.pth")
+
+
+def loss_of(recipe, pets, logits, targets):
+    task = create_task(recipe, pets)
+    return task.loss(lambda images: logits, (torch.zeros(len(targets), 3, 32, 32), targets))
+
+
+def test_the_loss_smooths_labels(pets):
+    logits, targets = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    loss, stats = loss_of(replace(RECIPE, augment=replace(RECIPE.augment, label_smoothing=0.3)), pets, logits, targets)
+    soft = F.one_hot(targets, 3) * 0.7 + 0.1
+    torch.testing.assert_close(loss, -(soft * logits.log_softmax(1)).sum(1).mean())
+    assert stats["top1"].item() == pytest.approx(100 * (logits.argmax(1) == targets).float().mean().item())
+
+
+def test_mixup_mixes_images_and_targets_alike(pets):
+    """Batch-wise mixing pairs an image with the one at the other end of the batch."""
+    augment = replace(RECIPE.augment, mixup=1.0, label_smoothing=0.0)
+    task, seen = create_task(replace(RECIPE, augment=augment), pets), []
+    np.random.seed(1)
+    images = torch.stack([torch.full((3, 32, 32), float(number)) for number in range(4)])
+    targets = torch.tensor([0, 1, 2, 0])
+    logits = torch.randn(4, 3)
+    loss, _ = task.loss(lambda mixed: seen.append(mixed) or logits, (images.clone(), targets))
+    share = 1 - (seen[0][0, 0, 0, 0] / 3).item()  # image 0 is 0 everywhere, its partner 3
+    assert 0 < share < 1
+    soft = share * F.one_hot(targets, 3) + (1 - share) * F.one_hot(targets.flip(0), 3)
+    torch.testing.assert_close(loss, -(soft * logits.log_softmax(1)).sum(1).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_mixup_refuses_an_odd_device_batch(pets):
+    task = create_task(replace(RECIPE, augment=replace(RECIPE.augment, mixup=0.8)), pets)
+    with pytest.raises(FovealError, match="even --device-batch-size"):
+        task.train_loader(Batching(24, 1, 3, 8), 24, None, RECIPE.train)
+
+
+def test_fine_tuning_without_weights_is_refused(pets):
+    with pytest.raises(FovealError, match="pass --checkpoint FILE or --pretrained"):
+        create_task(get_recipe("imagenet.transnext_small_384"), pets)
+
+
+def test_images_are_checked_before_the_network_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: pytest.fail("made too early"))
+    with pytest.raises(FovealError, match="no folder"):
+        create_task(RECIPE, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"model": "transnext_tinny"}, "transnext_tinny cannot be made: Unknown model"),
+        ({"model": "vgg11", "drop_path": 0.1}, "vgg11 cannot be made: .*drop_path_rate"),
+        ({"model": "transnext_atto", "fit": Preprocessing((16, 16))}, "at least 32"),
+        ({"model": "transnext_atto", "model_args": {"window_size": 4}}, "odd"),
+    ],
+)
+def test_a_model_that_cannot_be_made_is_one_sentence(pets, change, sentence):
+    with pytest.raises(FovealError, match=sentence) as caught:
+        create_task(replace(RECIPE, **change), pets)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_model_does_not_inherit_the_arguments_of_the_recipes_own():
+    recipe = replace(RECIPE, model_args={"window_size": 5})
+    assert with_model(recipe, "test_resnet").model_args == {}
+    assert with_model(recipe, "test_convnext").model_args == {"window_size": 5}

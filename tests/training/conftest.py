@@ -1,0 +1,107 @@
+"""A task small enough to train in milliseconds: points on a plane, two classes, a linear model."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from foveal.training.config import TrainConfig
+from foveal.training.loading import evaluation_loader, train_loader
+
+torch.set_num_threads(1)  # these models are small, and threads that wait for a busy core are slow
+
+
+class Points(torch.utils.data.Dataset):
+    """Noisy points: each draw adds noise from the global generator, as an augmentation would."""
+
+    def __init__(self, count=48, noise=0.1):
+        generator = torch.Generator().manual_seed(7)
+        self.points = torch.randn(count, 3, generator=generator)
+        self.labels = (self.points.sum(1) > 0).long()
+        self.noise = noise
+
+    def __len__(self):
+        return len(self.points)
+
+    def __getitem__(self, index):
+        return self.points[index] + self.noise * torch.randn(3), self.labels[index]
+
+
+class PointsTask:
+    monitor = "top1"
+    higher_is_better = True
+
+    def __init__(self, data=None, dropout=0.0):
+        torch.manual_seed(3)
+        self.data = data or Points()
+        self.model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
+        self.train_size = len(self.data)
+        self.losses = []
+        self.before_loss = lambda count: None
+
+    def train_loader(self, batching, draws, share, config):
+        return train_loader(self.data, batching.device, draws, share, config.seed, config.workers)
+
+    def loss(self, model, batch):
+        self.before_loss(len(self.losses))
+        points, labels = batch
+        logits = model(points)
+        loss = F.cross_entropy(logits, labels)
+        self.losses.append(loss.item())
+        return loss, {"top1": 100.0 * (logits.argmax(1) == labels).float().mean()}
+
+    def evaluate(self, model, processes, on_batch):
+        sums = {"images": 0.0, "right": 0.0}
+        loader = evaluation_loader(Points(noise=0.0), 16, processes.share, workers=0)
+        for done, (points, labels) in enumerate(loader, start=1):
+            sums["right"] += (model(points).argmax(1) == labels).sum().item()
+            sums["images"] += len(labels)
+            on_batch(done, len(loader))
+        sums = processes.sum(sums)
+        return {"top1": 100.0 * sums["right"] / sums["images"]}
+
+    def card(self):
+        return {"model": "points", "classes": ["below", "above"]}
+
+
+@pytest.fixture
+def points():
+    """Points and the task on them, by name."""
+    return PointsTask
+
+
+@pytest.fixture
+def config():
+    """Four epochs of six updates, with everything that has a state switched on."""
+    return TrainConfig(
+        epochs=4,
+        batch_size=8,
+        lr=1e-2,
+        min_lr=1e-4,
+        warmup_epochs=1,
+        clip_norm=1.0,
+        ema_decay=0.9,
+        workers=0,
+        log_every=1,
+    )
+
+
+@pytest.fixture
+def change():
+    return replace
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,101 @@
+"""A checkpoint is whole at every instant, whatever stops the writing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from foveal.errors import FovealError
+from foveal.training.checkpoint import read_card, read_checkpoint, save_atomically
+
+OLD, NEW = ({"card": {"model": "points"}, "step": step, "model": {"w": torch.full((4,), step)}} for step in (1, 2))
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_was_saved_is_read_again(tmp_path):
+    save_atomically(OLD, tmp_path / "last.pt")
+    state = read_checkpoint(tmp_path / "last.pt")
+    assert state["step"] == 1 and torch.equal(state["model"]["w"], OLD["model"]["w"])
+    assert read_card(tmp_path / "last.pt") == {"model": "points"}
+    assert files(tmp_path) == ["last.pt"]
+
+
+KILLED_BEFORE_RENAME = """
+import os, sys, torch
+from pathlib import Path
+from foveal.training import checkpoint
+os.replace = lambda *paths: os.kill(os.getpid(), 9)
+checkpoint.save_atomically({"card": {}, "step": 2, "model": {"w": torch.zeros(9)}}, Path(sys.argv[1]))
+"""
+
+
+def test_a_kill_between_write_and_rename_leaves_the_old_file(tmp_path):
+    path = tmp_path / "last.pt"
+    save_atomically(OLD, path)
+    killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_RENAME, str(path)], capture_output=True)
+    assert killed.returncode == -9, killed.stderr
+    assert read_checkpoint(path)["step"] == 1
+
+
+def test_an_interruption_while_writing_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    save_atomically(OLD, tmp_path / "last.pt")
+
+    def interrupted(state, file):
+        file.write(b"half a checkpoint")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_atomically(NEW, tmp_path / "last.pt")
+    assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
+    assert files(tmp_path) == ["last.pt"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, monkeypatch):
+    save_atomically(OLD, tmp_path / "last.pt")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FovealError, match="No space left on device.*make room"):
+        save_atomically(NEW, tmp_path / "last.pt")
+    assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
+    assert files(tmp_path) == ["last.pt"]
+
+
+def test_a_file_cut_short_is_one_sentence(tmp_path):
+    path = tmp_path / "last.pt"
+    save_atomically(OLD, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(FovealError, match="last.pt"):
+        read_checkpoint(path)
+
+
+def test_a_file_of_someone_else_is_not_continued(tmp_path):
+    torch.save({"w": torch.zeros(2)}, tmp_path / "weights.pth")
+    assert read_card(tmp_path / "weights.pth") is None
+    with pytest.raises(FovealError, match="not written by foveal train"):
+        read_checkpoint(tmp_path / "weights.pth")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    torch.save({"card": {}, "model": Trap()}, tmp_path / "last.pt")
+    with pytest.raises(FovealError):
+        read_checkpoint(tmp_path / "last.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_checkpoints_are_as_readable_as_other_files(tmp_path):
+    save_atomically(OLD, tmp_path / "last.pt")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "last.pt").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -1,0 +1,87 @@
+"""Which samples are drawn, by whom, and with which randomness."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from foveal.errors import FovealError
+from foveal.training.loading import EpochSampler, Share, evaluation_loader, train_loader
+
+
+class Noise(torch.utils.data.Dataset):
+    """A sample is its index and a random number."""
+
+    def __init__(self, count=20, broken=()):
+        self.count, self.broken = count, broken
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise FovealError(f"sample {index} is broken: mend it.")
+        return index, torch.rand(())
+
+
+def draws_of(share, epoch, size=20, repeats=1, seed=0):
+    sampler = EpochSampler(size, size // share.count, share, seed, repeats)
+    sampler.epoch = epoch
+    return list(sampler)
+
+
+def test_an_epoch_draws_each_sample_once_in_an_order_of_its_own():
+    first, second = (draws_of(Share(), epoch) for epoch in (0, 1))
+    assert sorted(draw.index for draw in first) == list(range(20))
+    assert [draw.index for draw in first] != [draw.index for draw in second]
+    assert first == draws_of(Share(), 0)
+    assert first != draws_of(Share(), 0, seed=1)
+
+
+def test_the_samples_behind_an_update_do_not_depend_on_the_number_of_processes():
+    alone = draws_of(Share(), 3)
+    four = [draws_of(Share(rank, 4), 3) for rank in range(4)]
+    update = [draw for share in four for draw in share[:2]]  # 4 processes x 2 = the first 8 of one process
+    assert set(update) == set(alone[:8])
+
+
+def test_repeated_augmentation_shows_a_third_of_the_samples_three_times_with_other_randomness():
+    draws = draws_of(Share(), 0, size=30, repeats=3)
+    assert len(draws) == 30
+    assert set(Counter(draw.index for draw in draws).values()) == {3}
+    assert len({draw.seed for draw in draws}) == 30
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_change_what_is_drawn(workers):
+    def epochs(workers):
+        loader = train_loader(Noise(), 4, 20, Share(), seed=0, workers=workers)
+        return [torch.cat([noise for _, noise in loader.epoch(number)]) for number in range(2)]
+
+    for alone, with_workers in zip(epochs(0), epochs(workers), strict=True):
+        assert torch.equal(alone, with_workers)
+
+
+def test_loading_leaves_the_main_process_its_own_randomness():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    list(train_loader(Noise(), 4, 20, Share(), seed=0, workers=0).epoch(0))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_evaluation_counts_each_sample_exactly_once_over_all_processes(count):
+    seen = Counter()
+    for rank in range(count):
+        for indices, _ in evaluation_loader(Noise(), 3, Share(rank, count), workers=0):
+            seen.update(indices.tolist())
+    assert seen == Counter(range(20))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_sample_is_one_sentence_also_when_a_worker_met_it(workers):
+    loader = train_loader(Noise(broken=(5,)), 4, 20, Share(), seed=0, workers=workers)
+    with pytest.raises(FovealError) as caught:
+        list(loader.epoch(0))
+    assert str(caught.value) == "sample 5 is broken: mend it."

@@ -1,0 +1,223 @@
+"""The loop: what an update is, what is written when, and what nothing can spoil."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from foveal.errors import FovealError
+from foveal.training import fit
+from foveal.training.checkpoint import read_checkpoint
+from foveal.training.listener import Listener
+
+
+class Stop(Listener):
+    """Presses Ctrl-C after an epoch's end, when everything of it is saved."""
+
+    def __init__(self, epoch):
+        self.last = epoch
+
+    def epoch(self, record, is_best):
+        if record["epoch"] == self.last:
+            raise KeyboardInterrupt
+
+
+def weights(path):
+    return read_checkpoint(path)["model"]
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def records(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    timing = ("time", "seconds", "images_per_second", "data_wait_seconds")
+    return [{name: value for name, value in line.items() if name not in timing} for line in lines]
+
+
+def test_a_run_leaves_best_last_and_a_line_an_epoch(points, config, out):
+    outcome = fit(points(), config, out)
+    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
+    assert [line["epoch"] for line in records(out)] == [1, 2, 3, 4]
+    assert [line["step"] for line in records(out)] == [6, 12, 18, 24]
+    assert {"lr", "train_loss", "train_top1", "val_top1"} <= records(out)[0].keys()
+    top1 = [line["val_top1"] for line in records(out)]
+    assert outcome.best == max(top1) and outcome.best_epoch == top1.index(max(top1)) + 1
+    assert read_checkpoint(out / "best.pt")["epoch"] == outcome.best_epoch
+    assert outcome.epochs == read_checkpoint(out / "last.pt")["epoch"] == 4
+
+
+def test_training_learns(points, config, change, out):
+    outcome = fit(points(), change(config, epochs=20, lr=0.05), out)
+    assert outcome.best > 95
+
+
+def test_an_update_is_that_of_plain_pytorch(points, config, change, out):
+    """One epoch against a loop written here: AdamW with decay on matrices only, clipping, schedule, moving average."""
+    config = change(config, epochs=1, warmup_epochs=0, weight_decay=0.1, clip_norm=0.05)
+    task, twin = points(), points()
+    model, average = twin.model, {name: value.clone() for name, value in twin.model.state_dict().items()}
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    biases = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW([{"params": biases, "weight_decay": 0.0}, {"params": matrices, "weight_decay": 0.1}])
+    loader = twin.train_loader(
+        type("Batching", (), {"device": 8}), 48, type("Share", (), {"rank": 0, "count": 1}), config
+    )
+    for update, (inputs, labels) in enumerate(loader.epoch(0)):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * update / 6)) / 2
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), labels).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        optimizer.step()
+        for name, value in model.state_dict().items():
+            average[name] = 0.9 * average[name] + 0.1 * value
+    fit(task, config, out)
+    last, best = read_checkpoint(out / "last.pt"), read_checkpoint(out / "best.pt")
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(last["model"][name], value)
+        torch.testing.assert_close(last["ema"][name], average[name])
+        torch.testing.assert_close(best["model"][name], average[name])
+
+
+@pytest.mark.parametrize("device_batch", [1, 4])
+def test_accumulation_gives_the_update_of_the_whole_batch(points, config, change, out, device_batch):
+    fit(points(), config, out / "whole")
+    fit(points(), change(config, device_batch_size=device_batch), out / "cut")
+    for name, value in weights(out / "whole" / "last.pt").items():
+        torch.testing.assert_close(weights(out / "cut" / "last.pt")[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(points, config, change, out):
+    for name, workers in (("a", 0), ("b", 0), ("c", 2)):
+        fit(points(dropout=0.5), change(config, epochs=2, workers=workers), out / name)
+    assert_equal(weights(out / "a" / "last.pt"), weights(out / "b" / "last.pt"))
+    assert_equal(weights(out / "a" / "last.pt"), weights(out / "c" / "last.pt"))
+
+
+def test_another_seed_gives_other_weights(points, config, change, out):
+    for seed in (0, 1):
+        fit(points(), change(config, epochs=1, seed=seed), out / str(seed))
+    assert not torch.equal(weights(out / "0" / "last.pt")["0.weight"], weights(out / "1" / "last.pt")["0.weight"])
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3])
+def test_a_run_stopped_and_resumed_equals_a_straight_one_bitwise(points, config, out, stopped_after):
+    fit(points(dropout=0.5), config, out / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        fit(points(dropout=0.5), config, out / "halting", listener=Stop(stopped_after))
+    outcome = fit(points(dropout=0.5), config, out / "halting", resume=out / "halting" / "last.pt")
+    straight, halting = (read_checkpoint(out / name / "last.pt") for name in ("straight", "halting"))
+    assert_equal(straight["model"], halting["model"])
+    assert_equal(straight["ema"], halting["ema"])
+    assert straight["best"] == halting["best"] and straight["step"] == halting["step"]
+    assert records(out / "straight") == records(out / "halting")
+    assert len(outcome.history) == 4
+
+
+def test_a_kill_between_log_and_checkpoint_leaves_no_double_line(points, config, out):
+    with pytest.raises(KeyboardInterrupt):
+        fit(points(), config, out, listener=Stop(2))
+    log = out / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"epoch": 3, "step": 18, "val_top1": 50.0}\n{"epoch": 4, "st')
+    fit(points(), config, out, resume=out / "last.pt")
+    assert [line["epoch"] for line in records(out)] == [1, 2, 3, 4]
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(points, config, out):
+    first = fit(points(), config, out)
+    again = fit(points(), config, out, resume=out / "last.pt")
+    assert (again.best, again.best_epoch, again.history) == (first.best, first.best_epoch, again.history)
+    assert len(again.history) == 4
+
+
+def test_ctrl_c_within_an_epoch_keeps_the_last_whole_epoch(points, config, out):
+    task = points()
+
+    def interrupt(count):
+        if count == 15:  # in the third epoch
+            raise KeyboardInterrupt
+
+    task.before_loss = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        fit(task, config, out)
+    assert read_checkpoint(out / "last.pt")["epoch"] == 2
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_rate_and_overwrites_nothing(points, config, change, out):
+    task = points()
+
+    def spoil(count):
+        if count == 8:  # the third update of the second epoch
+            torch.nn.init.constant_(task.model[0].weight, math.nan)
+
+    task.before_loss = spoil
+    with pytest.raises(FovealError, match=r"nan at step 9 \(epoch 2, learning rate 0.00") as caught:
+        fit(task, change(config, log_every=4), out)
+    assert "\n" not in str(caught.value)
+    state = read_checkpoint(out / "last.pt")
+    assert state["epoch"] == 1 and all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(points, config, change, out):
+    fit(points(), config, out)
+    before = (out / "last.pt").read_bytes()
+    with pytest.raises(FovealError, match="already holds a run: pass --resume"):
+        fit(points(), change(config, seed=1), out)
+    assert (out / "last.pt").read_bytes() == before
+
+
+def test_resuming_with_other_settings_is_refused_by_name(points, config, change, out):
+    fit(points(), change(config, epochs=1), out)
+    with pytest.raises(FovealError, match="started with lr = 0.01, not 0.02"):
+        fit(points(), change(config, epochs=1, lr=0.02), out, resume=out / "last.pt")
+    fit(points(), change(config, epochs=1, workers=1), out, resume=out / "last.pt")  # speed is free
+
+
+def test_best_cannot_be_continued(points, config, out):
+    fit(points(), config, out)
+    with pytest.raises(FovealError, match="resume from the last.pt"):
+        fit(points(), config, out, resume=out / "best.pt")
+
+
+def test_a_training_set_smaller_than_a_batch_is_refused(points, config, change, out):
+    with pytest.raises(FovealError, match="--batch-size with at most 48"):
+        fit(points(), change(config, batch_size=64), out)
+    assert not out.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is refused on a CPU only")
+def test_fp16_without_a_gpu_is_refused_rather_than_ignored(points, config, change, out):
+    with pytest.raises(FovealError, match="fp16 training needs a GPU"):
+        fit(points(), change(config, precision="fp16"), out)
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(points, config, change, out):
+    task, seen = points(), []
+    task.model[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    fit(task, change(config, epochs=1, precision="bf16"), out)
+    assert set(seen) == {torch.bfloat16}
+    assert {value.dtype for value in weights(out / "last.pt").values()} == {torch.float32}
+
+
+def test_a_lower_loss_can_be_what_is_best(points, config, out):
+    task = points()
+    task.monitor, task.higher_is_better = "error", False
+    errors = iter([3.0, 1.0, 2.0, 1.0])
+    task.evaluate = lambda model, processes, on_batch: {"error": next(errors)}
+    outcome = fit(task, config, out)
+    assert (outcome.best, outcome.best_epoch) == (1.0, 2)
+
+
+@pytest.mark.parametrize(
+    "setting, value",
+    [("epochs", 0), ("lr", 0.0), ("batch_size", -1), ("ema_decay", 1.5), ("lr", math.nan), ("workers", -2)],
+)
+def test_settings_that_mean_nothing_are_refused_by_name(config, change, setting, value):
+    with pytest.raises(FovealError, match=f"^{setting} must"):
+        change(config, **{setting: value})

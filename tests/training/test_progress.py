@@ -1,0 +1,61 @@
+"""What a person sees fits the terminal and says what matters."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from foveal.training.listener import Plan, StepReport
+from foveal.training.progress import PlainLines, ProgressBar, listener_for
+
+PLAN = Plan(
+    first_epoch=1, last_epoch=310, steps_per_epoch=1251, batch_size=1024, accumulation=1, processes=8, device="cuda",
+    parameters=28_000_000, train_size=1_281_167,
+)  # fmt: skip
+RECORD = {
+    "epoch": 300, "step": 375_300, "lr": 1e-3, "train_loss": 2.71828, "train_top1": 61.8, "images_per_second": 12345.6,
+    "val_top1": 83.9512, "val_top5": 96.8123, "val_loss": 0.71236,
+}  # fmt: skip
+
+
+def play(listener):
+    listener.begin(PLAN)
+    listener.step(StepReport(epoch=300, step=1250, loss=2.71828, stats={"top1": 61.8}, lr=1e-3))
+    listener.evaluating(300, 390, 391)
+    listener.epoch(RECORD, True)
+    listener.close()
+
+
+def test_a_pipe_gets_plain_lines():
+    stream = io.StringIO()
+    listener = listener_for(stream)
+    assert isinstance(listener, PlainLines)
+    play(listener)
+    opening, epoch = stream.getvalue().splitlines()
+    assert "28.0 M parameters" in opening and "1024 images an update" in opening
+    assert epoch.startswith("epoch 300/310  loss 2.718  val top1 83.95 top5 96.81 loss 0.7124")
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_bar_shows_loss_accuracy_speed_and_time_left_within_the_width(width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    bar = ProgressBar(console)
+    bar.begin(PLAN)
+    bar.speed.started -= 31 * 3600
+    bar.step(StepReport(epoch=300, step=1250, loss=2.71828, stats={"top1": 61.8}, lr=1e-3))
+    shown = Console(file=io.StringIO(), width=width)
+    shown.print(bar.bar.get_renderable())
+    bar.close()
+    lines = shown.file.getvalue().splitlines()
+    assert len(lines) == 1 and len(lines[0]) <= width
+    assert re.search(r"epoch 300/310 .* loss 2\.718 top1 61\.8 34\d\d img/s 1:0\d:\d\d left", lines[0])
+
+
+def test_the_line_of_an_epoch_fits_80_columns():
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    play(ProgressBar(console))
+    line = next(line for line in stream.getvalue().splitlines() if "val top1" in line)
+    assert len(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)) <= 80
