@@ -29,6 +29,12 @@ def test_training_a_folder_leaves_a_run_and_says_where(foveal, colours, quick, t
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 4
 
 
+def test_json_is_all_of_stdout(foveal, colours, quick, tmp_path):
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--json")
+    document = json.loads(said.out)
+    assert document["best_path"] == str(tmp_path / "run" / "best.pt") and len(document["history"]) == 4
+
+
 def test_the_folder_of_a_run_is_named_after_its_recipe(foveal, colours, quick, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert foveal("train", RECIPE, "--data", colours, *quick, "--epochs", "1").code == 0
@@ -133,7 +139,7 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on_from_there(colours, tmp_path, 
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in error
-    assert error.splitlines()[-1].startswith("foveal: Stopped")
+    assert error.splitlines()[-1].startswith("foveal: Stopped: the same command with --resume")
     state = read_checkpoint(out / "last.pt")
     assert 1 <= state["epoch"] < 400
     assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]

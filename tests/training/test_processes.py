@@ -13,8 +13,9 @@ spec = importlib.util.spec_from_file_location("points", sys.argv[1])
 points = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(points)
 from foveal.training import TrainConfig, fit
-config = TrainConfig(epochs=3, batch_size=8, device_batch_size=2, lr=1e-2, warmup_epochs=0, ema_decay=0.9, clip_norm=1.0,
-                     workers=0)
+config = TrainConfig(
+    epochs=3, batch_size=8, device_batch_size=2, lr=1e-2, warmup_epochs=0, ema_decay=0.9, clip_norm=1.0, workers=0
+)
 fit(points.PointsTask(points.Points(count=51)), config, Path(sys.argv[2]))
 """
 
@@ -33,7 +34,7 @@ def lines(out):
 
 
 def test_two_processes_learn_the_same_as_one(tmp_path, unused_port):
-    """51 samples: neither an update's 8 nor the evaluation's 48 divide them evenly among the processes' strides."""
+    """Accumulation, moving average and clipping included; 51 samples, so that the last ones of an epoch are left over."""
     runs = [start(tmp_path / "one", 0, 1, 0), *(start(tmp_path / "two", rank, 2, unused_port) for rank in range(2))]
     for run in runs:
         _, error = run.communicate(timeout=120)

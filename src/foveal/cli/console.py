@@ -47,8 +47,8 @@ def exit_code(run: Callable[[], None]) -> int:
         return _say(str(error), MISUSED)
     except Exit as leave:
         return leave.code
-    except KeyboardInterrupt:
-        return _say("Stopped.", STOPPED)
+    except KeyboardInterrupt as stop:
+        return _say(str(stop) or "Stopped", STOPPED)
     return DONE
 
 

@@ -136,8 +136,8 @@ def _appearing_whole(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute with one thread inside. Two are 1.4 times as fast on two idle cores, but when another program takes one of
-    these, each of the many small operators waits for its second half: measured, up to 40 times slower."""
+    """Compute with one thread inside. Two are 1.4 times as fast on two idle cores, but when another program takes one
+    of these, each of the many small operators waits for its second half: measured, up to 40 times slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,19 +1,21 @@
 """``foveal train``: a recipe, images, and the loop."""
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import UsageError
+from foveal.cli.console import Json, UsageError, print_json
 from foveal.tasks.classification.preprocessing import Size
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe, list_recipes
-from foveal.tasks.classification.task import create_task, with_model
+from foveal.tasks.classification.task import ClassificationTask, create_task, with_model
 from foveal.training import Outcome, fit
 from foveal.training.config import Precision
+from foveal.training.loop import LAST
+from foveal.training.processes import leave_processes
 from foveal.training.progress import listener_for
 
 
@@ -39,6 +41,7 @@ def main(
     seed: int | None = None,
     compile: bool = False,
     grad_checkpointing: bool = False,
+    json: Json = False,
 ) -> None:
     """Train or fine-tune a model by a recipe; under torchrun or accelerate launch on many GPUs and machines.
 
@@ -87,10 +90,26 @@ def main(
     chosen = _adapt(get_recipe(recipe), model, size, drop_path, settings)
     folder = out or Path("runs") / recipe
     task = create_task(chosen, data, checkpoint=checkpoint, pretrained=pretrained, resumes=resume)
-    outcome = fit(
-        task, chosen.train, folder, listener=listener_for(sys.stderr), resume=folder / "last.pt" if resume else None
-    )
-    _tell(recipe, outcome)
+    outcome = _train(task, folder, resume)
+    if json:
+        print_json({name: str(value) if isinstance(value, Path) else value for name, value in asdict(outcome).items()})
+    else:
+        _tell(recipe, outcome)
+
+
+def _train(task: ClassificationTask, folder: Path, resume: bool) -> Outcome:
+    config, last = task.recipe.train, folder / LAST
+    try:
+        outcome = fit(task, config, folder, listener=listener_for(sys.stderr), resume=last if resume else None)
+    except KeyboardInterrupt:
+        saved = (
+            "the same command with --resume goes on after the last whole epoch"
+            if last.exists()
+            else "nothing was saved"
+        )
+        raise KeyboardInterrupt(f"Stopped: {saved}") from None
+    leave_processes()
+    return outcome
 
 
 def _adapt(

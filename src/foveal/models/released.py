@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
@@ -45,8 +48,8 @@ class LoadReport:
         missing: names that the net has and the file has not.
         unexpected: names of the file that the net has no place for.
         misshaped: (name, shape in the file, shape in the net).
-        left_out: names of the file that belong to parts this net was built without (a detector's heads, a removed
-            classifier).
+        left_out: how many tensors of the file belong to parts that this net was built without: a detector's heads, a
+            removed classifier.
         new: names of the net that keep their initial values because the caller asked for it.
     """
 
@@ -54,8 +57,8 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     misshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
-    left_out: tuple[str, ...] = field(default=(), repr=False)
     new: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def complete(self) -> bool:
@@ -64,11 +67,13 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
-        for label in ("missing", "unexpected", "misshaped", "left_out", "new"):
+        for label in ("missing", "unexpected", "misshaped", "new"):
             names = getattr(self, label)
             if names:
                 first = names[0] if isinstance(names[0], str) else "{} is {}, the net has {}".format(*names[0])
-                parts.append(f"{len(names)} {label.replace('_', ' ')} (first: {first})")
+                parts.append(f"{len(names)} {label} (first: {first})")
+        if self.left_out:
+            parts.append(f"{self.left_out} left out")
         return ", ".join(parts)
 
 
@@ -89,7 +94,8 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_classifier: bool = 
     backbone = net.model if isinstance(net, FeatureGetterNet) else net
     filter_fn = _filter_of(backbone)
     try:
-        state = filter_fn(read_file(path), backbone)
+        content = read_file(path)
+        state = filter_fn(content, backbone)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     state = adapt_first_conv(state, backbone)
@@ -99,7 +105,7 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_classifier: bool = 
     if not report.complete:
         raise CheckpointError(f"{path}: does not fit this net: {report}; create the net that it was saved from")
     backbone.load_state_dict({name: state[name] for name in report.loaded}, strict=not report.new)
-    return report
+    return replace(report, left_out=len(_unwrap(content)) - len(report.loaded))
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
@@ -109,8 +115,6 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError("no such file; give the path of a downloaded or saved checkpoint")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -119,13 +123,9 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             "holds Python objects beside weights, which are not loaded for safety; save its state dict alone"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0][:120]
         raise CheckpointError(f"is damaged or cut short ({reason}); download or save it again") from None
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # safetensors derives it from Exception alone
-            raise
-        raise CheckpointError(f"is damaged or cut short ({error}); download or save it again") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"holds a {type(content).__name__}, not a state dict; save net.state_dict() instead")
     return dict(content)
@@ -173,8 +173,6 @@ def adapt_first_conv(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tens
 
 
 def _filter_of(net: nn.Module) -> Callable[[dict, nn.Module], dict[str, Tensor]]:
-    import sys
-
     filter_fn = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     if filter_fn is None or not hasattr(net, "adapt_state_dict"):
         raise CheckpointError(f"foveal loads weights into TransNeXt and TransXNet; this net is a {type(net).__name__}")
@@ -236,6 +234,5 @@ def _without_classifier(report: LoadReport) -> LoadReport:
         missing=tuple(n for n in report.missing if not n.startswith(prefix)),
         unexpected=report.unexpected,
         misshaped=tuple(m for m in report.misshaped if not m[0].startswith(prefix)),
-        left_out=report.left_out,
         new=tuple(n for n in (*report.missing, *(m[0] for m in report.misshaped)) if n.startswith(prefix)),
     )

@@ -62,6 +62,12 @@ def start_processes() -> Processes:
     return Processes(Accelerator(mixed_precision="no"))
 
 
+def leave_processes() -> None:
+    """Say goodbye to the other processes, where there were any, at the end of a program."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Refuse a precision that the device would silently not compute in."""
     if precision == "fp16" and device.type == "cpu":

@@ -42,10 +42,10 @@ def create_network(
     try:
         model = timm.create_model(name, pretrained=pretrained, **settings)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise FovealError(f"The model {name} cannot be made: {_first_line(error)}.") from error
+        raise FovealError(f"The model {name} cannot be made: {_first_sentence(error)}.") from error
     except OSError as error:
         raise FovealError(
-            f"The released weights of {name} cannot be fetched ({_first_line(error)}): "
+            f"The released weights of {name} cannot be fetched ({_first_sentence(error)}): "
             "check the connection, or download the file elsewhere and pass it as --checkpoint."
         ) from error
     if size is not None:
@@ -67,7 +67,7 @@ def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -
     try:
         model.set_input_size(size, **modes)  # type: ignore[operator]
     except (ValueError, TypeError) as error:
-        raise FovealError(f"{type(model).__name__} cannot take these sizes: {_first_line(error)}.") from error
+        raise FovealError(f"{type(model).__name__} cannot take these sizes: {_first_sentence(error)}.") from error
 
 
 def load_weights(model: nn.Module, path: Path, *, new_classifier: bool = False) -> None:
@@ -178,5 +178,6 @@ def _keep_own_classifier(weights: dict[str, torch.Tensor], model: nn.Module) -> 
     return {name: own[name] if name.startswith(head) and name in own else tensor for name, tensor in weights.items()}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+def _first_sentence(error: Exception) -> str:
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return first_line.split(". ")[0].rstrip(".")

@@ -1,0 +1,12 @@
+"""Operators are tested with poisoned memory: whatever they allocate and do not write is not-a-number."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory(monkeypatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -1,0 +1,241 @@
+"""What all operators promise: the papers' formulas, closed-form gradients, rounding within a budget, and one sentence for a misuse."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support import loops
+from support.accuracy import assert_same, assert_within_budget
+from support.operators import OPERATORS, Call, all_calls, small_calls
+
+from foveal.ops import use_backend
+
+
+def ids(call: Call) -> str:
+    return call.id
+
+
+every_operator = pytest.mark.parametrize("operator", OPERATORS)
+every_small_call = pytest.mark.parametrize("call", small_calls(), ids=ids)
+HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+FLOATS = {torch.float32: "fp32", **HALF}
+
+
+def test_memory_is_poisoned_while_operators_are_tested():
+    assert torch.empty(3).isnan().all()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("window", [1, 3, 5])
+@pytest.mark.parametrize("size", [(3, 4), (1, 1), (1, 3)], ids=str)
+@every_operator
+def test_equals_a_loop_over_single_numbers(operator, size, window, backend):
+    call = Call(operator, batch=2, height=size[0], width=size[1], heads=2, dim=3, pool=(1, 2), window=window)
+    tensors = call.tensors()
+    arrays = {name: t.numpy() for name, t in tensors.items()}
+    options = dict(window=window) if operator == "aggregated_attention" else {}
+    expected = torch.from_numpy(getattr(loops, operator)(**arrays, **options))
+    assert_same(call.run(tensors, backend), expected, call.reduction)
+
+
+@pytest.mark.parametrize("call", all_calls(), ids=ids)
+def test_output_and_gradients_equal_the_reference_in_double_precision(call):
+    tensors = call.tensors()
+    actual = call.run_with_gradients(tensors, "cpu")
+    expected = call.run_with_gradients(tensors, "reference")
+    for name, value in expected.items():
+        assert_same(actual[name], value, call.reduction, name)
+
+
+@every_small_call
+def test_gradients_equal_numerical_derivatives(call):
+    names, leaves = zip(*((n, t.requires_grad_()) for n, t in call.tensors().items()), strict=True)
+    assert torch.autograd.gradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "cpu"), leaves)
+
+
+@pytest.mark.parametrize("window", [1, 5])
+@every_operator
+def test_gradients_at_borders_and_through_strides_equal_numerical_derivatives(operator, window):
+    call = Call(operator, batch=1, height=1, width=3, heads=1, dim=2, pool=(1, 1), window=window, strided=True)
+    names, leaves = zip(*((n, t.requires_grad_()) for n, t in call.tensors().items()), strict=True)
+    assert torch.autograd.gradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "cpu"), leaves)
+
+
+@pytest.mark.parametrize("needed", ["q", "k_pool", "scale", "tokens"])
+def test_one_argument_alone_may_need_a_gradient(needed):
+    call = Call("aggregated_attention")
+    tensors = call.tensors()
+    everything = call.run_with_gradients(tensors, "cpu")
+    tensors[needed].requires_grad_()
+    call.run(tensors, "cpu").square().sum().backward()
+    assert tensors[needed].grad.shape == everything[needed].shape
+    assert all(t.grad is None for name, t in tensors.items() if name != needed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["fp64", "bf16"])
+@every_operator
+def test_the_registration_passes_pytorchs_own_checks(operator, dtype):
+    call = Call(operator, batch=1, height=3, width=2, heads=2, dim=2, pool=(1, 2), strided=True)
+    tensors = [t.requires_grad_() for t in call.tensors(dtype).values()]
+    constants = (call.window, 2, "cpu") if operator == "aggregated_attention" else ("cpu",)
+    checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    if dtype is torch.float64:  # runs the operator traced and untraced, and compares with a tolerance for that dtype
+        checks.append("test_aot_dispatch_dynamic")
+    torch.library.opcheck(getattr(torch.ops.foveal, operator).default, (*tensors, *constants), test_utils=checks)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=FLOATS.values())
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("size", [(5, 7, 3), (8, 8, 5), (1, 2, 7)], ids=lambda s: f"{s[0]}x{s[1]}, window {s[2]}")
+@every_operator
+def test_rounding_of_output_and_gradients_stays_within_the_budget(operator, size, strided, dtype):
+    height, width, window = size
+    call = Call(operator, height=height, width=width, window=window, dim=24, pool=(1, 2), strided=strided)
+    tensors = call.tensors(dtype)
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run_with_gradients(tensors, "reference")
+    actual = call.run_with_gradients(tensors)
+    for name, value in exact.items():
+        assert_within_budget(actual[name], plain[name], value, call.reduction, name)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e3])
+@pytest.mark.parametrize("dtype", HALF, ids=HALF.values())
+@every_operator
+def test_small_and_large_numbers_stay_within_the_budget(operator, dtype, spread):
+    call = Call(operator, dim=24)
+    tensors = call.tensors(dtype)
+    first = next(iter(tensors))
+    tensors[first] = tensors[first] * spread
+    exact = call.run({name: t.double() for name, t in tensors.items()}, "reference")
+    assert_within_budget(call.run(tensors), call.run(tensors, "reference"), exact, call.reduction)
+
+
+def test_a_query_of_zeros_has_finite_output_and_gradients():
+    call = Call("aggregated_attention")
+    tensors = call.tensors(torch.float32)
+    tensors["q"][0, 0, 0] = tensors["k"][0, 1, 1] = tensors["k_pool"][1, 0, 0] = 0
+    assert all(value.isfinite().all() for value in call.run_with_gradients(tensors).values())
+
+
+@pytest.mark.parametrize("activations", HALF, ids=HALF.values())
+@every_operator
+def test_half_activations_meet_float32_parameters(operator, activations):
+    call = Call(operator, dim=24)
+    tensors = call.tensors(activations, parameters=torch.float32)
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run_with_gradients(tensors, "reference")
+    with torch.autocast("cpu", activations):
+        actual = call.run_with_gradients(tensors)
+    for name, value in exact.items():
+        assert_within_budget(actual[name], plain[name], value, call.reduction, name)
+
+
+@every_operator
+def test_autocast_lowers_no_precision_inside(operator):
+    """With every argument in float32, a product computed in bf16 inside would show in the bits."""
+    call = Call(operator, dim=24)
+    tensors = call.tensors(torch.float32)
+    expected = call.run_with_gradients(tensors)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = call.run_with_gradients(tensors)
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+@every_small_call
+def test_a_second_derivative_is_refused_with_the_way_to_get_one(call):
+    leaves = {name: t.requires_grad_() for name, t in call.tensors().items()}
+    first = torch.autograd.grad(call.run(leaves, "cpu").square().sum(), list(leaves.values()), create_graph=True)
+    with pytest.raises(NotImplementedError, match=rf"foveal.ops.{call.operator} .*use_backend\(\"reference\"\)"):
+        first[0].sum().backward()
+
+
+@every_small_call
+def test_the_reference_has_a_second_derivative(call):
+    call = replace(call, batch=1, height=2, width=2, heads=1, window=1)
+    names, leaves = zip(*((n, t.requires_grad_()) for n, t in call.tensors().items()), strict=True)
+    assert torch.autograd.gradgradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "reference"), leaves)
+
+
+@every_operator
+def test_samples_do_not_see_each_other(operator):
+    call = Call(operator, batch=3)
+    tensors = call.tensors()
+    both = call.run(tensors)
+    shared = {n for n, t in tensors.items() if t.shape[0] != 3 or n in ("scale", "tokens", "local_bias", "query_embedding")}
+    for b in range(3):
+        one = {name: t if name in shared else t[b : b + 1] for name, t in tensors.items()}
+        assert_same(call.run(one), both[b : b + 1], call.reduction)
+
+
+@every_operator
+def test_arguments_are_left_as_they_were(operator):
+    call = Call(operator)
+    tensors = call.tensors()
+    before = {name: t.clone() for name, t in tensors.items()}
+    call.run_with_gradients(tensors)
+    assert all(torch.equal(tensors[name], value) for name, value in before.items())
+
+
+@every_operator
+def test_runs_without_computing_on_the_meta_device(operator):
+    call = Call(operator)
+    real = call.run_with_gradients(call.tensors())
+    meta = call.run_with_gradients({name: t.to("meta") for name, t in call.tensors().items()})
+    assert {n: (t.shape, t.dtype) for n, t in meta.items()} == {n: (t.shape, t.dtype) for n, t in real.items()}
+    assert all(t.is_meta for t in meta.values())
+
+
+@every_operator
+def test_compiles_without_a_break_for_changing_sizes(operator):
+    call = Call(operator)
+    with use_backend("cpu"):
+        compiled = torch.compile(lambda tensors: call.run(tensors, "cpu"), fullgraph=True, backend="aot_eager", dynamic=True)
+        for height, width in ((5, 7), (8, 3)):
+            sized = replace(call, height=height, width=width)
+            assert_same(compiled(sized.tensors()), sized.run(sized.tensors(), "cpu"), call.reduction)
+
+
+@pytest.mark.parametrize(
+    ("operator", "wrong", "shape"),
+    [
+        *(("aggregated_attention", name, (2, 5, 7, 2, 4)) for name in ("k", "v")),
+        *(("aggregated_attention", name, (1, 2, 3, 2, 5)) for name in ("k_pool", "v_pool")),
+        ("aggregated_attention", "q", (2, 35, 10)),
+        ("aggregated_attention", "scale", (3,)),
+        ("aggregated_attention", "query_embedding", (2, 4)),
+        ("aggregated_attention", "local_bias", (2, 25)),
+        ("aggregated_attention", "pool_bias", (2, 35, 5)),
+        ("aggregated_attention", "tokens", (2, 9, 5)),
+        ("aggregated_attention", "token_bias", (2, 1, 9)),
+        ("gated_dwconv", "g", (2, 5, 10)),
+        ("gated_dwconv", "v", (2, 5, 7, 9)),
+        ("gated_dwconv", "weight", (10, 10, 3, 3)),
+        ("gated_dwconv", "weight", (10, 1, 2, 2)),
+        ("gated_dwconv", "weight", (10, 1, 3, 5)),
+        ("gated_dwconv", "bias", (9,)),
+        ("dynamic_dwconv", "x", (2, 5, 10)),
+        ("dynamic_dwconv", "weight", (10, 1, 3, 3)),
+        ("dynamic_dwconv", "weight", (2, 10, 4, 4)),
+        ("dynamic_dwconv", "bias", (10,)),
+    ],
+)
+def test_a_wrong_shape_is_named(operator, wrong, shape):
+    call = Call(operator)
+    tensors = {**call.tensors(), wrong: torch.zeros(shape, dtype=torch.float64)}
+    with pytest.raises(ValueError, match=rf"^{wrong}\b|\b{wrong}\b.* must") as error:
+        call.run(tensors)
+    assert str(error.value).count("\n") == 0
+
+
+@every_operator
+def test_arguments_of_different_dtypes_and_arrays_from_numpy_agree(operator):
+    """The formula is the same whatever mixture of float32 and float64 it comes in; the output has the first argument's dtype."""
+    call = Call(operator)
+    mixed = call.tensors(torch.float32, parameters=torch.float64)
+    out = call.run(mixed)
+    assert out.dtype is torch.float32
+    exact = call.run({name: t.double() for name, t in mixed.items()}, "reference")
+    assert np.isfinite(out.numpy()).all()
+    assert_within_budget(out, call.run(mixed, "reference"), exact, call.reduction)

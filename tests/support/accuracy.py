@@ -1,0 +1,40 @@
+"""The error budget: every comparison of numbers in the tests goes through here."""
+
+import math
+
+import torch
+from torch import Tensor
+
+OUTPUT, GRADIENT = 1e-4, 1e-3  # what the project promises against the authors' networks in float32, relative to the largest value
+
+
+def relative_error(actual: Tensor, exact: Tensor) -> float:
+    """max |difference| / max |exact|; infinite where shapes differ or a number is not finite."""
+    if actual.shape != exact.shape or not actual.isfinite().all():
+        return math.inf
+    if exact.numel() == 0:
+        return 0.0
+    difference = (actual.double() - exact.double()).abs().max()
+    scale = exact.double().abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    return (difference / scale).item()
+
+
+def rounding(dtype: torch.dtype, reduction: int) -> float:
+    """What `reduction` additions in the accumulation dtype and one rounding to `dtype` may cost, relative to the largest value."""
+    accumulation = torch.promote_types(dtype, torch.float32)
+    return torch.finfo(dtype).eps + 4 * math.sqrt(reduction) * torch.finfo(accumulation).eps
+
+
+def assert_within_budget(actual: Tensor, plain: Tensor, exact: Tensor, reduction: int, what: str = "result") -> None:
+    """The error against fp64 may be twice that of plain PyTorch in the same dtype, plus a band of rounding."""
+    allowed = 2 * relative_error(plain, exact) + rounding(plain.dtype, reduction)
+    error = relative_error(actual, exact)
+    assert actual.dtype == plain.dtype, f"{what} is {actual.dtype}, should be {plain.dtype}"
+    assert error <= allowed, f"{what}: error {error:.2e}, allowed {allowed:.2e}"
+
+
+def assert_same(actual: Tensor, expected: Tensor, reduction: int, what: str = "result") -> None:
+    """Equal but for the order of `reduction` roundings."""
+    error, allowed = relative_error(actual, expected), rounding(expected.dtype, reduction)
+    assert actual.dtype == expected.dtype, f"{what} is {actual.dtype}, should be {expected.dtype}"
+    assert error <= allowed, f"{what}: differs by {error:.2e}, allowed {allowed:.2e}"

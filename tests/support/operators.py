@@ -1,0 +1,132 @@
+"""Calls of the operators over all the shapes that they promise to take."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import foveal
+from foveal.ops import use_backend
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: the operator, the map, and what else decides its shapes. `tensors` draws its arguments."""
+
+    operator: str
+    batch: int = 2
+    height: int = 5
+    width: int = 7
+    heads: int = 2
+    dim: int = 5
+    pool: tuple[int, int] = (2, 3)
+    window: int = 3
+    strided: bool = False  # activations are views into wider memory, as slices of a fused linear layer's output are
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        parts = [self.operator, f"{self.batch}x{self.height}x{self.width}", f"heads {self.heads}x{self.dim}"]
+        if self.operator == "aggregated_attention":
+            parts.append("pool {}x{}".format(*self.pool))
+        parts += [f"window {self.window}", "strided" if self.strided else "", *map(str, self.options.items())]
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def reduction(self) -> int:
+        """Terms of the longest sum behind an output or a gradient."""
+        return max(self.batch * self.height * self.width, 1) * (self.window**2 + self.pool[0] * self.pool[1])
+
+    def tensors(self, dtype: torch.dtype = torch.float64, parameters: torch.dtype | None = None, device: str = "cpu") -> Tensors:
+        """Arguments by name, drawn in double precision so that every dtype sees the same numbers; parameters in their own dtype."""
+        generator = torch.Generator().manual_seed(0)
+
+        def draw(*shape: int, spread: float = 1.0) -> Tensor:
+            return spread * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+        activations, others = getattr(self, f"_{self.operator}")(draw)
+        activations = {name: t.to(device, dtype) for name, t in activations.items()}
+        if self.strided:
+            activations = {name: _embedded(t) for name, t in activations.items()}
+        return {**activations, **{name: t.to(device, parameters or dtype) for name, t in others.items()}}
+
+    def _aggregated_attention(self, draw) -> tuple[Tensors, Tensors]:
+        shape = (self.batch, self.height, self.width, self.heads, self.dim)
+        pooled = (self.batch, *self.pool, self.heads, self.dim)
+        area, keys = self.window**2, self.pool[0] * self.pool[1]
+        activations = dict(q=draw(*shape), k=draw(*shape), v=draw(*shape), k_pool=draw(*pooled), v_pool=draw(*pooled))
+        return activations, dict(
+            scale=draw(self.heads).abs() + 1,
+            query_embedding=draw(self.heads, self.dim, spread=0.3),
+            local_bias=draw(self.heads, area, spread=0.5),
+            pool_bias=draw(self.heads, self.height * self.width, keys, spread=0.5),
+            tokens=draw(self.heads, self.dim, area, spread=0.3),
+            token_bias=draw(self.heads, area, spread=0.3),
+        )
+
+    def _gated_dwconv(self, draw) -> tuple[Tensors, Tensors]:
+        channels = self.heads * self.dim
+        shape = (self.batch, self.height, self.width, channels)
+        weight = draw(channels, 1, self.window, self.window, spread=1 / self.window)
+        return dict(g=draw(*shape), v=draw(*shape)), dict(weight=weight, bias=draw(channels))
+
+    def _dynamic_dwconv(self, draw) -> tuple[Tensors, Tensors]:
+        channels = self.heads * self.dim
+        activations = dict(
+            x=draw(self.batch, self.height, self.width, channels),
+            weight=draw(self.batch, channels, self.window, self.window, spread=1 / self.window),
+            bias=draw(self.batch, channels),
+        )
+        return activations, {}
+
+    def run(self, tensors: Tensors, backend: str | None = None) -> Tensor:
+        """The operator's output."""
+        options = dict(window=self.window) if self.operator == "aggregated_attention" else {}
+        with use_backend(backend):
+            return getattr(foveal.ops, self.operator)(**tensors, **options, **self.options)
+
+    def run_with_gradients(self, tensors: Tensors, backend: str | None = None) -> Tensors:
+        """The output and, by argument, the gradients of a fixed random weighting of it."""
+        leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
+        out = self.run(leaves, backend)
+        generator = torch.Generator().manual_seed(1)
+        # Eighths, so that every dtype sees the same weighting.
+        weighting = (torch.randint(-16, 17, out.shape, generator=generator) / 8).to(out.device, out.dtype)
+        gradients = torch.autograd.grad(out, list(leaves.values()), weighting)
+        return {"output": out.detach(), **dict(zip(leaves, gradients, strict=True))}
+
+
+def _embedded(t: Tensor) -> Tensor:
+    """The same numbers at every other place of a wider row, the rest not-a-number."""
+    wide = t.new_full((*t.shape[:-1], 2 * t.shape[-1] + 3), torch.nan)
+    view = wide[..., 1 : 2 * t.shape[-1] + 1 : 2]
+    view.copy_(t)
+    return view
+
+
+OPERATORS = ("aggregated_attention", "gated_dwconv", "dynamic_dwconv")
+MAPS = ((1, 1), (1, 5), (7, 1), (2, 3), (5, 7), (13, 11), (8, 8), (4, 17))
+WINDOWS = (1, 3, 5, 7, 9)
+
+
+def small_calls() -> list[Call]:
+    """One call an operator, small enough for numerical derivatives and for loops."""
+    return [Call(o, batch=2, height=3, width=4, heads=2, dim=2, pool=(1, 2)) for o in OPERATORS]
+
+
+def all_calls() -> list[Call]:
+    """Every operator over every map with every window, then what only some of them have."""
+    calls = [
+        Call(o, height=h, width=w, window=k, pool=(max(h // 3, 1), max(w // 2, 1)), strided=(h + w + k) % 2 == 0)
+        for o in OPERATORS
+        for h, w in MAPS
+        for k in WINDOWS
+    ]
+    attention = Call("aggregated_attention")
+    calls += [replace(attention, heads=h, dim=d) for h, d in ((1, 1), (3, 24), (1, 24), (5, 1))]
+    calls += [replace(attention, pool=pool) for pool in ((1, 1), (1, 6), (4, 1), (5, 7))]
+    calls += [replace(attention, options=dict(length=length)) for length in (1, 49)]
+    return calls + [replace(Call(o), batch=0, strided=strided) for o in OPERATORS for strided in (False, True)]
