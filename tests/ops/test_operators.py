@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from support import loops
 from support.accuracy import assert_same, assert_within_budget
 from support.operators import OPERATORS, Call, all_calls, small_calls
@@ -20,6 +21,24 @@ every_operator = pytest.mark.parametrize("operator", OPERATORS)
 every_small_call = pytest.mark.parametrize("call", small_calls(), ids=ids)
 HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 FLOATS = {torch.float32: "fp32", **HALF}
+
+
+def gate_of_layers(g, v, weight, bias):
+    """GELU(DWConv(g)) * v of PyTorch's layers."""
+    y = F.conv2d(g.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+    return F.gelu(y).permute(0, 2, 3, 1) * v
+
+
+def convolution_by_sample(x, weight, bias):
+    """A convolution layer of PyTorch for every sample."""
+    maps = [
+        F.conv2d(image, kernel[:, None], b, padding=kernel.shape[-1] // 2, groups=len(kernel))
+        for image, kernel, b in zip(x.permute(0, 3, 1, 2), weight, bias, strict=True)
+    ]
+    return torch.stack(maps).permute(0, 2, 3, 1)
+
+
+AUTOCAST_LAYERS = {"gated_dwconv": gate_of_layers, "dynamic_dwconv": convolution_by_sample}
 
 
 def test_memory_is_poisoned_while_operators_are_tested():
@@ -45,7 +64,8 @@ def test_output_and_gradients_equal_the_reference_in_double_precision(call):
     actual = call.run_with_gradients(tensors, "cpu")
     expected = call.run_with_gradients(tensors, "reference")
     for name, value in expected.items():
-        assert_same(actual[name], value, call.reduction, name)
+        # Numbers are of order 1; with heads of one number the gradients of q and k are 0 by cancellation.
+        assert_same(actual[name], value, call.reduction, name, floor=1.0)
 
 
 @every_small_call
@@ -122,12 +142,13 @@ def test_a_query_of_zeros_has_finite_output_and_gradients():
 @pytest.mark.parametrize("activations", HALF, ids=HALF.values())
 @every_operator
 def test_half_activations_meet_float32_parameters(operator, activations):
+    """As under autocast: no worse than PyTorch's own layers there, and attention in float32 throughout."""
     call = Call(operator, dim=24)
     tensors = call.tensors(activations, parameters=torch.float32)
     exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
-    plain = call.run_with_gradients(tensors, "reference")
     with torch.autocast("cpu", activations):
         actual = call.run_with_gradients(tensors)
+        plain = call.run_with_gradients(tensors, "reference", AUTOCAST_LAYERS.get(operator))
     for name, value in exact.items():
         assert_within_budget(actual[name], plain[name], value, call.reduction, name)
 

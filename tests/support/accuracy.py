@@ -8,14 +8,17 @@ from torch import Tensor
 OUTPUT, GRADIENT = 1e-4, 1e-3  # what the project promises against the authors' networks in float32, relative to the largest value
 
 
-def relative_error(actual: Tensor, exact: Tensor) -> float:
-    """max |difference| / max |exact|; infinite where shapes differ or a number is not finite."""
+def relative_error(actual: Tensor, exact: Tensor, floor: float = 0.0) -> float:
+    """max |difference| / max |exact|; infinite where shapes differ or a number is not finite.
+
+    `floor` is the scale where all of `exact` is smaller: for results that are exactly 0 by cancellation.
+    """
     if actual.shape != exact.shape or not actual.isfinite().all():
         return math.inf
     if exact.numel() == 0:
         return 0.0
     difference = (actual.double() - exact.double()).abs().max()
-    scale = exact.double().abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    scale = exact.double().abs().max().clamp_min(max(floor, torch.finfo(torch.float64).tiny))
     return (difference / scale).item()
 
 
@@ -33,8 +36,8 @@ def assert_within_budget(actual: Tensor, plain: Tensor, exact: Tensor, reduction
     assert error <= allowed, f"{what}: error {error:.2e}, allowed {allowed:.2e}"
 
 
-def assert_same(actual: Tensor, expected: Tensor, reduction: int, what: str = "result") -> None:
+def assert_same(actual: Tensor, expected: Tensor, reduction: int, what: str = "result", floor: float = 0.0) -> None:
     """Equal but for the order of `reduction` roundings."""
-    error, allowed = relative_error(actual, expected), rounding(expected.dtype, reduction)
+    error, allowed = relative_error(actual, expected, floor), rounding(expected.dtype, reduction)
     assert actual.dtype == expected.dtype, f"{what} is {actual.dtype}, should be {expected.dtype}"
     assert error <= allowed, f"{what}: differs by {error:.2e}, allowed {allowed:.2e}"

@@ -75,12 +75,9 @@ class Call:
 
     def _dynamic_dwconv(self, draw) -> tuple[Tensors, Tensors]:
         channels = self.heads * self.dim
-        activations = dict(
-            x=draw(self.batch, self.height, self.width, channels),
-            weight=draw(self.batch, channels, self.window, self.window, spread=1 / self.window),
-            bias=draw(self.batch, channels),
-        )
-        return activations, {}
+        weight = draw(self.batch, channels, self.window, self.window, spread=1 / self.window)
+        x = draw(self.batch, self.height, self.width, channels)
+        return dict(x=x), dict(weight=weight, bias=draw(self.batch, channels))
 
     def run(self, tensors: Tensors, backend: str | None = None) -> Tensor:
         """The operator's output."""
@@ -88,10 +85,10 @@ class Call:
         with use_backend(backend):
             return getattr(foveal.ops, self.operator)(**tensors, **options, **self.options)
 
-    def run_with_gradients(self, tensors: Tensors, backend: str | None = None) -> Tensors:
-        """The output and, by argument, the gradients of a fixed random weighting of it."""
+    def run_with_gradients(self, tensors: Tensors, backend: str | None = None, form=None) -> Tensors:
+        """The output and, by argument, the gradients of a fixed random weighting of it; `form` stands in for the operator."""
         leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
-        out = self.run(leaves, backend)
+        out = form(**leaves) if form else self.run(leaves, backend)
         generator = torch.Generator().manual_seed(1)
         # Eighths, so that every dtype sees the same weighting.
         weighting = (torch.randint(-16, 17, out.shape, generator=generator) / 8).to(out.device, out.dtype)
