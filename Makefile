@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Threads that wait asleep: two spinning ones and a busy neighbour make PyTorch many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 READY  := $(VENV)/.ready
 
 .PHONY: help setup quickstart test check format test-interpret test-gpu bench clean

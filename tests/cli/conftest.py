@@ -6,12 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from foveal.cli.app import main
-
-torch.set_num_threads(1)  # these models are small, and threads that wait for a busy core are slow
 
 
 @dataclass(frozen=True)

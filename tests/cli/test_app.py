@@ -24,27 +24,32 @@ def command(monkeypatch):
 
 def test_help_lists_every_command_and_succeeds(foveal):
     said = foveal("--help")
-    assert said.code == 0 and all(name in said.out for name in app.COMMANDS)
+    assert said.code == 0
+    assert all(name in said.out for name in app.COMMANDS)
 
 
 def test_no_command_shows_the_help_and_fails(foveal):
     said = foveal()
-    assert said.code == 2 and "usage: foveal COMMAND" in said.out
+    assert said.code == 2
+    assert "usage: foveal COMMAND" in said.out
 
 
 def test_a_mistyped_command_is_guessed(foveal):
     said = foveal("trian")
-    assert said.code == 2 and said.is_one_sentence("'trian', did you mean train", "`foveal --help`")
+    assert said.code == 2
+    assert said.is_one_sentence("'trian', did you mean train", "`foveal --help`")
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
 def test_each_command_explains_itself(foveal, name):
     said = foveal(name, "--help")
-    assert said.code == 0 and f"usage: foveal {name}" in said.out and not said.error
+    assert said.code == 0
+    assert f"usage: foveal {name}" in said.out
+    assert not said.error
 
 
 @pytest.mark.parametrize(
-    "words, parts",
+    ("words", "parts"),
     [
         (["train", "digits.transnext_atto", "--lr", "fast"], ["--lr", "'fast'"]),
         (["train", "digits.transnext_atto", "--lr"], ["Missing value for argument '--lr'"]),
@@ -57,7 +62,8 @@ def test_each_command_explains_itself(foveal, name):
 )
 def test_wrong_words_are_one_sentence(foveal, words, parts):
     said = foveal(*words)
-    assert said.code == 2 and said.is_one_sentence(*parts, "foveal ")
+    assert said.code == 2
+    assert said.is_one_sentence(*parts, "foveal ")
 
 
 def test_an_error_for_people_is_one_sentence_without_traceback(foveal, command):
@@ -75,7 +81,8 @@ def test_ctrl_c_is_130_without_traceback(foveal, command):
 
     command(body)
     said = foveal("try")
-    assert said.code == 130 and said.is_one_sentence("Stopped")
+    assert said.code == 130
+    assert said.is_one_sentence("Stopped")
 
 
 def test_a_bug_keeps_its_traceback(command):

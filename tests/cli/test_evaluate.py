@@ -15,7 +15,8 @@ def test_json_is_all_of_stdout_and_repeats_the_run(foveal, colours, trained):
     (result,) = document["results"]
     assert result["top1"] == max(line["val_top1"] for line in history)
     assert (result["images"], result["size"]) == (12, [32, 32])
-    assert document["model"] == "test_convnext" and document["checkpoint"] == str(trained)
+    assert document["model"] == "test_convnext"
+    assert document["checkpoint"] == str(trained)
 
 
 def test_several_sizes_give_a_row_each(foveal, colours, trained):
@@ -28,10 +29,11 @@ def test_several_sizes_give_a_row_each(foveal, colours, trained):
 
 def test_pool_size_is_for_networks_that_have_one(foveal, colours, trained):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--pool-size", 7)
-    assert said.code == 1 and said.is_one_sentence("no pool size", "--pool-size")
+    assert said.code == 1
+    assert said.is_one_sentence("no pool size", "--pool-size")
 
 
-@pytest.mark.parametrize("pool, code", [(1, 0), (7, 1)])
+@pytest.mark.parametrize(("pool", "code"), [(1, 0), (7, 1)])
 def test_linear_mode_is_one_argument(foveal, colours, tmp_path, pool, code):
     words = ["--epochs", "1", "--batch-size", "24", "--workers", "0", "--warmup-epochs", "0"]
     assert foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *words).code == 0
@@ -42,7 +44,7 @@ def test_linear_mode_is_one_argument(foveal, colours, tmp_path, pool, code):
 
 
 @pytest.mark.parametrize(
-    "words, parts",
+    ("words", "parts"),
     [
         (["--checkpoint", "/nowhere.pt"], ["/nowhere.pt"]),
         (["--data", "/nowhere"], ["no folder /nowhere"]),
@@ -51,10 +53,12 @@ def test_linear_mode_is_one_argument(foveal, colours, tmp_path, pool, code):
 )
 def test_every_bad_input_is_one_sentence(foveal, colours, trained, words, parts):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
-    assert said.code == 1 and said.is_one_sentence(*parts)
+    assert said.code == 1
+    assert said.is_one_sentence(*parts)
 
 
 def test_a_corrupt_image_is_named(foveal, colours, trained):
     (colours / "val" / "red" / "1.png").write_text("no image")
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 1)
-    assert said.code == 1 and said.is_one_sentence("val/red/1.png is not a readable image")
+    assert said.code == 1
+    assert said.is_one_sentence("val/red/1.png is not a readable image")

@@ -17,19 +17,22 @@ def test_json_gives_the_classes_of_each_image_best_first(foveal, images, trained
     assert [answer["path"] for answer in document] == [str(image) for image in images]
     for answer in document:
         probabilities = [guess["probability"] for guess in answer["guesses"]]
-        assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) == pytest.approx(1, abs=1e-5)
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
         assert {guess["name"] for guess in answer["guesses"]} == {"blue", "green", "red"}
 
 
 def test_text_shows_top_k_in_percent(foveal, images, trained):
     said = foveal("predict", *images, "--checkpoint", trained, "--top-k", 1)
     lines = said.out.splitlines()
-    assert said.code == 0 and len(lines) == 4
-    assert lines[0] == str(images[0]) and lines[1].split()[1] == "%"
+    assert said.code == 0
+    assert len(lines) == 4
+    assert lines[0] == str(images[0])
+    assert lines[1].split()[1] == "%"
 
 
 @pytest.mark.parametrize(
-    "words, code, parts",
+    ("words", "code", "parts"),
     [
         (["/nowhere.png"], 1, ["no image at /nowhere.png"]),
         (["--checkpoint", "/nowhere.pt"], 1, ["/nowhere.pt"]),
@@ -39,9 +42,11 @@ def test_text_shows_top_k_in_percent(foveal, images, trained):
 )
 def test_every_bad_input_is_one_sentence(foveal, images, trained, words, code, parts):
     said = foveal("predict", "--checkpoint", trained, *words, *([] if words[0].startswith("/") else images))
-    assert said.code == code and said.is_one_sentence(*parts)
+    assert said.code == code
+    assert said.is_one_sentence(*parts)
 
 
 def test_a_file_that_is_no_image_is_named(foveal, trained):
     said = foveal("predict", trained, "--checkpoint", trained)
-    assert said.code == 1 and said.is_one_sentence(f"{trained} is not a readable image")
+    assert said.code == 1
+    assert said.is_one_sentence(f"{trained} is not a readable image")

@@ -25,14 +25,16 @@ def test_training_a_folder_leaves_a_run_and_says_where(foveal, colours, quick, t
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
     assert said.code == 0
     assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
-    assert str(out / "best.pt") in said.out and "epoch 4/4" in said.error
+    assert str(out / "best.pt") in said.out
+    assert "epoch 4/4" in said.error
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 4
 
 
 def test_json_is_all_of_stdout(foveal, colours, quick, tmp_path):
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--json")
     document = json.loads(said.out)
-    assert document["best_path"] == str(tmp_path / "run" / "best.pt") and len(document["history"]) == 4
+    assert document["best_path"] == str(tmp_path / "run" / "best.pt")
+    assert len(document["history"]) == 4
 
 
 def test_the_folder_of_a_run_is_named_after_its_recipe(foveal, colours, quick, tmp_path, monkeypatch):
@@ -45,7 +47,8 @@ def test_the_digits_come_with_their_recipe(foveal, quick, tmp_path, monkeypatch)
     pytest.importorskip("sklearn")
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
     said = foveal("train", RECIPE, *quick, "--epochs", "1", "--batch-size", "256", "--out", tmp_path / "run")
-    assert said.code == 0 and "1438 images" in said.error
+    assert said.code == 0
+    assert "1438 images" in said.error
     assert len(list((tmp_path / "cache" / "digits").glob("*/*/*.png"))) == 1797
 
 
@@ -55,19 +58,21 @@ def test_settings_reach_the_run(foveal, colours, quick, tmp_path):
     state = read_checkpoint(tmp_path / "run" / "last.pt")
     config = state["config"]
     assert (config["lr"], config["seed"], config["device_batch_size"], config["warmup_epochs"]) == (0.002, 5, 4, 0)
-    assert state["card"]["preprocessing"]["size"] == (48, 48) and state["card"]["model"] == "test_convnext"
+    assert state["card"]["preprocessing"]["size"] == (48, 48)
+    assert state["card"]["model"] == "test_convnext"
 
 
 def test_a_run_is_not_overwritten_and_can_be_resumed(foveal, colours, quick, tmp_path):
     words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick]
     assert foveal(*words).code == 0
     again = foveal(*words)
-    assert again.code == 1 and again.is_one_sentence("already holds a run", "--resume")
+    assert again.code == 1
+    assert again.is_one_sentence("already holds a run", "--resume")
     assert foveal(*words, "--resume").code == 0
 
 
 @pytest.mark.parametrize(
-    "words, parts",
+    ("words", "parts"),
     [
         (["--resume"], ["no run to continue", "--resume"]),
         (["--data", "/nowhere"], ["no folder /nowhere", "--data"]),
@@ -83,25 +88,29 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(foveal, colours, quick, tmp
 def test_every_bad_input_is_one_sentence_and_leaves_nothing(foveal, colours, quick, tmp_path, words, parts):
     out = tmp_path / "run"
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick, *words)
-    assert said.code == 1 and said.is_one_sentence(*parts)
+    assert said.code == 1
+    assert said.is_one_sentence(*parts)
     assert not out.exists()
 
 
 def test_an_unknown_recipe_is_one_sentence(foveal):
     said = foveal("train", "imagenet.transnext_tinny")
-    assert said.code == 1 and said.is_one_sentence("did you mean imagenet.transnext_tiny", "`foveal train --list`")
+    assert said.code == 1
+    assert said.is_one_sentence("did you mean imagenet.transnext_tiny", "`foveal train --list`")
 
 
 def test_imagenet_needs_images(foveal):
     said = foveal("train", "imagenet.transnext_tiny")
-    assert said.code == 1 and said.is_one_sentence("pass --data DIR")
+    assert said.code == 1
+    assert said.is_one_sentence("pass --data DIR")
 
 
 def test_a_corrupt_image_is_named_and_nothing_half_written(foveal, colours, quick, tmp_path):
     broken = colours / "train" / "red" / "5.png"
     broken.write_bytes(broken.read_bytes()[:100])
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick)
-    assert said.code == 1 and said.error.splitlines()[-1].startswith(f"foveal: {broken} is not a readable image")
+    assert said.code == 1
+    assert said.error.splitlines()[-1].startswith(f"foveal: {broken} is not a readable image")
     assert "Traceback" not in said.error
     assert not (tmp_path / "run" / "last.pt").exists()
 
@@ -109,14 +118,16 @@ def test_a_corrupt_image_is_named_and_nothing_half_written(foveal, colours, quic
 def test_a_truncated_checkpoint_is_one_sentence(foveal, colours, quick, trained, tmp_path):
     trained.write_bytes(trained.read_bytes()[:-500])
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "new", *quick, "--checkpoint", trained)
-    assert said.code == 1 and said.is_one_sentence(str(trained))
+    assert said.code == 1
+    assert said.is_one_sentence(str(trained))
     assert not (tmp_path / "new").exists()
 
 
 def test_a_checkpoint_of_another_model_is_one_sentence(foveal, colours, quick, trained, tmp_path):
     words = ["--checkpoint", trained, "--model", "transnext_atto"]
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "new", *quick, *words)
-    assert said.code == 1 and said.is_one_sentence(str(trained))
+    assert said.code == 1
+    assert said.is_one_sentence(str(trained), "holds a test_convnext and not a transnext_atto")
 
 
 def test_fine_tuning_starts_from_a_checkpoint(foveal, colours, trained, tmp_path):
@@ -138,7 +149,8 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on_from_there(colours, tmp_path, 
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130 and "Traceback" not in error
+    assert process.returncode == 130
+    assert "Traceback" not in error
     assert error.splitlines()[-1].startswith("foveal: Stopped: the same command with --resume")
     state = read_checkpoint(out / "last.pt")
     assert 1 <= state["epoch"] < 400

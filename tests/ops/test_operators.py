@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -176,7 +175,9 @@ def test_a_second_derivative_is_refused_with_the_way_to_get_one(call):
 def test_the_reference_has_a_second_derivative(call):
     call = replace(call, batch=1, height=2, width=2, heads=1, window=1)
     names, leaves = zip(*((n, t.requires_grad_()) for n, t in call.tensors().items()), strict=True)
-    assert torch.autograd.gradgradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "reference"), leaves)
+    assert torch.autograd.gradgradcheck(
+        lambda *args: call.run(dict(zip(names, args, strict=True)), "reference"), leaves
+    )
 
 
 @every_operator
@@ -184,9 +185,8 @@ def test_samples_do_not_see_each_other(operator):
     call = Call(operator, batch=3)
     tensors = call.tensors()
     both = call.run(tensors)
-    shared = {n for n, t in tensors.items() if t.shape[0] != 3 or n in ("scale", "tokens", "local_bias", "query_embedding")}
     for b in range(3):
-        one = {name: t if name in shared else t[b : b + 1] for name, t in tensors.items()}
+        one = {name: t[b : b + 1] if t.shape[0] == 3 else t for name, t in tensors.items()}
         assert_same(call.run(one), both[b : b + 1], call.reduction)
 
 
@@ -212,7 +212,9 @@ def test_runs_without_computing_on_the_meta_device(operator):
 def test_compiles_without_a_break_for_changing_sizes(operator):
     call = Call(operator)
     with use_backend("cpu"):
-        compiled = torch.compile(lambda tensors: call.run(tensors, "cpu"), fullgraph=True, backend="aot_eager", dynamic=True)
+        compiled = torch.compile(
+            lambda tensors: call.run(tensors, "cpu"), fullgraph=True, backend="aot_eager", dynamic=True
+        )
         for height, width in ((5, 7), (8, 3)):
             sized = replace(call, height=height, width=width)
             assert_same(compiled(sized.tensors()), sized.run(sized.tensors(), "cpu"), call.reduction)
@@ -251,12 +253,9 @@ def test_a_wrong_shape_is_named(operator, wrong, shape):
 
 
 @every_operator
-def test_arguments_of_different_dtypes_and_arrays_from_numpy_agree(operator):
-    """The formula is the same whatever mixture of float32 and float64 it comes in; the output has the first argument's dtype."""
+def test_the_output_has_the_dtype_of_the_first_argument(operator):
     call = Call(operator)
     mixed = call.tensors(torch.float32, parameters=torch.float64)
-    out = call.run(mixed)
-    assert out.dtype is torch.float32
     exact = call.run({name: t.double() for name, t in mixed.items()}, "reference")
-    assert np.isfinite(out.numpy()).all()
-    assert_within_budget(out, call.run(mixed, "reference"), exact, call.reduction)
+    assert_within_budget(call.run(mixed), call.run(mixed, "reference"), exact, call.reduction)
+    assert call.run(mixed).dtype is torch.float32

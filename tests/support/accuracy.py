@@ -5,7 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-OUTPUT, GRADIENT = 1e-4, 1e-3  # what the project promises against the authors' networks in float32, relative to the largest value
+OUTPUT, GRADIENT = (
+    1e-4,
+    1e-3,
+)  # what the project promises against the authors' networks in float32, relative to the largest value
 
 
 def relative_error(actual: Tensor, exact: Tensor, floor: float = 0.0) -> float:

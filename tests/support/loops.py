@@ -30,7 +30,9 @@ def aggregated_attention(
         unit = _unit(q[b, y, x, h])
         query = (unit + query_embedding[h]) * scale[h] * math.log(count)
         logits = [query @ _unit(k[b, r, c, h]) + local_bias[h, j] for j, r, c in near]
-        logits += [query @ _unit(k_pool[b, r, c, h]) + pool_bias[h, y * width + x, p] for p, (r, c) in enumerate(pooled)]
+        logits += [
+            query @ _unit(k_pool[b, r, c, h]) + pool_bias[h, y * width + x, p] for p, (r, c) in enumerate(pooled)
+        ]
         weights = np.exp(np.array(logits) - max(logits))
         weights /= weights.sum()
         for weight, (j, r, c) in zip(weights[: len(near)], near, strict=True):

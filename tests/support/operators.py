@@ -40,7 +40,9 @@ class Call:
         """Terms of the longest sum behind an output or a gradient."""
         return max(self.batch * self.height * self.width, 1) * (self.window**2 + self.pool[0] * self.pool[1])
 
-    def tensors(self, dtype: torch.dtype = torch.float64, parameters: torch.dtype | None = None, device: str = "cpu") -> Tensors:
+    def tensors(
+        self, dtype: torch.dtype = torch.float64, parameters: torch.dtype | None = None, device: str = "cpu"
+    ) -> Tensors:
         """Arguments by name, drawn in double precision so that every dtype sees the same numbers; parameters in their own dtype."""
         generator = torch.Generator().manual_seed(0)
 

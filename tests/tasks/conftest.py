@@ -4,12 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import foveal  # noqa: F401 - registers the models
-
-torch.set_num_threads(1)  # these models are small, and threads that wait for a busy core are slow
 
 
 def write_images(folder: Path, per_class: dict[str, int], size=(24, 20), seed=0) -> None:

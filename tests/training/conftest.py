@@ -12,8 +12,6 @@ from torch import nn
 from foveal.training.config import TrainConfig
 from foveal.training.loading import evaluation_loader, train_loader
 
-torch.set_num_threads(1)  # these models are small, and threads that wait for a busy core are slow
-
 
 class Points(torch.utils.data.Dataset):
     """Noisy points: each draw adds noise from the global generator, as an augmentation would."""

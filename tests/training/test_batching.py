@@ -7,7 +7,7 @@ from foveal.training.batching import split_batch
 
 
 @pytest.mark.parametrize(
-    "effective, processes, device, expected",
+    ("effective", "processes", "device", "expected"),
     [
         (1024, 8, None, (128, 1)),
         (1024, 1, None, (128, 8)),

@@ -20,7 +20,8 @@ def files(folder):
 def test_what_was_saved_is_read_again(tmp_path):
     save_atomically(OLD, tmp_path / "last.pt")
     state = read_checkpoint(tmp_path / "last.pt")
-    assert state["step"] == 1 and torch.equal(state["model"]["w"], OLD["model"]["w"])
+    assert state["step"] == 1
+    assert torch.equal(state["model"]["w"], OLD["model"]["w"])
     assert read_card(tmp_path / "last.pt") == {"model": "points"}
     assert files(tmp_path) == ["last.pt"]
 
@@ -63,7 +64,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(FovealError, match="No space left on device.*make room"):
+    with pytest.raises(FovealError, match=r"No space left on device.*make room"):
         save_atomically(NEW, tmp_path / "last.pt")
     assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
     assert files(tmp_path) == ["last.pt"]
@@ -73,14 +74,14 @@ def test_a_file_cut_short_is_one_sentence(tmp_path):
     path = tmp_path / "last.pt"
     save_atomically(OLD, path)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(FovealError, match="last.pt"):
+    with pytest.raises(FovealError, match=r"last.pt"):
         read_checkpoint(path)
 
 
 def test_a_file_of_someone_else_is_not_continued(tmp_path):
     torch.save({"w": torch.zeros(2)}, tmp_path / "weights.pth")
     assert read_card(tmp_path / "weights.pth") is None
-    with pytest.raises(FovealError, match="not written by foveal train"):
+    with pytest.raises(FovealError, match=r"not written by foveal train"):
         read_checkpoint(tmp_path / "weights.pth")
 
 

@@ -47,7 +47,8 @@ def test_a_run_leaves_best_last_and_a_line_an_epoch(points, config, out):
     assert [line["step"] for line in records(out)] == [6, 12, 18, 24]
     assert {"lr", "train_loss", "train_top1", "val_top1"} <= records(out)[0].keys()
     top1 = [line["val_top1"] for line in records(out)]
-    assert outcome.best == max(top1) and outcome.best_epoch == top1.index(max(top1)) + 1
+    assert outcome.best == max(top1)
+    assert outcome.best_epoch == top1.index(max(top1)) + 1
     assert read_checkpoint(out / "best.pt")["epoch"] == outcome.best_epoch
     assert outcome.epochs == read_checkpoint(out / "last.pt")["epoch"] == 4
 
@@ -115,7 +116,8 @@ def test_a_run_stopped_and_resumed_equals_a_straight_one_bitwise(points, config,
     straight, halting = (read_checkpoint(out / name / "last.pt") for name in ("straight", "halting"))
     assert_equal(straight["model"], halting["model"])
     assert_equal(straight["ema"], halting["ema"])
-    assert straight["best"] == halting["best"] and straight["step"] == halting["step"]
+    assert straight["best"] == halting["best"]
+    assert straight["step"] == halting["step"]
     assert records(out / "straight") == records(out / "halting")
     assert len(outcome.history) == 4
 
@@ -161,39 +163,48 @@ def test_a_loss_that_is_no_number_stops_with_step_and_rate_and_overwrites_nothin
         fit(task, change(config, log_every=4), out)
     assert "\n" not in str(caught.value)
     state = read_checkpoint(out / "last.pt")
-    assert state["epoch"] == 1 and all(value.isfinite().all() for value in state["model"].values())
+    assert state["epoch"] == 1
+    assert all(value.isfinite().all() for value in state["model"].values())
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(points, config, change, out):
     fit(points(), config, out)
     before = (out / "last.pt").read_bytes()
-    with pytest.raises(FovealError, match="already holds a run: pass --resume"):
+    with pytest.raises(FovealError, match=r"already holds a run: pass --resume"):
         fit(points(), change(config, seed=1), out)
     assert (out / "last.pt").read_bytes() == before
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_training(points, config, tmp_path):
+    (tmp_path / "file").touch()
+    task = points()
+    with pytest.raises(FovealError, match="choose another --out"):
+        fit(task, config, tmp_path / "file" / "run")
+    assert not task.losses
+
+
 def test_resuming_with_other_settings_is_refused_by_name(points, config, change, out):
     fit(points(), change(config, epochs=1), out)
-    with pytest.raises(FovealError, match="started with lr = 0.01, not 0.02"):
+    with pytest.raises(FovealError, match=r"started with lr = 0.01, not 0.02"):
         fit(points(), change(config, epochs=1, lr=0.02), out, resume=out / "last.pt")
     fit(points(), change(config, epochs=1, workers=1), out, resume=out / "last.pt")  # speed is free
 
 
 def test_best_cannot_be_continued(points, config, out):
     fit(points(), config, out)
-    with pytest.raises(FovealError, match="resume from the last.pt"):
+    with pytest.raises(FovealError, match=r"resume from the last.pt"):
         fit(points(), config, out, resume=out / "best.pt")
 
 
 def test_a_training_set_smaller_than_a_batch_is_refused(points, config, change, out):
-    with pytest.raises(FovealError, match="--batch-size with at most 48"):
+    with pytest.raises(FovealError, match=r"--batch-size with at most 48"):
         fit(points(), change(config, batch_size=64), out)
     assert not out.exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is refused on a CPU only")
 def test_fp16_without_a_gpu_is_refused_rather_than_ignored(points, config, change, out):
-    with pytest.raises(FovealError, match="fp16 training needs a GPU"):
+    with pytest.raises(FovealError, match=r"fp16 training needs a GPU"):
         fit(points(), change(config, precision="fp16"), out)
 
 
@@ -215,9 +226,9 @@ def test_a_lower_loss_can_be_what_is_best(points, config, out):
 
 
 @pytest.mark.parametrize(
-    "setting, value",
+    ("setting", "value"),
     [("epochs", 0), ("lr", 0.0), ("batch_size", -1), ("ema_decay", 1.5), ("lr", math.nan), ("workers", -2)],
 )
 def test_settings_that_mean_nothing_are_refused_by_name(config, change, setting, value):
-    with pytest.raises(FovealError, match=f"^{setting} must"):
+    with pytest.raises(FovealError, match=rf"^{setting} must"):
         change(config, **{setting: value})

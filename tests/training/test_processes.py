@@ -34,7 +34,7 @@ def lines(out):
 
 
 def test_two_processes_learn_the_same_as_one(tmp_path, unused_port):
-    """Accumulation, moving average and clipping included; 51 samples, so that the last ones of an epoch are left over."""
+    """With accumulation, moving average and clipping; of 51 samples an epoch leaves some over."""
     runs = [start(tmp_path / "one", 0, 1, 0), *(start(tmp_path / "two", rank, 2, unused_port) for rank in range(2))]
     for run in runs:
         _, error = run.communicate(timeout=120)

@@ -33,7 +33,8 @@ def test_a_pipe_gets_plain_lines():
     assert isinstance(listener, PlainLines)
     play(listener)
     opening, epoch = stream.getvalue().splitlines()
-    assert "28.0 M parameters" in opening and "1024 images an update" in opening
+    assert "28.0 M parameters" in opening
+    assert "1024 images an update" in opening
     assert epoch.startswith("epoch 300/310  loss 2.718  val top1 83.95 top5 96.81 loss 0.7124")
     assert "\x1b" not in stream.getvalue()
 
@@ -49,7 +50,8 @@ def test_the_bar_shows_loss_accuracy_speed_and_time_left_within_the_width(width)
     shown.print(bar.bar.get_renderable())
     bar.close()
     lines = shown.file.getvalue().splitlines()
-    assert len(lines) == 1 and len(lines[0]) <= width
+    assert len(lines) == 1
+    assert len(lines[0]) <= width
     assert re.search(r"epoch 300/310 .* loss 2\.718 top1 61\.8 34\d\d img/s 1:0\d:\d\d left", lines[0])
 
 

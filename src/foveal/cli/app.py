@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import NoReturn
 
 from foveal.cli.console import Exit, UsageError, exit_code, parse
+from foveal.version import __version__
 
-#: Command -> (module with a ``main`` typed for tyro, what it does). A module is imported when its command is called:
-#: help and mistyped commands answer before PyTorch would have loaded.
+#: Command -> (module with a ``main`` typed for tyro, what it does). A module is imported when its command is called, so
+#: that one command does not wait for what another one imports.
 COMMANDS = {
     "quickstart": (
         "foveal.cli.quickstart",
@@ -27,8 +28,10 @@ COMMANDS = {
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and leave with its exit code: 0 done, 1 an error that you can mend, 2 wrong usage, 130 stopped by
-    Ctrl-C."""
+    """Run one command and leave with its exit code.
+
+    0: done. 1: an error that the user can mend. 2: wrong usage. 130: stopped by Ctrl-C.
+    """
     words = sys.argv[1:] if words is None else list(words)
     sys.exit(exit_code(lambda: _run(words)))
 
@@ -40,7 +43,7 @@ def _run(words: Sequence[str]) -> None:
             raise Exit(2)
         return
     if words[0] == "--version":
-        print(_version())
+        print(f"foveal {__version__}")
         return
     name, *arguments = words
     if name not in COMMANDS:
@@ -61,9 +64,3 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     guess = f", did you mean {near[0]}" if near else ""
     return f"There is no command {name!r}{guess}: `foveal --help` shows all of them."
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"foveal {version('foveal')}"

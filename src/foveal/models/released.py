@@ -8,8 +8,10 @@ detectors and segmenters, of which the backbone is taken. Nothing is unpickled b
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
+import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +35,11 @@ Renames = Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model")
 _PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
 _FAMILIES = {"TransNeXt": ("patch_embed1.", "block1."), "TransXNet": ("relative_pos_enc.", "network.")}
+
+# What PyTorch's and safetensors' readers raise on files that were cut short or overwritten.
+_DAMAGED = (
+    SafetensorError, RuntimeError, OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, struct.error,
+)  # fmt: skip
 
 
 class CheckpointError(FovealError):
@@ -116,15 +123,17 @@ def read_file(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Trainers in timm's tradition keep their arguments in the file; a namespace is as harmless as a dict.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Weights only load failed" not in str(error):
             raise CheckpointError("is not a PyTorch checkpoint, or a damaged one; download or save it again") from None
         raise CheckpointError(
             "holds Python objects beside weights, which are not loaded for safety; save its state dict alone"
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:120]
+    except _DAMAGED as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
         raise CheckpointError(f"is damaged or cut short ({reason}); download or save it again") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"holds a {type(content).__name__}, not a state dict; save net.state_dict() instead")
@@ -195,6 +204,7 @@ def _unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names without what wrappers put before them; of a detector or segmenter, the backbone alone."""
+    state.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel, beside names behind `module.`
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name[len(prefix) :]: tensor for name, tensor in state.items()}

@@ -26,7 +26,7 @@ from timm.models import (
     register_model,
     register_notrace_module,
 )
-from timm.models._input import update_model_input_size
+from timm.models._input import update_model_args, update_model_input_size
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gated_dwconv
@@ -410,10 +410,14 @@ class TransNeXt(Pyramid):
         for stage, geometry in zip(self.stages, geometries, strict=False):  # pruned nets have fewer stages
             for block in stage.blocks:
                 block.attn.geometry = geometry
-        update_model_input_size(
-            self, self.img_size, pool_size=self.pool_size, pretrain_size=self.pretrain_size,
-            position_bias=self.bias_mode, length_scaling=self.length_scaling,
-        )  # fmt: skip
+        update_model_input_size(self, self.img_size)
+        update_model_args(  # unlike the above it records None, which is a mode here
+            self,
+            pool_size=self.pool_size,
+            pretrain_size=self.pretrain_size,
+            position_bias=self.bias_mode,
+            length_scaling=self.length_scaling,
+        )
 
     def no_weight_decay(self) -> set[str]:
         """The authors' exceptions: embeddings, temperatures, local biases, and the position bias network."""

@@ -23,6 +23,7 @@ from timm.models import (
 from timm.models._builder import resolve_pretrained_cfg
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from foveal.ops import dynamic_dwconv
 from foveal.ops.numerics import without_autocast
@@ -287,7 +288,8 @@ class PositionTable(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(1, heads, H*W, keys) for a map x (B, C, H, W)."""
         shape = self._shape(x.shape[2], x.shape[3])
-        if tuple(self.table.shape[2:]) == shape:
+        # Resizing to the same shape changes nothing; where a traced size is open, to ask would tie the program to it.
+        if all(statically_known_true(ours == asked) for ours, asked in zip(self.table.shape[2:], shape, strict=True)):
             return self.table
         return self._cache.get(shape, (self.table,), lambda: resize_table(self.table, shape))
 

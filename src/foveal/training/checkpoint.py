@@ -15,7 +15,6 @@ cards and without optimiser: the file to evaluate, to predict with and to give a
 
 import os
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +97,3 @@ def _read(path: Path) -> dict[str, Any]:
         return read_file(path)
     except CheckpointError as error:
         raise FovealError(f"{path}: {error}.") from error
-
-
-def code_version() -> str:
-    try:
-        return version("foveal")
-    except PackageNotFoundError:
-        return "not installed"

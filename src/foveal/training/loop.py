@@ -6,6 +6,7 @@ in ``Run``.
 """
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def fit(
         raise FovealError(f"{out} already holds a run: pass --resume to continue it, or choose another --out.")
     if resume is not None and not resume.exists():
         raise FovealError(f"There is no run to continue, {resume} does not exist: leave --resume out, or check --out.")
+    _check_folder(out)
     run = set_up(task, config)
     if resume is not None:
         take_over(run, read_checkpoint(resume))
@@ -167,7 +169,7 @@ def _record_and_save(run: Run, numbers: dict[str, float], out: Path, log: Metric
     record = {"epoch": run.epoch, "step": run.step, **numbers}
     run.history.append(record)
     if run.processes.is_main:
-        _make_folder(out)
+        out.mkdir(parents=True, exist_ok=True)
         log.append(record)
         if is_best:
             save_atomically({**cards(run), "model": run.evaluated.state_dict(), "metrics": record}, out / BEST)
@@ -176,11 +178,11 @@ def _record_and_save(run: Run, numbers: dict[str, float], out: Path, log: Metric
     listener.epoch(record, is_best)
 
 
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FovealError(f"The folder {out} cannot be made ({error.strerror}): choose another --out.") from error
+def _check_folder(out: Path) -> None:
+    """Refuse now what the first save would fail on; nothing is made yet."""
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise FovealError(f"{out} cannot be written to, because of {existing}: choose another --out.")
 
 
 def _plan(run: Run) -> Plan:

@@ -13,12 +13,13 @@ from torch.optim import Optimizer
 
 from foveal.errors import FovealError
 from foveal.training.batching import Batching, split_batch
-from foveal.training.checkpoint import FORMAT, code_version
+from foveal.training.checkpoint import FORMAT
 from foveal.training.config import FREE_ON_RESUME, TrainConfig
 from foveal.training.loading import Loader
 from foveal.training.optimiser import create_optimizer, create_schedule
 from foveal.training.processes import Processes, check_precision, start_processes
 from foveal.training.task import Task
+from foveal.version import __version__
 
 
 @dataclass
@@ -92,7 +93,7 @@ def cards(run: Run) -> dict[str, Any]:
     """What every checkpoint of a run tells beside weights."""
     return {
         "format": FORMAT,
-        "version": code_version(),
+        "version": __version__,
         "config": asdict(run.config),
         "card": run.task.card(),
         "step": run.step,

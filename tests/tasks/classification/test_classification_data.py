@@ -18,21 +18,21 @@ def test_a_good_folder_opens_with_its_classes(pets):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FovealError, match="no folder .*nowhere: pass --data"):
+    with pytest.raises(FovealError, match=r"no folder .*nowhere: pass --data"):
         open_train_and_val(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_missing_split_is_named(pets, split):
     (pets / split).rename(pets / "elsewhere")
-    with pytest.raises(FovealError, match=f"has no folder {split}/"):
+    with pytest.raises(FovealError, match=rf"has no folder {split}/"):
         open_train_and_val(pets)
 
 
 def test_a_split_without_classes_is_named(pets):
     (pets / "val").rename(pets / "old")
     (pets / "val").mkdir()
-    with pytest.raises(FovealError, match="val has no class folders"):
+    with pytest.raises(FovealError, match=r"val has no class folders"):
         open_train_and_val(pets)
 
 
@@ -40,11 +40,11 @@ def test_a_split_without_classes_is_named(pets):
 def test_an_empty_class_is_named(pets, split):
     for file in (pets / split / "dog").iterdir():
         file.unlink()
-    with pytest.raises(FovealError, match=f"{split}/dog holds no image"):
+    with pytest.raises(FovealError, match=rf"{split}/dog holds no image"):
         open_train_and_val(pets)
 
 
-@pytest.mark.parametrize("split, sentence", [("val", "has a class 'fox' that"), ("train", "lacks the class 'fox'")])
+@pytest.mark.parametrize(("split", "sentence"), [("val", "has a class 'fox' that"), ("train", "lacks the class 'fox'")])
 def test_classes_that_differ_are_named(pets, images, split, sentence):
     images(pets / split, {"fox": 2})
     with pytest.raises(FovealError, match=sentence):
@@ -56,7 +56,8 @@ def test_images_of_any_mode_become_rgb(tmp_path, mode):
     name = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
     Image.fromarray(np.full((9, 7, 3), 200, np.uint8)).convert(mode).save(name)
     image = load_rgb(name)
-    assert image.mode == "RGB" and image.size == (7, 9)
+    assert image.mode == "RGB"
+    assert image.size == (7, 9)
 
 
 def test_grey_images_keep_their_grey(tmp_path):
@@ -71,7 +72,7 @@ def test_a_broken_image_is_named(pets, damage):
     path = pets / "train" / "cat" / "0.png"
     content = {"text": b"I am no image", "cut": path.read_bytes()[:300], "empty": b""}[damage]
     path.write_bytes(content)
-    with pytest.raises(FovealError, match="train/cat/0.png is not a readable image"):
+    with pytest.raises(FovealError, match=r"train/cat/0.png is not a readable image"):
         load_rgb(path)
 
 
@@ -109,7 +110,8 @@ def test_below_384_the_centre_is_cropped_to_0875_of_the_short_side():
 
 def test_from_384_on_the_whole_image_is_squashed():
     rows, columns = seen(Preprocessing((384, 384)), gradient(400, 800))
-    assert rows == pytest.approx((0, 1), abs=0.01) and columns == pytest.approx((0, 1), abs=0.01)
+    assert rows == pytest.approx((0, 1), abs=0.01)
+    assert columns == pytest.approx((0, 1), abs=0.01)
 
 
 @pytest.mark.parametrize("crop", [0.9, 0.95])
@@ -122,6 +124,7 @@ def test_transxnet_crops_at_every_size(crop):
 def test_images_are_normalised_with_mean_and_deviation():
     fit = Preprocessing((32, 32), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
     x = fit.transform()(Image.new("RGB", (40, 40), (255, 0, 51)))
-    assert x.shape == (3, 32, 32) and x.dtype == torch.float32
+    assert x.shape == (3, 32, 32)
+    assert x.dtype == torch.float32
     for channel, expected in zip(x, ((1 - 0.1) / 0.5, -0.2 / 0.25, (0.2 - 0.3) / 0.125), strict=True):
         torch.testing.assert_close(channel, torch.full((32, 32), expected))

@@ -28,7 +28,8 @@ def test_every_digit_is_written_once_with_its_pixels(folder):
         number = int(path.stem)
         assert path.parent.name == str(source.target[number])
         image = Image.open(path)
-        assert image.mode == "L" and image.size == (8, 8)
+        assert image.mode == "L"
+        assert image.size == (8, 8)
         assert (np.round(np.asarray(image) / 255 * 16) == source.images[number]).all()
 
 

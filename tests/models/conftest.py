@@ -1,0 +1,48 @@
+"""Released checkpoints as files, and small nets; each is made once a session."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from golden.fill import filled_state
+from support.checkpoints import RELEASED, shallow_net, shallow_state, snapshot
+from torch import Tensor
+
+from foveal.models import load_checkpoint
+
+
+@pytest.fixture(scope="session")
+def released_file(tmp_path_factory) -> Callable[[str], Path]:
+    """The path of a released checkpoint, filled, by our name of the variant."""
+    folder = tmp_path_factory.mktemp("released")
+
+    @cache
+    def write(name: str) -> Path:
+        path = folder / f"{name}.pth"
+        torch.save(filled_state(RELEASED[name]), path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def shallow() -> Callable[[str], dict[str, Tensor]]:
+    """A released state dict with one block a stage, by our name of the variant."""
+    return cache(shallow_state)
+
+
+@pytest.fixture(scope="session")
+def loaded(shallow, tmp_path_factory) -> Callable[[str], dict[str, Tensor]]:
+    """Our state dict of that checkpoint, as a plain state dict's file loads it."""
+    folder = tmp_path_factory.mktemp("shallow")
+
+    @cache
+    def load(name: str) -> dict[str, Tensor]:
+        torch.save(shallow(name), folder / f"{name}.pth")
+        net = shallow_net(name)
+        load_checkpoint(net, folder / f"{name}.pth")
+        return snapshot(net)
+
+    return load

@@ -1,0 +1,225 @@
+"""The position bias is computed once a size outside training, and is never stale."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from support.nets import atto, gradients, image
+
+from foveal.models import position_bias, transnext, transxnet
+
+BLOCKS = 4  # attentions in the shallow net, each with a bias of its own
+
+
+class Counter:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        return self.function(*args, **kwargs)
+
+    def during(self, call) -> int:
+        before = self.calls
+        call()
+        return self.calls - before
+
+
+@pytest.fixture
+def runs(monkeypatch) -> Counter:
+    """How often the network of the position bias runs."""
+    counter = Counter(position_bias.continuous_position_bias)
+    monkeypatch.setattr(transnext, "continuous_position_bias", counter)
+    return counter
+
+
+def answer(net, size=(64, 64)):
+    with torch.no_grad():
+        return net(image(*size).to(next(net.parameters()).dtype))
+
+
+def fresh_answer(net, size=(64, 64)):
+    """Of the same net with nothing cached."""
+    return answer(copy.deepcopy(net), size)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("bias", ["extrapolate", "interpolate"])
+def test_it_is_computed_once_a_size(bias, mode, runs):
+    net = atto(position_bias=bias)
+
+    def call(*size):
+        with mode():
+            net(image(*size))
+
+    assert runs.during(lambda: call(64, 64)) == BLOCKS
+    assert runs.during(lambda: call(64, 64)) == 0
+    assert runs.during(lambda: call(96, 64)) == BLOCKS
+    assert runs.during(lambda: [call(64, 64), call(96, 64), call(64, 64)]) == 0
+
+
+def test_frozen_weights_are_cached_in_training_too(runs):
+    net = atto().requires_grad_(False)
+    for parameter in net.head.parameters():
+        parameter.requires_grad_(True)
+    assert runs.during(lambda: net(image(64, 64))) == BLOCKS
+    assert runs.during(lambda: net(image(64, 64)).sum().backward()) == 0
+
+
+def test_gradients_reach_it_in_evaluation_mode_after_a_cached_call(runs):
+    net = atto()
+    answer(net)
+    assert runs.during(lambda: gradients(net, image(64, 64))) == BLOCKS
+    expected = gradients(copy.deepcopy(net), image(64, 64))
+    found = gradients(net, image(64, 64))
+    for name in ("stages.0.blocks.0.attn.cpb_fc1.weight", "stages.3.blocks.0.attn.cpb_fc2.bias"):
+        assert found[name].any()
+        assert torch.equal(found[name], expected[name])
+
+
+def written_in_place(net):
+    with torch.no_grad():
+        net.stages[0].blocks[0].attn.cpb_fc2.bias.add_(1.0)
+
+
+def stepped(net):
+    optimiser = torch.optim.SGD(net.parameters(), 0.1)
+    net(image(64, 64)).square().sum().backward()
+    optimiser.step()
+
+
+def loaded(net):
+    net.load_state_dict({name: tensor + 0.1 for name, tensor in net.state_dict().items()})
+
+
+def assigned(net):
+    state = {name: tensor + 0.1 for name, tensor in net.state_dict().items()}
+    net.load_state_dict(state, assign=True)
+
+
+def replaced(net):
+    fc = net.stages[1].blocks[0].attn.cpb_fc1
+    fc.weight = torch.nn.Parameter(fc.weight.detach() * 2)
+
+
+def written_through_data(net):
+    """Invisible to PyTorch's counter of versions, as the documentation of the cache says, until the mode is set."""
+    net.stages[0].blocks[0].attn.cpb_fc2.bias.data.add_(1.0)
+    net.eval()
+
+
+CHANGES = {
+    "an in-place write": written_in_place,
+    "a step of an optimiser": stepped,
+    "load_state_dict": loaded,
+    "load_state_dict with assign": assigned,
+    "another parameter": replaced,
+    "a write through data": written_through_data,
+    "training mode and back": lambda net: (net.train(), net.eval()),
+    "double": lambda net: net.double(),
+    "bf16": lambda net: net.bfloat16(),
+    "bf16 and back": lambda net: net.bfloat16().float(),
+    "another reference size": lambda net: net.set_input_size(96),
+    "linear mode": lambda net: net.set_input_size(pool_size=1),
+    "another pre-training size": lambda net: net.set_input_size(pretrain_size=96),
+    "extrapolation": lambda net: net.set_input_size(position_bias="extrapolate"),
+    "to_empty and load": lambda net: (state := copy.deepcopy(net.state_dict()), net.to_empty(device="cpu").load_state_dict(state)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_it_follows(change):
+    net = atto(position_bias="interpolate")
+    answer(net)
+    CHANGES[change](net)
+    assert torch.equal(answer(net), fresh_answer(net))
+
+
+@pytest.mark.parametrize("change", ["an in-place write", "load_state_dict", "a step of an optimiser", "linear mode"])
+def test_these_changes_do_change_the_answer(change):
+    """Or the test above would promise nothing."""
+    net = atto(position_bias="interpolate")
+    before = answer(net)
+    CHANGES[change](net)
+    assert not torch.equal(answer(net), before)
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_a_net_used_in_inference_mode_trains_afterwards(family):
+    net = atto(family)
+    with torch.inference_mode():
+        expected = net(image(96, 64))
+    assert torch.equal(answer(net, (96, 64)), expected)
+    frozen = atto(family).requires_grad_(False)
+    with torch.inference_mode():
+        frozen(image(96, 64))
+    x = image(96, 64).requires_grad_()
+    frozen(x).sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(g.isfinite().all() for g in gradients(net, image(96, 64)).values())
+
+
+def test_a_net_born_in_inference_mode_works():
+    with torch.inference_mode():
+        net = atto()
+        assert torch.equal(net(image(64, 64)), net(image(64, 64)))
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"])
+def test_copies_answer_the_same_and_carry_no_cache(family, way):
+    net = atto(family)
+    fresh = len(pickle.dumps(net))
+    before = answer(net, (96, 64))
+    assert len(pickle.dumps(net)) == fresh
+    twin = way(net)
+    assert torch.equal(answer(twin, (96, 64)), before)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert torch.equal(answer(net, (96, 64)), before)
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_the_cache_is_no_part_of_the_state(family):
+    net = atto(family)
+    names = list(net.state_dict())
+    answer(net, (96, 64))
+    assert list(net.state_dict()) == names
+    file = io.BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    assert torch.equal(answer(torch.load(file, weights_only=False), (96, 64)), answer(net, (96, 64)))
+
+
+def test_its_memory_is_bounded():
+    """The last size always stays, older ones while they fit."""
+    net = atto()
+    cache = net.stages[0].blocks[0].attn._bias_cache
+    cache.budget = 50_000
+    for side in range(64, 160, 8):
+        answer(net, (side, side))
+        assert len(cache) == 1 or sum(t.nbytes for t in cache._results.values()) <= cache.budget
+    assert torch.equal(answer(net, (64, 64)), fresh_answer(net))
+
+
+def test_resized_tables_of_transxnet_are_cached_and_follow(monkeypatch):
+    counter = Counter(transxnet.resize_table)
+    monkeypatch.setattr(transxnet, "resize_table", counter)
+    net = atto("transxnet")
+    assert counter.during(lambda: answer(net, (96, 64))) == 4
+    assert counter.during(lambda: answer(net, (96, 64))) == 0
+    with torch.no_grad():
+        net.stages[0].position_bias.table.mul_(2.0)
+    assert counter.during(lambda: answer(net, (96, 64))) == 1
+    assert torch.equal(answer(net, (96, 64)), fresh_answer(net, (96, 64)))
+    assert gradients(net, image(96, 64))["stages.1.position_bias.table"].any()
+
+
+def test_autocast_leaves_no_trace_in_the_cache():
+    net = atto(position_bias="interpolate")
+    with torch.autocast("cpu", torch.bfloat16):
+        answer(net)
+    assert torch.equal(answer(net), fresh_answer(net))

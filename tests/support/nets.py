@@ -1,0 +1,62 @@
+"""Nets small enough to test with, with weights far enough from their initial values for every part to matter."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import Tensor, nn
+
+import foveal  # noqa: F401  (registers the models)
+
+TRANSNEXT = ("transnext_micro", "transnext_tiny", "transnext_small", "transnext_base", "transnext_micro_aaaa")
+TRANSXNET = ("transxnet_t", "transxnet_s", "transxnet_b")
+OURS = ("transnext_atto", "transnext_pico", "transxnet_atto")
+NAMES = (*TRANSNEXT, *TRANSXNET, *OURS)
+SHALLOW = (1, 1, 1, 1)
+
+
+def shrunk(name: str, **options) -> nn.Module:
+    """A registered net with one block a stage, for small images."""
+    return timm.create_model(name, **{"depths": SHALLOW, "img_size": 64, **options})
+
+
+def lively(net: nn.Module) -> nn.Module:
+    """The same net with every parameter and statistic moved off its initial value (layer scales of 1e-5 would hide whole branches)."""
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            spread = 0.2 if parameter.ndim < 4 or "table" in name else 0.05
+            parameter.add_(torch.randn_like(parameter) * spread)
+        for name, buffer in net.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.8, 1.4)
+    return net
+
+
+def atto(family: str = "transnext", **options) -> nn.Module:
+    """The smallest net of a family, shallow and lively, in evaluation mode; always with the same weights."""
+    torch.manual_seed(0)
+    return lively(shrunk(f"{family}_atto", **{"num_classes": 10, **options})).eval()
+
+
+def image(height: int, width: int, batch: int = 1, channels: int = 3, seed: int = 1) -> Tensor:
+    """Standard normal images."""
+    return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Of a fixed random weighting of the output, by parameter."""
+    net.zero_grad(set_to_none=True)
+    out = net(x)
+    out = out if isinstance(out, Tensor) else torch.cat([o.flatten() for o in out])
+    weighting = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out.device, out.dtype)
+    (out * weighting).sum().backward()
+    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+def in_double(net: nn.Module, gradients: bool = False) -> dict[str, Tensor]:
+    """A copy of the state in double precision, for the plain forms; parameters are leaves if gradients are wanted."""
+    learned = {name for name, _ in net.named_parameters()} if gradients else set()
+    state = {n: t.detach().clone().double() if t.is_floating_point() else t.clone() for n, t in net.state_dict().items()}
+    return {name: t.requires_grad_(name in learned) for name, t in state.items()}
