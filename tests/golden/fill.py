@@ -3,7 +3,7 @@
 import json
 import math
 import zlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ def filled_tensor(name: str, shape: list[int]) -> Tensor:
     return torch.from_numpy(mean + spread * z).float()
 
 
-@lru_cache(maxsize=None)
+@cache
 def released_names(variant: str) -> dict[str, list[int]]:
     """Names and shapes of a released checkpoint: "transnext_micro", "transxnet_t", ..."""
     return json.loads((FOLDER / f"{variant}.keys.json").read_text())

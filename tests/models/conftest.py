@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden.fill import filled_state
-from support.checkpoints import RELEASED, shallow_net, shallow_state, snapshot
 from torch import Tensor
 
 from foveal.models import load_checkpoint
+from golden.fill import filled_state
+from support.checkpoints import RELEASED, shallow_net, shallow_state, snapshot
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 import torch
-from support.nets import atto, gradients, image
 
 from foveal.models import position_bias, transnext, transxnet
+from support.nets import atto, gradients, image
 
 BLOCKS = 4  # attentions in the shallow net, each with a bias of its own
 
@@ -125,7 +125,10 @@ CHANGES = {
     "linear mode": lambda net: net.set_input_size(pool_size=1),
     "another pre-training size": lambda net: net.set_input_size(pretrain_size=96),
     "extrapolation": lambda net: net.set_input_size(position_bias="extrapolate"),
-    "to_empty and load": lambda net: (state := copy.deepcopy(net.state_dict()), net.to_empty(device="cpu").load_state_dict(state)),
+    "to_empty and load": lambda net: (
+        state := copy.deepcopy(net.state_dict()),
+        net.to_empty(device="cpu").load_state_dict(state),
+    ),
 }
 
 
@@ -168,7 +171,9 @@ def test_a_net_born_in_inference_mode_works():
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-@pytest.mark.parametrize("way", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"]
+)
 def test_copies_answer_the_same_and_carry_no_cache(family, way):
     net = atto(family)
     fresh = len(pickle.dumps(net))

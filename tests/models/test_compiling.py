@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from support.accuracy import assert_same
-from support.nets import atto, gradients, image
 
 from foveal.ops import use_backend
+from support.accuracy import assert_same
+from support.nets import atto, gradients, image
 
 ROUNDINGS = 100_000
 every_family = pytest.mark.parametrize("family", ["transnext", "transxnet"])

@@ -6,11 +6,12 @@ from functools import cache
 import pytest
 import timm
 import torch
-from support.accuracy import assert_same
-from support.nets import NAMES, TRANSNEXT, atto, gradients, image, lively, shrunk
 from timm.models import group_parameters
 from timm.optim import param_groups_weight_decay
 from torch import nn
+
+from support.accuracy import assert_same
+from support.nets import NAMES, TRANSNEXT, atto, gradients, image, lively, shrunk
 
 FAMILIES = ("transnext", "transxnet")
 every_name = pytest.mark.parametrize("name", NAMES)
@@ -45,7 +46,9 @@ def test_features_are_four_maps_of_strides_4_to_32(name):
     assert net.feature_info.reduction() == [4, 8, 16, 32]
     maps = net(image(96, 130))
     sizes = [(math.ceil(96 / s), math.ceil(130 / s)) for s in (4, 8, 16, 32)]
-    assert [(m.shape[1], tuple(m.shape[2:])) for m in maps] == list(zip(net.feature_info.channels(), sizes, strict=True))
+    assert [(m.shape[1], tuple(m.shape[2:])) for m in maps] == list(
+        zip(net.feature_info.channels(), sizes, strict=True)
+    )
 
 
 @every_name
@@ -106,7 +109,11 @@ def test_layers_of_group_matcher_cover_the_net_in_order(name):
         parts = parameter.split(".")
         if parts[0] != "stages":
             return (4, 1)
-        return (int(parts[1]), int(parts[3])) if parts[2] == "blocks" else (int(parts[1]), -1 if parts[2] != "norm" else 99)
+        return (
+            (int(parts[1]), int(parts[3]))
+            if parts[2] == "blocks"
+            else (int(parts[1]), -1 if parts[2] != "norm" else 99)
+        )
 
     ordered = sorted(names, key=place)
     numbers = [layers[n] for n in ordered]
@@ -140,7 +147,9 @@ def test_intermediates_are_the_features_and_the_last_map(family):
     assert torch.equal(last, net.forward_features(x))
     getter = atto(family, features_only=True).model.eval()
     getter.load_state_dict(net.state_dict(), strict=False)
-    assert all(torch.equal(a, b) for a, b in zip(maps, getter.forward_intermediates(x, intermediates_only=True), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(maps, getter.forward_intermediates(x, intermediates_only=True), strict=True)
+    )
     assert torch.equal(net.forward_head(last), net(x))
     _, normed = net.forward_intermediates(x, norm=True)
     assert torch.equal(normed[-1], last)
@@ -148,7 +157,9 @@ def test_intermediates_are_the_features_and_the_last_map(family):
 
 
 @every_family
-@pytest.mark.parametrize(("indices", "taken"), [(None, [0, 1, 2, 3]), (2, [2, 3]), ([0, 2], [0, 2]), ([-1], [3]), ((1,), [1])])
+@pytest.mark.parametrize(
+    ("indices", "taken"), [(None, [0, 1, 2, 3]), (2, [2, 3]), ([0, 2], [0, 2]), ([-1], [3]), ((1,), [1])]
+)
 @pytest.mark.parametrize("stop_early", [False, True])
 @torch.no_grad()
 def test_chosen_intermediates(family, indices, taken, stop_early):
@@ -182,14 +193,18 @@ def test_feature_nets_keep_what_feeds_their_maps_and_no_more(family, out_indices
 @torch.no_grad()
 def test_a_feature_net_gives_the_same_maps_as_the_whole_net(family):
     net, x = atto(family), image(64, 64)
-    features = timm.create_model(f"{family}_atto", depths=(1, 1, 1, 1), img_size=64, features_only=True, out_indices=(0, 2))
+    features = timm.create_model(
+        f"{family}_atto", depths=(1, 1, 1, 1), img_size=64, features_only=True, out_indices=(0, 2)
+    )
     features.model.load_state_dict({n: t for n, t in net.state_dict().items() if n in features.model.state_dict()})
     _, maps = net.forward_intermediates(x, indices=[0, 2])
     assert all(torch.equal(a, b) for a, b in zip(features.eval()(x), maps, strict=True))
 
 
 @every_family
-@pytest.mark.parametrize(("indices", "kept", "head"), [([0], 1, False), ([1, 2], 3, False), ([3], 4, False), ([3], 4, True)])
+@pytest.mark.parametrize(
+    ("indices", "kept", "head"), [([0], 1, False), ([1, 2], 3, False), ([3], 4, False), ([3], 4, True)]
+)
 @torch.no_grad()
 def test_pruning_drops_the_stages_behind(family, indices, kept, head):
     net, x = atto(family), image(64, 64)
@@ -345,7 +360,11 @@ def test_a_refused_size_leaves_the_net_as_it_was(family):
     with pytest.raises(ValueError, match="at least 32"):
         net.set_input_size(img_size=(31, 64))
     if family == "transnext":
-        for wrong in (dict(pool_size=16), dict(position_bias="none", pretrain_size=32), dict(pool_size=0, pretrain_size=32)):
+        for wrong in (
+            dict(pool_size=16),
+            dict(position_bias="none", pretrain_size=32),
+            dict(pool_size=0, pretrain_size=32),
+        ):
             with pytest.raises(ValueError):
                 net.set_input_size(**wrong)
     net.train().eval()  # forgets cached biases

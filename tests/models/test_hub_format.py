@@ -3,9 +3,10 @@
 import pytest
 import timm
 import torch
+from timm.models import save_for_hf
+
 from support.checkpoints import same_state
 from support.nets import atto, image
-from timm.models import save_for_hf
 
 
 def round_trip(net, folder, **options):

@@ -5,8 +5,9 @@ import math
 import pytest
 import timm
 import torch
-from support.checkpoints import same_state, snapshot
 from torch import nn
+
+from support.checkpoints import same_state, snapshot
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from support.accuracy import assert_same
-from support.checkpoints import same_state, shallow_net, snapshot
-from support.nets import image
 from torch import nn
 
 from foveal import FovealError, load_checkpoint
+from support.accuracy import assert_same
+from support.checkpoints import same_state, shallow_net, snapshot
+from support.nets import image
 
 FAMILIES = ("transnext_micro", "transxnet_t")
 every_family = pytest.mark.parametrize("name", FAMILIES)
@@ -35,7 +35,13 @@ def training_leftovers():
     optimiser = torch.optim.AdamW(net.parameters())
     net(torch.zeros(1, 2)).sum().backward()
     optimiser.step()
-    return {"optimizer": optimiser.state_dict(), "epoch": 300, "metric": 84.0, "arch": "a", "rng": torch.get_rng_state()}
+    return {
+        "optimizer": optimiser.state_dict(),
+        "epoch": 300,
+        "metric": 84.0,
+        "arch": "a",
+        "rng": torch.get_rng_state(),
+    }
 
 
 WRAPPINGS = {
@@ -72,7 +78,9 @@ def test_every_wrapping_loads_whole(name, wrapping, shallow, loaded, tmp_path):
 
 
 @every_family
-@pytest.mark.parametrize("wrapping", ["model", "state_dict", "state_dict_ema before state_dict", "module.", "backbone."])
+@pytest.mark.parametrize(
+    "wrapping", ["model", "state_dict", "state_dict_ema before state_dict", "module.", "backbone."]
+)
 def test_every_wrapping_loads_through_timm(name, wrapping, shallow, loaded, tmp_path):
     torch.save(WRAPPINGS[wrapping](shallow(name)), tmp_path / "file.pth")
     overlay = dict(file=str(tmp_path / "file.pth"))
@@ -99,7 +107,10 @@ def test_the_old_file_format_loads(suffix, shallow, loaded, tmp_path):
 
 HEADS = {
     "detector": {"neck.lateral_convs.0.conv.weight": torch.ones(2), "rpn_head.rpn_cls.bias": torch.ones(1)},
-    "transformer detector": {"model.input_proj.0.0.weight": torch.ones(2), "model.transformer.level_embed": torch.ones(3)},
+    "transformer detector": {
+        "model.input_proj.0.0.weight": torch.ones(2),
+        "model.transformer.level_embed": torch.ones(3),
+    },
     "segmenter": {"decode_head.conv_seg.weight": torch.ones(2), "auxiliary_head.convs.0.bn.weight": torch.ones(1)},
 }
 
@@ -112,8 +123,15 @@ def test_whole_detectors_and_segmenters_give_their_backbone(name, head, prefix, 
     state = {n: t for n, t in shallow(name).items() if not n.startswith(("head.", "classifier."))}
     if name.startswith("transxnet"):
         channels = (48, 96, 224, 448)
-        state |= {f"norm{2 * i}.{part}": torch.full((c,), i + 2.0) for i, c in enumerate(channels) for part in ("weight", "bias")}
-    file = {"meta": {}, "state_dict": {**prefixed(state, prefix), **prefixed(HEADS[head], prefix.removesuffix("backbone."))}}
+        state |= {
+            f"norm{2 * i}.{part}": torch.full((c,), i + 2.0)
+            for i, c in enumerate(channels)
+            for part in ("weight", "bias")
+        }
+    file = {
+        "meta": {},
+        "state_dict": {**prefixed(state, prefix), **prefixed(HEADS[head], prefix.removesuffix("backbone."))},
+    }
     torch.save(file, tmp_path / "detector.pth")
     options = dict(feature_norm=True) if name.startswith("transxnet") else {}
     net = shallow_net(name, features_only=True, **options)
@@ -128,7 +146,11 @@ def test_whole_detectors_and_segmenters_give_their_backbone(name, head, prefix, 
 
 def test_a_training_file_with_its_arguments_loads(shallow, loaded, tmp_path):
     """timm's trainer, with which TransXNet was trained, saves the parsed arguments beside the weights."""
-    file = {"state_dict": shallow("transxnet_t"), "args": argparse.Namespace(lr=2e-3, model="transxnet_t"), **training_leftovers()}
+    file = {
+        "state_dict": shallow("transxnet_t"),
+        "args": argparse.Namespace(lr=2e-3, model="transxnet_t"),
+        **training_leftovers(),
+    }
     torch.save(file, tmp_path / "transx-t.pth.tar")
     net = shallow_net("transxnet_t")
     assert load_checkpoint(net, tmp_path / "transx-t.pth.tar").complete
@@ -175,9 +197,17 @@ MISFITS = {
     "missing": (lambda s: without(s, "block3.0.attn.kv.weight"), "1 missing", "stages.2.blocks.0.attn.kv.weight"),
     "unexpected": (lambda s: {**s, "block9.0.extra": torch.ones(1)}, "1 unexpected", "stages.8.blocks.0.extra"),
     "misshaped": (lambda s: {**s, "norm2.bias": torch.ones(7)}, "1 misshaped", "stages.1.norm.bias", "(7,)", "(96,)"),
-    "without a first convolution": (lambda s: without(s, "patch_embed1.proj.weight"), "1 missing", "downsample.proj.weight"),
+    "without a first convolution": (
+        lambda s: without(s, "patch_embed1.proj.weight"),
+        "1 missing",
+        "downsample.proj.weight",
+    ),
     "without a classifier": (lambda s: without(without(s, "head.weight"), "head.bias"), "2 missing", "head.fc.weight"),
-    "other classes": (lambda s: {**s, "head.weight": torch.ones(5, 384), "head.bias": torch.ones(5)}, "2 misshaped", "head.fc"),
+    "other classes": (
+        lambda s: {**s, "head.weight": torch.ones(5, 384), "head.bias": torch.ones(5)},
+        "2 misshaped",
+        "head.fc",
+    ),
 }
 
 
@@ -216,7 +246,11 @@ def test_the_other_family_is_named_in_our_own_names_too(net, file, loaded, tmp_p
 
 @pytest.mark.parametrize(
     ("net", "file"),
-    [("transnext_micro", "transnext_tiny"), ("transnext_micro_aaaa", "transnext_micro"), ("transxnet_t", "transxnet_s")],
+    [
+        ("transnext_micro", "transnext_tiny"),
+        ("transnext_micro_aaaa", "transnext_micro"),
+        ("transxnet_t", "transxnet_s"),
+    ],
 )
 def test_another_variant_is_refused(net, file, shallow, tmp_path):
     torch.save(shallow(file), tmp_path / "file.pth")
@@ -370,7 +404,9 @@ def test_the_tables_of_transxnet_adapt_to_another_image_size(way, shallow, loade
     path = tmp_path / "file.pth"
     torch.save(shallow("transxnet_t"), path)
     if way == "pretrained":
-        net = shallow_net("transxnet_t", img_size=(256, 192), pretrained=True, pretrained_cfg_overlay=dict(file=str(path)))
+        net = shallow_net(
+            "transxnet_t", img_size=(256, 192), pretrained=True, pretrained_cfg_overlay=dict(file=str(path))
+        )
     else:
         net = shallow_net("transxnet_t", img_size=(256, 192) if way == "load_checkpoint" else 224)
         load_checkpoint(net, path)

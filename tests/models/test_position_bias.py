@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from support import plain_transnext
-from support.accuracy import assert_same
-from support.nets import atto, image
 from torch import nn
 
 from foveal.models.position_bias import continuous_position_bias
+from support import plain_transnext
+from support.accuracy import assert_same
+from support.nets import atto, image
 
 HIDDEN = 512
 
@@ -69,7 +69,10 @@ def test_gradients_of_the_network_equal_those_of_the_formula(case, network):
     size, pool, sides = CASES[case]
     state = {f"cpb_fc{i}.{n}": p for i, fc in enumerate(network, 1) for n, p in fc.named_parameters()}
     weighting = torch.randn(3, size[0] * size[1], pool[0] * pool[1], dtype=torch.float64)
-    forms = (continuous_position_bias(*network, size, pool, sides), plain_transnext.position_bias(state, size, pool, sides))
+    forms = (
+        continuous_position_bias(*network, size, pool, sides),
+        plain_transnext.position_bias(state, size, pool, sides),
+    )
     expected, actual = (torch.autograd.grad((form * weighting).sum(), list(state.values())) for form in reversed(forms))
     for name, a, b in zip(state, actual, expected, strict=True):
         assert_same(a, b, reduction=HIDDEN * weighting.numel(), what=name)
@@ -115,7 +118,9 @@ def test_interpolation_resizes_keys_then_queries(stage, size):
     heads, old = extrapolated.shape[0], pool_of(reference)
     by_query = torch.stack(
         [
-            F.interpolate(extrapolated[:, i].reshape(heads, 1, old, old), keys, mode="bilinear", align_corners=False).flatten(1)
+            F.interpolate(
+                extrapolated[:, i].reshape(heads, 1, old, old), keys, mode="bilinear", align_corners=False
+            ).flatten(1)
             for i in range(reference**2)
         ],
         1,

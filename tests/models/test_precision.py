@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from support.accuracy import relative_error
 from support.nets import atto, gradients, image
 

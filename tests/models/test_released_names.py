@@ -5,11 +5,11 @@ import re
 import pytest
 import timm
 import torch
+
+from foveal.models import transnext, transxnet
 from golden.fill import FOLDER, released_names
 from support.checkpoints import RELEASED, shallow_net
 from support.nets import OURS, TRANSNEXT, TRANSXNET
-
-from foveal.models import transnext, transxnet
 
 
 def our_name(released: str) -> str:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import pytest
 import timm
 import torch
+
+from foveal.models import load_checkpoint
 from golden.fill import FOLDER, filled_image, stored
 from support import plain_transnext, plain_transxnet
 from support.accuracy import OUTPUT, relative_error
-
-from foveal.models import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ LOGITS = [
 ]
 MAPS = [
     Stored("det_micro_ext_160x288", "transnext_micro", (1, 3, 160, 288), dict(position_bias="extrapolate")),
-    Stored("det_micro_int_160x288", "transnext_micro", (1, 3, 160, 288), dict(position_bias="interpolate", img_size=224)),
+    Stored(
+        "det_micro_int_160x288", "transnext_micro", (1, 3, 160, 288), dict(position_bias="interpolate", img_size=224)
+    ),
 ]
 
 
@@ -46,7 +48,9 @@ def through_load_checkpoint(name, file, **options):
     return net
 
 
-both_ways = pytest.mark.parametrize("make", [through_timm, through_load_checkpoint], ids=["pretrained", "load_checkpoint"])
+both_ways = pytest.mark.parametrize(
+    "make", [through_timm, through_load_checkpoint], ids=["pretrained", "load_checkpoint"]
+)
 
 
 def test_every_stored_output_is_tested():

@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch import Tensor
+
 from support import plain_transnext, plain_transxnet
 from support.accuracy import GRADIENT, OUTPUT, relative_error
 from support.nets import atto, gradients, image, in_double
-from torch import Tensor
 
 SIZES = [(32, 32), (33, 47), (47, 33), (64, 64), (100, 32), (32, 224), (64, 100), (47, 47), (224, 224), (100, 33)]
 WINDOWS = [3, 5, 7, 9, 1, (9, 7, 5, 3)]

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from support import plain_transxnet as plain
-from support.accuracy import assert_same
-from support.nets import atto, lively
 from torch import nn
 
 from foveal.models import transxnet
+from support import plain_transxnet as plain
+from support.accuracy import assert_same
+from support.nets import atto, lively
 
 ROUNDINGS = 100_000
 

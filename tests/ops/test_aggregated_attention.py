@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 import torch
-from support.accuracy import assert_same
-from support.operators import Call
 
 from foveal.ops import BackendError, aggregated_attention, use_backend
+from support.accuracy import assert_same
+from support.operators import Call
 
 double = partial(torch.tensor, dtype=torch.float64)
 both_backends = pytest.mark.parametrize("backend", ["cpu", "reference"])

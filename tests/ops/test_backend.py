@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from support.operators import OPERATORS, Call
 
 import foveal.ops
 from foveal.ops import BackendError, explain, use_backend
+from support.operators import OPERATORS, Call
 
 
 def ran(call: Call, **options) -> str:

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+
+from foveal.ops import use_backend
 from support import loops
 from support.accuracy import assert_same, assert_within_budget
 from support.operators import OPERATORS, Call, all_calls, small_calls
-
-from foveal.ops import use_backend
 
 
 def ids(call: Call) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import torch
-from golden.fill import filled_tensor, released_names
 from torch import Tensor, nn
 
+from golden.fill import filled_tensor, released_names
 from support.nets import shrunk
 
 RELEASED = {

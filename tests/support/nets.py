@@ -58,5 +58,7 @@ def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
 def in_double(net: nn.Module, gradients: bool = False) -> dict[str, Tensor]:
     """A copy of the state in double precision, for the plain forms; parameters are leaves if gradients are wanted."""
     learned = {name for name, _ in net.named_parameters()} if gradients else set()
-    state = {n: t.detach().clone().double() if t.is_floating_point() else t.clone() for n, t in net.state_dict().items()}
+    state = {
+        n: t.detach().clone().double() if t.is_floating_point() else t.clone() for n, t in net.state_dict().items()
+    }
     return {name: t.requires_grad_(name in learned) for name, t in state.items()}

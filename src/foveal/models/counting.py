@@ -91,11 +91,13 @@ def _collect(
 ) -> Count:
     by_path = {path: sum(counts.values()) // 2 for path, counts in counter.get_flop_counts().items()}
     root = type(net).__name__
+    extra: Counter = Counter()
+    for (name, _), macs in hidden.items():
+        for ancestor in _with_ancestors(name):
+            extra[ancestor] += macs
     modules = {}
     for name, module in net.named_modules():
-        inside = [n for (n, _) in hidden if n == name or n.startswith(f"{name}.") or not name]
-        extra = sum(v for (n, _), v in hidden.items() if n in inside)
-        macs = by_path.get(f"{root}.{name}" if name else root, 0) + extra
+        macs = by_path.get(f"{root}.{name}" if name else root, 0) + extra[name]
         modules[name] = ModuleCount(macs, sum(p.numel() for p in module.parameters()))
     kinds = Counter(dict.fromkeys(KINDS, 0))
     for operator, count in counter.get_flop_counts()["Global"].items():
@@ -104,6 +106,14 @@ def _collect(
         kinds[kind] += macs
     macs, params = modules[""].macs, modules[""].params
     return Count(macs, params, macs if paper_macs is None else paper_macs, dict(kinds), modules, size)
+
+
+def _with_ancestors(name: str) -> Iterator[str]:
+    """A module's name and those of all that hold it; "" is the net."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+    yield ""
 
 
 @contextmanager

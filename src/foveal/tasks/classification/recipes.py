@@ -127,6 +127,7 @@ def _digits() -> Recipe:
         name="digits.transnext_atto",
         summary="our smallest TransNeXt on scikit-learn's handwritten digits: minutes on a laptop",
         model="transnext_atto",
+        model_args={"pretrain_size": 32},  # its position bias is scaled to the images it is trained on
         fit=Preprocessing(size=(32, 32), crop=1.0),
         augment=Augmentation(
             crop_scale=(0.8, 1.0), crop_ratio=(0.85, 1.18), flip=0.0, color_jitter=0.0, rand_augment=None, erasing=0.0,

@@ -1,0 +1,248 @@
+"""Multiply-adds and parameters: the papers' figures to their printed precision, and a toy counted by hand."""
+
+import pytest
+import timm
+import torch
+from support.nets import NAMES, TRANSNEXT, TRANSXNET, atto, image, shrunk
+from torch import nn
+
+import foveal
+from foveal.models.catalogue import catalogue
+from foveal.ops import aggregated_attention, dynamic_dwconv, gated_dwconv
+
+KINDS = {"conv", "linear", "matmul", "norm", "pool"}
+
+# name: parameters in M, multiply-adds in G, as counted on the released models; the convolutions alone for TransXNet.
+COUNTED = {
+    "transnext_micro": (12.809, 2.664, None),
+    "transnext_tiny": (28.259, 5.734, None),
+    "transnext_small": (49.742, 10.330, None),
+    "transnext_base": (89.721, 18.354, None),
+    "transnext_micro_aaaa": (13.114, None, None),
+    "transxnet_t": (12.835, 1.846, 1.751),
+    "transxnet_s": (26.864, 4.686, 4.506),
+    "transxnet_b": (48.009, 8.474, 8.209),
+}
+# What the papers print as FLOPs: name, size, G.
+PRINTED = [
+    ("transnext_micro", 224, 2.7),
+    ("transnext_tiny", 224, 5.7),
+    ("transnext_small", 224, 10.3),
+    ("transnext_base", 224, 18.4),
+    ("transnext_small", 384, 32.1),
+    ("transnext_base", 384, 56.3),
+    ("transnext_micro_aaaa", 256, 3.3),
+    ("transxnet_t", 224, 1.8),
+    ("transxnet_s", 224, 4.5),
+    ("transxnet_b", 224, 8.3),
+    ("transxnet_b", 384, 24.2),
+]
+
+
+def on_meta(name: str, **options) -> nn.Module:
+    with torch.device("meta"):
+        return timm.create_model(name, device="meta", **options)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_figures_equal_those_counted_on_the_released_models(name):
+    params, macs, conv = COUNTED[name]
+    count = foveal.flops(on_meta(name))
+    assert round(count.params / 1e6, 3) == params
+    if macs:
+        assert round(count.macs / 1e9, 3) == macs
+    if conv:
+        assert round(count.kinds["conv"] / 1e9, 3) == conv
+
+
+@pytest.mark.parametrize(("name", "size", "printed"), PRINTED)
+def test_figures_equal_those_that_the_papers_print(name, size, printed):
+    options = dict(img_size=size) if name.startswith("transxnet") else {}
+    assert round(foveal.flops(on_meta(name, **options), size).paper_macs / 1e9, 1) == printed
+
+
+def test_every_variant_of_the_papers_is_counted():
+    assert set(COUNTED) == {*TRANSNEXT, *TRANSXNET}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kinds_and_modules_sum_to_the_total(name):
+    net = shrunk(name, device="meta")
+    count = foveal.flops(net, (64, 96))
+    assert set(count.kinds) == KINDS
+    assert sum(count.kinds.values()) == count.macs == count.modules[""].macs
+    assert list(count.modules) == [n for n, _ in net.named_modules()]
+    assert count.size == (64, 96)
+    children = [n for n, _ in net.named_children()]
+    own = 0 if name.startswith("transnext") else count.macs - sum(count.modules[n].macs for n in children)
+    assert own == 0
+    assert sum(count.modules[n].macs for n in children) == count.macs
+    assert sum(count.modules[n].params for n in children) == count.params == sum(p.numel() for p in net.parameters())
+    stages = [count.modules[f"stages.{i}"].macs for i in range(4)]
+    assert all(stages)
+    assert sum(stages) == count.modules["stages"].macs
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_counting_is_the_same_in_training_and_leaves_the_net_as_it_was(family):
+    net = atto(family)
+    evaluated = foveal.flops(net, (96, 64))
+    net.train()
+    net.stages[1].eval()
+    net.stages[0].requires_grad_(False)
+    state = {n: t.clone() for n, t in net.state_dict().items()}
+    modes = [m.training for m in net.modules()]
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()]
+    parameters = [id(p) for p in net.parameters()]
+    assert foveal.flops(net, (96, 64)) == evaluated
+    assert [m.training for m in net.modules()] == modes
+    assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()] == hooks
+    assert [id(p) for p in net.parameters()] == parameters
+    assert all(torch.equal(t, state[n]) and t.device.type == "cpu" for n, t in net.state_dict().items())
+    assert not any(p.requires_grad for p in net.stages[0].parameters())
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_a_failed_count_leaves_the_net_as_it_was(family):
+    net = atto(family).train()
+    with pytest.raises(ValueError, match="at least 32"):
+        foveal.flops(net, 16)
+    assert all(m.training for m in net.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_a_cached_position_bias_is_counted_all_the_same():
+    net = atto()
+    before = foveal.flops(net, 64)
+    with torch.no_grad():
+        net(image(64, 64))
+    assert foveal.flops(net, 64) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_neither_dtype_nor_device_matter(family, dtype):
+    expected = foveal.flops(shrunk(f"{family}_atto"), 64)
+    assert foveal.flops(shrunk(f"{family}_atto", device="meta", dtype=dtype), 64) == expected
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_work_grows_with_the_batch_and_parameters_do_not(family):
+    net = atto(family)
+    one, three = foveal.flops(net, 64), foveal.flops(net, 64, batch=3)
+    assert three.params == one.params
+    assert three.kinds["conv"] == 3 * one.kinds["conv"]
+    assert three.macs > 2 * one.macs
+
+
+def test_the_size_left_out_is_the_nets_own():
+    assert foveal.flops(atto(img_size=(96, 64))).size == (96, 64)
+    assert foveal.flops(nn.Conv2d(3, 2, 1)).size == (224, 224)
+
+
+def test_linear_mode_grows_linearly_with_the_tokens():
+    """Pooled to the same number of keys, attention's products double with the tokens; in normal mode they grow faster."""
+
+    def matmuls(net, size):
+        attention = [m for n, m in foveal.flops(net, size).modules.items() if n.endswith("blocks.0.attn")]
+        return attention[0].macs
+
+    linear, normal = atto(pool_size=2), atto()
+    dim, pooled = 24, 4
+    tokens = 64 * 64 // 16
+    for net, keys in ((linear, (pooled, pooled)), (normal, (tokens // 64, 2 * tokens // 64))):
+        difference = matmuls(net, (64, 128)) - 2 * matmuls(net, (64, 64))
+        assert (difference > 0) == (keys[1] > keys[0]), (difference, dim)
+
+
+class Toy(nn.Module):
+    """One of each kind that is counted, on 8 x 8 images of 4 channels."""
+
+    in_chans = 4
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(6)
+        self.fc = nn.Linear(6, 10)
+        self.bn = nn.BatchNorm2d(10)
+        self.pool = nn.AdaptiveAvgPool2d(2)
+
+    def forward(self, x):
+        x = self.conv(x).permute(0, 2, 3, 1)
+        x = torch.relu(self.fc(self.norm(x))).permute(0, 3, 1, 2)
+        x = self.pool(self.bn(x)).flatten(2)
+        return x @ x.mT
+
+
+def test_a_toy_counted_by_hand():
+    count = foveal.flops(Toy(), 8)
+    tokens = 4 * 4
+    assert count.kinds == {
+        "conv": tokens * 6 * 4 * 9,
+        "linear": tokens * 6 * 10,
+        "norm": 5 * tokens * 6 + 2 * tokens * 10,
+        "pool": tokens * 10,
+        "matmul": 10 * 4 * 10,
+    }
+    assert count.params == (6 * 4 * 9 + 6) + 2 * 6 + (60 + 10) + 2 * 10
+    assert count.modules["fc"] == foveal.models.counting.ModuleCount(tokens * 60, 70)
+
+
+class Operators(nn.Module):
+    """Each operator once, on a 5 x 6 map of 2 heads of 3."""
+
+    in_chans = 6
+
+    def forward(self, x):
+        tokens = x.permute(0, 2, 3, 1)
+        q = tokens.unflatten(-1, (2, 3))
+        pooled = q[:, :2, :2]
+        y = aggregated_attention(q, q, q, pooled, pooled, x.new_ones(2), window=5).flatten(3)
+        y = gated_dwconv(y, y, x.new_ones(6, 1, 3, 3))
+        return dynamic_dwconv(y, x.new_ones(1, 6, 7, 7))
+
+
+def test_operators_counted_by_hand():
+    """A window key costs a product each for similarity, positional attention and value; a pooled key for the first and last."""
+    count = foveal.flops(Operators(), (5, 6))
+    elements = 5 * 6 * 6
+    assert count.kinds["matmul"] == elements * (3 * 25 + 2 * 4)
+    assert count.kinds["conv"] == elements * 9 + elements * 49
+    assert count.macs == count.kinds["matmul"] + count.kinds["conv"]
+
+
+def test_a_count_prints_as_a_table_by_stage():
+    lines = str(foveal.flops(atto(), 64)).splitlines()
+    assert lines[1].startswith("all ")
+    assert [line.split()[0] for line in lines if line.startswith("stages.")] == [f"stages.{i}" for i in range(4)]
+
+
+def test_the_catalogue_lists_every_weight_with_its_published_figures():
+    entries = {entry.name: entry for entry in catalogue()}
+    assert set(timm.list_pretrained(["transnext*", "transxnet*"])) <= set(entries)
+    ours = [entry for entry in entries.values() if entry.top1 is None]
+    assert {entry.name for entry in ours} == {"transnext_atto", "transnext_pico", "transxnet_atto"}
+    assert all(entry.home is None for entry in ours)
+    for entry in entries.values():
+        if entry.published_macs:
+            assert round(entry.paper_macs / 1e9, 1) == entry.published_macs
+            assert entry.home.startswith(("huggingface.co/DaiShiResearch/", "https://github.com/LMMMEng/TransXNet/"))
+    assert [entry.name for entry in catalogue("aaaa")] == ["transnext_micro_aaaa.in1k_256"]
+    assert catalogue("resnet") == []
+
+
+def test_top_1_is_what_the_papers_print():
+    printed = {
+        "transnext_micro.in1k": 82.5,
+        "transnext_tiny.in1k": 84.0,
+        "transnext_small.in1k": 84.7,
+        "transnext_small.in1k_384": 86.0,
+        "transnext_base.in1k": 84.8,
+        "transnext_base.in1k_384": 86.2,
+        "transxnet_t.in1k": 81.6,
+        "transxnet_s.in1k": 83.8,
+        "transxnet_b.in1k": 84.6,
+        "transxnet_b.in1k_384": 85.5,
+    }
+    assert {entry.name: entry.top1 for entry in catalogue() if entry.name in printed} == printed

@@ -1,0 +1,160 @@
+"""The house as DESIGN.md draws it: which room knows which, what may be brought in from outside, and how large a file grows."""
+
+import ast
+import re
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "foveal"
+FILES = sorted(SOURCE.rglob("*.py"))
+ALL_MAY_KNOW = {"errors", "version"}
+
+# What each place may bring in beside torch and the standard library; the longest matching place counts.
+OUTSIDE = {
+    "": {"timm"},
+    "ops": set(),
+    "ops/*/triton": {"triton"},
+    "models": {"timm", "safetensors"},
+    "training": {"timm", "accelerate", "numpy"},
+    "training/progress.py": {"rich"},
+    "tasks": {"timm", "numpy", "PIL", "torchvision"},
+    "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
+    "explain": {"numpy", "PIL"},
+    "explain/draw.py": {"matplotlib", "numpy", "PIL"},
+    "bench": {"timm"},
+    "report": {"matplotlib", "numpy", "PIL", "torchvision"},
+    "report/photograph.py": {"sklearn", "numpy", "PIL"},
+    "cli": {"tyro", "rich", "numpy", "PIL"},
+}
+OPTIONAL = {"accelerate", "matplotlib", "sklearn", "tensorboard", "transformers", "triton", "onnx", "gradio"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """`module` as it is named from outside, e.g. "foveal.ops.backend" or "numpy.linalg"; whether it runs when its file is imported."""
+
+    module: str
+    line: int
+    at_import: bool
+
+    @property
+    def package(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def place(file: Path) -> str:
+    return file.relative_to(SOURCE).as_posix()
+
+
+def room(file: Path) -> str:
+    """The folder below src/foveal, or a top file's own name."""
+    return place(file).partition("/")[0].removesuffix(".py")
+
+
+def _runs_later(node: ast.AST) -> bool:
+    """Whether what is inside runs when it is called, or for type checkers alone."""
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test).endswith("TYPE_CHECKING")
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+
+
+@cache
+def imports(file: Path) -> tuple[Import, ...]:
+    tree = ast.parse(file.read_text())
+    deferred = {id(inner) for node in ast.walk(tree) if _runs_later(node) for inner in ast.walk(node)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ["foveal", *file.relative_to(SOURCE).parts[:-1]][: None if node.level <= 1 else 1 - node.level]
+            module = ".".join([*(base if node.level else []), *([node.module] if node.module else [])])
+            modules = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found += [Import(module, node.lineno, id(node) not in deferred) for module in modules]
+    return tuple(found)
+
+
+@cache
+def floors() -> dict[str, int]:
+    """DESIGN.md's line of rooms, from the ground up: a room may know those on lower floors."""
+    line = re.search(r"`(\w+(?:, \w+)*(?: -> \w+(?:, \w+)*)+ -> torch)`", (ROOT / "DESIGN.md").read_text())[1]
+    storeys = [names.split(", ") for names in reversed(line.split(" -> "))]
+    return {name: floor for floor, names in enumerate(storeys) for name in names}
+
+
+def test_the_plan_names_every_room():
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+    assert rooms == set(floors()) - {"torch"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_doors_open_one_way(file):
+    here = room(file)
+    if here == "__init__":
+        allowed = {"ops", "models", *ALL_MAY_KNOW}
+    elif here in ALL_MAY_KNOW:
+        allowed = set()
+    else:
+        assert here in floors(), "DESIGN.md does not say on which floor this room is"
+        allowed = {here, *ALL_MAY_KNOW, *(name for name, floor in floors().items() if floor < floors()[here])}
+    for found in imports(file):
+        if found.package != "foveal":
+            continue
+        target = (found.module.split(".") + ["", ""])[1]
+        if target in {path.stem for path in SOURCE.iterdir()}:
+            assert target in allowed, f"line {found.line}: {here} may not know {target}"
+        else:  # a name of the package itself, which knows ops and models
+            assert "models" in allowed, f"line {found.line}: {here} may not know the package that it is a part of"
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_outside_packages_stay_in_their_rooms(file):
+    matching = [p for p in OUTSIDE if not p or Path(place(file)).match(f"{p}/*") or file.is_relative_to(SOURCE / p)]
+    matching += [p for p in OUTSIDE if re.match(p.replace("*", "[^/]+") + "/", place(file))]
+    allowed = OUTSIDE[max(matching, key=len)] | {"torch", "foveal", *sys.stdlib_module_names}
+    assert {f"{i.package} (line {i.line})" for i in imports(file) if i.package not in allowed} == set()
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_optional_packages_are_imported_where_they_are_used(file):
+    if re.match(r"ops/[^/]+/triton/", place(file)):
+        return  # the folder is the place where it is used; who imports the folder is tested below
+    assert {i.package for i in imports(file) if i.at_import} & OPTIONAL == set()
+
+
+def test_triton_is_asked_for_late():
+    """No file outside the kernels' folders imports one of them when it is itself imported."""
+    for file in FILES:
+        if "/triton/" not in place(file):
+            eager = [i.module for i in imports(file) if i.at_import and ".triton" in i.module]
+            assert eager == [], place(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_a_file_has_at_most_600_lines(file):
+    assert len(file.read_text().splitlines()) <= 600
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_modules_and_all_that_is_public_in_them_have_a_docstring(file):
+    tree = ast.parse(file.read_text())
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    public = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+    assert ast.get_docstring(tree) or file.name == "__main__.py"
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_no_exception_is_swallowed_without_a_name(file):
+    """`except Exception` hides what went wrong, unless it is raised again."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) != "raise":
+            caught = ast.unparse(node.type) if node.type else "everything"
+            assert caught not in ("everything", "Exception", "BaseException"), f"line {node.lineno}"

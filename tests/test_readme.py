@@ -1,0 +1,97 @@
+"""What the README tells a reader to type works, in the order in which it stands there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveal.cli.app import COMMANDS, main
+from foveal.models.catalogue import catalogue
+from foveal.tasks.classification.digits import write_digits
+from golden.fill import filled_state
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+# A reader waits for the whole; here each command does the least that is still all of it.
+SHORTER = {
+    "quickstart": ["--epochs", "1"],
+    "train": ["--epochs", "1", "--workers", "0"],
+    "bench": ["--rounds", "2", "--batch", "1", "--size", "64"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the reader stands: with a folder of images, photographs, and a file of released weights."""
+    folder = tmp_path_factory.mktemp("reader")
+    write_digits(folder / "DIR")
+    few = {"train": 24, "val": 8}
+    for split, count in few.items():
+        for directory in (folder / "DIR" / split).iterdir():
+            for surplus in sorted(directory.iterdir())[count:]:
+                surplus.unlink()
+    for name in ("a.jpg", "b.jpg"):
+        digit = next((folder / "DIR" / "val" / "3").iterdir())
+        (folder / name).write_bytes(digit.read_bytes())
+    torch.save(filled_state("transnext_micro"), folder / "transnext_micro_224_1k.pth")
+    return folder
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The commands of the table, in its order."""
+    table = README.split("## One command a task")[1].split("\n## ")[0]
+    return re.findall(r"\| `(foveal [^`]+)` \|", table)
+
+
+def test_the_table_has_a_command_a_task():
+    assert {shlex.split(line)[1] for line in commands()} == set(COMMANDS)
+
+
+def test_the_python_runs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    namespace: dict = {}
+    for block in python_blocks():
+        exec(compile(block, "README.md", "exec"), namespace)
+    printed = capsys.readouterr().out
+    assert "torch.Size([1, 10])" in printed
+    assert "[48, 96, 224, 448]" in printed
+    assert len(namespace["report"].loaded) == 617
+
+
+def test_the_commands_run(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    for line in commands():
+        words = shlex.split(line)[1:]
+        extra = [] if "--list" in words else SHORTER.get(words[0], [])
+        if words[0] == "train" and "finetune" in words[1]:
+            extra = [*extra, "--size", "32"]
+        with pytest.raises(SystemExit) as leave:
+            main([*words, *extra])
+        assert not leave.value.code, f"{line}: {capsys.readouterr().err}"
+
+
+def test_the_weights_table_says_what_is_counted():
+    rows = re.findall(r"\| `(trans\w+\.\w+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README)
+    counted = [
+        (e.name, str(e.size), f"{e.params / 1e6:.2f}", f"{e.paper_macs / 1e9:.2f}", f"{e.top1}")
+        for e in catalogue()
+        if e.top1 is not None
+    ]
+    assert sorted(rows) == sorted(counted)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
+def test_links_lead_somewhere(target):
+    assert (ROOT / target).exists()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)", README))))
+def test_make_has_what_the_readme_says(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
