@@ -31,7 +31,7 @@ def _model_call(name: str, mode: str, image: torch.Tensor, dtype: torch.dtype) -
         raise FovealError(f"There is no model {name!r}: `foveal models` and `timm.list_models()` show those there are.")
     net = timm.create_model(name).to(image.device).to(memory_format=torch.channels_last).train(mode == "training")
     if hasattr(net, "set_input_size"):
-        net.set_input_size(img_size=tuple(image.shape[-2:]))  # Swin runs at one size
+        net.set_input_size(img_size=tuple(image.shape[-2:]))  # type: ignore[operator]  # Swin runs at one size
     autocast = torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32)
 
     def infer() -> None:

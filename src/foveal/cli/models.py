@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import Json, print_json
+from foveal.cli.console import Json, print_json, progress
 from foveal.errors import FovealError
 from foveal.models.catalogue import Entry, catalogue
 
@@ -21,7 +21,8 @@ def main(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", *, j
     Args:
         pattern: A name or a part of one, with * and ? as in a shell.
     """
-    entries = catalogue(pattern)
+    with progress("Counting") as on_entry:
+        entries = catalogue(pattern, on_entry)
     if not entries:
         raise FovealError(f"No model matches {pattern!r}: `foveal models` shows all of them.")
     if json:

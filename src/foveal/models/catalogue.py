@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -55,17 +56,27 @@ class Entry:
     home: str | None
 
 
-def catalogue(pattern: str = "*") -> list[Entry]:
-    """Every model whose name matches `pattern` (as in a shell; a part of a name is enough), smallest first within a
-    family."""
-    names = [
+def catalogue(pattern: str = "*", on_entry: Callable[[int, int], None] | None = None) -> list[Entry]:
+    """Every model whose name matches `pattern` (as in a shell; a part of a name is enough), smallest first in a family.
+
+    Counting takes about a second a model: `on_entry` is told (done, total) after each.
+    """
+    names = [n for n in _names() if fnmatch.fnmatch(n, f"*{pattern}*")]
+    entries = []
+    for done, name in enumerate(names, 1):
+        entries.append(_entry(name))
+        if on_entry:
+            on_entry(done, len(names))
+    return sorted(entries, key=lambda e: (e.name.split("_")[0], e.params, e.size))
+
+
+def _names() -> list[str]:
+    return [
         f"{architecture}.{tag}" if tag != "untrained" else architecture
         for cfgs in (transnext_cfgs, transxnet_cfgs)
         for architecture, default in cfgs.items()
         for tag in default.tags
     ]
-    entries = [_entry(n) for n in names if fnmatch.fnmatch(n, pattern) or fnmatch.fnmatch(n, f"*{pattern}*")]
-    return sorted(entries, key=lambda e: (e.name.split("_")[0], e.params, e.size))
 
 
 @cache
