@@ -1,4 +1,4 @@
-"""The house as DESIGN.md draws it: which room knows which, what may be brought in from outside, and how large a file grows."""
+"""The house as DESIGN.md draws it: which room knows which, what comes in from outside, and how large a file grows."""
 
 import ast
 import re
@@ -36,7 +36,7 @@ OPTIONAL = {"accelerate", "matplotlib", "sklearn", "tensorboard", "transformers"
 
 @dataclass(frozen=True)
 class Import:
-    """`module` as it is named from outside, e.g. "foveal.ops.backend" or "numpy.linalg"; whether it runs when its file is imported."""
+    """`module` by its full name, e.g. "foveal.ops.backend"; whether it is imported as soon as its file is."""
 
     module: str
     line: int
@@ -107,7 +107,7 @@ def test_doors_open_one_way(file):
     for found in imports(file):
         if found.package != "foveal":
             continue
-        target = (found.module.split(".") + ["", ""])[1]
+        target = [*found.module.split("."), "", ""][1]
         if target in {path.stem for path in SOURCE.iterdir()}:
             assert target in allowed, f"line {found.line}: {here} may not know {target}"
         else:  # a name of the package itself, which knows ops and models

@@ -1,4 +1,4 @@
-"""Weights and images that anyone can make again: each tensor is drawn from a seed of its own, the CRC-32 of its released name."""
+"""Weights and images that anyone can make again: each tensor has a seed of its own, the CRC-32 of its released name."""
 
 import json
 import math

@@ -11,7 +11,7 @@ from timm.optim import param_groups_weight_decay
 from torch import nn
 
 from support.accuracy import assert_same
-from support.nets import NAMES, TRANSNEXT, atto, gradients, image, lively, shrunk
+from support.nets import NAMES, TRANSNEXT, atto, gradients, image, lively, on_meta, shrunk
 
 FAMILIES = ("transnext", "transxnet")
 every_name = pytest.mark.parametrize("name", NAMES)
@@ -22,12 +22,6 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 def net_on_meta(name: str) -> nn.Module:
     with torch.device("meta"):
         return shrunk(name, device="meta").eval()
-
-
-@cache
-def whole_net_on_meta(name: str) -> nn.Module:
-    with torch.device("meta"):
-        return timm.create_model(name, device="meta")
 
 
 @every_name
@@ -89,8 +83,7 @@ def test_neither_pooling_nor_classifier_gives_the_map(name):
 
 
 @every_name
-@pytest.mark.parametrize("device", ["meta", "cpu"])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=["bf16", "fp64"])
+@pytest.mark.parametrize(("device", "dtype"), [("meta", torch.float64), ("cpu", torch.bfloat16)], ids=["meta", "bf16"])
 def test_device_and_dtype_arguments_reach_every_tensor(name, device, dtype):
     net = shrunk(name, device=torch.device(device), dtype=dtype, embed_dims=(24, 48, 120, 192), num_classes=3)
     tensors = [*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())]
@@ -99,7 +92,7 @@ def test_device_and_dtype_arguments_reach_every_tensor(name, device, dtype):
 
 @every_name
 def test_layers_of_group_matcher_cover_the_net_in_order(name):
-    net = whole_net_on_meta(name)
+    net = on_meta(name)
     names = [n for n, _ in net.named_parameters()]
     layers = group_parameters(net, net.group_matcher(), reverse=True)
     assert set(layers) == set(names)
@@ -128,7 +121,7 @@ def test_layers_of_group_matcher_cover_the_net_in_order(name):
 @every_name
 def test_weight_decay_spares_what_the_paper_spares(name):
     """1-D parameters, biases, and the four names of TransNeXt; here by what an optimiser built by timm really does."""
-    net = whole_net_on_meta(name)
+    net = on_meta(name)
     spared_words = ("query_embedding", "relative_pos_bias_local", "cpb", "temperature") if "next" in name else ()
     groups = param_groups_weight_decay(net, 0.05, no_weight_decay_list=net.no_weight_decay())
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}

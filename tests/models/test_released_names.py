@@ -9,11 +9,11 @@ import torch
 from foveal.models import transnext, transxnet
 from golden.fill import FOLDER, released_names
 from support.checkpoints import RELEASED, shallow_net
-from support.nets import OURS, TRANSNEXT, TRANSXNET
+from support.nets import OURS, TRANSNEXT, TRANSXNET, on_meta
 
 
 def our_name(released: str) -> str:
-    """The place of a released name, written down independently of the library: by splitting names instead of patterns."""
+    """The place of a released name, written down independently of the library, by splitting names."""
     head, _, rest = released.partition(".")
     number = int(match[0]) if (match := re.search(r"\d$", head)) else 0
     if head == "head":
@@ -44,8 +44,7 @@ def _our_transxnet_name(head: str, rest: str) -> str:
 @pytest.fixture(scope="module", params=sorted(RELEASED))
 def variant(request):
     """Our name, the released names with their shapes, and our net on the meta device."""
-    with torch.device("meta"):
-        return request.param, released_names(RELEASED[request.param]), timm.create_model(request.param, device="meta")
+    return request.param, released_names(RELEASED[request.param]), on_meta(request.param)
 
 
 def test_every_list_of_names_is_tested():
@@ -129,8 +128,7 @@ def test_images_are_prepared_as_the_papers_evaluated_them(name):
 
 @pytest.mark.parametrize("tag", ["in1k", "in1k_384"])
 def test_the_tables_of_transxnet_have_the_size_of_the_chosen_weights(tag):
-    with torch.device("meta"):
-        net = timm.create_model(f"transxnet_b.{tag}", device="meta")
+    net = on_meta(f"transxnet_b.{tag}")
     side = int(timm.get_pretrained_cfg(f"transxnet_b.{tag}").input_size[-1])
     for i, (stage, sr) in enumerate(zip(net.stages, (8, 4, 2, 1), strict=True)):
         tokens = side // 4 // 2**i

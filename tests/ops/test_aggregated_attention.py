@@ -1,4 +1,4 @@
-"""Aggregated attention: what its formula says at borders, for one query computed by hand, and about each of its parts."""
+"""Aggregated attention: what its formula says at borders, of one query computed by hand, and about each part."""
 
 import math
 from functools import partial
@@ -96,7 +96,7 @@ def test_positional_attention_is_added_after_the_softmax(backend):
 
 
 def test_positional_attention_uses_the_plain_query():
-    """Neither embedding nor scale reach the tokens: with probabilities of the window's keys at 0 nothing else is left."""
+    """Neither embedding nor scale reach the tokens: with the window's probabilities at 0 nothing else is left."""
     call = Call("aggregated_attention")
     tensors = call.tensors()
     tensors["local_bias"] = torch.full_like(tensors["local_bias"], -1e4)

@@ -63,14 +63,17 @@ def test_blocks_nest_and_none_gives_the_choice_back():
 
 def test_an_exception_inside_a_block_restores_the_choice():
     with pytest.raises(ZeroDivisionError), use_backend("reference"):
-        1 / 0
+        raise ZeroDivisionError
     assert ran(Call("gated_dwconv")) == "cpu"
 
 
 def test_an_unknown_name_is_answered_with_those_there_are():
-    with pytest.raises(ValueError, match="unknown backend 'cuda': choose one of .*cpu.*reference"), use_backend("cuda"):
+    with (
+        pytest.raises(ValueError, match=r"unknown backend 'cuda': choose one of .*cpu.*reference"),
+        use_backend("cuda"),
+    ):
         pass
-    with pytest.raises(ValueError, match="unknown operator 'softmax': choose one of .*aggregated_attention"):
+    with pytest.raises(ValueError, match=r"unknown operator 'softmax': choose one of .*aggregated_attention"):
         explain("softmax")
     assert ran(Call("gated_dwconv")) == "cpu"
 

@@ -1,4 +1,4 @@
-"""What all operators promise: the papers' formulas, closed-form gradients, rounding within a budget, and one sentence for a misuse."""
+"""What all operators promise: the papers' formulas, their derivatives, rounding within a budget, clear refusals."""
 
 from dataclasses import replace
 

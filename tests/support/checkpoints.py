@@ -1,4 +1,4 @@
-"""Files as people have them: released names in every wrapping, small because only the first block of each stage is kept."""
+"""Checkpoints in released names, small because only the first block of each stage is kept."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -20,8 +22,15 @@ def shrunk(name: str, **options) -> nn.Module:
     return timm.create_model(name, **{"depths": SHALLOW, "img_size": 64, **options})
 
 
+@cache
+def on_meta(name: str) -> nn.Module:
+    """A registered net as it is, on the meta device; to look at, not to change."""
+    with torch.device("meta"):
+        return timm.create_model(name, device="meta")
+
+
 def lively(net: nn.Module) -> nn.Module:
-    """The same net with every parameter and statistic moved off its initial value (layer scales of 1e-5 would hide whole branches)."""
+    """The same net with all weights and statistics moved off their initial values: layer scales of 1e-5 hide branches."""
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             spread = 0.2 if parameter.ndim < 4 or "table" in name else 0.05

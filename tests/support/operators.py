@@ -43,7 +43,7 @@ class Call:
     def tensors(
         self, dtype: torch.dtype = torch.float64, parameters: torch.dtype | None = None, device: str = "cpu"
     ) -> Tensors:
-        """Arguments by name, drawn in double precision so that every dtype sees the same numbers; parameters in their own dtype."""
+        """Arguments by name, drawn in double precision so that every dtype sees the same numbers."""
         generator = torch.Generator().manual_seed(0)
 
         def draw(*shape: int, spread: float = 1.0) -> Tensor:
@@ -88,7 +88,7 @@ class Call:
             return getattr(foveal.ops, self.operator)(**tensors, **options, **self.options)
 
     def run_with_gradients(self, tensors: Tensors, backend: str | None = None, form=None) -> Tensors:
-        """The output and, by argument, the gradients of a fixed random weighting of it; `form` stands in for the operator."""
+        """The output and, by argument, the gradients of a fixed weighting of it; `form` stands in for the operator."""
         leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
         out = form(**leaves) if form else self.run(leaves, backend)
         generator = torch.Generator().manual_seed(1)

@@ -1,6 +1,6 @@
 """TransXNet as the mathematics is written, in whatever dtype the state has; see `plain_transnext`.
 
-Takes a state dict in the library's names. In training mode the running statistics of the state dict are moved as BatchNorm moves them.
+Takes a state dict in the library's names. In training mode its running statistics are moved as BatchNorm moves them.
 """
 
 from __future__ import annotations
