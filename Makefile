@@ -24,7 +24,7 @@ quickstart: $(READY) ## the main job: train, evaluate, predict and explain on re
 	$(BIN)/foveal quickstart
 
 test: $(READY) ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 check: $(READY) ## lint, format and types
 	$(BIN)/ruff check

@@ -101,6 +101,14 @@ def test_half_precision_weights_are_computed_in_float32(network):
     assert_same(actual, exact.to(torch.bfloat16), reduction=HIDDEN)
 
 
+@torch.no_grad()
+def test_autocast_changes_no_bit(network):
+    single = [fc.float() for fc in network]
+    expected = continuous_position_bias(*single, (6, 7), (2, 3), (7, 7))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(continuous_position_bias(*single, (6, 7), (2, 3), (7, 7)), expected)
+
+
 def bias_of(net, stage, size):
     with torch.no_grad():
         return net.stages[stage].blocks[0].attn.position_bias(*size)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from support import plain_transnext, plain_transxnet
-from support.accuracy import GRADIENT, OUTPUT, relative_error
+from support.accuracy import GRADIENT, OUTPUT, assert_same, relative_error
 from support.nets import atto, gradients, image, in_double
 
 SIZES = [(32, 32), (33, 47), (47, 33), (64, 64), (100, 32), (32, 224), (64, 100), (47, 47), (224, 224), (100, 33)]
@@ -91,6 +91,23 @@ def test_transxnet_equals_the_plain_form(size):
     net = atto("transxnet")
     expected = plain_transxnet.logits(in_double(net), image(*size).double())
     assert relative_error(net(image(*size)), expected) <= OUTPUT
+
+
+@pytest.mark.parametrize("mode", MODES)
+@torch.no_grad()
+def test_in_double_precision_every_mode_is_the_plain_form_to_the_last_digits(mode):
+    """Which shows an epsilon or an approximation that float32 would hide."""
+    net = atto("transnext", window_size=(3, 5, 3, 3), **MODES[mode]).double()
+    x = image(47, 64).double()
+    expected = plain_transnext.logits(net.state_dict(), x, plain_settings((3, 5, 3, 3), **MODES[mode]))
+    assert_same(net(x), expected, reduction=1_000_000)
+
+
+@torch.no_grad()
+def test_in_double_precision_transxnet_is_the_plain_form_to_the_last_digits():
+    net = atto("transxnet").double()
+    x = image(47, 64).double()
+    assert_same(net(x), plain_transxnet.logits(net.state_dict(), x), reduction=1_000_000)
 
 
 def assert_gradients_equal(found: dict[str, Tensor], plain: Tensor, state: dict[str, Tensor]) -> None:

@@ -30,7 +30,7 @@ def on_meta(name: str) -> nn.Module:
 
 
 def lively(net: nn.Module) -> nn.Module:
-    """The same net with all weights and statistics moved off their initial values: layer scales of 1e-5 hide branches."""
+    """The same net with all weights and statistics moved off their initial values: scales of 1e-5 hide branches."""
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             spread = 0.2 if parameter.ndim < 4 or "table" in name else 0.05

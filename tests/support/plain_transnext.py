@@ -1,7 +1,7 @@
 """TransNeXt as the mathematics is written: every pair of tokens is looked at, nothing is shared, cached or registered.
 
-Slow, and in whatever dtype the state has. It takes a state dict in the library's names. The stored outputs hold it to the
-authors' networks, so that it can answer for sizes, modes and gradients of which there is no stored output.
+Slow, and in whatever dtype the state has. It takes a state dict in the library's names. The stored outputs hold it to
+the authors' networks, so that it can answer for sizes, modes and gradients of which there is no stored output.
 """
 
 from __future__ import annotations

@@ -90,6 +90,7 @@ def _sentence(box: str) -> str:
 
 
 def print_json(document: Any) -> None:
+    """The answer of a command with ``--json``: one document on stdout."""
     print(json.dumps(document, indent=2))
 
 

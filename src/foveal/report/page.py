@@ -24,6 +24,7 @@ EMBLEM = el(
 
 
 def section(title: str, *content: Child) -> Html:
+    """A part of the page under a heading."""
     return el("section", el("h2", title), content)
 
 

@@ -34,6 +34,7 @@ def readme_picture(checkpoint: Path) -> bytes:
 
 
 def main() -> None:
+    """Read the command line and write the picture."""
     parser = argparse.ArgumentParser(description="Make the picture of the README from a checkpoint of the quickstart.")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("picture", type=Path, help="PNG file to write")
