@@ -20,8 +20,9 @@ def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         bias: (B, C), or None for 0.
 
     Returns:
-        (B, H, W, C) in the dtype of x. All tensors get gradients; a second derivative exists on the
-        backend "reference" only.
+        (B, H, W, C) in the dtype of x. Half types are convolved as
+        PyTorch convolves them, summed in float32. All tensors get gradients; a second derivative exists on the backend
+        "reference" only.
 
     Raises:
         ValueError: shapes that do not fit together, or an even kernel.

@@ -18,8 +18,9 @@ def gated_dwconv(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor | None = Non
         bias: (C,), or None for 0.
 
     Returns:
-        (B, H, W, C) in the dtype of g. GELU is the exact (erf) one. All tensors get gradients; a second derivative
-        exists on the backend "reference" only.
+        (B, H, W, C) in the dtype of g. GELU is the exact (erf) one. Half types are convolved as
+        PyTorch convolves them, summed in float32. All tensors get gradients; a second derivative exists on the backend
+        "reference" only.
 
     Raises:
         ValueError: shapes that do not fit together, or an even kernel.
