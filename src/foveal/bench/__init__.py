@@ -1,1 +1,1 @@
-"""Speed and memory beside peers, measured in one interleaved run. Knows models, ops and timm."""
+"""Speed beside peers, measured in one interleaved run. Knows models, ops and timm."""

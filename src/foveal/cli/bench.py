@@ -46,6 +46,7 @@ def main(
     parts = what.split(",")
     if unknown := [p for p in parts if p not in ("models", "ops")]:
         raise FovealError(f"There is nothing called {unknown[0]!r} to time: say models, ops, or models,ops.")
+    _check(batch, size, rounds, device)
     results: dict[str, dict[str, Timing]] = {}
     if "models" in parts:
         names = (*models, *(p for p in PEERS if peers))
@@ -61,6 +62,16 @@ def main(
     console.print(
         f"{mode}, batch {batch}, {size} pixels, {dtype}, {device}, torch {torch.__version__}", highlight=False
     )
+
+
+def _check(batch: int, size: int, rounds: int, device: str) -> None:
+    for name, value, least in (("--batch", batch, 1), ("--size", size, 32), ("--rounds", rounds, 2)):
+        if value < least:
+            raise FovealError(f"{name} must be at least {least}, not {value}.")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise FovealError(f"There is no device {device!r} here: leave --device out, or name another.") from None
 
 
 def _table(part: str, timings: dict[str, Timing], batch: int) -> Table:

@@ -1,9 +1,8 @@
 """Multiply-adds and parameters by module, counted on the meta device: nothing is computed, at any size and in any mode.
 
 Counted as the papers do: convolutions, linear layers and matrix products by their multiply-adds, LayerNorm and
-    GroupNorm with 5 an
-element, BatchNorm with 2, pooling with 1 an input element (a global mean with none); activations, additions and
-softmax not at all.
+GroupNorm with 5 an element, BatchNorm with 2, pooling with 1 an input element (a global mean with none); activations,
+additions and softmax not at all.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from timm.layers import to_2tuple
+from timm.models._features import FeatureGetterNet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -75,14 +75,15 @@ def flops(net: nn.Module, size: int | tuple[int, int] | None = None, *, batch: i
     Returns:
         A Count; `print(count)` shows it by stage. Multiply-adds, not twice their number.
     """
-    height, width = to_2tuple(size if size is not None else getattr(net, "img_size", 224))
+    backbone = net.model if isinstance(net, FeatureGetterNet) else net
+    height, width = to_2tuple(size if size is not None else getattr(backbone, "img_size", 224))
     tensors = {n: t.detach().to("meta") for n, t in [*net.named_parameters(), *net.named_buffers()]}
     dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
-    image = torch.empty(batch, getattr(net, "in_chans", 3), height, width, device="meta", dtype=dtype)
+    image = torch.empty(batch, getattr(backbone, "in_chans", 3), height, width, device="meta", dtype=dtype)
     counter = FlopCounterMode(display=False, custom_mapping=_formulas())
     with torch.no_grad(), _as_in_evaluation(net), _hidden_work(net) as hidden, _layer_work(net) as layers, counter:
         torch.func.functional_call(net, tensors, (image,))
-    paper_macs = layers.total() if getattr(net, "paper_counts_layers", False) else None
+    paper_macs = layers.total() if getattr(backbone, "paper_counts_layers", False) else None
     return _collect(net, counter, hidden, paper_macs, (height, width))
 
 
@@ -95,10 +96,10 @@ def _collect(
     for (name, _), macs in hidden.items():
         for ancestor in _with_ancestors(name):
             extra[ancestor] += macs
+    own = {name: by_path.get(f"{root}.{name}" if name else root, 0) + extra[name] for name, _ in net.named_modules()}
     modules = {}
     for name, module in net.named_modules():
-        macs = by_path.get(f"{root}.{name}" if name else root, 0) + extra[name]
-        modules[name] = ModuleCount(macs, sum(p.numel() for p in module.parameters()))
+        modules[name] = ModuleCount(_macs_of(own, name, module), sum(p.numel() for p in module.parameters()))
     kinds = Counter(dict.fromkeys(KINDS, 0))
     for operator, count in counter.get_flop_counts()["Global"].items():
         kinds[_kind(operator)] += count // 2
@@ -106,6 +107,13 @@ def _collect(
         kinds[kind] += macs
     macs, params = modules[""].macs, modules[""].params
     return Count(macs, params, macs if paper_macs is None else paper_macs, dict(kinds), modules, size)
+
+
+def _macs_of(own: dict[str, int], name: str, module: nn.Module) -> int:
+    """Multiply-adds of a module; of a container whose members are called one by one, which is never entered, theirs."""
+    prefix = f"{name}." if name else ""
+    children = sum(_macs_of(own, prefix + child, inner) for child, inner in module.named_children())
+    return max(own[name], children)
 
 
 def _with_ancestors(name: str) -> Iterator[str]:

@@ -1,9 +1,8 @@
-"""From any file that holds a network's weights to a state dict in our names, with a report of what fits and what does
-not.
+"""From any file that holds a network's weights to a state dict in our names, with a report of what does not fit.
 
 Accepted: a state dict; one wrapped under `model`, `state_dict` or an EMA name; names behind `module.`, `_orig_mod.` or
-    `backbone.`; whole
-detectors and segmenters, of which the backbone is taken. Nothing is unpickled beyond tensors and plain containers.
+`backbone.`; whole detectors and segmenters, of which the backbone is taken. Nothing is unpickled beyond tensors, plain
+containers and argument namespaces.
 """
 
 from __future__ import annotations
@@ -34,7 +33,11 @@ Renames = Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]
 # Where trainers put the weights; averaged weights come first, as in timm, because they are the ones that get published.
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model")
 _PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
-_FAMILIES = {"TransNeXt": ("patch_embed1.", "block1."), "TransXNet": ("relative_pos_enc.", "network.")}
+# Parts of names that only one family has, in the released naming or in ours.
+_FAMILIES = {
+    "TransNeXt": re.compile(r"^block1\.|\.attn\.cpb_fc1\."),
+    "TransXNet": re.compile(r"^relative_pos_enc\.|\.token_mixer\."),
+}
 
 # What PyTorch's and safetensors' readers raise on files that were cut short or overwritten.
 _DAMAGED = (
@@ -110,16 +113,28 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_classifier: bool = 
     if new_classifier:
         report = _without_classifier(report)
     if not report.complete:
-        raise CheckpointError(f"{path}: does not fit this net: {report}; create the net that it was saved from")
+        raise CheckpointError(f"{path}: does not fit this net: {report}; {_advice(report)}")
     backbone.load_state_dict({name: state[name] for name in report.loaded}, strict=not report.new)
     return replace(report, left_out=len(_unwrap(content)) - len(report.loaded))
+
+
+def _advice(report: LoadReport) -> str:
+    """What to do about a report that is not complete."""
+    misfits = [*report.missing, *report.unexpected, *(name for name, _, _ in report.misshaped)]
+    if all(name.startswith(CLASSIFIER + ".") for name in misfits):
+        return "for another classifier pass new_classifier=True, for none create the net with num_classes=0"
+    return "create the net that it was saved from"
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint file, on the CPU. Raises CheckpointError; never runs code from the file."""
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError("is a folder; give the path of the checkpoint file in it")
     if not path.is_file():
         raise CheckpointError("no such file; give the path of a downloaded or saved checkpoint")
+    if path.stat().st_size == 0:
+        raise CheckpointError("is empty; download or save it again")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -132,9 +147,10 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             "holds Python objects beside weights, which are not loaded for safety; save its state dict alone"
         ) from None
+    except PermissionError:
+        raise CheckpointError("may not be read by you; change its permissions") from None
     except _DAMAGED as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
-        raise CheckpointError(f"is damaged or cut short ({reason}); download or save it again") from None
+        raise CheckpointError("is damaged or cut short; download or save it again") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"holds a {type(content).__name__}, not a state dict; save net.state_dict() instead")
     return dict(content)
@@ -223,7 +239,7 @@ def _rename(name: str, renames: Renames) -> str:
 
 def _check_family(state: Mapping[str, Tensor], net: nn.Module) -> None:
     for family, marks in _FAMILIES.items():
-        if family != type(net).__name__ and any(name.startswith(marks) for name in state):
+        if family != type(net).__name__ and any(marks.search(name) for name in state):
             raise CheckpointError(
                 f"holds a {family}, this net is a {type(net).__name__}; create the {family} that it was saved from"
             )

@@ -292,7 +292,8 @@ class TransNeXt(Pyramid):
         pretrain_size: the size that the weights were trained at; sets the scale of the position bias. Stays when
             fine-tuned at another.
         window_size: side of the window that a token sees finely: odd, one for all stages or one a stage.
-        pool_size: None pools to 1/32 of the image (normal mode); an int or pair pools every map to that (linear mode).
+        pool_size: None pools to 1/32 of the image (normal mode); an int or pair pools every map to that (linear mode);
+            a map that is smaller than that, of a small image met later, is pooled to itself.
         position_bias: "extrapolate" computes the bias at the actual size, "interpolate" resizes it from `img_size`.
         length_scaling: False scales attention by the number of keys of pre-training, whatever the size (the paper's
             ablation).
@@ -331,8 +332,9 @@ class TransNeXt(Pyramid):
         self.aggregated = tuple(aggregated)
         self.sr_ratios = tuple(sr_ratios)
         self.window_size = _check_windows(window_size, len(depths))
-        self.pretrain_size = to_2tuple(pretrain_size)
-        geometries = self._geometries(to_2tuple(img_size), pool_size, position_bias, length_scaling)
+        geometries = self._geometries(
+            to_2tuple(img_size), to_2tuple(pretrain_size), pool_size, position_bias, length_scaling
+        )
         drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
 
         stages = []
@@ -355,9 +357,14 @@ class TransNeXt(Pyramid):
         self.init_weights()
 
     def _geometries(
-        self, img_size: Size, pool_size: int | Size | None, position_bias: str, length_scaling: bool
+        self,
+        img_size: Size,
+        pretrain_size: Size,
+        pool_size: int | Size | None,
+        position_bias: str,
+        length_scaling: bool,
     ) -> list[StageGeometry]:
-        """One a stage; raises ValueError for what cannot work, and records the settings."""
+        """One a stage; raises ValueError for what cannot work, and records the settings only then."""
         if position_bias not in ("extrapolate", "interpolate"):
             raise ValueError(f'position_bias must be "extrapolate" or "interpolate", got {position_bias!r}')
         if min(img_size) < 32:
@@ -365,16 +372,12 @@ class TransNeXt(Pyramid):
         pool = None if pool_size is None else to_2tuple(pool_size)
         sizes = stage_sizes(img_size, len(self.sr_ratios))
         _check_pool(pool, [s for s, aggregated in zip(sizes, self.aggregated, strict=True) if aggregated], img_size)
-        self.img_size, self.pool_size, self.bias_mode, self.length_scaling = (
-            img_size,
-            pool,
-            position_bias,
-            length_scaling,
-        )
+        self.img_size, self.pretrain_size, self.pool_size = img_size, pretrain_size, pool
+        self.bias_mode, self.length_scaling = position_bias, length_scaling
         return [
             StageGeometry(
                 reference=size,
-                pretrain=(max(self.pretrain_size[0] // 2 ** (i + 2), 1), max(self.pretrain_size[1] // 2 ** (i + 2), 1)),
+                pretrain=(max(pretrain_size[0] // 2 ** (i + 2), 1), max(pretrain_size[1] // 2 ** (i + 2), 1)),
                 sr_ratio=ratio,
                 pool_size=pool,
                 interpolate=position_bias == "interpolate",
@@ -398,13 +401,16 @@ class TransNeXt(Pyramid):
             img_size: the reference size of an interpolated position bias.
             pool_size: None for normal mode, an int or pair for linear mode.
             pretrain_size, position_bias, length_scaling: as in the constructor.
+
+        Windows have parameters of their own and stay as they were made.
+
+        Raises ValueError for what cannot work, and changes nothing then.
         """
-        if pretrain_size is not None:
-            self.pretrain_size = to_2tuple(pretrain_size)
         geometries = self._geometries(
             self.img_size if img_size is None else to_2tuple(img_size),
+            self.pretrain_size if pretrain_size is None else to_2tuple(pretrain_size),
             self.pool_size if pool_size == "keep" else pool_size,
-            position_bias or self.bias_mode,
+            self.bias_mode if position_bias is None else position_bias,
             self.length_scaling if length_scaling is None else length_scaling,
         )
         for stage, geometry in zip(self.stages, geometries, strict=False):  # pruned nets have fewer stages
@@ -448,8 +454,8 @@ def _check_pool(pool: Size | None, sizes: list[Size], img_size: Size) -> None:
     """Pooling to the map itself would put every key into the softmax twice."""
     if pool is None:
         return
-    if min(pool) < 1:
-        raise ValueError(f"pool_size must be at least 1, got {pool[0]} x {pool[1]}")
+    if not all(isinstance(side, int) and side > 0 for side in pool):
+        raise ValueError(f"pool_size must be at least 1 and whole, got {pool[0]!r} x {pool[1]!r}")
     for height, width in sizes:
         if pool[0] >= height or pool[1] >= width:
             raise ValueError(

@@ -32,8 +32,9 @@ def aggregated_attention(
     after it:
 
         q_i  = (unit(q_i) + query_embedding) * scale * log(n_i),   n_i = window keys inside the map + length
-        A_i  = softmax([q_i . unit(k_j) + local_bias_j  (j in the window),  q_i . unit(kp_p) + pool_bias_ip  (p
-        pooled)]) y_i  = sum_j (A_ij + unit(q_i) . tokens_j + token_bias_j) v_j + sum_p A_ip vp_p
+        A_i  = softmax over j in the window and pooled p together, of
+                 q_i . unit(k_j) + local_bias_j   and   q_i . unit(kp_p) + pool_bias_ip
+        y_i  = sum_j (A_ij + unit(q_i) . tokens_j + token_bias_j) v_j + sum_p A_ip vp_p
 
     `unit` divides by the L2 norm over the head dimension (eps 1e-12). Window positions outside the map have
     probability 0, value 0 and do not count in n_i. Without embedding, tokens and token_bias this is the paper's

@@ -1,7 +1,6 @@
 """Depthwise convolution with one kernel per sample and channel, in plain PyTorch, differentiable as often as wanted.
 
-    y[b, i, c] = bias[b, c] + sum_j weight[b, c, j] * x[b, i + j, c]          j over the K*K window, zeros outside the
-    map
+    y[b, i, c] = bias[b, c] + sum_j weight[b, c, j] * x[b, i + j, c]     j over the K*K window, zeros outside
 
 TransXNet paper, equation 3 (IDConv), after its kernels have been assembled.
 """
