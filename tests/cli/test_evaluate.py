@@ -1,6 +1,7 @@
 """``foveal evaluate``: the run's own figures again, at one size or several."""
 
 import json
+import shlex
 
 import pytest
 
@@ -62,3 +63,27 @@ def test_a_corrupt_image_is_named(foveal, colours, trained):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 1)
     assert said.code == 1
     assert said.is_one_sentence("val/red/1.png is not a readable image")
+
+
+@pytest.mark.parametrize("words", [["--batch-size", "0"], ["--workers", "-1"]])
+def test_numbers_that_mean_nothing_are_a_misuse(foveal, colours, trained, words):
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
+    assert said.code == 2
+    assert said.is_one_sentence(words[0], words[1])
+
+
+def test_the_advice_after_training_runs_as_it_stands(foveal, colours, quick, tmp_path):
+    data = colours.rename(tmp_path / "my colours")
+    said = foveal("train", RECIPE, "--data", data, "--out", tmp_path / "run", *quick, "--epochs", "1")
+    assert "1 epoch of 3 updates" in said.error
+    (advice,) = [line for line in said.out.splitlines() if line.startswith("Evaluate them: ")]
+    command, *words = shlex.split(advice.removeprefix("Evaluate them: "))
+    assert command == "foveal"
+    assert foveal(*words).code == 0
+
+
+def test_no_digits_are_written_for_a_checkpoint_that_is_not_there(foveal, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
+    said = foveal("evaluate", RECIPE, "--checkpoint", tmp_path / "nowhere.pt")
+    assert said.is_one_sentence("nowhere.pt")
+    assert not (tmp_path / "cache").exists()

@@ -81,6 +81,13 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(foveal, colours, quick, tmp
         (["--device-batch-size", "5"], ["--device-batch-size", "1, 2, 4, 8"]),
         (["--lr", "-1"], ["lr must be above 0"]),
         (["--epochs", "0"], ["epochs must be at least 1"]),
+        (["--batch-size", "0"], ["batch_size must be at least 1"]),
+        (["--workers", "-1"], ["workers must be at least 0"]),
+        (["--warmup-epochs", "5"], ["warmup_epochs must be at most epochs"]),
+        (["--drop-path", "1.5"], ["drop_path must be at least 0 and below 1"]),
+        (["--drop-path", "-0.1"], ["drop_path must be at least 0 and below 1"]),
+        (["--model", "transxnet_atto", "--batch-size", "1"], ["batch norm", "--batch-size"]),
+        (["--model", "vgg11", "--drop-path", "0.1"], ["leave --drop-path out"]),
         (["--checkpoint", "/nowhere.pt"], ["/nowhere.pt"]),
         (["--model", "transnext_atto", "--size", "16"], ["at least 32"]),
     ],
@@ -157,3 +164,8 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on_from_there(colours, tmp_path, 
     assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
     logged = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert state["epoch"] in logged
+
+
+def test_a_short_run_shortens_the_recipes_own_warm_up(foveal, colours, quick, tmp_path):
+    assert foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--epochs", "2").code == 0
+    assert read_checkpoint(tmp_path / "run" / "last.pt")["config"]["warmup_epochs"] == 1

@@ -32,6 +32,7 @@ class Points(torch.utils.data.Dataset):
 class PointsTask:
     monitor = "top1"
     higher_is_better = True
+    mixes = False
 
     def __init__(self, data=None, dropout=0.0):
         torch.manual_seed(3)

@@ -15,7 +15,7 @@ from foveal.training.batching import split_batch
         (1024, 4, 64, (64, 4)),
         (96, 2, None, (48, 1)),
         (7, 1, None, (7, 1)),
-        (131, 1, None, (1, 131)),  # a prime above the automatic limit
+        (131, 1, 1, (1, 131)),
     ],
 )
 def test_devices_times_batch_times_accumulation_is_the_effective_batch(effective, processes, device, expected):
@@ -32,3 +32,8 @@ def test_a_device_batch_that_cannot_give_the_batch_is_refused_with_the_possible_
 def test_a_batch_that_processes_cannot_share_is_refused_with_the_nearest_ones():
     with pytest.raises(FovealError, match="--batch-size 96 or 99"):
         split_batch(98, 3)
+
+
+def test_single_images_are_never_chosen_unasked():
+    with pytest.raises(FovealError, match=r"of 1 or 131: pass one of these as --device-batch-size"):
+        split_batch(262, 2)

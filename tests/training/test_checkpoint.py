@@ -100,3 +100,10 @@ def test_checkpoints_are_as_readable_as_other_files(tmp_path):
     save_atomically(OLD, tmp_path / "last.pt")
     (tmp_path / "plain").touch()
     assert (tmp_path / "last.pt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_damaged_file_of_a_run_says_how_to_go_on(tmp_path):
+    (tmp_path / "last.pt").write_bytes(b"PK")
+    with pytest.raises(FovealError, match=r"start from best.pt with --checkpoint\.$") as caught:
+        read_checkpoint(tmp_path / "last.pt")
+    assert "download" not in str(caught.value)

@@ -232,3 +232,43 @@ def test_a_lower_loss_can_be_what_is_best(points, config, out):
 def test_settings_that_mean_nothing_are_refused_by_name(config, change, setting, value):
     with pytest.raises(FovealError, match=rf"^{setting} must"):
         change(config, **{setting: value})
+
+
+def normed(task):
+    task.model.insert(1, torch.nn.BatchNorm1d(8))
+    return task
+
+
+def test_batch_norm_refuses_a_device_batch_of_one_before_the_first_step(points, config, change, out):
+    task = normed(points())
+    with pytest.raises(FovealError, match=r"batch norm, which cannot learn from a device batch of 1"):
+        fit(task, change(config, device_batch_size=1), out)
+    assert not task.losses
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("why", ["mixup", "batch norm"])
+def test_resuming_with_another_device_batch_is_refused_where_it_changes_what_is_learned(
+    points, config, change, out, why
+):
+    def task():
+        made = points() if why == "mixup" else normed(points())
+        made.mixes = why == "mixup"
+        return made
+
+    config = change(config, epochs=1)
+    fit(task(), config, out)
+    with pytest.raises(FovealError, match=rf"its {why} depends on that: resume it with --device-batch-size 8\.$"):
+        fit(task(), change(config, device_batch_size=4), out, resume=out / "last.pt")
+    fit(task(), change(config, device_batch_size=8), out, resume=out / "last.pt")
+
+
+def test_a_device_batch_is_free_on_resume_where_images_do_not_meet(points, config, change, out):
+    config = change(config, epochs=1)
+    fit(points(), config, out)
+    fit(points(), change(config, device_batch_size=4), out, resume=out / "last.pt")
+
+
+def test_a_warm_up_longer_than_the_run_is_refused(config, change):
+    with pytest.raises(FovealError, match=r"warmup_epochs must be at most epochs, not 5 of 4"):
+        change(config, warmup_epochs=5)

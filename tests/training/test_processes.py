@@ -4,7 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
+
+import pytest
+
+from foveal.errors import FovealError
+from foveal.training.processes import start_processes
 
 SCRIPT = """
 import importlib.util, sys
@@ -22,9 +28,9 @@ fit(points.PointsTask(points.Points(count=51)), config, Path(sys.argv[2]))
 
 def start(out, rank, count, port):
     env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
     if count == 1:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     points = str(Path(__file__).with_name("conftest.py"))
     return subprocess.Popen([sys.executable, "-c", SCRIPT, points, str(out)], env=env, stderr=subprocess.PIPE)
 
@@ -45,3 +51,31 @@ def test_two_processes_learn_the_same_as_one(tmp_path, unused_port):
         assert abs(alone["train_loss"] - together["train_loss"]) < 1e-5
         assert abs(alone["train_top1"] - together["train_top1"]) < 1e-3
         assert alone["val_top1"] == together["val_top1"]
+
+
+JOIN = """
+import sys
+from pathlib import Path
+import torch
+from foveal.training.processes import leave_processes, start_processes
+processes = start_processes()
+joined = processes.share.count, torch.distributed.get_backend(), processes.sum({"one": 1.0})["one"]
+Path(sys.argv[1], str(processes.share.rank)).write_text(f"{joined}")
+leave_processes()
+"""
+
+
+def test_torchrun_without_a_gpu_joins_its_processes(tmp_path):
+    (tmp_path / "join.py").write_text(JOIN)
+    words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "join.py"), str(tmp_path)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-m", *words], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["(2, 'gloo', 2.0)"] * 2
+
+
+def test_processes_that_did_not_join_are_refused(monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator", lambda **settings: types.SimpleNamespace(num_processes=1))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(FovealError, match=r"2 processes were started and 1 joined"):
+        start_processes()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import Json, print_json, progress
+from foveal.cli.console import Json, UsageError, print_json, progress
 from foveal.tasks.classification.evaluate import Evaluation, evaluate
 from foveal.tasks.classification.network import restore
 from foveal.tasks.classification.recipes import get_recipe
@@ -62,12 +62,16 @@ def main(
         batch_size: Images at a time.
         workers: Loading processes.
     """
+    if batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, not {batch_size}.")
+    if workers < 0:
+        raise UsageError(f"--workers must be at least 0, not {workers}.")
     chosen = get_recipe(recipe)
-    folder = data_folder(chosen, data)
     rows = []
     for side in size or (None,):
         square = None if side is None else (side, side)
         classifier = restore(checkpoint, model, size=square, pool_size=pool_size, recipe=chosen)
+        folder = data_folder(chosen, data)  # may write images: not for a file that cannot be evaluated
         with progress(f"Evaluating at {classifier.fit.size[0]} pixels") as on_batch:
             result = evaluate(
                 classifier, folder, split=split, batch_size=batch_size, workers=workers, on_batch=on_batch

@@ -1,5 +1,7 @@
 """``foveal train``: a recipe, images, and the loop."""
 
+import os
+import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -61,7 +63,7 @@ def main(
         batch_size: Images behind one update, over all devices and accumulation steps.
         device_batch_size: Images in one forward pass on one device.
         lr: Highest learning rate.
-        warmup_epochs: Epochs in which the learning rate grows.
+        warmup_epochs: Epochs in which the learning rate grows; if left out as the recipe says, but fewer than --epochs.
         size: Side of the square images, in pixels.
         drop_path: Stochastic depth of the deepest block.
         precision: What the forward pass computes in.
@@ -89,12 +91,21 @@ def main(
     }
     chosen = _adapt(get_recipe(recipe), model, size, drop_path, settings)
     folder = out or Path("runs") / recipe
-    task = create_task(chosen, data, checkpoint=checkpoint, pretrained=pretrained, resumes=resume)
+    task = create_task(
+        chosen,
+        data,
+        checkpoint=checkpoint,
+        pretrained=pretrained,
+        resumes=resume,
+        needs_drop_path=drop_path is not None,
+    )
     outcome = _train(task, folder, resume)
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the main one answers
     if json:
         print_json({name: str(value) if isinstance(value, Path) else value for name, value in asdict(outcome).items()})
     else:
-        _tell(recipe, outcome)
+        _tell(recipe, data, outcome)
 
 
 def _train(task: ClassificationTask, folder: Path, resume: bool) -> Outcome:
@@ -117,6 +128,8 @@ def _adapt(
 ) -> Recipe:
     given = {name: value for name, value in settings.items() if value is not None}
     recipe = with_model(recipe, model or recipe.model)
+    if "epochs" in given and "warmup_epochs" not in given:
+        given["warmup_epochs"] = min(recipe.train.warmup_epochs, max(given["epochs"] - 1, 0))
     square: Size = recipe.fit.size if size is None else (size, size)
     return replace(
         recipe,
@@ -134,9 +147,10 @@ def _print_recipes() -> None:
     print(f"{'finetune.MODEL':<{width}}  any model of timm, fine-tuned on a folder of your own")
 
 
-def _tell(recipe: str, outcome: Outcome) -> None:
+def _tell(recipe: str, data: Path | None, outcome: Outcome) -> None:
     print(
         f"Best {outcome.monitor} {outcome.best:.2f} % in epoch {outcome.best_epoch} of {outcome.epochs}, "
         f"{outcome.seconds:.0f} s; the weights are {outcome.best_path}."
     )
-    print(f"Evaluate them: foveal evaluate {recipe} --checkpoint {outcome.best_path}")
+    words = ["foveal", "evaluate", recipe, "--checkpoint", str(outcome.best_path)]
+    print(f"Evaluate them: {shlex.join(words if data is None else [*words, '--data', str(data)])}")

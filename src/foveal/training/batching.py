@@ -24,7 +24,8 @@ def split_batch(effective: int, processes: int, device: int | None = None) -> Ba
     ``device`` None takes the largest device batch that divides evenly and is at most 128.
 
     Raises:
-        FovealError: no whole number of accumulation steps gives ``effective``; the sentence lists what is possible.
+        FovealError: no whole number of accumulation steps gives ``effective``, or unasked none but steps of a single
+            image would; the sentence lists what is possible.
     """
     if effective % processes:
         lower = effective - effective % processes
@@ -37,6 +38,12 @@ def split_batch(effective: int, processes: int, device: int | None = None) -> Ba
     possible = [size for size in range(1, share + 1) if share % size == 0]
     if device is None:
         device = max(size for size in possible if size <= LARGEST_AUTOMATIC)
+        if device == 1 < share:  # a prime above the limit
+            raise FovealError(
+                f"A batch of {effective} on {processes} process{'es' * (processes > 1)} comes only in device batches "
+                f"of {' or '.join(map(str, possible))}: pass one of these as --device-batch-size, or another "
+                "--batch-size."
+            )
     if device not in possible:
         raise FovealError(
             f"Device batches of {device} on {processes} process{'es' * (processes > 1)} cannot make up a batch of "

@@ -81,7 +81,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         FovealError: the file is missing, broken, or not one that foveal wrote.
     """
-    state = _read(path)
+    try:
+        state = read_file(path)
+    except CheckpointError as error:
+        raise FovealError(
+            f"{path}: {str(error).rsplit(';', 1)[0]}: start a new run with another --out, or start from best.pt with "
+            "--checkpoint."
+        ) from error
     if "card" not in state:
         raise FovealError(f"{path} was not written by foveal train: pass it as --checkpoint to start from its weights.")
     return state
@@ -89,10 +95,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def read_card(path: Path) -> dict[str, Any] | None:
     """What a checkpoint tells about itself; None for weights that come from elsewhere. Raises as read_checkpoint."""
-    return _read(path).get("card")
+    return read_content(path).get("card")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
+    """What any file of weights holds, on the CPU. Raises FovealError where it is missing or broken."""
     try:
         return read_file(path)
     except CheckpointError as error:

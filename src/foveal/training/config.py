@@ -61,6 +61,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise FovealError(f"{name} must be at least {lowest}, not {value}.")
+        if self.warmup_epochs > self.epochs:
+            raise FovealError(
+                f"warmup_epochs must be at most epochs, not {self.warmup_epochs} of {self.epochs}: pass "
+                "fewer --warmup-epochs."
+            )
         for name in ("lr", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -85,8 +90,9 @@ LOWEST = {
     "weight_decay": 0,
 }
 
-#: Settings that may differ between a run and its continuation: they change the speed and the rounding, not what is
-#: learned.
+#: Settings that may differ between a run and its continuation: they change the speed, the rounding and which random
+#: numbers are drawn. The device batch is free only where no image's training depends on the others in its forward pass:
+#: with batch norm or mixup ``take_over`` refuses another one.
 FREE_ON_RESUME = frozenset(
     {"device_batch_size", "workers", "log_every", "grad_checkpointing", "compile", "channels_last"}
 )

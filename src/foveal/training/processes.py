@@ -4,6 +4,7 @@ accelerate joins the processes, places and wraps the model and does the sums. Mi
 lines in the loop: accelerate fixes it once for the life of a process and patches the model's forward for it.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,13 +54,21 @@ def start_processes() -> Processes:
     is.
 
     Raises:
-        FovealError: accelerate is not installed.
+        FovealError: accelerate is not installed, or the processes did not join.
     """
     try:
         from accelerate import Accelerator
     except ModuleNotFoundError as error:
         raise FovealError("Training needs accelerate: install it with `pip install 'foveal[train]'`.") from error
-    return Processes(Accelerator(mixed_precision="no"))
+    # Without cpu=True accelerate lets the processes of a machine without a GPU train apart, each on everything.
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if accelerator.num_processes != started:
+        raise FovealError(
+            f"{started} processes were started and {accelerator.num_processes} joined: start them with torchrun or "
+            "accelerate launch, one for each GPU."
+        )
+    return Processes(accelerator)
 
 
 def leave_processes() -> None:

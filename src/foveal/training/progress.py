@@ -90,9 +90,10 @@ def _opening(plan: Plan) -> str:
     pieces = f"{plan.batch_size} images an update"
     if plan.processes > 1 or plan.accumulation > 1:
         pieces += f" ({plan.processes} processes x {plan.accumulation} passes)"
+    epochs, updates = plan.last_epoch - plan.first_epoch + 1, plan.steps_per_epoch
     return (
         f"{plan.parameters / 1e6:.1f} M parameters on {plan.device}, {plan.train_size} images, "
-        f"{plan.last_epoch - plan.first_epoch + 1} epochs of {plan.steps_per_epoch} updates, {pieces}"
+        f"{epochs} epoch{'s' * (epochs != 1)} of {updates} update{'s' * (updates != 1)}, {pieces}"
     )
 
 

@@ -9,6 +9,7 @@ from timm.layers import convert_sync_batchnorm
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from foveal.errors import FovealError
@@ -69,6 +70,7 @@ def set_up(task: Task, config: TrainConfig) -> Run:
     check_precision(config.precision, processes.device)
     batching = split_batch(config.batch_size, processes.share.count, config.device_batch_size)
     steps = _steps_per_epoch(task, config)
+    _check_batch_norm(task.model, batching, config)
     model = _adapt(task.model, config, processes)
     wrapped = processes.distribute(model)
     optimizer = create_optimizer(model, config)
@@ -95,6 +97,7 @@ def cards(run: Run) -> dict[str, Any]:
         "format": FORMAT,
         "version": __version__,
         "config": asdict(run.config),
+        "batching": asdict(run.batching),
         "card": run.task.card(),
         "step": run.step,
         "epoch": run.epoch,
@@ -152,6 +155,23 @@ def _adapt(model: nn.Module, config: TrainConfig, processes: Processes) -> nn.Mo
     return model.to(processes.device)
 
 
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def _normalised_together(batching: Batching, config: TrainConfig) -> int:
+    """Images whose statistics batch norm takes together."""
+    return batching.device * (batching.processes if config.sync_bn else 1)
+
+
+def _check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) -> None:
+    if _has_batch_norm(model) and _normalised_together(batching, config) == 1:
+        raise FovealError(
+            f"{type(model).__name__} has batch norm, which cannot learn from a device batch of 1: pass a larger "
+            "--device-batch-size or --batch-size."
+        )
+
+
 def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
     if "optimizer" not in state:
         raise FovealError("A best.pt has no optimiser state to continue from: resume from the last.pt beside it.")
@@ -162,3 +182,22 @@ def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
                 f"The run was started with {name} = {then.get(name)}, not {now[name]}: resume it with the settings it "
                 "was started with, or start a new run with another --out."
             )
+    _refuse_another_batching(run, state)
+
+
+def _refuse_another_batching(run: Run, state: dict[str, Any]) -> None:
+    """Another device batch is another training where its images meet: in batch norm, in mixup."""
+    if "batching" not in state:
+        return  # saved before it was kept
+    then, now = Batching(**state["batching"]), run.batching
+    mixes = run.task.mixes and then.device != now.device
+    norms = _has_batch_norm(run.model) and (
+        _normalised_together(then, run.config) != _normalised_together(now, run.config)
+    )
+    if mixes or norms:
+        raise FovealError(
+            f"The run was started with device batches of {then.device} on {then.processes} "
+            f"process{'es' * (then.processes > 1)}, not {now.device} on {now.processes}, and its "
+            f"{'mixup' if mixes else 'batch norm'} depends on that: resume it with --device-batch-size {then.device}"
+            + (f" on {then.processes} processes." if norms and run.config.sync_bn and then.processes > 1 else ".")
+        )

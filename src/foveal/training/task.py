@@ -21,6 +21,8 @@ class Task(Protocol):
     monitor: str
     """The metric of ``evaluate`` that decides which epoch is best."""
     higher_is_better: bool
+    mixes: bool
+    """Whether ``loss`` lets the samples of a device batch mix, so that its size matters to what is learned."""
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
         """Batches of ``batching.device`` samples, ``draws`` samples an epoch for this process."""

@@ -128,3 +128,10 @@ def test_images_are_normalised_with_mean_and_deviation():
     assert x.dtype == torch.float32
     for channel, expected in zip(x, ((1 - 0.1) / 0.5, -0.2 / 0.25, (0.2 - 0.3) / 0.125), strict=True):
         torch.testing.assert_close(channel, torch.full((32, 32), expected))
+
+
+def test_a_single_class_is_nothing_to_learn(tmp_path, images):
+    for split in ("train", "val"):
+        images(tmp_path / split, {"cat": 2})
+    with pytest.raises(FovealError, match=r"one class alone, 'cat'"):
+        open_train_and_val(tmp_path)

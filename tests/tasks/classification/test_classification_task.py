@@ -200,7 +200,7 @@ def test_images_are_checked_before_the_network_is_made(tmp_path, monkeypatch):
     ("change", "sentence"),
     [
         ({"model": "transnext_tinny"}, "transnext_tinny cannot be made: Unknown model"),
-        ({"model": "vgg11", "drop_path": 0.1}, "vgg11 cannot be made: .*drop_path_rate"),
+        ({"model": "vgg11", "model_args": {"depth": 3}}, "vgg11 cannot be made: .*depth"),
         ({"model": "transnext_atto", "fit": Preprocessing((16, 16))}, "at least 32"),
         ({"model": "transnext_atto", "model_args": {"window_size": 4}}, "odd"),
     ],
@@ -215,3 +215,46 @@ def test_another_model_does_not_inherit_the_arguments_of_the_recipes_own():
     recipe = replace(RECIPE, model_args={"window_size": 5})
     assert with_model(recipe, "test_resnet").model_args == {}
     assert with_model(recipe, "test_convnext").model_args == {"window_size": 5}
+
+
+def test_a_model_without_stochastic_depth_is_trained_without_unless_it_was_asked_for(pets):
+    recipe = replace(RECIPE, model="test_vit2", model_args={}, drop_path=0.1)
+    assert create_task(recipe, pets).card()["drop_path"] == 0.1
+    recipe = replace(recipe, model="dla46_c")
+    assert create_task(recipe, pets).card()["drop_path"] == 0.0
+    with pytest.raises(FovealError, match=r"no stochastic depth: leave --drop-path out"):
+        create_task(recipe, pets, needs_drop_path=True)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
+def test_a_drop_path_that_is_no_rate_is_refused(rate):
+    with pytest.raises(FovealError, match=r"drop_path must be at least 0 and below 1"):
+        replace(RECIPE, drop_path=rate)
+
+
+@pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"state_dict": w}, lambda w: {"model": w, "epoch": 3}])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_any_timm_model_starts_from_a_plain_state_dict(tmp_path, pets, wrap, prefix):
+    released = timm.create_model("test_resnet").state_dict()
+    torch.save(wrap({prefix + name: value for name, value in released.items()}), tmp_path / "w.pth")
+    task = create_task(replace(RECIPE, model="test_resnet"), pets, checkpoint=tmp_path / "w.pth")
+    for name, weight in task.model.state_dict().items():
+        assert name.startswith("fc.") or torch.equal(weight, released[name]), name
+    restored = restore(tmp_path / "w.pth", "test_resnet").model.state_dict()
+    assert all(torch.equal(restored[name], weight) for name, weight in released.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"epoch": 3}, "holds no weights"),
+        ({"conv1.weight": torch.zeros(2, 2)}, "does not fit this ResNet .*missing.*pass the --model"),
+    ],
+)
+def test_a_plain_file_that_does_not_fit_is_one_sentence_and_changes_nothing(tmp_path, content, sentence):
+    torch.save(content, tmp_path / "w.pth")
+    model = timm.create_model("test_resnet")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(FovealError, match=sentence):
+        load_weights(model, tmp_path / "w.pth")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -34,11 +34,16 @@ def open_train_and_val(root: Path) -> tuple[ImageFolder, ImageFolder]:
     """Both splits, which must know the same classes.
 
     Raises:
-        FovealError: as open_split, or the classes differ.
+        FovealError: as open_split, or the classes differ, or there is only one.
     """
     _existing_split(root, "val")
     train, val = open_split(root, "train"), open_split(root, "val")
     check_classes(val.classes, train.classes, f"{root / 'val'}", f"{root / 'train'}")
+    if len(train.classes) == 1:
+        raise FovealError(
+            f"{root / 'train'} has one class alone, {train.classes[0]!r}, and so nothing to tell apart: add the folder "
+            "of another class."
+        )
     return train, val
 
 

@@ -7,14 +7,18 @@ from typing import Any, cast
 import timm
 import torch
 from timm.data import ImageNetInfo, resolve_model_data_config
+from timm.models import clean_state_dict
 from torch import nn
 
 from foveal.errors import FovealError
 from foveal.models.pyramid import Pyramid
-from foveal.models.released import load_checkpoint
+from foveal.models.released import compare, load_checkpoint
 from foveal.tasks.classification.preprocessing import Preprocessing, Size
 from foveal.tasks.classification.recipe import Recipe
-from foveal.training.checkpoint import read_card, read_checkpoint
+from foveal.training.checkpoint import read_card, read_content
+
+#: Where trainers put the weights in a file, the averaged ones first, as in timm.
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
 @dataclass(frozen=True)
@@ -80,15 +84,16 @@ def load_weights(model: nn.Module, path: Path, *, new_classifier: bool = False) 
     if isinstance(model, Pyramid):
         load_checkpoint(model, path, new_classifier=new_classifier)
         return
-    weights = read_checkpoint(path)["model"]
+    weights = _weights_in(path)
     if new_classifier:
         weights = _keep_own_classifier(weights, model)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
+    report = compare(weights, model)
+    missing = [name for name in report.missing if not name.endswith(".num_batches_tracked")]  # old files lack it
+    if missing or report.unexpected or report.misshaped:
         raise FovealError(
-            f"{path} does not fit this {type(model).__name__}: pass the --model that it was trained as."
-        ) from error
+            f"{path} does not fit this {type(model).__name__} ({report}): pass the --model that it was trained as."
+        )
+    model.load_state_dict(weights, strict=False)
 
 
 def restore(
@@ -180,10 +185,21 @@ def _check_model(model: nn.Module, path: Path) -> None:
         raise FovealError(f"{path} holds a {card['model']} and not a {name}: pass --model {card['model']}.")
 
 
+def _weights_in(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in a file, bare or wrapped, without what DistributedDataParallel and torch.compile prefix."""
+    content = read_content(path)
+    inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), dict)), content)
+    weights = clean_state_dict({str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)})
+    if not weights:
+        raise FovealError(f"{path} holds no weights: pass a file with a model's state dict.")
+    return weights
+
+
 def _keep_own_classifier(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    own = model.state_dict()
-    head = cast(dict[str, Any], model.pretrained_cfg)["classifier"] + "."
-    return {name: own[name] if name.startswith(head) and name in own else tensor for name, tensor in weights.items()}
+    names = cast(dict[str, Any], model.pretrained_cfg)["classifier"] or ()
+    heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))  # distilled ones have two
+    body = {name: tensor for name, tensor in weights.items() if not name.startswith(heads)}
+    return {**body, **{name: own for name, own in model.state_dict().items() if name.startswith(heads)}}
 
 
 def _first_sentence(error: Exception) -> str:

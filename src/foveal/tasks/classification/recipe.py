@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from foveal.errors import FovealError
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.training.config import TrainConfig
 
@@ -25,3 +26,7 @@ class Recipe:
     """A fine-tuning recipe: without weights to start from it would be a mistake."""
     data: str | None = None
     """The images that come with the recipe ("digits"), where no folder is given."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop_path < 1:
+            raise FovealError(f"drop_path must be at least 0 and below 1, not {self.drop_path}.")

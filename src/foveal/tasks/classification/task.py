@@ -34,6 +34,7 @@ class ClassificationTask:
         self.classes = train.classes
         self.train_size = len(train)
         self._mixup = _mixup(recipe, len(self.classes))
+        self.mixes = self._mixup is not None
         self._val_loader: Loader | None = None
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
@@ -93,6 +94,7 @@ def create_task(
     checkpoint: Path | None = None,
     pretrained: bool = False,
     resumes: bool = False,
+    needs_drop_path: bool = False,
 ) -> ClassificationTask:
     """Check the images, make the network, and start it from weights where some are given.
 
@@ -101,6 +103,7 @@ def create_task(
         checkpoint: weights to start from; a classifier for other classes is replaced by a new one.
         pretrained: start from the released weights, from their public home.
         resumes: the weights will come from the run that is continued, so none are needed to start from.
+        needs_drop_path: refuse a model without stochastic depth, instead of training it without.
 
     Raises:
         FovealError: whatever is wrong with the images, the model or the weights.
@@ -112,11 +115,27 @@ def create_task(
     train, val = open_train_and_val(data_folder(recipe, data))
     train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
     seed_everything(mix(recipe.train.seed, "weights"))
-    args = {**recipe.model_args, **({"drop_path_rate": recipe.drop_path} if recipe.drop_path else {})}
-    model = create_network(recipe.model, len(train.classes), recipe.fit.size, args, pretrained)
+    recipe, model = _create_model(recipe, len(train.classes), pretrained, needs_drop_path)
     if checkpoint is not None:
         load_weights(model, checkpoint, new_classifier=True)
     return ClassificationTask(recipe, model, train, val)
+
+
+def _create_model(
+    recipe: Recipe, num_classes: int, pretrained: bool, needs_drop_path: bool
+) -> tuple[Recipe, nn.Module]:
+    """The network, and the recipe as it was made: without drop path where the model has none."""
+    args = {**recipe.model_args, **({"drop_path_rate": recipe.drop_path} if recipe.drop_path else {})}
+    try:
+        return recipe, create_network(recipe.model, num_classes, recipe.fit.size, args, pretrained)
+    except FovealError as error:
+        lacks = isinstance(error.__cause__, TypeError) and "drop_path_rate" in str(error.__cause__)
+        if not (recipe.drop_path and lacks):
+            raise
+    if needs_drop_path:
+        raise FovealError(f"{recipe.model} has no stochastic depth: leave --drop-path out.")
+    model = create_network(recipe.model, num_classes, recipe.fit.size, recipe.model_args, pretrained)
+    return replace(recipe, drop_path=0.0), model
 
 
 def data_folder(recipe: Recipe, data: Path | None) -> Path:
