@@ -429,3 +429,12 @@ def test_a_report_reads_as_one_sentence(shallow, tmp_path):
     torch.save(shallow("transnext_micro"), tmp_path / "file.pth")
     report = load_checkpoint(shallow_net("transnext_micro"), tmp_path / "file.pth")
     assert str(report) == f"{len(shallow('transnext_micro'))} tensors loaded"
+
+
+def test_a_file_without_batch_counters_loads(shallow, loaded, tmp_path):
+    """Some exporters leave out what evaluation never reads."""
+    state = shallow("transxnet_t")
+    torch.save({n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}, tmp_path / "file.pth")
+    net = shallow_net("transxnet_t")
+    assert load_checkpoint(net, tmp_path / "file.pth").complete
+    assert not [n for n, t in loaded("transxnet_t").items() if not torch.equal(t, net.state_dict()[n])]

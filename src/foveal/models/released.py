@@ -115,7 +115,7 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_classifier: bool = 
     if not report.complete:
         raise CheckpointError(f"{path}: does not fit this net: {report}; {_advice(report)}")
     backbone.load_state_dict({name: state[name] for name in report.loaded}, strict=not report.new)
-    return replace(report, left_out=len(_unwrap(content)) - len(report.loaded))
+    return replace(report, left_out=max(len(_unwrap(content)) - len(report.loaded), 0))
 
 
 def _advice(report: LoadReport) -> str:
@@ -163,6 +163,9 @@ def prepare_state_dict(content: Mapping[str, Any], net: nn.Module, renames: Rena
     _check_family(state, net)
     state = {_rename(name, renames): tensor for name, tensor in state.items()}
     state = net.adapt_state_dict(_drop_absent_parts(state, net))
+    # BatchNorm's counters, which evaluation ignores and some exporters leave out.
+    counters = {name: t for name, t in net.state_dict().items() if name.endswith("num_batches_tracked")}
+    state = {**counters, **state}
     report = compare(state, net)
     adaptable = (CLASSIFIER + ".", FIRST_CONV + ".")
     left = LoadReport(
