@@ -14,7 +14,7 @@ def classification_cfg(size: int = 224, **settings: Any) -> dict[str, Any]:
     """A timm configuration for ImageNet-1K weights of images of `size` pixels; `settings` add to it or replace its
     entries.
 
-    From 384 pixels on the papers resize the whole image instead of cropping its centre.
+    From 384 pixels on TransNeXt's paper resizes the whole image instead of cropping its centre.
     """
     whole = dict(crop_pct=1.0, crop_mode="squash") if size >= 384 else dict(crop_pct=0.875)
     return {

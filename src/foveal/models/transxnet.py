@@ -451,7 +451,7 @@ def _create(variant: str, pretrained: bool, settings: dict[str, Any], **defaults
 
 def _released(file: str, crop_pct: float, size: int = 224) -> dict[str, Any]:
     url = f"https://github.com/LMMMEng/TransXNet/releases/download/v1.0/{file}"
-    return classification_cfg(size, **{"url": url, **({} if size >= 384 else {"crop_pct": crop_pct})})
+    return classification_cfg(size, url=url, crop_pct=crop_pct, crop_mode="center")
 
 
 default_cfgs = generate_default_cfgs(
@@ -459,7 +459,7 @@ default_cfgs = generate_default_cfgs(
         "transxnet_t.in1k": _released("transx-t.pth.tar", 0.9),
         "transxnet_s.in1k": _released("transx-s.pth.tar", 0.9),
         "transxnet_b.in1k": _released("transx-b.pth.tar", 0.95),
-        "transxnet_b.in1k_384": _released("transx-b-384.pth.tar", 1.0, size=384),
+        "transxnet_b.in1k_384": _released("transx-b-384.pth.tar", 0.95, size=384),
         "transxnet_atto.untrained": classification_cfg(),
     }
 )
