@@ -11,7 +11,7 @@ from support.accuracy import assert_same
 from support.operators import Call
 
 double = partial(torch.tensor, dtype=torch.float64)
-both_backends = pytest.mark.parametrize("backend", ["cpu", "reference"])
+both_backends = pytest.mark.parametrize("backend", ["torch", "reference"])
 
 
 def zeros_and_ones(height: int, width: int, pool: tuple[int, int], heads: int = 1, dim: int = 2, window: int = 3):
@@ -134,7 +134,7 @@ def test_dropout_runs_on_the_reference_and_keeps_the_mean():
     error_of_mean = out.std(0).div(math.sqrt(4000))
     assert ((out.mean(0) - without.run(without.tensors())[0]).abs() < 5 * error_of_mean).all()
     with pytest.raises(BackendError, match="dropout runs on the reference"):
-        call.run(tensors, "cpu")
+        call.run(tensors, "torch")
 
 
 @pytest.mark.parametrize("window", [0, 2, 4, -1])
@@ -154,6 +154,6 @@ def test_large_windows_need_no_large_memory_of_probabilities():
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        call.run(leaves, "cpu")
+        call.run(leaves, "torch")
     inputs = {t.data_ptr(): t.numel() for t in leaves.values()}
     assert sum(kept.values()) <= sum(inputs.values()) + call.batch * 16 * 16 * call.heads

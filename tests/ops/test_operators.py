@@ -44,7 +44,7 @@ def test_memory_is_poisoned_while_operators_are_tested():
     assert torch.empty(3).isnan().all()
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["torch", "reference"])
 @pytest.mark.parametrize("window", [1, 3, 5])
 @pytest.mark.parametrize("size", [(3, 4), (1, 1), (1, 3)], ids=str)
 @every_operator
@@ -60,7 +60,7 @@ def test_equals_a_loop_over_single_numbers(operator, size, window, backend):
 @pytest.mark.parametrize("call", all_calls(), ids=ids)
 def test_output_and_gradients_equal_the_reference_in_double_precision(call):
     tensors = call.tensors()
-    actual = call.run_with_gradients(tensors, "cpu")
+    actual = call.run_with_gradients(tensors, "torch")
     expected = call.run_with_gradients(tensors, "reference")
     for name, value in expected.items():
         # Numbers are of order 1; with heads of one number the gradients of q and k are 0 by cancellation.
@@ -70,7 +70,7 @@ def test_output_and_gradients_equal_the_reference_in_double_precision(call):
 @every_small_call
 def test_gradients_equal_numerical_derivatives(call):
     names, leaves = zip(*((n, t.requires_grad_()) for n, t in call.tensors().items()), strict=True)
-    assert torch.autograd.gradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "cpu"), leaves)
+    assert torch.autograd.gradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "torch"), leaves)
 
 
 @pytest.mark.parametrize("window", [1, 5])
@@ -78,16 +78,16 @@ def test_gradients_equal_numerical_derivatives(call):
 def test_gradients_at_borders_and_through_strides_equal_numerical_derivatives(operator, window):
     call = Call(operator, batch=1, height=1, width=3, heads=1, dim=2, pool=(1, 1), window=window, strided=True)
     names, leaves = zip(*((n, t.requires_grad_()) for n, t in call.tensors().items()), strict=True)
-    assert torch.autograd.gradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "cpu"), leaves)
+    assert torch.autograd.gradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "torch"), leaves)
 
 
 @pytest.mark.parametrize("needed", ["q", "k_pool", "scale", "tokens"])
 def test_one_argument_alone_may_need_a_gradient(needed):
     call = Call("aggregated_attention")
     tensors = call.tensors()
-    everything = call.run_with_gradients(tensors, "cpu")
+    everything = call.run_with_gradients(tensors, "torch")
     tensors[needed].requires_grad_()
-    call.run(tensors, "cpu").square().sum().backward()
+    call.run(tensors, "torch").square().sum().backward()
     assert tensors[needed].grad.shape == everything[needed].shape
     assert all(t.grad is None for name, t in tensors.items() if name != needed)
 
@@ -97,7 +97,7 @@ def test_one_argument_alone_may_need_a_gradient(needed):
 def test_the_registration_passes_pytorchs_own_checks(operator, dtype):
     call = Call(operator, batch=1, height=3, width=2, heads=2, dim=2, pool=(1, 2), strided=True)
     tensors = [t.requires_grad_() for t in call.tensors(dtype).values()]
-    constants = (call.window, 2, "cpu") if operator == "aggregated_attention" else ("cpu",)
+    constants = (call.window, 2, "torch") if operator == "aggregated_attention" else ("torch",)
     checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
     if dtype is torch.float64:  # runs the operator traced and untraced, and compares with a tolerance for that dtype
         checks.append("test_aot_dispatch_dynamic")
@@ -166,7 +166,7 @@ def test_autocast_lowers_no_precision_inside(operator):
 @every_small_call
 def test_a_second_derivative_is_refused_with_the_way_to_get_one(call):
     leaves = {name: t.requires_grad_() for name, t in call.tensors().items()}
-    first = torch.autograd.grad(call.run(leaves, "cpu").square().sum(), list(leaves.values()), create_graph=True)
+    first = torch.autograd.grad(call.run(leaves, "torch").square().sum(), list(leaves.values()), create_graph=True)
     with pytest.raises(NotImplementedError, match=rf"foveal.ops.{call.operator} .*use_backend\(\"reference\"\)"):
         first[0].sum().backward()
 
@@ -211,13 +211,13 @@ def test_runs_without_computing_on_the_meta_device(operator):
 @every_operator
 def test_compiles_without_a_break_for_changing_sizes(operator):
     call = Call(operator)
-    with use_backend("cpu"):
+    with use_backend("torch"):
         compiled = torch.compile(
-            lambda tensors: call.run(tensors, "cpu"), fullgraph=True, backend="aot_eager", dynamic=True
+            lambda tensors: call.run(tensors, "torch"), fullgraph=True, backend="aot_eager", dynamic=True
         )
         for height, width in ((5, 7), (8, 3)):
             sized = replace(call, height=height, width=width)
-            assert_same(compiled(sized.tensors()), sized.run(sized.tensors(), "cpu"), call.reduction)
+            assert_same(compiled(sized.tensors()), sized.run(sized.tensors(), "torch"), call.reduction)
 
 
 @pytest.mark.parametrize(

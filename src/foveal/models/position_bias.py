@@ -70,7 +70,8 @@ def continuous_position_bias(
         sides: (height, width) of this stage's map at the pre-training size, which sets the scale of the offsets.
 
     Returns:
-        (heads, H*W, Hp*Wp) in the dtype of the weights, computed in float32 at least and outside autocast.
+        (heads, H*W, Hp*Wp) in the dtype of the weights, computed in float32 at least and outside autocast; key by key in
+        memory, as the kernels read it.
     """
     device = fc1.weight.device
     dtype = torch.promote_types(fc1.weight.dtype, torch.float32)
@@ -82,7 +83,7 @@ def continuous_position_bias(
     stride = columns.shape[0]
     query = (query_row[:, None] * stride + query_column).flatten()
     key = (key_row[:, None] * stride + key_column).flatten()
-    return table.to(fc1.weight.dtype)[:, query[:, None] + key]
+    return table.to(fc1.weight.dtype)[:, key[:, None] + query].mT
 
 
 def _offset_table(
@@ -115,7 +116,7 @@ def resize_position_bias(
         bias: (h, H*W, Hp*Wp) at `size` and `pool`.
 
     Returns:
-        (h, H'*W', Hp'*Wp') at `new_size` and `new_pool`, in the dtype of `bias`.
+        (h, H'*W', Hp'*Wp') at `new_size` and `new_pool`, in the dtype of `bias`; key by key in memory.
     """
     heads = bias.shape[0]
     dtype = torch.promote_types(bias.dtype, torch.float32)
@@ -123,4 +124,4 @@ def resize_position_bias(
     table = F.interpolate(table, size=new_pool, mode="bilinear", align_corners=False)
     table = table.flatten(2).transpose(1, 2).reshape(heads, new_pool[0] * new_pool[1], *size)
     table = F.interpolate(table, size=new_size, mode="bilinear", align_corners=False)
-    return table.flatten(2).transpose(1, 2).to(bias.dtype)
+    return table.flatten(2).to(bias.dtype).mT

@@ -209,7 +209,7 @@ class SelfAttention(CosineAttention):
         y = F.scaled_dot_product_attention(
             *self._unit_queries_and_keys(q, k, (height, width)),
             v,
-            attn_mask=self.position_bias(height, width).to(v.dtype),
+            attn_mask=self.position_bias(height, width).to(v.dtype).contiguous(),
             dropout_p=dropout_p,
             scale=1.0,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from . import native, views
 from .reference import aggregated_attention_reference
-from .schema import aggregated_attention_op
+from .schema import FUSED
 
 
 def aggregated_attention(
@@ -46,7 +47,8 @@ def aggregated_attention(
         scale: (h,), softplus of the learned temperature.
         query_embedding: (h, d), or None for 0.
         local_bias: (h, k*k), window offsets row by row, the centre is the query itself; or None for 0.
-        pool_bias: (h, H*W, P); or None for 0.
+        pool_bias: (h, H*W, P); or None for 0. Read fastest where queries stand side by side in memory, as in the
+            transpose of a contiguous (h, P, H*W).
         tokens, token_bias: (h, d, k*k) and (h, k*k), positional attention; or None for 0.
         window: k, odd.
         length: how many pooled keys n_i counts. None counts those there are, P. A fixed number switches length scaling
@@ -105,8 +107,9 @@ def _normalise(
     return (*tensors, window, pooled if length is None else length, dropout_p)
 
 
-def _run_shifted(*call) -> Tensor:
-    return aggregated_attention_op(*call[:-1], "cpu")[0]
+def _without_dropout(implementation):
+    """Drop the last argument, a dropout of 0, which fused implementations do not have."""
+    return lambda *call: implementation(*call[:-1])
 
 
 def _no_dropout(*call) -> str | None:
@@ -118,7 +121,18 @@ OPERATOR = register(
         "aggregated_attention",
         _normalise,
         (
-            Implementation("cpu", "shifted views, plain PyTorch on any device", _run_shifted, _no_dropout),
+            Implementation(
+                "cpu",
+                "compiled kernels, one pass",
+                _without_dropout(FUSED.add("cpu", native.forward, native.backward)),
+                native.unsupported,
+            ),
+            Implementation(
+                "torch",
+                "shifted views, plain PyTorch on any device",
+                _without_dropout(FUSED.add("torch", views.forward, views.backward)),
+                _no_dropout,
+            ),
             Implementation("reference", "unfold, plain PyTorch", aggregated_attention_reference, lambda *call: None),
         ),
     )

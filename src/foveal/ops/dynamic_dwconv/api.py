@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from . import library
 from .reference import dynamic_dwconv_reference
-from .schema import dynamic_dwconv_op
+from .schema import FUSED
 
 
 def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -45,17 +46,16 @@ def _normalise(x, weight, bias=None):
     return x, weight, bias
 
 
-def _run_library(x, weight, bias) -> Tensor:
-    return dynamic_dwconv_op(x, weight, bias, "cpu")
-
-
 OPERATOR = register(
     Operator(
         "dynamic_dwconv",
         _normalise,
         (
             Implementation(
-                "cpu", "one grouped convolution of PyTorch, on any device", _run_library, lambda *call: None
+                "torch",
+                "one grouped convolution of PyTorch, on any device",
+                FUSED.add("torch", library.forward, library.backward),
+                lambda *call: None,
             ),
             Implementation("reference", "unfold, plain PyTorch", dynamic_dwconv_reference, lambda *call: None),
         ),

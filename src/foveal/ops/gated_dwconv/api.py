@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from . import library
 from .reference import gated_dwconv_reference
-from .schema import gated_dwconv_op
+from .schema import FUSED
 
 
 def gated_dwconv(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,17 +44,16 @@ def _normalise(g, v, weight, bias=None):
     return g, v, weight, bias
 
 
-def _run_library(g, v, weight, bias) -> Tensor:
-    return gated_dwconv_op(g, v, weight, bias, "cpu")
-
-
 OPERATOR = register(
     Operator(
         "gated_dwconv",
         _normalise,
         (
             Implementation(
-                "cpu", "PyTorch's convolution on any device, recomputed in backward", _run_library, lambda *call: None
+                "torch",
+                "PyTorch's convolution on any device, recomputed in backward",
+                FUSED.add("torch", library.forward, library.backward),
+                lambda *call: None,
             ),
             Implementation("reference", "plain PyTorch", gated_dwconv_reference, lambda *call: None),
         ),

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..numerics import accumulation_dtype, normalise, normalise_backward
+from .layout import arrange_gradients
 from .reference import log_length, window_mask
 
 
@@ -148,7 +149,7 @@ def backward(
         grad_local.sum((0, 1, 2)),
     )
     inputs = (q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias)
-    return tuple(g.to(t.dtype).contiguous() for g, t in zip(gradients, inputs, strict=True))
+    return arrange_gradients(gradients, inputs)
 
 
 def _scatter(call: _Call, weights: Tensor, x: Tensor) -> Tensor:

@@ -1,0 +1,149 @@
+"""Aggregated attention by the compiled CPU kernels: prepares what `native/native.h` calls an AttentionCall."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from ..native import Kernel, why_unavailable
+from .layout import arrange_gradients
+
+_forward = Kernel("attention_forward")
+_backward = Kernel("attention_backward")
+_LARGEST_WINDOW = 63
+
+
+class _Map(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p)] + [(n, ctypes.c_int64) for n in ("batch", "row", "column", "head")]
+
+
+_SIZES = ("batch", "height", "width", "heads", "dim", "pooled", "window", "bands", "threads", "half")
+_SMALL = ("scale", "query_embedding", "local_bias", "tokens", "token_bias")
+
+
+class _AttentionCall(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, _Map) for name in ("q", "k", "v", "k_pool", "v_pool")),
+        *((name, ctypes.c_void_p) for name in (*_SMALL, "pool_bias")),
+        *((f"pool_bias_{axis}", ctypes.c_int64) for axis in ("head", "query", "key")),
+        ("log_length", ctypes.c_void_p),
+        ("out", _Map),
+        ("lse", ctypes.c_void_p),
+        ("workspace", ctypes.c_void_p),
+    ]
+
+
+class _BackwardCall(ctypes.Structure):
+    _fields_ = [
+        ("forward", _AttentionCall),
+        *((name, _Map) for name in ("grad", "grad_q", "grad_k", "grad_v")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("grad_k_pool", "grad_v_pool", "grad_pool_bias", "continued", "sums", "workspace")
+        ),
+    ]
+
+
+def unsupported(q, k, v, k_pool, v_pool, *rest) -> str | None:
+    """Why the compiled kernels cannot serve this call, or None."""
+    *_, window, _, dropout_p = rest
+    if q.device.type != "cpu":
+        return f"tensors on {q.device.type}"
+    dtypes = {t.dtype for t in (q, k, v, k_pool, v_pool)}
+    if dtypes not in ({torch.float32}, {torch.bfloat16}):
+        names = ", ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
+        return f"q, k, v, k_pool and v_pool must all be float32 or all bfloat16, not {names}"
+    if window > _LARGEST_WINDOW:
+        return f"windows up to {_LARGEST_WINDOW}"
+    if dropout_p > 0:
+        return "attention dropout runs on the reference alone"
+    return why_unavailable()
+
+
+def _map(x: Tensor) -> _Map:
+    """A map (B, H, W, h, d), whose last dimension must be contiguous."""
+    batch, row, column, head, _ = x.stride()
+    return _Map(x.data_ptr(), batch, row, column, head)
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def _float(x: Tensor) -> Tensor:
+    return x.float().contiguous()
+
+
+@functools.lru_cache(maxsize=64)
+def _log_lengths(window: int, length: int) -> Tensor:
+    """(k*k + 1,): log(length + n) for n window keys inside the map."""
+    return torch.tensor([math.log(length + n) if length + n else -math.inf for n in range(window * window + 1)])
+
+
+def _bands(items: int, height: int, threads: int) -> int:
+    """How many parts the rows of a map are cut into: enough pieces of work for every thread to get an equal share."""
+    return min(height, math.ceil(8 * threads / items))
+
+
+class _Call:
+    """The structure for one call, and the tensors whose memory it points to."""
+
+    def __init__(self, q, k, v, k_pool, v_pool, *rest):
+        *small, window, length = rest
+        scale, query_embedding, local_bias, pool_bias, tokens, token_bias = small
+        batch, height, width, heads, dim = q.shape
+        maps = [_side_by_side(x) for x in (q, k, v, k_pool.flatten(1, 2)[:, None], v_pool.flatten(1, 2)[:, None])]
+        small = [_float(x) for x in (scale, query_embedding, local_bias, tokens, token_bias)]
+        pool_bias = pool_bias.float()
+        log_length = _log_lengths(window, length)
+        self.kept = (*maps, *small, pool_bias, log_length)
+        threads = torch.get_num_threads()
+        self.c = _AttentionCall(
+            batch, height, width, heads, dim, k_pool.shape[1] * k_pool.shape[2], window,
+            _bands(batch * heads, height, threads), threads, q.dtype == torch.bfloat16,
+            *map(_map, maps),
+            *(x.data_ptr() for x in small),
+            pool_bias.data_ptr(), *pool_bias.stride(),
+            log_length.data_ptr(),
+        )  # fmt: skip
+
+
+def forward(q: Tensor, *rest) -> tuple[Tensor, Tensor]:
+    """The output (B, H, W, h, d) in q's dtype, and the log-sum-exp (B, H, W, h) in float32."""
+    out = torch.empty(q.shape, dtype=q.dtype)
+    lse = torch.empty(q.shape[:-1], dtype=torch.float32)
+    if q.numel():
+        call = _Call(q, *rest)
+        call.c.out, call.c.lse = _map(out), lse.data_ptr()
+        _forward(call.c)
+    return out, lse
+
+
+def backward(grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
+    """Gradients of the eleven tensors, each in the dtype of its tensor; that of the pooled bias key by key in memory."""
+    *inputs, lse, window, length = rest
+    inputs = [q, *inputs]
+    if not q.numel():
+        return arrange_gradients(map(torch.zeros_like, inputs), inputs)
+    call = _Call(*inputs, window, length)
+    c, area = call.c, window * window
+    grad, lse = _side_by_side(grad), lse.contiguous()
+    c.lse = lse.data_ptr()
+    maps = [torch.empty(q.shape, dtype=q.dtype) for _ in range(3)]
+    pooled = [torch.empty(c.bands, c.batch, c.heads, c.pooled, c.dim) for _ in range(2)]
+    pool_bias = torch.empty(c.heads, c.pooled, c.height * c.width)
+    continued = torch.empty(c.threads, c.pooled, c.height * c.width)
+    sums = torch.zeros(c.threads, c.heads, 1 + c.dim + 2 * area + area * c.dim)
+    others = (*pooled, pool_bias, continued, sums)
+    _backward(_BackwardCall(c, _map(grad), *map(_map, maps), *(t.data_ptr() for t in others)))
+
+    pooled = [t.sum(0).transpose(1, 2).reshape(rest[2].shape) for t in pooled]
+    scale, embedding, local_bias, token_bias, tokens = sums.sum(0).split((1, c.dim, area, area, area * c.dim), 1)
+    tokens = tokens.unflatten(1, (area, c.dim)).mT.contiguous()
+    gradients = (*maps, *pooled, scale[:, 0], embedding, local_bias, pool_bias.mT, tokens, token_bias)
+    return arrange_gradients(gradients, inputs)

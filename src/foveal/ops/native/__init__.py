@@ -1,0 +1,86 @@
+"""The compiled CPU kernels: C++ in this folder, built with the package, loaded here through ctypes.
+
+The library is plain C at its border: it is given pointers and PyTorch's own parallel loop, so it is built without
+PyTorch and serves every release of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+import torch
+
+_NAME = "_kernels"
+
+
+class Unavailable(RuntimeError):
+    """The compiled kernels cannot be used here; the text says why."""
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
+    folder = Path(__file__).parent
+    files = sorted(f for f in folder.glob(f"{_NAME}*") if f.suffix in (".so", ".pyd", ".dylib"))
+    if not files:
+        raise Unavailable("no C++ compiler was there when foveal was installed; install one and foveal again")
+    try:
+        library = ctypes.CDLL(str(files[0]))
+    except OSError as error:
+        raise Unavailable(f"the compiled kernels cannot be loaded: {error}") from error
+    return library, _parallel_for()
+
+
+def _parallel_for() -> ctypes.c_void_p:
+    """PyTorch's parallel loop over its own threads, in its stable C interface."""
+    for file in sorted((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*")):
+        try:
+            return ctypes.cast(ctypes.CDLL(str(file)).torch_parallel_for, ctypes.c_void_p)
+        except (OSError, AttributeError):
+            continue
+    raise Unavailable("this PyTorch does not offer its parallel loop to compiled kernels (torch_parallel_for)")
+
+
+def why_unavailable() -> str | None:
+    """Why the kernels cannot be used here, or None."""
+    try:
+        _load()
+    except Unavailable as error:
+        return str(error)
+    return None
+
+
+def instruction_set(name: str | None = None) -> str:
+    """The instruction set in use: "avx512", "avx2" or "baseline", the best that the processor has. With a name it is
+    changed first, for every thread (for tests and measurements). Raises ValueError where the processor lacks it."""
+    function = _load()[0].foveal_instruction_set
+    function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_char_p
+    answer = function(name.encode() if name else None)
+    if answer is None:
+        raise ValueError(f"this processor cannot run the {name!r} kernels")
+    return answer.decode()
+
+
+class Kernel:
+    """One compiled operator: `call` is a ctypes structure with a field `workspace`."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    @functools.cached_property
+    def _functions(self):
+        library, parallel_for = _load()
+        run = getattr(library, f"foveal_{self.name}")
+        run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_void_p], None
+        workspace = getattr(library, f"foveal_{self.name}_workspace")
+        workspace.argtypes, workspace.restype = [ctypes.c_void_p], ctypes.c_int64
+        return run, workspace, parallel_for
+
+    def __call__(self, call: ctypes.Structure) -> None:
+        """Run on PyTorch's threads; the tensors behind the pointers must stay alive until this returns."""
+        run, workspace, parallel_for = self._functions
+        address = ctypes.addressof(call)
+        memory = torch.empty(workspace(address) + 16, dtype=torch.float32)
+        call.workspace = (memory.data_ptr() + 63) // 64 * 64
+        run(address, parallel_for)

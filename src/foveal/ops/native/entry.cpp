@@ -1,0 +1,62 @@
+// What Python calls: plain C functions that choose the instruction set and share the work among PyTorch's threads.
+#include <cstring>
+#include <initializer_list>
+
+#include "kernels.h"
+
+#define FOVEAL_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+const Kernels* best() {
+    if (const Kernels* k = avx512_kernels()) return k;
+    if (const Kernels* k = avx2_kernels()) return k;
+    return baseline_kernels();
+}
+
+const Kernels* chosen = best();
+
+template <class Call>
+struct Work {
+    const Call* call;
+    void (*run)(const Call&, int64_t thread);
+};
+
+// Every thread's share is fixed by its number, so results do not depend on which one comes first.
+template <class Call>
+void share(const Call& call, int64_t threads, void (*run)(const Call&, int64_t), ParallelFor parallel_for) {
+    Work<Call> work{&call, run};
+    parallel_for(0, threads, 1, [](int64_t begin, int64_t end, void* context) {
+        const auto* w = static_cast<const Work<Call>*>(context);
+        for (int64_t thread = begin; thread < end; ++thread) w->run(*w->call, thread);
+    }, &work);
+}
+
+}  // namespace
+
+// The instruction set in use. With a name ("avx512", "avx2", "baseline") it is changed first; null if it is not there.
+FOVEAL_EXPORT const char* foveal_instruction_set(const char* name) {
+    if (!name) return chosen->name;
+    for (const Kernels* k : {avx512_kernels(), avx2_kernels(), baseline_kernels()})
+        if (k && !std::strcmp(k->name, name)) return (chosen = k)->name;
+    return nullptr;
+}
+
+// Floats of workspace that a call needs.
+FOVEAL_EXPORT int64_t foveal_attention_forward_workspace(const AttentionCall* call) {
+    return chosen->attention_forward_workspace(*call);
+}
+
+FOVEAL_EXPORT void foveal_attention_forward(const AttentionCall* call, ParallelFor parallel_for) {
+    share(*call, call->threads, chosen->attention_forward, parallel_for);
+}
+
+FOVEAL_EXPORT int64_t foveal_attention_backward_workspace(const AttentionBackwardCall* call) {
+    return chosen->attention_backward_workspace(*call);
+}
+
+FOVEAL_EXPORT void foveal_attention_backward(const AttentionBackwardCall* call, ParallelFor parallel_for) {
+    const AttentionBackwardCall& c = *call;
+    share(c, c.forward.threads, chosen->attention_backward, parallel_for);
+    share(c, c.forward.threads, chosen->attention_backward_finish, parallel_for);
+}

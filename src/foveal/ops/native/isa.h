@@ -1,0 +1,13 @@
+// Body of one instruction set's translation unit: included in its target region, with FOVEAL_LANES and FOVEAL_ISA set.
+namespace FOVEAL_ISA {
+#include "simd.h"
+
+#include "attention.h"
+#include "attention_forward.h"
+#include "attention_backward.h"
+
+#define FOVEAL_TEXT(x) #x
+#define FOVEAL_NAME(x) FOVEAL_TEXT(x)
+const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), attention_forward_workspace, attention_forward,
+                         attention_backward_workspace, attention_backward, attention_backward_finish};
+}  // namespace FOVEAL_ISA

@@ -1,0 +1,173 @@
+// Vectors of FOVEAL_LANES floats and the few functions on them that the kernels need.
+//
+// Included once for every instruction set, inside that set's target region and namespace: no include guard, and no
+// standard header (a function of theirs compiled for a newer processor could be the copy that the linker keeps).
+
+constexpr int64_t LANES = FOVEAL_LANES;
+// Vectors a tile of queries has at most, and products computed together: accumulators must fit the registers.
+constexpr int64_t TILE = 2 * LANES;
+constexpr int64_t BLOCK = LANES == 16 ? 8 : 4;
+
+typedef float Vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t IntVec __attribute__((vector_size(4 * LANES)));
+typedef float LooseVec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+inline void store(float* p, Vec x) { *reinterpret_cast<LooseVec*>(p) = x; }
+inline Vec splat(float x) { return Vec{} + x; }
+
+inline Vec lane_index() {
+    Vec x;
+    for (int i = 0; i < LANES; ++i) x[i] = float(i);
+    return x;
+}
+
+inline float sum(Vec x) {
+    float total = 0;
+    for (int i = 0; i < LANES; ++i) total += x[i];
+    return total;
+}
+
+inline Vec square_root(Vec x) {
+    alignas(64) float a[LANES];
+    store(a, x);
+    for (int i = 0; i < LANES; ++i) a[i] = __builtin_sqrtf(a[i]);
+    return load(a);
+}
+
+inline Vec largest(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec smallest(Vec a, Vec b) { return a < b ? a : b; }
+
+// Nearest whole number of |x| < 2^22, by the rounding of an addition; `bits` gets it in the low bits of a float.
+inline Vec nearest(Vec x, IntVec& bits) {
+    const Vec magic = splat(12582912.0f);  // 1.5 * 2^23
+    const Vec shifted = x + magic;
+    bits = reinterpret_cast<IntVec>(shifted);
+    return shifted - magic;
+}
+
+// e^x to 1e-7 relative; below -87 the result is about 1e-38, above 88 it stays at e^88.
+inline Vec exponential(Vec x) {
+    x = largest(smallest(x, splat(88.0f)), splat(-87.0f));
+    IntVec n;
+    const Vec whole = nearest(x * 1.44269504088896341f, n);
+    Vec r = x - whole * 0.693359375f;  // ln 2 in two parts, so that r keeps its digits
+    r = r + whole * 2.12194440e-4f;
+    Vec p = splat(1.3981999507e-3f);
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 0.5f;
+    p = p * r * r + r + 1.0f;
+    return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(p) + (n << 23));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Rows of a tensor, (position, dim) in memory, to and from (dim, position): tiles of SIDE by SIDE turned in registers.
+
+constexpr int64_t SIDE = LANES < 8 ? 4 : 8;
+typedef float Tile __attribute__((vector_size(4 * SIDE)));
+typedef float LooseTile __attribute__((vector_size(4 * SIDE), aligned(4), may_alias));
+typedef uint16_t LooseHalfTile __attribute__((vector_size(2 * SIDE), aligned(2), may_alias));
+typedef uint32_t WordTile __attribute__((vector_size(4 * SIDE)));
+
+inline Tile read(const float* p) { return *reinterpret_cast<const LooseTile*>(p); }
+inline Tile read(const bfloat16* p) {
+    const LooseHalfTile half = *reinterpret_cast<const LooseHalfTile*>(p);
+    return reinterpret_cast<Tile>(__builtin_convertvector(half, WordTile) << 16);
+}
+inline void write(float* p, Tile x) { *reinterpret_cast<LooseTile*>(p) = x; }
+inline void write(bfloat16* p, Tile x) {  // rounds to nearest, ties to even; a NaN stays one
+    const WordTile word = reinterpret_cast<WordTile>(x);
+    const WordTile rounded = (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+    const WordTile half = x == x ? rounded : (word >> 16 | 0x40);
+    *reinterpret_cast<LooseHalfTile*>(p) = __builtin_convertvector(half, LooseHalfTile);
+}
+
+inline float to_float(float x) { return x; }
+inline float to_float(bfloat16 x) {
+    const uint32_t word = uint32_t(x.bits) << 16;
+    float value;
+    __builtin_memcpy(&value, &word, 4);
+    return value;
+}
+inline void from_float(float* p, float x) { *p = x; }
+inline void from_float(bfloat16* p, float x) {
+    uint32_t word;
+    __builtin_memcpy(&word, &x, 4);
+    p->bits = x == x ? uint16_t((word + 0x7fff + ((word >> 16) & 1)) >> 16) : uint16_t(word >> 16 | 0x40);
+}
+
+#if FOVEAL_LANES >= 8
+inline void turn(Tile (&r)[SIDE]) {
+    Tile a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        a[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; ++j) {
+            b[i + 2 * j] = __builtin_shufflevector(a[i + j], a[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            b[i + 2 * j + 1] = __builtin_shufflevector(a[i + j], a[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; ++i) {
+        r[i] = __builtin_shufflevector(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        r[i + 4] = __builtin_shufflevector(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+#else
+inline void turn(Tile (&r)[SIDE]) {
+    Tile a[4];
+    for (int i = 0; i < 4; i += 2) {
+        a[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 4, 1, 5);
+        a[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 6, 3, 7);
+    }
+    for (int i = 0; i < 2; ++i) {
+        r[2 * i] = __builtin_shufflevector(a[i], a[i + 2], 0, 1, 4, 5);
+        r[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 2], 2, 3, 6, 7);
+    }
+}
+#endif
+
+constexpr int64_t AHEAD = 2 * SIDE;
+
+// `count` positions of `dim` numbers, `stride` apart, to out[d * ld + position]. Writes up to SIDE - 1 positions more
+// than asked (copies of the last one): out must have room, and the caller must not count on what stands there.
+template <class T>
+inline void load_turned(const T* source, int64_t stride, int64_t count, int64_t dim, float* out, int64_t ld) {
+    for (int64_t x = 0; x < count; x += SIDE) {
+        const T* rows[SIDE];
+        for (int64_t i = 0; i < SIDE; ++i) {
+            rows[i] = source + (x + i < count ? x + i : count - 1) * stride;
+            // The rows are too far apart for the processor to see what comes next.
+            __builtin_prefetch(rows[i] + AHEAD * stride);
+            __builtin_prefetch(rows[i] + AHEAD * stride + dim - 1);
+        }
+        int64_t d = 0;
+        for (; d + SIDE <= dim; d += SIDE) {
+            Tile tile[SIDE];
+            for (int64_t i = 0; i < SIDE; ++i) tile[i] = read(rows[i] + d);
+            turn(tile);
+            for (int64_t i = 0; i < SIDE; ++i) write(out + (d + i) * ld + x, tile[i]);
+        }
+        for (; d < dim; ++d)
+            for (int64_t i = 0; i < SIDE; ++i) out[d * ld + x + i] = to_float(rows[i][d]);
+    }
+}
+
+// The way back: `count` positions from in[d * ld + position] to rows of `dim` numbers, `stride` apart.
+template <class T>
+inline void store_turned(const float* in, int64_t ld, int64_t count, int64_t dim, T* target, int64_t stride) {
+    for (int64_t x = 0; x < count; x += SIDE) {
+        const int64_t rows = count - x < SIDE ? count - x : SIDE;
+        int64_t d = 0;
+        for (; d + SIDE <= dim; d += SIDE) {
+            Tile tile[SIDE];
+            for (int64_t i = 0; i < SIDE; ++i) tile[i] = read(in + (d + i) * ld + x);
+            turn(tile);
+            for (int64_t i = 0; i < rows; ++i) write(target + (x + i) * stride + d, tile[i]);
+        }
+        for (; d < dim; ++d)
+            for (int64_t i = 0; i < rows; ++i) from_float(target + (x + i) * stride + d, in[d * ld + x + i]);
+    }
+}
