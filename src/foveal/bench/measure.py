@@ -1,52 +1,99 @@
-"""Interleaved timing: on a shared machine only ratios within one run mean anything."""
+"""Interleaved timing: on a shared machine only ratios within one round mean anything."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+Call = Callable[[], object]
+#: Seconds a call takes, on average over so many calls made one after the other.
+Stopwatch = Callable[[Call, int], float]
+WARMUP = 2  # rounds that are not counted
+MOST_REPEATS = 1000
+
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds a call: 20th, 50th and 80th percentile over the counted rounds."""
+class Spread:
+    """20th, 50th and 80th percentile, in the unit of the values."""
 
     p20: float
     p50: float
     p80: float
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least two values, interpolated between neighbours."""
+        quintiles = statistics.quantiles(values, n=5, method="inclusive")
+        return cls(quintiles[0], statistics.median(values), quintiles[3])
 
-def interleave(calls: dict[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, Timing]:
-    """Time every call once a round, one after the other, so that all of them meet the same machine.
+
+def interleave(
+    calls: dict[str, Call],
+    rounds: int,
+    stopwatch: Stopwatch,
+    warmup: int = WARMUP,
+    least: float = 0.0,
+    on_call: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Time every call once a round, so that all of them meet the same machine.
+
+    Each round begins with the next name, so that none is always the first after a pause.
 
     Args:
         calls: what to time, by name.
         rounds: counted rounds, at least 2.
-        warmup: rounds not counted, first.
+        stopwatch: takes the time, see `stopwatch_for`.
+        warmup: rounds before them that are not counted.
+        least: seconds that one measurement should last: shorter calls are repeated. The last round of warming up
+            decides how often.
+        on_call: told after each measurement, `(warmup + rounds) * len(calls)` times.
 
     Returns:
-        A Timing for every name. On CUDA the device is waited for around each call.
+        Seconds a call by name, one for each counted round.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    repeats = dict.fromkeys(names, 1)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for done in range(warmup + rounds):
-        for name, call in calls.items():
-            _wait()
-            start = time.perf_counter()
-            call()
-            _wait()
+        first = done % max(len(names), 1)
+        for name in names[first:] + names[:first]:
+            taken = stopwatch(calls[name], repeats[name])
             if done >= warmup:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: _timing(values) for name, values in seconds.items()}
+                seconds[name].append(taken)
+            else:
+                repeats[name] = min(MOST_REPEATS, max(1, math.ceil(least / max(taken, 1e-9))))
+            on_call()
+    return seconds
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def ratios(baseline: Sequence[float], seconds: Sequence[float]) -> list[float]:
+    """How many times faster than the baseline, round by round."""
+    return [b / s for b, s in zip(baseline, seconds, strict=True)]
 
 
-def _timing(values: list[float]) -> Timing:
-    quintiles = statistics.quantiles(values, n=5, method="inclusive")
-    return Timing(quintiles[0], statistics.median(values), quintiles[3])
+def stopwatch_for(device: str) -> Stopwatch:
+    """CUDA's own events on a CUDA device, which is waited for; elsewhere the wall clock."""
+    return _by_events if torch.device(device).type == "cuda" else _by_wall_clock
+
+
+def _by_wall_clock(call: Call, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def _by_events(call: Call, repeats: int) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(repeats):
+        call()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3 / repeats

@@ -1,89 +1,151 @@
-"""What is timed: models in inference and training, and operators at the shapes of TransNeXt-Tiny and TransXNet-S."""
+"""What a benchmark times: a subject prepares itself for a setting, and is then called. Here the networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import timm
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+import foveal
 from foveal import ops
+from foveal.bench.settings import Setting
 from foveal.errors import FovealError
 
 MODELS = ("transnext_tiny", "transxnet_s")
 PEERS = ("convnext_tiny", "swin_tiny_patch4_window7_224", "pvt_v2_b2")
 BASELINE = "convnext_tiny"
+#: eager is plain PyTorch with foveal's operators; optimised what `foveal.optimize` returns; compiled what
+#: `torch.compile` returns; reference eager with the authors' form of the operators, `use_backend("reference")`.
+FORMS = ("eager", "optimised", "compiled", "reference")
 
 
-def model_calls(
-    names: tuple[str, ...], mode: str, batch: int, size: int, device: str, dtype: torch.dtype
-) -> dict[str, Callable[[], object]]:
-    """One call a model: a forward pass without gradients ("inference"), or forward and backward ("training").
+@dataclass(frozen=True)
+class Prepared:
+    """A subject that is ready to run.
 
-    Half types run under autocast, as users run them. Raises FovealError for an unknown model.
+    Attributes:
+        call: one pass.
+        held: bytes of weights, buffers and inputs, which stand in memory before a call.
+        moved: bytes that a call must move at least, each tensor once; None where it is not counted.
     """
-    image = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    return {name: _model_call(name, mode, image, dtype) for name in names}
+
+    call: Callable[[], object]
+    held: int
+    moved: int | None = None
 
 
-def _model_call(name: str, mode: str, image: torch.Tensor, dtype: torch.dtype) -> Callable[[], object]:
-    if not timm.is_model(name):
-        raise FovealError(f"There is no model {name!r}: `foveal models` and `timm.list_models()` show those there are.")
-    net = timm.create_model(name).to(image.device).to(memory_format=torch.channels_last).train(mode == "training")
-    if hasattr(net, "set_input_size"):
-        net.set_input_size(img_size=tuple(image.shape[-2:]))  # type: ignore[operator]  # Swin runs at one size
-    autocast = torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32)
+class Subject(Protocol):
+    """Something that can be timed."""
 
-    def infer() -> None:
-        with torch.inference_mode(), autocast:
-            net(image)
+    @property
+    def name(self) -> str:
+        """What it is, in a row of results."""
 
-    def step() -> None:
-        with autocast:
-            loss = net(image).float().square().mean()
+    @property
+    def form(self) -> str:
+        """How it runs: one of FORMS for a network, a backend for an operator."""
+
+    def prepare(self, setting: Setting) -> Prepared:
+        """Build it. Raises FovealError where it cannot be built or run in this setting."""
+
+
+@dataclass(frozen=True)
+class ModelSubject:
+    """A network of timm's registry, in one form, with options of its constructor."""
+
+    model: str
+    form: str = "eager"
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.model, *(f"{key}={value}" for key, value in self.options)])
+
+    def prepare(self, setting: Setting) -> Prepared:
+        image = torch.randn(setting.batch, 3, setting.height, setting.width, device=setting.device)
+        image = image.to(setting.activation_dtype, memory_format=torch.channels_last)
+        net = self._network(setting)
+        held = sum(t.nbytes for t in (*net.parameters(), *net.buffers(), image))
+        run = torch.compile(net, dynamic=False) if self.form == "compiled" else net
+        backend = "reference" if self.form == "reference" else None
+        call = _step(net, run, image, setting) if setting.training else _inference(run, image)
+        return Prepared(_on_backend(backend, call), held)
+
+    def _network(self, setting: Setting) -> nn.Module:
+        options = dict(self.options)
+        if timm.get_pretrained_cfg(self.model).fixed_input_size:  # Swin runs at the size that it is built for
+            options["img_size"] = (setting.height, setting.width)
+        net = timm.create_model(self.model, **options).to(setting.device, memory_format=torch.channels_last)
+        net.train(setting.training)
+        if self.form == "optimised":
+            return foveal.optimize(net, dtype=setting.activation_dtype)
+        return net.to(setting.activation_dtype)
+
+
+def is_ours(model: str) -> bool:
+    """Whether a name of timm's registry is a network of foveal. Raises FovealError for a name that is not there."""
+    if not timm.is_model(model):
+        raise FovealError(f"There is no model {model!r}: `foveal models` and `timm.list_models()` show those there are.")
+    return timm.model_entrypoint(model).__module__.startswith("foveal.")
+
+
+def model_subjects(models: tuple[str, ...], forms: tuple[str, ...], setting: Setting) -> list[ModelSubject]:
+    """Every model in every form that it has, of those asked.
+
+    Networks of timm have two forms: a compiled one, and one that stands beside all others. In training nothing is
+    folded, so there "optimised" is left out.
+    """
+    subjects = []
+    for model in models:
+        for form in forms:
+            if not is_ours(model) and form != "compiled":
+                form = "eager"
+            elif form == "optimised" and setting.training:
+                continue
+            subjects.append(ModelSubject(model, form))
+    return list(dict.fromkeys(subjects))
+
+
+def baseline_of(subject: Subject, subjects: list[ModelSubject]) -> ModelSubject | None:
+    """The subject that a network is compared with: ConvNeXt-T, compiled where the network is, else eager."""
+    form = "compiled" if subject.form == "compiled" else "eager"
+    return next((s for s in subjects if (s.name, s.form) == (BASELINE, form)), None)
+
+
+def _inference(run: Callable[[Tensor], Tensor], image: Tensor) -> Callable[[], object]:
+    def call() -> None:
+        with torch.inference_mode():
+            run(image)
+
+    return call
+
+
+def _step(
+    net: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor, setting: Setting
+) -> Callable[[], object]:
+    """Forward, cross-entropy, backward; the gradients are dropped as an optimiser's `zero_grad` drops them."""
+    targets = torch.arange(len(image), device=image.device)
+
+    def call() -> None:
+        with setting.autocast():
+            loss = F.cross_entropy(run(image).float(), targets)
         loss.backward()
         net.zero_grad(set_to_none=True)
 
-    return step if mode == "training" else infer
+    return call
 
 
-def operator_calls(mode: str, batch: int, device: str, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
-    """One call an operator and stage, named after both; forward, or forward and backward in training."""
-    calls: dict[str, Callable[[], object]] = {}
-    inputs: tuple[tuple[int, ...], ...]
-    for stage, (side, heads) in enumerate(((56, 3), (28, 6), (14, 12)), 1):
-        calls[f"aggregated_attention stage {stage}"] = _call(
-            _attention_inputs(batch, side, heads), _attention, mode, device, dtype
-        )
-    for stage, (side, hidden) in enumerate(((56, 384), (28, 768), (14, 768), (7, 1536)), 1):
-        inputs = ((batch, side, side, hidden), (batch, side, side, hidden), (hidden, 1, 3, 3), (hidden,))
-        calls[f"gated_dwconv stage {stage}"] = _call(inputs, ops.gated_dwconv, mode, device, dtype)
-    for stage, (side, dim) in enumerate(((56, 32), (28, 64), (14, 160), (7, 256)), 1):
-        inputs = ((batch, side, side, dim), (batch, dim, 7, 7), (batch, dim))
-        calls[f"dynamic_dwconv stage {stage}"] = _call(inputs, ops.dynamic_dwconv, mode, device, dtype)
-    return calls
+def _on_backend(backend: str | None, call: Callable[[], object]) -> Callable[[], object]:
+    if backend is None:
+        return call
 
+    def run() -> None:
+        with ops.use_backend(backend):
+            call()
 
-def _attention_inputs(batch: int, side: int, heads: int) -> tuple[tuple[int, ...], ...]:
-    tokens, pooled = (batch, side, side, heads, 24), (batch, 7, 7, heads, 24)
-    constants = ((heads,), (heads, 24), (heads, 9), (heads, side * side, 49), (heads, 24, 9), (heads, 9))
-    return (tokens, tokens, tokens, pooled, pooled, *constants)
-
-
-def _attention(*tensors: torch.Tensor) -> torch.Tensor:
-    return ops.aggregated_attention(*tensors, window=3)
-
-
-def _call(
-    shapes: tuple[tuple[int, ...], ...],
-    operator: Callable[..., torch.Tensor],
-    mode: str,
-    device: str,
-    dtype: torch.dtype,
-) -> Callable[[], object]:
-    training = mode == "training"
-    tensors = [torch.randn(s, device=device, dtype=dtype, requires_grad=training) for s in shapes]
-    if not training:
-        return lambda: operator(*tensors)
-    grad = torch.randn_like(operator(*tensors))
-    return lambda: torch.autograd.grad(operator(*tensors), tensors, grad)
+    return run

@@ -35,6 +35,7 @@ from foveal.ops.numerics import without_autocast
 from .cache import SizeCache
 from .configs import classification_cfg
 from .geometry import Size, StageGeometry
+from .linear import Linear
 from .position_bias import continuous_position_bias, distinct_offsets, resize_position_bias
 from .pyramid import Pyramid, Stage, stage_sizes
 from .released import prepare_state_dict
@@ -133,11 +134,11 @@ class AggregatedAttention(CosineAttention):
         self.relative_pos_bias_local = nn.Parameter(torch.empty(heads, area, **dd))
         self.learnable_tokens = nn.Parameter(torch.empty(heads, head_dim, area, **dd))
         self.learnable_bias = nn.Parameter(torch.empty(heads, 1, area, **dd))
-        self.q = nn.Linear(dim, dim, **dd)
-        self.kv = nn.Linear(dim, 2 * dim, **dd)
+        self.q = Linear(dim, dim, **dd)
+        self.kv = Linear(dim, 2 * dim, **dd)
         self.sr = nn.Conv2d(dim, dim, 1, **dd)
         self.norm = nn.LayerNorm(dim, **dd)
-        self.proj = nn.Linear(dim, dim, **dd)
+        self.proj = Linear(dim, dim, **dd)
         self.proj_drop = nn.Dropout(proj_drop)
         self.reset_parameters()
 
@@ -193,8 +194,8 @@ class SelfAttention(CosineAttention):
         attn_drop: float = 0.0, proj_drop: float = 0.0, device=None, dtype=None,
     ):  # fmt: skip
         super().__init__(dim, heads, geometry, attn_drop, device, dtype)
-        self.qkv = nn.Linear(dim, 3 * dim, device=device, dtype=dtype)
-        self.proj = nn.Linear(dim, dim, device=device, dtype=dtype)
+        self.qkv = Linear(dim, 3 * dim, device=device, dtype=dtype)
+        self.proj = Linear(dim, dim, device=device, dtype=dtype)
         self.proj_drop = nn.Dropout(proj_drop)
         self.reset_parameters()
 
@@ -238,9 +239,9 @@ class ConvolutionalGLU(nn.Module):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
         hidden = int(2 * dim * ratio / 3)
-        self.fc1 = nn.Linear(dim, 2 * hidden, **dd)
+        self.fc1 = Linear(dim, 2 * hidden, **dd)
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, **dd)
-        self.fc2 = nn.Linear(hidden, dim, **dd)
+        self.fc2 = Linear(hidden, dim, **dd)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -143,7 +143,9 @@ def backward(grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
     _backward(_BackwardCall(c, _map(grad), *map(_map, maps), *(t.data_ptr() for t in others)))
 
     pooled = [t.sum(0).transpose(1, 2).reshape(rest[2].shape) for t in pooled]
-    scale, embedding, local_bias, token_bias, tokens = sums.sum(0).split((1, c.dim, area, area, area * c.dim), 1)
+    scale, embedding, local_bias, token_bias, tokens = (
+        part.clone() for part in sums.sum(0).split((1, c.dim, area, area, area * c.dim), 1)
+    )
     tokens = tokens.unflatten(1, (area, c.dim)).mT.contiguous()
     gradients = (*maps, *pooled, scale[:, 0], embedding, local_bias, pool_bias.mT, tokens, token_bias)
     return arrange_gradients(gradients, inputs)

@@ -19,7 +19,6 @@ class Unavailable(RuntimeError):
     """The compiled kernels cannot be used here; the text says why."""
 
 
-@functools.cache
 def _load() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
     folder = Path(__file__).parent
     files = sorted(f for f in folder.glob(f"{_NAME}*") if f.suffix in (".so", ".pyd", ".dylib"))
@@ -42,19 +41,28 @@ def _parallel_for() -> ctypes.c_void_p:
     raise Unavailable("this PyTorch does not offer its parallel loop to compiled kernels (torch_parallel_for)")
 
 
+# Opened at import: while torch.compile traces a call, nothing but a plain global can be asked.
+_library: ctypes.CDLL | None = None
+_parallel: ctypes.c_void_p | None = None
+_reason: str | None = None
+try:
+    _library, _parallel = _load()
+except Unavailable as error:
+    _reason = str(error)
+
+
 def why_unavailable() -> str | None:
     """Why the kernels cannot be used here, or None."""
-    try:
-        _load()
-    except Unavailable as error:
-        return str(error)
-    return None
+    return _reason
 
 
 def instruction_set(name: str | None = None) -> str:
     """The instruction set in use: "avx512", "avx2" or "baseline", the best that the processor has. With a name it is
-    changed first, for every thread (for tests and measurements). Raises ValueError where the processor lacks it."""
-    function = _load()[0].foveal_instruction_set
+    changed first, for every thread (for tests and measurements). Raises ValueError where the processor lacks it, and
+    Unavailable without kernels."""
+    if _library is None:
+        raise Unavailable(_reason)
+    function = _library.foveal_instruction_set
     function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_char_p
     answer = function(name.encode() if name else None)
     if answer is None:
@@ -70,17 +78,16 @@ class Kernel:
 
     @functools.cached_property
     def _functions(self):
-        library, parallel_for = _load()
-        run = getattr(library, f"foveal_{self.name}")
+        run = getattr(_library, f"foveal_{self.name}")
         run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_void_p], None
-        workspace = getattr(library, f"foveal_{self.name}_workspace")
+        workspace = getattr(_library, f"foveal_{self.name}_workspace")
         workspace.argtypes, workspace.restype = [ctypes.c_void_p], ctypes.c_int64
-        return run, workspace, parallel_for
+        return run, workspace
 
     def __call__(self, call: ctypes.Structure) -> None:
         """Run on PyTorch's threads; the tensors behind the pointers must stay alive until this returns."""
-        run, workspace, parallel_for = self._functions
+        run, workspace = self._functions
         address = ctypes.addressof(call)
         memory = torch.empty(workspace(address) + 16, dtype=torch.float32)
         call.workspace = (memory.data_ptr() + 63) // 64 * 64
-        run(address, parallel_for)
+        run(address, _parallel)
