@@ -5,7 +5,17 @@ Importing this package registers the models in timm; it prints, writes and downl
 
 from . import models, ops
 from .errors import FovealError
-from .models import TransNeXt, TransXNet, flops, load_checkpoint
+from .models import TransNeXt, TransXNet, flops, load_checkpoint, optimize
 from .version import __version__
 
-__all__ = ["FovealError", "TransNeXt", "TransXNet", "__version__", "flops", "load_checkpoint", "models", "ops"]
+__all__ = [
+    "FovealError",
+    "TransNeXt",
+    "TransXNet",
+    "__version__",
+    "flops",
+    "load_checkpoint",
+    "models",
+    "ops",
+    "optimize",
+]

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 
+import foveal
 from foveal.models import load_checkpoint
 from golden.fill import FOLDER, filled_image, stored
 from support import plain_transnext, plain_transxnet
@@ -48,8 +49,12 @@ def through_load_checkpoint(name, file, **options):
     return net
 
 
-both_ways = pytest.mark.parametrize(
-    "make", [through_timm, through_load_checkpoint], ids=["pretrained", "load_checkpoint"]
+def optimized(name, file, **options):
+    return foveal.optimize(through_load_checkpoint(name, file, **options), memory=False)
+
+
+every_way = pytest.mark.parametrize(
+    "make", [through_timm, through_load_checkpoint, optimized], ids=["pretrained", "load_checkpoint", "optimized"]
 )
 
 
@@ -58,7 +63,7 @@ def test_every_stored_output_is_tested():
     assert files == {c.file for c in LOGITS} | {f"{c.file}_s{i}" for c in MAPS for i in range(4)}
 
 
-@both_ways
+@every_way
 @pytest.mark.parametrize("case", LOGITS, ids=lambda c: c.file)
 @torch.no_grad()
 def test_logits_equal_the_authors(case, make, released_file):
@@ -66,7 +71,7 @@ def test_logits_equal_the_authors(case, make, released_file):
     assert relative_error(net(filled_image(*case.image)), stored(case.file)) <= OUTPUT
 
 
-@both_ways
+@every_way
 @pytest.mark.parametrize("case", MAPS, ids=lambda c: c.file)
 @torch.no_grad()
 def test_stage_features_equal_the_authors(case, make, released_file):

@@ -167,9 +167,10 @@ def _layer_work(net: nn.Module) -> Iterator[Counter]:
     for name, module in net.named_modules():
 
         def count(module: nn.Module, args: tuple, output: torch.Tensor, name: str = name) -> None:
-            if isinstance(module, nn.Conv2d):
-                work[name] += output.numel() * (module.weight[0].numel() + (module.bias is not None))
-            elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm) or hasattr(module, "is_layer_scale"):
+            for layer in (module, *getattr(module, "fused_layers", ())):
+                if isinstance(layer, nn.Conv2d):
+                    work[name] += _convolution_macs(layer, output)
+            if isinstance(module, nn.BatchNorm2d | nn.GroupNorm) or hasattr(module, "is_layer_scale"):
                 work[name] += 2 * output.numel()
 
         handles.append(module.register_forward_hook(count))
@@ -178,6 +179,12 @@ def _layer_work(net: nn.Module) -> Iterator[Counter]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _convolution_macs(layer: nn.Conv2d, output: torch.Tensor) -> int:
+    """Multiply-adds of a convolution, those of its bias included, on the positions of `output` (B, C, H, W)."""
+    positions = output.numel() // output.shape[1]
+    return positions * layer.out_channels * (layer.weight[0].numel() + (layer.bias is not None))
 
 
 def _per_element(weight: int):
@@ -202,6 +209,8 @@ def _formulas() -> dict:
         operators.aggregated_attention: _attention,
         operators.gated_dwconv: lambda g, v, w, *args, **kwargs: 2 * math.prod(g) * w[-1] ** 2,
         operators.dynamic_dwconv: lambda x, w, *args, **kwargs: 2 * math.prod(x) * w[-1] ** 2,
+        operators.gelu_pool: _per_element(1),
+        operators.multiscale_dwconv: lambda x, w, *args, **kwargs: 2 * math.prod(x[:3]) * math.prod(w),
     }
 
 

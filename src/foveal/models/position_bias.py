@@ -70,7 +70,7 @@ def continuous_position_bias(
         sides: (height, width) of this stage's map at the pre-training size, which sets the scale of the offsets.
 
     Returns:
-        (heads, H*W, Hp*Wp) in the dtype of the weights, computed in float32 at least and outside autocast; key by key in
+        (heads, H*W, Hp*Wp) in the dtype of the weights, computed in float32 at least, outside autocast; key by key in
         memory, as the kernels read it.
     """
     device = fc1.weight.device

@@ -70,6 +70,7 @@ class Pyramid(nn.Module):
     norm: nn.Module
     head: ClassifierHead
     feature_info: list[dict]
+    input_dtype: torch.dtype | None = None  # images are converted to it on entry; None leaves them as they are
 
     def _init_pyramid(
         self,
@@ -119,7 +120,10 @@ class Pyramid(nn.Module):
         return self.norm(self.stages(self._enter(x)))
 
     def _enter(self, x: Tensor) -> Tensor:
-        return check_image(x, self.in_chans).contiguous(memory_format=torch.channels_last)
+        x = check_image(x, self.in_chans)
+        if self.input_dtype is not None:
+            x = x.to(self.input_dtype)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool and classify a map of `forward_features`; with `pre_logits` only pool it."""

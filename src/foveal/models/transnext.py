@@ -29,7 +29,7 @@ from timm.models import (
 from timm.models._input import update_model_args, update_model_input_size
 from torch import Tensor, nn
 
-from foveal.ops import aggregated_attention, gated_dwconv
+from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
 from foveal.ops.numerics import without_autocast
 
 from .cache import SizeCache
@@ -158,9 +158,8 @@ class AggregatedAttention(CosineAttention):
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, Hp, Wp, heads, dim) of the pooled map: "activate and pool", equation 5."""
         size = self.geometry.pooled((x.shape[1], x.shape[2]))
-        x = F.gelu(self.sr(x.permute(0, 3, 1, 2)))
-        x = self.norm(F.adaptive_avg_pool2d(x, size).permute(0, 2, 3, 1))
-        return self._keys_and_values(x)
+        x = self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self._keys_and_values(self.norm(gelu_pool(x, size)))
 
     def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         k, v = self.kv(x).chunk(2, dim=-1)

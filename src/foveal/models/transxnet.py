@@ -25,7 +25,7 @@ from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from foveal.ops import dynamic_dwconv
+from foveal.ops import dynamic_dwconv, multiscale_dwconv
 from foveal.ops.numerics import without_autocast
 
 from .cache import SizeCache
@@ -39,9 +39,24 @@ _DYNAMIC_KERNEL = 7
 _FFN_KERNELS = (1, 3, 5, 7)
 
 
-def depthwise(dim: int, kernel: int, stride: int = 1, bias: bool = True, **dd: Any) -> nn.Conv2d:
-    """Depthwise convolution with padding kernel // 2."""
-    return nn.Conv2d(dim, dim, kernel, stride, kernel // 2, groups=dim, bias=bias, **dd)
+@register_notrace_module
+class DepthwiseConv(nn.Conv2d):
+    """Depthwise convolution with padding kernel // 2; adds its input, and applies GELU, where asked to."""
+
+    def __init__(
+        self, dim: int, kernel: int, stride: int = 1, bias: bool = True,
+        identity: bool = False, gelu: bool = False, **dd: Any,
+    ):  # fmt: skip
+        super().__init__(dim, dim, kernel, stride, kernel // 2, groups=dim, bias=bias, **dd)
+        self.identity, self.gelu = identity, gelu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H / stride, W / stride), rounded up."""
+        if self.stride != (1, 1):
+            return super().forward(x)
+        biases = None if self.bias is None else [self.bias]
+        y = multiscale_dwconv(x.permute(0, 2, 3, 1), [self.weight], biases, identity=self.identity, gelu=self.gelu)
+        return y.permute(0, 3, 1, 2)
 
 
 def group_norm(dim: int, **dd: Any) -> nn.GroupNorm:
@@ -124,9 +139,9 @@ class OSRA(nn.Module):
         self.kv = nn.Conv2d(dim, 2 * dim, 1, **dd)
         self.sr = nn.Sequential()
         if sr_ratio > 1:
-            self.sr.append(ConvNorm(depthwise(dim, sr_ratio + 3, sr_ratio, bias=False, **dd), act=True, **dd))
-            self.sr.append(ConvNorm(depthwise(dim, 1, bias=False, **dd), act=False, **dd))
-        self.local_conv = depthwise(dim, 3, **dd)
+            self.sr.append(ConvNorm(DepthwiseConv(dim, sr_ratio + 3, sr_ratio, bias=False, **dd), act=True, **dd))
+            self.sr.append(ConvNorm(DepthwiseConv(dim, 1, bias=False, **dd), act=False, **dd))
+        self.local_conv = DepthwiseConv(dim, 3, identity=True, **dd)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, heads, H*W, C / heads)."""
@@ -134,15 +149,19 @@ class OSRA(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(B, C, H, W) and the stage's position bias (1, heads, H*W, keys) to (B, C, H, W)."""
-        reduced = self.sr(x)
-        reduced = self.local_conv(reduced) + reduced
-        k, v = self.kv(reduced).chunk(2, dim=1)
+        k, v = self.kv(self.local_conv(self.sr(x))).chunk(2, dim=1)
         q, k, v = self._split_heads(self.q(x)), self._split_heads(k), self._split_heads(v)
         dropout_p = self.attn_drop if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=dropout_p)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(bias, q), dropout_p=dropout_p)
         # Token by token in memory, so that the map comes out channels_last.
         y = y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[2], x.shape[3]))
         return y.permute(0, 3, 1, 2)
+
+
+def _mask(bias: Tensor, q: Tensor) -> Tensor:
+    """The position bias as a mask beside q; without its gradient where none is wanted, or PyTorch's fused attention is
+    not taken."""
+    return (bias if torch.is_grad_enabled() else bias.detach()).to(q.dtype)
 
 
 class DMixer(nn.Module):
@@ -155,8 +174,8 @@ class DMixer(nn.Module):
         self.global_unit = OSRA(dim // 2, heads, sr_ratio, attn_drop, **dd)
         squeezed = max(16, dim // 8)
         self.proj = nn.Sequential(
-            depthwise(dim, 3, **dd),
-            nn.GELU(),
+            DepthwiseConv(dim, 3, gelu=True, **dd),
+            nn.Identity(),  # the authors' GELU, which the convolution applies
             nn.BatchNorm2d(dim, **dd),
             nn.Conv2d(dim, squeezed, 1, **dd),
             nn.GELU(),
@@ -174,17 +193,25 @@ class DMixer(nn.Module):
 
 @register_notrace_module
 class MultiScaleDWConv(nn.Module):
-    """Depthwise convolutions of 1, 3, 5 and 7 pixels, each on a quarter of the channels (section III-C)."""
+    """Depthwise convolutions of 1, 3, 5 and 7 pixels, each on a quarter of the channels, their input added, and GELU
+    (section III-C)."""
 
     def __init__(self, dim: int, **dd: Any):
         super().__init__()
         quarter = dim // len(_FFN_KERNELS)
         self.dims = [dim - quarter * (len(_FFN_KERNELS) - 1)] + [quarter] * (len(_FFN_KERNELS) - 1)
-        self.proj = nn.ModuleList(depthwise(d, k, **dd) for d, k in zip(self.dims, _FFN_KERNELS, strict=True))
+        self.proj = nn.ModuleList(DepthwiseConv(d, k, **dd) for d, k in zip(self.dims, _FFN_KERNELS, strict=True))
+
+    @property
+    def fused_layers(self) -> nn.ModuleList:
+        """The layers that this module computes without calling them: for counting."""
+        return self.proj
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.split(self.dims, dim=1)
-        return torch.cat([conv(part) for conv, part in zip(self.proj, parts, strict=True)], dim=1)
+        """(B, C, H, W) to (B, C, H, W)."""
+        weights, biases = [conv.weight for conv in self.proj], [conv.bias for conv in self.proj]
+        y = multiscale_dwconv(x.permute(0, 2, 3, 1), weights, biases, identity=True, gelu=True)
+        return y.permute(0, 3, 1, 2)
 
 
 class MultiScaleFFN(nn.Module):
@@ -195,14 +222,12 @@ class MultiScaleFFN(nn.Module):
         hidden = int(dim * ratio)
         self.fc1 = nn.Sequential(nn.Conv2d(dim, hidden, 1, bias=False, **dd), nn.GELU(), nn.BatchNorm2d(hidden, **dd))
         self.dwconv = MultiScaleDWConv(hidden, **dd)
-        self.act = nn.GELU()
         self.norm = nn.BatchNorm2d(hidden, **dd)
         self.fc2 = nn.Sequential(nn.Conv2d(hidden, dim, 1, bias=False, **dd), nn.BatchNorm2d(dim, **dd))
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc1(x)
-        x = self.norm(self.act(self.dwconv(x) + x))
+        x = self.norm(self.dwconv(self.fc1(x)))
         return self.drop(self.fc2(self.drop(x)))
 
 
@@ -235,7 +260,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, mixer: DMixer, mlp_ratio: float, proj_drop: float, drop_path: float, **dd: Any):
         super().__init__()
-        self.pos_embed = depthwise(dim, 7, **dd)
+        self.pos_embed = DepthwiseConv(dim, 7, identity=True, **dd)
         self.norm1 = group_norm(dim, **dd)
         self.token_mixer = mixer
         self.norm2 = group_norm(dim, **dd)
@@ -245,7 +270,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        x = x + self.pos_embed(x)
+        x = self.pos_embed(x)
         x = x + self.drop_path(self.layer_scale_1(self.token_mixer(self.norm1(x), bias)))
         return x + self.drop_path(self.layer_scale_2(self.mlp(self.norm2(x))))
 

@@ -4,6 +4,9 @@ from .aggregated_attention import aggregated_attention
 from .backend import BackendError, Explanation, explain, use_backend
 from .dynamic_dwconv import dynamic_dwconv
 from .gated_dwconv import gated_dwconv
+from .gelu_pool import gelu_pool
+from .memory import keep_memory
+from .multiscale_dwconv import multiscale_dwconv
 
 __all__ = [
     "BackendError",
@@ -12,5 +15,8 @@ __all__ = [
     "dynamic_dwconv",
     "explain",
     "gated_dwconv",
+    "gelu_pool",
+    "keep_memory",
+    "multiscale_dwconv",
     "use_backend",
 ]

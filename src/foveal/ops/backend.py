@@ -101,6 +101,13 @@ def register(operator: Operator) -> Operator:
     return operator
 
 
+def find_operator(name: str) -> Operator:
+    """The operator of that name. Raises ValueError for an unknown one, with those there are."""
+    if name not in _operators:
+        raise ValueError(f"unknown operator {name!r}: choose one of {', '.join(_operators)}")
+    return _operators[name]
+
+
 def known_backends(operator: Operator | None = None) -> list[str]:
     """The names of all implementations, of one operator or of all, in order of preference."""
     operators = [operator] if operator else list(_operators.values())
@@ -133,6 +140,4 @@ def explain(operator: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Ex
     and what the operator itself raises for bad arguments. `print(explain(...))` is meant to be read.
     """
     name = operator if isinstance(operator, str) else operator.__name__
-    if name not in _operators:
-        raise ValueError(f"unknown operator {name!r}: choose one of {', '.join(_operators)}")
-    return _operators[name].explain(*args, **kwargs)
+    return find_operator(name).explain(*args, **kwargs)

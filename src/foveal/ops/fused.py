@@ -54,7 +54,7 @@ class FusedOperator:
             f"{name}_backward", ["Tensor grad", *inputs, *kept, *ending], len(tensors), self._backward
         )
         self._backward_op.register_fake(
-            lambda grad, *args: tuple(map(fake_gradient, tensors, args[: len(tensors)])),
+            lambda grad, *args: _alone(tuple(map(fake_gradient, tensors, args[: len(tensors)]))),
         )
         self._op.register_autograd(self._differentiate, setup_context=self._save)
         self._backward_op.register_autograd(
@@ -83,7 +83,7 @@ class FusedOperator:
 
     def _backward(self, *args: Any) -> Any:
         with without_autocast(args[0].device):
-            return self._implementations[args[-1]][1](*args[:-1])
+            return _alone(self._implementations[args[-1]][1](*args[:-1]))
 
     def _save(self, ctx: Any, inputs: tuple, output: Any) -> None:
         count = len(self.tensors)
@@ -95,4 +95,11 @@ class FusedOperator:
 
     def _differentiate(self, ctx: Any, grad: Tensor, *_: Any) -> tuple:
         gradients = self._backward_op(grad, *ctx.saved_tensors, *ctx.constants)
+        if len(self.tensors) == 1:
+            gradients = (gradients,)
         return (*gradients, *(None for _ in ctx.constants))
+
+
+def _alone(tensors: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    """A tuple of one as its member: operators return either a tensor or several."""
+    return tensors[0] if len(tensors) == 1 else tensors

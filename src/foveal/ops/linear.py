@@ -18,23 +18,32 @@ if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_p
 
 
 def _fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN is worth asking for: plain float32 numbers on a CPU, outside tracers, which choose themselves."""
+    """Whether oneDNN is worth asking for: plain numbers on a CPU, outside tracers, which choose themselves."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype is not torch.float32 or weight.dtype is not x.dtype:
+    if type(x) is not Tensor or x.device.type != "cpu" or weight.dtype is not x.dtype:
+        return False
+    if x.dtype is not torch.float32 and x.dtype is not torch.bfloat16:
         return False
     return torch.backends.mkldnn.enabled and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b for tokens (..., C_in) and weights (C_out, C_in): (..., C_out), as torch.nn.functional.linear gives it.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """x W^T + b for tokens (..., C_in) and weights (C_out, C_in): (..., C_out), as torch.nn.functional.linear gives it;
+    through an exact GELU if asked for.
 
     Differentiable as often as wanted, in every dtype and on every device.
     """
     if not _fast(x, weight):
-        return F.linear(x, weight, bias)
+        y = F.linear(x, weight, bias)
+        return F.gelu(y) if gelu else y
     if _pointwise is not None and not _needs_gradient(x, weight, bias):
-        return _pointwise(x, weight, bias, "none", [], "")
+        return _pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
+    y = _as_convolution(x, weight, bias)
+    return F.gelu(y) if gelu else y
+
+
+def _as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     y = F.conv2d(x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2), weight[:, :, None, None], bias)
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 

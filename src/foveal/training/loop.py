@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.ops import keep_memory
 from foveal.training.checkpoint import read_checkpoint, save_atomically
 from foveal.training.config import TrainConfig
 from foveal.training.listener import Listener, Plan
@@ -76,6 +77,8 @@ def fit(
         raise FovealError(f"There is no run to continue, {resume} does not exist: leave --resume out, or check --out.")
     _check_folder(out)
     run = set_up(task, config)
+    if run.processes.device.type == "cpu":
+        keep_memory()
     if resume is not None:
         take_over(run, read_checkpoint(resume))
     listener = listener if listener and run.processes.is_main else Listener()

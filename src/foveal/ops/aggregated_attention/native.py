@@ -9,18 +9,13 @@ import math
 import torch
 from torch import Tensor
 
-from ..native import Kernel, why_unavailable
+from ..native import Kernel
+from ..native.arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
 from .layout import arrange_gradients
 
 _forward = Kernel("attention_forward")
 _backward = Kernel("attention_backward")
 _LARGEST_WINDOW = 63
-
-
-class _Map(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p)] + [(n, ctypes.c_int64) for n in ("batch", "row", "column", "head")]
-
-
 _SIZES = ("batch", "height", "width", "heads", "dim", "pooled", "window", "bands", "threads", "half")
 _SMALL = ("scale", "query_embedding", "local_bias", "tokens", "token_bias")
 
@@ -28,11 +23,11 @@ _SMALL = ("scale", "query_embedding", "local_bias", "tokens", "token_bias")
 class _AttentionCall(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in _SIZES),
-        *((name, _Map) for name in ("q", "k", "v", "k_pool", "v_pool")),
+        *((name, Map) for name in ("q", "k", "v", "k_pool", "v_pool")),
         *((name, ctypes.c_void_p) for name in (*_SMALL, "pool_bias")),
         *((f"pool_bias_{axis}", ctypes.c_int64) for axis in ("head", "query", "key")),
         ("log_length", ctypes.c_void_p),
-        ("out", _Map),
+        ("out", Map),
         ("lse", ctypes.c_void_p),
         ("workspace", ctypes.c_void_p),
     ]
@@ -41,7 +36,7 @@ class _AttentionCall(ctypes.Structure):
 class _BackwardCall(ctypes.Structure):
     _fields_ = [
         ("forward", _AttentionCall),
-        *((name, _Map) for name in ("grad", "grad_q", "grad_k", "grad_v")),
+        *((name, Map) for name in ("grad", "grad_q", "grad_k", "grad_v")),
         *(
             (name, ctypes.c_void_p)
             for name in ("grad_k_pool", "grad_v_pool", "grad_pool_bias", "continued", "sums", "workspace")
@@ -52,31 +47,11 @@ class _BackwardCall(ctypes.Structure):
 def unsupported(q, k, v, k_pool, v_pool, *rest) -> str | None:
     """Why the compiled kernels cannot serve this call, or None."""
     *_, window, _, dropout_p = rest
-    if q.device.type != "cpu":
-        return f"tensors on {q.device.type}"
-    dtypes = {t.dtype for t in (q, k, v, k_pool, v_pool)}
-    if dtypes not in ({torch.float32}, {torch.bfloat16}):
-        names = ", ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
-        return f"q, k, v, k_pool and v_pool must all be float32 or all bfloat16, not {names}"
     if window > _LARGEST_WINDOW:
         return f"windows up to {_LARGEST_WINDOW}"
     if dropout_p > 0:
         return "attention dropout runs on the reference alone"
-    return why_unavailable()
-
-
-def _map(x: Tensor) -> _Map:
-    """A map (B, H, W, h, d), whose last dimension must be contiguous."""
-    batch, row, column, head, _ = x.stride()
-    return _Map(x.data_ptr(), batch, row, column, head)
-
-
-def _side_by_side(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
-
-
-def _float(x: Tensor) -> Tensor:
-    return x.float().contiguous()
+    return unsupported_maps(q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
 
 
 @functools.lru_cache(maxsize=64)
@@ -97,8 +72,8 @@ class _Call:
         *small, window, length = rest
         scale, query_embedding, local_bias, pool_bias, tokens, token_bias = small
         batch, height, width, heads, dim = q.shape
-        maps = [_side_by_side(x) for x in (q, k, v, k_pool.flatten(1, 2)[:, None], v_pool.flatten(1, 2)[:, None])]
-        small = [_float(x) for x in (scale, query_embedding, local_bias, tokens, token_bias)]
+        maps = [side_by_side(x) for x in (q, k, v, k_pool.flatten(1, 2)[:, None], v_pool.flatten(1, 2)[:, None])]
+        small = [contiguous_float(x) for x in (scale, query_embedding, local_bias, tokens, token_bias)]
         pool_bias = pool_bias.float()
         log_length = _log_lengths(window, length)
         self.kept = (*maps, *small, pool_bias, log_length)
@@ -106,7 +81,7 @@ class _Call:
         self.c = _AttentionCall(
             batch, height, width, heads, dim, k_pool.shape[1] * k_pool.shape[2], window,
             _bands(batch * heads, height, threads), threads, q.dtype == torch.bfloat16,
-            *map(_map, maps),
+            *map(map_of, maps),
             *(x.data_ptr() for x in small),
             pool_bias.data_ptr(), *pool_bias.stride(),
             log_length.data_ptr(),
@@ -119,20 +94,20 @@ def forward(q: Tensor, *rest) -> tuple[Tensor, Tensor]:
     lse = torch.empty(q.shape[:-1], dtype=torch.float32)
     if q.numel():
         call = _Call(q, *rest)
-        call.c.out, call.c.lse = _map(out), lse.data_ptr()
+        call.c.out, call.c.lse = map_of(out), lse.data_ptr()
         _forward(call.c)
     return out, lse
 
 
 def backward(grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
-    """Gradients of the eleven tensors, each in the dtype of its tensor; that of the pooled bias key by key in memory."""
+    """Gradients of the eleven tensors, each in the dtype of its tensor."""
     *inputs, lse, window, length = rest
     inputs = [q, *inputs]
     if not q.numel():
         return arrange_gradients(map(torch.zeros_like, inputs), inputs)
     call = _Call(*inputs, window, length)
     c, area = call.c, window * window
-    grad, lse = _side_by_side(grad), lse.contiguous()
+    grad, lse = side_by_side(grad), lse.contiguous()
     c.lse = lse.data_ptr()
     maps = [torch.empty(q.shape, dtype=q.dtype) for _ in range(3)]
     pooled = [torch.empty(c.bands, c.batch, c.heads, c.pooled, c.dim) for _ in range(2)]
@@ -140,7 +115,7 @@ def backward(grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
     continued = torch.empty(c.threads, c.pooled, c.height * c.width)
     sums = torch.zeros(c.threads, c.heads, 1 + c.dim + 2 * area + area * c.dim)
     others = (*pooled, pool_bias, continued, sums)
-    _backward(_BackwardCall(c, _map(grad), *map(_map, maps), *(t.data_ptr() for t in others)))
+    _backward(_BackwardCall(c, map_of(grad), *map(map_of, maps), *(t.data_ptr() for t in others)))
 
     pooled = [t.sum(0).transpose(1, 2).reshape(rest[2].shape) for t in pooled]
     scale, embedding, local_bias, token_bias, tokens = (

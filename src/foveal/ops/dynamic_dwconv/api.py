@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
-from . import library
+from . import library, native
 from .reference import dynamic_dwconv_reference
 from .schema import FUSED
 
@@ -51,6 +51,12 @@ OPERATOR = register(
         "dynamic_dwconv",
         _normalise,
         (
+            Implementation(
+                "cpu",
+                "compiled kernels, one pass",
+                FUSED.add("cpu", native.forward, native.backward),
+                native.unsupported,
+            ),
             Implementation(
                 "torch",
                 "one grouped convolution of PyTorch, on any device",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
-from . import library
+from . import library, native
 from .reference import gated_dwconv_reference
 from .schema import FUSED
 
@@ -49,6 +49,12 @@ OPERATOR = register(
         "gated_dwconv",
         _normalise,
         (
+            Implementation(
+                "cpu",
+                "compiled kernels, one pass",
+                FUSED.add("cpu", native.forward, native.backward),
+                native.unsupported,
+            ),
             Implementation(
                 "torch",
                 "PyTorch's convolution on any device, recomputed in backward",

@@ -6,34 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reference import depthwise_conv
+from ..convolution import convolution_dtype, depthwise_conv, depthwise_conv_backward
 
 
 def forward(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """GELU(DWConv(g) + bias) * v, (B, H, W, C) in g's dtype."""
-    gate = F.gelu(depthwise_conv(g, weight.to(g.dtype), bias.to(g.dtype)))
-    return gate.mul_(v).contiguous()
+    dtype = convolution_dtype(g)
+    gate = F.gelu(depthwise_conv(g.to(dtype), weight.to(dtype), bias.to(dtype)))
+    return gate.mul_(v).to(g.dtype).contiguous()
 
 
 def backward(grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of g, v, weight and bias; the convolution is computed again instead of kept."""
-    kernel = weight.to(g.dtype)
-    y = depthwise_conv(g, kernel, bias.to(g.dtype))
+    dtype = convolution_dtype(g)
+    wide, grad, kernel = g.to(dtype), grad.to(dtype), weight.to(dtype)
+    y = depthwise_conv(wide, kernel, bias.to(dtype))
     grad_v = grad * F.gelu(y)
-    grad_y = torch.ops.aten.gelu_backward(grad * v, y)
-    radius = weight.shape[-1] // 2
-    grad_g, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-        grad_y.permute(0, 3, 1, 2),
-        g.permute(0, 3, 1, 2),
-        kernel,
-        bias_sizes=[bias.shape[0]],
-        stride=[1, 1],
-        padding=[radius, radius],
-        dilation=[1, 1],
-        transposed=False,
-        output_padding=[0, 0],
-        groups=weight.shape[0],
-        output_mask=[True, True, True],
-    )
-    grad_g = grad_g.permute(0, 2, 3, 1).contiguous()
-    return grad_g, grad_v.contiguous(), grad_weight.to(weight.dtype).contiguous(), grad_bias.to(bias.dtype)
+    grad_y = torch.ops.aten.gelu_backward(grad * v.to(dtype), y)
+    gradients = depthwise_conv_backward(grad_y, wide, kernel)
+    grad_g, grad_weight, grad_bias = (t.to(p.dtype).contiguous() for t, p in zip(gradients, (g, weight, bias)))
+    return grad_g, grad_v.to(v.dtype).contiguous(), grad_weight, grad_bias

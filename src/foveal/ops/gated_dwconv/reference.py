@@ -10,13 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..convolution import depthwise_conv
 from ..numerics import accumulation_dtype, without_autocast
-
-
-def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Depthwise convolution of a (B, H, W, C) map with (C, 1, K, K) weights, zero padding K // 2."""
-    y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
-    return y.permute(0, 2, 3, 1)
 
 
 def gated_dwconv_reference(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -5,8 +5,6 @@
 
 constexpr float ABSENT = -1e30f;  // a logit whose probability is 0
 
-inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
 // Sizes of a call, and where things stand in the scratch memory of one thread.
 struct Plan {
     int64_t radius, area;   // of the window
@@ -18,19 +16,6 @@ struct Plan {
         : radius(c.window / 2), area(c.window * c.window), dim(round_up(c.dim, 8)),
           row(round_up(c.width, TILE) + round_up(2 * (c.window / 2), LANES)), map_row(dim * row) {}
 };
-
-// Takes consecutive pieces of one thread's scratch memory; without memory it only counts.
-struct Arena {
-    float* base;
-    int64_t used = 0;
-    float* take(int64_t floats) {
-        float* piece = base ? base + used : nullptr;
-        used += round_up(floats, 16);
-        return piece;
-    }
-};
-
-inline void zero(float* p, int64_t n) { __builtin_memset(p, 0, n * sizeof(float)); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Products of a tile of positions (dim, V * LANES) with rows of numbers that all of them share.

@@ -60,3 +60,33 @@ FOVEAL_EXPORT void foveal_attention_backward(const AttentionBackwardCall* call, 
     share(c, c.forward.threads, chosen->attention_backward, parallel_for);
     share(c, c.forward.threads, chosen->attention_backward_finish, parallel_for);
 }
+
+FOVEAL_EXPORT int64_t foveal_depthwise_forward_workspace(const DepthwiseCall* call) {
+    return chosen->depthwise_forward_workspace(*call);
+}
+
+FOVEAL_EXPORT void foveal_depthwise_forward(const DepthwiseCall* call, ParallelFor parallel_for) {
+    share(*call, call->threads, chosen->depthwise_forward, parallel_for);
+}
+
+FOVEAL_EXPORT int64_t foveal_depthwise_backward_workspace(const DepthwiseBackwardCall* call) {
+    return chosen->depthwise_backward_workspace(*call);
+}
+
+FOVEAL_EXPORT void foveal_depthwise_backward(const DepthwiseBackwardCall* call, ParallelFor parallel_for) {
+    share(*call, call->forward.threads, chosen->depthwise_backward, parallel_for);
+}
+
+FOVEAL_EXPORT int64_t foveal_gelu_pool_workspace(const GeluPoolCall* call) { return chosen->gelu_pool_workspace(*call); }
+
+FOVEAL_EXPORT void foveal_gelu_pool(const GeluPoolCall* call, ParallelFor parallel_for) {
+    share(*call, call->threads, chosen->gelu_pool, parallel_for);
+}
+
+FOVEAL_EXPORT int64_t foveal_gelu_pool_backward_workspace(const GeluPoolCall* call) {
+    return chosen->gelu_pool_workspace(*call);
+}
+
+FOVEAL_EXPORT void foveal_gelu_pool_backward(const GeluPoolCall* call, ParallelFor parallel_for) {
+    share(*call, call->threads, chosen->gelu_pool_backward, parallel_for);
+}

@@ -10,6 +10,13 @@ struct Kernels {
     int64_t (*attention_backward_workspace)(const AttentionBackwardCall&);
     void (*attention_backward)(const AttentionBackwardCall&, int64_t thread);
     void (*attention_backward_finish)(const AttentionBackwardCall&, int64_t thread);
+    int64_t (*depthwise_forward_workspace)(const DepthwiseCall&);
+    void (*depthwise_forward)(const DepthwiseCall&, int64_t thread);
+    int64_t (*depthwise_backward_workspace)(const DepthwiseBackwardCall&);
+    void (*depthwise_backward)(const DepthwiseBackwardCall&, int64_t thread);
+    int64_t (*gelu_pool_workspace)(const GeluPoolCall&);
+    void (*gelu_pool)(const GeluPoolCall&, int64_t thread);
+    void (*gelu_pool_backward)(const GeluPoolCall&, int64_t thread);
 };
 
 // Null where this processor cannot run them.

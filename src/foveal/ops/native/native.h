@@ -12,7 +12,8 @@ struct bfloat16 {
 typedef void (*ParallelBody)(int64_t begin, int64_t end, void* context);
 typedef int32_t (*ParallelFor)(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
 
-// A map (B, H, W, heads, dim) or pooled map (B, P, heads, dim); the dimensions of a head stand side by side.
+// A map (B, H, W, heads, dim) or pooled map (B, P, heads, dim); the dimensions of a head stand side by side. A map
+// (B, H, W, C) has head = 0.
 struct Map {
     void* data;
     int64_t batch, row, column, head;  // strides; a pooled map has row = 0
@@ -42,5 +43,38 @@ struct AttentionBackwardCall {
     float* continued;  // (threads, P, H * W): what a thread adds to a band's bias that an earlier thread began
     float* sums;       // (threads, heads, 1 + dim + 2 area + area * dim), zero: scale, embedding, local bias, token bias,
                        // tokens (area, dim); to be added up over threads
+    float* workspace;
+};
+
+// Depthwise convolutions of a map (B, H, W, C): groups of channels, each with its own odd kernel size and zero padding.
+//     y = convolution(x) + bias (+ x),   out = y, or gelu(y), or gelu(y) * value
+struct DepthwiseCall {
+    int64_t batch, height, width, groups;
+    int64_t bands;    // parts that the rows of a map are cut into, where there are few images and channels
+    int64_t threads;  // of PyTorch
+    int64_t half;     // maps are bfloat16, else float
+    int64_t identity, gelu;
+    const int64_t *kernels, *channels;  // of every group
+    Map x, value, out;                  // without a gate value.data is null
+    const float *weight, *bias;         // group behind group: (channels of the group, kernel * kernel); (C)
+    int64_t weight_batch, bias_batch;   // strides from sample to sample, 0 where all samples share
+    float* workspace;                   // as many floats as depthwise_..._workspace asks for, aligned to 64 bytes
+};
+
+struct DepthwiseBackwardCall {
+    DepthwiseCall forward;  // `out` unused
+    Map grad, grad_x, grad_value;
+    // Shaped as weight and bias behind a dimension to be added up: (threads), zero before; or (bands, B) where every
+    // sample has its own.
+    float *grad_weight, *grad_bias;
+    float* workspace;
+};
+
+// GELU and adaptive average pooling. Forward reads x and writes `pooled`; backward reads x and the gradient in `pooled`
+// and writes grad_x.
+struct GeluPoolCall {
+    int64_t batch, height, width, channels, pool_height, pool_width, threads;
+    int64_t half;  // maps are bfloat16, else float
+    Map x, pooled, grad_x;
     float* workspace;
 };

@@ -11,9 +11,21 @@ constexpr int64_t BLOCK = LANES == 16 ? 8 : 4;
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t IntVec __attribute__((vector_size(4 * LANES)));
 typedef float LooseVec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t WordVec __attribute__((vector_size(4 * LANES)));
+typedef uint16_t LooseHalfVec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 inline void store(float* p, Vec x) { *reinterpret_cast<LooseVec*>(p) = x; }
+inline Vec load(const bfloat16* p) {
+    const LooseHalfVec half = *reinterpret_cast<const LooseHalfVec*>(p);
+    return reinterpret_cast<Vec>(__builtin_convertvector(half, WordVec) << 16);
+}
+inline void store(bfloat16* p, Vec x) {  // rounds to nearest, ties to even; a NaN stays one
+    const WordVec word = reinterpret_cast<WordVec>(x);
+    const WordVec rounded = (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+    const WordVec half = x == x ? rounded : (word >> 16 | 0x40);
+    *reinterpret_cast<LooseHalfVec*>(p) = __builtin_convertvector(half, LooseHalfVec);
+}
 inline Vec splat(float x) { return Vec{} + x; }
 
 inline Vec lane_index() {

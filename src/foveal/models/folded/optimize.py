@@ -1,0 +1,69 @@
+"""`foveal.optimize`: a network folded for inference."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from foveal.ops.memory import keep_memory
+
+from ..pyramid import Pyramid
+from . import transnext, transxnet
+
+_FOLDS = {**transnext.FOLDS, **transxnet.FOLDS}
+
+
+def optimize(
+    net: nn.Module, dtype: torch.dtype | None = None, *, compile: bool = False, memory: bool = True
+) -> nn.Module:
+    """A copy of `net` folded for inference: the same outputs within rounding, from fewer operators.
+
+    Projections of one input become one product; BatchNorm, layer scale, identity additions and constants are folded
+    into the weights beside them; maps stay channels_last. The copy infers only: its weights get no gradients, and
+    `train()` is refused. Everything is exact but for rounding; sizes, modes and `set_input_size` work as before.
+
+    Args:
+        net: a TransNeXt or TransXNet, or a network with one inside (a feature extractor, a detector), in eval mode. It
+            is left as it is.
+        dtype: of weights and activations, e.g. torch.bfloat16; None keeps the net's. Images are converted on entry.
+            Softmax and position biases are computed in float32 at least.
+        compile: also hand the result to torch.compile.
+        memory: on a CPU, let the process keep freed memory (see `foveal.ops.keep_memory`).
+
+    Raises:
+        ValueError: a net in training mode, without one of our blocks, or a dtype that is not a floating one.
+    """
+    if net.training:
+        raise ValueError("optimize folds a network for inference: call net.eval() first")
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating one such as torch.bfloat16, got {dtype}")
+    parameter = next(net.parameters(), None)
+    if parameter is None or not any(type(m) in _FOLDS for m in net.modules()):
+        raise ValueError(f"{type(net).__name__} has no block of TransNeXt or TransXNet in it: there is nothing to fold")
+    dtype = dtype or parameter.dtype
+    with torch.no_grad():
+        folded = _fold(copy.deepcopy(net), dtype).to(memory_format=torch.channels_last)
+    for p in folded.parameters():
+        p.requires_grad_(False)
+    if memory and parameter.device.type == "cpu":
+        keep_memory()
+    return torch.compile(folded) if compile else folded  # type: ignore[return-value]
+
+
+def _fold(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`module` with every block below it folded, and all other weights in `dtype`."""
+    fold = _FOLDS.get(type(module))
+    if fold is not None:
+        return fold(module, dtype)
+    if isinstance(module, Pyramid):
+        module.input_dtype = dtype
+    for name, child in module.named_children():
+        setattr(module, name, _fold(child, dtype))
+    for name, parameter in module.named_parameters(recurse=False):
+        setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
+    for name, buffer in module.named_buffers(recurse=False):
+        if buffer.is_floating_point():
+            setattr(module, name, buffer.to(dtype))
+    return module

@@ -1,0 +1,38 @@
+"""Depthwise convolution of channels-last maps by PyTorch, for the implementations that build on it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def convolution_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which PyTorch's convolutions are as accurate as x's dtype allows: float32 for float16 on the CPU,
+    where its gradients of weights are summed in float16; else x's own."""
+    return torch.float32 if x.dtype == torch.float16 and x.device.type == "cpu" else x.dtype
+
+
+def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Depthwise convolution of a (B, H, W, C) map with (C, 1, K, K) weights, zero padding K // 2."""
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+    return y.permute(0, 2, 3, 1)
+
+
+def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x (B, H, W, C), weight (C, 1, K, K) and bias (C,) of a depthwise convolution with padding K // 2."""
+    radius = weight.shape[-1] // 2
+    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+        grad.permute(0, 3, 1, 2),
+        x.permute(0, 3, 1, 2),
+        weight,
+        bias_sizes=[weight.shape[0]],
+        stride=[1, 1],
+        padding=[radius, radius],
+        dilation=[1, 1],
+        transposed=False,
+        output_padding=[0, 0],
+        groups=weight.shape[0],
+        output_mask=[True, True, True],
+    )
+    return grad_x.permute(0, 2, 3, 1), grad_weight, grad_bias

@@ -1,0 +1,28 @@
+"""Gated depthwise convolution by the compiled CPU kernels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..native import depthwise
+from ..native.depthwise import Depthwise
+
+
+def unsupported(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> str | None:
+    """Why the compiled kernels cannot serve this call, or None."""
+    return depthwise.unsupported([weight.shape[-1]], g=g, v=v)
+
+
+def _convolution(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Depthwise:
+    return Depthwise(g, weight.flatten(), bias, [weight.shape[-1]], [weight.shape[0]], value=v, gelu=True)
+
+
+def forward(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """GELU(DWConv(g) + bias) * v, (B, H, W, C) in g's dtype."""
+    return _convolution(g, v, weight, bias).forward()
+
+
+def backward(grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of g, v, weight and bias; the convolution is computed again instead of kept."""
+    grad_g, grad_v, grad_weight, grad_bias = _convolution(g, v, weight, bias).backward(grad)
+    return grad_g, grad_v, grad_weight.reshape(weight.shape).to(weight.dtype), grad_bias.to(bias.dtype)

@@ -1,0 +1,56 @@
+"""GELU and adaptive average pooling: specification, checks, and the choice of an implementation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..backend import Implementation, Operator, register
+from . import native
+from .reference import gelu_pool_reference
+from .schema import FUSED
+
+
+def gelu_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """adaptive_avg_pool2d(GELU(x)): "activate and pool" of TransNeXt (equation 5 of the paper).
+
+    Args:
+        x: (B, H, W, C), any strides.
+        size: (Hp, Wp) of the pooled map, each at least 1. Cell i of Hp covers rows floor(i H / Hp) to
+            ceil((i + 1) H / Hp), as in PyTorch.
+
+    Returns:
+        (B, Hp, Wp, C) in the dtype of x. GELU is the exact (erf) one. A second derivative exists on the
+        backend "reference" only.
+
+    Raises:
+        ValueError: shapes that do not fit together.
+        BackendError: the backend asked for with `use_backend` cannot take this call.
+    """
+    call = _normalise(x, size)
+    return OPERATOR.choose(*call).run(*call)
+
+
+def _normalise(x, size):
+    if x.ndim != 4:
+        raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")
+    height, width = size
+    if height < 1 or width < 1 or x.shape[1] < 1 or x.shape[2] < 1:
+        raise ValueError(f"cannot pool a map of {x.shape[1]} x {x.shape[2]} to {height} x {width}")
+    return x, height, width
+
+
+OPERATOR = register(
+    Operator(
+        "gelu_pool",
+        _normalise,
+        (
+            Implementation(
+                "cpu",
+                "compiled kernels, one pass",
+                FUSED.add("cpu", native.forward, native.backward),
+                native.unsupported,
+            ),
+            Implementation("reference", "plain PyTorch", gelu_pool_reference, lambda *call: None),
+        ),
+    )
+)

@@ -1,0 +1,93 @@
+"""Multi-scale depthwise convolution: specification, checks, and the choice of an implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..backend import Implementation, Operator, register
+from . import library, native
+from .reference import multiscale_dwconv_reference
+from .schema import FUSED
+
+
+def multiscale_dwconv(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor] | None = None,
+    *,
+    identity: bool = False,
+    gelu: bool = False,
+) -> Tensor:
+    """Depthwise convolution whose channels come in groups, each with its own kernel size: the multi-scale part of
+    TransXNet's feed-forward network (section III-C of the paper).
+
+        y = concat over groups g of (DWConv_g(x_g) + bias_g)       + x if `identity`;  GELU(y) if `gelu`
+
+    One group is a plain depthwise convolution.
+
+    Args:
+        x: (B, H, W, C), any strides.
+        weights: (C_g, 1, K_g, K_g) a group, every K_g odd, the C_g adding up to C; zero padding K_g // 2.
+        biases: (C_g,) a group; or None for 0.
+        identity: add x.
+        gelu: apply the exact (erf) GELU. Backward computes the convolution again instead of keeping it.
+
+    Returns:
+        (B, H, W, C) in the dtype of x. Half types are convolved as PyTorch convolves them, summed in float32. All
+        tensors get gradients; a second derivative exists on the backend "reference" only.
+
+    Raises:
+        ValueError: shapes that do not fit together, or an even kernel.
+        BackendError: the backend asked for with `use_backend` cannot take this call.
+    """
+    call = _normalise(x, weights, biases, identity=identity, gelu=gelu)
+    return OPERATOR.choose(*call).run(*call)
+
+
+def _normalise(x, weights, biases=None, *, identity=False, gelu=False):
+    """Check a call, and lay all groups' parameters one behind the other."""
+    if x.ndim != 4:
+        raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")
+    for w in weights:
+        if w.ndim != 4 or w.shape[1] != 1 or w.shape[2] != w.shape[3] or w.shape[3] % 2 == 0:
+            raise ValueError(f"weights must be (C_g, 1, K_g, K_g) with K_g odd, got {tuple(w.shape)}")
+    channels = [w.shape[0] for w in weights]
+    if sum(channels) != x.shape[-1]:
+        raise ValueError(f"weights must together have the {x.shape[-1]} channels of x, got {channels}")
+    if biases is None:
+        biases = [weights[0].new_zeros(x.shape[-1])]
+    elif [tuple(b.shape) for b in biases] != [(n,) for n in channels]:
+        expected = ", ".join(f"({n},)" for n in channels)
+        raise ValueError(f"biases must have shapes {expected}, got {', '.join(str(tuple(b.shape)) for b in biases)}")
+    weight, bias = _joined([w.flatten() for w in weights]), _joined(biases)
+    return x, weight, bias, [w.shape[-1] for w in weights], channels, identity, gelu
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+OPERATOR = register(
+    Operator(
+        "multiscale_dwconv",
+        _normalise,
+        (
+            Implementation(
+                "cpu",
+                "compiled kernels, one pass",
+                FUSED.add("cpu", native.forward, native.backward),
+                native.unsupported,
+            ),
+            Implementation(
+                "torch",
+                "a convolution of PyTorch for every group, on any device",
+                FUSED.add("torch", library.forward, library.backward),
+                lambda *call: None,
+            ),
+            Implementation("reference", "plain PyTorch", multiscale_dwconv_reference, lambda *call: None),
+        ),
+    )
+)

@@ -1,0 +1,38 @@
+"""Multi-scale depthwise convolution by the compiled CPU kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..native import depthwise
+from ..native.depthwise import Depthwise
+
+
+def unsupported(x: Tensor, weight: Tensor, bias: Tensor, kernels: Sequence[int], *_) -> str | None:
+    """Why the compiled kernels cannot serve this call, or None."""
+    return depthwise.unsupported(kernels, x=x)
+
+
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    kernels: Sequence[int],
+    channels: Sequence[int],
+    identity: bool,
+    gelu: bool,
+) -> Depthwise:
+    return Depthwise(x, weight, bias, kernels, channels, identity=identity, gelu=gelu)
+
+
+def forward(x: Tensor, *rest) -> Tensor:
+    """The result (B, H, W, C) in x's dtype."""
+    return _convolution(x, *rest).forward()
+
+
+def backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *constants) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias; where there is a GELU the convolution is computed again instead of kept."""
+    grad_x, _, grad_weight, grad_bias = _convolution(x, weight, bias, *constants).backward(grad)
+    return grad_x, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)

@@ -1,0 +1,113 @@
+"""Depthwise convolutions by the compiled CPU kernels: prepares what native.h calls a DepthwiseCall."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import Kernel
+from .arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
+
+_forward = Kernel("depthwise_forward")
+_backward = Kernel("depthwise_backward")
+_LARGEST_KERNEL = 63
+_SIZES = ("batch", "height", "width", "groups", "bands", "threads", "half", "identity", "gelu")
+
+
+class _Call(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, ctypes.POINTER(ctypes.c_int64)) for name in ("kernels", "channels")),
+        *((name, Map) for name in ("x", "value", "out")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        *((f"{name}_batch", ctypes.c_int64) for name in ("weight", "bias")),
+        ("workspace", ctypes.c_void_p),
+    ]
+
+
+class _BackwardCall(ctypes.Structure):
+    _fields_ = [
+        ("forward", _Call),
+        *((name, Map) for name in ("grad", "grad_x", "grad_value")),
+        *((name, ctypes.c_void_p) for name in ("grad_weight", "grad_bias", "workspace")),
+    ]
+
+
+def unsupported(kernels: Sequence[int], **maps: Tensor) -> str | None:
+    """Why the compiled kernels cannot convolve these maps, or None."""
+    if max(kernels) > _LARGEST_KERNEL:
+        return f"kernels up to {_LARGEST_KERNEL}"
+    return unsupported_maps(**maps)
+
+
+def _bands(shape: Sequence[int], kernel: int, threads: int) -> int:
+    """How many parts the rows of a map are cut into: only where images and channels are too few for all threads, and
+    not so many that the rows which parts share cost more than their own."""
+    batch, height, _, channels = shape
+    pieces = max(batch * channels // 16, 1)
+    return 1 if threads == 1 else max(1, min(height // (2 * kernel), math.ceil(4 * threads / pieces)))
+
+
+class Depthwise:
+    """One convolution of a map (B, H, W, C), ready to run: y = convolution + bias (+ x), then GELU, then times `value`.
+
+    Args:
+        x: float32 or bfloat16; any strides.
+        weight, bias: all groups one behind the other, (sum of C_g * K_g^2,) and (C,), in any dtype; with `own_weights`
+            behind a dimension of samples.
+        kernels, channels: K_g and C_g of every group.
+        value: the gate's other factor, shaped as x; only with `gelu`.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        kernels: Sequence[int],
+        channels: Sequence[int],
+        *,
+        value: Tensor | None = None,
+        identity: bool = False,
+        gelu: bool = False,
+        own_weights: bool = False,
+    ):
+        self.x, self.weight, self.bias = side_by_side(x), contiguous_float(weight), contiguous_float(bias)
+        self.value = None if value is None else side_by_side(value)
+        self.own_weights = own_weights
+        batch, height, width, all_channels = x.shape
+        threads = torch.get_num_threads()
+        numbers = ctypes.c_int64 * len(kernels)
+        self.c = _Call(
+            batch, height, width, len(kernels), _bands(x.shape, max(kernels), threads), threads,
+            x.dtype == torch.bfloat16, identity, gelu,
+            numbers(*kernels), numbers(*channels),
+            map_of(self.x), Map() if self.value is None else map_of(self.value), Map(),
+            self.weight.data_ptr(), self.bias.data_ptr(),
+            self.weight.shape[-1] if own_weights else 0, all_channels if own_weights else 0,
+        )  # fmt: skip
+
+    def forward(self) -> Tensor:
+        """The result (B, H, W, C), contiguous, in x's dtype."""
+        out = torch.empty(self.x.shape, dtype=self.x.dtype)
+        if out.numel():
+            self.c.out = map_of(out)
+            _forward(self.c)
+        return out
+
+    def backward(self, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """Gradients of x and `value` in their dtype, and of weight and bias in float32, as those were given."""
+        c, grad = self.c, side_by_side(grad)
+        maps = [None if t is None else torch.empty(t.shape, dtype=t.dtype) for t in (self.x, self.value)]
+        if self.own_weights:
+            sums = [torch.empty(c.bands, *t.shape) for t in (self.weight, self.bias)]
+        else:
+            sums = [torch.zeros(c.threads, *t.shape) for t in (self.weight, self.bias)]
+        if self.x.numel():
+            found = (Map() if t is None else map_of(t) for t in maps)
+            _backward(_BackwardCall(c, map_of(grad), *found, *(t.data_ptr() for t in sums)))
+        return (*maps, *(t.sum(0) if len(t) > 1 else t[0] for t in sums))

@@ -1,0 +1,148 @@
+"""`foveal.optimize`: the same outputs from fewer operators, in every mode; for inference alone."""
+
+import copy
+import pickle
+
+import pytest
+import timm
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import foveal
+from support.accuracy import OUTPUT, relative_error
+from support.nets import atto, image
+
+FAMILIES = ("transnext", "transxnet")
+every_family = pytest.mark.parametrize("family", FAMILIES)
+MODES = {
+    "transnext": [
+        {},
+        dict(pool_size=1),
+        dict(position_bias="interpolate"),
+        dict(length_scaling=False),
+        dict(window_size=(7, 5, 3, 3)),
+        dict(aggregated=(True,) * 4, sr_ratios=(16, 8, 4, 2)),
+    ],
+    "transxnet": [{}, dict(feature_norm=True, features_only=True), dict(img_size=96)],
+}
+CASES = [(family, options) for family in FAMILIES for options in MODES[family]]
+
+
+def optimize(net, *args, **kwargs):
+    return foveal.optimize(net, *args, memory=False, **kwargs)
+
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that run and are not mere views."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += not function.is_view
+        return function(*args, **(kwargs or {}))
+
+
+def outputs(net, x):
+    found = net(x)
+    return found if isinstance(found, list) else [found]
+
+
+@pytest.mark.parametrize(("family", "options"), CASES, ids=str)
+@pytest.mark.parametrize("size", [(64, 64), (75, 101)], ids=str)
+@torch.no_grad()
+def test_outputs_stay_within_rounding(family, options, size):
+    net = atto(family, **options)
+    for found, expected in zip(outputs(optimize(net), image(*size, batch=2)), outputs(net, image(*size, batch=2))):
+        assert relative_error(found, expected) <= OUTPUT / 10
+
+
+@every_family
+@torch.no_grad()
+def test_double_precision_agrees_to_double_precision(family):
+    net = atto(family).double()
+    x = image(64, 96).double()
+    assert relative_error(optimize(net)(x), net(x)) <= 1e-12
+
+
+@every_family
+@torch.no_grad()
+def test_bf16_errs_no_more_than_the_whole_net_in_bf16(family):
+    net, x = atto(family), image(64, 96, batch=4)
+    exact = net(x)
+    plain = relative_error(copy.deepcopy(net).bfloat16()(x.bfloat16()).float(), exact)
+    found = optimize(net, torch.bfloat16)(x)
+    assert found.dtype is torch.bfloat16
+    assert relative_error(found.float(), exact) <= 2 * plain + torch.finfo(torch.bfloat16).eps
+
+
+@every_family
+def test_fewer_operators_run(family):
+    net, x = atto(family), image(64, 64)
+    counts = []
+    for form in (net, optimize(net)):
+        with torch.no_grad():
+            form(x)  # position biases are kept from here on
+            with Operators() as run:
+                form(x)
+        counts.append(run.count)
+    assert counts[1] <= 0.85 * counts[0]
+
+
+@every_family
+@torch.no_grad()
+def test_the_net_it_came_from_is_left_as_it_was(family):
+    net, x = atto(family), image(64, 64)
+    state, expected = copy.deepcopy(net.state_dict()), net(x)
+    optimize(net, torch.bfloat16)(x)
+    assert torch.equal(net(x), expected)
+    assert all(torch.equal(state[name], t) for name, t in net.state_dict().items())
+    assert all(p.requires_grad for p in net.parameters())
+
+
+@torch.no_grad()
+def test_sizes_and_modes_change_as_before():
+    net, x = atto(), image(96, 64)
+    folded = optimize(net)
+    for change in (dict(pool_size=1), dict(position_bias="interpolate", img_size=96), dict(length_scaling=False)):
+        net.set_input_size(**change)
+        folded.set_input_size(**change)
+        assert relative_error(folded(x), net(x)) <= OUTPUT / 10
+
+
+@every_family
+@torch.no_grad()
+def test_copies_and_pickles_answer_the_same(family):
+    folded, x = optimize(atto(family)), image(64, 64)
+    expected = folded(x)
+    assert torch.equal(copy.deepcopy(folded)(x), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(folded))(x), expected)
+
+
+@every_family
+@torch.no_grad()
+def test_a_folded_net_compiles_without_a_break(family):
+    folded, x = optimize(atto(family)), image(64, 64)
+    compiled = torch.compile(folded, fullgraph=True, backend="aot_eager")
+    assert relative_error(compiled(x), folded(x)) <= OUTPUT / 10
+
+
+def test_training_is_refused():
+    with pytest.raises(ValueError, match=r"call net.eval\(\) first"):
+        optimize(atto().train())
+    folded = optimize(atto())
+    with pytest.raises(ValueError, match="cannot be trained"):
+        folded.train()
+    assert not any(p.requires_grad for p in folded.parameters())
+    assert folded.eval() is folded
+
+
+def test_a_net_without_our_blocks_is_refused():
+    with pytest.raises(ValueError, match="no block of TransNeXt or TransXNet"):
+        optimize(timm.create_model("resnet18").eval())
+
+
+def test_a_whole_number_dtype_is_refused():
+    with pytest.raises(ValueError, match=r"floating .* got torch.int8"):
+        optimize(atto(), torch.int8)
