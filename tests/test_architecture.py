@@ -27,6 +27,7 @@ OUTSIDE = {
     "explain": {"numpy", "PIL"},
     "explain/draw.py": {"matplotlib", "numpy", "PIL"},
     "bench": {"timm"},
+    "bench/plot.py": {"matplotlib"},
     "report": {"matplotlib", "numpy", "PIL", "torchvision"},
     "report/photograph.py": {"sklearn", "numpy", "PIL"},
     "cli": {"tyro", "rich", "numpy", "PIL"},

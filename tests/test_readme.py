@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text()
 SHORTER = {
     "quickstart": ["--epochs", "1"],
     "train": ["--epochs", "1", "--workers", "0"],
-    "bench": ["--rounds", "2", "--batch", "1", "--size", "64"],
+    "bench": ["--rounds", "2", "--batches", "1", "--sizes", "64", "--no-memory"],
 }
 
 

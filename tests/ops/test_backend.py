@@ -1,31 +1,59 @@
 """Which implementation runs: the choice, the reasons, and that nothing falls back in silence."""
 
+import re
+
 import pytest
 import torch
 
 import foveal.ops
-from foveal.ops import BackendError, explain, use_backend
+from foveal.ops import BackendError, explain, native, use_backend
+from foveal.ops.backend import find_operator, known_backends
 from support.operators import OPERATORS, Call
 
+COMPILED = "torch" if native.why_unavailable() else "cpu"
+FASTEST = {torch.float32: COMPILED, torch.bfloat16: COMPILED, torch.float16: "torch", torch.float64: "torch"}
 
-def ran(call: Call, **options) -> str:
+
+def ran(call: Call, dtype: torch.dtype = torch.float64, **options) -> str:
     """Which implementation a call really took, seen from what autograd recorded."""
-    leaves = {name: t.requires_grad_() for name, t in call.tensors().items()}
-    out = getattr(foveal.ops, call.operator)(**leaves, **options)
-    return "cpu" if "foveal" in type(out.grad_fn).__name__.lower() else "reference"
+    leaves = {name: t.requires_grad_() for name, t in call.tensors(dtype).items()}
+    out = getattr(foveal.ops, call.operator)(**call.arguments(leaves), **options)
+    return getattr(out.grad_fn, "constants", ("reference",))[-1]
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_the_fastest_implementation_without_a_reason_runs(operator):
     call = Call(operator)
-    assert ran(call) == "cpu" == explain(operator, **call.tensors()).chosen
+    for dtype, expected in FASTEST.items():
+        assert ran(call, dtype) == expected == explain(operator, **call.arguments(call.tensors(dtype))).chosen
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_without_compiled_kernels_the_next_runs_and_the_reason_is_told(operator, monkeypatch):
+    monkeypatch.setattr(native, "_NAME", "_a_file_that_is_not_there")
+    with pytest.raises(native.Unavailable) as why:
+        native._load()
+    monkeypatch.setattr(native, "_reason", str(why.value))  # as import would have kept it
+    call = Call(operator)
+    explanation = explain(operator, **call.arguments(call.tensors(torch.float32)))
+    assert ran(call, torch.float32) == "torch" == explanation.chosen
+    assert "no C++ compiler was there" in explanation.reasons["cpu"]
+    with pytest.raises(BackendError, match=r"cannot run on backend 'cpu': no C\+\+ compiler"):
+        call.run(call.tensors(torch.float32), "cpu")
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_dtype_without_compiled_kernels_is_named(operator):
+    call = Call(operator)
+    reason = explain(operator, **call.arguments(call.tensors(torch.float16))).reasons["cpu"]
+    assert re.fullmatch(r".* must .*float32 or .*bfloat16, not float16", reason)
 
 
 def test_a_call_that_the_fastest_cannot_take_goes_to_the_next():
     call = Call("aggregated_attention")
-    explanation = explain(foveal.ops.aggregated_attention, **call.tensors(), dropout_p=0.1)
-    assert ran(call, dropout_p=0.1) == "reference" == explanation.chosen
-    assert "dropout" in explanation.reasons["cpu"]
+    explanation = explain(foveal.ops.aggregated_attention, **call.tensors(torch.float32), dropout_p=0.1)
+    assert ran(call, torch.float32, dropout_p=0.1) == "reference" == explanation.chosen
+    assert "dropout" in explanation.reasons["torch"]
     assert explanation.reasons["reference"] is None
 
 
@@ -34,37 +62,37 @@ def test_a_forced_implementation_runs_and_the_others_say_so(operator):
     call = Call(operator)
     with use_backend("reference"):
         assert ran(call) == "reference"
-        explanation = explain(operator, **call.tensors())
+        explanation = explain(operator, **call.arguments(call.tensors()))
     assert explanation.chosen == "reference"
-    assert "use_backend('reference')" in explanation.reasons["cpu"]
+    assert "use_backend('reference')" in explanation.reasons["torch"]
 
 
 def test_a_forced_implementation_never_falls_back():
     call = Call("aggregated_attention", options=dict(dropout_p=0.5))
-    with pytest.raises(BackendError, match="cannot run on backend 'cpu': attention dropout"):
-        call.run(call.tensors(), "cpu")
-    with use_backend("cpu"):
+    with pytest.raises(BackendError, match="cannot run on backend 'torch': attention dropout"):
+        call.run(call.tensors(), "torch")
+    with use_backend("torch"):
         assert explain("aggregated_attention", **call.tensors(), dropout_p=0.5).chosen is None
 
 
 def test_blocks_nest_and_none_gives_the_choice_back():
     call = Call("gated_dwconv")
     with use_backend("reference"):
-        with use_backend("cpu"):
-            assert ran(call) == "cpu"
+        with use_backend("torch"):
+            assert ran(call) == "torch"
             with use_backend(None):
-                assert ran(call) == "cpu"
+                assert ran(call) == "torch"
         assert ran(call) == "reference"
         with use_backend(None):
-            assert ran(call) == "cpu"
+            assert ran(call) == "torch"
         assert ran(call) == "reference"
-    assert ran(call) == "cpu"
+    assert ran(call) == "torch"
 
 
 def test_an_exception_inside_a_block_restores_the_choice():
     with pytest.raises(ZeroDivisionError), use_backend("reference"):
         raise ZeroDivisionError
-    assert ran(Call("gated_dwconv")) == "cpu"
+    assert ran(Call("gated_dwconv")) == "torch"
 
 
 def test_an_unknown_name_is_answered_with_those_there_are():
@@ -75,18 +103,22 @@ def test_an_unknown_name_is_answered_with_those_there_are():
         pass
     with pytest.raises(ValueError, match=r"unknown operator 'softmax': choose one of .*aggregated_attention"):
         explain("softmax")
-    assert ran(Call("gated_dwconv")) == "cpu"
+    assert ran(Call("gated_dwconv")) == "torch"
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_an_explanation_reads_as_text_with_every_implementation(operator):
-    text = str(explain(getattr(foveal.ops, operator), **Call(operator).tensors()))
-    assert text.splitlines()[0] == f"{operator}: cpu"
-    assert [line.split()[0] for line in text.splitlines()[1:]] == ["cpu", "reference"]
+    call = Call(operator)
+    text = str(explain(getattr(foveal.ops, operator), **call.arguments(call.tensors())))
+    assert text.splitlines()[0] == f"{operator}: torch"
+    names = [line.split()[0] for line in text.splitlines()[1:]]
+    assert names == known_backends(find_operator(operator))
+    assert {"cpu", "torch", "reference"} <= set(names)
+    assert "  cpu        not taken: " in text
 
 
 def test_explaining_computes_nothing_and_checks_arguments():
     meta = {name: t.to("meta") for name, t in Call("aggregated_attention").tensors().items()}
-    assert explain("aggregated_attention", **meta).chosen == "cpu"
+    assert explain("aggregated_attention", **meta).chosen == "torch"
     with pytest.raises(ValueError, match="scale must have shape"):
         explain("aggregated_attention", **{**meta, "scale": torch.zeros(7, device="meta")})

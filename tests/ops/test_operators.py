@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from foveal.ops import use_backend
+from foveal.ops.backend import find_operator
 from support import loops
 from support.accuracy import assert_same, assert_within_budget
 from support.operators import OPERATORS, Call, all_calls, small_calls
@@ -37,7 +38,30 @@ def convolution_by_sample(x, weight, bias):
     return torch.stack(maps).permute(0, 2, 3, 1)
 
 
-AUTOCAST_LAYERS = {"gated_dwconv": gate_of_layers, "dynamic_dwconv": convolution_by_sample}
+def convolution_by_group(x, weights, biases):
+    """A convolution layer of PyTorch for every group of channels."""
+    parts = x.permute(0, 3, 1, 2).split([len(w) for w in weights], 1)
+    maps = [
+        F.conv2d(part, w, b, padding=w.shape[-1] // 2, groups=len(w))
+        for part, w, b in zip(parts, weights, biases, strict=True)
+    ]
+    return torch.cat(maps, 1).permute(0, 2, 3, 1)
+
+
+AUTOCAST_LAYERS = {
+    "gated_dwconv": gate_of_layers,
+    "dynamic_dwconv": convolution_by_sample,
+    "multiscale_dwconv": convolution_by_group,
+}
+
+
+def registered_arguments(call: Call, dtype: torch.dtype) -> list:
+    """What the registered operator is called with, but for the name of the implementation."""
+    arguments = call.arguments(call.tensors(dtype))
+    normalised = find_operator(call.operator).normalise(**arguments)
+    if call.operator == "aggregated_attention":
+        normalised = normalised[:-1]  # the dropout, which only the reference has
+    return [a.detach().requires_grad_() if isinstance(a, torch.Tensor) else a for a in normalised]
 
 
 def test_memory_is_poisoned_while_operators_are_tested():
@@ -52,8 +76,7 @@ def test_equals_a_loop_over_single_numbers(operator, size, window, backend):
     call = Call(operator, batch=2, height=size[0], width=size[1], heads=2, dim=3, pool=(1, 2), window=window)
     tensors = call.tensors()
     arrays = {name: t.numpy() for name, t in tensors.items()}
-    options = dict(window=window) if operator == "aggregated_attention" else {}
-    expected = torch.from_numpy(getattr(loops, operator)(**arrays, **options))
+    expected = torch.from_numpy(getattr(loops, operator)(**call.arguments(arrays)))
     assert_same(call.run(tensors, backend), expected, call.reduction)
 
 
@@ -96,12 +119,12 @@ def test_one_argument_alone_may_need_a_gradient(needed):
 @every_operator
 def test_the_registration_passes_pytorchs_own_checks(operator, dtype):
     call = Call(operator, batch=1, height=3, width=2, heads=2, dim=2, pool=(1, 2), strided=True)
-    tensors = [t.requires_grad_() for t in call.tensors(dtype).values()]
-    constants = (call.window, 2, "torch") if operator == "aggregated_attention" else ("torch",)
+    backend = "torch" if dtype is torch.float64 else "cpu"
     checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
     if dtype is torch.float64:  # runs the operator traced and untraced, and compares with a tolerance for that dtype
         checks.append("test_aot_dispatch_dynamic")
-    torch.library.opcheck(getattr(torch.ops.foveal, operator).default, (*tensors, *constants), test_utils=checks)
+    arguments = (*registered_arguments(call, dtype), backend)
+    torch.library.opcheck(getattr(torch.ops.foveal, operator).default, arguments, test_utils=checks)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=FLOATS.values())
@@ -182,11 +205,11 @@ def test_the_reference_has_a_second_derivative(call):
 
 @every_operator
 def test_samples_do_not_see_each_other(operator):
-    call = Call(operator, batch=3)
+    call = Call(operator, batch=6)
     tensors = call.tensors()
     both = call.run(tensors)
-    for b in range(3):
-        one = {name: t[b : b + 1] if t.shape[0] == 3 else t for name, t in tensors.items()}
+    for b in range(6):
+        one = {name: t[b : b + 1] if t.shape[0] == 6 else t for name, t in tensors.items()}
         assert_same(call.run(one), both[b : b + 1], call.reduction)
 
 
@@ -242,11 +265,17 @@ def test_compiles_without_a_break_for_changing_sizes(operator):
         ("dynamic_dwconv", "weight", (10, 1, 3, 3)),
         ("dynamic_dwconv", "weight", (2, 10, 4, 4)),
         ("dynamic_dwconv", "bias", (10,)),
+        ("multiscale_dwconv", "x", (2, 5, 10)),
+        ("multiscale_dwconv", "weights.0", (4, 1, 2, 2)),
+        ("multiscale_dwconv", "weights.1", (3, 3, 1, 1)),
+        ("multiscale_dwconv", "weights.2", (2, 1, 5, 5)),
+        ("multiscale_dwconv", "biases.1", (4,)),
     ],
 )
 def test_a_wrong_shape_is_named(operator, wrong, shape):
     call = Call(operator)
     tensors = {**call.tensors(), wrong: torch.zeros(shape, dtype=torch.float64)}
+    wrong = wrong.partition(".")[0]
     with pytest.raises(ValueError, match=rf"^{wrong}\b|\b{wrong}\b.* must") as error:
         call.run(tensors)
     assert str(error.value).count("\n") == 0

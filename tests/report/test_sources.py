@@ -68,5 +68,5 @@ def test_a_machine_without_git_has_no_commit(monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError("git")
 
-    monkeypatch.setattr(provenance.subprocess, "run", missing)
+    monkeypatch.setattr(subprocess, "run", missing)
     assert provenance.source_commit() is None

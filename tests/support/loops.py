@@ -52,10 +52,20 @@ def gated_dwconv(g, v, weight, bias):
     return out
 
 
+def multiscale_dwconv(x, weights, biases, identity=False, gelu=False):
+    out, first = x.copy() if identity else np.zeros_like(x), 0
+    for weight, bias in zip(weights, biases, strict=True):
+        own = slice(first, first := first + len(bias))
+        batch = [weight[:, 0]] * len(x)
+        out[..., own] += dynamic_dwconv(x[..., own], batch, [bias] * len(x))
+    half = np.vectorize(lambda s: 0.5 * (1 + math.erf(s / math.sqrt(2))), otypes=[float])
+    return out * half(out) if gelu else out
+
+
 def dynamic_dwconv(x, weight, bias):
     batch, height, width, channels = x.shape
     out = np.zeros_like(x)
     for b, y, z, c in itertools.product(range(batch), range(height), range(width), range(channels)):
-        near = _window(y, z, height, width, weight.shape[-1])
-        out[b, y, z, c] = bias[b, c] + sum(weight[b, c].flat[j] * x[b, row, column, c] for j, row, column in near)
+        near = _window(y, z, height, width, weight[b].shape[-1])
+        out[b, y, z, c] = bias[b][c] + sum(weight[b][c].flat[j] * x[b, row, column, c] for j, row, column in near)
     return out

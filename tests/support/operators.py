@@ -38,7 +38,8 @@ class Call:
     @property
     def reduction(self) -> int:
         """Terms of the longest sum behind an output or a gradient."""
-        return max(self.batch * self.height * self.width, 1) * (self.window**2 + self.pool[0] * self.pool[1])
+        window = max(self.window, 5) if self.operator == "multiscale_dwconv" else self.window
+        return max(self.batch * self.height * self.width, 1) * (window**2 + self.pool[0] * self.pool[1])
 
     def tensors(
         self, dtype: torch.dtype = torch.float64, parameters: torch.dtype | None = None, device: str = "cpu"
@@ -75,22 +76,42 @@ class Call:
         weight = draw(channels, 1, self.window, self.window, spread=1 / self.window)
         return dict(g=draw(*shape), v=draw(*shape)), dict(weight=weight, bias=draw(channels))
 
+    def _multiscale_dwconv(self, draw) -> tuple[Tensors, Tensors]:
+        """Three groups of channels where there are enough, else one."""
+        channels = self.heads * self.dim
+        third = channels // 3
+        groups = ((channels - 2 * third, self.window), (third, 1), (third, 5)) if third else ((channels, self.window),)
+        weights = {f"weights.{i}": draw(n, 1, k, k, spread=1 / k) for i, (n, k) in enumerate(groups)}
+        biases = {f"biases.{i}": draw(n) for i, (n, _) in enumerate(groups)}
+        return dict(x=draw(self.batch, self.height, self.width, channels)), {**weights, **biases}
+
     def _dynamic_dwconv(self, draw) -> tuple[Tensors, Tensors]:
         channels = self.heads * self.dim
         weight = draw(self.batch, channels, self.window, self.window, spread=1 / self.window)
         x = draw(self.batch, self.height, self.width, channels)
         return dict(x=x), dict(weight=weight, bias=draw(self.batch, channels))
 
+    def arguments(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """What the operator is called with: tensors called "name.0", "name.1" ... are one list, and the options."""
+        together: dict[str, Any] = {}
+        for name, tensor in tensors.items():
+            stem, _, number = name.partition(".")
+            if number:
+                together.setdefault(stem, []).append(tensor)
+            else:
+                together[name] = tensor
+        window = dict(window=self.window) if self.operator == "aggregated_attention" else {}
+        return {**together, **window, **self.options}
+
     def run(self, tensors: Tensors, backend: str | None = None) -> Tensor:
         """The operator's output."""
-        options = dict(window=self.window) if self.operator == "aggregated_attention" else {}
         with use_backend(backend):
-            return getattr(foveal.ops, self.operator)(**tensors, **options, **self.options)
+            return getattr(foveal.ops, self.operator)(**self.arguments(tensors))
 
     def run_with_gradients(self, tensors: Tensors, backend: str | None = None, form=None) -> Tensors:
         """The output and, by argument, the gradients of a fixed weighting of it; `form` stands in for the operator."""
         leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
-        out = form(**leaves) if form else self.run(leaves, backend)
+        out = form(**self.arguments(leaves)) if form else self.run(leaves, backend)
         generator = torch.Generator().manual_seed(1)
         # Eighths, so that every dtype sees the same weighting.
         weighting = (torch.randint(-16, 17, out.shape, generator=generator) / 8).to(out.device, out.dtype)
@@ -106,7 +127,7 @@ def _embedded(t: Tensor) -> Tensor:
     return view
 
 
-OPERATORS = ("aggregated_attention", "gated_dwconv", "dynamic_dwconv")
+OPERATORS = ("aggregated_attention", "gated_dwconv", "dynamic_dwconv", "multiscale_dwconv")
 MAPS = ((1, 1), (1, 5), (7, 1), (2, 3), (5, 7), (13, 11), (8, 8), (4, 17))
 WINDOWS = (1, 3, 5, 7, 9)
 
@@ -128,4 +149,11 @@ def all_calls() -> list[Call]:
     calls += [replace(attention, heads=h, dim=d) for h, d in ((1, 1), (3, 24), (1, 24), (5, 1))]
     calls += [replace(attention, pool=pool) for pool in ((1, 1), (1, 6), (4, 1), (5, 7))]
     calls += [replace(attention, options=dict(length=length)) for length in (1, 49)]
+    scales = Call("multiscale_dwconv", height=9, width=10, window=7)
+    calls += [replace(scales, options=dict(identity=i, gelu=g)) for i in (False, True) for g in (False, True)]
+    calls += [
+        replace(Call(o, height=6, width=9), heads=h, dim=d, options=options)
+        for o, options in (("gated_dwconv", {}), ("dynamic_dwconv", {}), ("multiscale_dwconv", dict(gelu=True)))
+        for h, d in ((1, 1), (1, 16), (1, 24), (3, 25), (5, 32))  # lanes of a vector: too few, all, more, many more
+    ]
     return calls + [replace(Call(o), batch=0, strided=strided) for o in OPERATORS for strided in (False, True)]

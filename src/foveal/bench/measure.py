@@ -7,12 +7,14 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 Call = Callable[[], object]
 #: Seconds a call takes, on average over so many calls made one after the other.
 Stopwatch = Callable[[Call, int], float]
+Key = TypeVar("Key")
 WARMUP = 2  # rounds that are not counted
 MOST_REPEATS = 1000
 
@@ -33,19 +35,19 @@ class Spread:
 
 
 def interleave(
-    calls: dict[str, Call],
+    calls: dict[Key, Call],
     rounds: int,
     stopwatch: Stopwatch,
     warmup: int = WARMUP,
     least: float = 0.0,
     on_call: Callable[[], None] = lambda: None,
-) -> dict[str, list[float]]:
+) -> dict[Key, list[float]]:
     """Time every call once a round, so that all of them meet the same machine.
 
-    Each round begins with the next name, so that none is always the first after a pause.
+    Each round begins with the next one, so that none is always the first after a pause.
 
     Args:
-        calls: what to time, by name.
+        calls: what to time, by any key.
         rounds: counted rounds, at least 2.
         stopwatch: takes the time, see `stopwatch_for`.
         warmup: rounds before them that are not counted.
@@ -54,19 +56,19 @@ def interleave(
         on_call: told after each measurement, `(warmup + rounds) * len(calls)` times.
 
     Returns:
-        Seconds a call by name, one for each counted round.
+        Seconds a call by key, one for each counted round.
     """
-    names = list(calls)
-    repeats = dict.fromkeys(names, 1)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    keys = list(calls)
+    repeats = dict.fromkeys(keys, 1)
+    seconds: dict[Key, list[float]] = {key: [] for key in keys}
     for done in range(warmup + rounds):
-        first = done % max(len(names), 1)
-        for name in names[first:] + names[:first]:
-            taken = stopwatch(calls[name], repeats[name])
+        first = done % max(len(keys), 1)
+        for key in keys[first:] + keys[:first]:
+            taken = stopwatch(calls[key], repeats[key])
             if done >= warmup:
-                seconds[name].append(taken)
+                seconds[key].append(taken)
             else:
-                repeats[name] = min(MOST_REPEATS, max(1, math.ceil(least / max(taken, 1e-9))))
+                repeats[key] = min(MOST_REPEATS, max(1, math.ceil(least / max(taken, 1e-9))))
             on_call()
     return seconds
 

@@ -67,6 +67,8 @@ class ModelSubject:
         return " ".join([self.model, *(f"{key}={value}" for key, value in self.options)])
 
     def prepare(self, setting: Setting) -> Prepared:
+        if self.form == "optimised" and setting.training:
+            raise FovealError("foveal.optimize folds a network for inference: there is no training step of it")
         image = torch.randn(setting.batch, 3, setting.height, setting.width, device=setting.device)
         image = image.to(setting.activation_dtype, memory_format=torch.channels_last)
         net = self._network(setting)
@@ -78,43 +80,37 @@ class ModelSubject:
 
     def _network(self, setting: Setting) -> nn.Module:
         options = dict(self.options)
-        if timm.get_pretrained_cfg(self.model).fixed_input_size:  # Swin runs at the size that it is built for
+        cfg = timm.get_pretrained_cfg(self.model)
+        if cfg is not None and cfg.fixed_input_size:  # Swin runs at the size that it is built for
             options["img_size"] = (setting.height, setting.width)
-        net = timm.create_model(self.model, **options).to(setting.device, memory_format=torch.channels_last)
+        net = timm.create_model(self.model, **options).to(setting.device).to(memory_format=torch.channels_last)
         net.train(setting.training)
         if self.form == "optimised":
-            return foveal.optimize(net, dtype=setting.activation_dtype)
+            return foveal.optimize(net, dtype=setting.torch_dtype if setting.casting == "cast" else None)
         return net.to(setting.activation_dtype)
 
 
 def is_ours(model: str) -> bool:
     """Whether a name of timm's registry is a network of foveal. Raises FovealError for a name that is not there."""
     if not timm.is_model(model):
-        raise FovealError(f"There is no model {model!r}: `foveal models` and `timm.list_models()` show those there are.")
+        raise FovealError(f"There is no model {model!r}: `foveal models` and `timm.list_models()` show what there is.")
     return timm.model_entrypoint(model).__module__.startswith("foveal.")
 
 
-def model_subjects(models: tuple[str, ...], forms: tuple[str, ...], setting: Setting) -> list[ModelSubject]:
-    """Every model in every form that it has, of those asked.
-
-    Networks of timm have two forms: a compiled one, and one that stands beside all others. In training nothing is
-    folded, so there "optimised" is left out.
-    """
-    subjects = []
-    for model in models:
-        for form in forms:
-            if not is_ours(model) and form != "compiled":
-                form = "eager"
-            elif form == "optimised" and setting.training:
-                continue
-            subjects.append(ModelSubject(model, form))
+def model_subjects(models: tuple[str, ...], forms: tuple[str, ...]) -> list[ModelSubject]:
+    """Every model in every form that it has, of those asked. Networks of timm have two: a compiled one, and one that
+    stands beside all others."""
+    subjects = [
+        ModelSubject(model, form if is_ours(model) or form == "compiled" else "eager")
+        for model in models
+        for form in forms
+    ]
     return list(dict.fromkeys(subjects))
 
 
-def baseline_of(subject: Subject, subjects: list[ModelSubject]) -> ModelSubject | None:
-    """The subject that a network is compared with: ConvNeXt-T, compiled where the network is, else eager."""
-    form = "compiled" if subject.form == "compiled" else "eager"
-    return next((s for s in subjects if (s.name, s.form) == (BASELINE, form)), None)
+def baseline_of(subject: Subject) -> ModelSubject:
+    """What a network is compared with: ConvNeXt-T, compiled where the network is, else eager."""
+    return ModelSubject(BASELINE, "compiled" if subject.form == "compiled" else "eager")
 
 
 def _inference(run: Callable[[Tensor], Tensor], image: Tensor) -> Callable[[], object]:
@@ -125,11 +121,9 @@ def _inference(run: Callable[[Tensor], Tensor], image: Tensor) -> Callable[[], o
     return call
 
 
-def _step(
-    net: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor, setting: Setting
-) -> Callable[[], object]:
+def _step(net: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor, setting: Setting) -> Callable[[], object]:
     """Forward, cross-entropy, backward; the gradients are dropped as an optimiser's `zero_grad` drops them."""
-    targets = torch.arange(len(image), device=image.device)
+    targets = torch.zeros(len(image), dtype=torch.long, device=image.device)
 
     def call() -> None:
         with setting.autocast():

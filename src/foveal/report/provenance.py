@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import foveal
+from foveal.bench.machine import source_commit
 
 PACKAGES = {"PyTorch": "torch", "timm": "timm", "NumPy": "numpy"}
 
@@ -24,17 +23,3 @@ def provenance() -> dict[str, str]:
         "Made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
     }
-
-
-def source_commit() -> str | None:
-    """The commit that this package is checked out at, `-dirty` where files differ; None if it is no checkout."""
-    package = Path(foveal.__file__).parent
-    root = package.parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-        answer = subprocess.run(git, capture_output=True, text=True, timeout=20, check=False)
-    except FileNotFoundError:  # a machine without git
-        return None
-    return answer.stdout.strip() or None

@@ -22,7 +22,7 @@ def forward(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return _convolution(g, v, weight, bias).forward()
 
 
-def backward(grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+def backward(grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of g, v, weight and bias; the convolution is computed again instead of kept."""
     grad_g, grad_v, grad_weight, grad_bias = _convolution(g, v, weight, bias).backward(grad)
     return grad_g, grad_v, grad_weight.reshape(weight.shape).to(weight.dtype), grad_bias.to(bias.dtype)

@@ -1,8 +1,8 @@
 // Depthwise convolution: what forward and backward share.
 //
-// Channels stand in the lanes of a vector. A piece of work is a chunk of neighbouring vectors of one image: its rows are
-// copied into rings of rows (vectors, width, LANES), small enough for the cache, so that kernels see plain floats side
-// by side whatever dtype and strides the map has. The identity is 1 added to the kernel's centre.
+// Channels stand in the lanes of a vector. A piece of work is a chunk of neighbouring vectors of one image: its rows
+// are copied into rings of rows (vectors, width, LANES), small enough for the cache, so that kernels see plain floats
+// side by side whatever dtype and strides the map has. The identity is 1 added to the kernel's centre.
 
 constexpr int64_t LARGEST_KERNEL = 63;
 constexpr int64_t CACHE = 512 * 1024;  // bytes of rows that a chunk may have
@@ -14,7 +14,10 @@ struct Chunk {
     int64_t kernel, area, first, count;  // channels first ... first + count - 1 of the map
     int64_t weights;                     // where the first channel's kernel stands
     int64_t vectors() const { return (count + LANES - 1) / LANES; }
-    int64_t start(int64_t vector) const { return vector * LANES + LANES <= count || count < LANES ? vector * LANES : count - LANES; }
+    int64_t start(int64_t vector) const {
+        const int64_t first_lane = vector * LANES;
+        return first_lane + LANES <= count || count < LANES ? first_lane : count - LANES;
+    }
 };
 
 // How the channels are cut into chunks.
@@ -48,7 +51,8 @@ struct Chunks {
             first += call.channels[group];
             weights += call.channels[group] * call.kernels[group] * call.kernels[group];
         }
-        const int64_t all = whole(call.channels[group]), n = parts(group), area = call.kernels[group] * call.kernels[group];
+        const int64_t all = whole(call.channels[group]), n = parts(group);
+        const int64_t area = call.kernels[group] * call.kernels[group];
         const int64_t begin = index * all / n * LANES;
         const int64_t end = index + 1 == n ? call.channels[group] : (index + 1) * all / n * LANES;
         return {call.kernels[group], area, first + begin, end - begin, weights + begin * area};
@@ -131,7 +135,8 @@ struct PixelRow {
     int64_t column;
 
     PixelRow(const Map& map, int64_t b, int64_t y, const Chunk& k)
-        : data(map.data ? static_cast<T*>(map.data) + b * map.batch + y * map.row + k.first : nullptr), column(map.column) {}
+        : data(map.data ? static_cast<T*>(map.data) + b * map.batch + y * map.row + k.first : nullptr),
+          column(map.column) {}
     explicit operator bool() const { return data; }
     template <class Lanes>
     Vec read(const Place<Lanes>& p) const {
@@ -162,13 +167,14 @@ inline void arrange_weights(const DepthwiseCall& c, const Chunk& k, int64_t b, f
     }
 }
 
-// Rows y - radius ... y + radius of a ring of `kernel` rows, as the vector with number `vector` sees them; null outside.
+// Rows y - radius ... y + radius of a ring of `kernel` rows, as vector number `vector` sees them; null outside the map.
 struct Reach {
     const float* rows[LARGEST_KERNEL];
     Reach(const float* ring, const DepthwiseCall& c, const Chunk& k, int64_t y, int64_t vector) {
         for (int64_t i = 0; i < k.kernel; ++i) {
             const int64_t row = y + i - k.kernel / 2;
-            rows[i] = row < 0 || row >= c.height ? nullptr : ring + ((row % k.kernel) * k.vectors() + vector) * c.width * LANES;
+            const bool inside = row >= 0 && row < c.height;
+            rows[i] = inside ? ring + ((row % k.kernel) * k.vectors() + vector) * c.width * LANES : nullptr;
         }
     }
 };

@@ -102,12 +102,12 @@ class Depthwise:
     def backward(self, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """Gradients of x and `value` in their dtype, and of weight and bias in float32, as those were given."""
         c, grad = self.c, side_by_side(grad)
-        maps = [None if t is None else torch.empty(t.shape, dtype=t.dtype) for t in (self.x, self.value)]
-        if self.own_weights:
-            sums = [torch.empty(c.bands, *t.shape) for t in (self.weight, self.bias)]
-        else:
-            sums = [torch.zeros(c.threads, *t.shape) for t in (self.weight, self.bias)]
+        grad_x = torch.empty(self.x.shape, dtype=self.x.dtype)
+        grad_value = None if self.value is None else torch.empty(self.value.shape, dtype=self.value.dtype)
+        slots = c.bands if self.own_weights else c.threads
+        sums = [torch.zeros(slots, *t.shape) for t in (self.weight, self.bias)]
         if self.x.numel():
-            found = (Map() if t is None else map_of(t) for t in maps)
-            _backward(_BackwardCall(c, map_of(grad), *found, *(t.data_ptr() for t in sums)))
-        return (*maps, *(t.sum(0) if len(t) > 1 else t[0] for t in sums))
+            gate = Map() if grad_value is None else map_of(grad_value)
+            _backward(_BackwardCall(c, map_of(grad), map_of(grad_x), gate, *(t.data_ptr() for t in sums)))
+        grad_weight, grad_bias = (t.sum(0) if len(t) > 1 else t[0] for t in sums)
+        return grad_x, grad_value, grad_weight, grad_bias

@@ -73,7 +73,8 @@ inline void use_gradient_rows(const DepthwiseBackwardCall& g, const DepthwiseBac
 }
 
 // Writes the sums of a chunk to their slot and starts them again.
-inline void store_sums(const DepthwiseBackwardCall& g, const DepthwiseBackwardScratch& s, const Chunk& k, int64_t slot) {
+inline void store_sums(const DepthwiseBackwardCall& g, const DepthwiseBackwardScratch& s, const Chunk& k,
+                       int64_t slot) {
     const DepthwiseCall& c = g.forward;
     int64_t weights = 0, channels = 0;
     for (int64_t i = 0; i < c.groups; ++i) {
@@ -81,10 +82,10 @@ inline void store_sums(const DepthwiseBackwardCall& g, const DepthwiseBackwardSc
         channels += c.channels[i];
     }
     const int64_t lanes = k.count < LANES ? k.count : LANES;
-    float* weight = g.grad_weight + slot * weights + k.weights;
+    float *weight = g.grad_weight + slot * weights + k.weights, *bias = g.grad_bias + slot * channels + k.first;
     for (int64_t i = 0; i < k.vectors(); ++i) {
         store_turned(s.weight_sums + i * k.area * LANES, LANES, lanes, k.area, weight + k.start(i) * k.area, k.area);
-        store_lanes(g.grad_bias + slot * channels + k.first + k.start(i), load(s.bias_sums + i * LANES), SomeLanes{lanes});
+        store_lanes(bias + k.start(i), load(s.bias_sums + i * LANES), SomeLanes{lanes});
     }
     zero(s.weight_sums, k.vectors() * k.area * LANES);
     zero(s.bias_sums, k.vectors() * LANES);

@@ -45,7 +45,8 @@ inline void convolve_block(const float* const* rows, int64_t x, int64_t width, c
 }
 
 template <int K, int PIXELS>
-void convolve_row(const float* const* rows, int64_t, int64_t width, const float* weights, const float* bias, float* out) {
+void convolve_row(const float* const* rows, int64_t, int64_t width, const float* weights, const float* bias,
+                  float* out) {
     const Vec start = load(bias);
     for (int64_t x = 0; x < width; x += PIXELS) {
         Vec sums[PIXELS];
