@@ -1,0 +1,130 @@
+"""Arguments of every operator at a given shape, laid out in memory as the networks pass them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveal import ops
+
+Size = tuple[int, int]
+HEAD_DIM, WINDOW = 24, 3  # of TransNeXt
+DYNAMIC_KERNEL, FFN_KERNELS = 7, (1, 3, 5, 7)  # of TransXNet
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Of one call: maps in the dtype of the activations, parameters in theirs, and what is no tensor.
+
+    Tensors called "weights.0", "weights.1" and so on are given as one list, "weights".
+    """
+
+    operator: str
+    activations: dict[str, Tensor]
+    parameters: dict[str, Tensor]
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {**self.activations, **self.parameters}
+
+    def to(self, activations: torch.dtype, parameters: torch.dtype) -> Arguments:
+        """The same numbers, rounded to these dtypes."""
+        return replace(
+            self,
+            activations={name: t.to(activations) for name, t in self.activations.items()},
+            parameters={name: t.to(parameters) for name, t in self.parameters.items()},
+        )
+
+    def leaves(self) -> Arguments:
+        """The same tensors, each wanting a gradient; strides stay."""
+        return replace(
+            self,
+            activations={name: t.detach().requires_grad_() for name, t in self.activations.items()},
+            parameters={name: t.detach().requires_grad_() for name, t in self.parameters.items()},
+        )
+
+    def run(self) -> Tensor:
+        """The operator's result, on the implementation that is in force."""
+        return getattr(ops, self.operator)(**self._named(), **self.constants)
+
+    def available_backends(self) -> dict[str, str | None]:
+        """Every implementation, from fastest to slowest, with the reason why it cannot take this call, or None."""
+        return ops.explain(self.operator, **self._named(), **self.constants).reasons
+
+    def _named(self) -> dict[str, Any]:
+        named: dict[str, Any] = {}
+        for name, tensor in self.tensors.items():
+            listed, _, place = name.partition(".")
+            if place:
+                named.setdefault(listed, []).append(tensor)
+            else:
+                named[name] = tensor
+        return named
+
+
+Draw = Callable[..., Tensor]
+
+
+def normal(device: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Draw:
+    """`draw(*shape, spread=1.0)`: normal numbers, the same at every call of `normal`."""
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def draw(*shape: int, spread: float = 1.0) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device, dtype=dtype) * spread
+
+    return draw
+
+
+def aggregated_attention(draw: Draw, batch: int, size: Size, pool: Size, heads: int) -> Arguments:
+    """Of a map of `size` and its pooled map: keys and values are halves of one linear layer's output, the position
+    bias has its queries side by side."""
+    channels, area = heads * HEAD_DIM, WINDOW**2
+    k, v = draw(batch, *size, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
+    k_pool, v_pool = draw(batch, *pool, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
+    q = draw(batch, *size, heads, HEAD_DIM)
+    parameters = dict(
+        scale=draw(heads).abs() + 1,
+        query_embedding=draw(heads, HEAD_DIM, spread=0.3),
+        local_bias=draw(heads, area, spread=0.5),
+        pool_bias=draw(heads, pool[0] * pool[1], size[0] * size[1], spread=0.5).mT,
+        tokens=draw(heads, HEAD_DIM, area, spread=0.3),
+        token_bias=draw(heads, area, spread=0.3),
+    )
+    activations = dict(q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
+    return Arguments("aggregated_attention", activations, parameters, dict(window=WINDOW))
+
+
+def gated_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
+    """Gate and value are halves of one linear layer's output."""
+    g, v = draw(batch, *size, 2 * channels).chunk(2, -1)
+    parameters = dict(weight=draw(channels, 1, 3, 3, spread=1 / 3), bias=draw(channels))
+    return Arguments("gated_dwconv", dict(g=g, v=v), parameters)
+
+
+def dynamic_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
+    """The kernels are activations as well: another network computes them from the image."""
+    x = draw(batch, *size, channels)
+    weight = draw(batch, channels, DYNAMIC_KERNEL, DYNAMIC_KERNEL, spread=1 / DYNAMIC_KERNEL)
+    return Arguments("dynamic_dwconv", dict(x=x, weight=weight, bias=draw(batch, channels)), {})
+
+
+def multiscale_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
+    """Of TransXNet's feed-forward network: a quarter of the channels for every kernel, the first takes the rest."""
+    quarter = channels // len(FFN_KERNELS)
+    groups = [channels - quarter * (len(FFN_KERNELS) - 1), *[quarter] * (len(FFN_KERNELS) - 1)]
+    parameters = {
+        f"weights.{i}": draw(n, 1, k, k, spread=1 / k) for i, (n, k) in enumerate(zip(groups, FFN_KERNELS, strict=True))
+    }
+    biases = {f"biases.{i}": draw(n) for i, n in enumerate(groups)}
+    x = draw(batch, *size, channels)
+    return Arguments("multiscale_dwconv", dict(x=x), {**parameters, **biases}, dict(identity=True, gelu=True))
+
+
+def gelu_pool(draw: Draw, batch: int, size: Size, pool: Size, channels: int) -> Arguments:
+    """Of a map that is pooled to `pool`."""
+    return Arguments("gelu_pool", dict(x=draw(batch, *size, channels)), {}, dict(size=pool))

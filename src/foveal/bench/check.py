@@ -1,0 +1,118 @@
+"""Nothing is timed while an operator computes something else than its formula.
+
+Every implementation that a call could take is compared with the reference in float64, on the device and in the dtypes
+that are to be timed: outputs, and gradients where training is. The error may be twice that of plain PyTorch in the same
+dtype, plus a band for rounding: the budget of the operators' tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from foveal import ops
+from foveal.bench import arguments
+from foveal.bench.arguments import Arguments, normal
+from foveal.bench.settings import DTYPES
+from foveal.errors import FovealError
+
+_BATCH, _SIZE, _POOL = 2, (13, 10), (3, 2)
+_CHANNELS = 72
+_TERMS = _BATCH * _SIZE[0] * _SIZE[1] * (arguments.DYNAMIC_KERNEL**2 + _POOL[0] * _POOL[1])  # of the longest sum
+
+#: One small call of every operator, with borders that matter and sides that no block divides.
+CASES: dict[str, Callable[[arguments.Draw], Arguments]] = {
+    "aggregated_attention": lambda draw: arguments.aggregated_attention(draw, _BATCH, _SIZE, _POOL, heads=3),
+    "gelu_pool": lambda draw: arguments.gelu_pool(draw, _BATCH, _SIZE, _POOL, _CHANNELS),
+    "gated_dwconv": lambda draw: arguments.gated_dwconv(draw, _BATCH, _SIZE, _CHANNELS),
+    "dynamic_dwconv": lambda draw: arguments.dynamic_dwconv(draw, _BATCH, _SIZE, _CHANNELS),
+    "multiscale_dwconv": lambda draw: arguments.multiscale_dwconv(draw, _BATCH, _SIZE, _CHANNELS + 1),
+}
+
+
+def check_operators(
+    device: str, dtypes: tuple[str, ...], training: bool, on_step: Callable[[int, int], None] = lambda done, total: None
+) -> None:
+    """Compare all operators.
+
+    Args:
+        device: where they run.
+        dtypes: keys of DTYPES.
+        training: whether gradients are compared as well.
+        on_step: told (done, total) now and then.
+
+    Raises:
+        FovealError: one of them fails; the sentence names it.
+    """
+    pairs = [(dtype, parameters) for dtype in dtypes for parameters in sorted({dtype, "fp32"})]  # cast and autocast
+    comparisons = [(operator, *pair) for operator in CASES for pair in pairs]
+    with _full_float32():
+        for done, (operator, dtype, parameters) in enumerate(comparisons, 1):
+            _check(operator, dtype, parameters, device, training)
+            on_step(done, len(comparisons))
+
+
+def _check(operator: str, dtype: str, parameters: str, device: str, training: bool) -> None:
+    drawn = CASES[operator](normal(device)).to(DTYPES[dtype], DTYPES[parameters])
+    exact = _results(drawn.to(torch.float64, torch.float64), "reference", training)
+    plain = _results(drawn, "reference", training)
+    backends = [name for name, reason in drawn.available_backends().items() if reason is None and name != "reference"]
+    for backend in backends:
+        try:
+            found = _results(drawn, backend, training)
+        except RuntimeError as error:
+            raise FovealError(_refusal(operator, backend, dtype, f"fails: {str(error).splitlines()[0]}")) from error
+        for what, value in exact.items():
+            off, allowed = _relative_error(found[what], value), _budget(plain[what], value, DTYPES[dtype])
+            if off > allowed:
+                wrong = f"is off by {off:.1e} of the largest value in {what}, where {allowed:.1e} is rounding"
+                raise FovealError(_refusal(operator, backend, dtype, wrong))
+
+
+def _refusal(operator: str, backend: str, dtype: str, wrong: str) -> str:
+    return f"Nothing is timed, because {operator} on backend {backend} in {dtype} {wrong}: run `make test` to see more."
+
+
+def _results(call: Arguments, backend: str, training: bool) -> dict[str, Tensor]:
+    """The output, and in training the gradient of every tensor."""
+    with ops.use_backend(backend):
+        if not training:
+            with torch.no_grad():
+                return {"the output": call.run()}
+        leaves = call.leaves()
+        out = leaves.run()
+    weighting = normal(str(out.device), seed=1)(*out.shape).to(torch.bfloat16).to(out.dtype)  # the same in every dtype
+    gradients = torch.autograd.grad(out, list(leaves.tensors.values()), weighting)
+    named = {f"the gradient of {name}": g for name, g in zip(leaves.tensors, gradients, strict=True)}
+    return {"the output": out.detach(), **named}
+
+
+def _relative_error(found: Tensor, exact: Tensor) -> float:
+    """max |difference| / max |exact|; infinite where shapes differ or a number is not finite."""
+    if found.shape != exact.shape or not found.isfinite().all():
+        return math.inf
+    return ((found.double() - exact).abs().max() / exact.abs().max()).item()
+
+
+def _budget(plain: Tensor, exact: Tensor, dtype: torch.dtype) -> float:
+    """What may be lost where the maps are of `dtype`, of the largest value."""
+    accumulation = torch.promote_types(dtype, torch.float32)
+    rounding = torch.finfo(dtype).eps + 4 * math.sqrt(_TERMS) * torch.finfo(accumulation).eps
+    return 2 * _relative_error(plain, exact) + rounding
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Single precision means single precision while it is checked: TF32 would be another dtype."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

@@ -1,0 +1,78 @@
+"""Where and with what a row was measured: device, versions, commit, and the allocator's habit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+import foveal
+from foveal import ops
+
+
+def machine_facts(device: str, keeps_memory: bool) -> dict[str, str]:
+    """Name -> value of what stands in every row: date, commit, device, threads, allocator, versions."""
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": source_commit() or "unknown",
+        "device": device_name(device),
+        "threads": str(torch.get_num_threads()),
+        "keep_memory": "on" if keeps_memory else "off",
+        "torch": torch.__version__,
+        "timm": _version("timm"),
+        "foveal": foveal.__version__,
+        "triton": _version("triton"),
+    }
+
+
+def device_name(device: str) -> str:
+    """What the maker calls the device; of a CPU with the number of processors that this process may use."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if torch.device(device).type != "cpu":
+        return f"{platform.processor() or platform.machine()} {device}"
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {usable} processors"
+
+
+def slug(name: str) -> str:
+    """A device's name as that of a file: "NVIDIA H200" is nvidia-h200."""
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(r\)|\(tm\)", "", name.lower())).strip("-")
+
+
+def keep_memory() -> bool:
+    """Have the C allocator keep freed memory, for every subject alike; whether this machine can."""
+    return ops.keep_memory()
+
+
+def source_commit() -> str | None:
+    """The commit that this package is checked out at, `-dirty` where files differ; None if it is no checkout."""
+    package = Path(foveal.__file__).parent
+    root = package.parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+        answer = subprocess.run(git, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:  # a machine without git
+        return None
+    return answer.stdout.strip() or None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"

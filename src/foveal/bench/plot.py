@@ -1,0 +1,177 @@
+"""Pictures of measurements: bars with their spread, and lines against the size of the image."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveal.bench.operators import OperatorSubject
+from foveal.bench.run import Result
+from foveal.bench.scaling import Growth
+from foveal.bench.subjects import ModelSubject, Subject, is_ours
+from foveal.errors import FovealError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+# Distinct for colour-blind readers as well (Okabe and Ito), light ground.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#555555")
+GRID, MUTED = "#dddddd", "#555555"
+PEER = "#999999"
+_BAR, _HEAD, _WIDTH, _LINES_WIDTH = 0.24, 0.95, 8.0, 11.0  # inches
+
+
+def check_plot(path: Path) -> None:
+    """Raise the FovealError that drawing would raise, before the work that ends in a picture."""
+    _matplotlib("figure")
+    if path.suffix not in SUFFIXES:
+        raise FovealError(f"--plot draws {', '.join(SUFFIXES)} files, and {path.name} is none of them.")
+    if not path.parent.is_dir():
+        raise FovealError(f"There is no folder {path.parent} to write {path.name} into: make it first.")
+
+
+def draw_bars(path: Path, results: Sequence[Result], note: str) -> None:
+    """One panel a setting (and operator): a bar a subject, its median with a line from the 20th to the 80th percentile.
+
+    Networks are drawn as times faster than their baseline where there is one, operators as milliseconds.
+
+    Raises:
+        FovealError: matplotlib is not installed.
+    """
+    panels = _panels(results)
+    heights = [_HEAD + _BAR * len(panel) for panel in panels.values()]
+    figure = _figure(_WIDTH, sum(heights) + 0.35)
+    axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
+    forms = list(dict.fromkeys(r.subject.form for r in results))
+    for one, (title, panel) in zip(axes, panels.items()):
+        _bar_panel(one, title, panel, forms)
+    _finish(figure, path, note)
+
+
+def draw_growth(path: Path, grown: Mapping[str, Sequence[Growth]], note: str) -> None:
+    """Against the side of the image: milliseconds of an image, how the time of a pixel grows, and memory where it was
+    measured; a row of panels for every title.
+
+    Raises:
+        FovealError: matplotlib is not installed.
+    """
+    with_memory = any(peak is not None for found in grown.values() for one in found for peak in one.peak)
+    figure = _figure(_LINES_WIDTH if with_memory else 0.7 * _LINES_WIDTH, 3.6 * len(grown) + 0.2)
+    rows = figure.subplots(len(grown), 2 + with_memory, squeeze=False)
+    for axes, (title, found) in zip(rows, grown.items(), strict=True):
+        times = [[1e3 * s for s in one.seconds] for one in found]
+        _line_panel(axes[0], f"{title}\nms an image", found, times)
+        _line_panel(axes[1], "time of a pixel, over that at the smallest size", found, [one.growth for one in found])
+        axes[0].set_yscale("log")
+        axes[1].set_ylim(bottom=0)
+        if with_memory:
+            peaks = [[None if p is None else p / 2**20 for p in one.peak] for one in found]
+            _line_panel(axes[2], "MiB an image, beyond the network", found, peaks)
+            axes[2].set_yscale("log")
+        for one in axes[0:3:2]:
+            _plain_logarithms(one)
+        axes[0].legend(frameon=False, fontsize=7, loc="upper left")
+    _finish(figure, path, note)
+
+
+def _panels(results: Sequence[Result]) -> dict[str, list[Result]]:
+    panels: dict[str, list[Result]] = {}
+    for result in results:
+        subject = result.subject
+        what = f"{subject.place.operator}: " if isinstance(subject, OperatorSubject) else ""
+        panels.setdefault(f"{what}{result.setting}", []).append(result)
+    return panels
+
+
+def _bar_panel(axes: Axes, title: str, panel: Sequence[Result], forms: list[str]) -> None:
+    by_ratio = any(r.ratio for r in panel) and not isinstance(panel[0].subject, OperatorSubject)
+    labels = []
+    for index, result in enumerate(panel):
+        spread = result.ratio if by_ratio else result.seconds
+        unit = 1 if by_ratio else 1e3
+        labels.append(f"{_short_name(result)}, {result.subject.form}")
+        if spread is None:
+            continue
+        low, middle, high = (unit * value for value in (spread.p20, spread.p50, spread.p80))
+        axes.barh(index, middle, height=0.7, color=_colour(result.subject, forms))
+        axes.plot([low, high], [index, index], color="black", linewidth=1, solid_capstyle="butt")
+        axes.annotate(f"{middle:.3g}", (high, index), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(panel)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_title(title, fontsize=10, loc="left")
+    baseline = next((r.baseline for r in panel if r.baseline), None)
+    axes.set_xlabel(f"times as fast as {baseline.name}" if by_ratio and baseline else "ms a call", fontsize=8)
+    if by_ratio:
+        axes.axvline(1, color=MUTED, linewidth=1, linestyle=":")
+    _plain(axes, "x")
+
+
+def _line_panel(axes: Axes, title: str, grown: Sequence[Growth], values: Sequence[Sequence[float | None]]) -> None:
+    for index, (one, line) in enumerate(zip(grown, values, strict=True)):
+        points = [(height * width, y) for (height, width), y in zip(one.sizes, line, strict=True) if y]
+        dashes = "--" if "pool_size" in one.name else "-"
+        style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "linestyle": dashes}
+        axes.plot(*zip(*points), marker="o", markersize=3, linewidth=1.5, label=f"{one.name}, {one.form}", **style)
+    axes.set_xscale("log")
+    sizes = sorted({size for one in grown for size in one.sizes}, key=lambda s: s[0] * s[1])
+    names = [str(h) if h == w else f"{h}x{w}" for h, w in sizes]
+    axes.set_xticks([h * w for h, w in sizes], names, fontsize=8)
+    axes.xaxis.set_minor_locator(_matplotlib("ticker").NullLocator())
+    axes.set_xlabel("side of the image, pixels", fontsize=8)
+    axes.set_title(title, fontsize=9, loc="left")
+    _plain(axes, "both")
+
+
+def _plain_logarithms(axes: Axes) -> None:
+    """1, 2, 5, 10 instead of powers; room above for the legend."""
+    ticker = _matplotlib("ticker")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.35)
+
+
+def _plain(axes: Axes, grid: Any) -> None:
+    axes.grid(axis=grid, color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _colour(subject: Subject, forms: list[str]) -> str:
+    """One a form or backend; peers are grey."""
+    if isinstance(subject, ModelSubject) and not is_ours(subject.model):
+        return PEER
+    return COLOURS[forms.index(subject.form) % len(COLOURS)]
+
+
+def _short_name(result: Result) -> str:
+    subject = result.subject
+    return subject.place.title if isinstance(subject, OperatorSubject) else subject.name
+
+
+def _figure(width: float, height: float) -> Figure:
+    return _matplotlib("figure").Figure(figsize=(width, height), layout="constrained")
+
+
+def _finish(figure: Figure, path: Path, note: str) -> None:
+    """Write beside the file and move there when whole."""
+    figure.supxlabel(note, fontsize=7, color=MUTED, x=0.02, ha="left")
+    partial = path.with_name(f".{path.name}.part")
+    figure.savefig(partial, format=path.suffix[1:], dpi=150)
+    partial.replace(path)
+
+
+def _matplotlib(part: str) -> Any:
+    """A module of matplotlib; imported here because only pictures need it."""
+    try:
+        return importlib.import_module(f"matplotlib.{part}")
+    except ModuleNotFoundError as missing:
+        raise FovealError('Drawing needs matplotlib: install it with `pip install "foveal[train]"`.') from missing

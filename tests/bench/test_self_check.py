@@ -1,0 +1,78 @@
+"""Nothing is timed while an operator fails."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from foveal.bench.check import CASES, check_operators
+from foveal.bench.operators import SHAPES
+from foveal.errors import FovealError
+from foveal.ops.backend import _operators
+
+
+def replace_backend(monkeypatch, operator, backend, wrap):
+    """Put `wrap(output, inputs)` behind one implementation."""
+    found = _operators[operator]
+    changed = [
+        replace(one, run=lambda *call, one=one: wrap(one.run(*call), call)) if one.name == backend else one
+        for one in found.implementations
+    ]
+    monkeypatch.setattr(found, "implementations", tuple(changed))
+
+
+class WrongGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 1.05 * grad
+
+
+def failing(*_):
+    raise RuntimeError("no kernel image is available\nfor this device")
+
+
+def test_every_operator_is_checked_and_timed():
+    assert set(CASES) == set(SHAPES) == set(_operators)
+
+
+def test_working_operators_pass_and_progress_is_told():
+    told = []
+    check_operators("cpu", ("fp32", "bf16"), training=True, on_step=lambda done, total: told.append((done, total)))
+    assert told[-1] == (len(told), len(told))
+    assert len(told) == len(CASES) * 3  # fp32; bf16 cast; bf16 beside float32 parameters
+
+
+@pytest.mark.parametrize("operator", CASES)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_wrong_output_is_refused_by_name(monkeypatch, operator, dtype):
+    backend = next(one.name for one in _operators[operator].implementations if one.name in ("cpu", "torch"))
+    replace_backend(monkeypatch, operator, backend, lambda out, call: 1.02 * out)
+    sentence = rf"Nothing is timed, because {operator} on backend {backend} in {dtype} is off .*output"
+    with pytest.raises(FovealError, match=sentence):
+        check_operators("cpu", (dtype,), training=False)
+
+
+def test_a_single_wrong_number_is_refused(monkeypatch):
+    def spoil(out, call):
+        return out.index_fill(1, torch.tensor([0]), torch.nan)
+
+    replace_backend(monkeypatch, "gated_dwconv", "torch", spoil)
+    with pytest.raises(FovealError, match="off by inf"):
+        check_operators("cpu", ("fp32",), training=False)
+
+
+def test_a_wrong_gradient_is_refused_where_training_is_timed(monkeypatch):
+    replace_backend(monkeypatch, "dynamic_dwconv", "torch", lambda out, call: WrongGradient.apply(out))
+    check_operators("cpu", ("fp32",), training=False)
+    with pytest.raises(FovealError, match="gradient of x"):
+        check_operators("cpu", ("fp32",), training=True)
+
+
+def test_an_operator_that_raises_is_refused_in_one_line(monkeypatch):
+    replace_backend(monkeypatch, "aggregated_attention", "torch", failing)
+    with pytest.raises(FovealError, match="fails: no kernel image is available: run `make test`"):
+        check_operators("cpu", ("fp32",), training=False)

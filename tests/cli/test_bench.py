@@ -1,0 +1,145 @@
+"""``foveal bench``: what a person sees, what is written, and what is refused before the clock starts."""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveal.bench.rows import COLUMNS, read_rows
+from foveal.errors import FovealError
+from foveal.ops.backend import _operators
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--sizes", "64", "--batches", "1", "--rounds", "2", "--no-memory"]
+MODELS = ["--models", "transnext_atto,test_convnext", "--forms", "eager"]
+
+
+@pytest.fixture(autouse=True)
+def this_process_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr("foveal.ops.keep_memory", lambda: True)  # could not be undone
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    operator = _operators["gated_dwconv"]
+    wrong = [replace(one, run=lambda *call, one=one: -one.run(*call)) for one in operator.implementations[:-1]]
+    monkeypatch.setattr(operator, "implementations", (*wrong, operator.implementations[-1]))
+
+
+def test_a_table_of_80_columns_a_file_and_a_picture(foveal, tmp_path):
+    file, picture = tmp_path / "a.csv", tmp_path / "a.png"
+    words = ["bench", *MODELS, *QUICK, "--mode", "inference,training", "--csv", file, "--plot", picture]
+    said = foveal(*words)
+    assert said.code == 0, said.error
+    assert "inference, fp32, batch 1, 64x64" in said.out
+    assert "training, fp32, batch 1, 64x64" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert [(row["subject"], row["mode"]) for row in read_rows(file)] == [
+        ("transnext_atto", "inference"),
+        ("test_convnext", "inference"),
+        ("transnext_atto", "training"),
+        ("test_convnext", "training"),
+    ]
+    assert picture.stat().st_size > 10_000
+    before = file.read_text()
+    assert foveal(*words[:-2]).code == 0
+    assert file.read_text().startswith(before)
+    assert len(read_rows(file)) == 8
+
+
+def test_json_is_all_of_stdout_and_says_what_was_left_out(foveal):
+    said = foveal("bench", "--models", "transnext_atto", "--forms", "eager,optimised", "--mode", "training",
+                  "--dtypes", "bf16", "--threads", 1, *QUICK, "--json")  # fmt: skip
+    document = json.loads(said.out)
+    (row,) = document["rows"]
+    assert tuple(row) == COLUMNS
+    assert (row["casting"], row["threads"], row["ratio_p50"]) == ("autocast", "1", None)
+    assert row["p20_ms"] <= row["p50_ms"] <= row["p80_ms"]
+    (left,) = document["left_out"]
+    assert (left["subject"], left["form"]) == ("transnext_atto", "optimised")
+
+
+def test_operators_are_compared_with_their_reference(foveal, tmp_path):
+    said = foveal("bench", "ops", *QUICK, "--sizes", 32, "--csv", tmp_path)
+    assert said.code == 0, said.error
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert "all 19" in said.out
+    (file,) = tmp_path.iterdir()
+    rows = read_rows(file)
+    assert {row["ratio_p50"] for row in rows if row["form"] == "reference"} == {"1.0"}
+    assert all(row["gb_per_s"] for row in rows)
+
+
+def test_scaling_says_what_becomes_of_a_pixels_time(foveal, monkeypatch):
+    for module in ("subjects", "scaling"):
+        monkeypatch.setattr(f"foveal.bench.{module}.BASELINE", "test_convnext")  # a smaller one
+    words = ["bench", "scaling", "--models", "transnext_atto", "--forms", "eager", *QUICK, "--sizes", "64,32x64"]
+    said = foveal(*words, "--json")
+    (grown,) = json.loads(said.out)["growth"].values()
+    assert [one["name"] for one in grown] == ["transnext_atto", "transnext_atto pool_size=7", "test_convnext"]
+    assert all(one["sizes"] == [[32, 64], [64, 64]] and one["growth"][0] == 1 for one in grown)
+    assert "time/px" in foveal(*words).out
+
+
+def test_nothing_is_timed_while_an_operator_fails(foveal, broken, tmp_path):
+    said = foveal("bench", *MODELS, *QUICK, "--csv", tmp_path / "a.csv")
+    assert said.code == 1
+    assert said.is_one_sentence("Nothing is timed, because gated_dwconv on backend")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_that_ran_is_a_failure(foveal):
+    said = foveal("bench", *MODELS[:1], "transnext_atto", "--forms", "optimised", "--mode", "training", *QUICK)
+    assert said.code == 1
+    assert said.is_one_sentence("Nothing of models could be timed", "foveal.optimize")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["model"], ["'model'", "models, ops, scaling"]),
+        (["--models", "resnext"], ["'resnext'", "`foveal models`"]),
+        (["--forms", "eager,fast"], ["--forms", "'fast'", "optimised"]),
+        (["--mode", "sleep"], ["--mode", "'sleep'", "inference, training"]),
+        (["--dtypes", "fp8"], ["--dtypes", "'fp8'", "bf16"]),
+        (["--batches", "8,0"], ["--batches", "'0'"]),
+        (["--sizes", "224,big"], ["--sizes", "'big'"]),
+        (["--sizes", "16"], ["--sizes", "32"]),
+        (["--rounds", "1"], ["--rounds", "at least 2"]),
+        (["--threads", "0"], ["--threads", "at least 1"]),
+        (["--device", "cuda:99"], ["no device 'cuda:99'"]),
+        (["--csv", "/nowhere/a.csv"], ["no folder /nowhere"]),
+        (["--csv", __file__], ["other columns"]),
+        (["--plot", "/nowhere/a.png"], ["no folder /nowhere"]),
+        (["--plot", "a.jpeg"], ["a.jpeg"]),
+        (["models,scaling", "--plot", "a.png"], ["picture of their own"]),
+        (["scaling", "--plot", "a.png", "--sizes", "64"], ["One size alone"]),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(foveal, words, parts):
+    said = foveal("bench", *words)
+    assert said.code == 1
+    assert said.is_one_sentence(*parts)
+
+
+@pytest.mark.parametrize("page", ["benchmarks/README.md", "docs/performance.md", "Makefile"])
+def test_commands_on_the_pages_are_understood(foveal, monkeypatch, page):
+    """As far as to the first operator's test."""
+
+    def stop(*_):
+        raise FovealError("understood")
+
+    monkeypatch.setattr("foveal.cli.bench.check_operators", stop)
+    monkeypatch.chdir(ROOT)
+    lines = re.findall(r"foveal (bench [^`\n]*)", (ROOT / page).read_text())
+    assert lines
+    for line in lines:
+        words = ["cpu" if word == "cuda" else word for word in shlex.split(line)]
+        assert foveal(*words).is_one_sentence("understood"), line
