@@ -25,6 +25,7 @@ quickstart: $(READY) ## the main job: train, evaluate, predict and explain on re
 
 test: $(READY) ## the test suite
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	$(MAKE) test-interpret
 
 check: $(READY) ## lint, format and types
 	$(BIN)/ruff check
@@ -38,8 +39,8 @@ format: $(READY) ## put the code into its format
 clean: ## remove the environment and caches
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
 
-test-interpret: $(READY) ## the operators' tests in a process of Triton's interpreter (no GPU needed)
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops
+test-interpret: $(READY) ## the Triton kernels in a process of Triton's interpreter (no GPU needed)
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/interpret
 
 test-gpu: ## the operators and models on a CUDA device, with the Python that has it (PYTHON=...)
 	PYTHONPATH=src $(PYTHON) -m pytest -m gpu tests/gpu

@@ -114,6 +114,15 @@ class CosineAttention(nn.Module):
             size = self.geometry.reference
         return "linear", distinct_offsets(size, self.key_size(size)) * self.cpb_fc1.weight.numel()
 
+    def unit_queries_and_keys(self, q: Tensor, k: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+        """Normalised in float32 at least, queries embedded and scaled (equation 9); back in the dtype of q."""
+        scale = self.scale()
+        with without_autocast(q.device):
+            unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.to(scale.dtype)
+            unit_k = F.normalize(k.to(scale.dtype), dim=-1)
+            scaled = unit_q * (scale[:, None, None] * _log(self.geometry.full_length(size), scale))
+        return scaled.to(q.dtype), unit_k.to(k.dtype)
+
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
 
@@ -207,22 +216,13 @@ class SelfAttention(CosineAttention):
         q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         dropout_p = self.attn_drop if self.training else 0.0
         y = F.scaled_dot_product_attention(
-            *self._unit_queries_and_keys(q, k, (height, width)),
+            *self.unit_queries_and_keys(q, k, (height, width)),
             v,
             attn_mask=self.position_bias(height, width).to(v.dtype).contiguous(),
             dropout_p=dropout_p,
             scale=1.0,
         )
         return self.proj_drop(self.proj(y.transpose(1, 2).flatten(2).unflatten(1, (height, width))))
-
-    def _unit_queries_and_keys(self, q: Tensor, k: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-        """Normalised in float32 at least, queries embedded and scaled (equation 9); back in the dtype of q."""
-        scale = self.scale()
-        with without_autocast(q.device):
-            unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.to(scale.dtype)
-            unit_k = F.normalize(k.to(scale.dtype), dim=-1)
-            scaled = unit_q * (scale[:, None, None] * _log(self.geometry.full_length(size), scale))
-        return scaled.to(q.dtype), unit_k.to(k.dtype)
 
 
 def _log(n: int, like: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def _fast(x: Tensor, weight: Tensor) -> bool:
         return False
     if x.dtype is not torch.float32 and x.dtype is not torch.bfloat16:
         return False
-    return torch.backends.mkldnn.enabled and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
+    return bool(torch.backends.mkldnn.enabled) and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 
-class InferenceOnly:
-    """Mixed into a module: refuses training mode."""
+class InferenceOnly(nn.Module):
+    """A module that refuses training mode."""
 
-    def train(self, mode: bool = True) -> nn.Module:
+    def train(self, mode: bool = True) -> Any:
         """Stay in eval mode; raises ValueError when asked for training."""
         if mode:
             raise ValueError("this network was folded for inference by foveal.optimize and cannot be trained")
-        return super().train(False)  # type: ignore[misc]
+        return super().train(False)
 
 
 def cast(x: Tensor, dtype: torch.dtype) -> nn.Parameter:

@@ -36,9 +36,9 @@ class FoldedAggregatedAttention(_FoldedAttention):
     def __init__(self, source: AggregatedAttention, dtype: torch.dtype):
         super().__init__(source, dtype)
         self.window = source.window
-        layers = (source.q, source.kv, source.sr)
-        self.weight = cast(torch.cat([layer.weight.flatten(1) for layer in layers]), dtype)
-        self.bias = cast(torch.cat([layer.bias for layer in layers]), dtype)
+        layers: tuple[nn.Module, ...] = (source.q, source.kv, source.sr)
+        self.weight = cast(torch.cat([layer.get_parameter("weight").flatten(1) for layer in layers]), dtype)
+        self.bias = cast(torch.cat([layer.get_parameter("bias") for layer in layers]), dtype)
         self.norm = source.norm.to(dtype)
         self.softmax_scale = constant(source.scale())
         self.local_bias = constant(source.relative_pos_bias_local)
@@ -52,12 +52,17 @@ class FoldedAggregatedAttention(_FoldedAttention):
         """residual + attention of x; both (B, H, W, C)."""
         channels, size = x.shape[-1], (x.shape[1], x.shape[2])
         everything = linear(x, self.weight, self.bias)
-        q, k, v = self._split_heads(everything[..., : 3 * channels], 3)
+        q, k, v = self._parts_by_head(everything[..., : 3 * channels], 3)
         pooled = self.norm(gelu_pool(everything[..., 3 * channels :], self.geometry.pooled(size)))
         keys_values = slice(channels, 3 * channels)
+        pooled = linear(pooled, self.weight[keys_values], self.bias[keys_values])
+        k_pool, v_pool = self._parts_by_head(pooled, 2)
         y = aggregated_attention(
-            q, k, v,
-            *self._split_heads(linear(pooled, self.weight[keys_values], self.bias[keys_values]), 2),
+            q,
+            k,
+            v,
+            k_pool,
+            v_pool,
             scale=self.softmax_scale,
             query_embedding=self.query_embedding.flatten(1),
             local_bias=self.local_bias,
@@ -66,17 +71,15 @@ class FoldedAggregatedAttention(_FoldedAttention):
             token_bias=self.token_bias,
             window=self.window,
             length=self.geometry.pooled_length(size),
-        )  # fmt: skip
+        )
         return linear_add(y.flatten(3), self.project_weight, self.project_bias, residual)
 
-    def _split_heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    def _parts_by_head(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         return x.unflatten(-1, (parts, self.heads, -1)).unbind(-3)
 
 
 class FoldedSelfAttention(_FoldedAttention):
     """Attention between all tokens, its residual addition folded."""
-
-    _unit_queries_and_keys = SelfAttention._unit_queries_and_keys
 
     def __init__(self, source: SelfAttention, dtype: torch.dtype):
         super().__init__(source, dtype)
@@ -91,12 +94,12 @@ class FoldedSelfAttention(_FoldedAttention):
         qkv = linear(x, self.weight, self.bias).flatten(1, 2).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         mask = self.position_bias(*size).to(v.dtype).contiguous()
-        y = F.scaled_dot_product_attention(*self._unit_queries_and_keys(q, k, size), v, attn_mask=mask, scale=1.0)
+        y = F.scaled_dot_product_attention(*self.unit_queries_and_keys(q, k, size), v, attn_mask=mask, scale=1.0)
         y = y.transpose(1, 2).flatten(2).unflatten(1, size)
         return linear_add(y, self.project_weight, self.project_bias, residual)
 
 
-class FoldedGLU(InferenceOnly, nn.Module):
+class FoldedGLU(InferenceOnly):
     """Convolutional GLU, its residual addition folded."""
 
     def __init__(self, source: ConvolutionalGLU, dtype: torch.dtype):
@@ -110,7 +113,7 @@ class FoldedGLU(InferenceOnly, nn.Module):
         return linear_add(y, self.fc2.weight, self.fc2.bias, residual)
 
 
-class FoldedBlock(InferenceOnly, nn.Module):
+class FoldedBlock(InferenceOnly):
     """A block that has two residual branches and nothing beside them."""
 
     def __init__(self, source: Block, dtype: torch.dtype):
@@ -127,4 +130,4 @@ class FoldedBlock(InferenceOnly, nn.Module):
         return self.mlp(self.norm2(x), x)
 
 
-FOLDS: dict[type[nn.Module], Callable[[nn.Module, torch.dtype], nn.Module]] = {Block: FoldedBlock}
+FOLDS: dict[type[nn.Module], Callable[..., nn.Module]] = {Block: FoldedBlock}

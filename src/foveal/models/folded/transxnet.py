@@ -37,7 +37,7 @@ class Layer(nn.Module):
         return linear_add(x, self.weight, self.bias, other)
 
 
-class FoldedPatchEmbed(InferenceOnly, nn.Module):
+class FoldedPatchEmbed(InferenceOnly):
     """Strided convolution with its BatchNorm inside."""
 
     def __init__(self, source: PatchEmbed, dtype: torch.dtype):
@@ -48,10 +48,11 @@ class FoldedPatchEmbed(InferenceOnly, nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, dim, ceil(H / s), ceil(W / s))."""
         return F.conv2d(x, self.layer.weight, self.layer.bias, self.stride, self.padding)
 
 
-class FoldedIDConv(InferenceOnly, nn.Module):
+class FoldedIDConv(InferenceOnly):
     """Input-dependent depthwise convolution; its kernels and biases are mixed by one run of the two small layers."""
 
     def __init__(self, source: IDConv, dtype: torch.dtype):
@@ -75,7 +76,7 @@ class FoldedIDConv(InferenceOnly, nn.Module):
         return dynamic_dwconv(x, weight, mixed[..., -1])
 
 
-class FoldedOSRA(InferenceOnly, nn.Module):
+class FoldedOSRA(InferenceOnly):
     """Overlapping spatial-reduction attention; the convolutions that reduce have their BatchNorms inside."""
 
     def __init__(self, source: OSRA, dtype: torch.dtype):
@@ -85,7 +86,8 @@ class FoldedOSRA(InferenceOnly, nn.Module):
         kernel = source.local_conv.weight.clone()
         kernel[:, :, 1, 1] += 1  # the identity beside it
         self.local = Layer(kernel, source.local_conv.bias, dtype)
-        self.reduce = None
+        self.reduce: Layer | None = None
+        self.stride = self.padding = (1, 1)
         if len(source.sr):
             reduce, rescale = source.sr
             self.stride, self.padding = reduce.conv.stride, reduce.conv.padding
@@ -114,7 +116,7 @@ class FoldedOSRA(InferenceOnly, nn.Module):
         return x.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-class FoldedDMixer(InferenceOnly, nn.Module):
+class FoldedDMixer(InferenceOnly):
     """Dual dynamic token mixer with the layer scale and the residual addition behind it."""
 
     def __init__(self, source: DMixer, layer_scale: LayerScale, dtype: torch.dtype):
@@ -137,7 +139,7 @@ class FoldedDMixer(InferenceOnly, nn.Module):
         return self.expand.add(self.squeeze(z, gelu=True), torch.addcmul(residual, y, self.layer_scale))
 
 
-class FoldedFFN(InferenceOnly, nn.Module):
+class FoldedFFN(InferenceOnly):
     """Multi-scale feed-forward network with the layer scale and the residual addition behind it."""
 
     def __init__(self, source: MultiScaleFFN, layer_scale: LayerScale, dtype: torch.dtype):
@@ -146,7 +148,8 @@ class FoldedFFN(InferenceOnly, nn.Module):
         self.fc1 = Layer(conv.weight.flatten(1), torch.zeros_like(norm.bias), dtype)
         scale, shift = batch_norm_affine(norm)
         self.scale, self.shift = cast(scale, dtype), cast(shift, dtype)
-        self.kernels = nn.ModuleList(Layer(conv.weight, conv.bias, dtype) for conv in source.dwconv.proj)
+        self.weights = nn.ParameterList(cast(conv.weight, dtype) for conv in source.dwconv.proj)
+        self.biases = nn.ParameterList(cast(conv.bias, dtype) for conv in source.dwconv.proj)
         conv, norm = source.fc2
         folded = scale_input(conv.weight, conv.bias, *batch_norm_affine(source.norm))
         folded = scale_output(*folded, *batch_norm_affine(norm))
@@ -156,12 +159,11 @@ class FoldedFFN(InferenceOnly, nn.Module):
         """residual + layer scale of the network of x; all (B, H, W, C)."""
         # The shift stands in front of zero padding, so it cannot move into the convolution.
         y = torch.addcmul(self.shift, self.fc1(x, gelu=True), self.scale)
-        kernels = [k.weight for k in self.kernels]
-        y = multiscale_dwconv(y, kernels, [k.bias for k in self.kernels], identity=True, gelu=True)
+        y = multiscale_dwconv(y, list(self.weights), list(self.biases), identity=True, gelu=True)
         return self.fc2.add(y, residual)
 
 
-class FoldedBlock(InferenceOnly, nn.Module):
+class FoldedBlock(InferenceOnly):
     """Dynamic position encoding, D-Mixer, multi-scale FFN."""
 
     def __init__(self, source: Block, dtype: torch.dtype):
@@ -190,7 +192,7 @@ def _conv_norm(source: ConvNorm, dtype: torch.dtype) -> Layer:
     return Layer(*scale_output(source.conv.weight, source.conv.bias, *batch_norm_affine(source.bn)), dtype)
 
 
-FOLDS: dict[type[nn.Module], Callable[[nn.Module, torch.dtype], nn.Module]] = {
+FOLDS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     Block: FoldedBlock,
     PatchEmbed: FoldedPatchEmbed,
 }

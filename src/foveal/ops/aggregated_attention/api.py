@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from ..late import triton_implementation
 from . import native, views
 from .reference import aggregated_attention_reference
 from .schema import FUSED
@@ -116,11 +117,18 @@ def _no_dropout(*call) -> str | None:
     return "attention dropout runs on the reference alone" if call[-1] > 0 else None
 
 
+def _kernels():
+    from . import triton
+
+    return triton
+
+
 OPERATOR = register(
     Operator(
         "aggregated_attention",
         _normalise,
         (
+            triton_implementation(FUSED, _kernels, _without_dropout),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from ..late import triton_implementation
 from . import library, native
 from .reference import dynamic_dwconv_reference
 from .schema import FUSED
@@ -46,11 +47,18 @@ def _normalise(x, weight, bias=None):
     return x, weight, bias
 
 
+def _kernels():
+    from . import triton
+
+    return triton
+
+
 OPERATOR = register(
     Operator(
         "dynamic_dwconv",
         _normalise,
         (
+            triton_implementation(FUSED, _kernels),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from ..late import triton_implementation
 from . import library, native
 from .reference import gated_dwconv_reference
 from .schema import FUSED
@@ -44,11 +45,18 @@ def _normalise(g, v, weight, bias=None):
     return g, v, weight, bias
 
 
+def _kernels():
+    from . import triton
+
+    return triton
+
+
 OPERATOR = register(
     Operator(
         "gated_dwconv",
         _normalise,
         (
+            triton_implementation(FUSED, _kernels),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",

@@ -1,0 +1,187 @@
+"""The tile that all kernels of aggregated attention work on, and its pieces as functions of a kernel.
+
+A tile is a run of RUN pixels of one image row, for one head. With the RUN keys that start `radius` pixels earlier in a
+row nearby it makes a RUN x RUN product, whose useful part is a band: key column minus query column is the column of
+the window. RUN - WINDOW + 1 queries have their whole window inside, so tiles overlap by WINDOW - 1. Matrix units
+compute the whole square in less time than all lanes need for the shifted multiply-adds alone, where every number of
+every shift costs an address and a conversion.
+
+Inside kernels logits are to base 2 (`exp2` is what the hardware has): scaled queries and biases carry log2(e).
+"""
+
+from __future__ import annotations
+
+from ...triton.support import constant, jit, tl
+
+EPS = constant(1e-12)  # of the L2 normalisation
+LOG2E = constant(1.4426950408889634)
+LN2 = constant(0.6931471805599453)
+
+
+@jit
+def place(heads, strips, blocks):
+    """What this program works on: (batch, head, strip of columns, block of rows). Heads follow one another, because
+    they share cache lines."""
+    program = tl.program_id(0)
+    head = program % heads
+    strip = program // heads % strips
+    block = program // heads // strips % blocks
+    return program // heads // strips // blocks, head, strip, block
+
+
+@jit
+def map_start(ptr, batch, head, batch_stride, head_stride):
+    """Address of the first pixel of one sample and head. A whole batch may pass 2**31 elements."""
+    return ptr + (batch.to(tl.int64) * batch_stride + head.to(tl.int64) * head_stride)
+
+
+@jit
+def load_run(start, pixel, inside, stride, RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr):
+    """(RUN, DIM_PAD) of the pixels from number `pixel` on, in memory's dtype; 0 where not `inside`."""
+    channel = tl.arange(0, DIM_PAD)
+    offsets = tl.arange(0, RUN)[:, None] * stride + channel[None, :]
+    mask = inside[:, None] & (channel < DIM)[None, :]
+    return tl.load(start + tl.cast(pixel, tl.int64) * stride + offsets, mask=mask, other=0.0)
+
+
+@jit
+def store_run(start, pixel, inside, stride, x, RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr):
+    """Write what `load_run` reads."""
+    channel = tl.arange(0, DIM_PAD)
+    offsets = tl.arange(0, RUN)[:, None] * stride + channel[None, :]
+    mask = inside[:, None] & (channel < DIM)[None, :]
+    tl.store(start + tl.cast(pixel, tl.int64) * stride + offsets, x.to(start.dtype.element_ty), mask=mask)
+
+
+@jit
+def in_map(y, x, height, width):
+    """(n,) bool: whether the pixels at row y and columns x are there."""
+    rows = y + tl.zeros_like(x)  # a vector, because Triton's interpreter turns a single truth value into a number
+    return (x >= 0) & (x < width) & (rows >= 0) & (rows < height)
+
+
+@jit
+def inverse_norm(x):
+    """(n,): one over the L2 norm of every row of x, as float32."""
+    x = x.to(tl.float32)
+    return tl.rsqrt(tl.maximum(tl.sum(x * x, 1), EPS * EPS))
+
+
+@jit
+def normalised(x):
+    """The rows of x over their L2 norm, rounded to x's dtype for matrix units."""
+    return (x.to(tl.float32) * inverse_norm(x)[:, None]).to(x.dtype)
+
+
+@jit
+def two_parts(x, dtype: tl.constexpr):
+    """x as the sum of two numbers of a half type, which keeps twice its digits through matrix units."""
+    high = x.to(dtype)
+    return high, (x - high.to(tl.float32)).to(dtype)
+
+
+@jit
+def exact_matmul(a, b):
+    """a @ b in float32 for a in float32, which is not rounded to b's type."""
+    if b.dtype == tl.float32:
+        product = matmul(a, b)
+    else:
+        high, low = two_parts(a, b.dtype)
+        product = matmul(high, b) + matmul(low, b)
+    return product
+
+
+@jit
+def similarities(scaled, keys):
+    """(queries, keys) in float32: scaled queries (float32) times unit keys (given as they are). Logits are exponents,
+    so rounding them to a half type would cost the probabilities their digits: here nothing is rounded to one."""
+    return exact_matmul(scaled, tl.trans(keys)) * inverse_norm(keys)[None, :]
+
+
+@jit
+def load_keys(
+    k_start, v_start, y, first, key_x, height, width, k_stride, v_stride,
+    RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
+):  # fmt: skip
+    """Keys and values of image row y, (RUN, DIM_PAD) each, from column `first` on; 0 outside the map."""
+    inside = in_map(y, key_x, height, width)
+    k = load_run(k_start, y * width + first, inside, k_stride, RUN, DIM, DIM_PAD)
+    return k, load_run(v_start, y * width + first, inside, v_stride, RUN, DIM, DIM_PAD)
+
+
+@jit
+def through_norm(grad, unit, inverse):
+    """Gradient of x from that of unit = x * inverse; below EPS the norm is a constant."""
+    along = tl.where(inverse < 0.999 / EPS, tl.sum(grad * unit, 1), 0.0)
+    return inverse[:, None] * (grad - unit * along[:, None])
+
+
+@jit
+def matmul(a, b):
+    """a @ b in float32; float32 arguments are not rounded to TF32."""
+    return tl.dot(a, b, input_precision="ieee")
+
+
+@jit
+def log2_keys(y, x, height, width, length, RADIUS: tl.constexpr):
+    """log2 of the number of keys that the queries at row y and columns x meet, `length` of them pooled."""
+    rows = tl.minimum(y + RADIUS, height - 1) - tl.maximum(y - RADIUS, 0) + 1
+    columns = tl.minimum(x + RADIUS, width - 1) - tl.maximum(x - RADIUS, 0) + 1
+    return tl.log2(tl.maximum(rows * columns + length, 1).to(tl.float32))  # pixels outside the map have no number
+
+
+@jit
+def load_offset_bias(start, key_row, window_column, inside, WINDOW: tl.constexpr):
+    """(RUN, RUN) of the local bias to base 2: row `key_row` of the window by `window_column`, -inf outside the band and
+    for keys (columns) that are not `inside`: they get no probability."""
+    band = (window_column >= 0) & (window_column < WINDOW)
+    bias = tl.load(start + key_row * WINDOW + window_column, mask=band, other=-float("inf")).to(tl.float32)
+    return LOG2E * bias + tl.where(inside, 0.0, -float("inf"))[None, :]
+
+
+@jit
+def load_tokens(tokens, head, DIM: tl.constexpr, DIM_PAD: tl.constexpr, AREA: tl.constexpr, AREA_PAD: tl.constexpr):
+    """(DIM_PAD, AREA_PAD): the learned tokens of a head, a column for every offset of the window."""
+    channel, offset = tl.arange(0, DIM_PAD)[:, None], tl.arange(0, AREA_PAD)[None, :]
+    mask = (channel < DIM) & (offset < AREA)
+    return tl.load(tokens + head * DIM * AREA + channel * AREA + offset, mask=mask, other=0.0)
+
+
+@jit
+def by_key(by_offset, key_row, window_column, WINDOW: tl.constexpr, RUN: tl.constexpr, AREA_PAD: tl.constexpr):
+    """(RUN, AREA_PAD) numbers by query and window offset -> (RUN, RUN) by query and key column, 0 outside the band.
+
+    A product with a matrix of one column of ones copies one offset's numbers to all key columns, exactly; the band
+    takes them where they belong. So nothing moves between lanes but inside matrix units.
+    """
+    offset = tl.arange(0, AREA_PAD)[:, None] + tl.zeros((1, RUN), tl.int32)
+    tile = tl.zeros((RUN, RUN), tl.float32)
+    for column in tl.static_range(WINDOW):
+        pick = (offset == key_row * WINDOW + column).to(by_offset.dtype)
+        tile = tl.where(window_column == column, matmul(by_offset, pick), tile)
+    return tile
+
+
+@jit
+def by_offset(tile, total, key_row, window_column, WINDOW: tl.constexpr, RUN: tl.constexpr, AREA_PAD: tl.constexpr):
+    """Add a (RUN, RUN) tile by row and column of the band to `total`, (RUN, AREA_PAD) by row and window offset: the
+    way back of `by_key`."""
+    offset = tl.arange(0, AREA_PAD)[None, :] + tl.zeros((RUN, 1), tl.int32)
+    for column in tl.static_range(WINDOW):
+        pick = (offset == key_row * WINDOW + column).to(tile.dtype)
+        total += matmul(tl.where(window_column == column, tile, 0.0), pick)
+    return total
+
+
+@jit
+def load_pool_bias(start, query, key, key_inside, query_stride, key_stride, BIAS_ORDER: tl.constexpr):
+    """The position bias to base 2 for queries and keys given as (n, 1) and (1, m), either way round; -inf where the key
+    is not inside. The axis that BIAS_ORDER names lies side by side in memory, which makes loads along it wide."""
+    if BIAS_ORDER == "queries":
+        place = start + (query.to(tl.int64) + key.to(tl.int64) * key_stride)
+    elif BIAS_ORDER == "keys":
+        place = start + (query.to(tl.int64) * query_stride + key.to(tl.int64))
+    else:
+        place = start + (query.to(tl.int64) * query_stride + key.to(tl.int64) * key_stride)
+    inside = key_inside & (query >= 0)
+    return LOG2E * tl.load(place, mask=inside, other=-float("inf")).to(tl.float32)

@@ -1,0 +1,35 @@
+"""Per-sample depthwise convolution on a GPU. TransXNet paper, equation 3 (IDConv); the kernels are those of
+`ops.triton.depthwise`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...triton.depthwise import WIDEST_KERNEL, by_tap, depthwise, weight_gradient
+from ...triton.support import rows_side_by_side, shared_alignment, unsupported_by_triton
+
+
+def unsupported(x: Tensor, weight: Tensor, bias: Tensor) -> str | None:
+    """Why the Triton kernels cannot take this call, or None."""
+    if weight.shape[-1] > WIDEST_KERNEL:
+        return f"kernels wider than {WIDEST_KERNEL} are not compiled, got {weight.shape[-1]}"
+    return unsupported_by_triton((x,), (weight, bias))
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The convolved map (B, H, W, C) in x's dtype, summed in float32."""
+    if x.numel() == 0:
+        return x.new_empty(x.shape)
+    x = rows_side_by_side(x)
+    return depthwise(x, shared_alignment((x,)), by_tap(weight), bias)
+
+
+def backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias, each in the dtype of its tensor."""
+    if x.numel() == 0:
+        return x.new_zeros(x.shape), weight.new_zeros(weight.shape), bias.new_zeros(bias.shape)
+    grad, x = rows_side_by_side(grad), rows_side_by_side(x)
+    align = shared_alignment((grad, x))
+    grad_x = depthwise(grad, align, by_tap(weight, mirrored=True), None)
+    grad_weight, grad_bias = weight_gradient(x, grad, align, weight.shape[-1])
+    return grad_x.to(x.dtype), grad_weight.to(weight.dtype).contiguous(), grad_bias.to(bias.dtype)

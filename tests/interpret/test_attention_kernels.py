@@ -1,0 +1,171 @@
+"""The Triton kernels of aggregated attention, interpreted in float32, against the reference in double precision."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from foveal.ops.aggregated_attention import triton as attention_kernels
+from foveal.ops.aggregated_attention import views
+from foveal.ops.aggregated_attention.triton import backward_pass, launch
+from foveal.ops.aggregated_attention.triton.launch import Shape, bias_order, unsupported
+from support.accuracy import GRADIENT, OUTPUT, assert_within_budget, relative_error
+from support.operators import Call
+
+attention = Call("aggregated_attention", batch=1, height=5, width=3, heads=1, dim=24, pool=(2, 2))
+CALLS = (
+    attention,
+    replace(attention, height=1, width=1, pool=(1, 1)),
+    replace(attention, height=1, width=7, batch=3, heads=2, dim=8, strided=True),
+    replace(attention, height=7, width=1, dim=5),
+    replace(attention, height=13, width=11, pool=(7, 7)),
+    replace(attention, height=2, width=17, batch=2, heads=2, dim=1, pool=(1, 3)),  # two strips
+    replace(attention, height=3, width=15, window=5, batch=2, pool=(7, 7), strided=True),
+    replace(attention, height=2, width=5, window=7, dim=32, pool=(7, 10)),  # two blocks of pooled keys
+    replace(attention, height=4, width=4, dim=40, heads=2, pool=(5, 14)),  # two blocks of 32
+    replace(attention, height=2, width=9, window=9, dim=3),
+    replace(attention, height=3, width=3, window=1),
+    replace(attention, height=12, width=2, options=dict(length=49)),  # longer than a program walks
+)
+
+
+def kernels(call: Call, tensors, grad):
+    """Output and gradients by name, as `Call.run_with_gradients` gives them."""
+    length = call.options.get("length", call.pool[0] * call.pool[1])
+    out, lse = attention_kernels.forward(*tensors.values(), call.window, length)
+    gradients = attention_kernels.backward(grad, *tensors.values(), lse, call.window, length)
+    return {"output": out, **dict(zip(tensors, gradients, strict=True))}
+
+
+def output_gradient(call: Call):
+    """The weighting that `Call.run_with_gradients` differentiates."""
+    shape = (call.batch, call.height, call.width, call.heads, call.dim)
+    return torch.randint(-16, 17, shape, generator=torch.Generator().manual_seed(1)) / 8
+
+
+def assert_kernels_equal_the_reference(call: Call, tensors):
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run_with_gradients(tensors, "reference")
+    actual = kernels(call, tensors, output_gradient(call))
+    for name, value in exact.items():
+        assert_within_budget(actual[name], plain[name], value, call.reduction, name, floor=1.0)
+        assert relative_error(actual[name], value, 1.0) <= (OUTPUT if name == "output" else GRADIENT)
+        assert actual[name].is_contiguous()
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
+def test_output_and_gradients_stay_within_the_budget(call):
+    assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
+
+
+def test_many_programs_add_up_to_what_few_compute(monkeypatch):
+    """A GPU has work cut finer than the interpreter: shares of queries and of the batch are summed afterwards."""
+    call = replace(attention, batch=3, height=10, width=9, pool=(1, 3))
+    for module in (launch, backward_pass):
+        monkeypatch.setattr(module, "programs_wanted", lambda device, each: 1000)
+    assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
+
+
+def test_the_log_sum_exp_is_that_of_shifted_views():
+    call = replace(attention, batch=2, heads=2)
+    tensors = call.tensors(torch.float32)
+    _, lse = attention_kernels.forward(*tensors.values(), 3, 4)
+    _, expected = views.forward(*tensors.values(), 3, 4)
+    assert lse.dtype == expected.dtype
+    assert relative_error(lse, expected) <= OUTPUT
+
+
+@pytest.mark.parametrize("order", ["queries", "neither"])
+def test_the_position_bias_may_lie_in_memory_in_any_order(order):
+    call = replace(attention, width=4, heads=2)
+    tensors = call.tensors(torch.float32)
+    bias = tensors["pool_bias"]
+    wide = bias.new_full((2, 4, 2 * 20) if order == "neither" else (2, 4, 20), torch.nan)
+    view = wide.mT[:, ::2] if order == "neither" else wide.mT
+    tensors["pool_bias"] = view.copy_(bias)
+    assert bias_order(view) == order
+    assert_kernels_equal_the_reference(call, tensors)
+
+
+def test_arguments_that_are_left_out_are_expanded_zeros():
+    call = replace(attention, batch=2)
+    tensors = call.tensors(torch.float32)
+    for name in ("query_embedding", "local_bias", "pool_bias", "tokens", "token_bias"):
+        tensors[name] = torch.zeros(()).expand(tensors[name].shape)
+    assert_kernels_equal_the_reference(call, tensors)
+
+
+def test_slices_of_one_layers_output_are_read_in_place():
+    call = replace(attention, batch=2, heads=2, dim=8)
+    tensors = call.tensors(torch.float32)
+    both = torch.stack([tensors["k"], tensors["v"]], 3)
+    tensors["k"], tensors["v"] = both.unbind(3)
+    assert_kernels_equal_the_reference(call, tensors)
+
+
+def test_values_with_a_large_common_part_keep_the_gradients_of_queries():
+    """Delta is taken off after the sum over keys, which would cancel badly were it not taken relative to the mean."""
+    tensors = attention.tensors(torch.float32)
+    tensors["v"] += 100
+    tensors["v_pool"] += 100
+    exact = attention.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    actual = kernels(attention, tensors, output_gradient(attention))
+    assert relative_error(actual["q"], exact["q"]) <= GRADIENT
+
+
+def test_zeros_have_finite_output_and_gradients():
+    tensors = attention.tensors(torch.float32)
+    tensors["q"][0, 0, 0] = tensors["k"][0, 1, 1] = tensors["k_pool"][0, 0, 0] = 0
+    assert_kernels_equal_the_reference(attention, tensors)
+
+
+def test_large_logits_are_not_lost():
+    """Scaled by thousands, one key takes all: the online softmax must neither overflow nor lose it."""
+    tensors = attention.tensors(torch.float32)
+    tensors["scale"] *= 1000
+    exact = attention.run({name: t.double() for name, t in tensors.items()}, "reference")
+    out, lse = attention_kernels.forward(*tensors.values(), 3, 4)
+    assert lse.isfinite().all()
+    assert relative_error(out, exact) <= 100 * OUTPUT  # rounding of logits of order 1000
+
+
+def test_equal_calls_give_equal_bits():
+    call = replace(attention, batch=2)
+    tensors, grad = call.tensors(torch.float32), output_gradient(call)
+    first, second = (kernels(call, tensors, grad) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_empty_batch_runs_no_kernel():
+    call = replace(attention, batch=0)
+    results = kernels(call, call.tensors(torch.float32), output_gradient(call))
+    assert all(value.eq(0).all() for name, value in results.items() if name != "output")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (dict(dim=129), "heads wider than 128"),
+        (dict(window=17), "windows above 15"),
+        (dict(pool=(0, 1)), "no pooled key"),
+    ],
+)
+def test_what_does_not_fit_a_tile_is_said(change, reason):
+    call = replace(attention, **change)
+    assert reason in unsupported(*call.tensors(torch.float32).values(), call.window, 4)
+
+
+def test_what_the_kernels_cannot_take_is_said():
+    tensors = attention.tensors(torch.float32)
+    assert unsupported(*tensors.values(), 3, 4) is None
+    assert "dropout" in unsupported(*tensors.values(), 3, 4, 0.1)
+    assert "float32 alone" in unsupported(*attention.tensors(torch.bfloat16).values(), 3, 4)
+    assert "torch.float64" in unsupported(*{**tensors, "scale": tensors["scale"].double()}.values(), 3, 4)
+    assert "several dtypes" in unsupported(*{**tensors, "k": tensors["k"].bfloat16()}.values(), 3, 4)
+    assert "meta" in unsupported(*(t.to("meta") for t in tensors.values()), 3, 4)
+
+
+def test_a_new_image_size_needs_no_new_kernel():
+    small, large = (Shape(2, *size, heads=3, dim=24, pooled=49, window=3) for size in ((56, 56), (97, 131)))
+    assert small.window_constants(2) == large.window_constants(2)
+    assert small.pool_constants() == large.pool_constants()

@@ -1,0 +1,138 @@
+"""Every Triton kernel compiles for the GPUs it is meant for, without one: registers, shared memory, and what a new
+image size costs."""
+
+import importlib
+import inspect
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="kernels need Triton to compile")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("the interpreter has taken the kernels' place", allow_module_level=True)
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from foveal.ops.aggregated_attention.triton.launch import SIZES, Shape  # noqa: E402
+
+OPS = "foveal.ops"
+ATTENTION = f"{OPS}.aggregated_attention"
+KERNELS = {
+    "attention": (f"{ATTENTION}.triton.forward_pass", "forward_kernel"),
+    "query gradients": (f"{ATTENTION}.triton.query_gradients", "query_gradients_kernel"),
+    "key gradients": (f"{ATTENTION}.triton.key_gradients", "key_gradients_kernel"),
+    "pool gradients": (f"{ATTENTION}.triton.pool_gradients", "pool_gradients_kernel"),
+    "bias gradients": (f"{ATTENTION}.triton.pool_gradients", "bias_gradients_kernel"),
+    "gate": (f"{OPS}.gated_dwconv.triton.kernels", "forward_kernel"),
+    "gate gradients": (f"{OPS}.gated_dwconv.triton.kernels", "backward_kernel"),
+    "depthwise": (f"{OPS}.triton.depthwise", "depthwise_kernel"),
+    "weight gradient": (f"{OPS}.triton.depthwise", "weight_gradient_kernel"),
+}
+WINDOWS = [name for name in KERNELS if name in ("attention", "query gradients", "key gradients")]
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may have, by architecture
+# Gradients of parameters and what is kept in float32 whatever the activations are.
+FLOAT32 = "scale|embedding|local_bias|tokens|token_bias|pool_bias|weight|bias|lse|delta|grad_bias"
+
+
+def kernel(name: str):
+    module, function = KERNELS[name]
+    return getattr(importlib.import_module(module), function)
+
+
+@dataclass(frozen=True)
+class Build:
+    """One kernel as one call would have it compiled."""
+
+    name: str
+    arch: int = 90
+    dtype: str = "bf16"
+    dim: int = 24
+    window: int = 3
+    order: str = "keys"
+    pooled: int = 49
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}, sm_{self.arch}, {self.dtype}, dim {self.dim}, window {self.window}, {self.order}"
+
+    def constants(self) -> tuple[dict, dict]:
+        """Constants of the kernel, and options of the compiler."""
+        size = 4 if self.dtype == "fp32" else 2
+        shape = Shape(8, 14, 14, 3, self.dim, self.pooled, self.window)
+        known = {
+            **shape.window_constants(size), **shape.pool_constants(), **shape.key_constants(),
+            **dict(ALIGN=16 // size, BIAS_ORDER=self.order, RADIUS=self.window // 2, QUERY_BLOCK=64),
+            **dict(KERNEL=self.window, TAPS=8, PIXELS=64, CHANNELS=64, BIAS=True),
+        }  # fmt: skip
+        options = {name: known.pop(name) for name in ("num_warps", "num_stages")}
+        if self.name not in WINDOWS:
+            options["num_warps"] = 4
+        return {name: value for name, value in known.items() if name in kernel(self.name).arg_names}, options
+
+    def compile(self):
+        function = kernel(self.name)
+        constants, options = self.constants()
+        signature = {n: self.type_of(n) for n in function.arg_names} | dict.fromkeys(constants, "constexpr")
+        pointers = [i for i, name in enumerate(function.arg_names) if name.endswith("_ptr")]
+        aligned = {(i,): [["tt.divisibility", 16]] for i in pointers}
+        source = ASTSource(function, signature, constexprs=constants, attrs=aligned)
+        return triton.compile(source, target=GPUTarget("cuda", self.arch, 32), options=options)
+
+    def type_of(self, argument: str) -> str:
+        if not argument.endswith("_ptr"):
+            return "i32"
+        parameter = re.fullmatch(f"(grad_)?({FLOAT32})_ptr", argument)
+        return "*fp32" if parameter else f"*{self.dtype}"
+
+
+BUILDS = [Build(name, arch) for name in KERNELS for arch in SHARED_MEMORY]
+BUILDS += [Build(name, dtype=dtype) for name in KERNELS for dtype in ("fp16", "fp32")]
+BUILDS += [Build(name, dim=dim) for name in list(KERNELS)[:5] for dim in (32, 64)]
+BUILDS += [Build(name, order="queries") for name in list(KERNELS)[:5]]
+BUILDS += [Build(name, window=7) for name in (*WINDOWS, "depthwise", "weight gradient")]
+BUILDS += [Build("attention", pooled=144), Build("query gradients", pooled=144)]
+
+
+def local_memory(cubin: bytes, folder: Path) -> int | None:
+    """Bytes a thread keeps in memory because registers were too few, as NVIDIA's tools see it; None without them."""
+    tools = Path(inspect.getfile(triton)).parent / "backends" / "nvidia" / "bin"
+    tool = shutil.which("cuobjdump", path=f"{tools}{os.pathsep}{os.environ.get('PATH', '')}")
+    if tool is None:
+        return None
+    (folder / "kernel.cubin").write_bytes(cubin)
+    usage = subprocess.run([tool, "-res-usage", folder / "kernel.cubin"], capture_output=True, text=True, check=True)
+    return int(re.search(r"STACK:(\d+)", usage.stdout)[1])
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.id)
+def test_a_kernel_compiles_within_the_limits_of_its_architecture(build, tmp_path):
+    compiled = build.compile()
+    assert compiled.asm["cubin"][:4] == b"\x7fELF"
+    assert compiled.metadata.shared <= SHARED_MEMORY[build.arch]
+    spilled = local_memory(compiled.asm["cubin"], tmp_path)
+    if spilled is not None and build.dtype != "fp32" and build.dim <= 32:
+        assert spilled <= 1280
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_numbers_that_change_with_the_image_are_not_compiled_in(name):
+    numbers = [p for p in kernel(name).params if not p.is_constexpr and not p.name.endswith("_ptr")]
+    assert len(numbers) > 5
+    assert [p.name for p in numbers if not p.do_not_specialize] == []
+
+
+def test_matrix_units_compute_the_products_of_half_types():
+    assert "mma.sync" in Build("attention").compile().asm["ptx"]
+    assert "tf32" not in Build("attention", dtype="fp32").compile().asm["ptx"]
+
+
+def test_a_map_is_read_sixteen_bytes_at_a_time():
+    ptx = Build("attention").compile().asm["ptx"]
+    assert re.search(r"ld\.global\.v4\.b32", ptx)
+    assert set(SIZES) >= {"q_pixel", "height", "pooled"}
