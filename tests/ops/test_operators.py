@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import foveal.ops
 from foveal.ops import use_backend
 from foveal.ops.backend import find_operator
 from support import loops
@@ -288,3 +289,26 @@ def test_the_output_has_the_dtype_of_the_first_argument(operator):
     exact = call.run({name: t.double() for name, t in mixed.items()}, "reference")
     assert_within_budget(call.run(mixed), call.run(mixed, "reference"), exact, call.reduction)
     assert call.run(mixed).dtype is torch.float32
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch", "reference"])
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+def test_gate_and_value_may_come_side_by_side(backend, strided):
+    call = Call("gated_dwconv", dim=9, strided=strided)
+    apart = call.tensors(torch.float32)
+    x = torch.cat([apart["g"], apart["v"]], -1)
+    x = torch.nn.functional.pad(x, (0, 3))[..., :-3] if strided else x
+    packed = {"g": x, **{name: apart[name] for name in ("weight", "bias")}}
+    with use_backend(backend):
+        found = call.run_with_gradients(
+            packed, form=lambda g, weight, bias: foveal.ops.gated_dwconv(g, None, weight, bias)
+        )
+    expected = call.run_with_gradients(apart, backend)
+    expected["g"] = torch.cat([expected["g"], expected.pop("v")], -1)
+    for name, value in expected.items():
+        assert_same(found[name], value, call.reduction, name)
+
+
+def test_an_odd_number_of_channels_is_not_a_gate_and_a_value():
+    with pytest.raises(ValueError, match=r"g must be \(B, H, W, 2C\).*got \(1, 2, 2, 5\)"):
+        foveal.ops.gated_dwconv(torch.zeros(1, 2, 2, 5), None, torch.zeros(2, 1, 3, 3))

@@ -208,6 +208,7 @@ def _formulas() -> dict:
         aten._adaptive_avg_pool2d: _per_element(1),
         operators.aggregated_attention: _attention,
         operators.gated_dwconv: lambda g, v, w, *args, **kwargs: 2 * math.prod(g) * w[-1] ** 2,
+        operators.gated_dwconv_packed: lambda x, w, *args, **kwargs: math.prod(x) * w[-1] ** 2,
         operators.dynamic_dwconv: lambda x, w, *args, **kwargs: 2 * math.prod(x) * w[-1] ** 2,
         operators.gelu_pool: _per_element(1),
         operators.multiscale_dwconv: lambda x, w, *args, **kwargs: 2 * math.prod(x[:3]) * math.prod(w),

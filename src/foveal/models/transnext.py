@@ -245,8 +245,7 @@ class ConvolutionalGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
-        gate, value = self.fc1(x).chunk(2, dim=-1)
-        y = gated_dwconv(gate, value, self.dwconv.weight, self.dwconv.bias)
+        y = gated_dwconv(self.fc1(x), None, self.dwconv.weight, self.dwconv.bias)
         return self.drop(self.fc2(self.drop(y)))
 
 

@@ -108,8 +108,7 @@ class FoldedGLU(InferenceOnly):
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """residual + GLU of x; both (B, H, W, C)."""
-        gate, value = self.fc1(x).chunk(2, dim=-1)
-        y = gated_dwconv(gate, value, self.dwconv.weight, self.dwconv.bias)
+        y = gated_dwconv(self.fc1(x), None, self.dwconv.weight, self.dwconv.bias)
         return linear_add(y, self.fc2.weight, self.fc2.bias, residual)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..native import depthwise
@@ -26,3 +27,12 @@ def backward(grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -
     """Gradients of g, v, weight and bias; the convolution is computed again instead of kept."""
     grad_g, grad_v, grad_weight, grad_bias = _convolution(g, v, weight, bias).backward(grad)
     return grad_g, grad_v, grad_weight.reshape(weight.shape).to(weight.dtype), grad_bias.to(bias.dtype)
+
+
+def packed_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with gate and value side by side in x (B, H, W, 2C): their gradients are written as halves of x's."""
+    grad_x = torch.empty(x.shape, dtype=x.dtype)
+    g, v = x.chunk(2, -1)
+    call = _convolution(g, v, weight, bias)
+    _, _, grad_weight, grad_bias = call.backward(grad, *grad_x.chunk(2, -1))
+    return grad_x, grad_weight.reshape(weight.shape).to(weight.dtype), grad_bias.to(bias.dtype)

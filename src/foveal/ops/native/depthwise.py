@@ -99,11 +99,15 @@ class Depthwise:
             _forward(self.c)
         return out
 
-    def backward(self, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-        """Gradients of x and `value` in their dtype, and of weight and bias in float32, as those were given."""
+    def backward(
+        self, grad: Tensor, grad_x: Tensor | None = None, grad_value: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """Gradients of x and `value` in their dtype, and of weight and bias in float32, as those were given. The first
+        two are written to `grad_x` and `grad_value` where these are given, whatever their strides."""
         c, grad = self.c, side_by_side(grad)
-        grad_x = torch.empty(self.x.shape, dtype=self.x.dtype)
-        grad_value = None if self.value is None else torch.empty(self.value.shape, dtype=self.value.dtype)
+        grad_x = torch.empty(self.x.shape, dtype=self.x.dtype) if grad_x is None else grad_x
+        if self.value is not None and grad_value is None:
+            grad_value = torch.empty(self.value.shape, dtype=self.value.dtype)
         slots = c.bands if self.own_weights else c.threads
         sums = [torch.zeros(slots, *t.shape) for t in (self.weight, self.bias)]
         if self.x.numel():
