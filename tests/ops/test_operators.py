@@ -60,8 +60,8 @@ def registered_arguments(call: Call, dtype: torch.dtype) -> list:
     """What the registered operator is called with, but for the name of the implementation."""
     arguments = call.arguments(call.tensors(dtype))
     normalised = find_operator(call.operator).normalise(**arguments)
-    if call.operator == "aggregated_attention":
-        normalised = normalised[:-1]  # the dropout, which only the reference has
+    if call.operator in ("aggregated_attention", "multiscale_dwconv"):
+        normalised = normalised[:-1]  # dropout, which only the reference has; entry, which has an operator of its own
     return [a.detach().requires_grad_() if isinstance(a, torch.Tensor) else a for a in normalised]
 
 
@@ -312,3 +312,26 @@ def test_gate_and_value_may_come_side_by_side(backend, strided):
 def test_an_odd_number_of_channels_is_not_a_gate_and_a_value():
     with pytest.raises(ValueError, match=r"g must be \(B, H, W, 2C\).*got \(1, 2, 2, 5\)"):
         foveal.ops.gated_dwconv(torch.zeros(1, 2, 2, 5), None, torch.zeros(2, 1, 3, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=["fp64", "fp32", "bf16"])
+@pytest.mark.parametrize("size", [(9, 10), (1, 1), (4, 13)], ids=str)
+def test_an_activation_and_an_affine_map_may_stand_in_front_of_a_convolution(size, dtype):
+    call = Call("multiscale_dwconv", height=size[0], width=size[1], dim=11, window=7)
+    tensors = call.tensors(dtype)
+    channels = tensors["x"].shape[-1]
+    tensors["scale"], tensors["shift"] = torch.linspace(-1, 2, channels), torch.linspace(1, -2, channels)
+
+    def form(x, scale, shift, weights, biases):
+        return foveal.ops.multiscale_dwconv(x, weights, biases, identity=True, gelu=True, entry=(scale, shift))
+
+    def layers(x, scale, shift, weights, biases):
+        entered = (F.gelu(x) * scale + shift).to(x.dtype)
+        with use_backend("reference"):
+            return foveal.ops.multiscale_dwconv(entered, weights, biases, identity=True, gelu=True)
+
+    found = call.run_with_gradients(tensors, form=form)
+    plain = call.run_with_gradients(tensors, form=layers)
+    expected = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, form=layers)
+    for name, value in expected.items():
+        assert_within_budget(found[name], plain[name], value, call.reduction, name)

@@ -212,6 +212,7 @@ def _formulas() -> dict:
         operators.dynamic_dwconv: lambda x, w, *args, **kwargs: 2 * math.prod(x) * w[-1] ** 2,
         operators.gelu_pool: _per_element(1),
         operators.multiscale_dwconv: lambda x, w, *args, **kwargs: 2 * math.prod(x[:3]) * math.prod(w),
+        operators.multiscale_dwconv_entered: lambda x, a, b, w, *args, **kwargs: 2 * math.prod(x[:3]) * math.prod(w),
     }
 
 

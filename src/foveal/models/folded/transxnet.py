@@ -13,7 +13,7 @@ from foveal.ops import dynamic_dwconv, multiscale_dwconv
 from foveal.ops.linear import linear, linear_add
 
 from ..transxnet import OSRA, Block, ConvNorm, DMixer, IDConv, LayerScale, MultiScaleFFN, PatchEmbed
-from .parts import InferenceOnly, batch_norm_affine, cast, scale_input, scale_output
+from .parts import InferenceOnly, batch_norm_affine, cast, constant, scale_input, scale_output
 
 
 class Layer(nn.Module):
@@ -147,7 +147,7 @@ class FoldedFFN(InferenceOnly):
         conv, _, norm = source.fc1
         self.fc1 = Layer(conv.weight.flatten(1), torch.zeros_like(norm.bias), dtype)
         scale, shift = batch_norm_affine(norm)
-        self.scale, self.shift = cast(scale, dtype), cast(shift, dtype)
+        self.scale, self.shift = constant(scale), constant(shift)
         self.weights = nn.ParameterList(cast(conv.weight, dtype) for conv in source.dwconv.proj)
         self.biases = nn.ParameterList(cast(conv.bias, dtype) for conv in source.dwconv.proj)
         conv, norm = source.fc2
@@ -157,9 +157,11 @@ class FoldedFFN(InferenceOnly):
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """residual + layer scale of the network of x; all (B, H, W, C)."""
-        # The shift stands in front of zero padding, so it cannot move into the convolution.
-        y = torch.addcmul(self.shift, self.fc1(x, gelu=True), self.scale)
-        y = multiscale_dwconv(y, list(self.weights), list(self.biases), identity=True, gelu=True)
+        # GELU and BatchNorm stand in front of zero padding, so they cannot move into the convolution's weights.
+        y = multiscale_dwconv(
+            self.fc1(x), list(self.weights), list(self.biases),
+            entry=(self.scale, self.shift), identity=True, gelu=True,
+        )  # fmt: skip
         return self.fc2.add(y, residual)
 
 

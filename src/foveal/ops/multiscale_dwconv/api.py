@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
 from . import library, native
+from .entry import entered_backward, entered_forward
 from .reference import multiscale_dwconv_reference
-from .schema import FUSED
+from .schema import ENTERED, FUSED
 
 
 def multiscale_dwconv(
@@ -20,6 +21,7 @@ def multiscale_dwconv(
     *,
     identity: bool = False,
     gelu: bool = False,
+    entry: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Depthwise convolution whose channels come in groups, each with its own kernel size: the multi-scale part of
     TransXNet's feed-forward network (section III-C of the paper).
@@ -33,6 +35,8 @@ def multiscale_dwconv(
         weights: (C_g, 1, K_g, K_g) a group, every K_g odd, the C_g adding up to C; zero padding K_g // 2.
         biases: (C_g,) a group; or None for 0.
         identity: add x.
+        entry: (scale, shift), each (C,): take GELU(x) * scale + shift for x, as behind an activation and a BatchNorm in
+            eval mode, without writing that map.
         gelu: apply the exact (erf) GELU. Backward computes the convolution again instead of keeping it.
 
     Returns:
@@ -43,11 +47,11 @@ def multiscale_dwconv(
         ValueError: shapes that do not fit together, or an even kernel.
         BackendError: the backend asked for with `use_backend` cannot take this call.
     """
-    call = _normalise(x, weights, biases, identity=identity, gelu=gelu)
+    call = _normalise(x, weights, biases, identity=identity, gelu=gelu, entry=entry)
     return OPERATOR.choose(*call).run(*call)
 
 
-def _normalise(x, weights, biases=None, *, identity=False, gelu=False):
+def _normalise(x, weights, biases=None, *, identity=False, gelu=False, entry=None):
     """Check a call, and lay all groups' parameters one behind the other."""
     if x.ndim != 4:
         raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")
@@ -62,12 +66,34 @@ def _normalise(x, weights, biases=None, *, identity=False, gelu=False):
     elif [tuple(b.shape) for b in biases] != [(n,) for n in channels]:
         expected = ", ".join(f"({n},)" for n in channels)
         raise ValueError(f"biases must have shapes {expected}, got {', '.join(str(tuple(b.shape)) for b in biases)}")
+    if entry is not None and [tuple(t.shape) for t in entry] != [(x.shape[-1],)] * 2:
+        shapes = ", ".join(str(tuple(t.shape)) for t in entry)
+        raise ValueError(f"entry must be a scale and a shift of shape ({x.shape[-1]},), got {shapes}")
     weight, bias = _joined([w.flatten() for w in weights]), _joined(biases)
-    return x, weight, bias, [w.shape[-1] for w in weights], channels, identity, gelu
+    return x, weight, bias, [w.shape[-1] for w in weights], channels, identity, gelu, entry
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _either(plain: Callable, entered: Callable) -> Callable:
+    def run(x: Tensor, *rest) -> Tensor:
+        *call, entry = rest
+        return plain(x, *call) if entry is None else entered(x, *entry, *call)
+
+    return run
+
+
+def _torch_layers() -> Callable:
+    """PyTorch's convolutions: on a CPU with a closed-form backward that keeps x alone; elsewhere as plain layers, which
+    torch.compile fuses with what stands beside them."""
+    kept = _either(
+        FUSED.add("torch", library.forward, library.backward),
+        ENTERED.add("torch", entered_forward(library.forward), entered_backward(library.backward)),
+    )
+    plain = _either(library.forward, entered_forward(library.forward))
+    return lambda x, *rest: (kept if x.device.type in ("cpu", "meta") else plain)(x, *rest)
 
 
 OPERATOR = register(
@@ -78,16 +104,21 @@ OPERATOR = register(
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",
-                FUSED.add("cpu", native.forward, native.backward),
+                _either(
+                    FUSED.add("cpu", native.forward, native.backward),
+                    ENTERED.add("cpu", native.entered_forward, entered_backward(native.backward)),
+                ),
                 native.unsupported,
             ),
             Implementation(
-                "torch",
-                "a convolution of PyTorch for every group, on any device",
-                FUSED.add("torch", library.forward, library.backward),
+                "torch", "a convolution of PyTorch for every group, on any device", _torch_layers(), lambda *call: None
+            ),
+            Implementation(
+                "reference",
+                "plain PyTorch",
+                _either(multiscale_dwconv_reference, entered_forward(multiscale_dwconv_reference)),
                 lambda *call: None,
             ),
-            Implementation("reference", "plain PyTorch", multiscale_dwconv_reference, lambda *call: None),
         ),
     )
 )

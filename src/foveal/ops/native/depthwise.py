@@ -23,7 +23,7 @@ class _Call(ctypes.Structure):
         *((name, ctypes.c_int64) for name in _SIZES),
         *((name, ctypes.POINTER(ctypes.c_int64)) for name in ("kernels", "channels")),
         *((name, Map) for name in ("x", "value", "out")),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        *((name, ctypes.c_void_p) for name in ("scale", "shift", "weight", "bias")),
         *((f"{name}_batch", ctypes.c_int64) for name in ("weight", "bias")),
         ("workspace", ctypes.c_void_p),
     ]
@@ -61,6 +61,7 @@ class Depthwise:
             behind a dimension of samples.
         kernels, channels: K_g and C_g of every group.
         value: the gate's other factor, shaped as x; only with `gelu`.
+        entry: (scale, shift), each (C,): x is replaced by GELU(x) * scale + shift; forward only.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class Depthwise:
         identity: bool = False,
         gelu: bool = False,
         own_weights: bool = False,
+        entry: tuple[Tensor, Tensor] | None = None,
     ):
         self.x, self.weight, self.bias = side_by_side(x), contiguous_float(weight), contiguous_float(bias)
         self.value = None if value is None else side_by_side(value)
+        self.entry = (None, None) if entry is None else tuple(contiguous_float(t) for t in entry)
         self.own_weights = own_weights
         batch, height, width, all_channels = x.shape
         threads = torch.get_num_threads()
@@ -87,6 +90,7 @@ class Depthwise:
             x.dtype == torch.bfloat16, identity, gelu,
             numbers(*kernels), numbers(*channels),
             map_of(self.x), Map() if self.value is None else map_of(self.value), Map(),
+            *(None if t is None else t.data_ptr() for t in self.entry),
             self.weight.data_ptr(), self.bias.data_ptr(),
             self.weight.shape[-1] if own_weights else 0, all_channels if own_weights else 0,
         )  # fmt: skip

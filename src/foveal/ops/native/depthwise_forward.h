@@ -25,6 +25,19 @@ inline void load_ring(const DepthwiseCall& c, const Map& map, const Chunk& k, in
     each_vector(k, c.width, [=](auto place) { store(row + place.offset, from.read(place)); });
 }
 
+// The same of x, through the activation and the affine map that stand in front of the convolution, if they do.
+template <class T>
+inline void load_input(const DepthwiseCall& c, const Chunk& k, int64_t b, int64_t y, float* ring) {
+    if (!c.scale || y < 0 || y >= c.height) return load_ring<T>(c, c.x, k, b, y, ring);
+    float* row = ring + (y % k.kernel) * k.vectors() * c.width * LANES;
+    const PixelRow<T> from(c.x, b, y, k);
+    const float *scale = c.scale + k.first, *shift = c.shift + k.first;
+    each_vector(k, c.width, [=](auto place) {
+        const Vec a = load_lanes(scale + place.channel, place.lanes), z = load_lanes(shift + place.channel, place.lanes);
+        store(row + place.offset, gelu(from.read(place)) * a + z);
+    });
+}
+
 inline void convolve(const DepthwiseCall& c, const Chunk& k, const float* ring, int64_t y, const float* weights,
                      const float* biases, float* line) {
     const RowKernels kernels = row_kernels(k.kernel, c.width);
@@ -58,9 +71,9 @@ void depthwise_forward_work(const DepthwiseCall& c, int64_t thread) {
         arranged = piece.chunk;
         const int64_t first = piece.band * c.height / c.bands, last = (piece.band + 1) * c.height / c.bands;
         const int64_t radius = k.kernel / 2;
-        for (int64_t y = first - radius; y < first + radius; ++y) load_ring<T>(c, c.x, k, piece.b, y, s.ring);
+        for (int64_t y = first - radius; y < first + radius; ++y) load_input<T>(c, k, piece.b, y, s.ring);
         for (int64_t y = first; y < last; ++y) {
-            load_ring<T>(c, c.x, k, piece.b, y + radius, s.ring);
+            load_input<T>(c, k, piece.b, y + radius, s.ring);
             convolve(c, k, s.ring, y, s.weights, s.biases, s.line);
             finish_row<T>(c, k, piece.b, y, s.line);
         }

@@ -48,6 +48,7 @@ struct AttentionBackwardCall {
 
 // Depthwise convolutions of a map (B, H, W, C): groups of channels, each with its own odd kernel size and zero padding.
 //     y = convolution(x) + bias (+ x),   out = y, or gelu(y), or gelu(y) * value
+// With a scale, x is gelu(x) * scale + shift of what the map holds (forward only).
 struct DepthwiseCall {
     int64_t batch, height, width, groups;
     int64_t bands;    // parts that the rows of a map are cut into, where there are few images and channels
@@ -56,6 +57,7 @@ struct DepthwiseCall {
     int64_t identity, gelu;
     const int64_t *kernels, *channels;  // of every group
     Map x, value, out;                  // without a gate value.data is null
+    const float *scale, *shift;         // (C), or null
     const float *weight, *bias;         // group behind group: (channels of the group, kernel * kernel); (C)
     int64_t weight_batch, bias_batch;   // strides from sample to sample, 0 where all samples share
     float* workspace;                   // as many floats as depthwise_..._workspace asks for, aligned to 64 bytes
