@@ -10,3 +10,9 @@ def poisoned_memory(monkeypatch):
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def small_maps_are_shared_among_threads(monkeypatch):
+    """Small calls run on one thread, which would leave the sharing of work untested."""
+    monkeypatch.setattr("foveal.ops.native.WORK_A_THREAD", 1)

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..native import Kernel
+from ..native import Kernel, threads_for
 from ..native.arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
 from .layout import arrange_gradients
 
@@ -77,7 +77,8 @@ class _Call:
         pool_bias = pool_bias.float()
         log_length = _log_lengths(window, length)
         self.kept = (*maps, *small, pool_bias, log_length)
-        threads = torch.get_num_threads()
+        pooled = k_pool.shape[1] * k_pool.shape[2]
+        threads = threads_for(q.numel() * (2 * pooled + 3 * window * window))
         self.c = _AttentionCall(
             batch, height, width, heads, dim, k_pool.shape[1] * k_pool.shape[2], window,
             _bands(batch * heads, height, threads), threads, q.dtype == torch.bfloat16,

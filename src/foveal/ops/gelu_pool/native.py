@@ -7,10 +7,11 @@ import ctypes
 import torch
 from torch import Tensor
 
-from ..native import Kernel
+from ..native import Kernel, threads_for
 from ..native.arguments import Map, map_of, side_by_side, unsupported_maps
 
 _forward, _backward = Kernel("gelu_pool"), Kernel("gelu_pool_backward")
+_WORK_A_NUMBER = 20  # of GELU, in multiply-adds
 _SIZES = ("batch", "height", "width", "channels", "pool_height", "pool_width", "threads", "half")
 
 
@@ -28,7 +29,7 @@ def unsupported(x: Tensor, height: int, width: int) -> str | None:
 
 
 def _call(x: Tensor, pooled: Tensor) -> _Call:
-    sizes = (*x.shape, *pooled.shape[1:3], torch.get_num_threads(), x.dtype == torch.bfloat16)
+    sizes = (*x.shape, *pooled.shape[1:3], threads_for(_WORK_A_NUMBER * x.numel()), x.dtype == torch.bfloat16)
     return _Call(*sizes, map_of(x), map_of(pooled))
 
 

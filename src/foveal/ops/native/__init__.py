@@ -14,6 +14,9 @@ import torch
 
 _NAME = "_kernels"
 
+# Multiply-adds below which a thread is not worth waking: some tens of microseconds.
+WORK_A_THREAD = 1_000_000
+
 
 class Unavailable(RuntimeError):
     """The compiled kernels cannot be used here; the text says why."""
@@ -68,6 +71,11 @@ def instruction_set(name: str | None = None) -> str:
     if answer is None:
         raise ValueError(f"this processor cannot run the {name!r} kernels")
     return answer.decode()
+
+
+def threads_for(work: int) -> int:
+    """How many of PyTorch's threads a call of `work` multiply-adds is shared among."""
+    return max(1, min(torch.get_num_threads(), work // WORK_A_THREAD))
 
 
 class Kernel:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import Kernel
+from . import Kernel, threads_for
 from .arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
 
 _forward = Kernel("depthwise_forward")
@@ -83,7 +83,8 @@ class Depthwise:
         self.entry = (None, None) if entry is None else tuple(contiguous_float(t) for t in entry)
         self.own_weights = own_weights
         batch, height, width, all_channels = x.shape
-        threads = torch.get_num_threads()
+        taps = sum(c * k * k for c, k in zip(channels, kernels, strict=True))
+        threads = threads_for(batch * height * width * taps)
         numbers = ctypes.c_int64 * len(kernels)
         self.c = _Call(
             batch, height, width, len(kernels), _bands(x.shape, max(kernels), threads), threads,
