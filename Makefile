@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 READY  := $(VENV)/.ready
 
-.PHONY: help setup quickstart test check format test-interpret test-gpu bench clean
+.PHONY: help setup quickstart test check native format test-interpret test-gpu bench clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make
@@ -32,12 +32,15 @@ check: $(READY) ## lint, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+native: $(READY) ## build the C++ kernels again, after a change to them
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) build src/foveal/ops/native/_kernels* .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
 
 test-interpret: $(READY) ## the Triton kernels in a process of Triton's interpreter (no GPU needed)
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/interpret

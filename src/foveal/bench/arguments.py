@@ -100,10 +100,9 @@ def aggregated_attention(draw: Draw, batch: int, size: Size, pool: Size, heads: 
 
 
 def gated_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
-    """Gate and value are halves of one linear layer's output."""
-    g, v = draw(batch, *size, 2 * channels).chunk(2, -1)
+    """Gate and value are one linear layer's output, side by side."""
     parameters = dict(weight=draw(channels, 1, 3, 3, spread=1 / 3), bias=draw(channels))
-    return Arguments("gated_dwconv", dict(g=g, v=v), parameters)
+    return Arguments("gated_dwconv", dict(g=draw(batch, *size, 2 * channels)), parameters, dict(v=None))
 
 
 def dynamic_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
