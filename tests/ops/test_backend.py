@@ -122,3 +122,12 @@ def test_explaining_computes_nothing_and_checks_arguments():
     assert explain("aggregated_attention", **meta).chosen == "torch"
     with pytest.raises(ValueError, match="scale must have shape"):
         explain("aggregated_attention", **{**meta, "scale": torch.zeros(7, device="meta")})
+
+
+def test_an_operator_without_the_forced_implementation_chooses_for_itself():
+    x = torch.zeros(1, 4, 4, 3)
+    with use_backend("triton"):
+        assert explain("gelu_pool", x, (2, 2)).chosen != "triton"
+        assert foveal.ops.gelu_pool(x, (2, 2)).shape == (1, 2, 2, 3)
+        with pytest.raises(BackendError, match="cannot run on backend 'triton': Triton needs a CUDA device"):
+            foveal.ops.gated_dwconv(x, x, torch.zeros(3, 1, 3, 3))

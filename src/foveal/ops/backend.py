@@ -61,7 +61,7 @@ class Operator:
 
     def choose(self, *call: Any) -> Implementation:
         """The implementation that takes `call`. Raises BackendError where the forced one, or all of them, refuse."""
-        if _forced is not None:
+        if self.is_forced:
             return self._forced_implementation(*call)
         reasons = []
         for implementation in self.implementations:
@@ -71,20 +71,23 @@ class Operator:
             reasons.append(f"{implementation.name}: {reason}")
         raise BackendError(f"no implementation of {self.name} takes this call ({'; '.join(reasons)})")
 
+    @property
+    def is_forced(self) -> bool:
+        """Whether `use_backend` names one of our implementations."""
+        return any(i.name == _forced for i in self.implementations)
+
     def _forced_implementation(self, *call: Any) -> Implementation:
-        for implementation in self.implementations:
-            if implementation.name == _forced:
-                reason = implementation.unsupported(*call)
-                if reason is not None:
-                    raise BackendError(f"{self.name} cannot run on backend {_forced!r}: {reason}")
-                return implementation
-        raise BackendError(f"{self.name} has no backend {_forced!r}; it has {', '.join(known_backends(self))}")
+        implementation = next(i for i in self.implementations if i.name == _forced)
+        reason = implementation.unsupported(*call)
+        if reason is not None:
+            raise BackendError(f"{self.name} cannot run on backend {_forced!r}: {reason}")
+        return implementation
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Which implementation a call with these arguments takes, and why not the others. Computes nothing."""
         call = self.normalise(*args, **kwargs)
         reasons = {i.name: i.unsupported(*call) for i in self.implementations}
-        if _forced is not None:
+        if self.is_forced:
             reasons = {
                 n: r if n == _forced else r or f"use_backend({_forced!r}) is in force" for n, r in reasons.items()
             }
@@ -116,10 +119,11 @@ def known_backends(operator: Operator | None = None) -> list[str]:
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    """Force one implementation of every operator inside a `with` block; None gives the choice back.
+    """Force one implementation of every operator that has it, inside a `with` block; None gives the choice back.
 
     A call that the named implementation cannot take raises BackendError with the reason: nothing falls back silently.
-    Raises ValueError for a name that no operator has.
+    An operator that has no implementation of that name at all goes on choosing for itself, as small ones beside
+    "triton" do. Raises ValueError for a name that no operator has.
     """
     global _forced
     if name is not None and name not in known_backends():

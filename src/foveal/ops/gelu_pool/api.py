@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..backend import Implementation, Operator, register
 from . import native
-from .reference import gelu_pool_reference
+from .reference import gelu_pool_layers, gelu_pool_reference
 from .schema import FUSED
 
 
@@ -20,7 +20,7 @@ def gelu_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         (B, Hp, Wp, C) in the dtype of x. GELU is the exact (erf) one. A second derivative exists on the
-        backend "reference" only.
+        backends "torch" and "reference" only.
 
     Raises:
         ValueError: shapes that do not fit together.
@@ -50,6 +50,7 @@ OPERATOR = register(
                 FUSED.add("cpu", native.forward, native.backward),
                 native.unsupported,
             ),
+            Implementation("torch", "PyTorch's two layers, on any device", gelu_pool_layers, lambda *call: None),
             Implementation("reference", "plain PyTorch", gelu_pool_reference, lambda *call: None),
         ),
     )
