@@ -26,7 +26,7 @@ struct ForwardScratch {
     }
 };
 
-// Turns logits (count, TILE) into probabilities; returns nothing but writes the log-sum-exp of every column.
+// Turns logits (count, TILE) into probabilities, and writes the log-sum-exp of every column.
 template <int V>
 inline void softmax(float* logits, int64_t count, float* lse) {
     for (int v = 0; v < V; ++v) {
@@ -41,7 +41,7 @@ inline void softmax(float* logits, int64_t count, float* lse) {
         }
         const Vec share = 1.0f / total;
         for (int64_t i = 0; i < count; ++i) store(column + i * TILE, load(column + i * TILE) * share);
-        for (int64_t i = 0; i < LANES; ++i) lse[v * LANES + i] = top[i] + __builtin_logf(total[i]);
+        store(lse + v * LANES, top + logarithm(total));
     }
 }
 

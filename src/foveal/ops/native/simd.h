@@ -74,6 +74,25 @@ inline Vec exponential(Vec x) {
     return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(p) + (n << 23));
 }
 
+// ln x of positive normal x, to 1e-7 of the larger of 1 and the result: x = m * 2^e with m around 1.
+inline Vec logarithm(Vec x) {
+    const IntVec bits = reinterpret_cast<IntVec>(x) - 0x3f3504f3;  // from sqrt(1/2) up
+    const IntVec e = bits >> 23;
+    const Vec exponent = __builtin_convertvector(e, Vec);
+    const Vec r = reinterpret_cast<Vec>(reinterpret_cast<IntVec>(x) - (e << 23)) - 1.0f;
+    Vec p = splat(7.0376836292e-2f);
+    p = p * r - 1.1514610310e-1f;
+    p = p * r + 1.1676998740e-1f;
+    p = p * r - 1.2420140846e-1f;
+    p = p * r + 1.4249322787e-1f;
+    p = p * r - 1.6668057665e-1f;
+    p = p * r + 2.0000714765e-1f;
+    p = p * r - 2.4999993993e-1f;
+    p = p * r + 3.3333331174e-1f;
+    p = p * r * r * r - 0.5f * r * r + exponent * -2.12194440e-4f;
+    return r + p + exponent * 0.693359375f;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Rows of a tensor, (position, dim) in memory, to and from (dim, position): tiles of SIDE by SIDE turned in registers.
 
