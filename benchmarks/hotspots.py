@@ -1,4 +1,4 @@
-"""Where a network's time goes: `python benchmarks/profile.py transnext_tiny --form optimised`.
+"""Where a network's time goes: `python benchmarks/hotspots.py transnext_tiny --form optimised`.
 
 Prints the operators that take the most time, and how fast matrix products run in the network beside one large product
 alone, which is what this machine can do. One profile on a quiet machine; for speeds use `foveal bench`.
@@ -49,7 +49,7 @@ def main() -> None:
     work = 2 * foveal.flops(timm.create_model(options.model), options.size).macs * options.batch
     work *= 3 if options.mode == "training" else 1
     print(f"convolutions, linear layers and products: {products / total:.0%} of the time")
-    print(f"the whole network: {work / total / 1e3:.0f} GFLOP/s; one large product alone: {large_product():.0f} GFLOP/s")
+    print(f"the whole network: {work / total / 1e3:.0f} GFLOP/s; a large product alone: {large_product():.0f} GFLOP/s")
 
 
 def step(net: nn.Module, images: Tensor, mode: str) -> Callable[[], object]:
