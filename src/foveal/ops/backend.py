@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from .numerics import transformed
+
 # A plain global, not a context variable: torch.compile guards on it, so a change recompiles instead of being ignored.
 _forced: str | None = None
 
@@ -65,7 +67,7 @@ class Operator:
             return self._forced_implementation(*call)
         reasons = []
         for implementation in self.implementations:
-            reason = implementation.unsupported(*call)
+            reason = _why_not(implementation, *call)
             if reason is None:
                 return implementation
             reasons.append(f"{implementation.name}: {reason}")
@@ -78,7 +80,7 @@ class Operator:
 
     def _forced_implementation(self, *call: Any) -> Implementation:
         implementation = next(i for i in self.implementations if i.name == _forced)
-        reason = implementation.unsupported(*call)
+        reason = _why_not(implementation, *call)
         if reason is not None:
             raise BackendError(f"{self.name} cannot run on backend {_forced!r}: {reason}")
         return implementation
@@ -86,13 +88,20 @@ class Operator:
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Which implementation a call with these arguments takes, and why not the others. Computes nothing."""
         call = self.normalise(*args, **kwargs)
-        reasons = {i.name: i.unsupported(*call) for i in self.implementations}
+        reasons = {i.name: _why_not(i, *call) for i in self.implementations}
         if self.is_forced:
             reasons = {
                 n: r if n == _forced else r or f"use_backend({_forced!r}) is in force" for n, r in reasons.items()
             }
         chosen = next((n for n, r in reasons.items() if r is None), None)
         return Explanation(self.name, chosen, reasons, {i.name: i.summary for i in self.implementations})
+
+
+def _why_not(implementation: Implementation, *call: Any) -> str | None:
+    """Why an implementation cannot take a call here and now, or None."""
+    if implementation.name != "reference" and transformed():
+        return "inside a transform of torch.func or forward-mode differentiation, which only the reference follows"
+    return implementation.unsupported(*call)
 
 
 _operators: dict[str, Operator] = {}

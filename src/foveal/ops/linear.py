@@ -7,9 +7,13 @@ already, so nothing is copied.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .numerics import transformed
 
 _pointwise = _pointwise_add = None
 if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -18,14 +22,31 @@ if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_p
 
 
 def _fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN is worth asking for: plain numbers on a CPU, outside tracers, which choose themselves."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    """Whether oneDNN is worth asking for: plain numbers on a CPU, and nobody who must see PyTorch's own layer (tracers,
+    counters, transforms of functions)."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed() or _is_watched():
         return False
-    if type(x) is not Tensor or x.device.type != "cpu" or weight.dtype is not x.dtype:
+    if type(x) is not Tensor or type(weight) not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":
+        return False
+    if x.dtype is not weight.dtype or x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
+        return False
+    if x.dtype is torch.bfloat16 and not _bfloat16():
         return False
     if x.dtype is not torch.float32 and x.dtype is not torch.bfloat16:
         return False
     return bool(torch.backends.mkldnn.enabled) and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
+
+
+def _is_watched() -> bool:
+    """Whether a TorchDispatchMode sees the operators that run, as PyTorch's counter of multiply-adds does."""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+@functools.cache
+def _bfloat16() -> bool:
+    """Whether oneDNN computes in bf16 on this processor."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return bool(supported and supported())
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
@@ -50,7 +71,8 @@ def _as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def linear_add(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
     """`linear(x, weight, bias) + other`, other (..., C_out); in one pass where no gradient is wanted."""
-    if _fast(x, weight) and _pointwise_add is not None and not _needs_gradient(x, weight, bias, other):
+    fits = other.shape == (*x.shape[:-1], weight.shape[0]) and other.dtype is x.dtype
+    if fits and _fast(x, weight) and _pointwise_add is not None and not _needs_gradient(x, weight, bias, other):
         return _pointwise_add(x, other.contiguous(), weight, bias, "add")
     return linear(x, weight, bias) + other
 

@@ -43,6 +43,16 @@ def second_derivative_refused(operator: str):
     return refuse
 
 
+def transformed() -> bool:
+    """Whether a transform of torch.func is at work, or forward-mode differentiation.
+
+    Closed-form backwards know neither, and would leave a tangent out in silence.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.maybe_current_level() is not None or torch.autograd.forward_ad._current_level >= 0
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """A block in which tensors on `device` keep the dtype they have (no-op where the device has no autocast, as
     "meta")."""

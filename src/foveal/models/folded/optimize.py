@@ -11,6 +11,7 @@ from foveal.ops.memory import keep_memory
 
 from ..pyramid import Pyramid
 from . import transnext, transxnet
+from .parts import InferenceOnly
 
 _FOLDS = {**transnext.FOLDS, **transxnet.FOLDS}
 
@@ -33,12 +34,15 @@ def optimize(
         memory: on a CPU, let the process keep freed memory (see `foveal.ops.keep_memory`).
 
     Raises:
-        ValueError: a net in training mode, without one of our blocks, or a dtype that is not a floating one.
+        ValueError: a net that is not in eval mode throughout, has none of our blocks, or is optimized already; a dtype
+            that is not a floating one.
     """
-    if net.training:
+    if any(module.training for module in net.modules()):
         raise ValueError("optimize folds a network for inference: call net.eval() first")
-    if dtype is not None and not dtype.is_floating_point:
-        raise ValueError(f"dtype must be a floating one such as torch.bfloat16, got {dtype}")
+    if any(isinstance(module, InferenceOnly) for module in net.modules()):
+        raise ValueError(f"this {type(net).__name__} is optimized already")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype must be a floating one such as torch.bfloat16, got {dtype!r}")
     parameter = next(net.parameters(), None)
     if parameter is None or not any(type(m) in _FOLDS for m in net.modules()):
         raise ValueError(f"{type(net).__name__} has no block of TransNeXt or TransXNet in it: there is nothing to fold")

@@ -13,8 +13,6 @@ from ..native import Kernel, threads_for
 from ..native.arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
 from .layout import arrange_gradients
 
-_forward = Kernel("attention_forward")
-_backward = Kernel("attention_backward")
 _LARGEST_WINDOW = 63
 _SIZES = ("batch", "height", "width", "heads", "dim", "pooled", "window", "bands", "threads", "half")
 _SMALL = ("scale", "query_embedding", "local_bias", "tokens", "token_bias")
@@ -44,6 +42,10 @@ class _BackwardCall(ctypes.Structure):
     ]
 
 
+_forward = Kernel("attention_forward", _AttentionCall)
+_backward = Kernel("attention_backward", _BackwardCall)
+
+
 def unsupported(q, k, v, k_pool, v_pool, *rest) -> str | None:
     """Why the compiled kernels cannot serve this call, or None."""
     *_, window, _, dropout_p = rest
@@ -51,13 +53,19 @@ def unsupported(q, k, v, k_pool, v_pool, *rest) -> str | None:
         return f"windows up to {_LARGEST_WINDOW}"
     if dropout_p > 0:
         return "attention dropout runs on the reference alone"
-    return unsupported_maps(q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
+    return unsupported_maps(rest[:-3], q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
 
 
 @functools.lru_cache(maxsize=64)
 def _log_lengths(window: int, length: int) -> Tensor:
     """(k*k + 1,): log(length + n) for n window keys inside the map."""
-    return torch.tensor([math.log(length + n) if length + n else -math.inf for n in range(window * window + 1)])
+    logs = [math.log(length + n) if length + n else -math.inf for n in range(window * window + 1)]
+    return torch.tensor(logs, dtype=torch.float32, device="cpu")
+
+
+def _floats(*shape: int) -> Tensor:
+    """Memory that the kernels write, whatever PyTorch's default dtype and device are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
 def _bands(items: int, height: int, threads: int) -> int:
@@ -91,8 +99,8 @@ class _Call:
 
 def forward(q: Tensor, *rest) -> tuple[Tensor, Tensor]:
     """The output (B, H, W, h, d) in q's dtype, and the log-sum-exp (B, H, W, h) in float32."""
-    out = torch.empty(q.shape, dtype=q.dtype)
-    lse = torch.empty(q.shape[:-1], dtype=torch.float32)
+    out = q.new_empty(q.shape)
+    lse = _floats(*q.shape[:-1])
     if q.numel():
         call = _Call(q, *rest)
         call.c.out, call.c.lse = map_of(out), lse.data_ptr()
@@ -110,11 +118,11 @@ def backward(grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
     c, area = call.c, window * window
     grad, lse = side_by_side(grad), lse.contiguous()
     c.lse = lse.data_ptr()
-    maps = [torch.empty(q.shape, dtype=q.dtype) for _ in range(3)]
-    pooled = [torch.empty(c.bands, c.batch, c.heads, c.pooled, c.dim) for _ in range(2)]
-    pool_bias = torch.empty(c.heads, c.pooled, c.height * c.width)
-    continued = torch.empty(c.threads, c.pooled, c.height * c.width)
-    sums = torch.zeros(c.threads, c.heads, 1 + c.dim + 2 * area + area * c.dim)
+    maps = [q.new_empty(q.shape) for _ in range(3)]
+    pooled = [_floats(c.bands, c.batch, c.heads, c.pooled, c.dim) for _ in range(2)]
+    pool_bias = _floats(c.heads, c.pooled, c.height * c.width)
+    continued = _floats(c.threads, c.pooled, c.height * c.width)
+    sums = _floats(c.threads, c.heads, 1 + c.dim + 2 * area + area * c.dim).zero_()
     others = (*pooled, pool_bias, continued, sums)
     _backward(_BackwardCall(c, map_of(grad), *map(map_of, maps), *(t.data_ptr() for t in others)))
 

@@ -10,7 +10,7 @@ from ..native.depthwise import Depthwise
 
 def unsupported(x: Tensor, weight: Tensor, bias: Tensor) -> str | None:
     """Why the compiled kernels cannot serve this call, or None."""
-    return depthwise.unsupported([weight.shape[-1]], x=x)
+    return depthwise.unsupported([weight.shape[-1]], (weight, bias), x=x)
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Depthwise:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..native import depthwise
@@ -11,7 +10,7 @@ from ..native.depthwise import Depthwise
 
 def unsupported(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> str | None:
     """Why the compiled kernels cannot serve this call, or None."""
-    return depthwise.unsupported([weight.shape[-1]], g=g, v=v)
+    return depthwise.unsupported([weight.shape[-1]], (weight, bias), g=g, v=v)
 
 
 def _convolution(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Depthwise:
@@ -31,7 +30,7 @@ def backward(grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -
 
 def packed_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same with gate and value side by side in x (B, H, W, 2C): their gradients are written as halves of x's."""
-    grad_x = torch.empty(x.shape, dtype=x.dtype)
+    grad_x = x.new_empty(x.shape)
     g, v = x.chunk(2, -1)
     call = _convolution(g, v, weight, bias)
     _, _, grad_weight, grad_bias = call.backward(grad, *grad_x.chunk(2, -1))

@@ -10,7 +10,6 @@ from torch import Tensor
 from ..native import Kernel, threads_for
 from ..native.arguments import Map, map_of, side_by_side, unsupported_maps
 
-_forward, _backward = Kernel("gelu_pool"), Kernel("gelu_pool_backward")
 _WORK_A_NUMBER = 20  # of GELU, in multiply-adds
 _SIZES = ("batch", "height", "width", "channels", "pool_height", "pool_width", "threads", "half")
 
@@ -23,9 +22,12 @@ class _Call(ctypes.Structure):
     ]
 
 
+_forward, _backward = Kernel("gelu_pool", _Call), Kernel("gelu_pool_backward", _Call)
+
+
 def unsupported(x: Tensor, height: int, width: int) -> str | None:
     """Why the compiled kernels cannot serve this call, or None."""
-    return unsupported_maps(x=x)
+    return unsupported_maps((), x=x)
 
 
 def _call(x: Tensor, pooled: Tensor) -> _Call:
@@ -36,7 +38,7 @@ def _call(x: Tensor, pooled: Tensor) -> _Call:
 def forward(x: Tensor, height: int, width: int) -> Tensor:
     """The pooled map (B, height, width, C) in x's dtype."""
     x = side_by_side(x)
-    pooled = torch.empty(x.shape[0], height, width, x.shape[3], dtype=x.dtype)
+    pooled = x.new_empty(x.shape[0], height, width, x.shape[3])
     if pooled.numel():
         _forward(_call(x, pooled))
     return pooled
@@ -45,7 +47,7 @@ def forward(x: Tensor, height: int, width: int) -> Tensor:
 def backward(grad: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor]:
     """The gradient of x (B, H, W, C), in its dtype."""
     x, grad = side_by_side(x), side_by_side(grad)
-    grad_x = torch.empty(x.shape, dtype=x.dtype)
+    grad_x = x.new_empty(x.shape)
     if grad_x.numel():
         call = _call(x, grad)
         call.grad_x = map_of(grad_x)

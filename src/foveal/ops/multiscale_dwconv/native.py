@@ -12,7 +12,7 @@ from ..native.depthwise import Depthwise
 
 def unsupported(x: Tensor, weight: Tensor, bias: Tensor, kernels: Sequence[int], *_) -> str | None:
     """Why the compiled kernels cannot serve this call, or None."""
-    return depthwise.unsupported(kernels, x=x)
+    return depthwise.unsupported(kernels, (weight, bias), x=x)
 
 
 def _convolution(

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sysconfig
 from pathlib import Path
 
 import torch
 
 _NAME = "_kernels"
+_REBUILD = (
+    "run `make native` in a clone, else "
+    "`pip install --force-reinstall --no-deps --no-cache-dir --no-binary foveal foveal`"
+)
 
 # Multiply-adds below which a thread is not worth waking: some tens of microseconds.
 WORK_A_THREAD = 1_000_000
@@ -25,8 +30,13 @@ class Unavailable(RuntimeError):
 def _load() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
     folder = Path(__file__).parent
     files = sorted(f for f in folder.glob(f"{_NAME}*") if f.suffix in (".so", ".pyd", ".dylib"))
+    ours = [f for f in files if f.name == _NAME + str(sysconfig.get_config_var("EXT_SUFFIX"))]
+    files = ours or files
     if not files:
-        raise Unavailable("no C++ compiler was there when foveal was installed; install one and foveal again")
+        raise Unavailable(
+            "the compiled kernels were not built when foveal was installed, for want of a C++ compiler or because it "
+            f"failed; with one, {_REBUILD}"
+        )
     try:
         library = ctypes.CDLL(str(files[0]))
     except OSError as error:
@@ -79,10 +89,20 @@ def threads_for(work: int) -> int:
 
 
 class Kernel:
-    """One compiled operator: `call` is a ctypes structure with a field `workspace`."""
+    """One compiled operator, called with `structure`, which has a field `workspace`."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, structure: type[ctypes.Structure]):
+        global _reason
         self.name = name
+        if _library is not None and not self._built_for(structure):
+            _reason = f"the compiled kernels are older or newer than this Python code: {_REBUILD}"
+
+    def _built_for(self, structure: type[ctypes.Structure]) -> bool:
+        size = getattr(_library, f"foveal_{self.name}_size", None)
+        if size is None:
+            return False
+        size.argtypes, size.restype = [], ctypes.c_int64
+        return size() == ctypes.sizeof(structure)
 
     @functools.cached_property
     def _functions(self):
@@ -96,6 +116,6 @@ class Kernel:
         """Run on PyTorch's threads; the tensors behind the pointers must stay alive until this returns."""
         run, workspace = self._functions
         address = ctypes.addressof(call)
-        memory = torch.empty(workspace(address) + 16, dtype=torch.float32)
+        memory = torch.empty(workspace(address) + 16, dtype=torch.float32, device="cpu")
         call.workspace = (memory.data_ptr() + 63) // 64 * 64
         run(address, _parallel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -31,10 +32,13 @@ def contiguous_float(x: Tensor) -> Tensor:
     return x.float().contiguous()
 
 
-def unsupported_maps(**maps: Tensor) -> str | None:
-    """Why the compiled kernels cannot take these activations, or None: a device or dtype, or no kernels at all."""
+def unsupported_maps(parameters: Iterable[Tensor], /, **maps: Tensor) -> str | None:
+    """Why the compiled kernels cannot take these activations, or None: a device or dtype, or no kernels at all.
+
+    Parameters may have any dtype: they are converted.
+    """
     tensors = maps.values()
-    devices = {t.device.type for t in tensors} - {"cpu"}
+    devices = {t.device.type for t in (*tensors, *parameters)} - {"cpu"}
     if devices:
         return f"tensors on {devices.pop()}"
     dtypes = {t.dtype for t in tensors}

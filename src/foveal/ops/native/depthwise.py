@@ -12,8 +12,6 @@ from torch import Tensor
 from . import Kernel, threads_for
 from .arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
 
-_forward = Kernel("depthwise_forward")
-_backward = Kernel("depthwise_backward")
 _LARGEST_KERNEL = 63
 _SIZES = ("batch", "height", "width", "groups", "bands", "threads", "half", "identity", "gelu")
 
@@ -37,11 +35,15 @@ class _BackwardCall(ctypes.Structure):
     ]
 
 
-def unsupported(kernels: Sequence[int], **maps: Tensor) -> str | None:
+_forward = Kernel("depthwise_forward", _Call)
+_backward = Kernel("depthwise_backward", _BackwardCall)
+
+
+def unsupported(kernels: Sequence[int], parameters: Sequence[Tensor], **maps: Tensor) -> str | None:
     """Why the compiled kernels cannot convolve these maps, or None."""
     if max(kernels) > _LARGEST_KERNEL:
         return f"kernels up to {_LARGEST_KERNEL}"
-    return unsupported_maps(**maps)
+    return unsupported_maps(parameters, **maps)
 
 
 def _bands(shape: Sequence[int], kernel: int, threads: int) -> int:
@@ -98,7 +100,7 @@ class Depthwise:
 
     def forward(self) -> Tensor:
         """The result (B, H, W, C), contiguous, in x's dtype."""
-        out = torch.empty(self.x.shape, dtype=self.x.dtype)
+        out = self.x.new_empty(self.x.shape)
         if out.numel():
             self.c.out = map_of(out)
             _forward(self.c)
@@ -110,11 +112,11 @@ class Depthwise:
         """Gradients of x and `value` in their dtype, and of weight and bias in float32, as those were given. The first
         two are written to `grad_x` and `grad_value` where these are given, whatever their strides."""
         c, grad = self.c, side_by_side(grad)
-        grad_x = torch.empty(self.x.shape, dtype=self.x.dtype) if grad_x is None else grad_x
+        grad_x = self.x.new_empty(self.x.shape) if grad_x is None else grad_x
         if self.value is not None and grad_value is None:
-            grad_value = torch.empty(self.value.shape, dtype=self.value.dtype)
+            grad_value = self.value.new_empty(self.value.shape)
         slots = c.bands if self.own_weights else c.threads
-        sums = [torch.zeros(slots, *t.shape) for t in (self.weight, self.bias)]
+        sums = [t.new_zeros(slots, *t.shape) for t in (self.weight, self.bias)]
         if self.x.numel():
             gate = Map() if grad_value is None else map_of(grad_value)
             _backward(_BackwardCall(c, map_of(grad), map_of(grad_x), gate, *(t.data_ptr() for t in sums)))

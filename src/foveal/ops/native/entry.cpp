@@ -42,7 +42,10 @@ FOVEAL_EXPORT const char* foveal_instruction_set(const char* name) {
     return nullptr;
 }
 
-// Floats of workspace that a call needs.
+// For every kernel: the size of its structure, by which Python sees whether it was built from the same sources; the floats
+// of workspace that a call needs; and the call.
+FOVEAL_EXPORT int64_t foveal_attention_forward_size() { return sizeof(AttentionCall); }
+
 FOVEAL_EXPORT int64_t foveal_attention_forward_workspace(const AttentionCall* call) {
     return chosen->attention_forward_workspace(*call);
 }
@@ -50,6 +53,8 @@ FOVEAL_EXPORT int64_t foveal_attention_forward_workspace(const AttentionCall* ca
 FOVEAL_EXPORT void foveal_attention_forward(const AttentionCall* call, ParallelFor parallel_for) {
     share(*call, call->threads, chosen->attention_forward, parallel_for);
 }
+
+FOVEAL_EXPORT int64_t foveal_attention_backward_size() { return sizeof(AttentionBackwardCall); }
 
 FOVEAL_EXPORT int64_t foveal_attention_backward_workspace(const AttentionBackwardCall* call) {
     return chosen->attention_backward_workspace(*call);
@@ -61,6 +66,8 @@ FOVEAL_EXPORT void foveal_attention_backward(const AttentionBackwardCall* call, 
     share(c, c.forward.threads, chosen->attention_backward_finish, parallel_for);
 }
 
+FOVEAL_EXPORT int64_t foveal_depthwise_forward_size() { return sizeof(DepthwiseCall); }
+
 FOVEAL_EXPORT int64_t foveal_depthwise_forward_workspace(const DepthwiseCall* call) {
     return chosen->depthwise_forward_workspace(*call);
 }
@@ -68,6 +75,8 @@ FOVEAL_EXPORT int64_t foveal_depthwise_forward_workspace(const DepthwiseCall* ca
 FOVEAL_EXPORT void foveal_depthwise_forward(const DepthwiseCall* call, ParallelFor parallel_for) {
     share(*call, call->threads, chosen->depthwise_forward, parallel_for);
 }
+
+FOVEAL_EXPORT int64_t foveal_depthwise_backward_size() { return sizeof(DepthwiseBackwardCall); }
 
 FOVEAL_EXPORT int64_t foveal_depthwise_backward_workspace(const DepthwiseBackwardCall* call) {
     return chosen->depthwise_backward_workspace(*call);
@@ -77,11 +86,15 @@ FOVEAL_EXPORT void foveal_depthwise_backward(const DepthwiseBackwardCall* call, 
     share(*call, call->forward.threads, chosen->depthwise_backward, parallel_for);
 }
 
+FOVEAL_EXPORT int64_t foveal_gelu_pool_size() { return sizeof(GeluPoolCall); }
+
 FOVEAL_EXPORT int64_t foveal_gelu_pool_workspace(const GeluPoolCall* call) { return chosen->gelu_pool_workspace(*call); }
 
 FOVEAL_EXPORT void foveal_gelu_pool(const GeluPoolCall* call, ParallelFor parallel_for) {
     share(*call, call->threads, chosen->gelu_pool, parallel_for);
 }
+
+FOVEAL_EXPORT int64_t foveal_gelu_pool_backward_size() { return sizeof(GeluPoolCall); }
 
 FOVEAL_EXPORT int64_t foveal_gelu_pool_backward_workspace(const GeluPoolCall* call) {
     return chosen->gelu_pool_workspace(*call);

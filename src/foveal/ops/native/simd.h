@@ -59,8 +59,8 @@ inline Vec nearest(Vec x, IntVec& bits) {
 }
 
 // e^x to 1e-7 relative; below -87 the result is about 1e-38, above 88 it stays at e^88.
-inline Vec exponential(Vec x) {
-    x = largest(smallest(x, splat(88.0f)), splat(-87.0f));
+inline Vec exponential(Vec exponent) {
+    const Vec x = largest(smallest(exponent, splat(88.0f)), splat(-87.0f));
     IntVec n;
     const Vec whole = nearest(x * 1.44269504088896341f, n);
     Vec r = x - whole * 0.693359375f;  // ln 2 in two parts, so that r keeps its digits
@@ -71,7 +71,8 @@ inline Vec exponential(Vec x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 0.5f;
     p = p * r * r + r + 1.0f;
-    return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(p) + (n << 23));
+    const Vec result = reinterpret_cast<Vec>(reinterpret_cast<IntVec>(p) + (n << 23));
+    return exponent == exponent ? result : exponent;  // what is not a number stays visible
 }
 
 // ln x of positive normal x, to 1e-7 of the larger of 1 and the result: x = m * 2^e with m around 1.
@@ -90,7 +91,8 @@ inline Vec logarithm(Vec x) {
     p = p * r - 2.4999993993e-1f;
     p = p * r + 3.3333331174e-1f;
     p = p * r * r * r - 0.5f * r * r + exponent * -2.12194440e-4f;
-    return r + p + exponent * 0.693359375f;
+    const Vec result = r + p + exponent * 0.693359375f;
+    return x == x ? result : x;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

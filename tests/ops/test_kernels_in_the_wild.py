@@ -1,0 +1,119 @@
+"""The compiled kernels where a program has changed PyTorch's settings, or asks for what they cannot give."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import foveal.ops
+from foveal.ops import BackendError
+from foveal.ops.linear import linear
+from foveal.ops.native import why_unavailable
+from support.accuracy import assert_same, assert_within_budget
+from support.operators import OPERATORS, Call
+
+every_operator = pytest.mark.parametrize("operator", OPERATORS)
+kernels = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+
+
+def test_where_there_is_a_compiler_there_are_kernels():
+    if any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+        assert why_unavailable() is None
+
+
+@kernels
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=["fp64", "bf16"])
+@every_operator
+def test_the_default_dtype_changes_nothing(operator, default):
+    call = Call(operator, dim=9, width=19)
+    tensors = call.tensors(torch.float32)
+    expected = call.run_with_gradients(tensors, "cpu")
+    torch.set_default_dtype(default)
+    try:
+        found = call.run_with_gradients(tensors, "cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@kernels
+@every_operator
+def test_what_is_not_a_number_shows_whichever_argument_it_is_in(operator):
+    call = Call(operator, dim=9)
+    for name in call.tensors(torch.float32):
+        tensors = call.tensors(torch.float32)
+        tensors[name].flatten()[0] = torch.nan
+        assert not call.run(tensors, "cpu").isfinite().all(), name
+
+
+@kernels
+@pytest.mark.parametrize("width", [32, 33, 65])
+@every_operator
+def test_slices_of_wide_maps_stay_within_the_budget(operator, width):
+    """As slices of one layer's output: numbers side by side, positions further apart."""
+    call = Call(operator, height=3, width=width, dim=24, heads=2)
+    tensors = {n: torch.cat([t, t.new_full((*t.shape[:-1], 5), torch.nan)], -1)[..., : t.shape[-1]] if t.ndim > 3 else t
+               for n, t in call.tensors(torch.float32).items()}  # fmt: skip
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run_with_gradients(tensors, "reference")
+    found = call.run_with_gradients(tensors, "cpu")
+    for name, value in exact.items():
+        assert_within_budget(found[name], plain[name], value, call.reduction, name)
+
+
+@every_operator
+def test_forward_mode_derivatives_are_those_of_the_reference(operator):
+    call = Call(operator, batch=1, height=3, width=4, heads=1, dim=4)
+    tensors = call.tensors(torch.float32)
+    first = next(iter(tensors))
+
+    def output(x, backend=None):
+        return call.run({**tensors, first: x}, backend)
+
+    _, tangent = torch.func.jvp(output, (tensors[first],), (torch.ones_like(tensors[first]),))
+    exact = {name: t.double() for name, t in tensors.items()}
+
+    def exact_output(x):
+        return call.run({**exact, first: x}, "reference")
+
+    _, expected = torch.func.jvp(exact_output, (exact[first],), (torch.ones_like(exact[first]),))
+    assert_same(tangent, expected.float(), call.reduction * 100)
+    with pytest.raises(BackendError, match=r"inside a transform of torch.func"):
+        torch.func.jvp(lambda x: output(x, "torch"), (tensors[first],), (torch.ones_like(tensors[first]),))
+
+
+def test_forward_mode_derivatives_of_linear_layers():
+    x, weight = torch.randn(3, 4), torch.randn(5, 4)
+    _, tangent = torch.func.jvp(lambda x: linear(x, weight), (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(tangent, torch.ones_like(x) @ weight.T)
+
+
+def test_addition_behind_a_linear_layer_refuses_what_does_not_fit():
+    x, weight = torch.zeros(4, 8), torch.zeros(6, 8)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="must match"):
+        foveal.ops.linear.linear_add(x, weight, None, torch.zeros(3, 6))
+    with torch.no_grad(), pytest.raises(RuntimeError, match="shapes"):
+        linear(x, torch.zeros(6, 7))
+
+
+def test_a_counter_of_multiply_adds_sees_linear_layers():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        linear(torch.zeros(4, 8), torch.zeros(6, 8))
+    assert counter.get_total_flops() == 2 * 4 * 8 * 6
+
+
+def test_bf16_works_on_processors_without_bf16():
+    program = (
+        "import torch, timm, foveal; net = timm.create_model('transnext_atto').eval();"
+        "print(foveal.optimize(net, torch.bfloat16)(torch.zeros(1, 3, 64, 64)).dtype)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert answer.stdout.strip() == "torch.bfloat16"
