@@ -1,8 +1,8 @@
 """Linear layers through the fast library.
 
-PyTorch gives float32 products on a CPU to MKL, which on some processors (AMD's among them) reaches half of what oneDNN
-does. The same product is a 1x1 convolution, which PyTorch gives to oneDNN; tokens (..., C) are its channels_last map
-already, so nothing is copied.
+PyTorch gives float32 products on a CPU to MKL, which on some processors is much slower than oneDNN. The same product is
+a 1x1 convolution, which PyTorch gives to oneDNN; tokens (..., C) are its channels_last map already, so nothing is
+copied.
 """
 
 from __future__ import annotations
