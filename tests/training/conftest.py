@@ -34,10 +34,10 @@ class PointsTask:
     higher_is_better = True
     mixes = False
 
-    def __init__(self, data=None, dropout=0.0):
+    def __init__(self, data=None, dropout=0.0, width=8):
         torch.manual_seed(3)
         self.data = data or Points()
-        self.model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
+        self.model = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, 2))
         self.train_size = len(self.data)
         self.losses = []
         self.before_loss = lambda count: None
@@ -65,6 +65,20 @@ class PointsTask:
 
     def card(self):
         return {"model": "points", "classes": ["below", "above"]}
+
+
+#: A run that goes on for longer than anybody waits, saving after every update.
+LONG = TrainConfig(epochs=100_000, batch_size=8, lr=1e-3, warmup_epochs=0, ema_decay=0.9, workers=0, save_steps=1)
+
+
+def long_run() -> PointsTask:
+    """A task whose checkpoints (10 MB) take about as long to write as its updates to compute."""
+    return PointsTask(dropout=0.5, width=100_000)
+
+
+@pytest.fixture(name="long_run")
+def _long_run():
+    return long_run, LONG
 
 
 @pytest.fixture

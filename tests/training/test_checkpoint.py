@@ -30,7 +30,7 @@ KILLED_BEFORE_RENAME = """
 import os, sys, torch
 from pathlib import Path
 from foveal.training import checkpoint
-os.replace = lambda *paths: os.kill(os.getpid(), 9)
+Path.replace = lambda *paths: os.kill(os.getpid(), 9)
 checkpoint.save_atomically({"card": {}, "step": 2, "model": {"w": torch.zeros(9)}}, Path(sys.argv[1]))
 """
 
@@ -41,6 +41,9 @@ def test_a_kill_between_write_and_rename_leaves_the_old_file(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_RENAME, str(path)], capture_output=True)
     assert killed.returncode == -9, killed.stderr
     assert read_checkpoint(path)["step"] == 1
+    save_atomically(NEW, path)  # what the kill left does not lie about for ever
+    assert files(tmp_path) == ["last.pt"]
+    assert read_checkpoint(path)["step"] == 2
 
 
 def test_an_interruption_while_writing_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):

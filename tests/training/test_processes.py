@@ -10,47 +10,99 @@ from pathlib import Path
 import pytest
 
 from foveal.errors import FovealError
+from foveal.training.checkpoint import read_checkpoint
 from foveal.training.processes import start_processes
 
 SCRIPT = """
-import importlib.util, sys
+import importlib.util, json, os, signal, sys
 from pathlib import Path
 spec = importlib.util.spec_from_file_location("points", sys.argv[1])
 points = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(points)
 from foveal.training import TrainConfig, fit
+from foveal.training.processes import leave_processes
+out, wish = Path(sys.argv[2]), json.loads(sys.argv[3])
 config = TrainConfig(
-    epochs=3, batch_size=8, device_batch_size=2, lr=1e-2, warmup_epochs=0, ema_decay=0.9, clip_norm=1.0, workers=0
+    epochs=4, batch_size=8, device_batch_size=2, lr=1e-2, warmup_epochs=0, ema_decay=0.9, clip_norm=1.0, workers=0,
+    log_every=wish.get("log_every", 1),
 )
-fit(points.PointsTask(points.Points(count=51)), config, Path(sys.argv[2]))
+task = points.PointsTask(points.Points(count=51))
+def notice(count):  # the process of this rank is told to leave in its pass number `passes`
+    if int(os.environ.get("RANK", 0)) == wish["told"] and count == wish["passes"]:
+        os.kill(os.getpid(), signal.SIGTERM)
+if "told" in wish:
+    task.before_loss = notice
+fit(task, config, out, resume=out / "last.pt" if wish.get("resume") else None)
+leave_processes()
 """
+#: Four epochs of six updates of 8 of 51 samples: an epoch leaves some over.
+UPDATES = 24
 
 
-def start(out, rank, count, port):
+def start(out, rank, count, port, **wish):
     env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
     env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
     if count == 1:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     points = str(Path(__file__).with_name("conftest.py"))
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, points, str(out)], env=env, stderr=subprocess.PIPE)
+    words = [sys.executable, "-c", SCRIPT, points, str(out), json.dumps(wish)]
+    return subprocess.Popen(words, env=env, stderr=subprocess.PIPE)
 
 
-def lines(out):
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def test_two_processes_learn_the_same_as_one(tmp_path, unused_port):
-    """With accumulation, moving average and clipping; of 51 samples an epoch leaves some over."""
-    runs = [start(tmp_path / "one", 0, 1, 0), *(start(tmp_path / "two", rank, 2, unused_port) for rank in range(2))]
+def finish(runs):
     for run in runs:
         _, error = run.communicate(timeout=120)
         assert run.returncode == 0, error.decode()
-    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
-    assert len(one) == len(two) == 3
-    for alone, together in zip(one, two, strict=True):
+
+
+def on_two(out, port, **wish):
+    return [start(out, rank, 2, port, **wish) for rank in range(2)]
+
+
+def lines(out, name="metrics.jsonl"):
+    return [json.loads(line) for line in (out / name).read_text().splitlines()]
+
+
+def assert_same_losses(one, two):
+    """Of every update, and every epoch's metrics."""
+    assert [line["update"] for line in lines(one, "steps.jsonl")] == list(range(1, UPDATES + 1))
+    for alone, together in zip(lines(one, "steps.jsonl"), lines(two, "steps.jsonl"), strict=True):
+        assert abs(alone["loss"] - together["loss"]) < 1e-5
+        assert abs(alone["top1"] - together["top1"]) < 1e-3
+    for alone, together in zip(lines(one), lines(two), strict=True):
         assert abs(alone["train_loss"] - together["train_loss"]) < 1e-5
-        assert abs(alone["train_top1"] - together["train_top1"]) < 1e-3
         assert alone["val_top1"] == together["val_top1"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone") / "run"
+    finish([start(out, 0, 1, 0)])
+    return out
+
+
+def test_two_processes_learn_the_same_as_one(alone, tmp_path, unused_port):
+    """With accumulation, moving average and clipping."""
+    finish(on_two(tmp_path / "two", unused_port))
+    assert_same_losses(alone, tmp_path / "two")
+
+
+def test_a_run_of_one_process_goes_on_with_two_in_the_middle_of_an_epoch(alone, tmp_path, unused_port):
+    finish([start(tmp_path / "cut", 0, 1, 0, told=0, passes=36)])  # four passes an update: in the tenth
+    assert read_checkpoint(tmp_path / "cut" / "last.pt")["step"] == 10
+    finish(on_two(tmp_path / "cut", unused_port, resume=True))
+    assert_same_losses(alone, tmp_path / "cut")
+
+
+def test_a_notice_to_one_process_stops_all_of_them_at_the_same_update(alone, tmp_path, unused_port):
+    """They ask each other at a look, here every second update; the run then goes on with one process."""
+    finish(on_two(tmp_path / "cut", unused_port, told=1, passes=16, log_every=2))  # two passes an update: in the ninth
+    state = read_checkpoint(tmp_path / "cut" / "last.pt")
+    assert (state["step"], state["batching"]["processes"]) == (10, 2)
+    finish([start(tmp_path / "cut", 0, 1, 0, resume=True)])
+    for one, other in zip(lines(alone), lines(tmp_path / "cut"), strict=True):
+        assert abs(one["train_loss"] - other["train_loss"]) < 1e-5
+        assert one["val_top1"] == other["val_top1"]
 
 
 JOIN = """

@@ -2,6 +2,8 @@
 
 import io
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -13,6 +15,10 @@ PLAN = Plan(
     first_epoch=1, last_epoch=310, steps_per_epoch=1251, batch_size=1024, accumulation=1, processes=8, device="cuda",
     parameters=28_000_000, train_size=1_281_167,
 )  # fmt: skip
+LOOK = StepReport(
+    epoch=300, step=1250, update=375_299, loss=2.71828, stats={"top1": 61.8}, lr=1e-3, images_per_second=12345.6,
+    data_wait_seconds=0.001, memory_bytes=2**34,
+)  # fmt: skip
 RECORD = {
     "epoch": 300, "step": 375_300, "lr": 1e-3, "train_loss": 2.71828, "train_top1": 61.8, "images_per_second": 12345.6,
     "val_top1": 83.9512, "val_top5": 96.8123, "val_loss": 0.71236,
@@ -21,7 +27,7 @@ RECORD = {
 
 def play(listener):
     listener.begin(PLAN)
-    listener.step(StepReport(epoch=300, step=1250, loss=2.71828, stats={"top1": 61.8}, lr=1e-3))
+    listener.step(LOOK)
     listener.evaluating(300, 390, 391)
     listener.epoch(RECORD, True)
     listener.close()
@@ -45,7 +51,7 @@ def test_the_bar_shows_loss_accuracy_speed_and_time_left_within_the_width(width)
     bar = ProgressBar(console)
     bar.begin(PLAN)
     bar.speed.started -= 31 * 3600
-    bar.step(StepReport(epoch=300, step=1250, loss=2.71828, stats={"top1": 61.8}, lr=1e-3))
+    bar.step(LOOK)
     shown = Console(file=io.StringIO(), width=width)
     shown.print(bar.bar.get_renderable())
     bar.close()
@@ -61,3 +67,26 @@ def test_the_line_of_an_epoch_fits_80_columns():
     play(ProgressBar(console))
     line = next(line for line in stream.getvalue().splitlines() if "val top1" in line)
     assert len(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)) <= 80
+
+
+def test_a_save_within_an_epoch_is_announced_in_a_pipe_and_a_resumed_run_says_where_it_goes_on():
+    stream = io.StringIO()
+    listener = listener_for(stream)
+    listener.begin(replace(PLAN, first_epoch=3, steps_done=40))
+    listener.saved(2 * 1251 + 50, Path("last.pt"))
+    listener.saved(3 * 1251, Path("last.pt"))  # the epoch's own line says it
+    opening, saved = stream.getvalue().splitlines()
+    assert opening.endswith("going on after update 40 of epoch 3")
+    assert saved == "saved at update 50/1251 of epoch 3"
+
+
+def test_the_time_left_counts_from_where_a_run_was_resumed():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    bar = ProgressBar(console)
+    bar.begin(replace(PLAN, first_epoch=310, steps_done=1001))  # 250 updates are left
+    bar.speed.started -= 100.0
+    bar.step(replace(LOOK, epoch=310, step=1126))  # half of them took 100 s
+    facts = bar.bar.tasks[0].fields["facts"]
+    bar.close()
+    assert "1:40 left" in facts
+    assert re.search(r"12[78]\d img/s", facts)

@@ -81,6 +81,8 @@ def _run(recipe: Recipe, folder: Path, target: Path, started: float) -> Results:
     digits = write_digits(folder / "digits")
     _say(f"2/5  Training {recipe.model}")
     outcome = fit(create_task(recipe, digits), recipe.train, folder / "run", listener=listener_for(sys.stderr))
+    if outcome.interrupted:
+        raise FovealError("The quickstart was told to stop before its end: start it again.")
     _say(f"3/5  Evaluating the weights of epoch {outcome.best_epoch}, the best")
     network = restore(outcome.best_path)
     with progress("Evaluating") as on_batch:

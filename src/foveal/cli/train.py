@@ -10,15 +10,18 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import Json, UsageError, print_json
+from foveal.report.curves import draw_curves
 from foveal.tasks.classification.preprocessing import Size
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe, list_recipes
 from foveal.tasks.classification.task import ClassificationTask, create_task, with_model
 from foveal.training import Outcome, fit
 from foveal.training.config import Precision
-from foveal.training.loop import LAST
+from foveal.training.journal import LAST
+from foveal.training.listener import Listener, Listeners
 from foveal.training.processes import leave_processes
 from foveal.training.progress import listener_for
+from foveal.training.tensorboard import TensorBoard
 
 
 def main(
@@ -40,6 +43,8 @@ def main(
     drop_path: float | None = None,
     precision: Precision | None = None,
     workers: int | None = None,
+    save_steps: int | None = None,
+    tensorboard: bool = False,
     seed: int | None = None,
     compile: bool = False,
     grad_checkpointing: bool = False,
@@ -48,7 +53,8 @@ def main(
     """Train or fine-tune a model by a recipe; under torchrun or accelerate launch on many GPUs and machines.
 
     What is left out is as the recipe says. The folder of the run gets best.pt (the weights that scored best), last.pt
-    (all that --resume needs) and metrics.jsonl (a line an epoch).
+    (all that --resume needs), metrics.jsonl (a line an epoch), steps.jsonl (a line every few updates) and, at the end,
+    curves.png. SIGTERM ends the update that is under way, saves, and leaves with exit code 0.
 
     Args:
         recipe: Name of the recipe, or finetune.MODEL for any model on your own images.
@@ -58,7 +64,7 @@ def main(
         checkpoint: File with weights to start from; a classifier for other classes starts anew.
         pretrained: Start from the released weights, downloaded from their public home.
         out: Folder of the run; runs/RECIPE if left out.
-        resume: Go on with the run in --out after its last whole epoch.
+        resume: Go on with the run in --out where it was last saved.
         epochs: Passes over the training images, warm-up included, cooldown not.
         batch_size: Images behind one update, over all devices and accumulation steps.
         device_batch_size: Images in one forward pass on one device.
@@ -68,6 +74,8 @@ def main(
         drop_path: Stochastic depth of the deepest block.
         precision: What the forward pass computes in.
         workers: Loading processes beside each training process.
+        save_steps: Save after every so many updates too; if left out at the end of each epoch alone.
+        tensorboard: Write event files into the folder of the run.
         seed: Of all randomness.
         compile: Compile the model with torch.compile.
         grad_checkpointing: Trade time for memory: recompute activations.
@@ -85,6 +93,7 @@ def main(
         "warmup_epochs": warmup_epochs,
         "precision": precision,
         "workers": workers,
+        "save_steps": save_steps,
         "seed": seed,
         "compile": compile or None,
         "grad_checkpointing": grad_checkpointing or None,
@@ -99,26 +108,30 @@ def main(
         resumes=resume,
         needs_drop_path=drop_path is not None,
     )
-    outcome = _train(task, folder, resume)
+    listener = _listener(folder, tensorboard)
+    outcome = _train(task, folder, resume, listener)
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes the main one answers
+    if outcome.history:
+        draw_curves(folder)
     if json:
         print_json({name: str(value) if isinstance(value, Path) else value for name, value in asdict(outcome).items()})
     else:
         _tell(recipe, data, outcome)
 
 
-def _train(task: ClassificationTask, folder: Path, resume: bool) -> Outcome:
-    config, last = task.recipe.train, folder / LAST
+def _listener(folder: Path, tensorboard: bool) -> Listener:
+    shown = listener_for(sys.stderr)
+    return Listeners([shown, TensorBoard(folder)]) if tensorboard else shown
+
+
+def _train(task: ClassificationTask, folder: Path, resume: bool, listener: Listener) -> Outcome:
+    last = folder / LAST
     try:
-        outcome = fit(task, config, folder, listener=listener_for(sys.stderr), resume=last if resume else None)
+        outcome = fit(task, task.recipe.train, folder, listener=listener, resume=last if resume else None)
     except KeyboardInterrupt:
-        saved = (
-            "the same command with --resume goes on after the last whole epoch"
-            if last.exists()
-            else "nothing was saved"
-        )
-        raise KeyboardInterrupt(f"Stopped: {saved}") from None
+        saved = "the same command with --resume goes on where it was last saved"
+        raise KeyboardInterrupt(f"Stopped: {saved if last.exists() else 'nothing was saved'}") from None
     leave_processes()
     return outcome
 
@@ -148,6 +161,12 @@ def _print_recipes() -> None:
 
 
 def _tell(recipe: str, data: Path | None, outcome: Outcome) -> None:
+    if outcome.interrupted:
+        print(
+            f"Told to stop after update {outcome.updates}: everything is in {outcome.last_path}, and the same command "
+            "with --resume goes on."
+        )
+        return
     print(
         f"Best {outcome.monitor} {outcome.best:.2f} % in epoch {outcome.best_epoch} of {outcome.epochs}, "
         f"{outcome.seconds:.0f} s; the weights are {outcome.best_path}."

@@ -4,17 +4,19 @@
 
     model, ema            weights (ema None where none is kept)
     optimizer, scaler     their states
-    step, epoch           updates and epochs done; with the seed they are the random state (see seeding.py)
+    step, epoch           updates and epochs done; with the seed they are the random state and the sampler's position
+                          (see seeding.py)
+    meter                 sums over the passes of the epoch that is under way
     best                  the best metric so far and its epoch
     config, card          the run's settings; what the task says about model, classes and preprocessing
-    format, version       of this layout, of foveal
+    batching, train_size  how an update's images are cut up; the images of an epoch
+    format, version       of this layout, of foveal; torch: of PyTorch
 
 ``best.pt`` holds the weights that scored best (the averaged ones where an EMA is kept) under ``model``, with the same
 cards and without optimiser: the file to evaluate, to predict with and to give away.
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +46,17 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
 
 
 def _write_and_rename(state: dict[str, Any], path: Path) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    part = path.with_name(f".{path.name}.part")  # one name, so that what a kill leaves is written over by the next save
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp gives 0600, which hides the file from one's colleagues
-        os.replace(name, path)
+        part.replace(path)
     except BaseException:  # also KeyboardInterrupt: no litter, whatever stops us
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

@@ -50,7 +50,9 @@ class TrainConfig:
     """Loading processes beside each training process, at most: never more than it may use CPUs."""
     seed: int = 0
     log_every: int = 10
-    """Steps between two looks at the loss: each look waits for the device, so a GPU wants more than 1."""
+    """Updates between two looks at training: each look waits for the device, so a GPU wants more than 1."""
+    save_steps: int | None = None
+    """Updates between two saves within an epoch; None saves at its end alone."""
 
     @property
     def total_epochs(self) -> int:
@@ -81,6 +83,7 @@ LOWEST = {
     "batch_size": 1,
     "device_batch_size": 1,
     "log_every": 1,
+    "save_steps": 1,
     "cooldown_epochs": 0,
     "warmup_epochs": 0,
     "workers": 0,
@@ -94,5 +97,5 @@ LOWEST = {
 #: numbers are drawn. The device batch is free only where no image's training depends on the others in its forward pass:
 #: with batch norm or mixup ``take_over`` refuses another one.
 FREE_ON_RESUME = frozenset(
-    {"device_batch_size", "workers", "log_every", "grad_checkpointing", "compile", "channels_last"}
+    {"device_batch_size", "workers", "log_every", "save_steps", "grad_checkpointing", "compile", "channels_last"}
 )

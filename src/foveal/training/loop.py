@@ -1,13 +1,14 @@
 """The training loop: one story for every task.
 
 An epoch is a number of updates; an update is ``accumulation`` forward and backward passes on every process; after each
-epoch the model (its moving average where one is kept) is evaluated and everything is saved. What changes meanwhile is
-in ``Run``.
+epoch the model (its moving average where one is kept) is evaluated. What changes meanwhile is in ``Run``, what is
+written and told goes through ``Journal``.
 """
 
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,22 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.ops import keep_memory
-from foveal.training.checkpoint import read_checkpoint, save_atomically
+from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import TrainConfig
+from foveal.training.finite import Glance, refuse_nonfinite
+from foveal.training.interruption import Interruption
+from foveal.training.journal import BEST, LAST, Journal
 from foveal.training.listener import Listener, Plan
-from foveal.training.log import MetricsLog
 from foveal.training.meter import Meter
 from foveal.training.optimiser import base_lr
 from foveal.training.processes import to_device
-from foveal.training.run import Run, cards, set_up, state_of, take_over
+from foveal.training.run import Run, set_up, take_over
 from foveal.training.seeding import mix, seed_everything
 from foveal.training.task import Task
 
-BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
+
+class _Interrupted(Exception):
+    """Told to leave where nothing is lost by leaving at once."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +41,21 @@ class Outcome:
     """What a run came to.
 
     Attributes:
-        monitor: the metric that decides, ``best`` its best value, ``best_epoch`` when (from 1).
-        epochs: epochs done.
+        monitor: the metric that decides, ``best`` its best value (None before the first epoch has ended),
+            ``best_epoch`` when (from 1, or 0).
+        epochs, updates: done.
+        interrupted: told to leave (SIGTERM) before the end; everything is saved.
         seconds: of this call; a resumed run's earlier time is not in it.
         history: the records of ``metrics.jsonl``, one an epoch.
         best_path, last_path: the two checkpoints.
     """
 
     monitor: str
-    best: float
+    best: float | None
     best_epoch: int
     epochs: int
+    updates: int
+    interrupted: bool
     seconds: float
     history: list[dict[str, Any]]
     best_path: Path
@@ -56,15 +65,15 @@ class Outcome:
 def fit(
     task: Task, config: TrainConfig, out: Path, *, listener: Listener | None = None, resume: Path | None = None
 ) -> Outcome:
-    """Train ``task`` and leave ``best.pt``, ``last.pt`` and ``metrics.jsonl`` in the folder ``out``.
+    """Train ``task`` and leave ``best.pt``, ``last.pt``, ``metrics.jsonl`` and ``steps.jsonl`` in the folder ``out``.
 
-    The same seed gives the same weights on the same machine, with any number of workers, and a run that was stopped and
-    resumed equals one that was not. Ctrl-C may come at any moment: the checkpoints are whole, and KeyboardInterrupt
-    goes through.
+    The same seed gives the same weights on the same machine, with any number of workers, and a run that was stopped at
+    any update and resumed equals one that was not. A SIGTERM (or SIGUSR1) ends the update that is under way, saves, and
+    returns; Ctrl-C may come at any moment: the checkpoints are whole, and KeyboardInterrupt goes through.
 
     Args:
         listener: is told what happens, on the main process; None for silence.
-        resume: a ``last.pt`` to go on from, after its last whole epoch.
+        resume: a ``last.pt`` to go on from.
 
     Raises:
         FovealError: settings that cannot work, a folder that already holds a run, a loss that is not a number, a disk
@@ -81,40 +90,65 @@ def fit(
         keep_memory()
     if resume is not None:
         take_over(run, read_checkpoint(resume))
-    listener = listener if listener and run.processes.is_main else Listener()
-    log = MetricsLog(out / METRICS)
-    if run.processes.is_main:
-        run.history = log.rewind(run.epoch)
-    listener.begin(_plan(run))
-    try:
-        while run.epoch < config.total_epochs:
-            trained = _train_epoch(run, listener)
-            metrics = _evaluate(run, listener)
-            _record_and_save(run, {**trained, **metrics}, out, log, listener)
-    finally:
-        listener.close()
-    return _outcome(run, out, time.monotonic() - started)
+    journal = Journal(out, run, listener or Listener())
+    journal.rewind()
+    with Interruption() as interruption:
+        journal.listener.begin(_plan(run))
+        try:
+            finished = _train(run, journal, interruption)
+        finally:
+            journal.listener.close()
+    return _outcome(run, out, not finished, time.monotonic() - started)
 
 
-def _train_epoch(run: Run, listener: Listener) -> dict[str, float]:
-    """One pass over the training set."""
+def _train(run: Run, journal: Journal, interruption: Interruption) -> bool:
+    """All epochs that are left; False where we were told to leave before."""
+    while run.epoch < run.config.total_epochs:
+        if not _train_epoch(run, journal, interruption):
+            return False
+        trained = _summary(run)
+        try:
+            metrics = _evaluate(run, journal, interruption)
+        except _Interrupted:
+            return False
+        run.epoch += 1
+        run.meter = Meter(run.epoch + 1)
+        journal.epoch({**trained, **metrics})
+    return True
+
+
+def _train_epoch(run: Run, journal: Journal, interruption: Interruption) -> bool:
+    """What is left of a pass over the training set; False where we were told to leave. Either way all is saved."""
     run.wrapped.train()
-    meter = Meter(run.epoch + 1)
-    batches = run.loader.epoch(run.epoch)
-    for step in range(1, run.steps_per_epoch + 1):
-        seed_everything(mix(run.config.seed, "step", run.step, run.processes.share.rank))
-        for is_last in [False] * (run.batching.accumulation - 1) + [True]:
-            batch = meter.next_batch(batches)
-            with _gradients_exchanged(run, is_last):
-                loss, stats = _forward(run, batch)
-                run.scaler.scale(loss / run.batching.accumulation).backward()
-            meter.add(run.step + 1, base_lr(run.optimizer), loss, stats)
-        _update(run)
-        if step % run.config.log_every == 0 or step == run.steps_per_epoch:
-            report = meter.look(step)
-            listener.step(report)
-    run.epoch += 1
-    return {"lr": report.lr, **_summary(run, meter)}
+    config, alone = run.config, run.processes.share.count == 1
+    batches = run.loader.epoch(run.epoch, run.step_in_epoch * run.batching.accumulation)
+    while run.step_in_epoch < run.steps_per_epoch:
+        _train_step(run, batches)
+        done = run.step_in_epoch
+        ends, looks = done == run.steps_per_epoch, done % config.log_every == 0
+        if looks or ends:
+            journal.step(run.meter.look(run.processes, done, config.batch_size))
+        leaves = (alone or looks or ends) and interruption.agreed(run.processes)  # several ask where they meet anyway
+        if ends or leaves or (config.save_steps and done % config.save_steps == 0):
+            journal.save()
+        if leaves:
+            return False
+    return True
+
+
+def _train_step(run: Run, batches: Iterator[Any]) -> None:
+    """One update from the next ``accumulation`` batches."""
+    step, lr = run.step + 1, base_lr(run.optimizer)
+    for number in range(run.batching.accumulation):
+        batch = to_device(run.meter.next_batch(batches), run.processes.device, run.config.channels_last)
+        with _gradients_exchanged(run, number == run.batching.accumulation - 1):
+            loss, stats = _forward(run, number, run.forward, batch)
+            glance = Glance(loss)
+            run.scaler.scale(loss / run.batching.accumulation).backward()
+        where = f"step {step} (epoch {run.epoch + 1}, learning rate {lr:.3g})"
+        refuse_nonfinite(glance.number(), where, run.model, lambda: _forward(run, number, run.model, batch))
+        run.meter.add(step, lr, 1 / run.batching.accumulation, loss, stats)
+    _update(run)
 
 
 def _gradients_exchanged(run: Run, exchange: bool) -> contextlib.AbstractContextManager:
@@ -122,10 +156,12 @@ def _gradients_exchanged(run: Run, exchange: bool) -> contextlib.AbstractContext
     return contextlib.nullcontext() if exchange else run.processes.accelerator.no_sync(run.wrapped)
 
 
-def _forward(run: Run, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    batch = to_device(batch, run.processes.device, run.config.channels_last)
+def _forward(run: Run, number: int, model: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Pass ``number`` of this update; its randomness is its own, so it can be run again."""
+    place = ("step", run.step, run.processes.share.rank, *([number] if number else []))
+    seed_everything(mix(run.config.seed, *place))
     with run.processes.autocast(run.config.precision):
-        return run.task.loss(run.forward, batch)
+        return run.task.loss(model, batch)
 
 
 def _update(run: Run) -> None:
@@ -142,43 +178,30 @@ def _update(run: Run) -> None:
     run.schedule.step_update(run.step)
 
 
-def _summary(run: Run, meter: Meter) -> dict[str, float]:
-    """Means over all processes, the speed, and the time this process waited for images."""
-    seconds = meter.seconds
-    totals = run.processes.sum({"passes": float(meter.passes), **meter.totals})
-    passes = totals.pop("passes")
+def _evaluate(run: Run, journal: Journal, interruption: Interruption) -> dict[str, float]:
+    """Raises _Interrupted where a single process is told to leave; several finish, to stay together."""
+
+    def on_batch(done: int, total: int) -> None:
+        if interruption.requested and run.processes.share.count == 1:
+            raise _Interrupted
+        journal.listener.evaluating(run.epoch + 1, done, total)
+
+    model = run.evaluated.eval()
+    with torch.no_grad(), run.processes.autocast(run.config.precision):
+        metrics = run.task.evaluate(model, run.processes, on_batch)
+    return {f"val_{name}": value for name, value in metrics.items()}
+
+
+def _summary(run: Run) -> dict[str, float]:
+    """An epoch's means over all processes, the speed, and the time this process waited for images."""
+    meter, seconds = run.meter, run.meter.seconds
     return {
-        **{f"train_{name}": total / passes for name, total in totals.items()},
+        "lr": meter.lr,
+        **{f"train_{name}": mean for name, mean in meter.means.items()},
         "seconds": round(seconds, 3),
         "images_per_second": round(run.steps_per_epoch * run.config.batch_size / seconds, 1),
         "data_wait_seconds": round(meter.waited, 3),
     }
-
-
-def _evaluate(run: Run, listener: Listener) -> dict[str, float]:
-    model = run.evaluated.eval()
-    with torch.no_grad(), run.processes.autocast(run.config.precision):
-        metrics = run.task.evaluate(
-            model, run.processes, lambda done, total: listener.evaluating(run.epoch, done, total)
-        )
-    return {f"val_{name}": value for name, value in metrics.items()}
-
-
-def _record_and_save(run: Run, numbers: dict[str, float], out: Path, log: MetricsLog, listener: Listener) -> None:
-    value = numbers[f"val_{run.task.monitor}"]
-    is_best = run.improves(value)
-    if is_best:
-        run.best, run.best_epoch = value, run.epoch
-    record = {"epoch": run.epoch, "step": run.step, **numbers}
-    run.history.append(record)
-    if run.processes.is_main:
-        out.mkdir(parents=True, exist_ok=True)
-        log.append(record)
-        if is_best:
-            save_atomically({**cards(run), "model": run.evaluated.state_dict(), "metrics": record}, out / BEST)
-        save_atomically(state_of(run), out / LAST)
-    run.processes.wait()
-    listener.epoch(record, is_best)
 
 
 def _check_folder(out: Path) -> None:
@@ -199,10 +222,12 @@ def _plan(run: Run) -> Plan:
         device=str(run.processes.device),
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         train_size=run.task.train_size,
+        steps_done=run.step_in_epoch,
     )
 
 
-def _outcome(run: Run, out: Path, seconds: float) -> Outcome:
-    assert run.best is not None  # an epoch has ended
-    paths = {"best_path": out / BEST, "last_path": out / LAST}
-    return Outcome(run.task.monitor, run.best, run.best_epoch, run.epoch, seconds, run.history, **paths)
+def _outcome(run: Run, out: Path, interrupted: bool, seconds: float) -> Outcome:
+    return Outcome(
+        run.task.monitor, run.best, run.best_epoch, run.epoch, run.step, interrupted, seconds, run.history,
+        best_path=out / BEST, last_path=out / LAST,
+    )  # fmt: skip

@@ -1,42 +1,62 @@
-"""Means of loss and stats over an epoch, and a watch for the loss that is no number."""
+"""Means of loss and stats over an epoch and over the updates since the last look, with the speed of both."""
 
-import math
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from foveal.errors import FovealError
 from foveal.training.listener import StepReport
+from foveal.training.processes import Processes
 
 
-class _Pass(NamedTuple):
-    """One forward pass of update ``step`` (from 1), not yet read from the device."""
+@dataclass(frozen=True)
+class _Pass:
+    """One forward pass of update ``step`` (from 1)."""
 
     step: int
     lr: float
-    values: dict[str, Tensor]
+    share: float
+    """Of the update's images."""
+    values: dict[str, Any]
+    """Tensors on the device until they are read, means over all processes from then on."""
 
 
 class Meter:
     """Collects what the passes of one epoch say.
 
-    Values are read from the device only at a look, because reading waits for the device. Nothing is saved between two
-    looks, so a loss that became NaN is noticed in time.
+    A pass weighs as much as its share of an update, so an epoch that changed its accumulation on the way (resumed with
+    another number of processes) keeps its mean.
+
+    Values are read from the device only at a look or a save, because reading waits for the device. Means are added up
+    pass by pass, so they do not depend on when somebody looked, and ``state`` lets a resumed epoch end with the very
+    numbers of one that was never stopped.
+
+    Args:
+        epoch: counts from 1.
+        state: of a meter of the same epoch, from a checkpoint.
     """
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, state: dict[str, Any] | None = None) -> None:
+        state = state or {"totals": {}, "updates": 0.0, "lr": 0.0, "waited": 0.0, "seconds": 0.0, "unseen": []}
         self.epoch = epoch
-        self.totals: dict[str, float] = {}
-        self.passes = 0
-        self.waited = 0.0
-        self._pending: list[_Pass] = []
-        self._started = time.monotonic()
+        self.totals: dict[str, float] = dict(state["totals"])
+        self.updates: float = state["updates"]
+        self.lr: float = state["lr"]
+        """Of the last update."""
+        self.waited: float = state["waited"]
+        self._seconds_before: float = state["seconds"]
+        self._unseen = [_Pass(*values) for values in state["unseen"]]
+        self._unread: list[_Pass] = []
+        self._started = self._looked = time.monotonic()
+        self._waited_at_look = self.waited
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._started
+        """Since the epoch began, without the time between a stop and the resuming."""
+        return self._seconds_before + time.monotonic() - self._started
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
         """The next batch; the time it kept us waiting counts as ``waited``."""
@@ -45,35 +65,64 @@ class Meter:
         self.waited += time.monotonic() - before
         return batch
 
-    def add(self, step: int, lr: float, loss: Tensor, stats: dict[str, Tensor]) -> None:
-        """Note one forward pass."""
-        self._pending.append(
-            _Pass(step, lr, {"loss": loss.detach(), **{name: value.detach() for name, value in stats.items()}})
-        )
+    @property
+    def means(self) -> dict[str, float]:
+        """Over the epoch as far as it has been read."""
+        return {name: total / self.updates for name, total in self.totals.items()}
 
-    def look(self, step_in_epoch: int) -> StepReport:
-        """Means over the passes since the last look.
+    def add(self, step: int, lr: float, share: float, loss: Tensor, stats: dict[str, Tensor]) -> None:
+        """Note one forward pass of update ``step``, over ``share`` of its images."""
+        values = {"loss": loss.detach(), **{name: value.detach() for name, value in stats.items()}}
+        self._unread.append(_Pass(step, lr, share, values))
+        self.lr = lr
 
-        Raises:
-            FovealError: a loss was infinite or not a number; the sentence names its step and learning rate.
+    def read(self, processes: Processes) -> None:
+        """Fetch what is still on the device, as means over all processes: every process calls it at the same step."""
+        if not self._unread:
+            return
+        names = list(self._unread[0].values)
+        numbers = torch.stack([torch.stack([p.values[name].float() for name in names]) for p in self._unread])
+        means = processes.sum_rows(numbers.cpu().double()) / processes.share.count
+        for one, row in zip(self._unread, means.tolist(), strict=True):
+            self._unseen.append(_Pass(one.step, one.lr, one.share, dict(zip(names, row, strict=True))))
+            for name, number in zip(names, row, strict=True):
+                self.totals[name] = self.totals.get(name, 0.0) + one.share * number
+            self.updates += one.share
+        self._unread.clear()
+
+    def look(self, processes: Processes, step: int, images: int) -> StepReport:
+        """Means over the passes since the last look; every process calls it at the same step.
+
+        Args:
+            step: updates done in this epoch.
+            images: behind one update.
         """
-        sums: dict[str, float] = {}
-        for step, lr, values in self._pending:
-            numbers = {name: value.item() for name, value in values.items()}
-            self._refuse_nonfinite(numbers["loss"], step, lr)
-            for name, number in numbers.items():
-                sums[name] = sums.get(name, 0.0) + number
-        count, lr = len(self._pending), self._pending[-1].lr
-        self._pending.clear()
-        self.passes += count
-        for name, total in sums.items():
-            self.totals[name] = self.totals.get(name, 0.0) + total
-        means = {name: total / count for name, total in sums.items()}
-        return StepReport(self.epoch, step_in_epoch, means.pop("loss"), means, lr)
+        self.read(processes)
+        whole = sum(p.share for p in self._unseen)
+        means = {name: sum(p.share * p.values[name] for p in self._unseen) / whole for name in self._unseen[0].values}
+        updates, now = len({p.step for p in self._unseen}), time.monotonic()
+        report = StepReport(
+            epoch=self.epoch,
+            step=step,
+            update=self._unseen[-1].step,
+            loss=means.pop("loss"),
+            stats=means,
+            lr=self._unseen[-1].lr,
+            images_per_second=updates * images / max(now - self._looked, 1e-9),
+            data_wait_seconds=(self.waited - self._waited_at_look) / updates,
+            memory_bytes=processes.peak_memory(),
+        )
+        self._unseen.clear()
+        self._looked, self._waited_at_look = now, self.waited
+        return report
 
-    def _refuse_nonfinite(self, loss: float, step: int, lr: float) -> None:
-        if not math.isfinite(loss):
-            raise FovealError(
-                f"The loss became {loss} at step {step} (epoch {self.epoch}, learning rate {lr:.3g}) and training "
-                "stopped; what was saved before is untouched: start again with a lower --lr, or with --precision fp32."
-            )
+    def state(self) -> dict[str, Any]:
+        """In plain types, for a checkpoint; after ``read``."""
+        return {
+            "totals": dict(self.totals),
+            "updates": self.updates,
+            "lr": self.lr,
+            "waited": self.waited,
+            "seconds": self.seconds,
+            "unseen": [(p.step, p.lr, p.share, p.values) for p in self._unseen],
+        }

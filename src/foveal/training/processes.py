@@ -5,10 +5,11 @@ lines in the loop: accelerate fixes it once for the life of a process and patche
 """
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.training.config import Precision
@@ -35,11 +36,25 @@ class Processes:
 
     def sum(self, values: dict[str, float]) -> dict[str, float]:
         """Each value summed over all processes, in double precision where the device has it."""
-        if self.share.count == 1:
-            return dict(values)
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        total = self.accelerator.reduce(torch.tensor(list(values.values()), dtype=dtype, device=self.device), "sum")
+        total = self.sum_rows(torch.tensor(list(values.values()), dtype=torch.float64))
         return dict(zip(values, total.tolist(), strict=True))
+
+    def sum_rows(self, values: Tensor) -> Tensor:
+        """A float64 tensor on the CPU, summed over all processes, in double precision where the device has it."""
+        if self.share.count == 1:
+            return values
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return self.accelerator.reduce(values.to(self.device, dtype), "sum").cpu().double()
+
+    def any(self, answer: bool) -> bool:
+        """Whether one process at least says yes."""
+        return self.sum_rows(torch.tensor(float(answer), dtype=torch.float64)).item() > 0
+
+    def peak_memory(self) -> int:
+        """The most bytes that this process has held: of tensors on a CUDA device, of everything on the CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resident_peak()
 
     def autocast(self, precision: Precision) -> torch.autocast:
         """Mixed precision for what runs inside; does nothing for fp32."""
@@ -75,6 +90,16 @@ def leave_processes() -> None:
     """Say goodbye to the other processes, where there were any, at the end of a program."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def resident_peak() -> int:
+    """The most bytes of memory that this process has held, 0 where the system does not say."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """What a person sees of a training run: a bar on a terminal, a line an epoch anywhere else."""
 
 import time
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -21,10 +22,11 @@ class _Speedometer:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.started = plan, time.monotonic()
-        self.total = (plan.last_epoch - plan.first_epoch + 1) * plan.steps_per_epoch
+        self.total = (plan.last_epoch - plan.first_epoch + 1) * plan.steps_per_epoch - plan.steps_done
 
     def done(self, epoch: int, step: int) -> int:
-        return (epoch - self.plan.first_epoch) * self.plan.steps_per_epoch + step
+        """Updates of this call, at update ``step`` of ``epoch``."""
+        return (epoch - self.plan.first_epoch) * self.plan.steps_per_epoch + step - self.plan.steps_done
 
     def images_per_second(self, done: int) -> float:
         return done * self.plan.batch_size / max(time.monotonic() - self.started, 1e-9)
@@ -34,7 +36,7 @@ class _Speedometer:
 
 
 class PlainLines(Listener):
-    """One line at the beginning, one after each epoch."""
+    """One line at the beginning, one after each epoch, and one for each save within an epoch."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -42,6 +44,12 @@ class PlainLines(Listener):
     def begin(self, plan: Plan) -> None:
         self.plan, self.speed = plan, _Speedometer(plan)
         self.console.print(_opening(plan), soft_wrap=True)
+
+    def saved(self, update: int, path: Path) -> None:
+        done = update % self.plan.steps_per_epoch
+        if done:
+            epoch = update // self.plan.steps_per_epoch + 1
+            self.console.print(f"saved at update {done}/{self.plan.steps_per_epoch} of epoch {epoch}", soft_wrap=True)
 
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
         left = self.speed.seconds_left(self.speed.done(record["epoch"], 0) + self.plan.steps_per_epoch)
@@ -91,9 +99,10 @@ def _opening(plan: Plan) -> str:
     if plan.processes > 1 or plan.accumulation > 1:
         pieces += f" ({plan.processes} processes x {plan.accumulation} passes)"
     epochs, updates = plan.last_epoch - plan.first_epoch + 1, plan.steps_per_epoch
+    resumed = f", going on after update {plan.steps_done} of epoch {plan.first_epoch}" if plan.steps_done else ""
     return (
         f"{plan.parameters / 1e6:.1f} M parameters on {plan.device}, {plan.train_size} images, "
-        f"{epochs} epoch{'s' * (epochs != 1)} of {updates} update{'s' * (updates != 1)}, {pieces}"
+        f"{epochs} epoch{'s' * (epochs != 1)} of {updates} update{'s' * (updates != 1)}, {pieces}{resumed}"
     )
 
 

@@ -17,6 +17,7 @@ from foveal.training.batching import Batching, split_batch
 from foveal.training.checkpoint import FORMAT
 from foveal.training.config import FREE_ON_RESUME, TrainConfig
 from foveal.training.loading import Loader
+from foveal.training.meter import Meter
 from foveal.training.optimiser import create_optimizer, create_schedule
 from foveal.training.processes import Processes, check_precision, start_processes
 from foveal.training.task import Task
@@ -44,7 +45,11 @@ class Run:
     schedule: Scheduler
     scaler: torch.amp.GradScaler
     step: int = 0
+    """Updates done."""
     epoch: int = 0
+    """Epochs done: trained and evaluated."""
+    meter: Meter = field(default_factory=lambda: Meter(1))
+    """Of the epoch that is under way."""
     best: float | None = None
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -53,6 +58,11 @@ class Run:
     def evaluated(self) -> nn.Module:
         """The weights that count: the moving average where one is kept."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def step_in_epoch(self) -> int:
+        """Updates done of the epoch that is under way."""
+        return self.step - self.epoch * self.steps_per_epoch
 
     def improves(self, value: float) -> bool:
         if self.best is None:
@@ -96,11 +106,13 @@ def cards(run: Run) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": __version__,
+        "torch": str(torch.__version__),
         "config": asdict(run.config),
         "batching": asdict(run.batching),
         "card": run.task.card(),
         "step": run.step,
         "epoch": run.epoch,
+        "train_size": run.task.train_size,
     }
 
 
@@ -112,12 +124,13 @@ def state_of(run: Run) -> dict[str, Any]:
         "ema": None if run.average is None else run.average.module.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
+        "meter": run.meter.state(),
         "best": (run.best, run.best_epoch),
     }
 
 
 def take_over(run: Run, state: dict[str, Any]) -> None:
-    """Continue where ``state`` was saved; the schedule and the randomness follow from its step.
+    """Continue where ``state`` was saved; the schedule, the samples to come and the randomness follow from its step.
 
     Raises:
         FovealError: the state is of a run with other settings, or of a ``best.pt``.
@@ -130,6 +143,7 @@ def take_over(run: Run, state: dict[str, Any]) -> None:
     run.scaler.load_state_dict(state["scaler"])
     run.step, run.epoch = state["step"], state["epoch"]
     run.best, run.best_epoch = state["best"]
+    run.meter = Meter(run.epoch + 1, state.get("meter"))  # older files were saved between epochs
     run.schedule.step_update(run.step)
 
 
@@ -182,6 +196,12 @@ def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
                 f"The run was started with {name} = {then.get(name)}, not {now[name]}: resume it with the settings it "
                 "was started with, or start a new run with another --out."
             )
+    size = state.get("train_size", run.task.train_size)
+    if size != run.task.train_size:
+        raise FovealError(
+            f"The run was started with {size} training images, not {run.task.train_size}: resume it with the images it "
+            "was started with, or start a new run with another --out from its best.pt."
+        )
     _refuse_another_batching(run, state)
 
 

@@ -1,0 +1,111 @@
+"""SIGKILL two hundred times, whenever it comes: nothing that was announced is lost.
+
+The run is killed in a process of its own that is forked anew each time, because starting Python and PyTorch two hundred
+times takes ten minutes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveal.training import fit
+from foveal.training.checkpoint import read_checkpoint
+from foveal.training.listener import Listener
+
+KILLS = 200
+
+SCRIPT = """
+import importlib.util, json, os, random, signal, sys, time
+from pathlib import Path
+import accelerate, torch
+from foveal.training import fit
+from foveal.training.checkpoint import read_checkpoint
+from foveal.training.listener import Listener
+
+spec = importlib.util.spec_from_file_location("points", sys.argv[1])
+points = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(points)
+kills, out, draw = int(sys.argv[2]), Path(sys.argv[3]), random.Random(0)
+last, announced = out / "last.pt", out.parent / "announced"
+
+class Announce(Listener):
+    def saved(self, update, path):
+        with announced.open("a") as file:
+            file.write(f"{update}\\n")
+
+def train():
+    torch.set_num_threads(1)
+    fit(points.long_run(), points.LONG, out, listener=Announce(), resume=last if last.exists() else None)
+
+def check():
+    said = int(announced.read_text().split()[-1]) if announced.exists() else 0
+    step = read_checkpoint(last)["step"] if last.exists() else 0
+    assert step >= said, f"saved {step}, announced {said}"
+    return step, (out / ".last.pt.part").exists()
+
+steps, halves = [], 0
+for kill in range(kills):
+    child = os.fork()
+    if child == 0:
+        train()
+        os._exit(1)  # a run that ended was not killed
+    time.sleep(draw.uniform(0.0, 0.4))
+    os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL, "the run ended by itself"
+    step, half = check()
+    steps.append(step)
+    halves += half
+print(json.dumps({"steps": steps, "halves": halves}))
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of a run killed again and again, the step after each kill, and how many kills came during a save."""
+    folder = tmp_path_factory.mktemp("kills")
+    points = str(Path(__file__).with_name("conftest.py"))
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    words = [sys.executable, "-c", SCRIPT, points, str(KILLS), str(folder / "run")]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    return folder / "run", said["steps"], said["halves"]
+
+
+def test_after_every_kill_the_newest_checkpoint_loads_and_has_what_was_announced(killed):
+    """The script checks it after each kill; here, that the kills were of the right kind."""
+    _, steps, halves = killed
+    assert len(steps) == KILLS
+    assert steps == sorted(steps)
+    assert len(set(steps)) > KILLS / 4  # most runs got somewhere before they were killed
+    assert halves > KILLS / 20  # many were killed while they saved
+
+
+class Leave(Listener):
+    def __init__(self, last):
+        self.last = last
+
+    def saved(self, update, path):
+        if update == self.last:
+            raise KeyboardInterrupt
+
+
+def test_after_all_kills_the_weights_are_those_of_a_run_that_was_never_killed(killed, long_run, tmp_path):
+    folder, steps, _ = killed
+    make, config = long_run
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(make(), config, tmp_path / "straight", listener=Leave(steps[-1]))
+    finally:
+        torch.set_num_threads(threads)
+    straight, survivor = (read_checkpoint(run / "last.pt") for run in (tmp_path / "straight", folder))
+    assert straight["step"] == survivor["step"] == steps[-1]
+    for name, value in straight["model"].items():
+        assert torch.equal(value, survivor["model"][name]), name

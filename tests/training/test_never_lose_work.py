@@ -1,0 +1,224 @@
+"""A run that was stopped anywhere, in whatever way, ends as if it had not been."""
+
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+
+from foveal.errors import FovealError
+from foveal.training import fit
+from foveal.training.checkpoint import read_checkpoint
+from foveal.training.listener import Listener
+
+TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_bytes")
+
+
+class Leave(Listener):
+    """Presses Ctrl-C as soon as update ``last`` is saved: a kill that leaves the rest of the process alive."""
+
+    def __init__(self, last):
+        self.last = last
+
+    def saved(self, update, path):
+        if update == self.last:
+            raise KeyboardInterrupt
+
+
+def lines(out, name):
+    """A log without what a clock says."""
+    found = [json.loads(line) for line in (out / name).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
+
+
+def assert_equal_runs(one, other):
+    states = [read_checkpoint(out / "last.pt") for out in (one, other)]
+    assert states[0]["step"] == states[1]["step"]
+    assert states[0]["best"] == states[1]["best"]
+    for part in ("model", "ema"):
+        for name, value in states[0][part].items():
+            assert torch.equal(value, states[1][part][name]), f"{part}.{name}"
+    for entry, value in states[0]["optimizer"]["state"].items():
+        assert torch.equal(value["exp_avg_sq"], states[1]["optimizer"]["state"][entry]["exp_avg_sq"])
+    for name in ("metrics.jsonl", "steps.jsonl"):
+        assert lines(one, name) == lines(other, name), name
+
+
+@pytest.fixture
+def straight(points, config, change, out):
+    """The settings of a run of 24 updates, six an epoch, and its folder."""
+    config = change(config, log_every=4, save_steps=1)
+    fit(points(dropout=0.5), config, out / "straight")
+    return config, out / "straight"
+
+
+@pytest.mark.parametrize("update", [1, 3, 4, 5, 6, 7, 11, 12, 23])
+def test_resuming_from_any_update_is_bitwise(points, straight, change, out, update):
+    config, whole = straight
+    with pytest.raises(KeyboardInterrupt):
+        fit(points(dropout=0.5), config, out / "cut", listener=Leave(update))
+    assert read_checkpoint(out / "cut" / "last.pt")["step"] == update
+    fit(points(dropout=0.5), change(config, save_steps=None), out / "cut", resume=out / "cut" / "last.pt")
+    assert_equal_runs(whole, out / "cut")
+
+
+def test_being_stopped_again_and_again_is_bitwise_too(points, straight, out):
+    config, whole = straight
+    last, stopped = out / "cut" / "last.pt", []
+    for update in (2, 5, 6, 13, 22):
+        with pytest.raises(KeyboardInterrupt):
+            resume = last if last.exists() else None
+            fit(points(dropout=0.5), config, out / "cut", listener=Leave(update), resume=resume)
+        stopped.append(read_checkpoint(last)["step"])
+    fit(points(dropout=0.5), config, out / "cut", resume=last)
+    assert stopped == [2, 5, 6, 13, 22]
+    assert_equal_runs(whole, out / "cut")
+
+
+@pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("passes", [8, 24])
+def test_a_notice_ends_the_update_saves_and_returns(points, straight, out, notice, passes):
+    config, whole = straight
+    before = signal.getsignal(notice)
+    task = points(dropout=0.5)
+    task.before_loss = lambda count: os.kill(os.getpid(), notice) if count == passes - 1 else None
+    outcome = fit(task, config, out / "cut")
+    assert outcome.interrupted
+    assert (outcome.updates, outcome.epochs) == (passes, (passes - 1) // 6)
+    assert read_checkpoint(out / "cut" / "last.pt")["step"] == passes
+    assert signal.getsignal(notice) == before
+    outcome = fit(points(dropout=0.5), config, out / "cut", resume=out / "cut" / "last.pt")
+    assert not outcome.interrupted
+    assert_equal_runs(whole, out / "cut")
+
+
+def test_a_notice_during_an_evaluation_does_not_wait_for_its_end(points, straight, out):
+    config, whole = straight
+    told = []
+
+    class During(Listener):
+        def evaluating(self, epoch, done, total):
+            told.append((epoch, done))
+            if (epoch, done) == (2, 1):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    outcome = fit(points(dropout=0.5), config, out / "cut", listener=During())
+    assert told[-1] == (2, 1)
+    assert outcome.interrupted
+    assert (outcome.epochs, outcome.updates) == (1, 12)
+    fit(points(dropout=0.5), config, out / "cut", resume=out / "cut" / "last.pt")
+    assert_equal_runs(whole, out / "cut")
+
+
+def test_a_notice_before_the_first_epoch_has_ended_leaves_a_run_without_a_best(points, config, out):
+    task = points()
+    task.before_loss = lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == 2 else None
+    outcome = fit(task, config, out)
+    assert (outcome.best, outcome.best_epoch, outcome.epochs, outcome.updates) == (None, 0, 0, 3)
+    assert fit(points(), config, out, resume=outcome.last_path).epochs == 4
+
+
+def test_a_second_notice_finds_the_handler_of_before(points, config, out):
+    """Who sends two wants no politeness."""
+    heard, task = [], points()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    task.before_loss = lambda count: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)] if count == 2 else None
+    try:
+        assert fit(task, config, out).interrupted
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_other_images_are_refused_on_resume(points, config, out):
+    fit(points(), config, out)
+    task = points()
+    task.train_size = 49
+    with pytest.raises(FovealError, match=r"started with 48 training images, not 49"):
+        fit(task, config, out, resume=out / "last.pt")
+
+
+def spoil(task, when, how):
+    """Before pass ``when`` (from 0) something happens to the task's model."""
+    task.before_loss = lambda count: how(task.model) if count == when else None
+    return task
+
+
+def overflow_in_tanh(model):
+    model[1].forward = lambda x: torch.tanh(x) / 0.0
+
+
+def spoil_weight(model):
+    torch.nn.init.constant_(model[3].weight, math.nan)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [(overflow_in_tanh, r"is 1 \(Tanh\);"), (spoil_weight, r"is 3 \(Linear\), whose weights an earlier update spoilt;")],
+)
+def test_a_loss_that_is_no_number_stops_before_its_update_and_names_step_rate_and_layer(
+    points, config, change, out, how, words
+):
+    task = spoil(points(), 8, how)  # the third update of the second epoch
+    with pytest.raises(FovealError, match=words) as caught:
+        fit(task, change(config, log_every=4), out)
+    assert "at step 9 (epoch 2, learning rate 0.00" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    state = read_checkpoint(out / "last.pt")
+    assert (state["epoch"], state["step"]) == (1, 6)
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_weights_are_not_touched_by_a_loss_that_is_no_number(points, config, out):
+    task, seen = points(), []
+
+    def note(model):
+        seen.extend(parameter.clone() for parameter in model.parameters())
+        overflow_in_tanh(model)
+
+    with pytest.raises(FovealError, match="The loss became nan"):
+        fit(spoil(task, 10, note), config, out)
+    assert all(torch.equal(a, b) for a, b in zip(seen, task.model.parameters(), strict=True))
+
+
+def test_a_loss_that_alone_is_no_number_is_said_to_be(points, config, out):
+    task = points()
+    task.before_loss = lambda count: setattr(task, "spoilt", count >= 3)
+    loss = task.loss
+
+    def spoilt_loss(model, batch):
+        value, stats = loss(model, batch)
+        return (value / 0.0 if task.spoilt else value), stats
+
+    task.loss = spoilt_loss
+    with pytest.raises(FovealError, match=r"loss became inf at step 4 .*every layer's values are finite"):
+        fit(task, config, out)
+
+
+@pytest.mark.parametrize("width", [8, 100_000])  # a file that fits Python's buffer, and one that does not
+def test_a_full_disk_is_one_sentence_and_the_save_before_stays(points, config, change, out, width):
+    """The third save goes to a device that is really full."""
+    config = change(config, save_steps=1)
+
+    class Fill(Listener):
+        def saved(self, update, path):
+            if update == 2:
+                (out / ".last.pt.part").symlink_to("/dev/full")
+
+    with pytest.raises(FovealError, match=r"last.pt could not be written \(No space left on device\): make room"):
+        fit(points(width=width), config, out, listener=Fill())
+    assert read_checkpoint(out / "last.pt")["step"] == 2
+    assert not (out / ".last.pt.part").is_symlink()
+    assert fit(points(width=width), config, out, resume=out / "last.pt").updates == 24
+
+
+def test_a_log_that_the_disk_refuses_is_one_sentence(points, config, out):
+    class Fill(Listener):
+        def begin(self, plan):  # reading /dev/full never ends, so it must not be there when the log is rewound
+            out.mkdir()
+            (out / "steps.jsonl").symlink_to("/dev/full")
+
+    with pytest.raises(FovealError, match=r"steps.jsonl could not be written \(No space left on device\): make room"):
+        fit(points(), config, out, listener=Fill())
