@@ -62,6 +62,31 @@ def test_workers_do_not_change_what_is_drawn(workers):
         assert torch.equal(alone, with_workers)
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_an_epoch_begun_in_the_middle_is_the_tail_of_the_whole_one(workers, count, repeats):
+    for rank in range(count):
+        loader = train_loader(Noise(), 2, 20 // count, Share(rank, count), 0, workers, repeats)
+        whole = [torch.stack(batch) for batch in loader.epoch(1)]
+        for start in (0, 1, 3, len(whole)):
+            tail = [torch.stack(batch) for batch in loader.epoch(1, start)]
+            assert len(tail) == len(whole) - start
+            assert all(map(torch.equal, whole[start:], tail))
+
+
+def test_an_epoch_begun_in_the_middle_loads_nothing_before():
+    data = Noise(broken=[draw.index for draw in draws_of(Share(), 1)[:8]])
+    assert len(list(train_loader(data, 4, 20, Share(), seed=0, workers=0).epoch(1, 2))) == 3
+
+
+def test_a_whole_epoch_follows_one_that_was_begun_in_the_middle_or_left():
+    loader = train_loader(Noise(), 4, 20, Share(), seed=0, workers=2)
+    whole = [batch[1] for batch in loader.epoch(0)]
+    next(loader.epoch(0, 3))
+    assert all(map(torch.equal, whole, [batch[1] for batch in loader.epoch(0)]))
+
+
 def test_loading_leaves_the_main_process_its_own_randomness():
     torch.manual_seed(0)
     expected = torch.rand(3)

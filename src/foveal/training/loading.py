@@ -7,6 +7,7 @@ border arrives with a foreign traceback in its text instead of the one sentence 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ class EpochSampler(Sampler[Draw]):
     """The draws of one process in one epoch, a function of (seed, epoch, share) alone.
 
     Processes stride through one common order, so the images behind an update are the same for any number of processes.
+    ``epoch`` and ``start`` (draws of this process already behind it) are set before iterating; ``len`` is always the
+    whole epoch's.
 
     Args:
         size: samples in the dataset.
@@ -53,7 +56,7 @@ class EpochSampler(Sampler[Draw]):
     """
 
     def __init__(self, size: int, draws: int, share: Share, seed: int, repeats: int = 1) -> None:
-        self.share, self.draws, self.seed, self.epoch = share, draws, seed, 0
+        self.share, self.draws, self.seed, self.epoch, self.start = share, draws, seed, 0, 0
         self.order: RepeatAugSampler | DistributedSampler
         samples = range(size)
         if repeats > 1:
@@ -66,7 +69,7 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         self.order.set_epoch(mix(self.seed, "order", self.epoch))
-        for position, index in zip(range(self.draws), self.order, strict=False):
+        for position, index in islice(zip(range(self.draws), self.order, strict=False), self.start, None):
             place = position * self.share.count + self.share.rank
             yield Draw(index, mix(self.seed, "draw", self.epoch, place))
 
@@ -99,18 +102,26 @@ class Loader:
     """
 
     def __init__(self, loader: DataLoader, sampler: EpochSampler | None = None) -> None:
-        self._loader, self._sampler = loader, sampler
+        self._loader, self._sampler, self._batch = loader, sampler, loader.batch_size or 1
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def epoch(self, number: int) -> Iterator[Any]:
-        """The batches of epoch ``number`` (from 0)."""
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        """The batches of epoch ``number`` (from 0), from this process's batch ``start`` on.
+
+        They are the ones that the whole epoch has from there; the images before are not loaded.
+        """
         if self._sampler is not None:
-            self._sampler.epoch = number
-        return iter(self)
+            self._sampler.epoch, self._sampler.start = number, start * self._batch
+        elif start:
+            raise ValueError("an evaluation is never begun in the middle")
+        return self._batches()
 
     def __iter__(self) -> Iterator[Any]:
+        return self.epoch(0)
+
+    def _batches(self) -> Iterator[Any]:
         for batch in self._loader:
             if isinstance(batch, Failure):
                 raise FovealError(batch.text)
