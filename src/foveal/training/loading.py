@@ -1,8 +1,4 @@
-"""Batches for the loop: which sample is drawn when, by which process, with which randomness.
-
-An error inside a loading process is carried to the main process as a value, because an exception that crosses a process
-border arrives with a foreign traceback in its text instead of the one sentence it was raised with.
-"""
+"""Batches for the loop: which sample is drawn when, by which process, with which randomness."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +11,9 @@ from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
 
 from foveal.errors import FovealError
-from foveal.training.seeding import mix, seeded_on_cpu
+from foveal.training.config import Broken
+from foveal.training.samples import CarryingDataset, Collate, Draw, Failure, SeededDataset
+from foveal.training.seeding import mix
 
 
 @dataclass(frozen=True)
@@ -24,21 +22,6 @@ class Share:
 
     rank: int = 0
     count: int = 1
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One sample of an epoch and the seed of its augmentation."""
-
-    index: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A FovealError on its way from a loading process to the main one."""
-
-    text: str
 
 
 class EpochSampler(Sampler[Draw]):
@@ -74,35 +57,22 @@ class EpochSampler(Sampler[Draw]):
             yield Draw(index, mix(self.seed, "draw", self.epoch, place))
 
 
-class SeededDataset(Dataset):
-    """A dataset asked by Draw: the sample's randomness comes from the draw, not from the process that loads it."""
-
-    def __init__(self, samples: Any) -> None:
-        self.samples = samples
-
-    def __getitem__(self, draw: Draw) -> Any:
-        with seeded_on_cpu(draw.seed):
-            return _attempt(self.samples, draw.index)
-
-
-class CarryingDataset(Dataset):
-    """A dataset asked by plain index, for evaluation."""
-
-    def __init__(self, samples: Any) -> None:
-        self.samples = samples
-
-    def __getitem__(self, index: int) -> Any:
-        return _attempt(self.samples, index)
-
-
 class Loader:
-    """Batches of a dataset, epoch by epoch; ``len`` is the number of batches.
+    """Batches of a dataset, epoch by epoch; ``len`` is the number of batches of a whole one.
 
     Iterating raises FovealError with the sentence a sample's loading failed with.
+
+    Attributes:
+        broken: names of the images skipped in the batches of this process so far, in the order met.
+        order: of an evaluation, the indices in the dataset of this process's samples, in the order in which they
+            come (those skipped included); None of training.
     """
 
-    def __init__(self, loader: DataLoader, sampler: EpochSampler | None = None) -> None:
+    def __init__(self, loader: DataLoader, sampler: Any = None, order: Any = None, complete: bool = False) -> None:
         self._loader, self._sampler, self._batch = loader, sampler, loader.batch_size or 1
+        self._complete = complete  # whether the samples are the whole data set's
+        self.order = order
+        self.broken: list[str] = []
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -122,10 +92,22 @@ class Loader:
         return self.epoch(0)
 
     def _batches(self) -> Iterator[Any]:
-        for batch in self._loader:
-            if isinstance(batch, Failure):
-                raise FovealError(batch.text)
-            yield batch
+        arrived = 0
+        for arrival in self._loader:
+            if isinstance(arrival, Failure):
+                raise FovealError(arrival.text)
+            self.broken += arrival.broken
+            if arrival.batch is not None:
+                arrived += 1
+                yield arrival.batch
+        if self._complete and not arrived and self.broken:
+            raise all_broken(self.broken)
+
+
+def all_broken(names: list[str]) -> FovealError:
+    """What to raise where no image of an evaluation could be read."""
+    first = f", {names[0]} the first of them" if names else ""
+    return FovealError(f"None of the images can be read{first}: check --data.")
 
 
 def train_loader(
@@ -137,17 +119,32 @@ def train_loader(
     workers: int,
     repeats: int = 1,
     collate: Callable | None = None,
+    broken: Broken = "stop",
 ) -> Loader:
-    """Shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples an epoch."""
+    """Shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples an epoch.
+
+    A broken sample is the end, or with ``broken="skip"`` another one is drawn in its place.
+    """
     sampler = EpochSampler(len(dataset), draws, share, seed, repeats)
-    return Loader(_data_loader(SeededDataset(dataset), sampler, batch, workers, collate), sampler)
+    return Loader(_data_loader(SeededDataset(dataset, broken), sampler, batch, workers, collate), sampler)
 
 
-def evaluation_loader(dataset: Any, batch: int, share: Share, workers: int, collate: Callable | None = None) -> Loader:
+def evaluation_loader(
+    dataset: Any,
+    batch: int,
+    share: Share,
+    workers: int,
+    collate: Callable | None = None,
+    broken: Broken = "stop",
+) -> Loader:
     """Every ``count``-th sample from ``rank`` on, in order: over all processes each sample exactly once, none
-    padded."""
+    padded.
+
+    A broken sample is the end, or with ``broken="skip"`` left out; its batch is smaller by one.
+    """
     indices = range(share.rank, len(dataset), share.count)
-    return Loader(_data_loader(CarryingDataset(dataset), indices, batch, workers, collate))
+    loader = _data_loader(CarryingDataset(dataset, broken), indices, batch, workers, collate)
+    return Loader(loader, order=indices, complete=share.count == 1)
 
 
 def _data_loader(dataset: Dataset, sampler: Any, batch: int, workers: int, collate: Callable | None) -> DataLoader:
@@ -161,27 +158,10 @@ def _data_loader(dataset: Dataset, sampler: Any, batch: int, workers: int, colla
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=_Collate(collate or default_collate),
+        collate_fn=Collate(collate or default_collate),
         generator=torch.Generator(),  # its own, or each epoch would draw from the run's randomness
     )
 
 
 def _usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _attempt(samples: Any, index: int) -> Any:
-    try:
-        return samples[index]
-    except FovealError as error:
-        return Failure(str(error))
-
-
-@dataclass(frozen=True)
-class _Collate:
-    """A batch of samples, or the first failure among them. A class, so that a spawned worker can unpickle it."""
-
-    collate: Callable
-
-    def __call__(self, samples: list[Any]) -> Any:
-        return next((sample for sample in samples if isinstance(sample, Failure)), None) or self.collate(samples)
