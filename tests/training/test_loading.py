@@ -155,7 +155,7 @@ def test_evaluation_leaves_broken_samples_out_and_counts_each_healthy_one_once(c
         loader = evaluation_loader(Noise(broken=(0, 1, 2, 3, 19)), 2, Share(rank, count), workers, broken="skip")
         batches = [indices.tolist() for indices, _ in loader]
         assert all(batches)
-        rows = sum(batches, [])
+        rows = [index for batch in batches for index in batch]
         assert rows == [index for index in loader.order if str(index) not in loader.broken]
         seen, skipped = seen + rows, skipped + loader.broken
     assert sorted(seen) == list(range(4, 19))

@@ -14,6 +14,14 @@ from foveal.errors import FovealError
 from foveal.training.config import Broken
 from foveal.training.samples import CarryingDataset, Collate, Draw, Failure, SeededDataset
 from foveal.training.seeding import mix
+from foveal.training.streaming import (
+    ShardedSamples,
+    StreamDataset,
+    StreamSampler,
+    evaluation_layout,
+    fitting_workers,
+    training_layout,
+)
 
 
 @dataclass(frozen=True)
@@ -123,10 +131,15 @@ def train_loader(
 ) -> Loader:
     """Shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples an epoch.
 
-    A broken sample is the end, or with ``broken="skip"`` another one is drawn in its place.
+    A broken sample is the end, or with ``broken="skip"`` another one is drawn in its place. Sharded samples are read in
+    order (see ``streaming``); then what is drawn depends on the share and on ``batch`` too, never on the workers.
     """
+    gather = Collate(collate or default_collate)
+    if isinstance(dataset, ShardedSamples):
+        layout = training_layout(draws, batch, share.rank, repeats)
+        return _stream_loader(StreamDataset(dataset, layout, (share.rank, share.count), seed, broken, gather), workers)
     sampler = EpochSampler(len(dataset), draws, share, seed, repeats)
-    return Loader(_data_loader(SeededDataset(dataset, broken), sampler, batch, workers, collate), sampler)
+    return Loader(_data_loader(SeededDataset(dataset, broken), sampler, batch, workers, gather), sampler)
 
 
 def evaluation_loader(
@@ -140,17 +153,28 @@ def evaluation_loader(
     """Every ``count``-th sample from ``rank`` on, in order: over all processes each sample exactly once, none
     padded.
 
-    A broken sample is the end, or with ``broken="skip"`` left out; its batch is smaller by one.
+    A broken sample is the end, or with ``broken="skip"`` left out; its batch is smaller by one. Samples that can only
+    be read in order come in stretches instead; ``order`` of the loader tells which.
     """
+    gather = Collate(collate or default_collate)
+    if isinstance(dataset, ShardedSamples) and not dataset.random_access:
+        layout = evaluation_layout(sum(dataset.sizes), batch, share.rank, share.count)
+        return _stream_loader(StreamDataset(dataset, layout, (share.rank, share.count), None, broken, gather), workers)
     indices = range(share.rank, len(dataset), share.count)
-    loader = _data_loader(CarryingDataset(dataset, broken), indices, batch, workers, collate)
+    loader = _data_loader(CarryingDataset(dataset, broken), indices, batch, workers, gather)
     return Loader(loader, order=indices, complete=share.count == 1)
 
 
-def _data_loader(dataset: Dataset, sampler: Any, batch: int, workers: int, collate: Callable | None) -> DataLoader:
-    workers = min(
-        workers, _usable_cpus()
-    )  # more would only take turns, and what they load does not depend on their number
+def _stream_loader(dataset: StreamDataset, workers: int) -> Loader:
+    sampler, layout = StreamSampler(dataset.layout.batches), dataset.layout
+    workers = fitting_workers(min(workers, _usable_cpus()), layout.streams)
+    loader = _data_loader(dataset, sampler, None, workers, as_it_is)
+    evaluates = dataset.seed is None
+    return Loader(loader, sampler, layout.in_order() if evaluates else None, evaluates and dataset.count == 1)
+
+
+def _data_loader(dataset: Dataset, sampler: Any, batch: int | None, workers: int, collate: Callable) -> DataLoader:
+    workers = min(workers, _usable_cpus())  # more would only take turns, and loads the same
     return DataLoader(
         dataset,
         batch_size=batch,
@@ -158,9 +182,14 @@ def _data_loader(dataset: Dataset, sampler: Any, batch: int, workers: int, colla
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=Collate(collate or default_collate),
+        collate_fn=collate,
         generator=torch.Generator(),  # its own, or each epoch would draw from the run's randomness
     )
+
+
+def as_it_is(batch: Any) -> Any:
+    """A batch that was put together where it was read."""
+    return batch
 
 
 def _usable_cpus() -> int:
