@@ -25,6 +25,10 @@ OUTSIDE = {
     "training/progress.py": {"rich"},
     "tasks": {"timm", "numpy", "PIL", "torchvision"},
     "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
+    "tasks/classification/data/hub.py": {"datasets", "PIL"},
+    "tasks/classification/data/imagenet.py": {"scipy"},
+    "tasks/classification/data/shards.py": {"braceexpand"},
+    "tasks/classification/data/shard_images.py": {"webdataset", "numpy", "PIL"},
     "explain": {"numpy", "PIL"},
     "explain/draw.py": {"matplotlib", "numpy", "PIL"},
     "bench": {"timm"},
@@ -33,7 +37,10 @@ OUTSIDE = {
     "report/photograph.py": {"sklearn", "numpy", "PIL"},
     "cli": {"tyro", "rich", "numpy", "PIL"},
 }
-OPTIONAL = {"accelerate", "matplotlib", "sklearn", "tensorboard", "transformers", "triton", "onnx", "gradio"}
+OPTIONAL = {
+    *("accelerate", "braceexpand", "datasets", "gradio", "matplotlib", "onnx", "scipy", "sklearn", "tensorboard"),
+    *("transformers", "triton", "webdataset"),
+}
 
 
 @dataclass(frozen=True)

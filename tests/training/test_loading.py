@@ -7,6 +7,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.training.loading import EpochSampler, Share, evaluation_loader, train_loader
+from foveal.training.samples import BrokenSample
 
 
 class Noise(torch.utils.data.Dataset):
@@ -20,7 +21,7 @@ class Noise(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         if index in self.broken:
-            raise FovealError(f"sample {index} is broken: mend it.")
+            raise BrokenSample(str(index), f"sample {index} is broken: mend it.")
         return index, torch.rand(())
 
 
@@ -62,6 +63,31 @@ def test_workers_do_not_change_what_is_drawn(workers):
         assert torch.equal(alone, with_workers)
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_an_epoch_begun_in_the_middle_is_the_tail_of_the_whole_one(workers, count, repeats):
+    for rank in range(count):
+        loader = train_loader(Noise(), 2, 20 // count, Share(rank, count), 0, workers, repeats)
+        whole = [torch.stack(batch) for batch in loader.epoch(1)]
+        for start in (0, 1, 3, len(whole)):
+            tail = [torch.stack(batch) for batch in loader.epoch(1, start)]
+            assert len(tail) == len(whole) - start
+            assert all(map(torch.equal, whole[start:], tail))
+
+
+def test_an_epoch_begun_in_the_middle_loads_nothing_before():
+    data = Noise(broken=[draw.index for draw in draws_of(Share(), 1)[:8]])
+    assert len(list(train_loader(data, 4, 20, Share(), seed=0, workers=0).epoch(1, 2))) == 3
+
+
+def test_a_whole_epoch_follows_one_that_was_begun_in_the_middle_or_left():
+    loader = train_loader(Noise(), 4, 20, Share(), seed=0, workers=2)
+    whole = [batch[1] for batch in loader.epoch(0)]
+    next(loader.epoch(0, 3))
+    assert all(map(torch.equal, whole, [batch[1] for batch in loader.epoch(0)]))
+
+
 def test_loading_leaves_the_main_process_its_own_randomness():
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -85,3 +111,60 @@ def test_a_broken_sample_is_one_sentence_also_when_a_worker_met_it(workers):
     with pytest.raises(FovealError) as caught:
         list(loader.epoch(0))
     assert str(caught.value) == "sample 5 is broken: mend it."
+
+
+def seen_and_skipped(loader, batches):
+    seen = [torch.stack([indices.float(), noise]) for indices, noise in batches]
+    return torch.cat(seen, 1), list(loader.broken)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_takes_a_broken_samples_place_does_not_depend_on_the_workers(workers):
+    def epoch(workers):
+        loader = train_loader(Noise(broken=(3, 5, 6)), 4, 20, Share(), 0, workers, broken="skip")
+        return seen_and_skipped(loader, loader.epoch(2))
+
+    (seen, skipped), (seen_by_workers, skipped_by_workers) = epoch(0), epoch(workers)
+    assert torch.equal(seen, seen_by_workers)
+    assert seen.shape[1] == 20
+    assert not {3, 5, 6} & set(seen[0].tolist())
+    assert {"3", "5", "6"} == set(skipped)
+    assert skipped == skipped_by_workers
+
+
+@pytest.mark.parametrize("start", [1, 3])
+def test_an_epoch_begun_in_the_middle_skips_as_the_whole_one(start):
+    loaders = [train_loader(Noise(broken=range(0, 20, 3)), 4, 20, Share(), 0, 0, broken="skip") for _ in range(2)]
+    whole, _ = seen_and_skipped(loaders[0], loaders[0].epoch(0))
+    tail, skipped = seen_and_skipped(loaders[1], loaders[1].epoch(0, start))
+    assert torch.equal(whole[:, 4 * start :], tail)
+    assert loaders[0].broken[-len(skipped) :] == skipped
+
+
+def test_healthy_samples_are_drawn_as_if_none_were_broken():
+    loaders = [train_loader(Noise(broken=broken), 4, 20, Share(), 0, 0, broken="skip") for broken in ((), (7,))]
+    (healthy, _), (skipping, _) = (seen_and_skipped(loader, loader.epoch(0)) for loader in loaders)
+    assert [a.item() for a, same in zip(healthy[0], healthy[0] == skipping[0], strict=True) if not same] == [7]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_leaves_broken_samples_out_and_counts_each_healthy_one_once(count, workers):
+    seen, skipped = [], []
+    for rank in range(count):
+        loader = evaluation_loader(Noise(broken=(0, 1, 2, 3, 19)), 2, Share(rank, count), workers, broken="skip")
+        batches = [indices.tolist() for indices, _ in loader]
+        assert all(batches)
+        rows = [index for batch in batches for index in batch]
+        assert rows == [index for index in loader.order if str(index) not in loader.broken]
+        seen, skipped = seen + rows, skipped + loader.broken
+    assert sorted(seen) == list(range(4, 19))
+    assert sorted(skipped) == ["0", "1", "19", "2", "3"]
+
+
+def test_where_everything_is_broken_a_sentence_says_so():
+    data = Noise(broken=range(20))
+    with pytest.raises(FovealError, match=r"^100 images drawn one after the other cannot be read, \d+ the first"):
+        next(train_loader(data, 4, 20, Share(), 0, 0, broken="skip").epoch(0))
+    with pytest.raises(FovealError, match=r"^None of the images can be read, 0 the first of them: check --data\.$"):
+        list(evaluation_loader(data, 4, Share(), 0, broken="skip"))

@@ -8,6 +8,7 @@ from foveal.errors import FovealError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "constant"]
+Broken = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class TrainConfig:
 
     workers: int = 8
     """Loading processes beside each training process, at most: never more than it may use CPUs."""
+    broken: Broken = "stop"
+    """What an image that cannot be read does: end the run, or be skipped and counted (another is drawn instead)."""
     seed: int = 0
     log_every: int = 10
     """Updates between two looks at training: each look waits for the device, so a GPU wants more than 1."""

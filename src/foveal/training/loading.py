@@ -1,12 +1,9 @@
-"""Batches for the loop: which sample is drawn when, by which process, with which randomness.
-
-An error inside a loading process is carried to the main process as a value, because an exception that crosses a process
-border arrives with a foreign traceback in its text instead of the one sentence it was raised with.
-"""
+"""Batches for the loop: which sample is drawn when, by which process, with which randomness."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,7 +11,17 @@ from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
 
 from foveal.errors import FovealError
-from foveal.training.seeding import mix, seeded_on_cpu
+from foveal.training.config import Broken
+from foveal.training.samples import CarryingDataset, Collate, Draw, Failure, SeededDataset
+from foveal.training.seeding import mix
+from foveal.training.streaming import (
+    ShardedSamples,
+    StreamDataset,
+    StreamSampler,
+    evaluation_layout,
+    fitting_workers,
+    training_layout,
+)
 
 
 @dataclass(frozen=True)
@@ -25,25 +32,12 @@ class Share:
     count: int = 1
 
 
-@dataclass(frozen=True)
-class Draw:
-    """One sample of an epoch and the seed of its augmentation."""
-
-    index: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A FovealError on its way from a loading process to the main one."""
-
-    text: str
-
-
 class EpochSampler(Sampler[Draw]):
     """The draws of one process in one epoch, a function of (seed, epoch, share) alone.
 
     Processes stride through one common order, so the images behind an update are the same for any number of processes.
+    ``epoch`` and ``start`` (draws of this process already behind it) are set before iterating; ``len`` is always the
+    whole epoch's.
 
     Args:
         size: samples in the dataset.
@@ -53,7 +47,7 @@ class EpochSampler(Sampler[Draw]):
     """
 
     def __init__(self, size: int, draws: int, share: Share, seed: int, repeats: int = 1) -> None:
-        self.share, self.draws, self.seed, self.epoch = share, draws, seed, 0
+        self.share, self.draws, self.seed, self.epoch, self.start = share, draws, seed, 0, 0
         self.order: RepeatAugSampler | DistributedSampler
         samples = range(size)
         if repeats > 1:
@@ -66,55 +60,62 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         self.order.set_epoch(mix(self.seed, "order", self.epoch))
-        for position, index in zip(range(self.draws), self.order, strict=False):
+        for position, index in islice(zip(range(self.draws), self.order, strict=False), self.start, None):
             place = position * self.share.count + self.share.rank
             yield Draw(index, mix(self.seed, "draw", self.epoch, place))
 
 
-class SeededDataset(Dataset):
-    """A dataset asked by Draw: the sample's randomness comes from the draw, not from the process that loads it."""
-
-    def __init__(self, samples: Any) -> None:
-        self.samples = samples
-
-    def __getitem__(self, draw: Draw) -> Any:
-        with seeded_on_cpu(draw.seed):
-            return _attempt(self.samples, draw.index)
-
-
-class CarryingDataset(Dataset):
-    """A dataset asked by plain index, for evaluation."""
-
-    def __init__(self, samples: Any) -> None:
-        self.samples = samples
-
-    def __getitem__(self, index: int) -> Any:
-        return _attempt(self.samples, index)
-
-
 class Loader:
-    """Batches of a dataset, epoch by epoch; ``len`` is the number of batches.
+    """Batches of a dataset, epoch by epoch; ``len`` is the number of batches of a whole one.
 
     Iterating raises FovealError with the sentence a sample's loading failed with.
+
+    Attributes:
+        broken: names of the images skipped in the batches of this process so far, in the order met.
+        order: of an evaluation, the indices in the dataset of this process's samples, in the order in which they
+            come (those skipped included); None of training.
     """
 
-    def __init__(self, loader: DataLoader, sampler: EpochSampler | None = None) -> None:
-        self._loader, self._sampler = loader, sampler
+    def __init__(self, loader: DataLoader, sampler: Any = None, order: Any = None, complete: bool = False) -> None:
+        self._loader, self._sampler, self._batch = loader, sampler, loader.batch_size or 1
+        self._complete = complete  # whether the samples are the whole data set's
+        self.order = order
+        self.broken: list[str] = []
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def epoch(self, number: int) -> Iterator[Any]:
-        """The batches of epoch ``number`` (from 0)."""
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        """The batches of epoch ``number`` (from 0), from this process's batch ``start`` on.
+
+        They are the ones that the whole epoch has from there; the images before are not loaded.
+        """
         if self._sampler is not None:
-            self._sampler.epoch = number
-        return iter(self)
+            self._sampler.epoch, self._sampler.start = number, start * self._batch
+        elif start:
+            raise ValueError("an evaluation is never begun in the middle")
+        return self._batches()
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self._loader:
-            if isinstance(batch, Failure):
-                raise FovealError(batch.text)
-            yield batch
+        return self.epoch(0)
+
+    def _batches(self) -> Iterator[Any]:
+        arrived = 0
+        for arrival in self._loader:
+            if isinstance(arrival, Failure):
+                raise FovealError(arrival.text)
+            self.broken += arrival.broken
+            if arrival.batch is not None:
+                arrived += 1
+                yield arrival.batch
+        if self._complete and not arrived and self.broken:
+            raise all_broken(self.broken)
+
+
+def all_broken(names: list[str]) -> FovealError:
+    """What to raise where no image of an evaluation could be read."""
+    first = f", {names[0]} the first of them" if names else ""
+    return FovealError(f"None of the images can be read{first}: check --data.")
 
 
 def train_loader(
@@ -126,23 +127,54 @@ def train_loader(
     workers: int,
     repeats: int = 1,
     collate: Callable | None = None,
+    broken: Broken = "stop",
 ) -> Loader:
-    """Shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples an epoch."""
+    """Shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples an epoch.
+
+    A broken sample is the end, or with ``broken="skip"`` another one is drawn in its place. Sharded samples are read in
+    order (see ``streaming``); then what is drawn depends on the share and on ``batch`` too, never on the workers.
+    """
+    gather = Collate(collate or default_collate)
+    if isinstance(dataset, ShardedSamples):
+        layout = training_layout(draws, batch, share.rank, repeats)
+        return _stream_loader(StreamDataset(dataset, layout, (share.rank, share.count), seed, broken, gather), workers)
     sampler = EpochSampler(len(dataset), draws, share, seed, repeats)
-    return Loader(_data_loader(SeededDataset(dataset), sampler, batch, workers, collate), sampler)
+    return Loader(_data_loader(SeededDataset(dataset, broken), sampler, batch, workers, gather), sampler)
 
 
-def evaluation_loader(dataset: Any, batch: int, share: Share, workers: int, collate: Callable | None = None) -> Loader:
+def evaluation_loader(
+    dataset: Any,
+    batch: int,
+    share: Share,
+    workers: int,
+    collate: Callable | None = None,
+    broken: Broken = "stop",
+) -> Loader:
     """Every ``count``-th sample from ``rank`` on, in order: over all processes each sample exactly once, none
-    padded."""
+    padded.
+
+    A broken sample is the end, or with ``broken="skip"`` left out; its batch is smaller by one. Samples that can only
+    be read in order come in stretches instead; ``order`` of the loader tells which.
+    """
+    gather = Collate(collate or default_collate)
+    if isinstance(dataset, ShardedSamples) and not dataset.random_access:
+        layout = evaluation_layout(sum(dataset.sizes), batch, share.rank, share.count)
+        return _stream_loader(StreamDataset(dataset, layout, (share.rank, share.count), None, broken, gather), workers)
     indices = range(share.rank, len(dataset), share.count)
-    return Loader(_data_loader(CarryingDataset(dataset), indices, batch, workers, collate))
+    loader = _data_loader(CarryingDataset(dataset, broken), indices, batch, workers, gather)
+    return Loader(loader, order=indices, complete=share.count == 1)
 
 
-def _data_loader(dataset: Dataset, sampler: Any, batch: int, workers: int, collate: Callable | None) -> DataLoader:
-    workers = min(
-        workers, _usable_cpus()
-    )  # more would only take turns, and what they load does not depend on their number
+def _stream_loader(dataset: StreamDataset, workers: int) -> Loader:
+    sampler, layout = StreamSampler(dataset.layout.batches), dataset.layout
+    workers = fitting_workers(min(workers, _usable_cpus()), layout.streams)
+    loader = _data_loader(dataset, sampler, None, workers, as_it_is)
+    evaluates = dataset.seed is None
+    return Loader(loader, sampler, layout.in_order() if evaluates else None, evaluates and dataset.count == 1)
+
+
+def _data_loader(dataset: Dataset, sampler: Any, batch: int | None, workers: int, collate: Callable) -> DataLoader:
+    workers = min(workers, _usable_cpus())  # more would only take turns, and loads the same
     return DataLoader(
         dataset,
         batch_size=batch,
@@ -150,27 +182,15 @@ def _data_loader(dataset: Dataset, sampler: Any, batch: int, workers: int, colla
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=_Collate(collate or default_collate),
+        collate_fn=collate,
         generator=torch.Generator(),  # its own, or each epoch would draw from the run's randomness
     )
 
 
+def as_it_is(batch: Any) -> Any:
+    """A batch that was put together where it was read."""
+    return batch
+
+
 def _usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _attempt(samples: Any, index: int) -> Any:
-    try:
-        return samples[index]
-    except FovealError as error:
-        return Failure(str(error))
-
-
-@dataclass(frozen=True)
-class _Collate:
-    """A batch of samples, or the first failure among them. A class, so that a spawned worker can unpickle it."""
-
-    collate: Callable
-
-    def __call__(self, samples: list[Any]) -> Any:
-        return next((sample for sample in samples if isinstance(sample, Failure)), None) or self.collate(samples)

@@ -8,28 +8,27 @@ from typing import Any
 import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
-from torchvision.datasets import ImageFolder
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.data import open_train_and_val
+from foveal.tasks.classification.data import Images, open_train_and_val
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import batch_sums, logits_of
 from foveal.tasks.classification.network import create_network, load_weights
 from foveal.tasks.classification.recipe import Recipe
 from foveal.training.batching import Batching
 from foveal.training.config import TrainConfig
-from foveal.training.loading import Loader, Share, evaluation_loader, train_loader
+from foveal.training.loading import Loader, Share, all_broken, evaluation_loader, train_loader
 from foveal.training.processes import Processes
 from foveal.training.seeding import mix, seed_everything
 
 
 class ClassificationTask:
-    """A classifier, two folders of images, and the recipe that joins them. Fulfils ``foveal.training.Task``."""
+    """A classifier, its images, and the recipe that joins them. Fulfils ``foveal.training.Task``."""
 
     monitor = "top1"
     higher_is_better = True
 
-    def __init__(self, recipe: Recipe, model: nn.Module, train: ImageFolder, val: ImageFolder) -> None:
+    def __init__(self, recipe: Recipe, model: nn.Module, train: Images, val: Images) -> None:
         self.recipe, self.model, self.train, self.val = recipe, model, train, val
         self.classes = train.classes
         self.train_size = len(train)
@@ -44,7 +43,9 @@ class ClassificationTask:
                 "pass an even --device-batch-size."
             )
         repeats = self.recipe.augment.repeats
-        return train_loader(self.train, batching.device, draws, share, config.seed, config.workers, repeats)
+        return train_loader(
+            self.train, batching.device, draws, share, config.seed, config.workers, repeats, broken=config.broken
+        )
 
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross entropy against smoothed or mixed targets; top-1 in percent against the class with the largest
@@ -62,17 +63,30 @@ class ClassificationTask:
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Top-1, top-5 (percent) and loss over the validation set, every image counted once over all processes."""
-        if self._val_loader is None:
-            batch, workers = self.recipe.train.batch_size, self.recipe.train.workers
-            self._val_loader = evaluation_loader(self.val, min(batch, 128), processes.share, workers)
+        """Top-1, top-5 (percent) and loss over the validation set, every image counted once over all processes.
+
+        Where broken images are skipped, ``skipped`` is their number.
+        """
+        loader = self._validation(processes.share)
+        before = len(loader.broken)
         totals = {"images": 0.0, "top1": 0.0, "top5": 0.0, "loss": 0.0}
-        for logits, targets in logits_of(model, self._val_loader, processes.device, on_batch):
+        for logits, targets in logits_of(model, loader, processes.device, on_batch):
             for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
                 totals[name] += value
-        totals = processes.sum(totals)
-        images = totals.pop("images")
-        return {name: total / images for name, total in totals.items()}
+        totals = processes.sum({**totals, "skipped": float(len(loader.broken) - before)})
+        images, skipped = totals.pop("images"), totals.pop("skipped")
+        if not images:
+            raise all_broken(loader.broken)
+        means = {name: total / images for name, total in totals.items()}
+        return {**means, "skipped": skipped} if self.recipe.train.broken == "skip" else means
+
+    def _validation(self, share: Share) -> Loader:
+        if self._val_loader is None:
+            config = self.recipe.train
+            self._val_loader = evaluation_loader(
+                self.val, min(config.batch_size, 128), share, config.workers, broken=config.broken
+            )
+        return self._val_loader
 
     def card(self) -> dict[str, Any]:
         return {
@@ -89,7 +103,7 @@ class ClassificationTask:
 
 def create_task(
     recipe: Recipe,
-    data: Path | None = None,
+    data: str | Path | None = None,
     *,
     checkpoint: Path | None = None,
     pretrained: bool = False,
@@ -99,7 +113,8 @@ def create_task(
     """Check the images, make the network, and start it from weights where some are given.
 
     Args:
-        data: a folder with ``train/<class>/`` and ``val/<class>/``; None for the images that come with the recipe.
+        data: a folder with ``train/<class>/`` and ``val/<class>/``, or another source (see ``data``); None for
+            the images that come with the recipe.
         checkpoint: weights to start from; a classifier for other classes is replaced by a new one.
         pretrained: start from the released weights, from their public home.
         resumes: the weights will come from the run that is continued, so none are needed to start from.
@@ -112,7 +127,7 @@ def create_task(
         raise FovealError(f"{recipe.name} starts from trained weights: pass --checkpoint FILE or --pretrained.")
     if checkpoint is not None and pretrained:
         raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
-    train, val = open_train_and_val(data_folder(recipe, data))
+    train, val = open_train_and_val(data if isinstance(data, str) else data_folder(recipe, data))
     train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
     seed_everything(mix(recipe.train.seed, "weights"))
     recipe, model = _create_model(recipe, len(train.classes), pretrained, needs_drop_path)
@@ -139,7 +154,7 @@ def _create_model(
 
 
 def data_folder(recipe: Recipe, data: Path | None) -> Path:
-    """``data``, or the folder of the images that come with the recipe, written if need be."""
+    """``data`` as it is, or the folder of the images that come with the recipe, written if need be."""
     if data is not None:
         return data
     if recipe.data == "digits":

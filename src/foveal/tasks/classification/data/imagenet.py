@@ -1,0 +1,165 @@
+"""ImageNet-1K as its archives give it: class folders to train on, and a flat ``val`` with its ground truth apart.
+
+The images lie in ``DIR/train/<wnid>/`` and ``DIR/val/``, or as Kaggle packs them in ``DIR/ILSVRC/Data/CLS-LOC/``. The
+ground truth of ``val`` is Kaggle's ``LOC_val_solution.csv``, or ``ILSVRC2012_validation_ground_truth.txt`` of the
+development kit, whose numbers its ``meta.mat`` explains.
+"""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from foveal.errors import FovealError
+from foveal.tasks.classification.data.folders import existing_split, has_class_folders, open_class_folders
+from foveal.tasks.classification.data.images import EXTENSIONS, FileImages, Images, read_text
+
+KAGGLE = Path("ILSVRC", "Data", "CLS-LOC")
+CSV, TRUTH, META = "LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+DEVKIT = ("ILSVRC2012_devkit_t12/data", "ILSVRC2012_devkit_t12", "devkit/data", "data", "")
+
+
+def is_imagenet(root: Path) -> bool:
+    """Whether ``root`` has Kaggle's folders, or a ``val`` with images and without class folders."""
+    val = root / "val"
+    return (root / KAGGLE).is_dir() or (val.is_dir() and not has_class_folders(val) and bool(_images_in(val, 1)))
+
+
+class ImageNet:
+    """The splits of a folder that ``is_imagenet``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.base = root / KAGGLE if (root / KAGGLE).is_dir() else root
+
+    def place(self, split: str) -> str:
+        return str(self.base / split)
+
+    def check(self, split: str) -> None:
+        existing_split(self.base, split)
+        if split == "val" and self._is_flat(split):
+            self._ground_truth_file()
+
+    def open(self, split: str, classes: list[str] | None = None) -> Images:
+        folder = existing_split(self.base, split)
+        if not self._is_flat(split):
+            return open_class_folders(folder)
+        if split != "val":
+            raise FovealError(f"{folder} has no class folders: unpack the archive of each class into {folder}/<wnid>/.")
+        return self._open_flat(folder, classes or self._train_classes())
+
+    def _is_flat(self, split: str) -> bool:
+        return not has_class_folders(self.base / split)
+
+    def _train_classes(self) -> list[str] | None:
+        train = self.base / "train"
+        return sorted(entry.name for entry in train.iterdir() if entry.is_dir()) if train.is_dir() else None
+
+    def _open_flat(self, folder: Path, classes: list[str] | None) -> FileImages:
+        """Every image of the folder with its class; classes that are not told are those of the ground truth."""
+        source = self._ground_truth_file()
+        files = _images_in(folder)
+        labels = _from_csv(source) if source.name == CSV else _from_devkit(source, files)
+        _check_complete(folder, files, source, labels)
+        classes = classes or sorted(set(labels.values()))
+        index = {name: number for number, name in enumerate(classes)}
+        unknown = next((label for label in labels.values() if label not in index), None)
+        if unknown is not None:
+            raise FovealError(
+                f"{source} names the class {unknown!r}, which {self.base / 'train'} does not have: unpack its training "
+                "images, or take the ground truth that belongs to them."
+            )
+        return FileImages(classes, [str(file) for file in files], [index[labels[file.stem]] for file in files])
+
+    def _ground_truth_file(self) -> Path:
+        tops = [self.root, self.base, self.base / "val", self.root.parent]
+        if self.root.parts[-3:] == KAGGLE.parts:
+            tops.append(self.root.parents[2])
+        found = (top / name for top in tops for name in (Path(CSV), *(Path(kit, TRUTH) for kit in DEVKIT)))
+        file = next((file for file in found if file.is_file()), None)
+        if file is None:
+            raise FovealError(
+                f"{self.base / 'val'} has no class folders, and the ground truth of its images is nowhere near: put "
+                f"{CSV} (Kaggle) or the folder ILSVRC2012_devkit_t12 into {self.root}, or the images into class "
+                "folders."
+            )
+        return file
+
+
+def _images_in(folder: Path, most: int | None = None) -> list[Path]:
+    """The image files of a folder in alphabetical order, or just the first ``most`` met."""
+    found: list[Path] = []
+    for entry in folder.iterdir():
+        if entry.suffix.lower() in EXTENSIONS:
+            found.append(entry)
+            if len(found) == most:
+                return found
+    return sorted(found)
+
+
+def _from_csv(path: Path) -> dict[str, str]:
+    """File name without its ending -> WNID, by Kaggle's columns ImageId and PredictionString ("wnid x y x y ...")."""
+    labels = {}
+    for number, row in enumerate(csv.reader(read_text(path).splitlines()), start=1):
+        if row[:1] == ["ImageId"] or not row:
+            continue
+        if len(row) < 2 or not row[1].split():
+            raise FovealError(f"{path} has no class in line {number}: take the file as Kaggle gives it.")
+        labels[row[0]] = row[1].split()[0]
+    return labels
+
+
+def _from_devkit(path: Path, files: list[Path]) -> dict[str, str]:
+    """The n-th line is the class number of the n-th image in alphabetical order."""
+    lines = read_text(path).split()
+    if len(lines) != len(files):
+        raise FovealError(
+            f"{path} has {len(lines)} labels for {len(files)} images: unpack ILSVRC2012_img_val.tar again, whole."
+        )
+    wnids = _wnids(_beside(path))
+    for number, line in enumerate(lines, start=1):
+        if not line.isdecimal() or int(line) not in wnids:
+            raise FovealError(
+                f"{path} has the label {line!r} in line {number}, which is none of the {len(wnids)} classes of {META}: "
+                "take both files from one development kit."
+            )
+    return {file.stem: wnids[int(line)] for file, line in zip(files, lines, strict=True)}
+
+
+def _beside(truth: Path) -> Path:
+    meta = truth.parent / META
+    if not meta.is_file():
+        raise FovealError(f"{meta} is missing, which explains the labels of {truth.name}: put the devkit's file there.")
+    return meta
+
+
+def _wnids(path: Path) -> dict[int, str]:
+    """Class number (from 1) -> WNID, of the synsets without children: those that images have."""
+    try:
+        from scipy.io import loadmat
+    except ModuleNotFoundError as error:
+        raise FovealError(
+            f"Reading {path} needs SciPy: install it with `pip install 'foveal[train]'`, or use {CSV} instead."
+        ) from error
+    try:
+        synsets: Iterable = loadmat(path)["synsets"].ravel()
+        return {
+            int(synset["ILSVRC2012_ID"].item()): str(synset["WNID"].item())
+            for synset in synsets
+            if synset["num_children"].item() == 0
+        }
+    except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+        raise FovealError(f"{path} is not the devkit's table of classes: take it from the archive again.") from error
+
+
+def _check_complete(folder: Path, files: list[Path], source: Path, labels: dict[str, str]) -> None:
+    """Each image one label, and each label its image."""
+    names = {file.stem for file in files}
+    unlabelled = next((file for file in files if file.stem not in labels), None)
+    if unlabelled is not None:
+        raise FovealError(f"{unlabelled} has no label in {source}: remove the image, or take the whole ground truth.")
+    missing = next((name for name in labels if name not in names), None)
+    if missing is not None:
+        raise FovealError(
+            f"{folder} lacks the image {missing} that {source} labels ({len(names)} images, {len(labels)} labels): "
+            "unpack ILSVRC2012_img_val.tar again, whole."
+        )
