@@ -1,6 +1,7 @@
 """``foveal train`` from the outside: what it leaves, and what every bad input gets."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,9 @@ def test_training_a_folder_leaves_a_run_and_says_where(foveal, colours, quick, t
     out = tmp_path / "run"
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
     assert said.code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "steps.jsonl",
+    ]  # fmt: skip
     assert str(out / "best.pt") in said.out
     assert "epoch 4/4" in said.error
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 4
@@ -146,13 +149,13 @@ def test_fine_tuning_starts_from_a_checkpoint(foveal, colours, trained, tmp_path
     assert len({group["lr"] for group in state["optimizer"]["param_groups"]}) > 2
 
 
-def test_ctrl_c_stops_cleanly_and_the_run_goes_on_from_there(colours, tmp_path, foveal):
+def test_ctrl_c_stops_cleanly_and_the_run_says_how_to_go_on(colours, tmp_path, foveal):
     out = tmp_path / "run"
     words = ["train", RECIPE, "--data", str(colours), "--out", str(out), "--model", "test_convnext"]
     words += ["--epochs", "400", "--batch-size", "8", "--workers", "1"]
     process = subprocess.Popen([sys.executable, "-m", "foveal.cli", *words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (out / "last.pt").exists() and time.monotonic() < deadline:
+    while not (out / "best.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
@@ -160,10 +163,46 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on_from_there(colours, tmp_path, 
     assert "Traceback" not in error
     assert error.splitlines()[-1].startswith("foveal: Stopped: the same command with --resume")
     state = read_checkpoint(out / "last.pt")
-    assert 1 <= state["epoch"] < 400
-    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
+    assert 3 <= state["step"] < 1200
+    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"]
     logged = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert state["epoch"] in logged
+    assert logged == list(range(1, state["epoch"] + 1))
+
+
+def test_sigterm_to_the_whole_job_saves_and_leaves_with_0(colours, tmp_path):
+    """A scheduler tells every process, those that load images too."""
+    out = tmp_path / "run"
+    words = ["train", RECIPE, "--data", str(colours), "--out", str(out), "--model", "test_convnext"]
+    words += ["--epochs", "400", "--batch-size", "8", "--workers", "1"]
+    command = [sys.executable, "-m", "foveal.cli", *words]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (out / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    said, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    step = read_checkpoint(out / "last.pt")["step"]
+    assert said.startswith(f"Told to stop after update {step}: everything is in {out / 'last.pt'}")
+    assert "--resume" in said
+    assert "Traceback" not in error
+
+
+def test_broken_images_are_skipped_and_counted_where_asked(foveal, colours, quick, tmp_path):
+    (colours / "train" / "red" / "5.png").write_bytes(b"no image")
+    out = tmp_path / "run"
+    said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick, "--broken", "skip")
+    assert said.code == 0, said.error
+    logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["broken_images"] for line in logged] == [1, 1, 1, 1]  # 24 images, an epoch draws each of them once
+
+
+def test_tensorboard_is_written_where_asked(foveal, colours, quick, tmp_path):
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--tensorboard")
+    assert said.code == 0, said.error
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
 
 
 def test_a_short_run_shortens_the_recipes_own_warm_up(foveal, colours, quick, tmp_path):

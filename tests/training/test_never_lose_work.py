@@ -1,5 +1,6 @@
 """A run that was stopped anywhere, in whatever way, ends as if it had not been."""
 
+import contextlib
 import json
 import math
 import os
@@ -68,8 +69,8 @@ def test_being_stopped_again_and_again_is_bitwise_too(points, straight, out):
     config, whole = straight
     last, stopped = out / "cut" / "last.pt", []
     for update in (2, 5, 6, 13, 22):
+        resume = last if last.exists() else None
         with pytest.raises(KeyboardInterrupt):
-            resume = last if last.exists() else None
             fit(points(dropout=0.5), config, out / "cut", listener=Leave(update), resume=resume)
         stopped.append(read_checkpoint(last)["step"])
     fit(points(dropout=0.5), config, out / "cut", resume=last)
@@ -108,6 +109,25 @@ def test_a_notice_during_an_evaluation_does_not_wait_for_its_end(points, straigh
     assert told[-1] == (2, 1)
     assert outcome.interrupted
     assert (outcome.epochs, outcome.updates) == (1, 12)
+    fit(points(dropout=0.5), config, out / "cut", resume=out / "cut" / "last.pt")
+    assert_equal_runs(whole, out / "cut")
+
+
+def test_ctrl_c_saves_and_goes_through_also_where_python_forgets_it(points, straight, out):
+    """An exception in what runs before a fork is printed and dropped; the notice is not."""
+    config, whole = straight
+    told, task = [], points(dropout=0.5)
+
+    def forget(count):
+        if count == 8 and not told:
+            told.append(count)
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    task.before_loss = forget
+    with pytest.raises(KeyboardInterrupt):
+        fit(task, config, out / "cut")
+    assert read_checkpoint(out / "cut" / "last.pt")["step"] == 9
     fit(points(dropout=0.5), config, out / "cut", resume=out / "cut" / "last.pt")
     assert_equal_runs(whole, out / "cut")
 
@@ -156,7 +176,10 @@ def spoil_weight(model):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [(overflow_in_tanh, r"is 1 \(Tanh\);"), (spoil_weight, r"is 3 \(Linear\), whose weights an earlier update spoilt;")],
+    [
+        (overflow_in_tanh, r"is 1 \(Tanh\);"),
+        (spoil_weight, r"is 3 \(Linear\), whose weights an earlier update spoilt;"),
+    ],
 )
 def test_a_loss_that_is_no_number_stops_before_its_update_and_names_step_rate_and_layer(
     points, config, change, out, how, words

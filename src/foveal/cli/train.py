@@ -10,13 +10,14 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import Json, UsageError, print_json
+from foveal.errors import FovealError
 from foveal.report.curves import draw_curves
 from foveal.tasks.classification.preprocessing import Size
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe, list_recipes
 from foveal.tasks.classification.task import ClassificationTask, create_task, with_model
 from foveal.training import Outcome, fit
-from foveal.training.config import Precision
+from foveal.training.config import Broken, Precision
 from foveal.training.journal import LAST
 from foveal.training.listener import Listener, Listeners
 from foveal.training.processes import leave_processes
@@ -43,6 +44,7 @@ def main(
     drop_path: float | None = None,
     precision: Precision | None = None,
     workers: int | None = None,
+    broken: Broken | None = None,
     save_steps: int | None = None,
     tensorboard: bool = False,
     seed: int | None = None,
@@ -54,12 +56,14 @@ def main(
 
     What is left out is as the recipe says. The folder of the run gets best.pt (the weights that scored best), last.pt
     (all that --resume needs), metrics.jsonl (a line an epoch), steps.jsonl (a line every few updates) and, at the end,
-    curves.png. SIGTERM ends the update that is under way, saves, and leaves with exit code 0.
+    curves.png. SIGTERM and Ctrl-C let the update that is
+    under way end, save, and leave, with exit codes 0 and 130.
 
     Args:
         recipe: Name of the recipe, or finetune.MODEL for any model on your own images.
         show_list: Show all recipes.
-        data: Folder with train/<class>/ and val/<class>/.
+        data: Folder with train/<class>/ and val/<class>/, ImageNet as it is extracted, tar shards, or a Hugging Face
+            dataset (hf:NAME).
         model: Another model of timm or of ours.
         checkpoint: File with weights to start from; a classifier for other classes starts anew.
         pretrained: Start from the released weights, downloaded from their public home.
@@ -74,6 +78,7 @@ def main(
         drop_path: Stochastic depth of the deepest block.
         precision: What the forward pass computes in.
         workers: Loading processes beside each training process.
+        broken: What a broken image does: stop the run, or be skipped and counted.
         save_steps: Save after every so many updates too; if left out at the end of each epoch alone.
         tensorboard: Write event files into the folder of the run.
         seed: Of all randomness.
@@ -93,6 +98,7 @@ def main(
         "warmup_epochs": warmup_epochs,
         "precision": precision,
         "workers": workers,
+        "broken": broken,
         "save_steps": save_steps,
         "seed": seed,
         "compile": compile or None,
@@ -113,7 +119,7 @@ def main(
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes the main one answers
     if outcome.history:
-        draw_curves(folder)
+        _draw(folder)
     if json:
         print_json({name: str(value) if isinstance(value, Path) else value for name, value in asdict(outcome).items()})
     else:
@@ -123,6 +129,14 @@ def main(
 def _listener(folder: Path, tensorboard: bool) -> Listener:
     shown = listener_for(sys.stderr)
     return Listeners([shown, TensorBoard(folder)]) if tensorboard else shown
+
+
+def _draw(folder: Path) -> None:
+    """The curves, where they can be drawn: a run that went well does not fail for want of a picture."""
+    try:
+        draw_curves(folder)
+    except FovealError as error:
+        print(f"No curves: {error}", file=sys.stderr)
 
 
 def _train(task: ClassificationTask, folder: Path, resume: bool, listener: Listener) -> Outcome:

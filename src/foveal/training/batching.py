@@ -1,4 +1,4 @@
-"""Effective batch = devices x device batch x accumulation steps."""
+"""How work is cut up: effective batch = devices x device batch x accumulation steps."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,14 @@ from foveal.errors import FovealError
 
 #: The largest device batch that is chosen unasked; the papers trained with 8 x 128.
 LARGEST_AUTOMATIC = 128
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of a job that ``count`` processes do together."""
+
+    rank: int = 0
+    count: int = 1
 
 
 @dataclass(frozen=True)

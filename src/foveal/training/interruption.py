@@ -1,4 +1,4 @@
-"""A notice to leave: what a scheduler sends before it takes the machine away."""
+"""A notice to leave: what a scheduler sends before it takes the machine away, and Ctrl-C."""
 
 import signal
 import threading
@@ -8,17 +8,21 @@ from typing import Any
 from foveal.training.processes import Processes
 
 #: SIGTERM is what kill, systemd, Kubernetes and Slurm send; SIGUSR1 what ``sbatch --signal=USR1@120`` is often told to.
-NOTICES = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+#: Ctrl-C is one of them because Python forgets a KeyboardInterrupt that comes while a process forks, as loaders do.
+NOTICES = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
 
 class Interruption:
     """Inside the ``with`` block a notice is noted instead of ending the process; a second one ends it.
 
     Signals reach the main thread alone; in another thread the block changes nothing.
+
+    Attributes:
+        requested: a notice has come; ``pressed``: it was Ctrl-C.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.pressed = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -34,7 +38,7 @@ class Interruption:
         return processes.any(self.requested)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.requested, self.pressed = True, number == signal.SIGINT
         self._restore()
 
     def _restore(self) -> None:

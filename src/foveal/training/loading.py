@@ -1,8 +1,8 @@
 """Batches for the loop: which sample is drawn when, by which process, with which randomness."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,9 @@ from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
 
 from foveal.errors import FovealError
+from foveal.training.batching import Share
 from foveal.training.config import Broken
+from foveal.training.interruption import NOTICES
 from foveal.training.samples import CarryingDataset, Collate, Draw, Failure, SeededDataset
 from foveal.training.seeding import mix
 from foveal.training.streaming import (
@@ -22,14 +24,6 @@ from foveal.training.streaming import (
     fitting_workers,
     training_layout,
 )
-
-
-@dataclass(frozen=True)
-class Share:
-    """This process's part of a job that ``count`` processes do together."""
-
-    rank: int = 0
-    count: int = 1
 
 
 class EpochSampler(Sampler[Draw]):
@@ -184,7 +178,14 @@ def _data_loader(dataset: Dataset, sampler: Any, batch: int | None, workers: int
         pin_memory=torch.cuda.is_available(),
         collate_fn=collate,
         generator=torch.Generator(),  # its own, or each epoch would draw from the run's randomness
+        worker_init_fn=_leave_notices_to_the_main_process,
     )
+
+
+def _leave_notices_to_the_main_process(worker: int) -> None:
+    """Schedulers and Ctrl-C tell every process of a job; a loading process that obeyed would break the update."""
+    for notice in NOTICES:
+        signal.signal(notice, signal.SIG_IGN)
 
 
 def as_it_is(batch: Any) -> Any:

@@ -68,8 +68,9 @@ def fit(
     """Train ``task`` and leave ``best.pt``, ``last.pt``, ``metrics.jsonl`` and ``steps.jsonl`` in the folder ``out``.
 
     The same seed gives the same weights on the same machine, with any number of workers, and a run that was stopped at
-    any update and resumed equals one that was not. A SIGTERM (or SIGUSR1) ends the update that is under way, saves, and
-    returns; Ctrl-C may come at any moment: the checkpoints are whole, and KeyboardInterrupt goes through.
+    any update and resumed equals one that was not. A SIGTERM or SIGUSR1 lets the update that is under way end, saves,
+    and returns; Ctrl-C the same, and then KeyboardInterrupt goes through. A second one does not wait: what was saved
+    before is whole.
 
     Args:
         listener: is told what happens, on the main process; None for silence.
@@ -98,6 +99,8 @@ def fit(
             finished = _train(run, journal, interruption)
         finally:
             journal.listener.close()
+    if interruption.pressed and not finished:
+        raise KeyboardInterrupt
     return _outcome(run, out, not finished, time.monotonic() - started)
 
 
@@ -138,17 +141,22 @@ def _train_epoch(run: Run, journal: Journal, interruption: Interruption) -> bool
 
 def _train_step(run: Run, batches: Iterator[Any]) -> None:
     """One update from the next ``accumulation`` batches."""
-    step, lr = run.step + 1, base_lr(run.optimizer)
     for number in range(run.batching.accumulation):
-        batch = to_device(run.meter.next_batch(batches), run.processes.device, run.config.channels_last)
-        with _gradients_exchanged(run, number == run.batching.accumulation - 1):
-            loss, stats = _forward(run, number, run.forward, batch)
-            glance = Glance(loss)
-            run.scaler.scale(loss / run.batching.accumulation).backward()
-        where = f"step {step} (epoch {run.epoch + 1}, learning rate {lr:.3g})"
-        refuse_nonfinite(glance.number(), where, run.model, lambda: _forward(run, number, run.model, batch))
-        run.meter.add(step, lr, 1 / run.batching.accumulation, loss, stats)
+        batch = run.meter.next_batch(batches, run.loader.broken)
+        _train_pass(run, number, to_device(batch, run.processes.device, run.config.channels_last))
     _update(run)
+
+
+def _train_pass(run: Run, number: int, batch: Any) -> None:
+    """Pass ``number`` of an update: its gradients are added to what is there."""
+    step, lr, share = run.step + 1, base_lr(run.optimizer), 1 / run.batching.accumulation
+    with _gradients_exchanged(run, number == run.batching.accumulation - 1):
+        loss, stats = _forward(run, number, run.forward, batch)
+        glance = Glance(loss)
+        run.scaler.scale(loss / run.batching.accumulation).backward()
+    where = f"step {step} (epoch {run.epoch + 1}, learning rate {lr:.3g})"
+    refuse_nonfinite(glance.number(), where, run.model, lambda: _forward(run, number, run.model, batch))
+    run.meter.add(step, lr, share, loss, stats)
 
 
 def _gradients_exchanged(run: Run, exchange: bool) -> contextlib.AbstractContextManager:
@@ -158,8 +166,8 @@ def _gradients_exchanged(run: Run, exchange: bool) -> contextlib.AbstractContext
 
 def _forward(run: Run, number: int, model: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Pass ``number`` of this update; its randomness is its own, so it can be run again."""
-    place = ("step", run.step, run.processes.share.rank, *([number] if number else []))
-    seed_everything(mix(run.config.seed, *place))
+    later = [number] if number else []
+    seed_everything(mix(run.config.seed, "step", run.step, run.processes.share.rank, *later))
     with run.processes.autocast(run.config.precision):
         return run.task.loss(model, batch)
 
@@ -201,6 +209,7 @@ def _summary(run: Run) -> dict[str, float]:
         "seconds": round(seconds, 3),
         "images_per_second": round(run.steps_per_epoch * run.config.batch_size / seconds, 1),
         "data_wait_seconds": round(meter.waited, 3),
+        **({"broken_images": meter.broken} if run.config.broken == "skip" else {}),
     }
 
 

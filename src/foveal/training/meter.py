@@ -1,7 +1,7 @@
 """Means of loss and stats over an epoch and over the updates since the last look, with the speed of both."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Meter:
     """
 
     def __init__(self, epoch: int, state: dict[str, Any] | None = None) -> None:
-        state = state or {"totals": {}, "updates": 0.0, "lr": 0.0, "waited": 0.0, "seconds": 0.0, "unseen": []}
+        state = state or {"totals": {}, "updates": 0.0, "lr": 0.0, "waited": 0.0, "seconds": 0.0, "broken": 0}
         self.epoch = epoch
         self.totals: dict[str, float] = dict(state["totals"])
         self.updates: float = state["updates"]
@@ -48,7 +48,10 @@ class Meter:
         """Of the last update."""
         self.waited: float = state["waited"]
         self._seconds_before: float = state["seconds"]
-        self._unseen = [_Pass(*values) for values in state["unseen"]]
+        self.broken: int = state["broken"]
+        """Images skipped because they could not be read, by all processes."""
+        self._unseen = [_Pass(*values) for values in state.get("unseen", ())]
+        self._broken_here = 0
         self._unread: list[_Pass] = []
         self._started = self._looked = time.monotonic()
         self._waited_at_look = self.waited
@@ -58,11 +61,12 @@ class Meter:
         """Since the epoch began, without the time between a stop and the resuming."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def next_batch(self, batches: Iterator[Any]) -> Any:
-        """The next batch; the time it kept us waiting counts as ``waited``."""
-        before = time.monotonic()
+    def next_batch(self, batches: Iterator[Any], skipped: Sequence[str]) -> Any:
+        """The next batch; the time it kept us waiting counts as ``waited``, what it adds to ``skipped`` as broken."""
+        before, known = time.monotonic(), len(skipped)
         batch = next(batches)
         self.waited += time.monotonic() - before
+        self._broken_here += len(skipped) - known
         return batch
 
     @property
@@ -89,6 +93,8 @@ class Meter:
                 self.totals[name] = self.totals.get(name, 0.0) + one.share * number
             self.updates += one.share
         self._unread.clear()
+        self.broken += int(processes.sum({"broken": self._broken_here})["broken"])
+        self._broken_here = 0
 
     def look(self, processes: Processes, step: int, images: int) -> StepReport:
         """Means over the passes since the last look; every process calls it at the same step.
@@ -124,5 +130,6 @@ class Meter:
             "lr": self.lr,
             "waited": self.waited,
             "seconds": self.seconds,
+            "broken": self.broken,
             "unseen": [(p.step, p.lr, p.share, p.values) for p in self._unseen],
         }

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.training.batching import Share
 from foveal.training.config import Precision
-from foveal.training.loading import Share
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from foveal.training.batching import Batching
+from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
-from foveal.training.loading import Loader, Share
+from foveal.training.loading import Loader
 from foveal.training.processes import Processes
 
 

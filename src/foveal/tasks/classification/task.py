@@ -15,9 +15,9 @@ from foveal.tasks.classification.digits import default_digits_folder, write_digi
 from foveal.tasks.classification.evaluate import batch_sums, logits_of
 from foveal.tasks.classification.network import create_network, load_weights
 from foveal.tasks.classification.recipe import Recipe
-from foveal.training.batching import Batching
+from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
-from foveal.training.loading import Loader, Share, all_broken, evaluation_loader, train_loader
+from foveal.training.loading import Loader, all_broken, evaluation_loader, train_loader
 from foveal.training.processes import Processes
 from foveal.training.seeding import mix, seed_everything
 
