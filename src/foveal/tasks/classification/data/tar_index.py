@@ -103,7 +103,7 @@ def _members(file: int, path: Path) -> list[Member]:
         if header == bytes(BLOCK):
             return found
         if len(header) < BLOCK:
-            raise _cut(path) if found or not header else _no_tar(path, header)
+            raise _cut(path) if found else _no_tar(path, header)
         if not _is_header(header):
             raise _no_tar(path, header)
         length, kind = _octal(header[124:136]), header[156:157]
