@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from foveal.errors import FovealError
 
@@ -66,6 +66,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise FovealError(f"{name} must be at least {lowest}, not {value}.")
+        if self.broken not in get_args(Broken):
+            raise FovealError(f"broken must be stop or skip, not {self.broken!r}.")
         if self.warmup_epochs > self.epochs:
             raise FovealError(
                 f"warmup_epochs must be at most epochs, not {self.warmup_epochs} of {self.epochs}: pass "

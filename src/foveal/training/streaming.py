@@ -152,7 +152,13 @@ class StreamDataset(Dataset):
         if reading is None or (reading.epoch, reading.turn) != (epoch, turn):
             reading = self._readings[stream] = self._begin(epoch, stream, turn)
         reading.turn += 1
-        return self.collate([self._sample(reading, number, slot) for slot in reading.slots(turn)])
+        loaded: list[Loaded | Failure] = []
+        for slot in reading.slots(turn):
+            loaded.append(self._sample(reading, number, slot))
+            if isinstance(loaded[-1], Failure):
+                del self._readings[stream]  # its source has ended: who asks again begins anew
+                break
+        return self.collate(loaded)
 
     def _begin(self, epoch: int, stream: int, turn: int) -> "_Reading":
         shards, order = list(range(len(self.samples.sizes))), list(self.layout.positions(stream))

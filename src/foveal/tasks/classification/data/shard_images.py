@@ -65,7 +65,7 @@ class _TarShards(Images, ShardedSamples):
         if count != left:
             raise FovealError(
                 f"The shard {url} holds {'more' if count > left else 'fewer'} than the {left + skip} images that its "
-                "index says: write the index again."
+                "index says: copy the shard or write the index again."
             )
 
 

@@ -1,7 +1,7 @@
 """What lies where in a tar file, read from its headers.
 
-Python's own tarfile takes 50 microseconds a header, two minutes for ImageNet; here a plain header is read by hand and
-only what is long or rare makes us ask tarfile.
+ImageNet's training shards have 2.5 million headers, which take Python's own tarfile 26 microseconds each; here 10,
+labels included: a plain header is read by hand, and only what is long or rare makes us ask tarfile.
 """
 
 import os
@@ -103,7 +103,7 @@ def _members(file: int, path: Path) -> list[Member]:
         if header == bytes(BLOCK):
             return found
         if len(header) < BLOCK:
-            raise _cut(path) if found or not header else _no_tar(path, header)
+            raise _cut(path) if found else _no_tar(path, header)
         if not _is_header(header):
             raise _no_tar(path, header)
         length, kind = _octal(header[124:136]), header[156:157]
@@ -130,7 +130,7 @@ def _members_by_tarfile(path: Path) -> list[Member]:
 def _is_header(header: bytes) -> bool:
     """Whether the checksum is right, the header's own field counted as spaces."""
     try:
-        return _octal(header[148:156]) == sum(header) - sum(header[148:156]) + 8 * ord(" ")
+        return _octal(header[148:156]) == sum(header[:148]) + sum(header[156:]) + 8 * ord(" ")
     except ValueError:
         return False
 

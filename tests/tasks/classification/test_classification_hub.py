@@ -1,0 +1,199 @@
+"""Hugging Face datasets: columns found by their types, every row and label where it belongs.
+
+``datasets`` weighs 250 MB and is not asked of who runs the tests: a table with its interface stands in, and the same
+promises are kept with the real package where it is installed.
+"""
+
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from foveal.errors import FovealError
+from foveal.tasks.classification.data import open_split, open_train_and_val
+from foveal.training.loading import Share, evaluation_loader
+
+
+class ImageFeature:
+    def __init__(self, decode=True):
+        self.decode = decode
+
+
+class ClassLabel:
+    def __init__(self, names):
+        self.names = names
+
+
+class Table:
+    """As much of ``datasets.Dataset`` as is used: rows in memory, images as bytes unless they are to be decoded."""
+
+    def __init__(self, features, rows):
+        self.features, self.rows = features, rows
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            return {name: [row[name] for row in self.rows[key]] for name in self.features}
+        for name, feature in self.features.items():
+            assert not getattr(feature, "decode", False), f"{name} would be decoded by datasets"
+        return self.rows[key]
+
+    def select_columns(self, names):
+        return Table({name: self.features[name] for name in names}, self.rows)
+
+    def cast_column(self, name, feature):
+        return Table({**self.features, name: feature}, self.rows)
+
+
+class Fake:
+    """A stand-in for the package: what ``load_dataset`` and ``load_from_disk`` find is put there by the test."""
+
+    Image, ClassLabel = ImageFeature, ClassLabel
+
+    def __init__(self):
+        self.found = {}
+
+    def load_dataset(self, *name):
+        if name not in self.found:
+            raise FileNotFoundError(f"Dataset {name[0]!r} doesn't exist on the Hub.\nIt really does not.")
+        return self.found[name]
+
+    def load_from_disk(self, path):
+        return self.found[path]
+
+
+def picture(shade):
+    file = io.BytesIO()
+    Image.new("RGB", (6, 5), (shade, 7, 9)).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def table(labels, names=("cat", "dog"), **more):
+    rows = [{"photo": picture(n), "kind": label, "note": "x"} for n, label in enumerate(labels)]
+    return Table({"note": SimpleNamespace(), "photo": ImageFeature(), "kind": ClassLabel(list(names)), **more}, rows)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    package = Fake()
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    return package
+
+
+def red(image):
+    return torch.tensor(image.getpixel((0, 0))[0])
+
+
+@pytest.mark.parametrize("name", [("owner/pets",), ("owner/pets", "small")])
+@pytest.mark.parametrize("val", ["val", "validation", "test"])
+def test_a_dataset_opens_by_its_name(hub, name, val):
+    hub.found[name] = {"train": table([0, 1, 1]), val: table([1, 0])}
+    train, images = open_train_and_val("hf:" + ":".join(name))
+    assert train.classes == images.classes == ["cat", "dog"]
+    images.transform = red
+    assert [(int(shade), label) for shade, label in images] == [(0, 1), (1, 0)]
+    assert images.names == [f"{':'.join(name)}/{val}[0]", f"{':'.join(name)}/{val}[1]"]
+
+
+def test_validation_is_preferred_to_test(hub):
+    hub.found["pets",] = {"train": table([0, 1]), "test": table([1, 0]), "validation": table([1, 0, 1])}
+    assert len(open_split("hf:pets", "val")) == 3
+
+
+def test_a_saved_folder_opens(hub, tmp_path):
+    (tmp_path / "dataset_dict.json").write_text("{}")
+    hub.found[str(tmp_path)] = {"train": table([0, 1]), "test": table([1, 0])}
+    assert len(open_train_and_val(tmp_path)[1]) == 2
+
+
+def test_images_in_files_of_their_own_are_read(hub, tmp_path):
+    Image.new("RGB", (4, 4), (77, 0, 0)).save(tmp_path / "a.png")
+    stored = table([0, 1])
+    stored.rows[0]["photo"] = {"bytes": None, "path": str(tmp_path / "a.png")}
+    hub.found["pets",] = {"train": stored}
+    assert open_split("hf:pets", "train", red)[0][0] == 77
+
+
+@pytest.mark.parametrize("content", [{"bytes": b"broken", "path": None}, {"bytes": None, "path": None}, None])
+def test_a_broken_image_is_named_or_skipped(hub, content):
+    stored = table([0, 1, 0])
+    stored.rows[1]["photo"] = content
+    hub.found["pets",] = {"train": stored}
+    images = open_split("hf:pets", "train", red)
+    with pytest.raises(FovealError, match=r"^pets/train\[1\] is not a readable image \(no known image format\)"):
+        images[1]
+    loader = evaluation_loader(images, 8, Share(), 0, broken="skip")
+    assert [shades.tolist() for shades, _ in loader] == [[0, 2]]
+    assert loader.broken == ["pets/train[1]"]
+
+
+@pytest.mark.parametrize("label", [-1, 2, None])
+def test_a_label_out_of_range_is_named(hub, label):
+    hub.found["pets",] = {"train": table([0, 1]), "val": table([0, 1, label])}
+    with pytest.raises(FovealError, match=rf"^pets/val\[2\] has the label {label}, which is none of its 2 classes"):
+        open_train_and_val("hf:pets")
+
+
+CASES = {
+    "no val": ({"train": table([0, 1])}, r"^pets has no split val or validation or valid or test, only train: choose"),
+    "no images": (
+        {"train": Table({"kind": ClassLabel(["a"])}, []), "val": table([0])},
+        r"^pets/train has no columns of images where there must be one",
+    ),
+    "two labels": (
+        {"train": table([0, 1], breed=ClassLabel(["x"])), "val": table([0])},
+        r"^pets/train has 2 columns of class labels \(kind, breed\)",
+    ),
+    "empty class": ({"train": table([0, 0]), "val": table([0])}, r"^pets/train has no image of the class 'dog'"),
+    "other classes": (
+        {"train": table([0, 1]), "val": table([0], ("cat", "eel"))},
+        r"^pets/val has a class 'eel' that pets/train does not know",
+    ),
+    "no splits": (table([0, 1]), r"^pets holds one split without a name: save a DatasetDict"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_wrong_with_a_dataset_is_one_sentence(hub, case):
+    hub.found["pets",], sentence = CASES[case]
+    with pytest.raises(FovealError, match=sentence) as caught:
+        open_train_and_val("hf:pets")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_that_is_not_there_is_named(hub):
+    with pytest.raises(
+        FovealError, match=r"^The dataset gone cannot be opened \(Dataset 'gone' doesn't exist on the Hub\)"
+    ):
+        open_train_and_val("hf:gone")
+
+
+def test_without_datasets_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(FovealError, match=r"^pets is a Hugging Face dataset, .* `pip install 'foveal\[data\]'`"):
+        open_train_and_val("hf:pets")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_real_package_keeps_the_same_promises(tmp_path, workers):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"kind": datasets.ClassLabel(names=["cat", "dog"]), "photo": datasets.Image()})
+    splits = {
+        name: datasets.Dataset.from_dict(
+            {"kind": [n % 2 for n in range(size)], "photo": [picture(n) for n in range(size)]}, features=features
+        )
+        for name, size in (("train", 6), ("test", 5))
+    }
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    train, val = open_train_and_val(tmp_path / "saved")
+    assert (len(train), val.classes) == (6, ["cat", "dog"])
+    val.transform = red
+    seen = [
+        pair for batch in evaluation_loader(val, 2, Share(), workers) for pair in zip(*map(torch.Tensor.tolist, batch))
+    ]
+    assert seen == [(n, n % 2) for n in range(5)]
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["gone"]}')
+    with pytest.raises(FovealError, match=r"^The dataset .* cannot be opened"):
+        open_train_and_val(tmp_path / "saved")
