@@ -21,7 +21,7 @@ COMMANDS = {
         "every model: parameters, multiply-adds, published accuracy, where its weights live",
     ),
     "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
-    "evaluate": ("foveal.cli.evaluate", "top-1 and top-5 of a checkpoint, at one size or several"),
+    "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, over sets, sizes and modes"),
     "predict": ("foveal.cli.predict", "the most probable classes of image files"),
     "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
 }

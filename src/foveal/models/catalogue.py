@@ -70,6 +70,11 @@ def catalogue(pattern: str = "*", on_entry: Callable[[int, int], None] | None = 
     return sorted(entries, key=lambda e: (e.name.split("_")[0], e.params, e.size))
 
 
+def published_top1(name: str) -> float | None:
+    """The authors' ImageNet-1K top-1 in percent for the weights `name` ("transnext_tiny.in1k"); None for others."""
+    return _PUBLISHED.get(name, (None, None, None))[0]
+
+
 def _names() -> list[str]:
     return [
         f"{architecture}.{tag}" if tag != "untrained" else architecture

@@ -7,7 +7,7 @@ from typing import Any, cast
 import timm
 import torch
 from timm.data import ImageNetInfo, resolve_model_data_config
-from timm.models import clean_state_dict
+from timm.models import PretrainedCfg, clean_state_dict
 from torch import nn
 
 from foveal.errors import FovealError
@@ -130,6 +130,41 @@ def restore(
     set_input_size(classifier.model, classifier.fit.size, pool_size)
     load_weights(classifier.model, path)
     return classifier
+
+
+def fetch(recipe: Recipe, name: str | None = None) -> Classifier:
+    """The authors' classifier with its released weights, downloaded from their public home; its name has their tag.
+
+    Args:
+        recipe: says which model, at which size, and how its images are treated.
+        name: another model, treated as its own configuration says.
+
+    Raises:
+        FovealError: the model has no released weights, or they cannot be fetched.
+    """
+    own = name in (None, recipe.model) and not recipe.name.startswith("finetune.")
+    weights = released_name(name or recipe.model, recipe.fit.size)
+    if weights is None:
+        raise FovealError(f"{name or recipe.model} has no released weights: pass --checkpoint FILE.")
+    model = create_network(weights, None, None, recipe.model_args if own else None, pretrained=True)
+    fit = recipe.fit if own else _released_preprocessing(model)
+    set_input_size(model, fit.size)
+    return Classifier(weights, model, class_names(model), fit, trained_here=False)
+
+
+def released_name(name: str, size: Size) -> str | None:
+    """The released weights of a model, as timm calls them ("transnext_base.in1k_384"): those for images of ``size``, or
+    else the model's first; None where there are none."""
+    if "." in name:
+        return name if name in timm.list_pretrained(name) else None
+    released = timm.list_pretrained(f"{name}.*")
+    first = f"{name}.{_configuration(name).tag}"
+    by_choice = sorted(released, key=lambda one: (_configuration(one).input_size[1:] != tuple(size), one != first))
+    return next(iter(by_choice), None)
+
+
+def _configuration(name: str) -> PretrainedCfg:
+    return cast(PretrainedCfg, timm.get_pretrained_cfg(name))
 
 
 def _described_by_card(card: dict[str, Any], name: str | None) -> Classifier:

@@ -1,0 +1,138 @@
+"""Evaluations as files: results.json, accuracy against the size of the image, and relative errors by corruption."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveal.bench.plot import COLOURS, GRID, MUTED
+from foveal.errors import FovealError
+from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
+from foveal.tasks.classification.imagenet.sets import set_title
+from foveal.tasks.classification.modes import MODE_TITLES
+from foveal.tasks.classification.survey import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+JSON, SCALES, CORRUPTIONS = "results.json", "sizes.png", "corruptions.png"
+
+
+def check_results_folder(folder: Path) -> None:
+    """Raise the FovealError that `write_results` would raise, before the work that ends in files."""
+    _matplotlib("figure")
+    if folder.exists() and not folder.is_dir():
+        raise FovealError(f"{folder} is a file: pass --out with a folder.")
+    near = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not os.access(near, os.W_OK):
+        raise FovealError(f"{folder} cannot be written: choose another --out.")
+
+
+def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
+    """Write ``document`` as results.json, sizes.png where there are several sizes, corruptions.png where ImageNet-C was
+    evaluated. They are made beside the folder's files and moved there when all are whole.
+
+    Raises:
+        FovealError: matplotlib is not installed, or the folder cannot be written.
+    """
+    title = document["model"]
+    plain = [cell for cell in cells if cell.corruptions is None]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
+    except OSError as error:
+        raise FovealError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
+    try:
+        (part / JSON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        if len({cell.size for cell in plain}) > 1:
+            _save(draw_sizes(plain, title), part / SCALES)
+        if len(plain) < len(cells):
+            _save(draw_corruptions([cell for cell in cells if cell.corruptions is not None], title), part / CORRUPTIONS)
+        for piece in part.iterdir():
+            piece.replace(folder / piece.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:
+    """Top-1 against the side of the image: a line a mode, the paper's figures as rings; a panel a set."""
+    sets = list(dict.fromkeys(cell.set for cell in cells))
+    figure = _matplotlib("figure").Figure(figsize=(6.4, 0.5 + 3.6 * len(sets)), layout="constrained")
+    axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
+    for one, name in zip(axes, sets, strict=True):
+        _size_panel(one, [cell for cell in cells if cell.set == name], f"{title}: top-1, {set_title(name)}, %")
+    return figure
+
+
+def draw_corruptions(cells: Sequence[Cell], title: str) -> Figure:
+    """CE of each corruption as a bar, AlexNet at 100; a panel an evaluation."""
+    figure = _matplotlib("figure").Figure(figsize=(6.4, 4.6 * len(cells)), layout="constrained")
+    axes = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
+    for one, cell in zip(axes, cells, strict=True):
+        assert cell.corruptions is not None
+        mode = f", {MODE_TITLES[cell.mode]}" if cell.mode else ""
+        _corruption_panel(one, cell.corruptions, cell.paper)
+        one.set_title(f"{title}: ImageNet-C at {cell.size[0]} pixels{mode}", fontsize=10, loc="left")
+    return figure
+
+
+def _size_panel(axes: Axes, cells: Sequence[Cell], title: str) -> None:
+    for colour, mode in zip(COLOURS, dict.fromkeys(cell.mode for cell in cells), strict=False):
+        line = sorted((cell for cell in cells if cell.mode == mode), key=_side)
+        style: dict[str, Any] = {"color": colour, "label": MODE_TITLES[mode] or "top-1"}
+        axes.plot([_side(c) for c in line], [c.score.top1 for c in line], marker="o", markersize=4, **style)
+        rings = [(_side(cell), cell.paper) for cell in line if cell.paper is not None]
+        if rings:
+            axes.plot(*zip(*rings, strict=True), "o", color=colour, markersize=9, fillstyle="none")
+    if any(cell.paper is not None for cell in cells):
+        axes.plot([], [], "o", color=MUTED, markersize=9, fillstyle="none", label="the paper's")
+    sides = sorted({_side(cell) for cell in cells})
+    axes.set_xticks(sides, [f"{side:g}" for side in sides], rotation=0 if len(sides) < 12 else 90)
+    axes.set_xlabel("side of the image, pixels", fontsize=8)
+    axes.set_title(title, fontsize=10, loc="left")
+    if axes.get_legend_handles_labels()[1] != ["top-1"]:
+        axes.legend(frameon=False, fontsize=8)
+    _plain(axes, "y")
+
+
+def _corruption_panel(axes: Axes, found: CorruptionErrors, paper: float | None) -> None:
+    relative = found.relative
+    axes.barh(range(len(relative)), list(relative.values()), height=0.7, color=COLOURS[0])
+    labels = [f"{name.replace('_', ' ')}   {value:.1f}" for name, value in relative.items()]
+    axes.set_yticks(range(len(relative)), labels, fontsize=8)
+    axes.invert_yaxis()
+    beside = "" if paper is None else f", the paper's {paper:.1f}"
+    axes.axvline(found.mce, color="black", linewidth=1, linestyle="--")
+    axes.set_xlabel(f"CE: error relative to AlexNet's, %; dashed: their mean, mCE {found.mce:.1f}{beside}", fontsize=8)
+    _plain(axes, "x")
+
+
+def _side(cell: Cell) -> float:
+    return (cell.size[0] * cell.size[1]) ** 0.5
+
+
+def _plain(axes: Axes, grid: Any) -> None:
+    axes.grid(axis=grid, color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=150)
+
+
+def _matplotlib(part: str) -> Any:
+    """A module of matplotlib; imported here because only pictures need it."""
+    try:
+        return importlib.import_module(f"matplotlib.{part}")
+    except ModuleNotFoundError as missing:
+        raise FovealError('Drawing needs matplotlib: install it with `pip install "foveal[train]"`.') from missing

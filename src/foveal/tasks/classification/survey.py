@@ -1,0 +1,187 @@
+"""One classifier over several sets, sizes and modes, with the authors' figure beside ours."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from foveal.tasks.classification.data import open_split
+from foveal.tasks.classification.evaluate import Inference, Score, check_split, score
+from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors, corruption_folders, uncropped
+from foveal.tasks.classification.imagenet.published import published
+from foveal.tasks.classification.imagenet.sets import SETS, VAL_IMAGES, ImageSet, SetName, check_knows_imagenet
+from foveal.tasks.classification.modes import Mode, in_mode, linear_pool
+from foveal.tasks.classification.network import Classifier
+from foveal.tasks.classification.preprocessing import Size
+
+OnBatch = Callable[[int, int], None]
+Progress = Callable[[str], AbstractContextManager[OnBatch]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated: every set in every mode at every size.
+
+    Attributes:
+        data: the folder that holds the sets.
+        split: the folder in ``data`` that "val" means.
+        modes, sizes: None is the classifier's own.
+        pool_size: of linear mode; None for the paper's.
+        weights: the released weights ("transnext_tiny.in1k") whose published figures stand beside ours; None for none.
+        always: also beside a set of which some images are missing.
+    """
+
+    data: Path
+    sets: tuple[SetName, ...] = ("val",)
+    split: str = "val"
+    modes: tuple[Mode | None, ...] = (None,)
+    sizes: tuple[Size | None, ...] = (None,)
+    pool_size: int | None = None
+    weights: str | None = None
+    always: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One set in one mode at one size. ``paper`` is top-1 or ImageNet-C's mCE in percent; None where there is none or
+    it would not compare."""
+
+    set: SetName
+    mode: Mode | None
+    size: Size
+    pool_size: int | None
+    score: Score
+    paper: float | None = None
+    corruptions: CorruptionErrors | None = None
+
+    def document(self) -> dict[str, Any]:
+        """In plain types."""
+        result = {
+            "set": self.set,
+            "mode": self.mode,
+            "size": list(self.size),
+            "pool_size": self.pool_size,
+            "images": self.score.images,
+            "top1": self.score.top1,
+            "top5": self.score.top5,
+            "loss": self.score.loss,
+            "images_per_second": self.score.images_per_second,
+            "paper": self.paper,
+        }
+        return result if self.corruptions is None else {**result, **_document(self.corruptions)}
+
+
+def survey(
+    classifier: Classifier, plan: Plan, inference: Inference, progress: Progress, sets: dict[SetName, ImageSet] = SETS
+) -> list[Cell]:
+    """Evaluate all that is planned, size by size, mode by mode, set by set.
+
+    Args:
+        progress: makes a context for each evaluation from its title, that gives ``on_batch(done, total)``.
+        sets: where the sets are and what they hold.
+
+    Raises:
+        FovealError: a set is missing or broken, the classifier does not know its classes, or has not this mode or size.
+    """
+    folders = _locate(classifier, plan, sets)
+    return list(_Survey(classifier, plan, inference, progress, sets, folders).cells())
+
+
+def _locate(classifier: Classifier, plan: Plan, sets: dict[SetName, ImageSet]) -> dict[SetName, Path]:
+    """Where each set but "val" lies: what is missing is said before the first image."""
+    folders: dict[SetName, Path] = {}
+    for name in plan.sets:
+        if name != "val":
+            check_knows_imagenet(classifier, sets[name].title)
+            folders[name] = sets[name].folder(plan.data)
+    if "c" in folders:
+        corruption_folders(folders["c"])
+    return folders
+
+
+@dataclass(frozen=True)
+class _Survey:
+    classifier: Classifier
+    plan: Plan
+    inference: Inference
+    progress: Progress
+    sets: dict[SetName, ImageSet]
+    folders: dict[SetName, Path]
+
+    def cells(self) -> Iterator[Cell]:
+        for size in self.plan.sizes:
+            for mode in self.plan.modes:
+                classifier = in_mode(self.classifier, mode, size, self.plan.pool_size)
+                for name in self.plan.sets:
+                    yield self.cell(classifier, mode, name)
+
+    def cell(self, classifier: Classifier, mode: Mode | None, name: SetName) -> Cell:
+        size = classifier.fit.size
+        pool_size = self.plan.pool_size
+        if mode == "linear" and pool_size is None:
+            pool_size = linear_pool(classifier)
+        pool_size = pool_size if mode in (None, "linear") else None
+        title = "the validation set" if name == "val" else self.sets[name].title
+        with self.progress(f"{title}, {size[0]} pixels{f', {mode}' if mode else ''}") as on_batch:
+            corruptions = None
+            if name == "c":
+                found, corruptions = self.corruptions(classifier, on_batch)
+            else:
+                found = self.plain(classifier, name, on_batch)
+        return Cell(
+            name, mode, size, pool_size, found, self.paper(name, mode, size, pool_size, found.images), corruptions
+        )
+
+    def plain(self, classifier: Classifier, name: SetName, on_batch: OnBatch) -> Score:
+        transform = classifier.fit.transform()
+        if name == "val":
+            images = open_split(self.plan.data, self.plan.split, transform)
+            check_split(classifier, images.classes, self.plan.data / self.plan.split)
+            return score(classifier, images, None, self.inference, on_batch)
+        folder = self.folders[name]
+        images = open_split(folder.parent, folder.name, transform)
+        labels = self.sets[name].labels(images.classes, folder)
+        return score(classifier, images, labels, self.inference, on_batch)
+
+    def corruptions(self, classifier: Classifier, on_batch: OnBatch) -> tuple[Score, CorruptionErrors]:
+        transform = uncropped(classifier.fit).transform()
+        scores: dict[str, list[Score]] = {}
+        parts = corruption_folders(self.folders["c"])
+        for index, ((corruption, _), folder) in enumerate(parts.items()):
+            images = open_split(folder.parent, folder.name, transform)
+            labels = self.sets["c"].labels(images.classes, folder)
+
+            def tell(done: int, total: int, before: int = index) -> None:
+                on_batch(before * total + done, len(parts) * total)  # all parts have as many images
+
+            scores.setdefault(corruption, []).append(score(classifier, images, labels, self.inference, tell))
+        errors = {name: tuple(100.0 - one.top1 for one in found) for name, found in scores.items()}
+        return _together([one for found in scores.values() for one in found]), CorruptionErrors(errors)
+
+    def paper(self, name: SetName, mode: Mode | None, size: Size, pool_size: int | None, images: int) -> float | None:
+        weights, expected = self.plan.weights, VAL_IMAGES if name == "val" else self.sets[name].images
+        if weights is None or not (self.plan.always or images == expected):
+            return None
+        if pool_size is not None:
+            if pool_size != linear_pool(self.classifier):
+                return None
+            mode = "linear"
+        return published(weights, name, mode, size)
+
+
+def _together(scores: list[Score]) -> Score:
+    """Of several parts, each counting alike."""
+    return Score(
+        images=sum(one.images for one in scores),
+        top1=fmean(one.top1 for one in scores),
+        top5=fmean(one.top5 for one in scores),
+        loss=fmean(one.loss for one in scores),
+        images_per_second=sum(one.images for one in scores) / sum(one.images / one.images_per_second for one in scores),
+    )
+
+
+def _document(found: CorruptionErrors) -> dict[str, Any]:
+    by_name = {name: {"errors": list(errors), "ce": found.relative[name]} for name, errors in found.errors.items()}
+    return {"mce": found.mce, "mean_error": found.mean_error, "corruptions": by_name}

@@ -1,0 +1,151 @@
+"""``foveal evaluate`` on the sets beside ImageNet, in modes and sizes, with the authors' figures where they compare."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from foveal.tasks.classification import network
+from foveal.tasks.classification.imagenet.corruptions import ALEXNET
+from foveal.tasks.classification.imagenet.sets import SETS
+
+RECIPE = "digits.transnext_atto"  # 32 pixels: here for its size
+
+
+@pytest.fixture
+def released(tmp_path):
+    """A file as authors publish them: bare weights for 1,000 classes."""
+    torch.manual_seed(0)
+    torch.save(timm.create_model("transnext_atto").state_dict(), tmp_path / "released.pth")
+    return tmp_path / "released.pth"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A few images of each set, under the names of the public archives."""
+    folders = {
+        "imagenet-a": ["n01498041", "n12267677"],
+        "imagenet-r": ["n01443537"],
+        "sketch": ["n01440764", "n15075141"],
+        "imagenetv2-matched-frequency-format-val": ["0", "2", "10"],
+    }
+    folders |= {f"imagenet-c/{name}/{severity}": ["n01440764"] for name in ALEXNET for severity in range(1, 6)}
+    for folder, names in folders.items():
+        for number, name in enumerate(names):
+            place = tmp_path / "data" / folder / name
+            place.mkdir(parents=True)
+            Image.new("RGB", (40, 32), (40 * number, 90, 160)).save(place / "1.png")
+    return tmp_path / "data"
+
+
+def test_every_set_in_one_command(foveal, released, data):
+    words = ["--checkpoint", released, "--data", data, "--workers", 0]
+    said = foveal("evaluate", RECIPE, *words, "--set", "a", "r", "sketch", "v2", "c")
+    assert said.code == 0, said.error
+    lines = said.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["set", "size", "images", "top-1", "top-5", "loss", "images/s"]
+    assert [line.split()[:3] for line in lines[1:5]] == [
+        ["ImageNet-A", "32x32", "2"],
+        ["ImageNet-R", "32x32", "1"],
+        ["ImageNet-Sketch", "32x32", "2"],
+        ["ImageNet-V2", "32x32", "3"],
+    ]
+    assert lines[5].startswith("ImageNet-C, 32x32, 75 images: mCE ")
+    assert [line[:14].strip() for line in lines[7:22]] == [name.replace("_", " ")[:14].strip() for name in ALEXNET]
+
+
+def test_modes_and_sizes_are_one_table_and_files(foveal, colours, tmp_path):
+    run = tmp_path / "run"
+    quick = ["--epochs", 1, "--batch-size", 24, "--workers", 0, "--warmup-epochs", 0]
+    assert foveal("train", RECIPE, "--data", colours, "--out", run, *quick).code == 0
+    words = ["--checkpoint", run / "best.pt", "--data", colours, "--workers", 0, "--out", tmp_path / "out"]
+    said = foveal("evaluate", RECIPE, *words, "--multi-scale", "--size", 32, 64)
+    assert said.code == 0, said.error
+    heading, *rows = said.out.splitlines()[1:]
+    assert heading.split() == ["mode", "32", "64"]
+    assert [row.rsplit(maxsplit=2)[0].strip() for row in rows] == [
+        "normal", "linear", "no length scaling", "interpolated bias",
+    ]  # fmt: skip
+    trained = [float(row.split()[-2]) for row in rows]
+    assert trained == [trained[0]] * 4  # at the size of training all modes are one
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    assert [(one["mode"], one["pool_size"]) for one in results[:2]] == [("normal", None), ("linear", 1)]
+    assert (tmp_path / "out" / "sizes.png").exists()
+
+
+def test_figures_of_the_paper_stand_beside_ours_on_request(foveal, released, data):
+    words = ["--checkpoint", released, "--data", data, "--workers", 0, "--set", "a"]
+    plain = foveal("evaluate", RECIPE, *words)
+    assert "paper" not in plain.out
+    said = foveal("evaluate", RECIPE, *words, "--paper")
+    assert said.code == 0  # ours are not published: nothing to show
+    assert "paper" not in said.out
+
+
+@pytest.fixture
+def home(monkeypatch):
+    """The public home of the weights, without a network: new ones arrive."""
+    made = timm.create_model
+
+    def offline(name, pretrained=False, **options):
+        return made(name, **options)
+
+    monkeypatch.setattr(network.timm, "create_model", offline)
+
+
+def test_released_weights_have_their_figures_where_the_set_is_whole(foveal, home, data, monkeypatch):
+    words = ["evaluate", "imagenet.transnext_micro", "--pretrained", "--data", data, "--workers", 0, "--set", "a", "r"]
+    monkeypatch.setitem(SETS, "a", replace(SETS["a"], images=2))
+    said = foveal(*words)
+    assert said.code == 0, said.error
+    heading, first, second, remark = said.out.splitlines()
+    assert heading.split()[4] == "paper"
+    assert first.split()[4] == "29.9"
+    assert len(second.split()) == len(first.split()) - 1
+    assert remark == "ImageNet-R: 1 of 30,000 images, so no figure of the paper's."
+    document = json.loads(foveal(*words, "--paper", "--json").out)
+    assert document["model"] == "transnext_micro.in1k"
+    assert [one["paper"] for one in document["results"]] == [29.9, 45.8]
+
+
+def test_weights_that_nobody_released_cannot_be_fetched(foveal, data):
+    said = foveal("evaluate", RECIPE, "--pretrained", "--data", data, "--set", "a")
+    assert said.code == 1
+    assert said.is_one_sentence("transnext_atto has no released weights", "--checkpoint")
+
+
+def test_a_classifier_of_other_classes_is_refused(foveal, trained, data):
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", data, "--set", "a")
+    assert said.code == 1
+    assert said.is_one_sentence("ImageNet-A is for classifiers of ImageNet's 1,000 classes", "3 of its own")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (["--set", "a", "a"], 2, ["--set", "twice"]),
+        (["--set", "imagenet"], 2, ["imagenet"]),
+        (["--mode", "fast"], 2, ["fast"]),
+        (["--mode", "normal", "--pool-size", "7"], 2, ["--pool-size", "linear"]),
+        (["--pretrained"], 2, ["--checkpoint and --pretrained"]),
+        (["--mode", "linear"], 1, ["ConvNeXt has no modes", "--mode"]),
+        (["--optimize"], 1, ["nothing to fold", "--optimize"]),
+        (["--out", "{trained}"], 1, ["is a file", "--out"]),
+        (["--precision", "fp16"], 1, ["fp16"]),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(foveal, trained, colours, words, code, parts):
+    words = [word.format(trained=trained) for word in words]
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
+    assert said.code == code
+    assert said.is_one_sentence(*parts)
+
+
+def test_sets_that_are_not_there_are_said_before_the_work(foveal, released, colours):
+    said = foveal("evaluate", RECIPE, "--checkpoint", released, "--data", colours, "--set", "v2")
+    assert said.code == 1
+    assert said.is_one_sentence("ImageNet-V2 is not in", "imagenetv2-matched-frequency-format-val")

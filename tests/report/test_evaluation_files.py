@@ -1,0 +1,83 @@
+"""The files of an evaluation: what they hold, and that they come whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from foveal.errors import FovealError
+from foveal.report import evaluation
+from foveal.report.evaluation import check_results_folder, draw_corruptions, draw_sizes, write_results
+from foveal.tasks.classification.evaluate import Score
+from foveal.tasks.classification.imagenet.corruptions import ALEXNET, CorruptionErrors
+from foveal.tasks.classification.survey import Cell
+
+pytest.importorskip("matplotlib")
+
+SCORE = Score(images=50, top1=80.0, top5=95.0, loss=0.9, images_per_second=10.0)
+SIZES = [
+    Cell("val", mode, (side, side), None, Score(50, 80.0 + side / 64 + len(mode), 95.0, 0.9, 10.0), paper)
+    for side, paper in ((256, None), (224, 83.0))
+    for mode in ("normal", "linear")
+]
+CORRUPTED = Cell("c", None, (224, 224), None, SCORE, 50.0, CorruptionErrors(dict.fromkeys(ALEXNET, (40.0,) * 5)))
+
+
+def document(cells):
+    return {"model": "net", "results": [cell.document() for cell in cells]}
+
+
+def test_all_that_was_evaluated_is_written(tmp_path):
+    cells = [*SIZES, CORRUPTED]
+    write_results(tmp_path / "new" / "folder", document(cells), cells)
+    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {
+        "results.json", "sizes.png", "corruptions.png",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "new" / "folder" / "results.json").read_text()) == document(cells)
+    for picture in (tmp_path / "new" / "folder").glob("*.png"):
+        Image.open(picture).verify()
+
+
+def test_no_picture_of_a_single_size(tmp_path):
+    write_results(tmp_path, document(SIZES[:2]), SIZES[:2])
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_lines_and_rings_are_the_figures():
+    (axes,) = draw_sizes(SIZES, "net").axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert drawn["normal"] == [[224.0, 89.5], [256.0, 90.0]]
+    assert drawn["linear"] == [[224.0, 89.5], [256.0, 90.0]]
+    assert [[224.0, 83.0]] in drawn.values()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["normal", "linear", "the paper's"]
+
+
+def test_bars_are_relative_to_alexnet():
+    (axes,) = draw_corruptions([CORRUPTED], "net").axes
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([40 / error for error in ALEXNET.values()])
+    assert axes.get_yticklabels()[0].get_text() == "gaussian noise   45.1"
+    mean = sum(40 / error for error in ALEXNET.values()) / 15
+    assert f"mCE {mean:.1f}, the paper's 50.0" in axes.get_xlabel()
+
+
+def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+    (tmp_path / "results.json").write_text("older")
+
+    def fails(figure, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "_save", fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(tmp_path, document(SIZES), SIZES)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert (tmp_path / "results.json").read_text() == "older"
+
+
+def test_a_folder_that_cannot_be_one_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FovealError, match=r"file is a file: pass --out with a folder"):
+        check_results_folder(tmp_path / "file")
+    check_results_folder(tmp_path / "not" / "yet")
+    check_results_folder(Path("relative"))
+    assert not (tmp_path / "not").exists()
