@@ -261,15 +261,19 @@ def test_compiles_without_a_break_for_changing_sizes(operator):
         ("gated_dwconv", "weight", (10, 10, 3, 3)),
         ("gated_dwconv", "weight", (10, 1, 2, 2)),
         ("gated_dwconv", "weight", (10, 1, 3, 5)),
+        ("gated_dwconv", "weight", ()),
         ("gated_dwconv", "bias", (9,)),
         ("dynamic_dwconv", "x", (2, 5, 10)),
         ("dynamic_dwconv", "weight", (10, 1, 3, 3)),
         ("dynamic_dwconv", "weight", (2, 10, 4, 4)),
+        ("dynamic_dwconv", "weight", ()),
         ("dynamic_dwconv", "bias", (10,)),
         ("multiscale_dwconv", "x", (2, 5, 10)),
         ("multiscale_dwconv", "weights.0", (4, 1, 2, 2)),
         ("multiscale_dwconv", "weights.1", (3, 3, 1, 1)),
         ("multiscale_dwconv", "weights.2", (2, 1, 5, 5)),
+        ("multiscale_dwconv", "weights.2", (0, 1, 5, 5)),
+        ("multiscale_dwconv", "weights.2", ()),
         ("multiscale_dwconv", "biases.1", (4,)),
     ],
 )
@@ -280,6 +284,65 @@ def test_a_wrong_shape_is_named(operator, wrong, shape):
     with pytest.raises(ValueError, match=rf"^{wrong}\b|\b{wrong}\b.* must") as error:
         call.run(tensors)
     assert str(error.value).count("\n") == 0
+
+
+def changed_one_by_one(call: Call, change) -> list[dict]:
+    """The call's tensors, each time with another one changed; of a list of tensors all."""
+    tensors = call.tensors(torch.float32)
+    stems = {name.partition(".")[0] for name in tensors}
+    return [{n: change(t) if n.partition(".")[0] == stem else t for n, t in tensors.items()} for stem in stems]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64], ids=str)
+@every_operator
+def test_numbers_that_are_not_floating_point_are_refused(operator, dtype):
+    call = Call(operator)
+    for tensors in changed_one_by_one(call, lambda t: t.to(dtype)):
+        for ask in (call.run, lambda tensors: foveal.ops.explain(operator, **call.arguments(tensors))):
+            with pytest.raises(ValueError, match=rf"^{operator} takes floating-point tensors, got one of {dtype}$"):
+                ask(tensors)
+
+
+@every_operator
+def test_tensors_of_two_devices_are_refused(operator):
+    """PyTorch would take "meta" for the device of all, and return memory that nobody has written."""
+    call = Call(operator)
+    for tensors in changed_one_by_one(call, lambda t: t.to("meta")):
+        with pytest.raises(ValueError, match=rf"^{operator} takes tensors of one device, got some on \w+ and some on"):
+            call.run(tensors)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (dict(weights=[]), "weights must be those of one group of channels at least, got none"),
+        (dict(weights=torch.zeros(6, 1, 3, 3)), r"weights must be a list of .* got a single Tensor"),
+        (dict(weights=[torch.zeros(6, 1, 3, 3), None]), r"weights must be a list of .* got Tensor, NoneType"),
+        (dict(biases=torch.zeros(6)), r"biases must be a list of .* got a single Tensor"),
+        (dict(biases=[]), r"biases must have shapes \(6,\), got none"),
+        (dict(entry=torch.zeros(6)), "entry must be a list of two .* a scale and a shift, got a single Tensor"),
+        (dict(entry=torch.zeros(2, 6)), "entry must be a list of two .* a scale and a shift, got a single Tensor"),
+        (dict(entry=3), "entry must be a list of two .* a scale and a shift, got a single int"),
+        (
+            dict(entry=(torch.zeros(6), None)),
+            "entry must be a list of two .* a scale and a shift, got Tensor, NoneType",
+        ),
+        (dict(entry=(torch.zeros(6),)), r"entry must be a scale and a shift of shapes \(6,\), \(6,\), got \(6,\)"),
+    ],
+    ids=str,
+)
+def test_what_should_be_a_list_of_tensors_and_is_not_is_named(wrong, sentence):
+    arguments = dict(x=torch.zeros(1, 4, 4, 6), weights=[torch.zeros(6, 1, 3, 3)])
+    with pytest.raises(ValueError, match=sentence) as error:
+        foveal.ops.multiscale_dwconv(**{**arguments, **wrong})
+    assert str(error.value).count("\n") == 0
+
+
+def test_parameters_may_stand_in_a_list_of_modules():
+    x, weight, bias = torch.randn(1, 4, 4, 6), torch.randn(6, 1, 3, 3), torch.randn(6)
+    lists = [torch.nn.ParameterList([t]) for t in (weight, bias)]
+    expected = foveal.ops.multiscale_dwconv(x, [weight], [bias])
+    assert torch.equal(foveal.ops.multiscale_dwconv(x, *lists), expected)
 
 
 @every_operator
