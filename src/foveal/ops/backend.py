@@ -151,6 +151,9 @@ def use_backend(name: str | None) -> Iterator[None]:
     A call that the named implementation cannot take raises BackendError with the reason: nothing falls back silently.
     An operator that has no implementation of that name at all goes on choosing for itself, as small ones beside
     "triton" do. Raises ValueError for a name that no operator has.
+
+    The choice is one for the whole process: other threads see it, and blocks in several of them at once would undo each
+    other's.
     """
     global _forced
     if name is not None and name not in known_backends():
