@@ -32,6 +32,7 @@ OUTSIDE = {
     "report": {"matplotlib", "numpy", "PIL", "torchvision"},
     "report/photograph.py": {"sklearn", "numpy", "PIL"},
     "cli": {"tyro", "rich", "numpy", "PIL"},
+    "cli/app.py": {"foveal_script"},
 }
 OPTIONAL = {"accelerate", "matplotlib", "sklearn", "tensorboard", "transformers", "triton", "onnx", "gradio"}
 
