@@ -16,11 +16,11 @@ attention = Call("aggregated_attention", batch=1, height=5, width=3, heads=1, di
 CALLS = (
     attention,
     replace(attention, height=1, width=1, pool=(1, 1)),
-    replace(attention, height=1, width=7, batch=3, heads=2, dim=8, strided=True),
+    replace(attention, height=1, width=7, batch=3, heads=2, dim=8, strided=2),
     replace(attention, height=7, width=1, dim=5),
     replace(attention, height=13, width=11, pool=(7, 7)),
     replace(attention, height=2, width=17, batch=2, heads=2, dim=1, pool=(1, 3)),  # two strips
-    replace(attention, height=3, width=15, window=5, batch=2, pool=(7, 7), strided=True),
+    replace(attention, height=3, width=15, window=5, batch=2, pool=(7, 7), strided=2),
     replace(attention, height=2, width=5, window=7, dim=32, pool=(7, 10)),  # two blocks of pooled keys
     replace(attention, height=4, width=4, dim=40, heads=2, pool=(5, 14)),  # two blocks of 32
     replace(attention, height=2, width=9, window=9, dim=3),

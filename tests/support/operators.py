@@ -24,7 +24,9 @@ class Call:
     dim: int = 5
     pool: tuple[int, int] = (2, 3)
     window: int = 3
-    strided: bool = False  # activations are views into wider memory, as slices of a fused linear layer's output are
+    # Activations are views into wider memory, from an odd place on: slices, as of a fused linear layer's output (1), or
+    # every other number of it (2).
+    strided: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -32,7 +34,7 @@ class Call:
         parts = [self.operator, f"{self.batch}x{self.height}x{self.width}", f"heads {self.heads}x{self.dim}"]
         if self.operator == "aggregated_attention":
             parts.append("pool {}x{}".format(*self.pool))
-        parts += [f"window {self.window}", "strided" if self.strided else "", *map(str, self.options.items())]
+        parts += [f"window {self.window}", ("", "sliced", "strided")[self.strided], *map(str, self.options.items())]
         return ", ".join(part for part in parts if part)
 
     @property
@@ -53,7 +55,7 @@ class Call:
         activations, others = getattr(self, f"_{self.operator}")(draw)
         activations = {name: t.to(device, dtype) for name, t in activations.items()}
         if self.strided:
-            activations = {name: _embedded(t) for name, t in activations.items()}
+            activations = {name: _embedded(t, self.strided) for name, t in activations.items()}
         return {**activations, **{name: t.to(device, parameters or dtype) for name, t in others.items()}}
 
     def _aggregated_attention(self, draw) -> tuple[Tensors, Tensors]:
@@ -119,10 +121,10 @@ class Call:
         return {"output": out.detach(), **dict(zip(leaves, gradients, strict=True))}
 
 
-def _embedded(t: Tensor) -> Tensor:
-    """The same numbers at every other place of a wider row, the rest not-a-number."""
-    wide = t.new_full((*t.shape[:-1], 2 * t.shape[-1] + 3), torch.nan)
-    view = wide[..., 1 : 2 * t.shape[-1] + 1 : 2]
+def _embedded(t: Tensor, step: int) -> Tensor:
+    """The same numbers `step` places apart in a wider row, the rest not-a-number."""
+    wide = t.new_full((*t.shape[:-1], step * t.shape[-1] + 3), torch.nan)
+    view = wide[..., 1 : step * t.shape[-1] + 1 : step]
     view.copy_(t)
     return view
 
@@ -140,7 +142,7 @@ def small_calls() -> list[Call]:
 def all_calls() -> list[Call]:
     """Every operator over every map with every window, then what only some of them have."""
     calls = [
-        Call(o, height=h, width=w, window=k, pool=(max(h // 3, 1), max(w // 2, 1)), strided=(h + w + k) % 2 == 0)
+        Call(o, height=h, width=w, window=k, pool=(max(h // 3, 1), max(w // 2, 1)), strided=(h + w + k) % 3)
         for o in OPERATORS
         for h, w in MAPS
         for k in WINDOWS
@@ -156,4 +158,4 @@ def all_calls() -> list[Call]:
         for o, options in (("gated_dwconv", {}), ("dynamic_dwconv", {}), ("multiscale_dwconv", dict(gelu=True)))
         for h, d in ((1, 1), (1, 16), (1, 24), (3, 25), (5, 32))  # lanes of a vector: too few, all, more, many more
     ]
-    return calls + [replace(Call(o), batch=0, strided=strided) for o in OPERATORS for strided in (False, True)]
+    return calls + [replace(Call(o), batch=0, strided=strided) for o in OPERATORS for strided in range(3)]
