@@ -80,14 +80,17 @@ class Operator:
     def _check(self, call: tuple) -> None:
         """Raise ValueError where tensors are no floating-point ones of one device. PyTorch itself would take many such
         calls and answer them wrongly: with a tensor on "meta" beside others, nothing is computed at all."""
-        parts = [part if isinstance(part, tuple | list) else (part,) for part in call]
-        tensors = [t for part in parts for t in part if isinstance(t, Tensor)]
-        for t in tensors:
-            if not t.is_floating_point():
+        device = call[0].device
+        for t in call:
+            if isinstance(t, tuple):  # as the entry of multiscale_dwconv
+                self._check((call[0], *t))
+            elif not isinstance(t, Tensor):
+                continue
+            elif not t.is_floating_point():
                 raise ValueError(f"{self.name} takes floating-point tensors, got one of {t.dtype}")
-            if t.device != tensors[0].device:
+            elif t.device != device:
                 raise ValueError(
-                    f"{self.name} takes tensors of one device, got some on {tensors[0].device} and some on {t.device}"
+                    f"{self.name} takes tensors of one device, got some on {device} and some on {t.device}"
                 )
 
     @property
