@@ -61,9 +61,7 @@ FOVEAL_EXPORT int64_t foveal_attention_backward_workspace(const AttentionBackwar
 }
 
 FOVEAL_EXPORT void foveal_attention_backward(const AttentionBackwardCall* call, ParallelFor parallel_for) {
-    const AttentionBackwardCall& c = *call;
-    share(c, c.forward.threads, chosen->attention_backward, parallel_for);
-    share(c, c.forward.threads, chosen->attention_backward_finish, parallel_for);
+    share(*call, call->forward.threads, chosen->attention_backward, parallel_for);
 }
 
 FOVEAL_EXPORT int64_t foveal_depthwise_forward_size() { return sizeof(DepthwiseCall); }
