@@ -87,6 +87,17 @@ def test_the_position_bias_may_lie_in_memory_in_any_order(order):
     assert_kernels_equal_the_reference(call, tensors)
 
 
+@pytest.mark.parametrize("pool", [(1, 3), (2, 2)], ids=["pixels", "half pixels"])
+def test_a_table_of_offsets_is_expanded_for_them(pool):
+    call = replace(attention, table=True, pool=pool)
+    tensors = call.tensors(torch.float32)
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run_with_gradients(tensors, "reference")
+    actual = call.run_with_gradients(tensors, "triton")
+    for name, value in exact.items():
+        assert_within_budget(actual[name], plain[name], value, call.reduction, name, floor=1.0)
+
+
 def test_arguments_that_are_left_out_are_expanded_zeros():
     call = replace(attention, batch=2)
     tensors = call.tensors(torch.float32)

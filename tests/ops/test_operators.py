@@ -60,8 +60,8 @@ def registered_arguments(call: Call, dtype: torch.dtype) -> list:
     """What the registered operator is called with, but for the name of the implementation."""
     arguments = call.arguments(call.tensors(dtype))
     normalised = find_operator(call.operator).normalise(**arguments)
-    if call.operator in ("aggregated_attention", "multiscale_dwconv"):
-        normalised = normalised[:-1]  # dropout, which only the reference has; entry, which has an operator of its own
+    # What the registered operator has not: dropout, which only the reference has; table and entry, which have another.
+    normalised = normalised[: {"aggregated_attention": -2, "multiscale_dwconv": -1}.get(call.operator)]
     return [a.detach().requires_grad_() if isinstance(a, torch.Tensor) else a for a in normalised]
 
 

@@ -43,19 +43,17 @@ FOVEAL_EXPORT const char* foveal_instruction_set(const char* name) {
 }
 
 // For every kernel: the size of its structure, by which Python sees whether it was built from the same sources; the floats
-// of workspace that a call needs; and the call, which may be several runs one after the other.
-#define FOVEAL_KERNEL(name, Call, threads, workspace, ...)                                                      \
+// of workspace that a call needs; and the call.
+#define FOVEAL_KERNEL(name, Call, threads, workspace)                                                           \
     FOVEAL_EXPORT int64_t foveal_##name##_size() { return sizeof(Call); }                                       \
     FOVEAL_EXPORT int64_t foveal_##name##_workspace(const Call* call) { return chosen->workspace(*call); }      \
     FOVEAL_EXPORT void foveal_##name(const Call* call, ParallelFor parallel_for) {                              \
-        for (auto run : {__VA_ARGS__}) share(*call, call->threads, chosen->*run, parallel_for);                 \
+        share(*call, call->threads, chosen->name, parallel_for);                                                \
     }
 
-FOVEAL_KERNEL(attention_forward, AttentionCall, threads, attention_forward_workspace, &Kernels::attention_forward)
-FOVEAL_KERNEL(attention_backward, AttentionBackwardCall, forward.threads, attention_backward_workspace,
-              &Kernels::attention_backward, &Kernels::attention_backward_finish)
-FOVEAL_KERNEL(depthwise_forward, DepthwiseCall, threads, depthwise_forward_workspace, &Kernels::depthwise_forward)
-FOVEAL_KERNEL(depthwise_backward, DepthwiseBackwardCall, forward.threads, depthwise_backward_workspace,
-              &Kernels::depthwise_backward)
-FOVEAL_KERNEL(gelu_pool, GeluPoolCall, threads, gelu_pool_workspace, &Kernels::gelu_pool)
-FOVEAL_KERNEL(gelu_pool_backward, GeluPoolCall, threads, gelu_pool_workspace, &Kernels::gelu_pool_backward)
+FOVEAL_KERNEL(attention_forward, AttentionCall, threads, attention_forward_workspace)
+FOVEAL_KERNEL(attention_backward, AttentionBackwardCall, forward.threads, attention_backward_workspace)
+FOVEAL_KERNEL(depthwise_forward, DepthwiseCall, threads, depthwise_forward_workspace)
+FOVEAL_KERNEL(depthwise_backward, DepthwiseBackwardCall, forward.threads, depthwise_backward_workspace)
+FOVEAL_KERNEL(gelu_pool, GeluPoolCall, threads, gelu_pool_workspace)
+FOVEAL_KERNEL(gelu_pool_backward, GeluPoolCall, threads, gelu_pool_workspace)
