@@ -107,6 +107,8 @@ def _normalise(
     }
     tensors = [q]
     for name, (tensor, shape) in expected.items():
+        if tensor is None and name in ("k", "v", "v_pool"):
+            raise ValueError(f"{name} is needed: only the biases, the embedding and the tokens may be None")
         if tensor is None:
             tensor = scale.new_zeros(()).expand(shape)
         elif tuple(tensor.shape) != tuple(shape):
