@@ -1,10 +1,40 @@
-"""The console script, outside the package: while PyTorch loads, for seconds, Ctrl-C leaves as cleanly as later."""
+"""The console script and its table of commands, outside the package: while PyTorch loads, for seconds, Ctrl-C leaves as
+cleanly as later, and who asks which commands there are does not wait for it."""
 
 import sys
+
+#: Command -> (module with a ``main`` typed for tyro, what it does). A module is imported when its command is called, so
+#: that one command does not wait for what another one imports.
+COMMANDS = {
+    "quickstart": (
+        "foveal.cli.quickstart",
+        "train, evaluate, predict and explain on real images, in minutes on a laptop",
+    ),
+    "models": (
+        "foveal.cli.models",
+        "every model: parameters, multiply-adds, published accuracy, where its weights live",
+    ),
+    "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
+    "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, over sets, sizes and modes"),
+    "predict": ("foveal.cli.predict", "the most probable classes of image files"),
+    "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
+}
+
+
+def overview() -> str:
+    """What `foveal --help` says."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {does}" for name, (_, does) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: foveal COMMAND [OPTIONS]", "", *lines, "", "foveal COMMAND --help tells the options of one."]
+    )
 
 
 def main() -> None:
     """`foveal COMMAND`; see `foveal.cli.app`."""
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(overview())
+        return
     try:
         from foveal.cli.app import main as run
     except KeyboardInterrupt:

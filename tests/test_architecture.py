@@ -36,6 +36,7 @@ OUTSIDE = {
     "report": {"matplotlib", "numpy", "PIL", "torchvision"},
     "report/photograph.py": {"sklearn", "numpy", "PIL"},
     "cli": {"tyro", "rich", "numpy", "PIL"},
+    "cli/app.py": {"foveal_script"},
 }
 OPTIONAL = {
     *("accelerate", "braceexpand", "datasets", "gradio", "matplotlib", "onnx", "scipy", "sklearn", "tensorboard"),

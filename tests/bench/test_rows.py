@@ -6,11 +6,12 @@ import pytest
 
 from foveal.bench.machine import device_name, machine_facts, slug
 from foveal.bench.measure import Spread
-from foveal.bench.rows import COLUMNS, append_rows, check_csv, read_rows, row
+from foveal.bench.rows import COLUMNS, append_rows, check_csv, row
 from foveal.bench.run import Result
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import ModelSubject
 from foveal.errors import FovealError
+from support.tables import read_rows
 
 SETTING = Setting("training", "bf16", 8, 480, 640)
 BASE = ModelSubject("convnext_tiny")
@@ -66,7 +67,7 @@ def test_a_file_grows_and_gives_back_what_was_written(tmp_path):
 def test_a_file_with_other_columns_is_refused_and_stays(tmp_path, header):
     file = tmp_path / "a.csv"
     file.write_text(header)
-    for act in (check_csv, read_rows, lambda path: append_rows(path, [row("models", result(), FACTS)])):
+    for act in (check_csv, lambda path: append_rows(path, [row("models", result(), FACTS)])):
         with pytest.raises(FovealError, match="other columns"):
             act(file)
     assert file.read_text() == header

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from foveal.bench import check
 from foveal.bench.check import CASES, check_operators
 from foveal.bench.operators import SHAPES
 from foveal.errors import FovealError
 from foveal.ops.backend import _operators
+from support.accuracy import relative_error, rounding
 
 
 def replace_backend(monkeypatch, operator, backend, wrap):
@@ -44,6 +46,13 @@ def test_working_operators_pass_and_progress_is_told():
     check_operators("cpu", ("fp32", "bf16"), training=True, on_step=lambda done, total: told.append((done, total)))
     assert told[-1] == (len(told), len(told))
     assert len(told) == len(CASES) * 3  # fp32; bf16 cast; bf16 beside float32 parameters
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_the_budget_is_that_of_the_operators_tests(dtype):
+    exact = torch.linspace(-3, 2, 50, dtype=torch.float64)
+    plain = (exact * 1.001).to(dtype)
+    assert check._budget(plain, exact, dtype) == 2 * relative_error(plain, exact) + rounding(dtype, check._TERMS)
 
 
 @pytest.mark.parametrize("operator", CASES)

@@ -1,5 +1,6 @@
 """The way to a command, and what is said when it is missed."""
 
+import subprocess
 import sys
 import types
 
@@ -7,6 +8,7 @@ import pytest
 
 from foveal.cli import app
 from foveal.errors import FovealError
+from foveal_script import overview
 
 
 @pytest.fixture
@@ -26,6 +28,14 @@ def test_help_lists_every_command_and_succeeds(foveal):
     said = foveal("--help")
     assert said.code == 0
     assert all(name in said.out for name in app.COMMANDS)
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_list_of_commands_waits_for_no_import(word):
+    program = f"import sys, foveal_script; sys.argv = ['foveal', '{word}']; foveal_script.main();" \
+              "sys.exit(bool({'foveal', 'torch', 'timm', 'tyro'} & set(sys.modules)))"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, overview() + "\n")
 
 
 def test_no_command_shows_the_help_and_fails(foveal):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveal.bench.rows import COLUMNS, read_rows
+from foveal.bench.rows import COLUMNS
 from foveal.errors import FovealError
 from foveal.ops.backend import _operators
+from support.tables import read_rows
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--sizes", "64", "--batches", "1", "--rounds", "2", "--no-memory"]

@@ -16,11 +16,11 @@ attention = Call("aggregated_attention", batch=1, height=5, width=3, heads=1, di
 CALLS = (
     attention,
     replace(attention, height=1, width=1, pool=(1, 1)),
-    replace(attention, height=1, width=7, batch=3, heads=2, dim=8, strided=True),
+    replace(attention, height=1, width=7, batch=3, heads=2, dim=8, strided=2),
     replace(attention, height=7, width=1, dim=5),
     replace(attention, height=13, width=11, pool=(7, 7)),
     replace(attention, height=2, width=17, batch=2, heads=2, dim=1, pool=(1, 3)),  # two strips
-    replace(attention, height=3, width=15, window=5, batch=2, pool=(7, 7), strided=True),
+    replace(attention, height=3, width=15, window=5, batch=2, pool=(7, 7), strided=2),
     replace(attention, height=2, width=5, window=7, dim=32, pool=(7, 10)),  # two blocks of pooled keys
     replace(attention, height=4, width=4, dim=40, heads=2, pool=(5, 14)),  # two blocks of 32
     replace(attention, height=2, width=9, window=9, dim=3),
@@ -85,6 +85,17 @@ def test_the_position_bias_may_lie_in_memory_in_any_order(order):
     tensors["pool_bias"] = view.copy_(bias)
     assert bias_order(view) == order
     assert_kernels_equal_the_reference(call, tensors)
+
+
+@pytest.mark.parametrize("pool", [(1, 3), (2, 2)], ids=["pixels", "half pixels"])
+def test_a_table_of_offsets_is_expanded_for_them(pool):
+    call = replace(attention, table=True, pool=pool)
+    tensors = call.tensors(torch.float32)
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run_with_gradients(tensors, "reference")
+    actual = call.run_with_gradients(tensors, "triton")
+    for name, value in exact.items():
+        assert_within_budget(actual[name], plain[name], value, call.reduction, name, floor=1.0)
 
 
 def test_arguments_that_are_left_out_are_expanded_zeros():

@@ -23,10 +23,10 @@ CALLS = [
     for call in (
         small,
         replace(small, height=1, width=1, window=7),
-        replace(small, height=1, width=7, batch=3, strided=True),
+        replace(small, height=1, width=7, batch=3, strided=2),
         replace(small, height=7, width=1, dim=72),  # two blocks of channels
         replace(small, height=13, width=11, batch=2, dim=24),  # three tiles of pixels
-        replace(small, height=4, width=6, window=5, dim=16, strided=True),
+        replace(small, height=4, width=6, window=5, dim=16, strided=2),
         replace(small, window=1),
         replace(small, batch=0),
     )

@@ -7,7 +7,8 @@ import pickle
 import pytest
 import torch
 
-from foveal.models import position_bias, transnext, transxnet
+from foveal.models import position_bias, transxnet
+from foveal.ops.aggregated_attention.offsets import expand_table, reads_table
 from support.nets import atto, gradients, image
 
 BLOCKS = 4  # attentions in the shallow net, each with a bias of its own
@@ -30,8 +31,8 @@ class Counter:
 @pytest.fixture
 def runs(monkeypatch) -> Counter:
     """How often the network of the position bias runs."""
-    counter = Counter(position_bias.continuous_position_bias)
-    monkeypatch.setattr(transnext, "continuous_position_bias", counter)
+    counter = Counter(position_bias._offset_table)
+    monkeypatch.setattr(position_bias, "_offset_table", counter)
     return counter
 
 
@@ -208,6 +209,29 @@ def test_its_memory_is_bounded():
         answer(net, (side, side))
         assert len(cache) == 1 or sum(t.nbytes for t in cache._results.values()) <= cache.budget
     assert torch.equal(answer(net, (64, 64)), fresh_answer(net))
+
+
+def kept_numbers(net):
+    return sum(t.numel() for t in net.stages[0].blocks[0].attn._bias_cache._results.values())
+
+
+def test_what_is_kept_of_a_large_image_is_a_table_of_offsets():
+    """Beside it stands what is kept of queries and pooled keys where the kernels do not read tables."""
+    net, dense = atto(), atto(position_bias="interpolate")
+    for each in (net, dense):
+        answer(each, (256, 256))
+    assert kept_numbers(dense) == 64**2 * 8**2
+    assert kept_numbers(net) == ((2 * 64 - 8) ** 2 if reads_table(torch.device("cpu")) else 64**2 * 8**2)
+
+
+@torch.no_grad()
+def test_the_table_holds_the_dense_bias():
+    attention = atto().stages[0].blocks[0].attn
+    for size in ((16, 24), (13, 9)):
+        argument = attention.pool_bias(*size)
+        if "pool_bias_table" in argument:
+            found = expand_table(argument["pool_bias_table"], size, attention.key_size(size))
+            assert torch.equal(found, attention.position_bias(*size))
 
 
 def test_resized_tables_of_transxnet_are_cached_and_follow(monkeypatch):

@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+from unittest import mock
 
 import pytest
 import timm
 import torch
+from torch import nn
 
 import foveal
 from support.accuracy import OUTPUT, relative_error
@@ -140,6 +142,48 @@ def test_training_is_refused():
         folded.train()
     assert not any(p.requires_grad for p in folded.parameters())
     assert folded.eval() is folded
+
+
+class Detector(nn.Module):
+    """A network of somebody else with one of ours inside, behind a part that has a training mode."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.dropout, self.backbone = nn.Dropout(), backbone
+
+    def forward(self, x):
+        return self.backbone(self.dropout(x))
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("form", ["net", "features", "detector"])
+@every_family
+def test_a_refusal_of_training_changes_nothing(family, form, compiled):
+    net = atto(family, **dict(features_only=True) if form == "features" else {})
+    folded = optimize(Detector(net).eval() if form == "detector" else net, compile=compiled)
+    for one in (folded, copy.deepcopy(folded), pickle.loads(pickle.dumps(folded))):
+        with pytest.raises(ValueError, match="cannot be trained"):
+            one.train()
+        assert not any(module.training for module in one.modules())
+
+
+@every_family
+def test_a_folded_net_is_still_one_of_its_kind(family):
+    net = atto(family)
+    folded = optimize(net)
+    assert isinstance(folded, type(net))
+    assert (type(folded).__name__, type(folded).__module__) == (type(net).__name__, type(net).__module__)
+    with pytest.raises(ValueError, match="optimized already"):
+        optimize(folded)
+
+
+@torch.no_grad()
+def test_a_net_may_be_compiled_at_once():
+    net, x = atto(), image(64, 64)
+    with mock.patch("torch.compile", lambda run, **options: torch._dynamo.optimize("aot_eager")(run)):
+        compiled = optimize(net, compile=True)
+    assert relative_error(compiled(x), net(x)) <= OUTPUT / 10
+    assert compiled.state_dict().keys() == optimize(net).state_dict().keys()
 
 
 def test_a_net_without_our_blocks_is_refused():

@@ -157,3 +157,10 @@ def test_large_windows_need_no_large_memory_of_probabilities():
         call.run(leaves, "torch")
     inputs = {t.data_ptr(): t.numel() for t in leaves.values()}
     assert sum(kept.values()) <= sum(inputs.values()) + call.batch * 16 * 16 * call.heads
+
+
+@pytest.mark.parametrize("name", ["k", "v", "v_pool"])
+def test_keys_and_values_are_never_taken_for_nothing(name):
+    arguments = zeros_and_ones(2, 2, (1, 1))
+    with pytest.raises(ValueError, match=f"^{name} is needed"):
+        aggregated_attention(**{**arguments, name: None})

@@ -103,6 +103,9 @@ def test_an_unknown_name_is_answered_with_those_there_are():
         pass
     with pytest.raises(ValueError, match=r"unknown operator 'softmax': choose one of .*aggregated_attention"):
         explain("softmax")
+    for unknown in (3, None, [3], len):
+        with pytest.raises(ValueError, match=r"^unknown operator '.*': choose one of aggregated_attention"):
+            explain(unknown)
     assert ran(Call("gated_dwconv")) == "torch"
 
 

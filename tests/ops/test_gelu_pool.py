@@ -81,3 +81,21 @@ def test_the_registration_passes_pytorchs_own_checks():
 def test_an_empty_pooled_map_is_refused():
     with pytest.raises(ValueError, match="cannot pool a map of 4 x 4 to 0 x 2"):
         gelu_pool(torch.zeros(1, 4, 4, 3), (0, 2))
+
+
+@pytest.mark.parametrize("size", [2, (2,), (2, 3, 4), None, "ab", (2.0, 3.0)], ids=str)
+def test_a_size_that_is_no_pair_is_refused(size):
+    with pytest.raises(ValueError, match=r"^size must be \(height, width\) of the pooled map, two whole numbers, got "):
+        gelu_pool(torch.zeros(1, 4, 4, 3), size)
+
+
+@pytest.mark.parametrize("shape", [(), (4, 4, 3), (1, 1, 4, 4, 3)], ids=str)
+def test_a_wrong_shape_is_named(shape):
+    with pytest.raises(ValueError, match=r"^x must be \(B, H, W, C\), got \("):
+        gelu_pool(torch.zeros(shape), (2, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64], ids=str)
+def test_numbers_that_are_not_floating_point_are_refused(dtype):
+    with pytest.raises(ValueError, match=f"^gelu_pool takes floating-point tensors, got one of {dtype}$"):
+        gelu_pool(torch.zeros(1, 4, 4, 3, dtype=dtype), (2, 2))

@@ -1,15 +1,19 @@
 """The compiled kernels where a program has changed PyTorch's settings, or asks for what they cannot give."""
 
+import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import foveal.ops
-from foveal.ops import BackendError
+from foveal.ops import BackendError, native
+from foveal.ops.gelu_pool import native as pooling
 from foveal.ops.linear import linear
 from foveal.ops.native import why_unavailable
 from support.accuracy import assert_same, assert_within_budget
@@ -22,6 +26,56 @@ kernels = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unava
 def test_where_there_is_a_compiler_there_are_kernels():
     if any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         assert why_unavailable() is None
+
+
+@pytest.mark.parametrize("name", ["avx2", "avx512"])
+def test_a_processor_is_asked_for_every_extension_that_the_compiler_may_use(name):
+    source = (Path(native.__file__).parent / f"{name}.cpp").read_text()
+    targets = re.findall(r'target\("([^"]+)"\)', source)
+    allowed = {extension for target in targets for extension in target.split(",")} - {"prefer-vector-width=512"}
+    assert len(targets) == 2  # of gcc and clang
+    assert set(re.findall(r'__builtin_cpu_supports\("(\w+)"\)', source)) == allowed
+
+
+class Longer(ctypes.Structure):
+    """The structure of a kernel as other sources have it."""
+
+    _fields_ = [*pooling._Call._fields_, ("added", ctypes.c_int64)]
+
+
+def other_library(folder, source: str) -> ctypes.CDLL:
+    """A compiled library; the test is skipped where there is no compiler."""
+    compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None:
+        pytest.skip("no C compiler")
+    (folder / "other.c").write_text(source)
+    command = [compiler, "-shared", "-fPIC", "-o", str(folder / "other.so"), str(folder / "other.c")]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(folder / "other.so"))
+
+
+OTHER_KERNELS = {
+    "a longer structure in Python": None,
+    "a shorter structure in C": "long long foveal_gelu_pool_size(void) { return 8; }",
+    "a library without the kernel": "long long foveal_softmax_size(void) { return 8; }",
+}
+
+
+@kernels
+@pytest.mark.parametrize("other", OTHER_KERNELS)
+def test_kernels_of_other_sources_are_refused_with_the_way_to_build_them_again(other, monkeypatch, tmp_path):
+    x = torch.randn(1, 4, 4, 3)
+    expected = foveal.ops.gelu_pool(x, (2, 2))
+    monkeypatch.setattr(native, "_reason", None)
+    if OTHER_KERNELS[other]:
+        monkeypatch.setattr(native, "_library", other_library(tmp_path, OTHER_KERNELS[other]))
+    native.Kernel("gelu_pool", pooling._Call if OTHER_KERNELS[other] else Longer)
+    explanation = foveal.ops.explain("gelu_pool", x, (2, 2))
+    assert explanation.chosen == "torch"
+    assert "older or newer than this Python code: run `make native`" in explanation.reasons["cpu"]
+    assert_same(foveal.ops.gelu_pool(x, (2, 2)), expected, 16)
+    with pytest.raises(BackendError, match="older or newer"), foveal.ops.use_backend("cpu"):
+        foveal.ops.gelu_pool(x, (2, 2))
 
 
 @kernels

@@ -24,7 +24,10 @@ class Call:
     dim: int = 5
     pool: tuple[int, int] = (2, 3)
     window: int = 3
-    strided: bool = False  # activations are views into wider memory, as slices of a fused linear layer's output are
+    table: bool = False  # the position bias as a table of offsets
+    # Activations are views into wider memory, from an odd place on: slices, as of a fused linear layer's output (1), or
+    # every other number of it (2).
+    strided: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -32,7 +35,12 @@ class Call:
         parts = [self.operator, f"{self.batch}x{self.height}x{self.width}", f"heads {self.heads}x{self.dim}"]
         if self.operator == "aggregated_attention":
             parts.append("pool {}x{}".format(*self.pool))
-        parts += [f"window {self.window}", "strided" if self.strided else "", *map(str, self.options.items())]
+        parts += [
+            f"window {self.window}",
+            "table" if self.table else "",
+            ("", "sliced", "strided")[self.strided],
+            *map(str, self.options.items()),
+        ]
         return ", ".join(part for part in parts if part)
 
     @property
@@ -53,19 +61,22 @@ class Call:
         activations, others = getattr(self, f"_{self.operator}")(draw)
         activations = {name: t.to(device, dtype) for name, t in activations.items()}
         if self.strided:
-            activations = {name: _embedded(t) for name, t in activations.items()}
+            activations = {name: _embedded(t, self.strided) for name, t in activations.items()}
         return {**activations, **{name: t.to(device, parameters or dtype) for name, t in others.items()}}
 
     def _aggregated_attention(self, draw) -> tuple[Tensors, Tensors]:
         shape = (self.batch, self.height, self.width, self.heads, self.dim)
         pooled = (self.batch, *self.pool, self.heads, self.dim)
         area, keys = self.window**2, self.pool[0] * self.pool[1]
+        bias = dict(pool_bias=(self.height * self.width, keys))
+        if self.table:
+            bias = dict(pool_bias_table=tuple(map(offset_count, (self.height, self.width), self.pool)))
         activations = dict(q=draw(*shape), k=draw(*shape), v=draw(*shape), k_pool=draw(*pooled), v_pool=draw(*pooled))
         return activations, dict(
             scale=draw(self.heads).abs() + 1,
             query_embedding=draw(self.heads, self.dim, spread=0.3),
             local_bias=draw(self.heads, area, spread=0.5),
-            pool_bias=draw(self.heads, self.height * self.width, keys, spread=0.5),
+            **{name: draw(self.heads, *shape, spread=0.5) for name, shape in bias.items()},
             tokens=draw(self.heads, self.dim, area, spread=0.3),
             token_bias=draw(self.heads, area, spread=0.3),
         )
@@ -119,16 +130,26 @@ class Call:
         return {"output": out.detach(), **dict(zip(leaves, gradients, strict=True))}
 
 
-def _embedded(t: Tensor) -> Tensor:
-    """The same numbers at every other place of a wider row, the rest not-a-number."""
-    wide = t.new_full((*t.shape[:-1], 2 * t.shape[-1] + 3), torch.nan)
-    view = wide[..., 1 : 2 * t.shape[-1] + 1 : 2]
+def offset_count(size: int, pool: int) -> int:
+    """Of one axis: an offset every pixel where the pool divides the size, else every half pixel."""
+    return 2 * size - size // pool if size % pool == 0 else 4 * size - 3
+
+
+def _embedded(t: Tensor, step: int) -> Tensor:
+    """The same numbers `step` places apart in a wider row, the rest not-a-number."""
+    wide = t.new_full((*t.shape[:-1], step * t.shape[-1] + 3), torch.nan)
+    view = wide[..., 1 : step * t.shape[-1] + 1 : step]
     view.copy_(t)
     return view
 
 
 OPERATORS = ("aggregated_attention", "gated_dwconv", "dynamic_dwconv", "multiscale_dwconv")
 MAPS = ((1, 1), (1, 5), (7, 1), (2, 3), (5, 7), (13, 11), (8, 8), (4, 17))
+# Maps and pools for tables of offsets: pools that divide both sides, one, none; one pixel; sides wider than a vector.
+TABLES = (
+    (8, 12, (2, 3)), (8, 7, (4, 3)), (7, 8, (3, 4)), (7, 5, (3, 2)), (1, 1, (1, 1)), (1, 9, (1, 4)), (13, 1, (5, 1)),
+    (5, 5, (4, 4)), (6, 6, (6, 6)), (4, 40, (2, 5)), (3, 37, (2, 7)),
+)  # fmt: skip
 WINDOWS = (1, 3, 5, 7, 9)
 
 
@@ -140,7 +161,7 @@ def small_calls() -> list[Call]:
 def all_calls() -> list[Call]:
     """Every operator over every map with every window, then what only some of them have."""
     calls = [
-        Call(o, height=h, width=w, window=k, pool=(max(h // 3, 1), max(w // 2, 1)), strided=(h + w + k) % 2 == 0)
+        Call(o, height=h, width=w, window=k, pool=(max(h // 3, 1), max(w // 2, 1)), strided=(h + w + k) % 3)
         for o in OPERATORS
         for h, w in MAPS
         for k in WINDOWS
@@ -149,6 +170,11 @@ def all_calls() -> list[Call]:
     calls += [replace(attention, heads=h, dim=d) for h, d in ((1, 1), (3, 24), (1, 24), (5, 1))]
     calls += [replace(attention, pool=pool) for pool in ((1, 1), (1, 6), (4, 1), (5, 7))]
     calls += [replace(attention, options=dict(length=length)) for length in (1, 49)]
+    calls += [
+        replace(attention, table=True, height=h, width=w, window=k, pool=pool, dim=d, strided=k == 5)
+        for h, w, pool in TABLES
+        for k, d in ((3, 24), (5, 32))
+    ]
     scales = Call("multiscale_dwconv", height=9, width=10, window=7)
     calls += [replace(scales, options=dict(identity=i, gelu=g)) for i in (False, True) for g in (False, True)]
     calls += [
@@ -156,4 +182,4 @@ def all_calls() -> list[Call]:
         for o, options in (("gated_dwconv", {}), ("dynamic_dwconv", {}), ("multiscale_dwconv", dict(gelu=True)))
         for h, d in ((1, 1), (1, 16), (1, 24), (3, 25), (5, 32))  # lanes of a vector: too few, all, more, many more
     ]
-    return calls + [replace(Call(o), batch=0, strided=strided) for o in OPERATORS for strided in (False, True)]
+    return calls + [replace(Call(o), batch=0, strided=strided) for o in OPERATORS for strided in range(3)]

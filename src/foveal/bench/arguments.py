@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from foveal import ops
+from foveal.ops.aggregated_attention.offsets import offset_count, reads_table
 
 Size = tuple[int, int]
 HEAD_DIM, WINDOW = 24, 3  # of TransNeXt
@@ -81,17 +82,21 @@ def normal(device: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Dr
 
 
 def aggregated_attention(draw: Draw, batch: int, size: Size, pool: Size, heads: int) -> Arguments:
-    """Of a map of `size` and its pooled map: keys and values are halves of one linear layer's output, the position
-    bias has its queries side by side."""
+    """Of a map of `size` and its pooled map: keys and values are halves of one linear layer's output; the position bias
+    is a table of offsets where it is read in place, else dense with its queries side by side."""
     channels, area = heads * HEAD_DIM, WINDOW**2
     k, v = draw(batch, *size, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
     k_pool, v_pool = draw(batch, *pool, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
     q = draw(batch, *size, heads, HEAD_DIM)
+    if reads_table(q.device):
+        bias = dict(pool_bias_table=draw(heads, *map(offset_count, size, pool), spread=0.5))
+    else:
+        bias = dict(pool_bias=draw(heads, pool[0] * pool[1], size[0] * size[1], spread=0.5).mT)
     parameters = dict(
         scale=draw(heads).abs() + 1,
         query_embedding=draw(heads, HEAD_DIM, spread=0.3),
         local_bias=draw(heads, area, spread=0.5),
-        pool_bias=draw(heads, pool[0] * pool[1], size[0] * size[1], spread=0.5).mT,
+        **bias,
         tokens=draw(heads, HEAD_DIM, area, spread=0.3),
         token_bias=draw(heads, area, spread=0.3),
     )

@@ -23,8 +23,9 @@ import torch._inductor.config as inductor
 
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared, Subject
+from foveal.ops.memory import give_back_from
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGE = 128 << 10  # bytes of a block that is given back at once: glibc would keep some, by chance the one or other
 _PRELOADED = ["foveal.bench.memory"]  # the server of children loads PyTorch once for all of them
 
 
@@ -73,7 +74,7 @@ def _start_server() -> None:
 
 def _report(sender: Connection, subject: Subject, setting: Setting) -> None:
     """Runs in the child."""
-    _give_back_at_once()
+    give_back_from(_LARGE)
     torch.set_num_threads(setting.threads)
     inductor.compile_threads = 1  # no processes of the child's own, which would outlive it
     grown = _growth(subject, setting)
@@ -97,14 +98,6 @@ def _growth(subject: Subject, setting: Setting) -> int:
     _settle()
     prepared.call()
     return _resident("VmHWM") - before
-
-
-def _give_back_at_once() -> None:
-    """Map every large block apart and unmap it when it is freed: glibc would keep some, by chance the one or other."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 128 << 10)
-        mallopt(_M_TRIM_THRESHOLD, 128 << 10)
 
 
 def _settle() -> int:

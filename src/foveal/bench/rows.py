@@ -78,13 +78,6 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
         file.write(text.getvalue())  # in one piece: an interruption leaves whole rows
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a file, as text. Raises FovealError for a file with other columns."""
-    check_csv(path)
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def _header(path: Path) -> list[str]:
     with path.open(encoding="utf-8", newline="") as file:
         return next(csv.reader(file), [])

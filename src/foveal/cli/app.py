@@ -1,4 +1,4 @@
-"""``foveal COMMAND``: the table of commands, and the way from typed words to a command's ``main``."""
+"""``foveal COMMAND``: the way from typed words to a command's ``main``."""
 
 import difflib
 import sys
@@ -8,23 +8,7 @@ from typing import NoReturn
 
 from foveal.cli.console import Exit, UsageError, exit_code, parse
 from foveal.version import __version__
-
-#: Command -> (module with a ``main`` typed for tyro, what it does). A module is imported when its command is called, so
-#: that one command does not wait for what another one imports.
-COMMANDS = {
-    "quickstart": (
-        "foveal.cli.quickstart",
-        "train, evaluate, predict and explain on real images, in minutes on a laptop",
-    ),
-    "models": (
-        "foveal.cli.models",
-        "every model: parameters, multiply-adds, published accuracy, where its weights live",
-    ),
-    "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
-    "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, over sets, sizes and modes"),
-    "predict": ("foveal.cli.predict", "the most probable classes of image files"),
-    "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
-}
+from foveal_script import COMMANDS, overview
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
@@ -38,7 +22,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
 def _run(words: Sequence[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
-        print(_overview())
+        print(overview())
         if not words:
             raise Exit(2)
         return
@@ -50,14 +34,6 @@ def _run(words: Sequence[str]) -> None:
         raise UsageError(_unknown(name))
     command = import_module(COMMANDS[name][0]).main
     parse(command, f"foveal {name}", arguments)()
-
-
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {does}" for name, (_, does) in COMMANDS.items()]
-    return "\n".join(
-        ["usage: foveal COMMAND [OPTIONS]", "", *lines, "", "foveal COMMAND --help tells the options of one."]
-    )
 
 
 def _unknown(name: str) -> str:

@@ -207,6 +207,7 @@ def _formulas() -> dict:
         aten._native_batch_norm_legit_no_training: batch_norm,
         aten._adaptive_avg_pool2d: _per_element(1),
         operators.aggregated_attention: _attention,
+        operators.aggregated_attention_table: _attention,
         operators.gated_dwconv: lambda g, v, w, *args, **kwargs: 2 * math.prod(g) * w[-1] ** 2,
         operators.gated_dwconv_packed: lambda x, w, *args, **kwargs: math.prod(x) * w[-1] ** 2,
         operators.dynamic_dwconv: lambda x, w, *args, **kwargs: 2 * math.prod(x) * w[-1] ** 2,

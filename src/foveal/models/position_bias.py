@@ -1,7 +1,8 @@
 """Log-spaced continuous position bias: a small network of the distance between a query and a (pooled) key.
 
 TransNeXt paper, section 3.1.3. The bias of a query and a key depends on their offset alone, so the network runs once
-for every distinct offset and the full (query, key) table is gathered from its results.
+for every distinct offset; the operator reads the bias of a query and a key from this table, or is given the dense
+bias (query, key) that is expanded from it.
 """
 
 from __future__ import annotations
@@ -11,44 +12,18 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from foveal.ops.aggregated_attention.offsets import axis_offsets, expand_table, offset_count
 from foveal.ops.numerics import without_autocast
 
 _HIDDEN_BUDGET = 1 << 24  # elements of the hidden layer that are held at a time when no gradient is needed
 _SPAN = 8  # offsets are scaled so that the pre-training map spans -8..8, and their logarithm to base 8 -1..1
 
 
-def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
-    """(pool,) int64: twice the mean pixel index of every cell of adaptive average pooling from `size` to `pool`."""
-    cell = torch.arange(pool, device=device)
-    start = cell * size // pool
-    end = ((cell + 1) * size + pool - 1) // pool
-    return start + end - 1
-
-
-def axis_offsets(size: int, pool: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The distinct offsets between `size` pixels and `pool` cell centres along one axis, and where each pair's offset
-    stands.
-
-    Returns:
-        offsets (D,) float64 in pixels, ascending by one step; pixel (size,) and cell (pool,) int64 such that pixel i
-        and cell p have the offset at pixel[i] + cell[p]. Where the pool divides the size all offsets share one
-        fraction, so the step is a pixel; otherwise it is half a pixel.
-    """
-    centres = doubled_centres(size, pool, device)
-    side = size // pool if statically_known_true(size % pool == 0) else 0
-    step = 2 if side else 1
-    first = side - 2 * size + 1 if side else 2 - 2 * size
-    count = 2 * size - side if side else 4 * size - 3
-    offsets = (first + step * torch.arange(count, device=device)).double() / 2
-    return offsets, (2 // step) * torch.arange(size, device=device), (-first - centres) // step
-
-
 def distinct_offsets(size: tuple[int, int], pool: tuple[int, int]) -> int:
     """How many different offsets the queries of a map and the cells of its pooled map have: what the network is run
     on."""
-    rows, columns = (axis_offsets(s, p, torch.device("cpu"))[0].shape[0] for s, p in zip(size, pool, strict=True))
+    rows, columns = map(offset_count, size, pool)
     return rows * columns
 
 
@@ -58,10 +33,10 @@ def log_spaced(offsets: Tensor, side: int) -> Tensor:
     return x.sign() * (x.abs() + 1).log2() / math.log2(_SPAN)
 
 
-def continuous_position_bias(
+def position_bias_table(
     fc1: nn.Linear, fc2: nn.Linear, size: tuple[int, int], pool: tuple[int, int], sides: tuple[int, int]
 ) -> Tensor:
-    """The bias of every query and pooled key, extrapolated to this size.
+    """The bias of every offset between a query and a pooled key, extrapolated to this size.
 
     Args:
         fc1, fc2: the network, 2 -> hidden -> heads with a ReLU between.
@@ -70,20 +45,24 @@ def continuous_position_bias(
         sides: (height, width) of this stage's map at the pre-training size, which sets the scale of the offsets.
 
     Returns:
-        (heads, H*W, Hp*Wp) in the dtype of the weights, computed in float32 at least, outside autocast; key by key in
-        memory, as the kernels read it.
+        (heads, Dr, Dc) as `foveal.ops.aggregated_attention` takes it, in the dtype of the weights, computed in float32
+        at least, outside autocast.
     """
     device = fc1.weight.device
     dtype = torch.promote_types(fc1.weight.dtype, torch.float32)
-    rows, query_row, key_row = axis_offsets(size[0], pool[0], device)
-    columns, query_column, key_column = axis_offsets(size[1], pool[1], device)
+    rows, columns = (axis_offsets(s, p, device) for s, p in zip(size, pool, strict=True))
     with without_autocast(device):
         weights = [p.to(dtype) for p in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
         table = _offset_table(log_spaced(rows, sides[0]).to(dtype), log_spaced(columns, sides[1]).to(dtype), *weights)
-    stride = columns.shape[0]
-    query = (query_row[:, None] * stride + query_column).flatten()
-    key = (key_row[:, None] * stride + key_column).flatten()
-    return table.to(fc1.weight.dtype)[:, key[:, None] + query].mT
+    return table.to(fc1.weight.dtype).unflatten(1, (rows.shape[0], columns.shape[0]))
+
+
+def continuous_position_bias(
+    fc1: nn.Linear, fc2: nn.Linear, size: tuple[int, int], pool: tuple[int, int], sides: tuple[int, int]
+) -> Tensor:
+    """The bias of every query and pooled key, (heads, H*W, Hp*Wp), key by key in memory: `position_bias_table`
+    expanded."""
+    return expand_table(position_bias_table(fc1, fc2, size, pool, sides), size, pool)
 
 
 def _offset_table(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,13 +31,14 @@ from timm.models._input import update_model_args, update_model_input_size
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
+from foveal.ops.aggregated_attention.offsets import reads_table
 from foveal.ops.numerics import without_autocast
 
 from .cache import SizeCache
 from .configs import classification_cfg
 from .geometry import Size, StageGeometry
 from .linear import Linear
-from .position_bias import continuous_position_bias, distinct_offsets, resize_position_bias
+from .position_bias import continuous_position_bias, distinct_offsets, position_bias_table, resize_position_bias
 from .pyramid import Pyramid, Stage, stage_sizes
 from .released import prepare_state_dict
 
@@ -92,10 +94,21 @@ class CosineAttention(nn.Module):
 
     def position_bias(self, height: int, width: int) -> Tensor:
         """(heads, H*W, keys): computed once a size, and kept while the weights are not trained."""
+        return self._kept("dense", (height, width), self._position_bias)
+
+    def pool_bias(self, height: int, width: int) -> dict[str, Tensor]:
+        """The position bias as an argument of `aggregated_attention`, kept like the dense one: a table of offsets where
+        there is one and it is read in place."""
+        if self.geometry.interpolate or not reads_table(self.cpb_fc1.weight.device):
+            return dict(pool_bias=self.position_bias(height, width))
+        return dict(pool_bias_table=self._kept("table", (height, width), self._position_bias_table))
+
+    def _kept(self, form: str, size: Size, compute: Callable[[Size], Tensor]) -> Tensor:
         weights = (self.cpb_fc1.weight, self.cpb_fc1.bias, self.cpb_fc2.weight, self.cpb_fc2.bias)
-        return self._bias_cache.get(
-            (height, width, self.geometry), weights, lambda: self._position_bias((height, width))
-        )
+        return self._bias_cache.get((form, size, self.geometry), weights, lambda: compute(size))
+
+    def _position_bias_table(self, size: Size) -> Tensor:
+        return position_bias_table(self.cpb_fc1, self.cpb_fc2, size, self.key_size(size), self.geometry.pretrain)
 
     def _position_bias(self, size: Size) -> Tensor:
         geometry, keys = self.geometry, self.key_size(size)
@@ -183,7 +196,7 @@ class AggregatedAttention(CosineAttention):
             scale=self.scale(),
             query_embedding=self.query_embedding.flatten(1),
             local_bias=self.relative_pos_bias_local,
-            pool_bias=self.position_bias(height, width),
+            **self.pool_bias(height, width),
             tokens=self.learnable_tokens,
             token_bias=self.learnable_bias.flatten(1),
             window=self.window,

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from .numerics import transformed
 
 # A plain global, not a context variable: torch.compile guards on it, so a change recompiles instead of being ignored.
@@ -62,7 +64,9 @@ class Operator:
         self.implementations = implementations
 
     def choose(self, *call: Any) -> Implementation:
-        """The implementation that takes `call`. Raises BackendError where the forced one, or all of them, refuse."""
+        """The implementation that takes `call`. Raises BackendError where the forced one, or all of them, refuse, and
+        ValueError for tensors that none could compute with."""
+        self._check(call)
         if self.is_forced:
             return self._forced_implementation(*call)
         reasons = []
@@ -72,6 +76,22 @@ class Operator:
                 return implementation
             reasons.append(f"{implementation.name}: {reason}")
         raise BackendError(f"no implementation of {self.name} takes this call ({'; '.join(reasons)})")
+
+    def _check(self, call: tuple) -> None:
+        """Raise ValueError where tensors are no floating-point ones of one device. PyTorch itself would take many such
+        calls and answer them wrongly: with a tensor on "meta" beside others, nothing is computed at all."""
+        device = call[0].device
+        for t in call:
+            if isinstance(t, tuple):  # as the entry of multiscale_dwconv
+                self._check((call[0], *t))
+            elif not isinstance(t, Tensor):
+                continue
+            elif not t.is_floating_point():
+                raise ValueError(f"{self.name} takes floating-point tensors, got one of {t.dtype}")
+            elif t.device != device:
+                raise ValueError(
+                    f"{self.name} takes tensors of one device, got some on {device} and some on {t.device}"
+                )
 
     @property
     def is_forced(self) -> bool:
@@ -88,6 +108,7 @@ class Operator:
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Which implementation a call with these arguments takes, and why not the others. Computes nothing."""
         call = self.normalise(*args, **kwargs)
+        self._check(call)
         reasons = {i.name: _why_not(i, *call) for i in self.implementations}
         if self.is_forced:
             reasons = {
@@ -133,6 +154,9 @@ def use_backend(name: str | None) -> Iterator[None]:
     A call that the named implementation cannot take raises BackendError with the reason: nothing falls back silently.
     An operator that has no implementation of that name at all goes on choosing for itself, as small ones beside
     "triton" do. Raises ValueError for a name that no operator has.
+
+    The choice is one for the whole process: other threads see it, and blocks in several of them at once would undo each
+    other's.
     """
     global _forced
     if name is not None and name not in known_backends():
@@ -152,5 +176,5 @@ def explain(operator: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Ex
     `operator` is the function (`foveal.ops.aggregated_attention`) or its name. Raises ValueError for an unknown one,
     and what the operator itself raises for bad arguments. `print(explain(...))` is meant to be read.
     """
-    name = operator if isinstance(operator, str) else operator.__name__
+    name = operator if isinstance(operator, str) else getattr(operator, "__name__", repr(operator))
     return find_operator(name).explain(*args, **kwargs)

@@ -7,6 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def square_kernels(weight: Tensor, *leading: int) -> bool:
+    """Whether weights are (*leading, K, K) with K odd."""
+    return (
+        weight.ndim == len(leading) + 2
+        and tuple(weight.shape) == (*leading, weight.shape[-1], weight.shape[-1])
+        and weight.shape[-1] % 2 == 1
+    )
+
+
 def convolution_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which PyTorch's convolutions are as accurate as x's dtype allows: float32 for float16 on the CPU,
     where its gradients of weights are summed in float16; else x's own."""

@@ -17,10 +17,16 @@ def keep_memory() -> bool:
     system clears it page by page: a feature map costs several times what computing it does. Once set, freed memory
     stays with the process. Applies to all of the process and cannot be undone; other C libraries are left alone.
     """
+    return give_back_from(_LARGEST)
+
+
+def give_back_from(size: int) -> bool:
+    """Ask the system for every block of `size` bytes or more apart, and give it back when it is freed; smaller ones
+    stay with the process. True if that could be set."""
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST) and mallopt(_M_TRIM_THRESHOLD, _LARGEST))
+    return bool(mallopt(_M_MMAP_THRESHOLD, size) and mallopt(_M_TRIM_THRESHOLD, size))

@@ -11,7 +11,7 @@ from foveal.ops.memory import keep_memory
 
 from ..pyramid import Pyramid
 from . import transnext, transxnet
-from .parts import InferenceOnly
+from .parts import InferenceOnly, refuse_training
 
 _FOLDS = {**transnext.FOLDS, **transxnet.FOLDS}
 
@@ -30,7 +30,7 @@ def optimize(
             is left as it is.
         dtype: of weights and activations, e.g. torch.bfloat16; None keeps the net's. Images are converted on entry.
             Softmax and position biases are computed in float32 at least.
-        compile: also hand the result to torch.compile.
+        compile: also compile the result, as torch.compile does.
         memory: on a CPU, let the process keep freed memory (see `foveal.ops.keep_memory`).
 
     Raises:
@@ -48,12 +48,14 @@ def optimize(
         raise ValueError(f"{type(net).__name__} has no block of TransNeXt or TransXNet in it: there is nothing to fold")
     dtype = dtype or parameter.dtype
     with torch.no_grad():
-        folded = _fold(copy.deepcopy(net), dtype).to(memory_format=torch.channels_last)
+        folded = refuse_training(_fold(copy.deepcopy(net), dtype).to(memory_format=torch.channels_last))
     for p in folded.parameters():
         p.requires_grad_(False)
     if memory and parameter.device.type == "cpu":
         keep_memory()
-    return torch.compile(folded) if compile else folded  # type: ignore[return-value]
+    if compile:
+        folded.compile()  # in place: torch.compile's wrapper would take training mode on before the net refuses
+    return folded
 
 
 def _fold(module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -16,6 +17,30 @@ class InferenceOnly(nn.Module):
         if mode:
             raise ValueError("this network was folded for inference by foveal.optimize and cannot be trained")
         return super().train(False)
+
+
+def refuse_training(net: nn.Module) -> nn.Module:
+    """`net`, which from here on refuses training mode itself: a refusal by one of its parts would come when others have
+    changed already."""
+    if not isinstance(net, InferenceOnly):
+        net.__class__ = _inference_only(type(net))
+    return net
+
+
+@functools.cache
+def _inference_only(kind: type[nn.Module]) -> type[nn.Module]:
+    """`kind` as an InferenceOnly, by the same name; copies and pickles are made through `kind`."""
+
+    def reduce(net: nn.Module, protocol: object) -> tuple:
+        return _unfilled, (kind,), net.__getstate__()
+
+    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(kind.__name__, (InferenceOnly, kind), {**names, "__reduce_ex__": reduce})
+
+
+def _unfilled(kind: type[nn.Module]) -> nn.Module:
+    new = _inference_only(kind)
+    return new.__new__(new)
 
 
 def cast(x: Tensor, dtype: torch.dtype) -> nn.Parameter:

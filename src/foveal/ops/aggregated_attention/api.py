@@ -7,8 +7,10 @@ from torch import Tensor
 from ..backend import Implementation, Operator, register
 from ..late import triton_implementation
 from . import native, views
+from .layout import POOL_BIAS
+from .offsets import expand_table, fits_axis, offset_count
 from .reference import aggregated_attention_reference
-from .schema import FUSED
+from .schema import FUSED, TABLE
 
 
 def aggregated_attention(
@@ -24,6 +26,7 @@ def aggregated_attention(
     tokens: Tensor | None = None,
     token_bias: Tensor | None = None,
     *,
+    pool_bias_table: Tensor | None = None,
     window: int = 3,
     length: int | None = None,
     dropout_p: float = 0.0,
@@ -51,6 +54,11 @@ def aggregated_attention(
         pool_bias: (h, H*W, P); or None for 0. Read fastest where queries stand side by side in memory, as in the
             transpose of a contiguous (h, P, H*W).
         tokens, token_bias: (h, d, k*k) and (h, k*k), positional attention; or None for 0.
+        pool_bias_table: (h, Dr, Dc), in place of pool_bias: the bias of every offset between a query and a pooled key,
+            a query's pixel less the mean pixel index of a cell of adaptive average pooling, rows and columns ascending.
+            Along an axis of n pixels and m cells there is an offset every pixel, D = 2n - n/m of them, where m divides
+            n; else (and also there, if you like) one every half pixel, D = 4n - 3. The compiled CPU kernels read it in
+            place; on the other backends it is expanded to a pool_bias.
         window: k, odd.
         length: how many pooled keys n_i counts. None counts those there are, P. A fixed number switches length scaling
             off.
@@ -61,21 +69,22 @@ def aggregated_attention(
         get gradients; a second derivative exists on the backend "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together, or an even window.
+        ValueError: shapes that do not fit together, an even window, or pool_bias and its table at once.
         BackendError: the backend asked for with `use_backend` cannot take this call.
     """
     call = _normalise(
         q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias,
-        window=window, length=length, dropout_p=dropout_p,
+        pool_bias_table=pool_bias_table, window=window, length=length, dropout_p=dropout_p,
     )  # fmt: skip
     return OPERATOR.choose(*call).run(*call)
 
 
 def _normalise(
     q, k, v, k_pool, v_pool, scale, query_embedding=None, local_bias=None, pool_bias=None, tokens=None, token_bias=None,
-    *, window=3, length=None, dropout_p=0.0,
+    *, pool_bias_table=None, window=3, length=None, dropout_p=0.0,
 ):  # fmt: skip
-    """Check a call and fill in what was left out, so that implementations see one form."""
+    """Check a call and fill in what was left out, so that implementations see one form: the tensors, a table in place
+    of the dense bias, then window, length, dropout, and whether there is a table."""
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be odd (3, 5, 7, ...), got {window}")
     if q.ndim != 5 or k_pool.ndim != 5:
@@ -98,6 +107,8 @@ def _normalise(
     }
     tensors = [q]
     for name, (tensor, shape) in expected.items():
+        if tensor is None and name in ("k", "v", "v_pool"):
+            raise ValueError(f"{name} is needed: only the biases, the embedding and the tokens may be None")
         if tensor is None:
             tensor = scale.new_zeros(()).expand(shape)
         elif tuple(tensor.shape) != tuple(shape):
@@ -105,16 +116,44 @@ def _normalise(
                 f"{name} must have shape {tuple(shape)} beside q of shape {tuple(q.shape)}, got {tuple(tensor.shape)}"
             )
         tensors.append(tensor)
-    return (*tensors, window, pooled if length is None else length, dropout_p)
+    if pool_bias_table is not None:
+        _check_table(pool_bias_table, pool_bias, q, k_pool)
+        tensors[POOL_BIAS] = pool_bias_table
+    return (*tensors, window, pooled if length is None else length, dropout_p, pool_bias_table is not None)
 
 
-def _without_dropout(implementation):
-    """Drop the last argument, a dropout of 0, which fused implementations do not have."""
-    return lambda *call: implementation(*call[:-1])
+def _check_table(table: Tensor, pool_bias: Tensor | None, q: Tensor, k_pool: Tensor) -> None:
+    if pool_bias is not None:
+        raise ValueError("pool_bias and pool_bias_table must not be given together: one holds what the other does")
+    axes = list(zip(table.shape[1:], q.shape[1:3], k_pool.shape[1:3]))
+    if table.ndim != 3 or table.shape[0] != q.shape[3] or not all(fits_axis(*axis) for axis in axes):
+        shape = (q.shape[3], *map(offset_count, q.shape[1:3], k_pool.shape[1:3]))
+        raise ValueError(
+            f"pool_bias_table must have shape {shape} beside q of shape {tuple(q.shape)} and k_pool of shape "
+            f"{tuple(k_pool.shape)}, got {tuple(table.shape)}"
+        )
+
+
+def _dense(call: tuple) -> tuple:
+    """A normalised call, less its last entry: a table expanded to a dense bias."""
+    *arguments, has_table = call
+    if has_table:
+        q, k_pool = arguments[0], arguments[3]
+        arguments[POOL_BIAS] = expand_table(arguments[POOL_BIAS], q.shape[1:3], k_pool.shape[1:3])
+    return tuple(arguments)
+
+
+def _fused(implementation):
+    """Of a dense bias; without the dropout of 0, which fused implementations do not have."""
+    return lambda *call: implementation(*_dense(call)[:-1])
+
+
+def _compiled(dense, table):
+    return lambda *call: (table if call[-1] else dense)(*call[:-2])
 
 
 def _no_dropout(*call) -> str | None:
-    return "attention dropout runs on the reference alone" if call[-1] > 0 else None
+    return "attention dropout runs on the reference alone" if call[-2] > 0 else None
 
 
 def _kernels():
@@ -128,20 +167,28 @@ OPERATOR = register(
         "aggregated_attention",
         _normalise,
         (
-            triton_implementation(FUSED, _kernels, _without_dropout),
+            triton_implementation(FUSED, _kernels, _fused),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",
-                _without_dropout(FUSED.add("cpu", native.forward, native.backward)),
+                _compiled(
+                    FUSED.add("cpu", native.forward, native.backward),
+                    TABLE.add("cpu", native.table_forward, native.table_backward),
+                ),
                 native.unsupported,
             ),
             Implementation(
                 "torch",
                 "shifted views, plain PyTorch on any device",
-                _without_dropout(FUSED.add("torch", views.forward, views.backward)),
+                _fused(FUSED.add("torch", views.forward, views.backward)),
                 _no_dropout,
             ),
-            Implementation("reference", "unfold, plain PyTorch", aggregated_attention_reference, lambda *call: None),
+            Implementation(
+                "reference",
+                "unfold, plain PyTorch",
+                lambda *call: aggregated_attention_reference(*_dense(call)),
+                lambda *call: None,
+            ),
         ),
     )
 )

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..native import Kernel, threads_for
 from ..native.arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
-from .layout import arrange_gradients
+from .layout import TABLE_TENSORS, TENSORS, arrange_gradients
+from .native_bias import DenseBias, TableBias
 
 _LARGEST_WINDOW = 63
 _SIZES = ("batch", "height", "width", "heads", "dim", "pooled", "window", "bands", "threads", "half")
@@ -23,7 +24,8 @@ class _AttentionCall(ctypes.Structure):
         *((name, ctypes.c_int64) for name in _SIZES),
         *((name, Map) for name in ("q", "k", "v", "k_pool", "v_pool")),
         *((name, ctypes.c_void_p) for name in (*_SMALL, "pool_bias")),
-        *((f"pool_bias_{axis}", ctypes.c_int64) for axis in ("head", "query", "key")),
+        *((f"bias_{number}", ctypes.c_int64) for number in ("head", "row", "column", "size")),
+        ("bias_keys", ctypes.c_void_p),
         ("log_length", ctypes.c_void_p),
         ("out", Map),
         ("lse", ctypes.c_void_p),
@@ -35,10 +37,9 @@ class _BackwardCall(ctypes.Structure):
     _fields_ = [
         ("forward", _AttentionCall),
         *((name, Map) for name in ("grad", "grad_q", "grad_k", "grad_v")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("grad_k_pool", "grad_v_pool", "grad_pool_bias", "continued", "sums", "workspace")
-        ),
+        *((name, ctypes.c_void_p) for name in ("grad_k_pool", "grad_v_pool", "grad_pool_bias")),
+        *((f"grad_bias_{number}", ctypes.c_int64) for number in ("thread", "head", "row")),
+        *((name, ctypes.c_void_p) for name in ("grad_bias_keys", "sums", "workspace")),
     ]
 
 
@@ -48,12 +49,12 @@ _backward = Kernel("attention_backward", _BackwardCall)
 
 def unsupported(q, k, v, k_pool, v_pool, *rest) -> str | None:
     """Why the compiled kernels cannot serve this call, or None."""
-    *_, window, _, dropout_p = rest
+    *parameters, window, _, dropout_p, _ = rest
     if window > _LARGEST_WINDOW:
         return f"windows up to {_LARGEST_WINDOW}"
     if dropout_p > 0:
         return "attention dropout runs on the reference alone"
-    return unsupported_maps(rest[:-3], q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
+    return unsupported_maps(parameters, q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
 
 
 @functools.lru_cache(maxsize=64)
@@ -76,60 +77,70 @@ def _bands(items: int, height: int, threads: int) -> int:
 class _Call:
     """The structure for one call, and the tensors whose memory it points to."""
 
-    def __init__(self, q, k, v, k_pool, v_pool, *rest):
+    def __init__(self, form: type[DenseBias] | type[TableBias], q, k, v, k_pool, v_pool, *rest):
         *small, window, length = rest
         scale, query_embedding, local_bias, pool_bias, tokens, token_bias = small
         batch, height, width, heads, dim = q.shape
         maps = [side_by_side(x) for x in (q, k, v, k_pool.flatten(1, 2)[:, None], v_pool.flatten(1, 2)[:, None])]
         small = [contiguous_float(x) for x in (scale, query_embedding, local_bias, tokens, token_bias)]
-        pool_bias = pool_bias.float()
+        bias = self.bias = form(pool_bias.float(), (height, width), tuple(k_pool.shape[1:3]))
         log_length = _log_lengths(window, length)
-        self.kept = (*maps, *small, pool_bias, log_length)
+        self.kept = (*maps, *small, log_length)
         pooled = k_pool.shape[1] * k_pool.shape[2]
         threads = threads_for(q.numel() * (2 * pooled + 3 * window * window))
         self.c = _AttentionCall(
-            batch, height, width, heads, dim, k_pool.shape[1] * k_pool.shape[2], window,
+            batch, height, width, heads, dim, pooled, window,
             _bands(batch * heads, height, threads), threads, q.dtype == torch.bfloat16,
             *map(map_of, maps),
             *(x.data_ptr() for x in small),
-            pool_bias.data_ptr(), *pool_bias.stride(),
+            bias.numbers.data_ptr(), bias.head, bias.row, bias.column, bias.size, bias.keys.data_ptr(),
             log_length.data_ptr(),
         )  # fmt: skip
 
 
-def forward(q: Tensor, *rest) -> tuple[Tensor, Tensor]:
+def _forward_of(form: type[DenseBias] | type[TableBias], q: Tensor, *rest) -> tuple[Tensor, Tensor]:
     """The output (B, H, W, h, d) in q's dtype, and the log-sum-exp (B, H, W, h) in float32."""
     out = q.new_empty(q.shape)
     lse = _floats(*q.shape[:-1])
     if q.numel():
-        call = _Call(q, *rest)
+        call = _Call(form, q, *rest)
         call.c.out, call.c.lse = map_of(out), lse.data_ptr()
         _forward(call.c)
     return out, lse
 
 
-def backward(grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
+def _backward_of(form: type[DenseBias] | type[TableBias], grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
     """Gradients of the eleven tensors, each in the dtype of its tensor."""
     *inputs, lse, window, length = rest
     inputs = [q, *inputs]
+    names = TENSORS if form is DenseBias else TABLE_TENSORS
     if not q.numel():
-        return arrange_gradients(map(torch.zeros_like, inputs), inputs)
-    call = _Call(*inputs, window, length)
+        return arrange_gradients(map(torch.zeros_like, inputs), inputs, names)
+    call = _Call(form, *inputs, window, length)
     c, area = call.c, window * window
+    if form is DenseBias:  # a thread does a band of all images
+        c.bands = _bands(c.heads, c.height, c.threads)
     grad, lse = side_by_side(grad), lse.contiguous()
     c.lse = lse.data_ptr()
     maps = [q.new_empty(q.shape) for _ in range(3)]
     pooled = [_floats(c.bands, c.batch, c.heads, c.pooled, c.dim) for _ in range(2)]
-    pool_bias = _floats(c.heads, c.pooled, c.height * c.width)
-    continued = _floats(c.threads, c.pooled, c.height * c.width)
+    bias = call.bias.gradient(c.threads)
     sums = _floats(c.threads, c.heads, 1 + c.dim + 2 * area + area * c.dim).zero_()
-    others = (*pooled, pool_bias, continued, sums)
-    _backward(_BackwardCall(c, map_of(grad), *map(map_of, maps), *(t.data_ptr() for t in others)))
+    _backward(
+        _BackwardCall(
+            c, map_of(grad), *map(map_of, maps), *(t.data_ptr() for t in pooled),
+            bias.numbers.data_ptr(), bias.thread, bias.head, bias.row, bias.keys.data_ptr(), sums.data_ptr(),
+        )
+    )  # fmt: skip
 
     pooled = [t.sum(0).transpose(1, 2).reshape(rest[2].shape) for t in pooled]
     scale, embedding, local_bias, token_bias, tokens = (
         part.clone() for part in sums.sum(0).split((1, c.dim, area, area, area * c.dim), 1)
     )
     tokens = tokens.unflatten(1, (area, c.dim)).mT.contiguous()
-    gradients = (*maps, *pooled, scale[:, 0], embedding, local_bias, pool_bias.mT, tokens, token_bias)
-    return arrange_gradients(gradients, inputs)
+    gradients = (*maps, *pooled, scale[:, 0], embedding, local_bias, bias.total(), tokens, token_bias)
+    return arrange_gradients(gradients, inputs, names)
+
+
+forward, backward = functools.partial(_forward_of, DenseBias), functools.partial(_backward_of, DenseBias)
+table_forward, table_backward = functools.partial(_forward_of, TableBias), functools.partial(_backward_of, TableBias)

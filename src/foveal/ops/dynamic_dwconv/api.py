@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from ..convolution import square_kernels
 from ..late import triton_implementation
 from . import library, native
 from .reference import dynamic_dwconv_reference
@@ -27,7 +28,8 @@ def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together, or an even kernel.
+        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or of
+            several devices.
         BackendError: the backend asked for with `use_backend` cannot take this call.
     """
     call = _normalise(x, weight, bias)
@@ -37,8 +39,8 @@ def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 def _normalise(x, weight, bias=None):
     if x.ndim != 4:
         raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")
-    b, channels, kernel = x.shape[0], x.shape[-1], weight.shape[-1]
-    if tuple(weight.shape) != (b, channels, kernel, kernel) or kernel % 2 == 0:
+    b, channels = x.shape[0], x.shape[-1]
+    if not square_kernels(weight, b, channels):
         raise ValueError(f"weight must be ({b}, {channels}, K, K) with K odd, got {tuple(weight.shape)}")
     if bias is None:
         bias = weight.new_zeros(b, channels)

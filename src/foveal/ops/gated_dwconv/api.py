@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from ..convolution import square_kernels
 from ..late import triton_implementation
 from . import library, native
 from .reference import gated_dwconv_reference
@@ -28,7 +29,8 @@ def gated_dwconv(g: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor | Non
         summed in float32. All tensors get gradients; a second derivative exists on the backend "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together, or an even kernel.
+        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or of
+            several devices.
         BackendError: the backend asked for with `use_backend` cannot take this call.
     """
     call = _normalise(g, v, weight, bias)
@@ -40,8 +42,8 @@ def _normalise(g, v, weight, bias=None):
         raise ValueError(f"without v, g must be (B, H, W, 2C), gate and value side by side, got {tuple(g.shape)}")
     if v is not None and (g.ndim != 4 or v.shape != g.shape):
         raise ValueError(f"g and v must both be (B, H, W, C), got {tuple(g.shape)} and {tuple(v.shape)}")
-    channels, kernel = g.shape[-1] // (2 if v is None else 1), weight.shape[-1]
-    if tuple(weight.shape) != (channels, 1, kernel, kernel) or kernel % 2 == 0:
+    channels = g.shape[-1] // (2 if v is None else 1)
+    if not square_kernels(weight, channels, 1):
         raise ValueError(f"weight must be ({channels}, 1, K, K) with K odd, got {tuple(weight.shape)}")
     if bias is None:
         bias = weight.new_zeros(channels)

@@ -23,7 +23,7 @@ def gelu_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
         backends "torch" and "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: shapes that do not fit together, a size that is no pair, or a tensor that is not floating-point.
         BackendError: the backend asked for with `use_backend` cannot take this call.
     """
     call = _normalise(x, size)
@@ -33,6 +33,8 @@ def gelu_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
 def _normalise(x, size):
     if x.ndim != 4:
         raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")
+    if not isinstance(size, tuple | list) or len(size) != 2 or any(isinstance(n, float | str) for n in size):
+        raise ValueError(f"size must be (height, width) of the pooled map, two whole numbers, got {size!r}")
     height, width = size
     if height < 1 or width < 1 or x.shape[1] < 1 or x.shape[2] < 1:
         raise ValueError(f"cannot pool a map of {x.shape[1]} x {x.shape[2]} to {height} x {width}")

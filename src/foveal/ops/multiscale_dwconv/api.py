@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
+from ..convolution import square_kernels
 from . import library, native
 from .entry import entered_backward, entered_forward
 from .reference import multiscale_dwconv_reference
@@ -44,7 +45,8 @@ def multiscale_dwconv(
         tensors get gradients; a second derivative exists on the backend "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together, or an even kernel.
+        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or of
+            several devices.
         BackendError: the backend asked for with `use_backend` cannot take this call.
     """
     call = _normalise(x, weights, biases, identity=identity, gelu=gelu, entry=entry)
@@ -55,22 +57,41 @@ def _normalise(x, weights, biases=None, *, identity=False, gelu=False, entry=Non
     """Check a call, and lay all groups' parameters one behind the other."""
     if x.ndim != 4:
         raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")
+    weights = _listed("weights", "(C_g, 1, K_g, K_g) tensors, one a group of channels", weights)
+    if not weights:
+        raise ValueError("weights must be those of one group of channels at least, got none")
     for w in weights:
-        if w.ndim != 4 or w.shape[1] != 1 or w.shape[2] != w.shape[3] or w.shape[3] % 2 == 0:
-            raise ValueError(f"weights must be (C_g, 1, K_g, K_g) with K_g odd, got {tuple(w.shape)}")
+        if w.ndim != 4 or w.shape[0] < 1 or not square_kernels(w, w.shape[0], 1):
+            raise ValueError(f"weights must be (C_g, 1, K_g, K_g) with C_g >= 1 and K_g odd, got {tuple(w.shape)}")
     channels = [w.shape[0] for w in weights]
     if sum(channels) != x.shape[-1]:
         raise ValueError(f"weights must together have the {x.shape[-1]} channels of x, got {channels}")
     if biases is None:
         biases = [weights[0].new_zeros(x.shape[-1])]
-    elif [tuple(b.shape) for b in biases] != [(n,) for n in channels]:
-        expected = ", ".join(f"({n},)" for n in channels)
-        raise ValueError(f"biases must have shapes {expected}, got {', '.join(str(tuple(b.shape)) for b in biases)}")
-    if entry is not None and [tuple(t.shape) for t in entry] != [(x.shape[-1],)] * 2:
-        shapes = ", ".join(str(tuple(t.shape)) for t in entry)
-        raise ValueError(f"entry must be a scale and a shift of shape ({x.shape[-1]},), got {shapes}")
+    else:
+        biases = _listed("biases", "(C_g,) tensors, one a group of channels", biases)
+        _check_shapes("biases must have shapes", biases, [(n,) for n in channels])
+    if entry is not None:
+        entry = tuple(_listed("entry", "two (C,) tensors, a scale and a shift", entry))
+        _check_shapes("entry must be a scale and a shift of shapes", entry, [(x.shape[-1],)] * 2)
     weight, bias = _joined([w.flatten() for w in weights]), _joined(biases)
     return x, weight, bias, [w.shape[-1] for w in weights], channels, identity, gelu, entry
+
+
+def _listed(name: str, of_what: str, given) -> list[Tensor]:
+    parts = list(given) if isinstance(given, Iterable) and not isinstance(given, Tensor) else None
+    if parts is None or not all(isinstance(part, Tensor) for part in parts):
+        wrong = [type(one).__name__ for one in ([given] if parts is None else parts)]
+        raise ValueError(
+            f"{name} must be a list of {of_what}, got {'a single ' if parts is None else ''}{', '.join(wrong)}"
+        )
+    return parts
+
+
+def _check_shapes(what: str, tensors: Sequence[Tensor], shapes: list[tuple]) -> None:
+    if [tuple(t.shape) for t in tensors] != shapes:
+        found = ", ".join(str(tuple(t.shape)) for t in tensors) or "none"
+        raise ValueError(f"{what} {', '.join(map(str, shapes))}, got {found}")
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -71,8 +71,8 @@ def why_unavailable() -> str | None:
 
 def instruction_set(name: str | None = None) -> str:
     """The instruction set in use: "avx512", "avx2" or "baseline", the best that the processor has. With a name it is
-    changed first, for every thread (for tests and measurements). Raises ValueError where the processor lacks it, and
-    Unavailable without kernels."""
+    changed first, for the whole process and unguarded: for tests and measurements, while no other thread computes.
+    Raises ValueError where the processor lacks it, and Unavailable without kernels."""
     if _library is None:
         raise Unavailable(_reason)
     function = _library.foveal_instruction_set

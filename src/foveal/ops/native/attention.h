@@ -38,18 +38,20 @@ inline void pack(const float* rows, int64_t stride, int64_t count, int64_t dim, 
     }
 }
 
-// Where sums start: number i of a tile's column x at data[i * row + x]; nothing means 0.
+// Where sums start: number i of a tile's column x at data[rows[i] + x], or at data[i * TILE + x] without rows; without
+// data they start with 0.
 struct Start {
     const float* data;
-    int64_t row;
+    const int64_t* rows;
+    const float* at(int64_t i) const { return data + (rows ? rows[i] : i * TILE); }
 };
 
 template <int N, int V>
-inline void group_products(const float* group, int64_t dim, const float* tile, Start start, float* out) {
+inline void group_products(const float* group, int64_t dim, const float* tile, Start start, int64_t first, float* out) {
     Vec acc[N][V] = {};
     if (start.data)
         for (int i = 0; i < N; ++i)
-            for (int v = 0; v < V; ++v) acc[i][v] = load(start.data + i * start.row + v * LANES);
+            for (int v = 0; v < V; ++v) acc[i][v] = load(start.at(first + i) + v * LANES);
     for (int64_t d = 0; d < dim; ++d) {
         Vec x[V];
         for (int v = 0; v < V; ++v) x[v] = load(tile + d * TILE + v * LANES);
@@ -62,22 +64,21 @@ inline void group_products(const float* group, int64_t dim, const float* tile, S
 
 // out[i] = start[i] + sum over d of rows[i][d] * tile[d]
 template <int V>
-inline void products(const Packed& rows, const float* tile, float* out, Start start = {nullptr, 0}) {
+inline void products(const Packed& rows, const float* tile, float* out, Start start = {nullptr, nullptr}) {
     for (int64_t g = 0; g < rows.groups(); ++g) {
         const int64_t first = rows.start(g), n = rows.start(g + 1) - first;
         const float* group = rows.data + first * rows.dim;
         float* to = out + first * TILE;
-        const Start from{start.data ? start.data + first * start.row : nullptr, start.row};
         switch (n) {
-            case 1: group_products<1, V>(group, rows.dim, tile, from, to); break;
-            case 2: group_products<2, V>(group, rows.dim, tile, from, to); break;
-            case 3: group_products<3, V>(group, rows.dim, tile, from, to); break;
-            case 4: group_products<4, V>(group, rows.dim, tile, from, to); break;
+            case 1: group_products<1, V>(group, rows.dim, tile, start, first, to); break;
+            case 2: group_products<2, V>(group, rows.dim, tile, start, first, to); break;
+            case 3: group_products<3, V>(group, rows.dim, tile, start, first, to); break;
+            case 4: group_products<4, V>(group, rows.dim, tile, start, first, to); break;
 #if FOVEAL_LANES == 16
-            case 5: group_products<5, V>(group, rows.dim, tile, from, to); break;
-            case 6: group_products<6, V>(group, rows.dim, tile, from, to); break;
-            case 7: group_products<7, V>(group, rows.dim, tile, from, to); break;
-            case 8: group_products<8, V>(group, rows.dim, tile, from, to); break;
+            case 5: group_products<5, V>(group, rows.dim, tile, start, first, to); break;
+            case 6: group_products<6, V>(group, rows.dim, tile, start, first, to); break;
+            case 7: group_products<7, V>(group, rows.dim, tile, start, first, to); break;
+            case 8: group_products<8, V>(group, rows.dim, tile, start, first, to); break;
 #endif
         }
     }
@@ -240,15 +241,33 @@ inline void load_queries(const AttentionCall& c, const T* source, const TilePlac
     }
 }
 
+// 1 in the lanes whose columns are in the map.
+template <int V>
+struct Inside {
+    Vec lanes[V];
+    explicit Inside(const TilePlace& t) {
+        for (int v = 0; v < V; ++v)
+            lanes[v] = lane_index() + float(v * LANES) < float(t.count) ? splat(1.0f) : Vec{};
+    }
+    Vec operator()(Vec x, int v) const { return lanes[v] > 0.0f ? x : Vec{}; }
+};
+
 // The position bias of a tile's queries and all pooled keys, as the start of their logits (P, TILE).
 template <int V>
 inline Start pool_bias(const AttentionCall& c, const TilePlace& t, float* logits) {
-    const float* bias = c.pool_bias + t.h * c.pool_bias_head + (t.y * c.width + t.x) * c.pool_bias_query;
-    if (c.pool_bias_query == 1 && t.count == V * LANES) return {bias, c.pool_bias_key};
-    for (int64_t i = 0; i < c.pooled; ++i)
-        for (int64_t x = 0; x < V * LANES; ++x)
-            logits[i * TILE + x] = x < t.count ? bias[i * c.pool_bias_key + x * c.pool_bias_query] : 0;
-    return {logits, TILE};
+    const int64_t first = t.h * c.bias_head + t.y * c.bias_row + t.x * c.bias_column;
+    const float* bias = c.pool_bias + first;
+    if (c.bias_column == 1 && t.count == V * LANES) return {bias, c.bias_keys};
+    const Inside<V> inside(t);
+    for (int64_t i = 0; i < c.pooled; ++i) {
+        const float* from = bias + c.bias_keys[i];
+        float* to = logits + i * TILE;
+        if (c.bias_column == 1 && first + c.bias_keys[i] + V * LANES <= c.bias_size)
+            for (int v = 0; v < V; ++v) store(to + v * LANES, inside(load(from + v * LANES), v));
+        else
+            for (int64_t x = 0; x < V * LANES; ++x) to[x] = x < t.count ? from[x * c.bias_column] : 0;
+    }
+    return {logits, nullptr};
 }
 
 // Adds the local bias to the window's logits; those of positions outside the map become ABSENT.

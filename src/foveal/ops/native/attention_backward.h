@@ -185,31 +185,32 @@ inline void window_totals(const AttentionCall& c, const Plan& p, const BackwardS
     }
 }
 
-// Adds a tile's logit gradients to those of the position bias (P, H * W), or starts them.
-template <int V>
-inline void pool_bias_grads(const AttentionCall& c, const Plan& p, const BackwardScratch& s, const TilePlace& t,
-                            bool start, float* out) {
-    const float* grads = s.probability_grads + p.area * TILE;
-    out += t.y * c.width + t.x;
-    for (int64_t i = 0; i < c.pooled; ++i) {
-        float* to = out + i * c.height * c.width;
-        if (t.count == V * LANES) {
-            for (int v = 0; v < V; ++v) {
-                const Vec g = load(grads + i * TILE + v * LANES);
-                store(to + v * LANES, start ? g : load(to + v * LANES) + g);
-            }
-        } else {
-            for (int64_t x = 0; x < t.count; ++x) to[x] = start ? grads[i * TILE + x] : to[x] + grads[i * TILE + x];
-        }
-    }
-}
-
 // What a band knows of itself: which rows are its own, and where its share of the position bias's gradient goes.
 struct Band {
     int64_t b, h, first, last;
-    bool start;
+    bool start;  // whether it writes there, or adds
     float* pool_bias;
 };
+
+// Adds a tile's logit gradients to those of the position bias, or starts them.
+template <int V>
+inline void pool_bias_grads(const AttentionBackwardCall& g, const Plan& p, const BackwardScratch& s, const Band& band,
+                            const TilePlace& t) {
+    const float* grads = s.probability_grads + p.area * TILE;
+    float* out = band.pool_bias + t.y * g.grad_bias_row + t.x;
+    const bool whole = t.count == V * LANES || g.grad_bias_thread;  // a thread's own copy has room behind it
+    const Inside<V> inside(t);
+    for (int64_t i = 0; i < g.forward.pooled; ++i, grads += TILE) {
+        float* to = out + g.grad_bias_keys[i];
+        if (whole)
+            for (int v = 0; v < V; ++v) {
+                const Vec added = inside(load(grads + v * LANES), v);
+                store(to + v * LANES, band.start ? added : load(to + v * LANES) + added);
+            }
+        else
+            for (int64_t x = 0; x < t.count; ++x) to[x] = band.start ? grads[x] : to[x] + grads[x];
+    }
+}
 
 template <class T, int V>
 inline void backward_tile(const AttentionBackwardCall& g, const Plan& p, const BackwardScratch& s, const Band& band,
@@ -239,7 +240,7 @@ inline void backward_tile(const AttentionBackwardCall& g, const Plan& p, const B
     query_grads<V>(c, p, s, t);
     store_turned(s.sum_a, TILE, t.count, c.dim, at<T>(g.grad_q, band.b, t), g.grad_q.column);
     window_totals<V>(c, p, s);
-    pool_bias_grads<V>(c, p, s, t, band.start, band.pool_bias);
+    pool_bias_grads<V>(g, p, s, band, t);
     store_turned(s.scaled, TILE, t.count, p.dim, s.rows, p.dim);
     add_outer(s.probability_grads + p.area * TILE, c.pooled, s.rows, t.count, p.dim, s.pooled_key_grads);
     store_turned(s.grad, TILE, t.count, p.dim, s.rows, p.dim);
@@ -350,19 +351,22 @@ inline void flush_totals(const AttentionBackwardCall& g, const BackwardScratch& 
     zero(s.totals, s.total_count * LANES);
 }
 
-inline int64_t work_items(const AttentionCall& c) { return c.heads * c.bands * c.batch; }
-inline int64_t first_item(const AttentionCall& c, int64_t thread) { return thread * work_items(c) / c.threads; }
+// Where a number of the position bias's gradient belongs to one query, a thread does a band of all images or none.
+inline int64_t first_item(const AttentionBackwardCall& g, int64_t thread) {
+    const AttentionCall& c = g.forward;
+    const int64_t together = g.grad_bias_thread ? 1 : c.batch;
+    return thread * (c.heads * c.bands * c.batch / together) / c.threads * together;
+}
 
 template <class T>
 void attention_backward_work(const AttentionBackwardCall& g, int64_t thread) {
     const AttentionCall& c = g.forward;
     const Plan p(c);
-    const int64_t size = BackwardScratch(c, p, nullptr).size, map = c.pooled * c.height * c.width;
+    const int64_t size = BackwardScratch(c, p, nullptr).size;
     const BackwardScratch s(c, p, g.workspace + thread * size);
     zero(g.workspace + thread * size, size);
     int64_t head = -1;
-    const int64_t begin = first_item(c, thread);
-    for (int64_t i = begin; i < first_item(c, thread + 1); ++i) {
+    for (int64_t i = first_item(g, thread); i < first_item(g, thread + 1); ++i) {
         const int64_t b = i % c.batch, band = i / c.batch % c.bands, h = i / c.batch / c.bands;
         if (h != head) {
             if (head >= 0) flush_totals(g, s, thread, head);
@@ -370,10 +374,9 @@ void attention_backward_work(const AttentionBackwardCall& g, int64_t thread) {
             for (int64_t j = p.area - 1; j >= 0; --j)  // from (area, dim) to rows of the padded dim
                 for (int64_t d = p.dim - 1; d >= 0; --d) s.tokens[j * p.dim + d] = d < c.dim ? s.tokens[j * c.dim + d] : 0;
         }
-        // A band whose first image belongs to an earlier thread: that thread's sum and ours are added up afterwards.
-        const bool continued = i - b < begin;
-        float* bias = continued ? g.continued + thread * map : g.grad_pool_bias + h * map;
-        backward_band<T>(g, p, s, {b, h, band * c.height / c.bands, (band + 1) * c.height / c.bands, b == 0 || i == begin, bias});
+        float* bias = g.grad_pool_bias + thread * g.grad_bias_thread + h * g.grad_bias_head;
+        const bool start = !g.grad_bias_thread && b == 0;
+        backward_band<T>(g, p, s, {b, h, band * c.height / c.bands, (band + 1) * c.height / c.bands, start, bias});
         store_pooled_grads(g, p, s, (band * c.batch + b) * c.heads + h);
     }
     if (head >= 0) flush_totals(g, s, thread, head);
@@ -388,21 +391,4 @@ void attention_backward(const AttentionBackwardCall& g, int64_t thread) {
         attention_backward_work<bfloat16>(g, thread);
     else
         attention_backward_work<float>(g, thread);
-}
-
-// Second pass, behind all threads of the first: adds what threads continued to the gradient of the position bias.
-void attention_backward_finish(const AttentionBackwardCall& g, int64_t thread) {
-    const AttentionCall& c = g.forward;
-    const int64_t first_key = thread * c.pooled / c.threads, last_key = (thread + 1) * c.pooled / c.threads;
-    for (int64_t other = 1; other < c.threads; ++other) {
-        const int64_t item = first_item(c, other), b = item % c.batch, band = item / c.batch % c.bands;
-        if (b == 0 || item == first_item(c, other + 1)) continue;
-        const int64_t h = item / c.batch / c.bands;
-        const int64_t first = band * c.height / c.bands * c.width, last = (band + 1) * c.height / c.bands * c.width;
-        for (int64_t key = first_key; key < last_key; ++key) {
-            const float* from = g.continued + (other * c.pooled + key) * c.height * c.width;
-            float* to = g.grad_pool_bias + (h * c.pooled + key) * c.height * c.width;
-            for (int64_t i = first; i < last; ++i) to[i] += from[i];
-        }
-    }
 }

@@ -17,9 +17,11 @@
 #pragma GCC pop_options
 #endif
 
-const Kernels* avx2_kernels() {
+const Kernels* avx2_kernels() {  // asks for every extension that the target above lets the compiler use
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2::kernels : nullptr;
+    const bool there =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    return there ? &avx2::kernels : nullptr;
 }
 #else
 const Kernels* avx2_kernels() { return nullptr; }

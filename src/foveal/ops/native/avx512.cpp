@@ -19,11 +19,11 @@
 #pragma GCC pop_options
 #endif
 
-const Kernels* avx512_kernels() {
+const Kernels* avx512_kernels() {  // asks for every extension that the target above lets the compiler use
     __builtin_cpu_init();
     const bool there = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                       __builtin_cpu_supports("fma");
+                       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     return there ? &avx512::kernels : nullptr;
 }
 #else

@@ -88,20 +88,11 @@ struct SomeLanes {
 template <class T>
 inline Vec load_lanes(const T* from, AllLanes) { return load(from); }
 template <class T>
-inline Vec load_lanes(const T* from, SomeLanes lanes) {
-    alignas(64) float numbers[LANES] = {};
-    for (int64_t i = 0; i < lanes.count; ++i) numbers[i] = to_float(from[i]);
-    return load(numbers);
-}
-
+inline Vec load_lanes(const T* from, SomeLanes lanes) { return load_some(from, lanes.count); }
 template <class T>
 inline void store_lanes(T* to, Vec x, AllLanes) { store(to, x); }
 template <class T>
-inline void store_lanes(T* to, Vec x, SomeLanes lanes) {
-    alignas(64) float numbers[LANES];
-    store(numbers, x);
-    for (int64_t i = 0; i < lanes.count; ++i) from_float(to + i, numbers[i]);
-}
+inline void store_lanes(T* to, Vec x, SomeLanes lanes) { store_some(to, x, lanes.count); }
 
 // A vector of a row: its first channel, its column, and its place in rows (vectors, width, LANES).
 template <class Lanes>
@@ -163,7 +154,7 @@ inline void arrange_weights(const DepthwiseCall& c, const Chunk& k, int64_t b, f
         load_turned(from, k.area, lanes, k.area, to, LANES);
         float* centre = to + k.area / 2 * LANES;
         if (c.identity) store(centre, load(centre) + 1.0f);
-        store(biases + i * LANES, load_lanes(c.bias + b * c.bias_batch + k.first + k.start(i), SomeLanes{lanes}));
+        store(biases + i * LANES, load_some(c.bias + b * c.bias_batch + k.first + k.start(i), lanes));
     }
 }
 

@@ -85,7 +85,7 @@ inline void store_sums(const DepthwiseBackwardCall& g, const DepthwiseBackwardSc
     float *weight = g.grad_weight + slot * weights + k.weights, *bias = g.grad_bias + slot * channels + k.first;
     for (int64_t i = 0; i < k.vectors(); ++i) {
         store_turned(s.weight_sums + i * k.area * LANES, LANES, lanes, k.area, weight + k.start(i) * k.area, k.area);
-        store_lanes(bias + k.start(i), load(s.bias_sums + i * LANES), SomeLanes{lanes});
+        store_some(bias + k.start(i), load(s.bias_sums + i * LANES), lanes);
     }
     zero(s.weight_sums, k.vectors() * k.area * LANES);
     zero(s.bias_sums, k.vectors() * LANES);

@@ -44,62 +44,16 @@ FOVEAL_EXPORT const char* foveal_instruction_set(const char* name) {
 
 // For every kernel: the size of its structure, by which Python sees whether it was built from the same sources; the floats
 // of workspace that a call needs; and the call.
-FOVEAL_EXPORT int64_t foveal_attention_forward_size() { return sizeof(AttentionCall); }
+#define FOVEAL_KERNEL(name, Call, threads, workspace)                                                           \
+    FOVEAL_EXPORT int64_t foveal_##name##_size() { return sizeof(Call); }                                       \
+    FOVEAL_EXPORT int64_t foveal_##name##_workspace(const Call* call) { return chosen->workspace(*call); }      \
+    FOVEAL_EXPORT void foveal_##name(const Call* call, ParallelFor parallel_for) {                              \
+        share(*call, call->threads, chosen->name, parallel_for);                                                \
+    }
 
-FOVEAL_EXPORT int64_t foveal_attention_forward_workspace(const AttentionCall* call) {
-    return chosen->attention_forward_workspace(*call);
-}
-
-FOVEAL_EXPORT void foveal_attention_forward(const AttentionCall* call, ParallelFor parallel_for) {
-    share(*call, call->threads, chosen->attention_forward, parallel_for);
-}
-
-FOVEAL_EXPORT int64_t foveal_attention_backward_size() { return sizeof(AttentionBackwardCall); }
-
-FOVEAL_EXPORT int64_t foveal_attention_backward_workspace(const AttentionBackwardCall* call) {
-    return chosen->attention_backward_workspace(*call);
-}
-
-FOVEAL_EXPORT void foveal_attention_backward(const AttentionBackwardCall* call, ParallelFor parallel_for) {
-    const AttentionBackwardCall& c = *call;
-    share(c, c.forward.threads, chosen->attention_backward, parallel_for);
-    share(c, c.forward.threads, chosen->attention_backward_finish, parallel_for);
-}
-
-FOVEAL_EXPORT int64_t foveal_depthwise_forward_size() { return sizeof(DepthwiseCall); }
-
-FOVEAL_EXPORT int64_t foveal_depthwise_forward_workspace(const DepthwiseCall* call) {
-    return chosen->depthwise_forward_workspace(*call);
-}
-
-FOVEAL_EXPORT void foveal_depthwise_forward(const DepthwiseCall* call, ParallelFor parallel_for) {
-    share(*call, call->threads, chosen->depthwise_forward, parallel_for);
-}
-
-FOVEAL_EXPORT int64_t foveal_depthwise_backward_size() { return sizeof(DepthwiseBackwardCall); }
-
-FOVEAL_EXPORT int64_t foveal_depthwise_backward_workspace(const DepthwiseBackwardCall* call) {
-    return chosen->depthwise_backward_workspace(*call);
-}
-
-FOVEAL_EXPORT void foveal_depthwise_backward(const DepthwiseBackwardCall* call, ParallelFor parallel_for) {
-    share(*call, call->forward.threads, chosen->depthwise_backward, parallel_for);
-}
-
-FOVEAL_EXPORT int64_t foveal_gelu_pool_size() { return sizeof(GeluPoolCall); }
-
-FOVEAL_EXPORT int64_t foveal_gelu_pool_workspace(const GeluPoolCall* call) { return chosen->gelu_pool_workspace(*call); }
-
-FOVEAL_EXPORT void foveal_gelu_pool(const GeluPoolCall* call, ParallelFor parallel_for) {
-    share(*call, call->threads, chosen->gelu_pool, parallel_for);
-}
-
-FOVEAL_EXPORT int64_t foveal_gelu_pool_backward_size() { return sizeof(GeluPoolCall); }
-
-FOVEAL_EXPORT int64_t foveal_gelu_pool_backward_workspace(const GeluPoolCall* call) {
-    return chosen->gelu_pool_workspace(*call);
-}
-
-FOVEAL_EXPORT void foveal_gelu_pool_backward(const GeluPoolCall* call, ParallelFor parallel_for) {
-    share(*call, call->threads, chosen->gelu_pool_backward, parallel_for);
-}
+FOVEAL_KERNEL(attention_forward, AttentionCall, threads, attention_forward_workspace)
+FOVEAL_KERNEL(attention_backward, AttentionBackwardCall, forward.threads, attention_backward_workspace)
+FOVEAL_KERNEL(depthwise_forward, DepthwiseCall, threads, depthwise_forward_workspace)
+FOVEAL_KERNEL(depthwise_backward, DepthwiseBackwardCall, forward.threads, depthwise_backward_workspace)
+FOVEAL_KERNEL(gelu_pool, GeluPoolCall, threads, gelu_pool_workspace)
+FOVEAL_KERNEL(gelu_pool_backward, GeluPoolCall, threads, gelu_pool_workspace)

@@ -15,24 +15,12 @@ inline const T* pixel(const Map& map, int64_t b, int64_t y, int64_t x) {
 // Channels c ... c + LANES - 1 of a pixel as floats; beyond the last channel 0.
 template <class T>
 inline Vec load_channels(const T* from, int64_t c, int64_t channels) {
-    alignas(64) float lanes[LANES] = {};
-    if (c + LANES <= channels) {
-        for (int64_t i = 0; i < LANES; i += SIDE) write(lanes + i, read(from + c + i));
-    } else {
-        for (int64_t i = 0; c + i < channels; ++i) lanes[i] = to_float(from[c + i]);
-    }
-    return load(lanes);
+    return c + LANES <= channels ? load(from + c) : load_some(from + c, channels - c);
 }
 
 template <class T>
 inline void store_channels(Vec x, T* to, int64_t c, int64_t channels) {
-    alignas(64) float lanes[LANES];
-    store(lanes, x);
-    if (c + LANES <= channels) {
-        for (int64_t i = 0; i < LANES; i += SIDE) write(to + c + i, read(lanes + i));
-    } else {
-        for (int64_t i = 0; c + i < channels; ++i) from_float(to + c + i, lanes[i]);
-    }
+    c + LANES <= channels ? store(to + c, x) : store_some(to + c, x, channels - c);
 }
 
 template <class T>

@@ -18,7 +18,7 @@ namespace FOVEAL_ISA {
 #define FOVEAL_TEXT(x) #x
 #define FOVEAL_NAME(x) FOVEAL_TEXT(x)
 const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), attention_forward_workspace, attention_forward,
-                         attention_backward_workspace, attention_backward, attention_backward_finish,
+                         attention_backward_workspace, attention_backward,
                          depthwise_forward_workspace, depthwise_forward,
                          depthwise_backward_workspace, depthwise_backward,
                          gelu_pool_workspace, gelu_pool, gelu_pool_backward};

@@ -9,7 +9,6 @@ struct Kernels {
     void (*attention_forward)(const AttentionCall&, int64_t thread);
     int64_t (*attention_backward_workspace)(const AttentionBackwardCall&);
     void (*attention_backward)(const AttentionBackwardCall&, int64_t thread);
-    void (*attention_backward_finish)(const AttentionBackwardCall&, int64_t thread);
     int64_t (*depthwise_forward_workspace)(const DepthwiseCall&);
     void (*depthwise_forward)(const DepthwiseCall&, int64_t thread);
     int64_t (*depthwise_backward_workspace)(const DepthwiseBackwardCall&);

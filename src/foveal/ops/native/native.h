@@ -26,8 +26,10 @@ struct AttentionCall {
     int64_t half;       // maps are bfloat16, else float
     Map q, k, v, k_pool, v_pool;
     const float *scale, *query_embedding, *local_bias, *tokens, *token_bias;  // contiguous
+    // The position bias of query (y, x) and pooled key p: pool_bias[head * h + row * y + column * x + bias_keys[p]].
     const float* pool_bias;
-    int64_t pool_bias_head, pool_bias_query, pool_bias_key;  // strides
+    int64_t bias_head, bias_row, bias_column, bias_size;  // bias_size: floats that may be read
+    const int64_t* bias_keys;
     const float* log_length;  // log(length + n) of n = 0 ... window keys inside the map
     Map out;
     float* lse;  // (B, H, W, heads)
@@ -39,8 +41,12 @@ struct AttentionBackwardCall {
     AttentionCall forward;  // `out` unused, `lse` as forward wrote it
     Map grad, grad_q, grad_k, grad_v;
     float *grad_k_pool, *grad_v_pool;  // (bands, B, heads, P, dim): to be added up over bands
-    float* grad_pool_bias;             // (heads, P, H * W)
-    float* continued;  // (threads, P, H * W): what a thread adds to a band's bias that an earlier thread began
+    // The gradient of the position bias, found by the same rule with these numbers. Either every number of it belongs to
+    // one query and one key: then grad_bias_thread is 0. Or many share it: then every thread has a copy of its own, zero
+    // before, with room for a tile behind it, to be added up; from copy to copy it is grad_bias_thread.
+    float* grad_pool_bias;
+    int64_t grad_bias_thread, grad_bias_head, grad_bias_row;
+    const int64_t* grad_bias_keys;
     float* sums;       // (threads, heads, 1 + dim + 2 area + area * dim), zero: scale, embedding, local bias, token bias,
                        // tokens (area, dim); to be added up over threads
     float* workspace;

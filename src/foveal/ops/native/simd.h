@@ -14,17 +14,22 @@ typedef float LooseVec __attribute__((vector_size(4 * LANES), aligned(4), may_al
 typedef uint32_t WordVec __attribute__((vector_size(4 * LANES)));
 typedef uint16_t LooseHalfVec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
+// A float's bits, or those of a vector's floats, as bfloat16: to nearest, ties to even; a NaN stays one.
+template <class Word, class Number>
+inline Word half_bits(Number x) {
+    const Word word = __builtin_bit_cast(Word, x);
+    const Word rounded = (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+    return x == x ? rounded : (word >> 16 | 0x40);
+}
+
 inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 inline void store(float* p, Vec x) { *reinterpret_cast<LooseVec*>(p) = x; }
 inline Vec load(const bfloat16* p) {
     const LooseHalfVec half = *reinterpret_cast<const LooseHalfVec*>(p);
     return reinterpret_cast<Vec>(__builtin_convertvector(half, WordVec) << 16);
 }
-inline void store(bfloat16* p, Vec x) {  // rounds to nearest, ties to even; a NaN stays one
-    const WordVec word = reinterpret_cast<WordVec>(x);
-    const WordVec rounded = (word + 0x7fff + ((word >> 16) & 1)) >> 16;
-    const WordVec half = x == x ? rounded : (word >> 16 | 0x40);
-    *reinterpret_cast<LooseHalfVec*>(p) = __builtin_convertvector(half, LooseHalfVec);
+inline void store(bfloat16* p, Vec x) {
+    *reinterpret_cast<LooseHalfVec*>(p) = __builtin_convertvector(half_bits<WordVec>(x), LooseHalfVec);
 }
 inline Vec splat(float x) { return Vec{} + x; }
 
@@ -110,25 +115,27 @@ inline Tile read(const bfloat16* p) {
     return reinterpret_cast<Tile>(__builtin_convertvector(half, WordTile) << 16);
 }
 inline void write(float* p, Tile x) { *reinterpret_cast<LooseTile*>(p) = x; }
-inline void write(bfloat16* p, Tile x) {  // rounds to nearest, ties to even; a NaN stays one
-    const WordTile word = reinterpret_cast<WordTile>(x);
-    const WordTile rounded = (word + 0x7fff + ((word >> 16) & 1)) >> 16;
-    const WordTile half = x == x ? rounded : (word >> 16 | 0x40);
-    *reinterpret_cast<LooseHalfTile*>(p) = __builtin_convertvector(half, LooseHalfTile);
+inline void write(bfloat16* p, Tile x) {
+    *reinterpret_cast<LooseHalfTile*>(p) = __builtin_convertvector(half_bits<WordTile>(x), LooseHalfTile);
 }
 
 inline float to_float(float x) { return x; }
-inline float to_float(bfloat16 x) {
-    const uint32_t word = uint32_t(x.bits) << 16;
-    float value;
-    __builtin_memcpy(&value, &word, 4);
-    return value;
-}
+inline float to_float(bfloat16 x) { return __builtin_bit_cast(float, uint32_t(x.bits) << 16); }
 inline void from_float(float* p, float x) { *p = x; }
-inline void from_float(bfloat16* p, float x) {
-    uint32_t word;
-    __builtin_memcpy(&word, &x, 4);
-    p->bits = x == x ? uint16_t((word + 0x7fff + ((word >> 16) & 1)) >> 16) : uint16_t(word >> 16 | 0x40);
+inline void from_float(bfloat16* p, float x) { p->bits = uint16_t(half_bits<uint32_t>(x)); }
+
+// The first `count` numbers of a vector; what is not read is 0.
+template <class T>
+inline Vec load_some(const T* from, int64_t count) {
+    alignas(64) float numbers[LANES] = {};
+    for (int64_t i = 0; i < count; ++i) numbers[i] = to_float(from[i]);
+    return load(numbers);
+}
+template <class T>
+inline void store_some(T* to, Vec x, int64_t count) {
+    alignas(64) float numbers[LANES];
+    store(numbers, x);
+    for (int64_t i = 0; i < count; ++i) from_float(to + i, numbers[i]);
 }
 
 #if FOVEAL_LANES >= 8

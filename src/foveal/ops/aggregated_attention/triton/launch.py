@@ -26,7 +26,7 @@ SIZES = (
 
 def unsupported(
     q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias, window, length,
-    dropout_p=0.0,
+    dropout_p=0.0, has_table=False,
 ) -> str | None:  # fmt: skip
     """Why the Triton kernels cannot take this call, or None."""
     if dropout_p > 0:

@@ -1,0 +1,68 @@
+"""Offsets between the pixels of a map and the cells of its pooled map: how a table of them holds the position bias.
+
+The offset of a pixel and a cell is a number of the pixel plus a number of the cell on both axes, also where pooling
+cells are uneven (then in half pixels). So the bias of all queries and pooled keys is a small table and two additions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from ..native import why_unavailable
+
+Size = tuple[int, int]
+
+
+def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
+    """(pool,) int64: twice the mean pixel index of every cell of adaptive average pooling from `size` to `pool`."""
+    cell = torch.arange(pool, device=device)
+    start = cell * size // pool
+    end = ((cell + 1) * size + pool - 1) // pool
+    return start + end - 1
+
+
+def offset_count(size: int, pool: int) -> int:
+    """How many distinct offsets `size` pixels and `pool` cells have along one axis: one a pixel where the pool divides
+    the size, else one every half pixel (which also holds where tracing cannot tell)."""
+    if statically_known_true(size % pool == 0):
+        return 2 * size - size // pool
+    return 4 * size - 3
+
+
+def fits_axis(count: int, size: int, pool: int) -> bool:
+    """Whether a table of `count` offsets is one of this axis: half pixels always do, pixels where the pool divides."""
+    return count == 4 * size - 3 or (size % pool == 0 and count == 2 * size - size // pool)
+
+
+def axis_positions(size: int, pool: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """pixel (size,) and cell (pool,) int64: pixel i and cell p have the offset at pixel[i] + cell[p] of a table with
+    `count` offsets, ascending, as `fits_axis` takes it."""
+    step = 1 if count == 4 * size - 3 else 2  # from offset to offset, in half pixels
+    first = 2 - 2 * size if step == 1 else 1 - count
+    centres = doubled_centres(size, pool, device)
+    return (2 // step) * torch.arange(size, device=device), (-first - centres) // step
+
+
+def axis_offsets(size: int, pool: int, device: torch.device) -> Tensor:
+    """(D,) float64: the offsets of a pixel and the mean pixel index of a cell along one axis, in pixels, ascending."""
+    count = offset_count(size, pool)
+    step = 2 if statically_known_true(size % pool == 0) else 1
+    return (1 - count + 2 * torch.arange(count, device=device)).double() * (step / 4)
+
+
+def expand_table(table: Tensor, size: Size, pool: Size) -> Tensor:
+    """(h, H*W, P): the bias of every query and pooled key, from a table (h, Dr, Dc); key by key in memory, as the
+    kernels read it. Differentiable."""
+    query_row, key_row = axis_positions(size[0], pool[0], table.shape[1], table.device)
+    query_column, key_column = axis_positions(size[1], pool[1], table.shape[2], table.device)
+    query = (query_row[:, None] * table.shape[2] + query_column).flatten()
+    key = (key_row[:, None] * table.shape[2] + key_column).flatten()
+    return table.flatten(1)[:, key[:, None] + query].mT
+
+
+def reads_table(device: torch.device) -> bool:
+    """Whether what runs on this device reads the table itself. Elsewhere it is expanded at every call, and a bias that
+    is expanded once and kept is the better argument."""
+    return device.type == "meta" or (device.type == "cpu" and why_unavailable() is None)

@@ -1,0 +1,193 @@
+"""The position bias as a table of offsets: what it means, in every implementation, forward and backward."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from foveal.ops import aggregated_attention, explain, use_backend
+from foveal.ops.native import why_unavailable
+from support.accuracy import assert_same, assert_within_budget
+from support.operators import TABLES, Call, offset_count
+
+attention = Call("aggregated_attention", table=True, dim=24)
+CALLS = [replace(attention, height=h, width=w, pool=pool) for h, w, pool in TABLES]
+compiled = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+every_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
+every_backend = pytest.mark.parametrize(
+    ("backend", "dtype"),
+    [
+        ("reference", torch.float64),
+        ("torch", torch.float64),
+        *(pytest.param("cpu", dtype, marks=compiled) for dtype in (torch.float32, torch.bfloat16)),
+    ],
+    ids=["reference", "torch", "cpu, fp32", "cpu, bf16"],
+)
+
+
+@pytest.fixture(autouse=True)
+def threads_as_they_were():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def axis_numbers(size: int, pool: int, count: int) -> list[list[int]]:
+    """[pixel][cell]: which of `count` ascending offsets the pixel has from the mean pixel of the cell."""
+    cells = [range(p * size // pool, math.ceil((p + 1) * size / pool)) for p in range(pool)]
+    offsets = [[pixel - sum(cell) / len(cell) for cell in cells] for pixel in range(size)]
+    if count == 4 * size - 3:
+        every = [i / 2 for i in range(2 - 2 * size, 2 * size - 1)]
+    else:
+        every = sorted(set(itertools.chain(*offsets)))
+    assert len(every) == count
+    return [[every.index(offset) for offset in row] for row in offsets]
+
+
+def places(call: Call, table: torch.Tensor) -> torch.Tensor:
+    """(H*W, P): where in the flattened table the bias of every query and pooled key stands."""
+    rows = axis_numbers(call.height, call.pool[0], table.shape[1])
+    columns = axis_numbers(call.width, call.pool[1], table.shape[2])
+    queries = itertools.product(range(call.height), range(call.width))
+    cells = list(itertools.product(*map(range, call.pool)))
+    return torch.tensor([[rows[y][p] * table.shape[2] + columns[x][c] for p, c in cells] for y, x in queries])
+
+
+def with_half_pixels(call: Call, tensors):
+    """The same call with a table of all half pixels, whether the pool divides the size or not."""
+    shape = (call.heads, 4 * call.height - 3, 4 * call.width - 3)
+    return {**tensors, "pool_bias_table": torch.randn(shape).to(tensors["pool_bias_table"])}
+
+
+@every_backend
+@pytest.mark.parametrize("halves", [False, True], ids=["its own steps", "half pixels"])
+@every_call
+def test_equals_the_dense_bias_that_it_stands_for(call, halves, backend, dtype):
+    tensors = call.tensors(dtype, parameters=torch.promote_types(dtype, torch.float32))
+    tensors = with_half_pixels(call, tensors) if halves else tensors
+    table = tensors["pool_bias_table"]
+    where = places(call, table)
+    # In the same place, so that both are differentiated in one order.
+    dense = {n.removesuffix("_table"): table.flatten(1)[:, where] if "table" in n else t for n, t in tensors.items()}
+    actual, expected = call.run_with_gradients(tensors, backend), call.run_with_gradients(dense, backend)
+    by_pair = expected.pop("pool_bias")
+    gathered = torch.zeros_like(table).flatten(1).index_add(1, where.flatten(), by_pair.flatten(1))
+    expected["pool_bias_table"] = gathered.view_as(table)
+    for name, value in expected.items():
+        assert_same(actual[name], value, call.reduction, name, floor=1.0)
+
+
+@every_call
+def test_the_count_of_offsets_is_that_of_the_documentation(call):
+    table = call.tensors()["pool_bias_table"]
+    assert tuple(table.shape[1:]) == tuple(map(offset_count, (call.height, call.width), call.pool))
+    assert places(call, table).max() < table[0].numel()
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize("pool", [(1, 2), (2, 3)], ids=["pixels", "half pixels"])
+def test_its_gradient_equals_numerical_derivatives(pool, backend):
+    call = replace(attention, batch=1, height=3, width=4, dim=2, heads=1, pool=pool)
+    tensors = call.tensors()
+    table = tensors.pop("pool_bias_table").requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: call.run({**tensors, "pool_bias_table": t}, backend), table)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("size", [(9, 21, (3, 4)), (16, 16, (2, 2))], ids=str)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_kernels_gradient_is_the_same_from_run_to_run_and_for_all_threads(threads, size, dtype):
+    call = replace(attention, batch=3, height=size[0], width=size[1], pool=size[2], heads=3)
+    tensors = call.tensors(dtype)
+    torch.set_num_threads(threads)
+    first, again = (call.run_with_gradients(tensors, "cpu") for _ in range(2))
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run_with_gradients(tensors, "reference")
+    for name, value in exact.items():
+        assert torch.equal(first[name], again[name]), f"{name} differs from run to run"
+        assert_within_budget(first[name], plain[name], value, call.reduction, name)
+
+
+@compiled
+def test_the_kernels_leave_what_stands_beside_the_table_alone():
+    """Neither tiles beyond the map's edge nor a view's gaps may be seen: they are not-a-number here."""
+    call = replace(attention, height=4, width=40, pool=(2, 5))
+    tensors = call.tensors(torch.float32)
+    expected = call.run_with_gradients(tensors, "cpu")
+    table = tensors["pool_bias_table"]
+    wide = table.new_full((table.shape[0], table.shape[1] + 2, 2 * table.shape[2]), torch.nan)
+    tensors["pool_bias_table"] = wide[:, 1:-1, ::2].copy_(table)
+    actual = call.run_with_gradients(tensors, "cpu")
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_the_registration_passes_pytorchs_own_checks(dtype):
+    tensors = replace(attention, batch=1, height=3, width=4, pool=(2, 2)).tensors(dtype)
+    arguments = [t.requires_grad_() for t in tensors.values()]
+    checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    operator = torch.ops.foveal.aggregated_attention_table.default
+    torch.library.opcheck(operator, (*arguments, 3, 4, "cpu"), test_utils=checks)
+
+
+@compiled
+def test_the_kernels_are_chosen_and_no_dense_bias_is_made():
+    call = replace(attention, height=32, width=32, pool=(8, 8))
+    tensors = call.tensors(torch.float32)
+    assert explain("aggregated_attention", **call.arguments(tensors)).chosen == "cpu"
+    leaves = {name: t.requires_grad_() for name, t in tensors.items()}
+    largest = 0
+
+    def keep(t):
+        nonlocal largest
+        largest = max(largest, t.numel())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        call.run(leaves)
+    assert largest == tensors["q"].numel() < 32**2 * 64 * call.heads
+
+
+@pytest.mark.parametrize("pools", [((2, 3), (2, 3)), ((4, 3), (2, 7))], ids=["as traced", "another kind of steps"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("cpu", marks=compiled)])
+def test_compiles_without_a_break_for_changing_sizes(backend, pools):
+    graph = torch.compile(
+        lambda tensors: attention.run(tensors, backend), fullgraph=True, backend="aot_eager", dynamic=True
+    )
+    for (height, width), pool in zip(((5, 7), (8, 14)), pools, strict=True):
+        call = replace(attention, height=height, width=width, pool=pool)
+        tensors = call.tensors(torch.float32)
+        assert_same(graph(tensors), call.run(tensors, backend), call.reduction)
+
+
+def test_transforms_of_functions_reach_it():
+    tensors = attention.tensors()
+    expected = attention.run_with_gradients(tensors, "reference")["pool_bias_table"]
+    table = tensors.pop("pool_bias_table")
+    out = attention.run({**tensors, "pool_bias_table": table})
+    generator = torch.Generator().manual_seed(1)
+    weighting = (torch.randint(-16, 17, out.shape, generator=generator) / 8).double()
+    gradient = torch.func.grad(lambda t: (attention.run({**tensors, "pool_bias_table": t}) * weighting).sum())(table)
+    assert_same(gradient, expected, attention.reduction)
+
+
+def test_a_dense_bias_and_a_table_together_are_refused():
+    call = Call("aggregated_attention")
+    table = replace(call, table=True).tensors()["pool_bias_table"]
+    with pytest.raises(ValueError, match="pool_bias and pool_bias_table must not be given together"):
+        aggregated_attention(**call.tensors(), pool_bias_table=table)
+
+
+@pytest.mark.parametrize("shape", [(2, 17, 13), (2, 16, 25), (3, 17, 25), (17, 25)], ids=str)
+def test_a_table_of_another_shape_is_refused_with_the_shape_wanted(shape):
+    tensors = {**attention.tensors(), "pool_bias_table": torch.zeros(shape, dtype=torch.float64)}
+    with (
+        pytest.raises(ValueError, match=r"pool_bias_table must have shape \(2, 17, 25\) .*got \(") as error,
+        use_backend(None),
+    ):
+        attention.run(tensors)
+    assert "\n" not in str(error.value)
