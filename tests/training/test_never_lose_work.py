@@ -160,6 +160,31 @@ def test_other_images_are_refused_on_resume(points, config, out):
         fit(task, config, out, resume=out / "last.pt")
 
 
+def test_an_epoch_of_shards_goes_on_only_as_it_was_cut(points, config, change, out):
+    """Which samples are still to come depends on who read which stretch; between epochs nothing is half read."""
+
+    def sharded():
+        task = points()
+        make = task.train_loader
+        task.train_loader = lambda *words: mark(make(*words))
+        return task
+
+    def mark(loader):
+        loader.cut_by_share = True
+        return loader
+
+    for update, refused in ((8, True), (12, False)):
+        folder = out / str(update)
+        with pytest.raises(KeyboardInterrupt):
+            fit(sharded(), change(config, save_steps=2), folder, listener=Leave(update))
+        again = dict(config=change(config, device_batch_size=4), out=folder, resume=folder / "last.pt")
+        if refused:
+            with pytest.raises(FovealError, match=r"half-read epoch of shards .*--device-batch-size 8 on 1 process\.$"):
+                fit(sharded(), **again)
+        else:
+            assert fit(sharded(), **again).updates == 24
+
+
 def spoil(task, when, how):
     """Before pass ``when`` (from 0) something happens to the task's model."""
     task.before_loss = lambda count: how(task.model) if count == when else None

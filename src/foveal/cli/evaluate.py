@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe
 from foveal.tasks.classification.survey import OnBatch, Plan, survey
 from foveal.tasks.classification.task import data_folder
-from foveal.training.config import Precision
+from foveal.training.config import Broken, Precision
 from foveal.training.processes import leave_processes, start_processes
 
 
@@ -42,6 +43,7 @@ def main(
     workers: int = 2,
     precision: Precision = "fp32",
     optimize: bool = False,
+    broken: Broken = "stop",
     out: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -68,13 +70,14 @@ def main(
         workers: Loading processes beside each process.
         precision: What the network computes in.
         optimize: Fold the network for inference first, as foveal.optimize does.
+        broken: What a broken image does: stop the evaluation, or be left out and counted.
         out: Folder for results.json and, of several sizes or ImageNet-C, a picture.
     """
     _check(checkpoint, pretrained, sets, mode, pool_size, batch_size, workers)
     if out is not None:
         check_results_folder(out)
     chosen = get_recipe(recipe)
-    with _processes(batch_size, workers, precision, optimize) as inference:
+    with _processes(Inference(batch_size, workers, None, None, precision, optimize, broken)) as inference:
         classifier = _classifier(chosen, checkpoint, model)
         folder = data_folder(chosen, data)  # may write images: not for a file that cannot be evaluated
         known = classifier.name if checkpoint is None else None
@@ -114,10 +117,10 @@ def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> C
 
 
 @contextlib.contextmanager
-def _processes(batch_size: int, workers: int, precision: Precision, optimize: bool) -> Iterator[Inference]:
-    """How the network is run: by this process, or by those that a launcher started."""
-    processes = start_processes() if int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
-    yield Inference(batch_size, workers, processes, None, precision, optimize)
+def _processes(alone: Inference) -> Iterator[Inference]:
+    """By this process alone, or by those that a launcher started."""
+    started = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    yield replace(alone, processes=start_processes()) if started else alone
     leave_processes()
 
 

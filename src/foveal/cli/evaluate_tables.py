@@ -86,13 +86,15 @@ def _corruption_lines(cell: Cell, found: CorruptionErrors) -> list[str | Table]:
 
 
 def _remarks(cells: Sequence[Cell], plan: Plan) -> list[str]:
-    """Why a figure of the paper is not there, and what stands for the paper's weights but is not them."""
+    """What was left out; why a figure of the paper is not there; what stands for its weights but is not them."""
+    broken = dict.fromkeys((cell.set, cell.score.broken) for cell in cells if cell.score.broken)
+    left_out = [f"{set_title(name)}: {count:,} broken images were left out." for name, count in broken]
     if plan.weights is None:
-        return []
+        return left_out
     if plan.always:
-        return [f"paper: published for {plan.weights}, whatever was evaluated here."]
+        return [*left_out, f"paper: published for {plan.weights}, whatever was evaluated here."]
     partial = dict.fromkeys((cell.set, cell.score.images) for cell in cells)
-    return [
+    return left_out + [
         f"{set_title(name)}: {images:,} of {whole:,} images, so no figure of the paper's."
         for name, images in partial
         if images != (whole := VAL_IMAGES if name == "val" else SETS[name].images)

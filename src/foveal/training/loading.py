@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -67,13 +67,21 @@ class Loader:
     Attributes:
         broken: names of the images skipped in the batches of this process so far, in the order met.
         order: of an evaluation, the indices in the dataset of this process's samples, in the order in which they
-            come (those skipped included); None of training.
+            come (those skipped included); empty of training.
+        cut_by_share: whether what is drawn depends on the number of processes and the batch.
     """
 
-    def __init__(self, loader: DataLoader, sampler: Any = None, order: Any = None, complete: bool = False) -> None:
+    def __init__(
+        self,
+        loader: DataLoader,
+        sampler: Any = None,
+        order: Sequence[int] = (),
+        complete: bool = False,
+        cut_by_share: bool = False,
+    ) -> None:
         self._loader, self._sampler, self._batch = loader, sampler, loader.batch_size or 1
         self._complete = complete  # whether the samples are the whole data set's
-        self.order = order
+        self.order, self.cut_by_share = order, cut_by_share
         self.broken: list[str] = []
 
     def __len__(self) -> int:
@@ -164,7 +172,8 @@ def _stream_loader(dataset: StreamDataset, workers: int) -> Loader:
     workers = fitting_workers(min(workers, _usable_cpus()), layout.streams)
     loader = _data_loader(dataset, sampler, None, workers, as_it_is)
     evaluates = dataset.seed is None
-    return Loader(loader, sampler, layout.in_order() if evaluates else None, evaluates and dataset.count == 1)
+    order = layout.in_order() if evaluates else ()
+    return Loader(loader, sampler, order, evaluates and dataset.count == 1, cut_by_share=not evaluates)
 
 
 def _data_loader(dataset: Dataset, sampler: Any, batch: int | None, workers: int, collate: Callable) -> DataLoader:

@@ -46,6 +46,12 @@ class Processes:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return self.accelerator.reduce(values.to(self.device, dtype), "sum").cpu().double()
 
+    def gather_rows(self, rows: Tensor, padding: int) -> Tensor:
+        """The rows of all processes one after the other, on the CPU; each process's are filled up with ``padding`` to
+        the number of the one that has most."""
+        padded = self.accelerator.pad_across_processes(rows.to(self.device), dim=0, pad_index=padding)
+        return self.accelerator.gather(padded).cpu()
+
     def any(self, answer: bool) -> bool:
         """Whether one process at least says yes."""
         return self.sum_rows(torch.tensor(float(answer), dtype=torch.float64)).item() > 0

@@ -210,14 +210,22 @@ def _refuse_another_batching(run: Run, state: dict[str, Any]) -> None:
     if "batching" not in state:
         return  # saved before it was kept
     then, now = Batching(**state["batching"]), run.batching
-    mixes = run.task.mixes and then.device != now.device
+    if then == now:
+        return
     norms = _has_batch_norm(run.model) and (
         _normalised_together(then, run.config) != _normalised_together(now, run.config)
     )
-    if mixes or norms:
-        raise FovealError(
-            f"The run was started with device batches of {then.device} on {then.processes} "
-            f"process{'es' * (then.processes > 1)}, not {now.device} on {now.processes}, and its "
-            f"{'mixup' if mixes else 'batch norm'} depends on that: resume it with --device-batch-size {then.device}"
-            + (f" on {then.processes} processes." if norms and run.config.sync_bn and then.processes > 1 else ".")
-        )
+    begun = state["step"] % run.steps_per_epoch > 0
+    if run.task.mixes and then.device != now.device:
+        what, processes = "mixup", False
+    elif norms:
+        what, processes = "batch norm", run.config.sync_bn
+    elif run.loader.cut_by_share and begun:
+        what, processes = "half-read epoch of shards", True
+    else:
+        return
+    several = f" on {then.processes} process{'es' * (then.processes > 1)}"
+    raise FovealError(
+        f"The run was started with device batches of {then.device}{several}, not {now.device} on {now.processes}, and "
+        f"its {what} depends on that: resume it with --device-batch-size {then.device}{several * processes}."
+    )

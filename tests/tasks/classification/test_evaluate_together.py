@@ -5,17 +5,19 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import timm
 import torch
 
+from foveal.errors import FovealError
 from foveal.tasks.classification.data import open_split
-from foveal.tasks.classification.evaluate import Inference, _in_order, evaluate, score
+from foveal.tasks.classification.evaluate import Inference, _together_in_order, evaluate, score
 from foveal.tasks.classification.network import restore
+from foveal.training.batching import Share
 from foveal.training.checkpoint import save_atomically
-from foveal.training.loading import Share
 
 SCRIPT = """
 import sys
@@ -78,23 +80,48 @@ def test_two_processes_evaluate_as_one(pets, images, weights, tmp_path, unused_p
     assert json.loads((tmp_path / "results" / "results.json").read_text()) == document
 
 
-@pytest.mark.parametrize("count", range(1, 8))
-@pytest.mark.parametrize("processes", range(1, 5))
-def test_gathered_rows_are_in_the_order_of_the_images(count, processes):
-    """Also where some processes have no image at all."""
-    whole = torch.arange(3 * count).view(count, 3)
-    shares = [whole[rank::processes] for rank in range(processes)]
-    padded = []
+@pytest.mark.parametrize("missing", [(), (2,), (0, 3)])
+@pytest.mark.parametrize("processes", range(2, 5))
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_gathered_rows_are_in_the_order_of_the_images(count, processes, missing):
+    """Also where images were left out, and where some processes have none at all."""
+    shares = [[i for i in range(rank, count, processes) if i not in missing] for rank in range(processes)]
+    longest = max(map(len, shares))
 
-    def gather(rows):
-        padded.append(rows)
-        return torch.cat([torch.cat([one, one.new_full((len(rows) - len(one), 3), -1)]) for one in shares])
+    def gather_rows(rows, padding):  # image i has logits (10 i, 10 i + 1) and class 100 i
+        makers = {2: lambda i: [10.0 * i, 10.0 * i + 1], 1: lambda i: i if rows is own[0] else 100 * i}
+        parts = [
+            torch.tensor([makers[rows.ndim](i) for i in share]).view(len(share), *rows.shape[1:]) for share in shares
+        ]
+        filled = [torch.cat([p, torch.full((longest - len(p), *p.shape[1:]), padding)]) for p in parts]
+        return torch.cat(filled).to(rows.dtype)
 
-    together = SimpleNamespace(
-        share=Share(0, processes), device=torch.device("cpu"), accelerator=SimpleNamespace(gather=gather)
-    )
-    assert torch.equal(_in_order(shares[0], count, together), whole)
-    assert len(padded[0]) == -(-count // processes)
+    mine = torch.tensor(shares[0], dtype=torch.int64)
+    own = [mine, torch.stack([10.0 * mine, 10.0 * mine + 1], 1), 100 * mine]
+    together = SimpleNamespace(share=Share(0, processes), gather_rows=gather_rows)
+    indices, logits, targets = _together_in_order(*own, together)
+    expected = [i for i in range(count) if i not in missing]
+    assert indices.tolist() == expected
+    assert logits.tolist() == [[10.0 * i, 10.0 * i + 1] for i in expected]
+    assert targets.tolist() == [100 * i for i in expected]
+
+
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_a_broken_image_is_left_out_of_answers_and_counts_where_asked(pets, weights, at):
+    classifier = restore(weights)
+    whole = evaluate(classifier, pets, batch_size=4, workers=0)
+    Path(whole.paths[at]).write_bytes(b"no image")
+    kept = evaluate(classifier, pets, batch_size=4, workers=0, broken="skip")
+    left = [i for i in range(len(whole.paths)) if i != at]
+    assert kept.paths == [whole.paths[i] for i in left]
+    torch.testing.assert_close(kept.probabilities, whole.probabilities[left])
+    assert kept.targets.tolist() == whole.targets[left].tolist()
+    images = open_split(pets, "val", classifier.fit.transform())
+    counted = score(classifier, images, inference=Inference(batch_size=2, workers=0, broken="skip"))
+    assert (counted.images, counted.broken) == (8, 1)
+    assert counted.top1 == kept.top1
+    with pytest.raises(FovealError, match="is not a readable image"):
+        evaluate(classifier, pets, batch_size=4, workers=0)
 
 
 def test_counting_agrees_with_keeping_every_answer(pets, weights):

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.datasets import ImageFolder
 
 from foveal.errors import FovealError
 from foveal.models import optimize
-from foveal.tasks.classification.data import check_classes, open_split
+from foveal.tasks.classification.data import Images, check_classes, open_split
 from foveal.tasks.classification.imagenet.sets import Labels
 from foveal.tasks.classification.network import Classifier, best_device
-from foveal.training.config import Precision
-from foveal.training.loading import Loader, Share, evaluation_loader
+from foveal.training.batching import Share
+from foveal.training.config import Broken, Precision
+from foveal.training.loading import Loader, all_broken, evaluation_loader
 from foveal.training.processes import DTYPES, Processes, check_precision
 
 
@@ -64,6 +64,8 @@ class Score:
     top5: float
     loss: float
     images_per_second: float
+    broken: int = 0
+    """Images that could not be read and were left out."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Inference:
         device: of this process where it is alone; None takes the best.
         precision: what the network computes in; weights stay float32 unless ``folded``.
         folded: run the network as `foveal.optimize` makes it, its weights in ``precision`` too.
+        broken: what an image that cannot be read does: "stop" the evaluation, or "skip" itself and be counted.
     """
 
     batch_size: int = 64
@@ -85,15 +88,16 @@ class Inference:
     device: torch.device | None = None
     precision: Precision = "fp32"
     folded: bool = False
+    broken: Broken = "stop"
 
     @property
     def place(self) -> torch.device:
         return self.processes.device if self.processes else self.device or best_device()
 
-    def loader(self, images: ImageFolder) -> Loader:
-        """This process's share of the images, in order."""
+    def loader(self, images: Images) -> Loader:
+        """This process's share of the images."""
         share = self.processes.share if self.processes else Share()
-        return evaluation_loader(images, self.batch_size, share, self.workers)
+        return evaluation_loader(images, self.batch_size, share, self.workers, broken=self.broken)
 
     def network(self, classifier: Classifier) -> Callable[[Tensor], Tensor]:
         """The classifier's network on the device, ready to be called.
@@ -124,33 +128,38 @@ def evaluate(
     workers: int = 2,
     device: torch.device | None = None,
     processes: Processes | None = None,
+    broken: Broken = "stop",
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Run ``classifier`` over every image of ``data/split``, on ``device`` (None: the best one), and keep every answer.
 
-    Several ``processes`` share the images, each taken once; all of them return the same, the whole.
-    ``on_batch(done, total)`` is called after each batch.
+    Several ``processes`` share the images, each taken once; all of them return the same, the whole. A ``broken`` image
+    is the end, or with "skip" missing in what is returned. ``on_batch(done, total)`` is called after each batch.
 
     Raises:
-        FovealError: the folder cannot be used, an image is broken, or the classes are not the classifier's.
+        FovealError: the images cannot be used, one is broken, or the classes are not the classifier's.
     """
     images = open_split(data, split, classifier.fit.transform())
     check_split(classifier, images.classes, data / split)
-    inference = Inference(batch_size, workers, processes, device)
+    inference = Inference(batch_size, workers, processes, device, broken=broken)
+    loader = inference.loader(images)
     started = time.monotonic()
-    batches = logits_of(inference.network(classifier), inference.loader(images), inference.place, on_batch)
+    batches = logits_of(inference.network(classifier), loader, inference.place, on_batch)
     pairs = [(logits.float().cpu(), targets.cpu()) for logits, targets in batches]
     logits = torch.cat([torch.empty(0, len(images.classes)), *(pair[0] for pair in pairs)])
     targets = torch.cat([torch.empty(0, dtype=torch.int64), *(pair[1] for pair in pairs)])
-    if processes is not None:
-        logits, targets = (_in_order(rows, len(images), processes) for rows in (logits, targets))
+    left_out = set(loader.broken)
+    indices = torch.tensor([i for i in loader.order if images.names[i] not in left_out], dtype=torch.int64)
+    indices, logits, targets = _together_in_order(indices, logits, targets, processes)
+    if not len(targets):
+        raise all_broken(loader.broken)
     seconds = time.monotonic() - started
     sums = batch_sums(logits, targets)
     return Evaluation(
         **{name: total / len(targets) for name, total in sums.items()},
         probabilities=logits.softmax(1),
         targets=targets,
-        paths=_names(images),
+        paths=[images.names[i] for i in indices.tolist()],
         classes=images.classes,
         images_per_second=len(targets) / seconds,
     )
@@ -158,7 +167,7 @@ def evaluate(
 
 def score(
     classifier: Classifier,
-    images: ImageFolder,
+    images: Images,
     labels: Labels | None = None,
     inference: Inference = Inference(),
     on_batch: Callable[[int, int], None] | None = None,
@@ -181,11 +190,15 @@ def score(
         logits = logits if columns is None else logits[:, columns]
         for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
             totals[name] += value
+    totals["broken"] = float(len(loader.broken))
     if inference.processes is not None:
         totals = inference.processes.sum(totals)
-    count = int(totals.pop("images"))
+    count, broken = int(totals.pop("images")), int(totals.pop("broken"))
+    if not count:
+        raise all_broken(loader.broken)
     speed = count / (time.monotonic() - started)
-    return Score(count, **{name: total / count for name, total in totals.items()}, images_per_second=speed)
+    means = {name: total / count for name, total in totals.items()}
+    return Score(count, **means, images_per_second=speed, broken=broken)
 
 
 def batch_sums(logits: Tensor, targets: Tensor) -> dict[str, float]:
@@ -238,17 +251,13 @@ def check_split(classifier: Classifier, found: list[str], folder: Path) -> None:
         )
 
 
-def _in_order(rows: Tensor, count: int, processes: Processes) -> Tensor:
-    """The rows of all processes in the order of the images, on the CPU: process r has every n-th image from r on."""
-    share = processes.share
-    longest = -(-count // share.count)
-    padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
-    gathered = processes.accelerator.gather(padded.to(processes.device)).cpu()
-    by_process = gathered.view(share.count, longest, *rows.shape[1:])
-    return by_process.transpose(0, 1).flatten(0, 1)[:count]  # what was padded comes last
-
-
-def _names(images: ImageFolder) -> list[str]:
-    """One an image: the data's own, or the files of a torchvision folder."""
-    names = getattr(images, "names", None)
-    return [path for path, _ in images.samples] if names is None else list(names)
+def _together_in_order(
+    indices: Tensor, logits: Tensor, targets: Tensor, processes: Processes | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of all processes in the order of the images, on the CPU."""
+    rows = [indices, logits, targets]
+    if processes is not None and processes.share.count > 1:
+        whole = [processes.gather_rows(part, padding=-1) for part in rows]
+        rows = [part[whole[0] >= 0] for part in whole]
+    order = rows[0].argsort()
+    return rows[0][order], rows[1][order], rows[2][order]

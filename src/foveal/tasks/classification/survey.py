@@ -64,6 +64,7 @@ class Cell:
             "size": list(self.size),
             "pool_size": self.pool_size,
             "images": self.score.images,
+            "broken": self.score.broken,
             "top1": self.score.top1,
             "top5": self.score.top5,
             "loss": self.score.loss,
@@ -179,6 +180,7 @@ def _together(scores: list[Score]) -> Score:
         top5=fmean(one.top5 for one in scores),
         loss=fmean(one.loss for one in scores),
         images_per_second=sum(one.images for one in scores) / sum(one.images / one.images_per_second for one in scores),
+        broken=sum(one.broken for one in scores),
     )
 
 
