@@ -57,7 +57,7 @@ def results(tmp_path_factory):
     return Results(
         recipe=recipe,
         network=Classifier("transnext_atto", net, ["a", "b"], recipe.fit, trained_here=True),
-        outcome=Outcome("top1", 60.0, 1, 2, 9.0, history, folder / "best.pt", folder / "last.pt"),
+        outcome=Outcome("top1", 60.0, 1, 2, 24, False, 9.0, history, folder / "best.pt", folder / "last.pt"),
         evaluation=evaluated,
         predictions=[Prediction(evaluated.paths[1], [Guess(1, "b", 0.8), Guess(0, "a", 0.2)])],
         attention=[attention()],
