@@ -1,4 +1,4 @@
-"""The papers' rules at every step of every ImageNet recipe, and for every parameter of every variant, typed here anew."""
+"""The papers' rules, typed here anew: learning rates of every ImageNet recipe, weight decay of every parameter."""
 
 import fnmatch
 import math

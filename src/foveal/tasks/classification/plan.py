@@ -52,7 +52,7 @@ class RecipePlan:
 
     def document(self) -> dict[str, Any]:
         """All of it in plain types, every parameter included."""
-        run = asdict(self.run)
+        run = {name: value for name, value in asdict(self.run).items() if name != "images"}
         run["memory"]["total"] = self.run.memory.total
         recipe = {name: value for name, value in asdict(self.recipe).items() if name != "train"}
         return {
