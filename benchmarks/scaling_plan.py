@@ -163,7 +163,8 @@ READING = """## How to read it
   pairs, so 512 are the most that these recipes can use.
 - **At 512 GPUs** a kernel works on two images and takes less time than launching it. Eight times the GPUs of the row
   above are then hardly faster and cost almost eight times as much. What would help is fewer launches (`--compile`, CUDA
-  graphs) or a larger batch, which is another recipe and needs its own proof of accuracy.
+  graphs; over half of TransNeXt's are small ones that lay out the position bias anew each pass), or a larger batch,
+  which is another recipe and needs its own proof of accuracy.
 - **Batch norm** of TransXNet synchronises every layer twice a pass: hundreds of small messages, whose latency and not
   whose size counts.
 - **Not in the numbers:** loading that cannot keep up, evaluation after each epoch, failures, stragglers, an exchange
