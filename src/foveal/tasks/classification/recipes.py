@@ -164,6 +164,41 @@ def _digits() -> Recipe:
     )  # fmt: skip
 
 
+def _digits_pico() -> Recipe:
+    """Somewhat larger, so with more to hold it back: drop path, and light random turns, shears and shifts.
+
+    Measured: best epochs of 99.4, 99.2, 99.2 and 99.2 % top-1 (seeds 0 to 3), in about 190 CPU seconds; 246 s for the
+    whole command on two cores that others used as well.
+    """
+    atto = _digits()
+    return replace(
+        atto,
+        name="digits.transnext_pico",
+        summary="our 2 M-parameter TransNeXt on scikit-learn's handwritten digits",
+        model="transnext_pico",
+        augment=replace(atto.augment, rand_augment="rand-m3-n1-mstd0.5"),
+        train=replace(atto.train, epochs=30),
+        drop_path=0.1,
+    )
+
+
+def _digits_transxnet() -> Recipe:
+    """The settings of the smallest TransNeXt, longer and with drop path.
+
+    Measured: best epochs of 99.4 % top-1 (seeds 0 and 1), in about 180 CPU seconds.
+    """
+    atto = _digits()
+    return replace(
+        atto,
+        name="digits.transxnet_atto",
+        summary="our smallest TransXNet on scikit-learn's handwritten digits",
+        model="transxnet_atto",
+        model_args={},
+        train=replace(atto.train, epochs=30),
+        drop_path=0.1,
+    )
+
+
 def _finetune(model: str) -> Recipe:
     """A few thousand images of one's own: lower layers learn slowly, images stay recognisable."""
     if not timm.is_model(model):
@@ -197,5 +232,7 @@ MAKERS: tuple[Callable[[], Recipe], ...] = (
     _transxnet_b_384,
     *(partial(_cifar100, window) for window in CIFAR100_WINDOWS),
     _digits,
+    _digits_pico,
+    _digits_transxnet,
 )
 RECIPES = {make().name: make for make in MAKERS}
