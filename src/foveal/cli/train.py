@@ -10,8 +10,10 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import Json, UsageError, print_json
+from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
 from foveal.report.curves import draw_curves
+from foveal.tasks.classification.plan import plan_recipe
 from foveal.tasks.classification.preprocessing import Size
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe, list_recipes
@@ -50,14 +52,16 @@ def main(
     seed: int | None = None,
     compile: bool = False,
     grad_checkpointing: bool = False,
+    dry_run: bool = False,
+    processes: int | None = None,
+    images: int | None = None,
     json: Json = False,
 ) -> None:
     """Train or fine-tune a model by a recipe; under torchrun or accelerate launch on many GPUs and machines.
 
     What is left out is as the recipe says. The folder of the run gets best.pt (the weights that scored best), last.pt
     (all that --resume needs), metrics.jsonl (a line an epoch), steps.jsonl (a line every few updates) and, at the end,
-    curves.png. SIGTERM and Ctrl-C let the update that is
-    under way end, save, and leave, with exit codes 0 and 130.
+    curves.png. SIGTERM and Ctrl-C let the update that is under way end, save, and leave, with exit codes 0 and 130.
 
     Args:
         recipe: Name of the recipe, or finetune.MODEL for any model on your own images.
@@ -84,6 +88,9 @@ def main(
         seed: Of all randomness.
         compile: Compile the model with torch.compile.
         grad_checkpointing: Trade time for memory: recompute activations.
+        dry_run: Say what the run would do, its memory included, and do nothing.
+        processes: Of --dry-run: devices that train together; if left out as many as were started.
+        images: Of --dry-run: training images, where there is no --data to count them in.
     """
     if show_list:
         _print_recipes()
@@ -105,6 +112,14 @@ def main(
         "grad_checkpointing": grad_checkpointing or None,
     }
     chosen = _adapt(get_recipe(recipe), model, size, drop_path, settings)
+    if dry_run:
+        plan = plan_recipe(
+            chosen, data, images=images, processes=started_processes(processes), needs_drop_path=drop_path is not None
+        )
+        show_plan(plan, json)
+        return
+    if processes is not None or images is not None:
+        raise UsageError("--processes and --images belong to --dry-run: training takes what is there.")
     folder = out or Path("runs") / recipe
     task = create_task(
         chosen,

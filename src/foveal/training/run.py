@@ -80,7 +80,7 @@ def set_up(task: Task, config: TrainConfig) -> Run:
     check_precision(config.precision, processes.device)
     batching = split_batch(config.batch_size, processes.share.count, config.device_batch_size)
     steps = _steps_per_epoch(task, config)
-    _check_batch_norm(task.model, batching, config)
+    check_batch_norm(task.model, batching, config)
     model = _adapt(task.model, config, processes)
     wrapped = processes.distribute(model)
     optimizer = create_optimizer(model, config)
@@ -178,7 +178,8 @@ def _normalised_together(batching: Batching, config: TrainConfig) -> int:
     return batching.device * (batching.processes if config.sync_bn else 1)
 
 
-def _check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) -> None:
+def check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) -> None:
+    """Refuse a device batch that batch norm cannot learn from."""
     if _has_batch_norm(model) and _normalised_together(batching, config) == 1:
         raise FovealError(
             f"{type(model).__name__} has batch norm, which cannot learn from a device batch of 1: pass a larger "

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 
+from foveal.errors import FovealError
+
 Size = tuple[int, int]
 
 
@@ -65,6 +67,14 @@ class Augmentation:
     @property
     def mixes(self) -> bool:
         return self.mixup > 0 or self.cutmix > 0
+
+    def check_device_batch(self, images: int) -> None:
+        """Refuse a number of images in a forward pass that cannot be mixed in pairs."""
+        if self.mixes and images % 2:
+            raise FovealError(
+                f"Mixup pairs the images of a batch, and a device batch of {images} is odd: "
+                "pass an even --device-batch-size."
+            )
 
     def transform(self, fit: Preprocessing) -> Callable:
         """PIL image in RGB -> augmented float tensor (3, height, width), normalised as ``fit`` says."""

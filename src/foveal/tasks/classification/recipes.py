@@ -4,6 +4,12 @@ papers'.
 TransNeXt: Shi 2024, arXiv:2311.17132. TransXNet: Lou et al. 2023, arXiv:2310.19380. Beyond what they print we read:
 TransXNet's evaluation crop of B also at 384 pixels, and for its 384-pixel fine-tuning the settings of TransNeXt's (with
 30 epochs).
+
+Of ``cifar100.*`` the paper prints (tables 7 and 8) a "2M-sized model" with 2.3 M parameters, 0.50 G multiply-adds and
+82.9 % top-1, and rows for larger windows with 0.52, 0.54 and 0.57 G; not what the model is, nor how it is trained. Our
+reading: ``transnext_pico`` (2.07 M parameters) on images enlarged to 224 pixels, where windows of 3, 5, 7 and 9 count
+0.50, 0.52, 0.54 and 0.57 G; trained as on ImageNet-1K, with the drop path of 0.1 that the authors' script has by
+default. Nobody has trained it here, so the paper's accuracy is not promised.
 """
 
 import difflib
@@ -27,6 +33,7 @@ TRANSXNET = {  # drop path, EMA decay, evaluation crop
     "s": (0.2, 0.99985, 0.9),
     "b": (0.4, 0.99985, 0.95),
 }
+CIFAR100_WINDOWS = (3, 5, 7, 9)  # table 8; 3 is the model of the other ablations
 
 
 def get_recipe(name: str) -> Recipe:
@@ -118,6 +125,21 @@ def _transxnet_b_384() -> Recipe:
     )
 
 
+def _cifar100(window: int) -> Recipe:
+    """What is published of it, and what is our reading, stands at the top of this file."""
+    imagenet = _transnext("micro")
+    usual = window == CIFAR100_WINDOWS[0]
+    return replace(
+        imagenet,
+        name="cifar100.transnext_pico" + ("" if usual else f"_window{window}"),
+        summary="the ablations' 2 M-parameter size on CIFAR-100, in our reading"
+        + ("" if usual else f"; windows of {window}"),
+        model="transnext_pico",
+        model_args={} if usual else {"window_size": window},
+        drop_path=0.1,
+    )
+
+
 def _digits() -> Recipe:
     """Handwriting has a left and a right, and 8x8 pixels leave nothing to spare: no flips, no erasing, gentle crops.
 
@@ -140,6 +162,41 @@ def _digits() -> Recipe:
         drop_path=0.0,
         data="digits",
     )  # fmt: skip
+
+
+def _digits_pico() -> Recipe:
+    """Somewhat larger, so with more to hold it back: drop path, and light random turns, shears and shifts.
+
+    Measured: best epochs of 99.4, 99.2, 99.2 and 99.2 % top-1 (seeds 0 to 3), in about 190 CPU seconds; 246 s for the
+    whole command on two cores that others used as well.
+    """
+    atto = _digits()
+    return replace(
+        atto,
+        name="digits.transnext_pico",
+        summary="our 2 M-parameter TransNeXt on scikit-learn's handwritten digits",
+        model="transnext_pico",
+        augment=replace(atto.augment, rand_augment="rand-m3-n1-mstd0.5"),
+        train=replace(atto.train, epochs=30),
+        drop_path=0.1,
+    )
+
+
+def _digits_transxnet() -> Recipe:
+    """The settings of the smallest TransNeXt, longer and with drop path.
+
+    Measured: best epochs of 99.4 % top-1 (seeds 0 and 1), in about 180 CPU seconds.
+    """
+    atto = _digits()
+    return replace(
+        atto,
+        name="digits.transxnet_atto",
+        summary="our smallest TransXNet on scikit-learn's handwritten digits",
+        model="transxnet_atto",
+        model_args={},
+        train=replace(atto.train, epochs=30),
+        drop_path=0.1,
+    )
 
 
 def _finetune(model: str) -> Recipe:
@@ -173,6 +230,9 @@ MAKERS: tuple[Callable[[], Recipe], ...] = (
     _transnext_micro_aaaa_256,
     *(partial(_transxnet, variant) for variant in TRANSXNET),
     _transxnet_b_384,
+    *(partial(_cifar100, window) for window in CIFAR100_WINDOWS),
     _digits,
+    _digits_pico,
+    _digits_transxnet,
 )
 RECIPES = {make().name: make for make in MAKERS}

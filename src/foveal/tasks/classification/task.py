@@ -10,6 +10,7 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.data import Images, open_train_and_val
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import batch_sums, logits_of
@@ -37,11 +38,7 @@ class ClassificationTask:
         self._val_loader: Loader | None = None
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
-        if self._mixup is not None and batching.device % 2:
-            raise FovealError(
-                f"Mixup pairs the images of a batch, and a device batch of {batching.device} is odd: "
-                "pass an even --device-batch-size."
-            )
+        self.recipe.augment.check_device_batch(batching.device)
         repeats = self.recipe.augment.repeats
         return train_loader(
             self.train, batching.device, draws, share, config.seed, config.workers, repeats, broken=config.broken
@@ -130,15 +127,13 @@ def create_task(
     train, val = open_train_and_val(data if isinstance(data, str) else data_folder(recipe, data))
     train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
     seed_everything(mix(recipe.train.seed, "weights"))
-    recipe, model = _create_model(recipe, len(train.classes), pretrained, needs_drop_path)
+    recipe, model = create_model(recipe, len(train.classes), pretrained, needs_drop_path)
     if checkpoint is not None:
         load_weights(model, checkpoint, new_classifier=True)
     return ClassificationTask(recipe, model, train, val)
 
 
-def _create_model(
-    recipe: Recipe, num_classes: int, pretrained: bool, needs_drop_path: bool
-) -> tuple[Recipe, nn.Module]:
+def create_model(recipe: Recipe, num_classes: int, pretrained: bool, needs_drop_path: bool) -> tuple[Recipe, nn.Module]:
     """The network, and the recipe as it was made: without drop path where the model has none."""
     args = {**recipe.model_args, **({"drop_path_rate": recipe.drop_path} if recipe.drop_path else {})}
     try:
@@ -154,9 +149,12 @@ def _create_model(
 
 
 def data_folder(recipe: Recipe, data: Path | None) -> Path:
-    """``data`` as it is, or the folder of the images that come with the recipe, written if need be."""
+    """``data`` as it is, or the folder of the images that come with the recipe, written if need be.
+
+    CIFAR-100 as it is distributed (see ``cifar``) becomes a folder of class folders.
+    """
     if data is not None:
-        return data
+        return cifar100_folder(data) if is_cifar100(data) else data
     if recipe.data == "digits":
         return write_digits(default_digits_folder())
     raise FovealError(f"{recipe.name} needs images: pass --data DIR with DIR/train/<class>/ and DIR/val/<class>/.")

@@ -1,0 +1,169 @@
+"""The plan of a run as text: what ``foveal train --dry-run`` prints."""
+
+import os
+from collections.abc import Iterator
+from itertools import groupby
+
+from foveal.cli.console import print_json
+from foveal.tasks.classification.plan import RecipePlan
+from foveal.training.plan import LISTED, RULES, PlannedParameter, RunPlan, learning_rates
+
+LABEL = 15  # columns
+MOST_ROWS = 9  # of a table whose middle says little
+
+
+def started_processes(asked: int | None) -> int:
+    """``asked``, or as many processes as torchrun or accelerate launch started with this one."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if asked is None else asked
+
+
+def show_plan(plan: RecipePlan, as_json: bool) -> None:
+    """Print a plan; of several processes the main one does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if as_json:
+        print_json(plan.document())
+    else:
+        print("\n".join(_lines(plan)))
+
+
+def _lines(plan: RecipePlan) -> Iterator[str]:
+    yield plan.recipe.name
+    yield plan.recipe.summary
+    yield ""
+    for label, text in _facts(plan):
+        yield f"{label:<{LABEL}}{text}"
+    yield ""
+    yield from _decay_table(plan.run)
+    if plan.run.config.layer_decay:
+        yield ""
+        yield from _layer_table(plan.run)
+    yield ""
+    yield from _rate_table(plan.run)
+    yield ""
+    yield from _memory_table(plan.run)
+    yield ""
+    yield "Nothing was read or written. --json tells every parameter and every epoch."
+
+
+def _facts(plan: RecipePlan) -> Iterator[tuple[str, str]]:
+    recipe, run, config = plan.recipe, plan.run, plan.run.config
+    height, width = recipe.fit.size
+    yield "model", f"{recipe.model}, {plan.params / 1e6:.2f} M parameters, {plan.images.classes:,} classes"
+    macs = "" if plan.macs is None else f", {plan.macs / 1e9:.2f} G multiply-adds forward"
+    yield "image", f"{height} x {width} pixels{macs}"
+    if recipe.starts_from_weights:
+        yield "starts from", "trained weights: --checkpoint FILE or --pretrained"
+    yield "training set", f"{plan.images.count:,} images ({plan.images.source})" + _views(recipe.augment.repeats)
+    cut = run.batching
+    yield (
+        "batch",
+        (
+            f"{cut.effective:,} = {_many(cut.processes, 'process', 'es')} x {_many(cut.device, 'image')} "
+            f"x {_many(cut.accumulation, 'pass', 'es')}"
+        ),
+    )
+    cooldown = f" + {config.cooldown_epochs}" if config.cooldown_epochs else ""
+    yield "length", f"{config.epochs}{cooldown} epochs of {_many(run.steps_per_epoch, 'update')}: {run.steps:,} in all"
+    yield "optimiser", _optimiser(run)
+    drop = f", drop path {recipe.drop_path:g}" if recipe.drop_path else ""
+    average = f", average of weights {config.ema_decay:g}" if config.ema_decay else ""
+    yield "precision", f"{config.precision}{drop}{average}" + (", synchronised batch norm" if config.sync_bn else "")
+
+
+def _views(repeats: int) -> str:
+    return f"; {repeats} views of 1/{repeats} an epoch" if repeats > 1 else ""
+
+
+def _many(count: int, noun: str, plural: str = "s") -> str:
+    return f"{count:,} {noun}{plural * (count != 1)}"
+
+
+def _optimiser(run: RunPlan) -> str:
+    config = run.config
+    clip = f", gradients clipped to a norm of {config.clip_norm:g}" if config.clip_norm else ""
+    return f"{config.optimizer}, weight decay {config.weight_decay:g}{clip}"
+
+
+def _decay_table(run: RunPlan) -> Iterator[str]:
+    yield f"{'parameters':<34}{'tensors':>9}{'numbers':>14}{'weight decay':>15}"
+    for rule in RULES:
+        members = [p for p in run.parameters if p.rule == rule]
+        for decay in sorted({p.weight_decay for p in members}):
+            yield _row(f"  {rule}", [p for p in members if p.weight_decay == decay], f"{decay:g}")
+    words = sorted({_word(p.name) for p in run.parameters if p.rule == LISTED})
+    if words:
+        yield f"  ({', '.join(words)})"
+
+
+def _word(name: str) -> str:
+    """The part of a name that tells what it is: of ``...attn.cpb_fc1.weight``, cpb_fc1."""
+    return name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+
+
+def _layer_table(run: RunPlan) -> Iterator[str]:
+    title = f"layers (each {run.config.layer_decay:g} of the next)"
+    yield f"{title:<34}{'tensors':>9}{'numbers':>14}{'rate x':>15}"
+    ordered = sorted(run.parameters, key=lambda p: p.lr_scale)
+    rows = [
+        _row(f"  {_span(members)}", members, f"{scale:.3g}")
+        for scale, members in ((s, list(group)) for s, group in groupby(ordered, key=lambda p: p.lr_scale))
+    ]
+    yield from _shortened(rows)
+
+
+def _span(members: list[PlannedParameter]) -> str:
+    """What the names of a layer's parameters begin with."""
+    paths = [p.name.replace(".", "/") for p in members]
+    return os.path.commonpath(paths).replace("/", ".") or "several"
+
+
+def _row(label: str, members: list[PlannedParameter], last: str) -> str:
+    return f"{label:<34}{len(members):>9,}{sum(p.count for p in members):>14,}{last:>15}"
+
+
+def _shortened(rows: list[str]) -> list[str]:
+    if len(rows) <= MOST_ROWS:
+        return rows
+    half = MOST_ROWS // 2
+    return [*rows[:half], f"  ... {len(rows) - 2 * half} more ...", *rows[-half:]]
+
+
+def _rate_table(run: RunPlan) -> Iterator[str]:
+    yield f"{'learning rate (' + run.config.schedule + ')':<34}{'epochs done':>12}{'updates done':>14}{'rate':>12}"
+    for label, epoch in _moments(run):
+        update = min(epoch * run.steps_per_epoch, run.steps - 1)
+        [rate] = learning_rates(run.config, run.steps_per_epoch, [update])
+        yield f"  {label:<32}{epoch:>12,}{update:>14,}{rate:>12.3e}"
+
+
+def _moments(run: RunPlan) -> list[tuple[str, int]]:
+    """Where the schedule changes, and quarters of the way between."""
+    config, moments = run.config, {}
+    if config.schedule == "cosine":
+        for quarter in (3, 2, 1):
+            moments[config.epochs * quarter // 4] = f"{quarter}/4 of the cosine"
+    moments[0] = "first update"
+    if config.warmup_epochs:
+        moments[config.warmup_epochs] = "warm-up over"
+    if config.cooldown_epochs:
+        moments[config.epochs] = "cosine over"
+    moments[config.total_epochs] = "last update"
+    return [(label, epoch) for epoch, label in sorted(moments.items())]
+
+
+def _memory_table(run: RunPlan) -> Iterator[str]:
+    memory = run.memory
+    yield f"{'memory a device, estimated':<34}{'MiB':>9}"
+    rows = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "buckets to exchange gradients": memory.exchange,
+        "optimiser": memory.optimizer,
+        "moving average": memory.average,
+        f"activations of {_many(run.batching.device, 'image')}": memory.activations,
+        "all": memory.total,
+    }
+    for label, size in rows.items():
+        if size:
+            yield f"  {label:<32}{size / 2**20:>9,.0f}"

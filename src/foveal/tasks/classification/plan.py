@@ -1,0 +1,126 @@
+"""The plan of a classification recipe: what ``foveal train --dry-run`` tells."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveal.errors import FovealError
+from foveal.models.counting import flops
+from foveal.tasks.classification.data.cifar import is_cifar100
+from foveal.tasks.classification.data import open_train_and_val
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.task import create_model
+from foveal.training.plan import RunPlan, plan_run
+
+
+@dataclass(frozen=True)
+class Images:
+    """The training set that a plan is made for: how many images of how many classes, and who says so."""
+
+    count: int
+    classes: int
+    source: str
+
+
+#: The sets that recipes are named after: training images and classes.
+KNOWN = {
+    "imagenet": Images(1_281_167, 1000, "ImageNet-1K"),
+    "cifar100": Images(50_000, 100, "CIFAR-100"),
+    "digits": Images(1438, 10, "scikit-learn's digits"),
+}
+
+
+@dataclass(frozen=True)
+class RecipePlan:
+    """A recipe as it would be run.
+
+    Attributes:
+        recipe: as it was made: without drop path where the model has none.
+        images: the training set.
+        params, macs: of the model; multiply-adds of one image's forward pass, None where they cannot be counted.
+    """
+
+    recipe: Recipe
+    images: Images
+    params: int
+    macs: int | None
+    run: RunPlan
+
+    def document(self) -> dict[str, Any]:
+        """All of it in plain types, every parameter included."""
+        run = {name: value for name, value in asdict(self.run).items() if name != "images"}
+        run["memory"]["total"] = self.run.memory.total
+        recipe = {name: value for name, value in asdict(self.recipe).items() if name != "train"}
+        return {
+            "recipe": recipe,
+            "images": asdict(self.images),
+            "params": self.params,
+            "macs": self.macs,
+            **run,
+        }
+
+
+def plan_recipe(
+    recipe: Recipe,
+    data: Path | None = None,
+    *,
+    images: int | None = None,
+    processes: int = 1,
+    needs_drop_path: bool = False,
+) -> RecipePlan:
+    """Plan ``recipe`` for ``processes`` devices. No image is opened and nothing is written.
+
+    Args:
+        data: the folder to count images and classes in; None for the set that the recipe is named after.
+        images: their number, where there is neither.
+        needs_drop_path: refuse a model without stochastic depth.
+
+    Raises:
+        FovealError: whatever training would refuse before its first step; or nobody says how many images there are.
+    """
+    if processes < 1:
+        raise FovealError(f"--processes must be at least 1, not {processes}.")
+    found = _images(recipe, data, images)
+    with torch.device("meta"):
+        recipe, model = create_model(recipe, found.classes, pretrained=False, needs_drop_path=needs_drop_path)
+    run = plan_run(model, recipe.train, found.count, processes, lambda net, batch: _step(net, recipe, found, batch))
+    recipe.augment.check_device_batch(run.batching.device)
+    return RecipePlan(
+        recipe=recipe,
+        images=found,
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        macs=flops(model, recipe.fit.size).macs,
+        run=run,
+    )
+
+
+def _images(recipe: Recipe, data: Path | None, images: int | None) -> Images:
+    known = KNOWN.get(recipe.name.partition(".")[0])
+    if images is not None:
+        if images < 1:
+            raise FovealError(f"--images must be at least 1, not {images}.")
+        return Images(images, known.classes if known else 1000, "as given")
+    if data is not None and not is_cifar100(data):
+        train, _ = open_train_and_val(data)
+        return Images(len(train), len(train.classes), str(data))
+    if data is not None:
+        return KNOWN["cifar100"]
+    if known is None:
+        raise FovealError(
+            f"{recipe.name} is for images of your own: pass --data DIR to count them, or --images with their number."
+        )
+    return known
+
+
+def _step(model: nn.Module, recipe: Recipe, images: Images, batch: int) -> Tensor:
+    """The loss of a batch without contents."""
+    pixels = torch.empty(batch, 3, *recipe.fit.size)
+    if recipe.train.channels_last:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    mixes = recipe.augment.mixes
+    targets = torch.empty(batch, images.classes) if mixes else torch.empty(batch, dtype=torch.long)
+    return F.cross_entropy(model(pixels).float(), targets)

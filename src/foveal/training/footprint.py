@@ -1,0 +1,154 @@
+"""The memory that training takes on one device, worked out without computing anything.
+
+A step of training runs on fake tensors, which have shapes and owners but no contents, while every storage that is made
+and given back is counted: what is alive at the highest point is what the device must hold.
+"""
+
+import copy
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from foveal.training.config import TrainConfig
+from foveal.training.optimiser import create_optimizer
+from foveal.training.processes import DTYPES
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes on one device during a step of training.
+
+    What kernels take for themselves, an allocator's gaps, the device's own libraries and, on the CPU, the loading
+    processes are not in it.
+    """
+
+    weights: int
+    """Parameters and buffers."""
+    gradients: int
+    exchange: int
+    """Buckets in which several processes add their gradients up; 0 for one process."""
+    optimizer: int
+    average: int
+    """The moving average of the weights; 0 where none is kept."""
+    activations: int
+    """The most that one forward and backward pass holds beyond all of these, its images included."""
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.exchange + self.optimizer + self.average + self.activations
+
+
+def footprint(model: nn.Module, config: TrainConfig, processes: int, step: Callable[[nn.Module], Tensor]) -> Footprint:
+    """What a device holds while it trains ``model``, which lies on the meta device and is left as it is.
+
+    Args:
+        processes: devices that train together.
+        step: makes one device batch on the CPU, calls the model it is given, and returns the loss; called once.
+    """
+    learned = sum(_size(parameter) for parameter in model.parameters() if parameter.requires_grad)
+    weights = sum(map(_size, [*model.parameters(), *model.buffers()]))
+    return Footprint(
+        weights=weights,
+        gradients=learned,
+        exchange=learned if processes > 1 else 0,
+        optimizer=_optimizer_bytes(model, config),
+        average=weights if config.ema_decay else 0,
+        activations=_activation_bytes(model, config, step),
+    )
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _optimizer_bytes(model: nn.Module, config: TrainConfig) -> int:
+    """What the optimiser keeps after a step, learned from a step on the meta device."""
+    model = copy.deepcopy(model)
+    optimizer = create_optimizer(model, config)
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
+    states = (state.values() for state in optimizer.state.values())
+    return sum(_size(value) for values in states for value in values if isinstance(value, Tensor))
+
+
+def _activation_bytes(model: nn.Module, config: TrainConfig, step: Callable[[nn.Module], Tensor]) -> int:
+    """The highest sum of live storages in a pass, without weights and finished gradients."""
+    fake = copy.deepcopy(model).train()
+    if config.channels_last:
+        fake = fake.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with FakeTensorMode(), _Storages() as storages:
+        _put_on_fake_tensors(fake)
+        for tensor in [*fake.parameters(), *fake.buffers()]:
+            storages.forget(tensor)
+        for parameter in fake.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(storages.forget_gradient)
+        if config.grad_checkpointing and hasattr(fake, "set_grad_checkpointing"):
+            fake.set_grad_checkpointing(True)  # type: ignore[operator]
+        storages.highest = storages.now
+        with torch.autocast("cpu", DTYPES[config.precision], enabled=config.precision != "fp32"):
+            loss = step(fake)
+        loss.backward()
+    return storages.highest
+
+
+def _put_on_fake_tensors(model: nn.Module) -> None:
+    """Give a net on the meta device parameters and buffers that are fake ones on the CPU."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(_fake_like(parameter), parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = _fake_like(buffer)
+
+
+def _fake_like(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+
+
+class _Storages(TorchDispatchMode):
+    """Counts the bytes of all storages that operators return, while they are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.highest = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(returned):
+            if isinstance(tensor, Tensor):
+                self._meet(tensor)
+        return returned
+
+    def _meet(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._sizes:  # a view, or changed in place
+            return
+        self._sizes[key] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.highest = max(self.highest, self.now)
+        weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self.now -= self._sizes.pop(key, 0)
+
+    def forget(self, tensor: Tensor) -> None:
+        """Count a tensor no more, though it lives on."""
+        key = tensor.untyped_storage()._cdata
+        self.now -= self._sizes.get(key, 0)
+        self._sizes[key] = 0
+
+    def forget_gradient(self, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            self.forget(parameter.grad)

@@ -1,0 +1,136 @@
+"""What a run will do, worked out from its settings and a model on the meta device: no images, no weights, no device."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from foveal.errors import FovealError
+from foveal.training.batching import Batching, split_batch
+from foveal.training.config import TrainConfig
+from foveal.training.footprint import Footprint, footprint
+from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
+from foveal.training.run import check_batch_norm
+
+#: Why a parameter is decayed or not, the first that holds.
+FROZEN = "frozen"
+LISTED = "in the model's no_weight_decay()"
+BIAS = "biases"
+VECTOR = "norms and other vectors"
+WEIGHT = "weights"
+RULES = (WEIGHT, BIAS, VECTOR, LISTED, FROZEN)
+
+
+@dataclass(frozen=True)
+class PlannedParameter:
+    """One parameter as the optimiser will treat it."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    weight_decay: float
+    lr_scale: float
+    """Its learning rate is the schedule's times this: layer-wise decay."""
+    rule: str
+    """One of ``RULES``."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What ``fit`` would do with these settings.
+
+    Attributes:
+        images: training images; ``steps_per_epoch`` updates see each of them once, but for a remainder.
+        steps: updates in all.
+        epoch_rates: the schedule's learning rate at the first update of every epoch.
+        last_rate: that of the last update.
+    """
+
+    config: TrainConfig
+    batching: Batching
+    images: int
+    steps_per_epoch: int
+    steps: int
+    epoch_rates: list[float]
+    last_rate: float
+    parameters: list[PlannedParameter]
+    memory: Footprint
+
+
+def plan_run(
+    model: nn.Module,
+    config: TrainConfig,
+    images: int,
+    processes: int,
+    step: Callable[[nn.Module, int], Tensor],
+) -> RunPlan:
+    """Plan the training of ``model``, which lies on the meta device, on ``images`` images.
+
+    Args:
+        step: given a model and a device batch, makes that many images on the CPU and returns their loss.
+
+    Raises:
+        FovealError: settings that ``fit`` would refuse.
+    """
+    batching = split_batch(config.batch_size, processes, config.device_batch_size)
+    check_batch_norm(model, batching, config)
+    if images < config.batch_size:
+        raise FovealError(
+            f"The training set has {images} images, fewer than one batch of {config.batch_size}: "
+            f"pass --batch-size with at most {images}."
+        )
+    steps_per_epoch = images // config.batch_size
+    steps = steps_per_epoch * config.total_epochs
+    starts = [epoch * steps_per_epoch for epoch in range(config.total_epochs)]
+    *epoch_rates, last_rate = learning_rates(config, steps_per_epoch, [*starts, steps - 1])
+    return RunPlan(
+        config=config,
+        batching=batching,
+        images=images,
+        steps_per_epoch=steps_per_epoch,
+        steps=steps,
+        epoch_rates=epoch_rates,
+        last_rate=last_rate,
+        parameters=planned_parameters(model, config),
+        memory=footprint(model, config, processes, lambda net: step(net, batching.device)),
+    )
+
+
+def learning_rates(config: TrainConfig, steps_per_epoch: int, updates: Iterable[int]) -> list[float]:
+    """The schedule's learning rate at updates counted from 0."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
+    schedule = create_schedule(optimizer, config, steps_per_epoch)
+    rates = []
+    for update in updates:
+        schedule.step_update(update)
+        rates.append(base_lr(optimizer))
+    return rates
+
+
+def planned_parameters(model: nn.Module, config: TrainConfig) -> list[PlannedParameter]:
+    """Every parameter with its weight decay and layer scale, as they stand in the optimiser's groups."""
+    groups = {id(p): group for group in create_optimizer(model, config).param_groups for p in group["params"]}
+    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    planned = []
+    for name, parameter in model.named_parameters():
+        group = groups.get(id(parameter), {"weight_decay": 0.0})
+        planned.append(
+            PlannedParameter(
+                name=name,
+                shape=tuple(parameter.shape),
+                count=parameter.numel(),
+                weight_decay=group["weight_decay"],
+                lr_scale=group.get("lr_scale", 1.0),
+                rule=_rule(name, parameter, listed) if id(parameter) in groups else FROZEN,
+            )
+        )
+    return planned
+
+
+def _rule(name: str, parameter: Tensor, listed: set[str]) -> str:
+    if name in listed:
+        return LISTED
+    if name.endswith(".bias"):
+        return BIAS
+    return VECTOR if parameter.ndim <= 1 else WEIGHT

@@ -1,0 +1,95 @@
+"""``foveal train --dry-run``: the whole plan, and nothing done."""
+
+import json
+import re
+
+import pytest
+
+import foveal.tasks.classification.data as data
+from foveal.training.run import set_up
+
+ATTO = "digits.transnext_atto"
+
+
+@pytest.fixture
+def untouched(tmp_path, monkeypatch):
+    """An empty place to stand in, which must stay empty; opening an image fails."""
+
+    def refuse(path):
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(data, "load_rgb", refuse)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("FOVEAL_CACHE", str(here / "cache"))
+    yield here
+    assert list(here.iterdir()) == []
+
+
+def test_an_imagenet_recipe_needs_no_data(foveal, untouched):
+    said = foveal("train", "imagenet.transnext_micro", "--dry-run", "--processes", "8", "--model", "transnext_atto")
+    assert said.code == 0
+    assert "1,281,167 images (ImageNet-1K)" in said.out
+    assert "1,024 = 8 processes x 128 images x 1 pass" in said.out
+    assert "300 + 10 epochs of 1,251 updates: 387,810 in all" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_fine_tuning_shows_its_layers_and_takes_a_number_of_images(foveal, untouched):
+    said = foveal("train", "finetune.test_convnext", "--dry-run", "--images", "640", "--size", "64")
+    assert said.code == 0
+    assert "640 images (as given)" in said.out
+    assert "30 epochs of 10 updates: 300 in all" in said.out
+    assert re.search(r"^  head +\d+ +[\d,]+ +1$", said.out, re.MULTILINE)
+    assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_json_tells_every_parameter_and_epoch(foveal, untouched):
+    said = foveal("train", ATTO, "--dry-run", "--json")
+    plan = json.loads(said.out)
+    assert sum(p["count"] for p in plan["parameters"]) == plan["params"]
+    assert {p["rule"] for p in plan["parameters"]} == {
+        "weights", "biases", "norms and other vectors", "in the model's no_weight_decay()",
+    }  # fmt: skip
+    assert len(plan["epoch_rates"]) == 20
+    assert plan["steps"] == 20 * (1438 // 64)
+    assert plan["memory"]["total"] > plan["memory"]["weights"] == 4 * plan["params"]
+
+
+def test_the_plan_is_what_the_run_does(foveal, colours, quick, tmp_path, monkeypatch):
+    words = ["train", ATTO, "--data", colours, *quick]
+    plan = json.loads(foveal(*words, "--dry-run", "--json").out)
+    runs = []
+    monkeypatch.setattr(
+        "foveal.training.loop.set_up", lambda task, config: runs.append(set_up(task, config)) or runs[0]
+    )
+    foveal(*words, "--out", tmp_path / "run")
+    run = runs[0]
+    assert (plan["steps_per_epoch"], plan["images"]["count"]) == (run.steps_per_epoch, run.task.train_size)
+    assert plan["params"] == sum(p.numel() for p in run.model.parameters())
+    history = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert plan["steps"] == history[-1]["step"]
+    groups = {id(p): group["weight_decay"] for group in run.optimizer.param_groups for p in group["params"]}
+    assert {p["name"]: p["weight_decay"] for p in plan["parameters"]} == {
+        name: groups[id(p)] for name, p in run.model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["finetune.transnext_atto", "--dry-run"], ["--data DIR", "--images"]),
+        ([ATTO, "--dry-run", "--processes", "0"], ["--processes must be at least 1"]),
+        ([ATTO, "--dry-run", "--images", "0"], ["--images must be at least 1"]),
+        ([ATTO, "--dry-run", "--images", "10"], ["10 images, fewer than one batch of 64"]),
+        ([ATTO, "--dry-run", "--processes", "7"], ["shared evenly by 7 processes", "--batch-size 63 or 70"]),
+        ([ATTO, "--dry-run", "--device-batch-size", "5"], ["--device-batch-size with one of 1, 2, 4"]),
+        (["imagenet.transnext_micro", "--dry-run", "--device-batch-size", "1"], ["Mixup pairs", "even"]),
+        ([ATTO, "--images", "10"], ["belong to --dry-run"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_one_sentence(foveal, untouched, words, parts):
+    said = foveal("train", *words)
+    assert said.code in (1, 2)
+    assert said.is_one_sentence(*parts)
