@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.models.counting import flops
-from foveal.tasks.classification.data.cifar import is_cifar100
 from foveal.tasks.classification.data import open_train_and_val
+from foveal.tasks.classification.data.cifar import is_cifar100
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.task import create_model
 from foveal.training.plan import RunPlan, plan_run
 
 
 @dataclass(frozen=True)
-class Images:
+class TrainingSet:
     """The training set that a plan is made for: how many images of how many classes, and who says so."""
 
     count: int
@@ -28,9 +28,9 @@ class Images:
 
 #: The sets that recipes are named after: training images and classes.
 KNOWN = {
-    "imagenet": Images(1_281_167, 1000, "ImageNet-1K"),
-    "cifar100": Images(50_000, 100, "CIFAR-100"),
-    "digits": Images(1438, 10, "scikit-learn's digits"),
+    "imagenet": TrainingSet(1_281_167, 1000, "ImageNet-1K"),
+    "cifar100": TrainingSet(50_000, 100, "CIFAR-100"),
+    "digits": TrainingSet(1438, 10, "scikit-learn's digits"),
 }
 
 
@@ -45,7 +45,7 @@ class RecipePlan:
     """
 
     recipe: Recipe
-    images: Images
+    images: TrainingSet
     params: int
     macs: int | None
     run: RunPlan
@@ -98,15 +98,15 @@ def plan_recipe(
     )
 
 
-def _images(recipe: Recipe, data: Path | None, images: int | None) -> Images:
+def _images(recipe: Recipe, data: Path | None, images: int | None) -> TrainingSet:
     known = KNOWN.get(recipe.name.partition(".")[0])
     if images is not None:
         if images < 1:
             raise FovealError(f"--images must be at least 1, not {images}.")
-        return Images(images, known.classes if known else 1000, "as given")
+        return TrainingSet(images, known.classes if known else 1000, "as given")
     if data is not None and not is_cifar100(data):
         train, _ = open_train_and_val(data)
-        return Images(len(train), len(train.classes), str(data))
+        return TrainingSet(len(train), len(train.classes), str(data))
     if data is not None:
         return KNOWN["cifar100"]
     if known is None:

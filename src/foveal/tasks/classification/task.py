@@ -10,8 +10,8 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.data import Images, open_train_and_val
+from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import batch_sums, logits_of
 from foveal.tasks.classification.network import create_network, load_weights
