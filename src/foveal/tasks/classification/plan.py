@@ -116,7 +116,7 @@ def _images(recipe: Recipe, data: Path | None, images: int | None) -> TrainingSe
     return known
 
 
-def _step(model: nn.Module, recipe: Recipe, images: Images, batch: int) -> Tensor:
+def _step(model: nn.Module, recipe: Recipe, images: TrainingSet, batch: int) -> Tensor:
     """The loss of a batch without contents."""
     pixels = torch.empty(batch, 3, *recipe.fit.size)
     if recipe.train.channels_last:
