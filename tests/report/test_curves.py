@@ -28,7 +28,7 @@ def test_a_run_of_any_length_is_drawn(tmp_path, epochs):
     write(tmp_path / "steps.jsonl", STEPS)
     write(tmp_path / "metrics.jsonl", epochs)
     with Image.open(draw_curves(tmp_path)) as picture:
-        assert picture.size == (1300, 832)
+        assert picture.size == (1500, 960)
         colours = picture.convert("RGB").getcolors(1 << 20)
     assert {(0, 114, 178), (213, 94, 0)} <= {colour for _, colour in colours}  # both lines are there
     assert not list(tmp_path.glob(".*.part"))

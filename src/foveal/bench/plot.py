@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,22 +11,20 @@ from foveal.bench.run import Result
 from foveal.bench.scaling import Growth
 from foveal.bench.subjects import ModelSubject, Subject, is_ours
 from foveal.errors import FovealError
+from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
-# Distinct for colour-blind readers as well (Okabe and Ito), light ground.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#555555")
-GRID, MUTED = "#dddddd", "#555555"
 PEER = "#999999"
 _BAR, _HEAD, _WIDTH, _LINES_WIDTH = 0.24, 0.95, 8.0, 11.0  # inches
 
 
 def check_plot(path: Path) -> None:
     """Raise the FovealError that drawing would raise, before the work that ends in a picture."""
-    _matplotlib("figure")
+    matplotlib("figure")
     if path.suffix not in SUFFIXES:
         raise FovealError(f"--plot draws {', '.join(SUFFIXES)} files, and {path.name} is none of them.")
     if not path.parent.is_dir():
@@ -44,7 +41,7 @@ def draw_bars(path: Path, results: Sequence[Result], note: str) -> None:
     """
     panels = _panels(results)
     heights = [_HEAD + _BAR * len(panel) for panel in panels.values()]
-    figure = _figure(_WIDTH, sum(heights) + 0.35)
+    figure = new_figure(_WIDTH, sum(heights) + 0.35)
     axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     forms = list(dict.fromkeys(r.subject.form for r in results))
     for one, (title, panel) in zip(axes, panels.items()):
@@ -60,7 +57,7 @@ def draw_growth(path: Path, grown: Mapping[str, Sequence[Growth]], note: str) ->
         FovealError: matplotlib is not installed.
     """
     with_memory = any(peak is not None for found in grown.values() for one in found for peak in one.peak)
-    figure = _figure(_LINES_WIDTH if with_memory else 0.7 * _LINES_WIDTH, 3.6 * len(grown) + 0.2)
+    figure = new_figure(_LINES_WIDTH if with_memory else 0.7 * _LINES_WIDTH, 3.6 * len(grown) + 0.2)
     rows = figure.subplots(len(grown), 2 + with_memory, squeeze=False)
     for axes, (title, found) in zip(rows, grown.items(), strict=True):
         times = [[1e3 * s for s in one.seconds] for one in found]
@@ -108,7 +105,7 @@ def _bar_panel(axes: Axes, title: str, panel: Sequence[Result], forms: list[str]
     axes.set_xlabel(f"times as fast as {baseline.name}" if by_ratio and baseline else "ms a call", fontsize=8)
     if by_ratio:
         axes.axvline(1, color=MUTED, linewidth=1, linestyle=":")
-    _plain(axes, "x")
+    plain(axes, "x")
 
 
 def _line_panel(axes: Axes, title: str, grown: Sequence[Growth], values: Sequence[Sequence[float | None]]) -> None:
@@ -121,28 +118,20 @@ def _line_panel(axes: Axes, title: str, grown: Sequence[Growth], values: Sequenc
     sizes = sorted({size for one in grown for size in one.sizes}, key=lambda s: s[0] * s[1])
     names = [str(h) if h == w else f"{h}x{w}" for h, w in sizes]
     axes.set_xticks([h * w for h, w in sizes], names, fontsize=8)
-    axes.xaxis.set_minor_locator(_matplotlib("ticker").NullLocator())
+    axes.xaxis.set_minor_locator(matplotlib("ticker").NullLocator())
     axes.set_xlabel("side of the image, pixels", fontsize=8)
     axes.set_title(title, fontsize=9, loc="left")
-    _plain(axes, "both")
+    plain(axes, "both")
 
 
 def _plain_logarithms(axes: Axes) -> None:
     """1, 2, 5, 10 instead of powers; room above for the legend."""
-    ticker = _matplotlib("ticker")
+    ticker = matplotlib("ticker")
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.35)
-
-
-def _plain(axes: Axes, grid: Any) -> None:
-    axes.grid(axis=grid, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
 
 
 def _colour(subject: Subject, forms: list[str]) -> str:
@@ -157,21 +146,6 @@ def _short_name(result: Result) -> str:
     return subject.place.title if isinstance(subject, OperatorSubject) else subject.name
 
 
-def _figure(width: float, height: float) -> Figure:
-    return _matplotlib("figure").Figure(figsize=(width, height), layout="constrained")
-
-
 def _finish(figure: Figure, path: Path, note: str) -> None:
-    """Write beside the file and move there when whole."""
     figure.supxlabel(note, fontsize=7, color=MUTED, x=0.02, ha="left")
-    partial = path.with_name(f".{path.name}.part")
-    figure.savefig(partial, format=path.suffix[1:], dpi=150)
-    partial.replace(path)
-
-
-def _matplotlib(part: str) -> Any:
-    """A module of matplotlib; imported here because only pictures need it."""
-    try:
-        return importlib.import_module(f"matplotlib.{part}")
-    except ModuleNotFoundError as missing:
-        raise FovealError('Drawing needs matplotlib: install it with `pip install "foveal[train]"`.') from missing
+    save_whole(figure, path)

@@ -6,7 +6,6 @@ softmax, so the same colour has to mean the same number in both.
 
 from __future__ import annotations
 
-import importlib
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from foveal.errors import FovealError
 from foveal.explain.attention import AttentionMaps
+from foveal.plotting import matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +38,7 @@ class HeadPanel:
 
 def check_drawing() -> None:
     """Raise the FovealError that drawing would raise, before the work that ends in a picture."""
-    _matplotlib("cm")
+    matplotlib("cm")
 
 
 def overlay(photo: np.ndarray, heat: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -160,8 +159,8 @@ class _Plate:
 
     def figure(self) -> Figure:
         """An empty figure with the dark, round-cornered ground."""
-        patches = _matplotlib("patches")
-        figure = _matplotlib("figure").Figure(figsize=self.size)
+        patches = matplotlib("patches")
+        figure = matplotlib("figure").Figure(figsize=self.size)
         width, height = self.size
         ground = patches.FancyBboxPatch(
             (0.16, 0.16), width - 0.32, height - 0.32, boxstyle="round,pad=0.14", facecolor=PAPER, linewidth=0
@@ -219,13 +218,5 @@ class _Plate:
 
 def _colours(shares: np.ndarray) -> np.ndarray:
     """Numbers, 0 to 1 and held there, as colours of the heat map: (..., 3) uint8."""
-    colours = _matplotlib("cm").ScalarMappable(cmap=HEAT).get_cmap()
+    colours = matplotlib("cm").ScalarMappable(cmap=HEAT).get_cmap()
     return (colours(np.clip(shares, 0.0, 1.0))[..., :3] * 255).round().astype(np.uint8)
-
-
-def _matplotlib(part: str) -> Any:
-    """A module of matplotlib; imported here because only pictures need it."""
-    try:
-        return importlib.import_module(f"matplotlib.{part}")
-    except ModuleNotFoundError as missing:
-        raise FovealError('Drawing needs matplotlib: install it with `pip install "foveal[train]"`.') from missing

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal.errors import FovealError
+from foveal.plotting import COLOURS, new_figure, plain, save_whole
 from foveal.training.journal import METRICS, STEPS
 from foveal.training.log import JsonLines
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PICTURE = "curves.png"
-TRAINED, VALIDATED, GRID = "#0072B2", "#D55E00", "#dddddd"  # also told apart by colour-blind readers
+TRAINED, VALIDATED = COLOURS[0], COLOURS[5]
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -31,7 +31,7 @@ def draw_curves(folder: Path) -> Path:
     steps, epochs = JsonLines(folder / STEPS).read(), JsonLines(folder / METRICS).read()
     if not (steps and epochs):
         raise FovealError(f"{folder} holds no finished epoch to draw: train for one at least.")
-    figure = _figure()
+    figure = new_figure(10, 6.4)
     axes = figure.subplots(2, 2).flatten()
     place = _epoch_places(steps, epochs)
     _draw_pair(axes[0], "Loss", steps, place, epochs, "loss")
@@ -40,12 +40,10 @@ def draw_curves(folder: Path) -> Path:
     axes[2].set_title("Learning rate", loc="left", fontsize=10)
     _draw_speed(axes[3], steps, place)
     for one in axes:
-        _plain(one)
-    path = folder / PICTURE
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=130)
-    part.replace(path)
-    return path
+        one.set_xlabel("epoch", fontsize=8)
+        plain(one, "both")
+    save_whole(figure, folder / PICTURE)
+    return folder / PICTURE
 
 
 def _epoch_places(steps: Records, epochs: Records) -> list[float]:
@@ -79,21 +77,3 @@ def _draw_speed(axes: Axes, steps: Records, place: list[float]) -> None:
     axes.plot(place, speed, color=TRAINED, linewidth=0.8)
     axes.set_ylim(bottom=0)
     axes.set_title("Images a second", loc="left", fontsize=10)
-
-
-def _plain(axes: Axes) -> None:
-    axes.set_xlabel("epoch", fontsize=8)
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _figure() -> Any:
-    """Imported here because only pictures need it."""
-    try:
-        module = importlib.import_module("matplotlib.figure")
-    except ModuleNotFoundError as missing:
-        raise FovealError("curves.png needs matplotlib: install it with `pip install 'foveal[train]'`.") from missing
-    return module.Figure(figsize=(10, 6.4), layout="constrained")

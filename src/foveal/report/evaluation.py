@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -11,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveal.bench.plot import COLOURS, GRID, MUTED
 from foveal.errors import FovealError
+from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save_whole
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
 from foveal.tasks.classification.imagenet.sets import set_title
 from foveal.tasks.classification.modes import MODE_TITLES
@@ -27,7 +26,7 @@ JSON, SCALES, CORRUPTIONS = "results.json", "sizes.png", "corruptions.png"
 
 def check_results_folder(folder: Path) -> None:
     """Raise the FovealError that `write_results` would raise, before the work that ends in files."""
-    _matplotlib("figure")
+    matplotlib("figure")
     if folder.exists() and not folder.is_dir():
         raise FovealError(f"{folder} is a file: pass --out with a folder.")
     near = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -52,9 +51,10 @@ def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell])
     try:
         (part / JSON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         if len({cell.size for cell in plain}) > 1:
-            _save(draw_sizes(plain, title), part / SCALES)
+            save_whole(draw_sizes(plain, title), part / SCALES)
         if len(plain) < len(cells):
-            _save(draw_corruptions([cell for cell in cells if cell.corruptions is not None], title), part / CORRUPTIONS)
+            corrupted = [cell for cell in cells if cell.corruptions is not None]
+            save_whole(draw_corruptions(corrupted, title), part / CORRUPTIONS)
         for piece in part.iterdir():
             piece.replace(folder / piece.name)
     finally:
@@ -64,7 +64,7 @@ def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell])
 def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:
     """Top-1 against the side of the image: a line a mode, the paper's figures as rings; a panel a set."""
     sets = list(dict.fromkeys(cell.set for cell in cells))
-    figure = _matplotlib("figure").Figure(figsize=(6.4, 0.5 + 3.6 * len(sets)), layout="constrained")
+    figure = new_figure(6.4, 0.5 + 3.6 * len(sets))
     axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
     for one, name in zip(axes, sets, strict=True):
         _size_panel(one, [cell for cell in cells if cell.set == name], f"{title}: top-1, {set_title(name)}, %")
@@ -73,7 +73,7 @@ def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:
 
 def draw_corruptions(cells: Sequence[Cell], title: str) -> Figure:
     """CE of each corruption as a bar, AlexNet at 100; a panel an evaluation."""
-    figure = _matplotlib("figure").Figure(figsize=(6.4, 4.6 * len(cells)), layout="constrained")
+    figure = new_figure(6.4, 4.6 * len(cells))
     axes = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
     for one, cell in zip(axes, cells, strict=True):
         assert cell.corruptions is not None
@@ -99,7 +99,7 @@ def _size_panel(axes: Axes, cells: Sequence[Cell], title: str) -> None:
     axes.set_title(title, fontsize=10, loc="left")
     if axes.get_legend_handles_labels()[1] != ["top-1"]:
         axes.legend(frameon=False, fontsize=8)
-    _plain(axes, "y")
+    plain(axes, "y")
 
 
 def _corruption_panel(axes: Axes, found: CorruptionErrors, paper: float | None) -> None:
@@ -111,28 +111,8 @@ def _corruption_panel(axes: Axes, found: CorruptionErrors, paper: float | None) 
     beside = "" if paper is None else f", the paper's {paper:.1f}"
     axes.axvline(found.mce, color="black", linewidth=1, linestyle="--")
     axes.set_xlabel(f"CE: error relative to AlexNet's, %; dashed: their mean, mCE {found.mce:.1f}{beside}", fontsize=8)
-    _plain(axes, "x")
+    plain(axes, "x")
 
 
 def _side(cell: Cell) -> float:
     return (cell.size[0] * cell.size[1]) ** 0.5
-
-
-def _plain(axes: Axes, grid: Any) -> None:
-    axes.grid(axis=grid, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=150)
-
-
-def _matplotlib(part: str) -> Any:
-    """A module of matplotlib; imported here because only pictures need it."""
-    try:
-        return importlib.import_module(f"matplotlib.{part}")
-    except ModuleNotFoundError as missing:
-        raise FovealError('Drawing needs matplotlib: install it with `pip install "foveal[train]"`.') from missing
