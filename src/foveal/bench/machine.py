@@ -52,17 +52,22 @@ def keep_memory() -> bool:
 
 
 def source_commit() -> str | None:
-    """The commit that this package is checked out at, `-dirty` where files differ; None if it is no checkout."""
+    """The commit that this package is checked out at, `-dirty` where files other than results differ; None if it is no
+    checkout."""
     package = Path(foveal.__file__).parent
     root = package.parents[1]
     if not (root / ".git").exists():
         return None
     try:
-        git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-        answer = subprocess.run(git, capture_output=True, text=True, timeout=20, check=False)
+        commit = _git(root, "describe", "--always", "--abbrev=12").stdout.strip()
+        clean = _git(root, "diff", "--quiet", "HEAD", "--", ".", ":(exclude)benchmarks/results").returncode == 0
     except FileNotFoundError:  # a machine without git
         return None
-    return answer.stdout.strip() or None
+    return f"{commit}{'' if clean else '-dirty'}" if commit else None
+
+
+def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=False)
 
 
 def _processor() -> str:
