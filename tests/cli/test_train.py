@@ -198,6 +198,24 @@ def test_broken_images_are_skipped_and_counted_where_asked(foveal, colours, quic
     logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["broken_images"] for line in logged] == [1, 1, 1, 1]  # 24 images, an epoch draws each of them once
 
+    assert (out / "broken.txt").read_text() == f"{colours / 'train' / 'red' / '5.png'}\n"
+    assert f"{out / 'broken.txt'} names them" in said.out
+
+
+def test_a_run_stopped_by_a_broken_image_goes_on_by_skipping_it(foveal, colours, quick, tmp_path):
+    words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick]
+    assert foveal(*words, "--epochs", "4").code == 0
+    (colours / "train" / "red" / "5.png").write_bytes(b"no image")
+    said = foveal(*words, "--epochs", "4", "--resume", "--broken", "skip")
+    assert said.code == 0, said.error
+
+
+def test_a_requeued_job_begins_or_goes_on_by_the_same_command(foveal, colours, quick, tmp_path):
+    words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--requeue"]
+    first, again = foveal(*words), foveal(*words)
+    assert (first.code, again.code) == (0, 0), again.error
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
+
 
 def test_tensorboard_is_written_where_asked(foveal, colours, quick, tmp_path):
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--tensorboard")

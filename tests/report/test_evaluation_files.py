@@ -67,7 +67,7 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     def fails(figure, path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "_save", fails)
+    monkeypatch.setattr(evaluation, "save_whole", fails)
     with pytest.raises(KeyboardInterrupt):
         write_results(tmp_path, document(SIZES), SIZES)
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]

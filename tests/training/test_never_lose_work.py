@@ -231,6 +231,63 @@ def test_weights_are_not_touched_by_a_loss_that_is_no_number(points, config, out
     assert all(torch.equal(a, b) for a, b in zip(seen, task.model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("clip", [1.0, None])
+@pytest.mark.parametrize(("update", "saved"), [(6, 0), (6, 5), (9, 6), (9, 8)])
+def test_a_gradient_that_is_no_number_spoils_nothing_that_is_saved(points, config, change, out, clip, update, saved):
+    """Behind a finite loss, in the last update of an epoch or in the midst of it, with saves within it or without."""
+    task = points()
+
+    def spoil_gradient(count):
+        if count == update - 1:
+            task.model[0].weight.register_hook(lambda grad: grad * math.inf)
+
+    task.before_loss = spoil_gradient
+    save_steps = 1 if saved % 6 else None
+    with pytest.raises(
+        FovealError, match=rf"gradients became (nan|inf) at step {update} .*are not finite is 0\.weight;"
+    ):
+        fit(task, change(config, clip_norm=clip, save_steps=save_steps), out)
+    assert (out / "last.pt").exists() == (saved > 0)
+    if saved:
+        state = read_checkpoint(out / "last.pt")
+        assert state["step"] == saved
+        assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_weights_that_are_no_numbers_are_not_saved(points, config, out):
+    """An update may overflow from finite gradients."""
+    task = points()
+    step = torch.optim.AdamW.step
+
+    def overflow(self, *words, **options):
+        step(self, *words, **options)
+        if len(task.losses) == 6:
+            torch.nn.init.constant_(task.model[3].bias, math.inf)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", overflow)
+        with pytest.raises(FovealError, match=r"After step 6 3\.bias is not finite and nothing was saved"):
+            fit(task, config, out)
+    assert not list(out.glob("*.pt"))
+
+
+def test_two_runs_never_share_a_folder(points, config, out):
+    """The second is refused while the first is alive, also to resume; then the folder is free again."""
+    said = []
+
+    class Second(Listener):
+        def saved(self, update, path):
+            for resume in (None, path):
+                with pytest.raises(FovealError) as caught:
+                    fit(points(), config, out, resume=resume)
+                said.append(str(caught.value))
+
+    fit(points(), config, out, listener=Second())
+    assert said[1] == f"Another process is training into {out}: wait for its end, or choose another --out."
+    assert not (out / ".lock").exists()
+    fit(points(), config, out, resume=out / "last.pt")
+
+
 def test_a_loss_that_alone_is_no_number_is_said_to_be(points, config, out):
     task = points()
     task.before_loss = lambda count: setattr(task, "spoilt", count >= 3)
@@ -265,7 +322,6 @@ def test_a_full_disk_is_one_sentence_and_the_save_before_stays(points, config, c
 def test_a_log_that_the_disk_refuses_is_one_sentence(points, config, out):
     class Fill(Listener):
         def begin(self, plan):  # reading /dev/full never ends, so it must not be there when the log is rewound
-            out.mkdir()
             (out / "steps.jsonl").symlink_to("/dev/full")
 
     with pytest.raises(FovealError, match=r"steps.jsonl could not be written \(No space left on device\): make room"):

@@ -8,10 +8,13 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
 from foveal.errors import FovealError
+from foveal.training.batching import Share
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.processes import start_processes
+from foveal.training.run import _adapt
 
 SCRIPT = """
 import importlib.util, json, os, signal, sys
@@ -103,6 +106,15 @@ def test_a_notice_to_one_process_stops_all_of_them_at_the_same_update(alone, tmp
     for one, other in zip(lines(alone), lines(tmp_path / "cut"), strict=True):
         assert abs(one["train_loss"] - other["train_loss"]) < 1e-5
         assert one["val_top1"] == other["val_top1"]
+
+
+def test_synchronised_batch_norm_without_gpus_is_refused(points, config, change):
+    """PyTorch has none for the CPU, and would say so with a traceback."""
+    task = points()
+    task.model.insert(1, torch.nn.BatchNorm1d(8))
+    together = types.SimpleNamespace(share=Share(0, 2), device=torch.device("cpu"))
+    with pytest.raises(FovealError, match="on GPUs alone: start one process"):
+        _adapt(task.model, change(config, sync_bn=True), together)
 
 
 JOIN = """

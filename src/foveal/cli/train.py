@@ -20,7 +20,7 @@ from foveal.tasks.classification.recipes import get_recipe, list_recipes
 from foveal.tasks.classification.task import ClassificationTask, create_task, with_model
 from foveal.training import Outcome, fit
 from foveal.training.config import Broken, Precision
-from foveal.training.journal import LAST
+from foveal.training.journal import BROKEN, LAST
 from foveal.training.listener import Listener, Listeners
 from foveal.training.processes import leave_processes
 from foveal.training.progress import listener_for
@@ -37,6 +37,7 @@ def main(
     pretrained: bool = False,
     out: Path | None = None,
     resume: bool = False,
+    requeue: bool = False,
     epochs: int | None = None,
     batch_size: int | None = None,
     device_batch_size: int | None = None,
@@ -73,6 +74,7 @@ def main(
         pretrained: Start from the released weights, downloaded from their public home.
         out: Folder of the run; runs/RECIPE if left out.
         resume: Go on with the run in --out where it was last saved.
+        requeue: As --resume where --out holds a run, and else a new one: for a scheduler that starts a job again.
         epochs: Passes over the training images, warm-up included, cooldown not.
         batch_size: Images behind one update, over all devices and accumulation steps.
         device_batch_size: Images in one forward pass on one device.
@@ -121,6 +123,7 @@ def main(
     if processes is not None or images is not None:
         raise UsageError("--processes and --images belong to --dry-run: training takes what is there.")
     folder = out or Path("runs") / recipe
+    resume = resume or (requeue and (folder / LAST).exists())
     task = create_task(
         chosen,
         data,
@@ -196,6 +199,8 @@ def _tell(recipe: str, data: Path | None, outcome: Outcome) -> None:
             "with --resume goes on."
         )
         return
+    if (outcome.last_path.parent / BROKEN).exists():
+        print(f"Images that could not be read were skipped: {outcome.last_path.parent / BROKEN} names them.")
     print(
         f"Best {outcome.monitor} {outcome.best:.2f} % in epoch {outcome.best_epoch} of {outcome.epochs}, "
         f"{outcome.seconds:.0f} s; the weights are {outcome.best_path}."

@@ -98,9 +98,12 @@ LOWEST = {
     "weight_decay": 0,
 }
 
-#: Settings that may differ between a run and its continuation: they change the speed, the rounding and which random
-#: numbers are drawn. The device batch is free only where no image's training depends on the others in its forward pass:
-#: with batch norm or mixup ``take_over`` refuses another one.
+#: Settings that may differ between a run and its continuation: they change the speed, the rounding, which random
+#: numbers are drawn, and what becomes of images that cannot be read. The device batch is free only where no image's training
+#: depends on the others in its forward pass: with batch norm or mixup ``take_over`` refuses another one.
 FREE_ON_RESUME = frozenset(
-    {"device_batch_size", "workers", "log_every", "save_steps", "grad_checkpointing", "compile", "channels_last"}
+    {
+        *("device_batch_size", "workers", "broken", "log_every", "save_steps"),
+        *("grad_checkpointing", "compile", "channels_last"),
+    }
 )

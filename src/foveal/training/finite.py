@@ -1,7 +1,7 @@
-"""The watch for a loss that is no number, and where it came from.
+"""The watch for a loss or a gradient that is no number, and where it came from.
 
-The loss is looked at before the update that it would spoil, so the weights are still those that produced it and the
-same pass can be run again to find the layer.
+Both are looked at before the update that they would spoil. So the weights are still those that produced them, the same
+pass can be run again to find the layer, and what is saved is never spoilt.
 """
 
 import math
@@ -52,6 +52,35 @@ def refuse_nonfinite(loss: float, where: str, model: nn.Module, replay: Callable
         f"The loss became {loss} at {where} and training stopped; {_origin(model, replay)}; what was saved before is "
         "untouched: start again with a lower --lr, or with --precision fp32."
     )
+
+
+def refuse_nonfinite_gradients(norm: float, where: str, model: nn.Module) -> None:
+    """Raise FovealError where the ``norm`` of all gradients is infinite or not a number, naming where it began.
+
+    Such numbers spread from a layer to those before it, so it began at the last parameter that has one.
+
+    Args:
+        where: step, epoch and learning rate, in words.
+        model: the bare model, its gradients as the backward pass left them.
+    """
+    if math.isfinite(norm):
+        return
+    bad = [name for name, p in model.named_parameters() if p.grad is not None and not _is_finite(p.grad)]
+    origin = f"the last of {len(bad)} weights whose gradients are not finite is {bad[-1]}" if bad else "it overflowed"
+    raise FovealError(
+        f"The norm of the gradients became {norm} at {where} and training stopped; {origin}; what was saved before is "
+        "untouched: start again with a lower --lr, or with --precision fp32."
+    )
+
+
+def refuse_nonfinite_weights(model: nn.Module, where: str) -> None:
+    """Raise FovealError where a weight or buffer of ``model`` is infinite or not a number, before it is saved."""
+    bad = [name for name, value in model.state_dict().items() if not _is_finite(value)]
+    if bad:
+        raise FovealError(
+            f"After {where} {bad[0]} is not finite and nothing was saved; what was saved before is untouched: start "
+            "again with a lower --lr, or with --precision fp32."
+        )
 
 
 def _origin(model: nn.Module, replay: Callable[[], Any]) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from foveal.training.checkpoint import save_atomically
+from foveal.training.finite import refuse_nonfinite_weights
 from foveal.training.listener import Listener, StepReport
-from foveal.training.log import JsonLines
+from foveal.training.log import JsonLines, write_whole
 from foveal.training.run import Run, cards, state_of
 
 BEST, LAST, METRICS, STEPS = "best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"
+BROKEN = "broken.txt"
 
 
 class Journal:
@@ -41,6 +43,7 @@ class Journal:
         """Put everything that a continuation needs into ``last.pt``; every process calls it at the same step."""
         run = self.run
         run.meter.read(run.processes)
+        refuse_nonfinite_weights(run.model, f"step {run.step}")
         if run.processes.is_main:
             self.out.mkdir(parents=True, exist_ok=True)
             save_atomically(state_of(run), self.out / LAST)
@@ -56,6 +59,8 @@ class Journal:
             run.best, run.best_epoch = value, run.epoch
         record = {"epoch": run.epoch, "step": run.step, **numbers}
         run.history.append(record)
+        refuse_nonfinite_weights(run.evaluated, f"step {run.step}")
+        self._name_broken()
         if run.processes.is_main:
             self._epochs.append(record)
             if is_best:
@@ -63,6 +68,14 @@ class Journal:
                 save_atomically(best, self.out / BEST)
         self.save()
         self.listener.epoch(record, is_best)
+
+    def _name_broken(self) -> None:
+        """Every image that a process has skipped since the run was started or resumed, a line each."""
+        names = self.run.processes.gather_names(self.run.loader.broken)
+        if names and self.run.processes.is_main:
+            path = self.out / BROKEN
+            known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            write_whole(path, "".join(f"{name}\n" for name in sorted({*known, *names})))
 
 
 def _line(report: StepReport) -> dict[str, Any]:

@@ -26,20 +26,14 @@ class JsonLines:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise self._refused(error) from error
+            raise _refused(self.path, error) from error
 
     def rewind(self, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         """Leave out the records that ``keep`` says no to, and return the others. Raises as ``append``."""
         records = self.read()
         kept = [record for record in records if keep(record)]
         if self.path.exists():
-            part = self.path.with_name(f".{self.path.name}.part")
-            try:
-                part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-                part.replace(self.path)
-            except OSError as error:
-                part.unlink(missing_ok=True)
-                raise self._refused(error) from error
+            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         return kept
 
     def read(self) -> list[dict[str, Any]]:
@@ -49,8 +43,19 @@ class JsonLines:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def _refused(self, error: OSError) -> FovealError:
-        return FovealError(
-            f"{self.path} could not be written ({error.strerror}): make room, then --resume; what was saved before is "
-            "untouched."
-        )
+
+def write_whole(path: Path, text: str) -> None:
+    """Write beside the file and take its name in one step. Raises FovealError where the disk refuses."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> FovealError:
+    return FovealError(
+        f"{path} could not be written ({error.strerror}): make room, then --resume; what was saved before is untouched."
+    )

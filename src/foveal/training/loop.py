@@ -20,10 +20,11 @@ from foveal.errors import FovealError
 from foveal.ops import keep_memory
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import TrainConfig
-from foveal.training.finite import Glance, refuse_nonfinite
+from foveal.training.finite import Glance, refuse_nonfinite, refuse_nonfinite_gradients
 from foveal.training.interruption import Interruption
 from foveal.training.journal import BEST, LAST, Journal
 from foveal.training.listener import Listener, Plan
+from foveal.training.lock import locked
 from foveal.training.meter import Meter
 from foveal.training.optimiser import base_lr
 from foveal.training.processes import to_device
@@ -77,8 +78,8 @@ def fit(
         resume: a ``last.pt`` to go on from.
 
     Raises:
-        FovealError: settings that cannot work, a folder that already holds a run, a loss that is not a number, a disk
-            that is full.
+        FovealError: settings that cannot work, a folder that already holds a run or in which another process trains, a
+            loss or gradient that is not a number, a disk that is full.
     """
     started = time.monotonic()
     if resume is None and (out / LAST).exists():
@@ -92,8 +93,8 @@ def fit(
     if resume is not None:
         take_over(run, read_checkpoint(resume))
     journal = Journal(out, run, listener or Listener())
-    journal.rewind()
-    with Interruption() as interruption:
+    with locked(out) if run.processes.is_main else contextlib.nullcontext(), Interruption() as interruption:
+        journal.rewind()
         journal.listener.begin(_plan(run))
         try:
             finished = _train(run, journal, interruption)
@@ -154,9 +155,13 @@ def _train_pass(run: Run, number: int, batch: Any) -> None:
         loss, stats = _forward(run, number, run.forward, batch)
         glance = Glance(loss)
         run.scaler.scale(loss / run.batching.accumulation).backward()
-    where = f"step {step} (epoch {run.epoch + 1}, learning rate {lr:.3g})"
-    refuse_nonfinite(glance.number(), where, run.model, lambda: _forward(run, number, run.model, batch))
+    refuse_nonfinite(glance.number(), _where(run), run.model, lambda: _forward(run, number, run.model, batch))
     run.meter.add(step, lr, share, loss, stats)
+
+
+def _where(run: Run) -> str:
+    """The update that is under way, in words."""
+    return f"step {run.step + 1} (epoch {run.epoch + 1}, learning rate {base_lr(run.optimizer):.3g})"
 
 
 def _gradients_exchanged(run: Run, exchange: bool) -> contextlib.AbstractContextManager:
@@ -174,9 +179,12 @@ def _forward(run: Run, number: int, model: Any, batch: Any) -> tuple[Tensor, dic
 
 def _update(run: Run) -> None:
     """Clip, step, forget the gradients; move the average and the learning rate."""
+    run.scaler.unscale_(run.optimizer)
+    norm = nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
+    if not run.scaler.is_enabled():  # which leaves such an update out, and lowers its scale
+        refuse_nonfinite_gradients(norm.item(), _where(run), run.model)
     if run.config.clip_norm is not None:
-        run.scaler.unscale_(run.optimizer)
-        nn.utils.clip_grad_norm_(run.model.parameters(), run.config.clip_norm)
+        nn.utils.clip_grads_with_norm_(run.model.parameters(), run.config.clip_norm, norm)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)

@@ -53,7 +53,8 @@ class Meter:
         self._unseen = [_Pass(*values) for values in state.get("unseen", ())]
         self._broken_here = 0
         self._unread: list[_Pass] = []
-        self._started = self._looked = time.monotonic()
+        self._started = time.monotonic()
+        self._looked = 0.0  # from the first batch on: saving and evaluating are not training
         self._waited_at_look = self.waited
 
     @property
@@ -64,6 +65,7 @@ class Meter:
     def next_batch(self, batches: Iterator[Any], skipped: Sequence[str]) -> Any:
         """The next batch; the time it kept us waiting counts as ``waited``, what it adds to ``skipped`` as broken."""
         before, known = time.monotonic(), len(skipped)
+        self._looked = self._looked or before
         batch = next(batches)
         self.waited += time.monotonic() - before
         self._broken_here += len(skipped) - known

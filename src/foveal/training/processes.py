@@ -6,6 +6,7 @@ lines in the loop: accelerate fixes it once for the life of a process and patche
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +52,14 @@ class Processes:
         the number of the one that has most."""
         padded = self.accelerator.pad_across_processes(rows.to(self.device), dim=0, pad_index=padding)
         return self.accelerator.gather(padded).cpu()
+
+    def gather_names(self, names: Sequence[str]) -> list[str]:
+        """The names of all processes."""
+        if self.share.count == 1:
+            return list(names)
+        from accelerate.utils import gather_object
+
+        return gather_object(list(names))
 
     def any(self, answer: bool) -> bool:
         """Whether one process at least says yes."""

@@ -162,7 +162,9 @@ def _adapt(model: nn.Module, config: TrainConfig, processes: Processes) -> nn.Mo
         if not hasattr(model, "set_grad_checkpointing"):
             raise FovealError(f"{type(model).__name__} has no gradient checkpointing: leave --grad-checkpointing out.")
         model.set_grad_checkpointing(True)  # type: ignore[operator]
-    if config.sync_bn and processes.share.count > 1:
+    if config.sync_bn and processes.share.count > 1 and _has_batch_norm(model):
+        if processes.device.type == "cpu":
+            raise FovealError("PyTorch synchronises batch norm on GPUs alone: start one process on this machine.")
         model = convert_sync_batchnorm(model)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -194,8 +196,8 @@ def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
     for name in sorted(now.keys() - FREE_ON_RESUME):
         if then.get(name) != now[name]:
             raise FovealError(
-                f"The run was started with {name} = {then.get(name)}, not {now[name]}: resume it with the settings it "
-                "was started with, or start a new run with another --out."
+                f"The run was started with {name} = {_short(then.get(name))}, not {_short(now[name])}: resume it with "
+                "the settings it was started with, or start a new run with another --out."
             )
     size = state.get("train_size", run.task.train_size)
     if size != run.task.train_size:
@@ -204,6 +206,12 @@ def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
             "was started with, or start a new run with another --out from its best.pt."
         )
     _refuse_another_batching(run, state)
+
+
+def _short(value: Any) -> str:
+    """As much of a setting as fits a sentence: there may be a thousand classes."""
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def _refuse_another_batching(run: Run, state: dict[str, Any]) -> None:
