@@ -25,6 +25,7 @@ from foveal.training.batching import split_batch
 
 RECIPES = [
     *(f"imagenet.transnext_{size}" for size in ("micro", "tiny", "small", "base")),
+    "imagenet.transnext_micro_aaaa_256",
     *(f"imagenet.transxnet_{size}" for size in ("t", "s", "b")),
 ]
 GPUS = (8, 64, 512)
