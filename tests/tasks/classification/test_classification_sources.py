@@ -1,5 +1,7 @@
 """A run does not mind where its images lie, nor a broken one where it was told to skip it."""
 
+import io
+import json
 import tarfile
 from dataclasses import replace
 
@@ -7,7 +9,8 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.evaluate import evaluate
+from foveal.tasks.classification.data import open_split, open_train_and_val
+from foveal.tasks.classification.evaluate import Inference, check_split, evaluate, score
 from foveal.tasks.classification.network import restore
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
@@ -16,6 +19,7 @@ from foveal.training import TrainConfig, fit
 from foveal.training.loading import Share
 from foveal.training.processes import start_processes
 
+SPLITS = ("train", "val")
 RECIPE = Recipe(
     name="test.pets",
     summary="colours",
@@ -55,6 +59,57 @@ def test_a_run_on_shards_is_the_same_every_time_and_its_checkpoint_evaluates(sha
     first, second = (fit(create_task(RECIPE, shards), RECIPE.train, tmp_path / name) for name in "ab")
     assert first.history[0]["train_loss"] == second.history[0]["train_loss"]
     assert evaluate(restore(first.best_path), shards, workers=0).top1 == first.best
+
+
+@pytest.fixture
+def reversed_shards(shards):
+    """The same images under the same names, numbered the other way round."""
+    for tar in shards.glob("*.tar"):
+        with tarfile.open(tar) as old, tarfile.open(shards / "new", "w") as new:
+            for member in old:
+                content = old.extractfile(member).read()
+                content = str(2 - int(content)).encode() if member.name.endswith(".cls") else content
+                new.addfile(member, io.BytesIO(content))
+        (shards / "new").rename(tar)
+    (shards / "classes.txt").write_text("eel\ndog\ncat\n")
+    (shards / "sizes.json").write_text(
+        json.dumps({f"{split}-0.tar": len(open_split(shards, split)) for split in SPLITS})
+    )
+    return shards
+
+
+@pytest.mark.parametrize("where", ["{}", "pipe:cat {}/val-0.tar"])
+def test_classes_are_matched_by_name_and_not_by_number(pets, reversed_shards, tmp_path, where):
+    outcome = fit(create_task(RECIPE, pets), RECIPE.train, tmp_path / "run")
+    classifier = restore(outcome.best_path)
+    found = open_split(where.format(reversed_shards), "val", classifier.fit.transform())
+    check_split(classifier, found, reversed_shards)
+    expected = open_split(pets, "val")
+    assert (found.classes, [found[n][1] for n in range(len(found))]) == (expected.classes, expected.targets)
+    assert score(classifier, found, inference=Inference(workers=0)).top1 == evaluate(classifier, pets, workers=0).top1
+    if found.targets:
+        assert evaluate(classifier, reversed_shards, workers=0).targets.tolist() == expected.targets
+
+
+def test_the_classes_of_val_are_numbered_as_those_of_train(shards, reversed_shards, pets):
+    (shards / "other").mkdir()
+    (shards / "val-0.tar").rename(shards / "other" / "val-0.tar")
+    (shards / "other" / "classes.txt").write_text("eel\ndog\ncat\n")
+    (shards / "classes.txt").write_text("cat\ndog\neel\n")
+    _, val = open_train_and_val(f"{shards}/train-0.tar::{shards}/other/val-0.tar")
+    assert val.classes == ["cat", "dog", "eel"]
+    assert val.targets == open_split(pets, "val").targets
+    assert [val.decode(raw)[1] for raw in val.read(0)] == val.targets
+
+
+def test_classes_sorted_twice_are_sorted_right(pets):
+    val = open_split(pets, "val")
+    val.sort_classes(["eel", "cat", "dog"])
+    val.sort_classes(["dog", "eel", "cat"])
+    named = [
+        (val.classes[label], val.class_of(number)) for number, label in zip([0] * 3 + [1] * 3 + [2] * 3, val.targets)
+    ]
+    assert named == [("cat", 2)] * 3 + [("dog", 0)] * 3 + [("eel", 1)] * 3
 
 
 def test_skipped_images_are_counted_and_the_others_evaluated(pets, tmp_path):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.models import optimize
-from foveal.tasks.classification.data import Images, check_classes, open_split
+from foveal.tasks.classification.data import Images, match_classes, open_split
+from foveal.tasks.classification.imagenet.classes import synsets
 from foveal.tasks.classification.imagenet.sets import Labels
 from foveal.tasks.classification.network import Classifier, best_device
 from foveal.training.batching import Share
@@ -140,7 +141,7 @@ def evaluate(
         FovealError: the images cannot be used, one is broken, or the classes are not the classifier's.
     """
     images = open_split(data, split, classifier.fit.transform())
-    check_split(classifier, images.classes, data / split)
+    check_split(classifier, images, data / split)
     inference = Inference(batch_size, workers, processes, device, broken=broken)
     loader = inference.loader(images)
     started = time.monotonic()
@@ -240,15 +241,18 @@ def fold(model: nn.Module, dtype: torch.dtype) -> nn.Module:
         raise FovealError(f"This network cannot be optimized ({error}): leave --optimize out.") from error
 
 
-def check_split(classifier: Classifier, found: list[str], folder: Path) -> None:
-    """Refuse class folders that are not the classifier's classes."""
+def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
+    """Number the images' classes as the classifier does; refuse those that it does not know."""
+    known = list(synsets("imagenet_1k"))
     if classifier.trained_here:
-        check_classes(found, classifier.classes, str(folder), "the checkpoint")
-    elif len(found) != len(classifier.classes):
+        match_classes(images, classifier.classes, str(folder), "the checkpoint")
+    elif len(images.classes) != len(classifier.classes):
         raise FovealError(
-            f"{folder} has {len(found)} classes and {classifier.name} knows {len(classifier.classes)}: "
+            f"{folder} has {len(images.classes)} classes and {classifier.name} knows {len(classifier.classes)}: "
             "pass a checkpoint that was trained on these classes."
         )
+    elif set(images.classes) == set(known):
+        images.sort_classes(known)  # released weights have ImageNet's order
 
 
 def _together_in_order(

@@ -139,7 +139,7 @@ class _Survey:
         transform = classifier.fit.transform()
         if name == "val":
             images = open_split(self.plan.data, self.plan.split, transform)
-            check_split(classifier, images.classes, self.plan.data / self.plan.split)
+            check_split(classifier, images, self.plan.data / self.plan.split)
             return score(classifier, images, None, self.inference, on_batch)
         folder = self.folders[name]
         images = open_split(folder.parent, folder.name, transform)
