@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,6 +127,25 @@ def test_skipped_images_are_counted_and_the_others_evaluated(pets, tmp_path):
     assert first["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, targets).item(), abs=1e-4)
     outcome = fit(task, SKIPPING.train, tmp_path / "run")
     assert outcome.history[0]["val_skipped"] == 1
+
+
+def test_a_broken_image_of_a_shard_elsewhere_is_left_out(pets, shards, tmp_path):
+    """Its name is known only when it is met, so what is left out goes by number."""
+    outcome = fit(create_task(RECIPE, pets), RECIPE.train, tmp_path / "run")
+    classifier = restore(outcome.best_path)
+    whole = evaluate(classifier, pets, workers=0)
+    with tarfile.open(shards / "val-0.tar") as old, tarfile.open(shards / "new", "w") as new:
+        for member in old:
+            content = b"broken" if member.name == "004.png" else old.extractfile(member).read()
+            member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    (shards / "new").rename(shards / "val-0.tar")
+    (shards / "sizes.json").write_text(json.dumps({"val-0.tar": 9}))
+    found = evaluate(classifier, Path(f"pipe:cat {shards}/val-0.tar"), workers=0, broken="skip")
+    left = [0, 1, 2, 3, 5, 6, 7, 8]
+    assert found.paths == [f"pipe:cat {shards}/val-0.tar#{number}" for number in left]
+    assert found.targets.tolist() == whole.targets[left].tolist()
+    torch.testing.assert_close(found.probabilities, whole.probabilities[left])
 
 
 def test_images_of_which_none_can_be_read_are_one_sentence(pets):

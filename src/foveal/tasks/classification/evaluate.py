@@ -149,8 +149,7 @@ def evaluate(
     pairs = [(logits.float().cpu(), targets.cpu()) for logits, targets in batches]
     logits = torch.cat([torch.empty(0, len(images.classes)), *(pair[0] for pair in pairs)])
     targets = torch.cat([torch.empty(0, dtype=torch.int64), *(pair[1] for pair in pairs)])
-    left_out = set(loader.broken)
-    indices = torch.tensor([i for i in loader.order if images.names[i] not in left_out], dtype=torch.int64)
+    indices = torch.tensor([i for i in loader.order if i not in loader.left_out], dtype=torch.int64)
     indices, logits, targets = _together_in_order(indices, logits, targets, processes)
     if not len(targets):
         raise all_broken(loader.broken)
@@ -191,7 +190,7 @@ def score(
         logits = logits if columns is None else logits[:, columns]
         for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
             totals[name] += value
-    totals["broken"] = float(len(loader.broken))
+    totals["broken"] = float(loader.skipped)
     if inference.processes is not None:
         totals = inference.processes.sum(totals)
     count, broken = int(totals.pop("images")), int(totals.pop("broken"))
