@@ -145,6 +145,18 @@ def test_what_cannot_be_is_one_sentence(foveal, trained, colours, words, code, p
     assert said.is_one_sentence(*parts)
 
 
+def test_broken_images_are_named_once(foveal, trained, colours, tmp_path):
+    broken = [colours / "val" / name for name in ("blue/1.png", "red/0.png")]
+    for file in broken:
+        file.write_bytes(b"broken")
+    words = ["--checkpoint", trained, "--data", colours, "--workers", 0, "--broken", "skip", "--size", 32, 64]
+    said = foveal("evaluate", RECIPE, *words, "--json")
+    assert said.code == 0, said.error
+    assert said.error.splitlines() == [f"foveal: {file} could not be read and was left out." for file in broken]
+    for one in json.loads(said.out)["results"]:
+        assert (one["broken"], one["broken_names"]) == (2, [str(file) for file in broken])
+
+
 def test_sets_that_are_not_there_are_said_before_the_work(foveal, released, colours):
     said = foveal("evaluate", RECIPE, "--checkpoint", released, "--data", colours, "--set", "v2")
     assert said.code == 1

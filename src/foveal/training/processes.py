@@ -52,6 +52,14 @@ class Processes:
         padded = self.accelerator.pad_across_processes(rows.to(self.device), dim=0, pad_index=padding)
         return self.accelerator.gather(padded).cpu()
 
+    def gather_words(self, words: list[str]) -> list[str]:
+        """The words of all processes one after the other."""
+        if self.share.count == 1:
+            return words
+        parts: list[list[str]] = [[] for _ in range(self.share.count)]
+        torch.distributed.all_gather_object(parts, words)
+        return [word for part in parts for word in part]
+
     def any(self, answer: bool) -> bool:
         """Whether one process at least says yes."""
         return self.sum_rows(torch.tensor(float(answer), dtype=torch.float64)).item() > 0

@@ -67,6 +67,8 @@ class Score:
     images_per_second: float
     broken: int = 0
     """Images that could not be read and were left out."""
+    broken_names: tuple[str, ...] = ()
+    """What they are called."""
 
 
 @dataclass(frozen=True)
@@ -190,15 +192,15 @@ def score(
         logits = logits if columns is None else logits[:, columns]
         for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
             totals[name] += value
-    totals["broken"] = float(loader.skipped)
+    totals["broken"], names = float(loader.skipped), loader.broken
     if inference.processes is not None:
-        totals = inference.processes.sum(totals)
+        totals, names = inference.processes.sum(totals), inference.processes.gather_words(names)
     count, broken = int(totals.pop("images")), int(totals.pop("broken"))
     if not count:
-        raise all_broken(loader.broken)
+        raise all_broken(names)
     speed = count / (time.monotonic() - started)
     means = {name: total / count for name, total in totals.items()}
-    return Score(count, **means, images_per_second=speed, broken=broken)
+    return Score(count, **means, images_per_second=speed, broken=broken, broken_names=tuple(sorted(names)))
 
 
 def batch_sums(logits: Tensor, targets: Tensor) -> dict[str, float]:

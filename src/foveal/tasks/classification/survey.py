@@ -65,6 +65,7 @@ class Cell:
             "pool_size": self.pool_size,
             "images": self.score.images,
             "broken": self.score.broken,
+            "broken_names": list(self.score.broken_names),
             "top1": self.score.top1,
             "top5": self.score.top5,
             "loss": self.score.loss,
@@ -181,6 +182,7 @@ def _together(scores: list[Score]) -> Score:
         loss=fmean(one.loss for one in scores),
         images_per_second=sum(one.images for one in scores) / sum(one.images / one.images_per_second for one in scores),
         broken=sum(one.broken for one in scores),
+        broken_names=tuple(name for one in scores for name in one.broken_names),
     )
 
 
