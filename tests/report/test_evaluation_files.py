@@ -1,6 +1,7 @@
 """The files of an evaluation: what they hold, and that they come whole or not at all."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -64,14 +65,39 @@ def test_bars_are_relative_to_alexnet():
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text("older")
 
-    def fails(figure, path):
+    def fails(figure, path, form):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "_save", fails)
+    monkeypatch.setattr(evaluation, "save", fails)
     with pytest.raises(KeyboardInterrupt):
         write_results(tmp_path, document(SIZES), SIZES)
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     assert (tmp_path / "results.json").read_text() == "older"
+
+
+@pytest.mark.parametrize("full", ["results.json", "sizes.png"])
+def test_a_full_disk_is_one_sentence_and_what_was_there_stays(tmp_path, monkeypatch, full):
+    """The file goes to a device that is really full."""
+    (tmp_path / "results.json").write_text("older")
+    (tmp_path / "sizes.png").write_text("older")
+    make = tempfile.mkdtemp
+
+    def filled(**words):
+        part = make(**words)
+        Path(part, full).symlink_to("/dev/full")
+        return part
+
+    monkeypatch.setattr(tempfile, "mkdtemp", filled)
+    with pytest.raises(FovealError, match=r"cannot be written \(No space left on device\): choose another --out"):
+        write_results(tmp_path, document(SIZES), SIZES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "sizes.png"]
+    assert (tmp_path / "results.json").read_text() == "older"
+
+
+def test_no_picture_of_an_older_evaluation_stays(tmp_path):
+    write_results(tmp_path, document([*SIZES, CORRUPTED]), [*SIZES, CORRUPTED])
+    write_results(tmp_path, document(SIZES[:2]), SIZES[:2])
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
 def test_a_folder_that_cannot_be_one_is_refused_before_the_work(tmp_path):

@@ -107,12 +107,12 @@ def main(
         "optimized": optimize,
         "results": [cell.document() for cell in cells],
     }
-    if out is not None:
-        write_results(out, document, cells)
     if json:
         print_json(document)
     else:
         print_cells(cells, plan)
+    if out is not None:  # last, so that a full disk costs no answer
+        write_results(out, document, cells)
 
 
 def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> Classifier:

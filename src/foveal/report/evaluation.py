@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal.errors import FovealError
-from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save_whole
+from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
 from foveal.tasks.classification.imagenet.sets import set_title
 from foveal.tasks.classification.modes import MODE_TITLES
@@ -36,29 +36,34 @@ def check_results_folder(folder: Path) -> None:
 
 def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
     """Write ``document`` as results.json, sizes.png where there are several sizes, corruptions.png where ImageNet-C was
-    evaluated. They are made beside the folder's files and moved there when all are whole.
+    evaluated. They are made beside the folder's files and moved there when all are whole; older pictures go.
 
     Raises:
         FovealError: matplotlib is not installed, or the folder cannot be written.
     """
-    title = document["model"]
-    plain = [cell for cell in cells if cell.corruptions is None]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
+        try:
+            _write_files(part, document, cells)
+            for picture in (SCALES, CORRUPTIONS):
+                (folder / picture).unlink(missing_ok=True)
+            for piece in part.iterdir():
+                piece.replace(folder / piece.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise FovealError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
-    try:
-        (part / JSON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        if len({cell.size for cell in plain}) > 1:
-            save_whole(draw_sizes(plain, title), part / SCALES)
-        if len(plain) < len(cells):
-            corrupted = [cell for cell in cells if cell.corruptions is not None]
-            save_whole(draw_corruptions(corrupted, title), part / CORRUPTIONS)
-        for piece in part.iterdir():
-            piece.replace(folder / piece.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_files(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
+    plain = [cell for cell in cells if cell.corruptions is None]
+    (folder / JSON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if len({cell.size for cell in plain}) > 1:
+        save(draw_sizes(plain, document["model"]), folder / SCALES, "png")
+    if len(plain) < len(cells):
+        corrupted = [cell for cell in cells if cell.corruptions is not None]
+        save(draw_corruptions(corrupted, document["model"]), folder / CORRUPTIONS, "png")
 
 
 def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:
