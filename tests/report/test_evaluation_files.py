@@ -12,6 +12,7 @@ from foveal.report import evaluation
 from foveal.report.evaluation import check_results_folder, draw_corruptions, draw_sizes, write_results
 from foveal.tasks.classification.evaluate import Score
 from foveal.tasks.classification.imagenet.corruptions import ALEXNET, CorruptionErrors
+from foveal.tasks.classification.modes import MODES
 from foveal.tasks.classification.survey import Cell
 
 pytest.importorskip("matplotlib")
@@ -52,6 +53,16 @@ def test_lines_and_rings_are_the_figures():
     assert drawn["linear"] == [[224.0, 89.5], [256.0, 90.0]]
     assert [[224.0, 83.0]] in drawn.values()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["normal", "linear", "the paper's"]
+
+
+def test_lines_that_coincide_are_told_apart():
+    cells = [Cell("val", mode, (side, side), None, SCORE) for side in (224, 256) for mode in MODES]
+    (axes,) = draw_sizes(cells, "net").axes
+    lines = axes.lines
+    assert len({line.get_marker() for line in lines}) == len(lines) == 4
+    assert len({(line.get_linestyle(), line.get_linewidth()) for line in lines}) == 4
+    widths = [line.get_linewidth() for line in sorted(lines, key=lambda line: line.zorder)]
+    assert widths == sorted(widths, reverse=True)  # what lies above leaves an edge of what is below
 
 
 def test_bars_are_relative_to_alexnet():

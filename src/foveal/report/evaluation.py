@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Marker, its size, dashes and width of each line, later ones smaller: where lines coincide, all of them are seen.
+LINES = (("o", 9, "-", 3.5), ("s", 6, "--", 2.5), ("D", 4, "-.", 1.8), ("x", 4, ":", 1.2))
 JSON, SCALES, CORRUPTIONS = "results.json", "sizes.png", "corruptions.png"
 
 
@@ -89,13 +91,15 @@ def draw_corruptions(cells: Sequence[Cell], title: str) -> Figure:
 
 
 def _size_panel(axes: Axes, cells: Sequence[Cell], title: str) -> None:
-    for colour, mode in zip(COLOURS, dict.fromkeys(cell.mode for cell in cells), strict=False):
+    for number, mode in enumerate(dict.fromkeys(cell.mode for cell in cells)):
+        colour, (marker, size, dashes, width) = COLOURS[number], LINES[number % len(LINES)]
         line = sorted((cell for cell in cells if cell.mode == mode), key=_side)
         style: dict[str, Any] = {"color": colour, "label": MODE_TITLES[mode] or "top-1"}
-        axes.plot([_side(c) for c in line], [c.score.top1 for c in line], marker="o", markersize=4, **style)
+        style |= {"marker": marker, "markersize": size, "linestyle": dashes}
+        axes.plot([_side(c) for c in line], [c.score.top1 for c in line], linewidth=width, zorder=2 + number, **style)
         rings = [(_side(cell), cell.paper) for cell in line if cell.paper is not None]
         if rings:
-            axes.plot(*zip(*rings, strict=True), "o", color=colour, markersize=9, fillstyle="none")
+            axes.plot(*zip(*rings, strict=True), "o", color=colour, markersize=11 + 3 * number, fillstyle="none")
     if any(cell.paper is not None for cell in cells):
         axes.plot([], [], "o", color=MUTED, markersize=9, fillstyle="none", label="the paper's")
     sides = sorted({_side(cell) for cell in cells})
