@@ -55,9 +55,7 @@ def unused_port():
 
 
 def test_two_processes_evaluate_as_one(pets, images, weights, tmp_path, unused_port):
-    images(
-        pets / "val", {"cat": 5, "dog": 3, "eel": 4}, seed=9
-    )  # 12 images; each process has a broken one
+    images(pets / "val", {"cat": 5, "dog": 3, "eel": 4}, seed=9)  # 12 images; each process has a broken one
     broken = [pets / "val" / "cat" / f"{number}.png" for number in (0, 1)]
     for file in broken:
         file.write_bytes(b"no image")
