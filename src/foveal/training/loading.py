@@ -119,9 +119,9 @@ class Loader:
             raise all_broken(self.broken)
 
     def _note(self, skipped: Iterable[Skipped]) -> None:
-        for index, name in skipped:
+        for number, name in skipped:
             self.skipped += 1
-            self.left_out.add(index)
+            self.left_out.add(number)
             if name not in self._known:
                 self._known.add(name)
                 self.broken.append(name)

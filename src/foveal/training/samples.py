@@ -47,7 +47,7 @@ class Failure:
 class Skipped(NamedTuple):
     """A broken sample that was passed over: its number in the dataset (of a stream: in its row), and its name."""
 
-    index: int
+    number: int
     name: str
 
 

@@ -88,7 +88,8 @@ def survey(
     Raises:
         FovealError: a set is missing or broken, the classifier does not know its classes, or has not this mode or size.
     """
-    opened = {name: _open(classifier, plan, name, sets) for name in plan.sets if name != "c"}
+    plain: list[SetName] = [name for name in plan.sets if name != "c"]
+    opened = {name: _open(classifier, plan, name, sets) for name in plain}
     parts = _corruptions(classifier, plan, sets["c"]) if "c" in plan.sets else {}
     return list(_Survey(classifier, plan, inference, progress, sets, opened, parts).cells())
 

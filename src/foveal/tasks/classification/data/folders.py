@@ -59,7 +59,7 @@ def existing_split(root: Path, split: str) -> Path:
     if not root.is_dir():
         raise FovealError(f"There is no folder {root}: pass --data with a folder that holds train/ and val/.")
     folder = root / split
-    if not folder.is_dir() and any(root.glob("*.tar")):
+    if not has_class_folders(root) and any(root.glob("*.tar")):
         raise FovealError(
             f"{root} has tar shards, and none is named after a split: name them train-000.tar, val-000.tar and so on."
         )
