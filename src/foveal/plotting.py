@@ -43,6 +43,11 @@ def plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
         axes.spines[side].set_visible(False)
 
 
+def save(figure: Figure, path: Path, form: str) -> None:
+    """Write the figure in a format ("png"), as all charts are written."""
+    figure.savefig(path, format=form, dpi=150)
+
+
 def save_whole(figure: Figure, path: Path) -> None:
     """Write beside the file, in the format of its ending, and move there when whole.
 
@@ -51,7 +56,7 @@ def save_whole(figure: Figure, path: Path) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        figure.savefig(part, format=path.suffix[1:], dpi=150)
+        save(figure, part, path.suffix[1:])
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

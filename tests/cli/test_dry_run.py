@@ -4,8 +4,8 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
-import foveal.tasks.classification.data as data
 from foveal.training.run import set_up
 
 ATTO = "digits.transnext_atto"
@@ -15,10 +15,10 @@ ATTO = "digits.transnext_atto"
 def untouched(tmp_path, monkeypatch):
     """An empty place to stand in, which must stay empty; opening an image fails."""
 
-    def refuse(path):
-        raise AssertionError(f"{path} was opened")
+    def refuse(file, *words, **options):
+        raise AssertionError(f"{file} was opened")
 
-    monkeypatch.setattr(data, "load_rgb", refuse)
+    monkeypatch.setattr(Image, "open", refuse)
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -43,6 +43,12 @@ def test_fine_tuning_shows_its_layers_and_takes_a_number_of_images(foveal, untou
     assert "30 epochs of 10 updates: 300 in all" in said.out
     assert re.search(r"^  head +\d+ +[\d,]+ +1$", said.out, re.MULTILINE)
     assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_images_of_ones_own_are_counted_and_not_opened(foveal, colours, untouched, quick):
+    said = foveal("train", ATTO, "--dry-run", "--data", colours, *quick)
+    assert said.code == 0, said.error
+    assert re.search(r"\b24 images \(", said.out)
 
 
 def test_json_tells_every_parameter_and_epoch(foveal, untouched):

@@ -1,6 +1,8 @@
 """``foveal evaluate`` on the sets beside ImageNet, in modes and sizes, with the authors' figures where they compare."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -143,6 +145,50 @@ def test_what_cannot_be_is_one_sentence(foveal, trained, colours, words, code, p
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
     assert said.code == code
     assert said.is_one_sentence(*parts)
+
+
+def test_broken_images_are_named_once(foveal, trained, colours, tmp_path):
+    broken = [colours / "val" / name for name in ("blue/1.png", "red/0.png")]
+    for file in broken:
+        file.write_bytes(b"broken")
+    words = ["--checkpoint", trained, "--data", colours, "--workers", 0, "--broken", "skip", "--size", 32, 64]
+    said = foveal("evaluate", RECIPE, *words, "--json")
+    assert said.code == 0, said.error
+    assert said.error.splitlines() == [f"foveal: {file} could not be read and was left out." for file in broken]
+    for one in json.loads(said.out)["results"]:
+        assert (one["broken"], one["broken_names"]) == (2, [str(file) for file in broken])
+
+
+@pytest.mark.parametrize(
+    ("stranger", "parts"),
+    [
+        ("imagenet-r/dog", ["ImageNet-R", "'dog'"]),
+        ("imagenet-c/fog/4/dog", ["ImageNet-C", "'dog'"]),
+    ],
+)
+def test_what_is_wrong_with_the_last_set_is_said_before_the_first_image(
+    foveal, released, data, monkeypatch, stranger, parts
+):
+    (data / stranger).mkdir()
+    if "imagenet-c" not in stranger:
+        Image.new("RGB", (40, 32)).save(data / stranger / "1.png")
+    monkeypatch.setattr(Image, "open", lambda file: pytest.fail(f"{file} was opened"))
+    said = foveal("evaluate", RECIPE, "--checkpoint", released, "--data", data, "--workers", 0, "--set", "a", "r", "c")
+    assert said.code == 1
+    assert said.is_one_sentence(*parts)
+
+
+def test_a_table_is_there_though_its_files_cannot_be(foveal, trained, colours, tmp_path, monkeypatch):
+    def refuse(**words):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    words = ["--checkpoint", trained, "--data", colours, "--workers", 0, "--out", tmp_path / "out"]
+    said = foveal("evaluate", RECIPE, *words)
+    assert said.code == 1
+    assert said.out.splitlines()[0].split()[0] == "size"
+    assert said.error.splitlines()[-1].startswith("foveal: ")
+    assert "No space left on device" in said.error
 
 
 def test_sets_that_are_not_there_are_said_before_the_work(foveal, released, colours):

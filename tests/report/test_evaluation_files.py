@@ -1,6 +1,7 @@
 """The files of an evaluation: what they hold, and that they come whole or not at all."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from foveal.report import evaluation
 from foveal.report.evaluation import check_results_folder, draw_corruptions, draw_sizes, write_results
 from foveal.tasks.classification.evaluate import Score
 from foveal.tasks.classification.imagenet.corruptions import ALEXNET, CorruptionErrors
+from foveal.tasks.classification.modes import MODES
 from foveal.tasks.classification.survey import Cell
 
 pytest.importorskip("matplotlib")
@@ -53,6 +55,16 @@ def test_lines_and_rings_are_the_figures():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["normal", "linear", "the paper's"]
 
 
+def test_lines_that_coincide_are_told_apart():
+    cells = [Cell("val", mode, (side, side), None, SCORE) for side in (224, 256) for mode in MODES]
+    (axes,) = draw_sizes(cells, "net").axes
+    lines = axes.lines
+    assert len({line.get_marker() for line in lines}) == len(lines) == 4
+    assert len({(line.get_linestyle(), line.get_linewidth()) for line in lines}) == 4
+    widths = [line.get_linewidth() for line in sorted(lines, key=lambda line: line.zorder)]
+    assert widths == sorted(widths, reverse=True)  # what lies above leaves an edge of what is below
+
+
 def test_bars_are_relative_to_alexnet():
     (axes,) = draw_corruptions([CORRUPTED], "net").axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([40 / error for error in ALEXNET.values()])
@@ -64,14 +76,39 @@ def test_bars_are_relative_to_alexnet():
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text("older")
 
-    def fails(figure, path):
+    def fails(figure, path, form):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "save_whole", fails)
+    monkeypatch.setattr(evaluation, "save", fails)
     with pytest.raises(KeyboardInterrupt):
         write_results(tmp_path, document(SIZES), SIZES)
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     assert (tmp_path / "results.json").read_text() == "older"
+
+
+@pytest.mark.parametrize("full", ["results.json", "sizes.png"])
+def test_a_full_disk_is_one_sentence_and_what_was_there_stays(tmp_path, monkeypatch, full):
+    """The file goes to a device that is really full."""
+    (tmp_path / "results.json").write_text("older")
+    (tmp_path / "sizes.png").write_text("older")
+    make = tempfile.mkdtemp
+
+    def filled(**words):
+        part = make(**words)
+        Path(part, full).symlink_to("/dev/full")
+        return part
+
+    monkeypatch.setattr(tempfile, "mkdtemp", filled)
+    with pytest.raises(FovealError, match=r"cannot be written \(No space left on device\): choose another --out"):
+        write_results(tmp_path, document(SIZES), SIZES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "sizes.png"]
+    assert (tmp_path / "results.json").read_text() == "older"
+
+
+def test_no_picture_of_an_older_evaluation_stays(tmp_path):
+    write_results(tmp_path, document([*SIZES, CORRUPTED]), [*SIZES, CORRUPTED])
+    write_results(tmp_path, document(SIZES[:2]), SIZES[:2])
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
 def test_a_folder_that_cannot_be_one_is_refused_before_the_work(tmp_path):

@@ -170,6 +170,7 @@ def test_evaluation_counts_each_sample_exactly_once_over_all_processes(count, wo
         loader = evaluation_loader(Shards(broken=broken), 7, Share(rank, count), workers, broken="skip")
         numbers = numbers_of(loader)
         assert numbers == [number for number in loader.order if number not in broken]
+        assert loader.left_out == set(loader.order) & set(broken)
         assert set(loader.broken) == {str(number) for number in loader.order if number in broken}
         seen += numbers
     assert sorted(seen) == [number for number in range(120) if number not in broken]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,8 @@ def main(
         cells = survey(classifier, plan, inference, progress if main_process else _silent)
     if not main_process:
         return
+    for name in dict.fromkeys(name for cell in cells for name in cell.score.broken_names):
+        print(f"foveal: {name} could not be read and was left out.", file=sys.stderr)
     document = {
         "recipe": recipe,
         "model": classifier.name,
@@ -104,12 +107,12 @@ def main(
         "optimized": optimize,
         "results": [cell.document() for cell in cells],
     }
-    if out is not None:
-        write_results(out, document, cells)
     if json:
         print_json(document)
     else:
         print_cells(cells, plan)
+    if out is not None:  # last, so that a full disk costs no answer
+        write_results(out, document, cells)
 
 
 def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> Classifier:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal.errors import FovealError
-from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save_whole
+from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
 from foveal.tasks.classification.imagenet.sets import set_title
 from foveal.tasks.classification.modes import MODE_TITLES
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Marker, its size, dashes and width of each line, later ones smaller: where lines coincide, all of them are seen.
+LINES = (("o", 9, "-", 3.5), ("s", 6, "--", 2.5), ("D", 4, "-.", 1.8), ("x", 4, ":", 1.2))
 JSON, SCALES, CORRUPTIONS = "results.json", "sizes.png", "corruptions.png"
 
 
@@ -36,29 +38,34 @@ def check_results_folder(folder: Path) -> None:
 
 def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
     """Write ``document`` as results.json, sizes.png where there are several sizes, corruptions.png where ImageNet-C was
-    evaluated. They are made beside the folder's files and moved there when all are whole.
+    evaluated. They are made beside the folder's files and moved there when all are whole; older pictures go.
 
     Raises:
         FovealError: matplotlib is not installed, or the folder cannot be written.
     """
-    title = document["model"]
-    plain = [cell for cell in cells if cell.corruptions is None]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
+        try:
+            _write_files(part, document, cells)
+            for picture in (SCALES, CORRUPTIONS):
+                (folder / picture).unlink(missing_ok=True)
+            for piece in part.iterdir():
+                piece.replace(folder / piece.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise FovealError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
-    try:
-        (part / JSON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        if len({cell.size for cell in plain}) > 1:
-            save_whole(draw_sizes(plain, title), part / SCALES)
-        if len(plain) < len(cells):
-            corrupted = [cell for cell in cells if cell.corruptions is not None]
-            save_whole(draw_corruptions(corrupted, title), part / CORRUPTIONS)
-        for piece in part.iterdir():
-            piece.replace(folder / piece.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_files(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
+    plain = [cell for cell in cells if cell.corruptions is None]
+    (folder / JSON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if len({cell.size for cell in plain}) > 1:
+        save(draw_sizes(plain, document["model"]), folder / SCALES, "png")
+    if len(plain) < len(cells):
+        corrupted = [cell for cell in cells if cell.corruptions is not None]
+        save(draw_corruptions(corrupted, document["model"]), folder / CORRUPTIONS, "png")
 
 
 def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:
@@ -84,13 +91,15 @@ def draw_corruptions(cells: Sequence[Cell], title: str) -> Figure:
 
 
 def _size_panel(axes: Axes, cells: Sequence[Cell], title: str) -> None:
-    for colour, mode in zip(COLOURS, dict.fromkeys(cell.mode for cell in cells), strict=False):
+    for number, mode in enumerate(dict.fromkeys(cell.mode for cell in cells)):
+        colour, (marker, size, dashes, width) = COLOURS[number], LINES[number % len(LINES)]
         line = sorted((cell for cell in cells if cell.mode == mode), key=_side)
         style: dict[str, Any] = {"color": colour, "label": MODE_TITLES[mode] or "top-1"}
-        axes.plot([_side(c) for c in line], [c.score.top1 for c in line], marker="o", markersize=4, **style)
+        style |= {"marker": marker, "markersize": size, "linestyle": dashes}
+        axes.plot([_side(c) for c in line], [c.score.top1 for c in line], linewidth=width, zorder=2 + number, **style)
         rings = [(_side(cell), cell.paper) for cell in line if cell.paper is not None]
         if rings:
-            axes.plot(*zip(*rings, strict=True), "o", color=colour, markersize=9, fillstyle="none")
+            axes.plot(*zip(*rings, strict=True), "o", color=colour, markersize=11 + 3 * number, fillstyle="none")
     if any(cell.paper is not None for cell in cells):
         axes.plot([], [], "o", color=MUTED, markersize=9, fillstyle="none", label="the paper's")
     sides = sorted({_side(cell) for cell in cells})

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,7 @@ from foveal.errors import FovealError
 from foveal.training.batching import Share
 from foveal.training.config import Broken
 from foveal.training.interruption import NOTICES
-from foveal.training.samples import CarryingDataset, Collate, Draw, Failure, SeededDataset
+from foveal.training.samples import CarryingDataset, Collate, Draw, Failure, SeededDataset, Skipped
 from foveal.training.seeding import mix
 from foveal.training.streaming import (
     ShardedSamples,
@@ -65,7 +65,9 @@ class Loader:
     Iterating raises FovealError with the sentence a sample's loading failed with.
 
     Attributes:
-        broken: names of the images skipped in the batches of this process so far, in the order met.
+        broken: names of the images skipped in the batches of this process so far, each once, in the order met.
+        skipped: how often an image was skipped in these batches: every epoch counts again.
+        left_out: of an evaluation, the indices in the dataset of the skipped ones.
         order: of an evaluation, the indices in the dataset of this process's samples, in the order in which they
             come (those skipped included); empty of training.
         cut_by_share: whether what is drawn depends on the number of processes and the batch.
@@ -83,6 +85,9 @@ class Loader:
         self._complete = complete  # whether the samples are the whole data set's
         self.order, self.cut_by_share = order, cut_by_share
         self.broken: list[str] = []
+        self.skipped = 0
+        self.left_out: set[int] = set()
+        self._known: set[str] = set()  # those in broken
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -106,12 +111,20 @@ class Loader:
         for arrival in self._loader:
             if isinstance(arrival, Failure):
                 raise FovealError(arrival.text)
-            self.broken += arrival.broken
+            self._note(arrival.broken)
             if arrival.batch is not None:
                 arrived += 1
                 yield arrival.batch
         if self._complete and not arrived and self.broken:
             raise all_broken(self.broken)
+
+    def _note(self, skipped: Iterable[Skipped]) -> None:
+        for number, name in skipped:
+            self.skipped += 1
+            self.left_out.add(number)
+            if name not in self._known:
+                self._known.add(name)
+                self.broken.append(name)
 
 
 def all_broken(names: list[str]) -> FovealError:

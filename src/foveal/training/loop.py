@@ -143,7 +143,7 @@ def _train_epoch(run: Run, journal: Journal, interruption: Interruption) -> bool
 def _train_step(run: Run, batches: Iterator[Any]) -> None:
     """One update from the next ``accumulation`` batches."""
     for number in range(run.batching.accumulation):
-        batch = run.meter.next_batch(batches, run.loader.broken)
+        batch = run.meter.next_batch(batches, run.loader)
         _train_pass(run, number, to_device(batch, run.processes.device, run.config.channels_last))
     _update(run)
 

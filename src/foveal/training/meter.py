@@ -1,7 +1,7 @@
 """Means of loss and stats over an epoch and over the updates since the last look, with the speed of both."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from foveal.training.listener import StepReport
+from foveal.training.loading import Loader
 from foveal.training.processes import Processes
 
 
@@ -62,13 +63,13 @@ class Meter:
         """Since the epoch began, without the time between a stop and the resuming."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def next_batch(self, batches: Iterator[Any], skipped: Sequence[str]) -> Any:
-        """The next batch; the time it kept us waiting counts as ``waited``, what it adds to ``skipped`` as broken."""
-        before, known = time.monotonic(), len(skipped)
+    def next_batch(self, batches: Iterator[Any], loader: Loader) -> Any:
+        """The next batch; the time it kept us waiting counts as ``waited``, what ``loader`` skips then as broken."""
+        before, known = time.monotonic(), loader.skipped
         self._looked = self._looked or before
         batch = next(batches)
         self.waited += time.monotonic() - before
-        self._broken_here += len(skipped) - known
+        self._broken_here += loader.skipped - known
         return batch
 
     @property

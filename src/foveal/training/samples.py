@@ -44,18 +44,25 @@ class Failure:
     text: str
 
 
+class Skipped(NamedTuple):
+    """A broken sample that was passed over: its number in the dataset (of a stream: in its row), and its name."""
+
+    number: int
+    name: str
+
+
 class Loaded(NamedTuple):
-    """A sample, or None where it is left out, and the names of the broken ones met on the way to it."""
+    """A sample, or None where it is left out, and the broken ones met on the way to it."""
 
     sample: Any
-    broken: tuple[str, ...] = ()
+    broken: tuple[Skipped, ...] = ()
 
 
 class Arrival(NamedTuple):
-    """A batch, or None where all of it is broken, and the names of the broken samples."""
+    """A batch, or None where all of it is broken, and the broken samples."""
 
     batch: Any
-    broken: tuple[str, ...] = ()
+    broken: tuple[Skipped, ...] = ()
 
 
 class SeededDataset(Dataset):
@@ -83,26 +90,27 @@ class CarryingDataset(Dataset):
         return whole_or_none(index, self.samples.__getitem__, self.broken)
 
 
-def first_whole(candidates: Iterable[Any], load: Callable, seed: int, broken: Broken) -> Loaded | Failure:
+def first_whole(candidates: Iterable[int], load: Callable, seed: int, broken: Broken) -> Loaded | Failure:
     """The first candidate that ``load`` can load, with the randomness of ``seed``."""
-    names: list[str] = []
+    broken_ones: list[Skipped] = []
     for candidate in candidates:
         with seeded_on_cpu(seed):
             result = whole_or_none(candidate, load, broken)
         if isinstance(result, Failure) or not result.broken:
-            return result if isinstance(result, Failure) else Loaded(result.sample, tuple(names))
-        names += result.broken
+            return result if isinstance(result, Failure) else Loaded(result.sample, tuple(broken_ones))
+        broken_ones += result.broken
     return Failure(
-        f"{len(names)} images drawn one after the other cannot be read, {names[0]} the first of them: check --data."
+        f"{len(broken_ones)} images drawn one after the other cannot be read, {broken_ones[0].name} the first of them: "
+        "check --data."
     )
 
 
-def whole_or_none(candidate: Any, load: Callable, broken: Broken) -> Loaded | Failure:
-    """What ``load`` makes of the candidate; None and its name where it is broken and that is to be skipped."""
+def whole_or_none(candidate: int, load: Callable, broken: Broken) -> Loaded | Failure:
+    """What ``load`` makes of the candidate; None and which it is where it is broken and that is to be skipped."""
     try:
         return Loaded(load(candidate))
     except BrokenSample as error:
-        return Loaded(None, (error.name,)) if broken == "skip" else Failure(str(error))
+        return Loaded(None, (Skipped(candidate, error.name),)) if broken == "skip" else Failure(str(error))
     except FovealError as error:
         return Failure(str(error))
 

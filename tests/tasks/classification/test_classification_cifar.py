@@ -1,6 +1,7 @@
 """CIFAR-100 as it is distributed: made files of that format, the same images after it."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,3 +103,12 @@ def test_a_file_that_ends_early_is_one_sentence(cifar):
     (cifar / "train").write_bytes((cifar / "train").read_bytes()[:200])
     with pytest.raises(FovealError, match="train is not a file of CIFAR-100"):
         cifar100_folder(cifar)
+
+
+def test_a_process_that_comes_second_takes_the_folder_of_the_first(cifar, monkeypatch):
+    """The other one is done while this one writes."""
+    folder = cifar100_folder(cifar)
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert cifar100_folder(cifar) == folder
+    monkeypatch.undo()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]

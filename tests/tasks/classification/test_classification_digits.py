@@ -1,7 +1,9 @@
 """The digits: real images as files, the same ones every time, whole or not at all."""
 
+import shutil
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,3 +80,23 @@ def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(FovealError, match=r"pip install 'foveal\[train\]'"):
         write_digits(tmp_path / "digits")
+
+
+class Later(type(Path())):
+    """A folder that another process makes between the question whether it exists and the renaming."""
+
+    def exists(self, **words):
+        return False
+
+
+def test_a_process_that_comes_second_takes_the_folder_of_the_first(folder, tmp_path):
+    place = Later(shutil.copytree(folder, tmp_path / "digits"))
+    assert write_digits(place) == place
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+
+
+def test_something_else_in_the_folders_place_is_no_success(tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "digits").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        digits.appear(tmp_path / "part", tmp_path / "digits")

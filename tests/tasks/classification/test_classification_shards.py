@@ -93,6 +93,12 @@ def test_patterns_open_and_find_the_other_split_beside(shards, where):
     assert (len(train), len(val)) == (20, 7)
 
 
+def test_shards_that_are_named_after_no_split_are_told_how_to_be(tmp_path):
+    write_shard(tmp_path / "shard-000.tar", [labelled(0)])
+    with pytest.raises(FovealError, match=r"has tar shards, and none is named after a split: name them train-000\.tar"):
+        open_train_and_val(tmp_path)
+
+
 def test_a_part_of_the_shards_can_be_named(shards):
     assert len(open_split(f"{shards}/train-{{000,002}}.tar", "train")) == 16
 

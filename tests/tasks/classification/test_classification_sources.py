@@ -1,13 +1,17 @@
 """A run does not mind where its images lie, nor a broken one where it was told to skip it."""
 
+import io
+import json
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.evaluate import evaluate
+from foveal.tasks.classification.data import open_split, open_train_and_val
+from foveal.tasks.classification.evaluate import Inference, check_split, evaluate, score
 from foveal.tasks.classification.network import restore
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
@@ -16,6 +20,7 @@ from foveal.training import TrainConfig, fit
 from foveal.training.loading import Share
 from foveal.training.processes import start_processes
 
+SPLITS = ("train", "val")
 RECIPE = Recipe(
     name="test.pets",
     summary="colours",
@@ -57,6 +62,57 @@ def test_a_run_on_shards_is_the_same_every_time_and_its_checkpoint_evaluates(sha
     assert evaluate(restore(first.best_path), shards, workers=0).top1 == first.best
 
 
+@pytest.fixture
+def reversed_shards(shards):
+    """The same images under the same names, numbered the other way round."""
+    for tar in shards.glob("*.tar"):
+        with tarfile.open(tar) as old, tarfile.open(shards / "new", "w") as new:
+            for member in old:
+                content = old.extractfile(member).read()
+                content = str(2 - int(content)).encode() if member.name.endswith(".cls") else content
+                new.addfile(member, io.BytesIO(content))
+        (shards / "new").rename(tar)
+    (shards / "classes.txt").write_text("eel\ndog\ncat\n")
+    (shards / "sizes.json").write_text(
+        json.dumps({f"{split}-0.tar": len(open_split(shards, split)) for split in SPLITS})
+    )
+    return shards
+
+
+@pytest.mark.parametrize("where", ["{}", "pipe:cat {}/val-0.tar"])
+def test_classes_are_matched_by_name_and_not_by_number(pets, reversed_shards, tmp_path, where):
+    outcome = fit(create_task(RECIPE, pets), RECIPE.train, tmp_path / "run")
+    classifier = restore(outcome.best_path)
+    found = open_split(where.format(reversed_shards), "val", classifier.fit.transform())
+    check_split(classifier, found, reversed_shards)
+    expected = open_split(pets, "val")
+    assert (found.classes, [found[n][1] for n in range(len(found))]) == (expected.classes, expected.targets)
+    assert score(classifier, found, inference=Inference(workers=0)).top1 == evaluate(classifier, pets, workers=0).top1
+    if found.targets:
+        assert evaluate(classifier, reversed_shards, workers=0).targets.tolist() == expected.targets
+
+
+def test_the_classes_of_val_are_numbered_as_those_of_train(shards, reversed_shards, pets):
+    (shards / "other").mkdir()
+    (shards / "val-0.tar").rename(shards / "other" / "val-0.tar")
+    (shards / "other" / "classes.txt").write_text("eel\ndog\ncat\n")
+    (shards / "classes.txt").write_text("cat\ndog\neel\n")
+    _, val = open_train_and_val(f"{shards}/train-0.tar::{shards}/other/val-0.tar")
+    assert val.classes == ["cat", "dog", "eel"]
+    assert val.targets == open_split(pets, "val").targets
+    assert [val.decode(raw)[1] for raw in val.read(0)] == val.targets
+
+
+def test_classes_sorted_twice_are_sorted_right(pets):
+    val = open_split(pets, "val")
+    val.sort_classes(["eel", "cat", "dog"])
+    val.sort_classes(["dog", "eel", "cat"])
+    named = [
+        (val.classes[label], val.class_of(number)) for number, label in zip([0] * 3 + [1] * 3 + [2] * 3, val.targets)
+    ]
+    assert named == [("cat", 2)] * 3 + [("dog", 0)] * 3 + [("eel", 1)] * 3
+
+
 def test_skipped_images_are_counted_and_the_others_evaluated(pets, tmp_path):
     whole = metrics(create_task(RECIPE, pets))
     assert "skipped" not in whole
@@ -71,6 +127,25 @@ def test_skipped_images_are_counted_and_the_others_evaluated(pets, tmp_path):
     assert first["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, targets).item(), abs=1e-4)
     outcome = fit(task, SKIPPING.train, tmp_path / "run")
     assert outcome.history[0]["val_skipped"] == 1
+
+
+def test_a_broken_image_of_a_shard_elsewhere_is_left_out(pets, shards, tmp_path):
+    """Its name is known only when it is met, so what is left out goes by number."""
+    outcome = fit(create_task(RECIPE, pets), RECIPE.train, tmp_path / "run")
+    classifier = restore(outcome.best_path)
+    whole = evaluate(classifier, pets, workers=0)
+    with tarfile.open(shards / "val-0.tar") as old, tarfile.open(shards / "new", "w") as new:
+        for member in old:
+            content = b"broken" if member.name == "004.png" else old.extractfile(member).read()
+            member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    (shards / "new").rename(shards / "val-0.tar")
+    (shards / "sizes.json").write_text(json.dumps({"val-0.tar": 9}))
+    found = evaluate(classifier, Path(f"pipe:cat {shards}/val-0.tar"), workers=0, broken="skip")
+    left = [0, 1, 2, 3, 5, 6, 7, 8]
+    assert found.paths == [f"pipe:cat {shards}/val-0.tar#{number}" for number in left]
+    assert found.targets.tolist() == whole.targets[left].tolist()
+    torch.testing.assert_close(found.probabilities, whole.probabilities[left])
 
 
 def test_images_of_which_none_can_be_read_are_one_sentence(pets):

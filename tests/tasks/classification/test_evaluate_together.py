@@ -29,9 +29,9 @@ from foveal.tasks.classification.network import restore
 from foveal.training.processes import start_processes
 weights, data, out = map(Path, sys.argv[1:])
 processes = start_processes()
-found = evaluate(restore(weights), data, batch_size=2, workers=0, processes=processes)
+found = evaluate(restore(weights), data, batch_size=2, workers=0, processes=processes, broken="skip")
 torch.save([found.probabilities, found.targets, found.paths, found.top1], out / f"{processes.share.rank}.pt")
-words = dict(checkpoint=weights, data=data, batch_size=2, workers=0, out=out / "results", json=True)
+words = dict(checkpoint=weights, data=data, batch_size=2, workers=0, out=out / "results", json=True, broken="skip")
 main("finetune.test_convnext", size=(32, 48), **words)
 """
 
@@ -55,7 +55,10 @@ def unused_port():
 
 
 def test_two_processes_evaluate_as_one(pets, images, weights, tmp_path, unused_port):
-    images(pets / "val", {"cat": 5, "dog": 3, "eel": 3}, seed=9)  # 11 images: one process has 6 of them, one 5
+    images(pets / "val", {"cat": 5, "dog": 3, "eel": 4}, seed=9)  # 12 images; each process has a broken one
+    broken = [pets / "val" / "cat" / f"{number}.png" for number in (0, 1)]
+    for file in broken:
+        file.write_bytes(b"no image")
     env = {**os.environ, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(unused_port)}
     words = [sys.executable, "-c", SCRIPT, str(weights), str(pets), str(tmp_path)]
@@ -67,14 +70,15 @@ def test_two_processes_evaluate_as_one(pets, images, weights, tmp_path, unused_p
     ]
     said = [run.communicate(timeout=120) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
-    alone = evaluate(restore(weights), pets, batch_size=4, workers=0, device=torch.device("cpu"))
+    alone = evaluate(restore(weights), pets, batch_size=4, workers=0, device=torch.device("cpu"), broken="skip")
     for rank in "01":
         probabilities, targets, paths, top1 = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(probabilities, alone.probabilities)
         assert (targets.tolist(), paths, top1) == (alone.targets.tolist(), alone.paths, alone.top1)
     assert said[1][0] == b""
     document = json.loads(said[0][0])
-    assert [result["images"] for result in document["results"]] == [11, 11]
+    assert [result["images"] for result in document["results"]] == [10, 10]
+    assert [result["broken_names"] for result in document["results"]] == [[str(file) for file in broken]] * 2
     assert document["results"][0]["top1"] == alone.top1
     assert document["results"][0]["loss"] == pytest.approx(alone.loss, rel=1e-5)
     assert json.loads((tmp_path / "results" / "results.json").read_text()) == document

@@ -83,8 +83,20 @@ def _write_whole(folder: Path, images: np.ndarray, labels: np.ndarray, in_val: n
             place.mkdir(parents=True, exist_ok=True)
             grey = np.round(image * (255 / LEVELS)).astype(np.uint8)
             Image.fromarray(grey).save(place / f"{number:04d}.png")
-        part.chmod(0o755)
-        if not folder.exists():  # another process of the same run may have been first
-            part.rename(folder)
+        appear(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def appear(part: Path, folder: Path) -> None:
+    """Rename a folder that is whole; where another process of the same run was first, its folder stays.
+
+    Raises:
+        OSError: the folder cannot be renamed, and nobody else's is there.
+    """
+    part.chmod(0o755)
+    try:
+        part.rename(folder)
+    except OSError:
+        if not (folder.is_dir() and any(folder.iterdir())):  # every process renames: what is there is whole
+            raise

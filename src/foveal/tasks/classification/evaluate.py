@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.models import optimize
-from foveal.tasks.classification.data import Images, check_classes, open_split
+from foveal.tasks.classification.data import Images, match_classes, open_split
+from foveal.tasks.classification.imagenet.classes import synsets
 from foveal.tasks.classification.imagenet.sets import Labels
 from foveal.tasks.classification.network import Classifier, best_device
 from foveal.training.batching import Share
@@ -66,6 +67,8 @@ class Score:
     images_per_second: float
     broken: int = 0
     """Images that could not be read and were left out."""
+    broken_names: tuple[str, ...] = ()
+    """What they are called."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def evaluate(
         FovealError: the images cannot be used, one is broken, or the classes are not the classifier's.
     """
     images = open_split(data, split, classifier.fit.transform())
-    check_split(classifier, images.classes, data / split)
+    check_split(classifier, images, data / split)
     inference = Inference(batch_size, workers, processes, device, broken=broken)
     loader = inference.loader(images)
     started = time.monotonic()
@@ -148,8 +151,7 @@ def evaluate(
     pairs = [(logits.float().cpu(), targets.cpu()) for logits, targets in batches]
     logits = torch.cat([torch.empty(0, len(images.classes)), *(pair[0] for pair in pairs)])
     targets = torch.cat([torch.empty(0, dtype=torch.int64), *(pair[1] for pair in pairs)])
-    left_out = set(loader.broken)
-    indices = torch.tensor([i for i in loader.order if images.names[i] not in left_out], dtype=torch.int64)
+    indices = torch.tensor([i for i in loader.order if i not in loader.left_out], dtype=torch.int64)
     indices, logits, targets = _together_in_order(indices, logits, targets, processes)
     if not len(targets):
         raise all_broken(loader.broken)
@@ -190,15 +192,15 @@ def score(
         logits = logits if columns is None else logits[:, columns]
         for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
             totals[name] += value
-    totals["broken"] = float(len(loader.broken))
+    totals["broken"], names = float(loader.skipped), loader.broken
     if inference.processes is not None:
-        totals = inference.processes.sum(totals)
+        totals, names = inference.processes.sum(totals), inference.processes.gather_names(names)
     count, broken = int(totals.pop("images")), int(totals.pop("broken"))
     if not count:
-        raise all_broken(loader.broken)
+        raise all_broken(names)
     speed = count / (time.monotonic() - started)
     means = {name: total / count for name, total in totals.items()}
-    return Score(count, **means, images_per_second=speed, broken=broken)
+    return Score(count, **means, images_per_second=speed, broken=broken, broken_names=tuple(sorted(names)))
 
 
 def batch_sums(logits: Tensor, targets: Tensor) -> dict[str, float]:
@@ -240,15 +242,18 @@ def fold(model: nn.Module, dtype: torch.dtype) -> nn.Module:
         raise FovealError(f"This network cannot be optimized ({error}): leave --optimize out.") from error
 
 
-def check_split(classifier: Classifier, found: list[str], folder: Path) -> None:
-    """Refuse class folders that are not the classifier's classes."""
+def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
+    """Number the images' classes as the classifier does; refuse those that it does not know."""
+    known = list(synsets("imagenet_1k"))
     if classifier.trained_here:
-        check_classes(found, classifier.classes, str(folder), "the checkpoint")
-    elif len(found) != len(classifier.classes):
+        match_classes(images, classifier.classes, str(folder), "the checkpoint")
+    elif len(images.classes) != len(classifier.classes):
         raise FovealError(
-            f"{folder} has {len(found)} classes and {classifier.name} knows {len(classifier.classes)}: "
+            f"{folder} has {len(images.classes)} classes and {classifier.name} knows {len(classifier.classes)}: "
             "pass a checkpoint that was trained on these classes."
         )
+    elif set(images.classes) == set(known):
+        images.sort_classes(known)  # released weights have ImageNet's order
 
 
 def _together_in_order(

@@ -7,11 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from foveal.tasks.classification.data import open_split
+from foveal.tasks.classification.data import Images, open_split
+from foveal.tasks.classification.data.folders import check_class_folders
 from foveal.tasks.classification.evaluate import Inference, Score, check_split, score
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors, corruption_folders, uncropped
 from foveal.tasks.classification.imagenet.published import published
-from foveal.tasks.classification.imagenet.sets import SETS, VAL_IMAGES, ImageSet, SetName, check_knows_imagenet
+from foveal.tasks.classification.imagenet.sets import SETS, VAL_IMAGES, ImageSet, Labels, SetName, check_knows_imagenet
 from foveal.tasks.classification.modes import Mode, in_mode, linear_pool
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.classification.preprocessing import Size
@@ -65,6 +66,7 @@ class Cell:
             "pool_size": self.pool_size,
             "images": self.score.images,
             "broken": self.score.broken,
+            "broken_names": list(self.score.broken_names),
             "top1": self.score.top1,
             "top5": self.score.top5,
             "loss": self.score.loss,
@@ -86,20 +88,33 @@ def survey(
     Raises:
         FovealError: a set is missing or broken, the classifier does not know its classes, or has not this mode or size.
     """
-    folders = _locate(classifier, plan, sets)
-    return list(_Survey(classifier, plan, inference, progress, sets, folders).cells())
+    plain: list[SetName] = [name for name in plan.sets if name != "c"]
+    opened = {name: _open(classifier, plan, name, sets) for name in plain}
+    parts = _corruptions(classifier, plan, sets["c"]) if "c" in plan.sets else {}
+    return list(_Survey(classifier, plan, inference, progress, sets, opened, parts).cells())
 
 
-def _locate(classifier: Classifier, plan: Plan, sets: dict[SetName, ImageSet]) -> dict[SetName, Path]:
-    """Where each set but "val" lies: what is missing is said before the first image."""
-    folders: dict[SetName, Path] = {}
-    for name in plan.sets:
-        if name != "val":
-            check_knows_imagenet(classifier, sets[name].title)
-            folders[name] = sets[name].folder(plan.data)
-    if "c" in folders:
-        corruption_folders(folders["c"])
-    return folders
+def _open(
+    classifier: Classifier, plan: Plan, name: SetName, sets: dict[SetName, ImageSet]
+) -> tuple[Images, Labels | None]:
+    """A set that is one folder, and what its class folders stand for."""
+    if name == "val":
+        images = open_split(plan.data, plan.split)
+        check_split(classifier, images, plan.data / plan.split)
+        return images, None
+    check_knows_imagenet(classifier, sets[name].title)
+    folder = sets[name].folder(plan.data)
+    images = open_split(folder.parent, folder.name)
+    return images, sets[name].labels(images.classes, folder)
+
+
+def _corruptions(classifier: Classifier, plan: Plan, found: ImageSet) -> dict[tuple[str, int], Path]:
+    """The folders of ImageNet-C, whose classes are checked; its millions of images are listed folder by folder."""
+    check_knows_imagenet(classifier, found.title)
+    parts = corruption_folders(found.folder(plan.data))
+    for folder in parts.values():
+        found.labels(check_class_folders(folder), folder)
+    return parts
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,9 @@ class _Survey:
     inference: Inference
     progress: Progress
     sets: dict[SetName, ImageSet]
-    folders: dict[SetName, Path]
+    opened: dict[SetName, tuple[Images, Labels | None]]
+    parts: dict[tuple[str, int], Path]
+    """Of ImageNet-C."""
 
     def cells(self) -> Iterator[Cell]:
         for size in self.plan.sizes:
@@ -136,26 +153,19 @@ class _Survey:
         )
 
     def plain(self, classifier: Classifier, name: SetName, on_batch: OnBatch) -> Score:
-        transform = classifier.fit.transform()
-        if name == "val":
-            images = open_split(self.plan.data, self.plan.split, transform)
-            check_split(classifier, images.classes, self.plan.data / self.plan.split)
-            return score(classifier, images, None, self.inference, on_batch)
-        folder = self.folders[name]
-        images = open_split(folder.parent, folder.name, transform)
-        labels = self.sets[name].labels(images.classes, folder)
+        images, labels = self.opened[name]
+        images.transform = classifier.fit.transform()
         return score(classifier, images, labels, self.inference, on_batch)
 
     def corruptions(self, classifier: Classifier, on_batch: OnBatch) -> tuple[Score, CorruptionErrors]:
         transform = uncropped(classifier.fit).transform()
         scores: dict[str, list[Score]] = {}
-        parts = corruption_folders(self.folders["c"])
-        for index, ((corruption, _), folder) in enumerate(parts.items()):
+        for index, ((corruption, _), folder) in enumerate(self.parts.items()):
             images = open_split(folder.parent, folder.name, transform)
             labels = self.sets["c"].labels(images.classes, folder)
 
             def tell(done: int, total: int, before: int = index) -> None:
-                on_batch(before * total + done, len(parts) * total)  # all parts have as many images
+                on_batch(before * total + done, len(self.parts) * total)  # all parts have as many images
 
             scores.setdefault(corruption, []).append(score(classifier, images, labels, self.inference, tell))
         errors = {name: tuple(100.0 - one.top1 for one in found) for name, found in scores.items()}
@@ -181,6 +191,7 @@ def _together(scores: list[Score]) -> Score:
         loss=fmean(one.loss for one in scores),
         images_per_second=sum(one.images for one in scores) / sum(one.images / one.images_per_second for one in scores),
         broken=sum(one.broken for one in scores),
+        broken_names=tuple(name for one in scores for name in one.broken_names),
     )
 
 

@@ -65,12 +65,12 @@ class ClassificationTask:
         Where broken images are skipped, ``skipped`` is their number.
         """
         loader = self._validation(processes.share)
-        before = len(loader.broken)
+        before = loader.skipped
         totals = {"images": 0.0, "top1": 0.0, "top5": 0.0, "loss": 0.0}
         for logits, targets in logits_of(model, loader, processes.device, on_batch):
             for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
                 totals[name] += value
-        totals = processes.sum({**totals, "skipped": float(len(loader.broken) - before)})
+        totals = processes.sum({**totals, "skipped": float(loader.skipped - before)})
         images, skipped = totals.pop("images"), totals.pop("skipped")
         if not images:
             raise all_broken(loader.broken)

@@ -9,6 +9,6 @@
 """
 
 from foveal.tasks.classification.data.images import Images, decode_rgb, load_rgb
-from foveal.tasks.classification.data.sources import check_classes, open_split, open_train_and_val
+from foveal.tasks.classification.data.sources import match_classes, open_split, open_train_and_val
 
-__all__ = ["Images", "check_classes", "decode_rgb", "load_rgb", "open_split", "open_train_and_val"]
+__all__ = ["Images", "decode_rgb", "load_rgb", "match_classes", "open_split", "open_train_and_val"]

@@ -5,7 +5,6 @@ The files are Python pickles, which may run code when they are read; here they m
 
 import hashlib
 import io
-import os
 import pickle
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.digits import default_digits_folder
+from foveal.tasks.classification.digits import appear, default_digits_folder
 
 FOLDER = "cifar-100-python"
 SPLITS = {"train": "train", "test": "val"}  # file -> split
@@ -118,8 +117,6 @@ def _write_whole(folder: Path, names: list[str], splits: dict[str, tuple[np.ndar
                 (part / split / name).mkdir(parents=True)
             for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
                 Image.fromarray(np.ascontiguousarray(image)).save(part / split / names[label] / f"{number:05d}.png")
-        part.chmod(0o755)
-        if not folder.exists():  # another process of the same run may have been first
-            os.rename(part, folder)
+        appear(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

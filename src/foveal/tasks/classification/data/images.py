@@ -29,6 +29,7 @@ class Images(Dataset, ABC):
         self, classes: list[str], names: list[str], targets: list[int], transform: Callable | None = None
     ) -> None:
         self.classes, self.names, self.targets, self.transform = classes, names, targets, transform
+        self._places: list[int] | None = None  # of the classes as the source numbers them; None where they are as given
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,6 +41,19 @@ class Images(Dataset, ABC):
     def samples(self) -> list[tuple[str, int]]:
         """(name, class index) of each image."""
         return list(zip(self.names, self.targets, strict=True))
+
+    def sort_classes(self, classes: list[str]) -> None:
+        """Number the classes as ``classes`` does, which are the same names; every target follows its class."""
+        if classes == self.classes:
+            return
+        place = {name: number for number, name in enumerate(classes)}
+        moved = [place[name] for name in self.classes]
+        self._places = moved if self._places is None else [moved[old] for old in self._places]
+        self.classes, self.targets = list(classes), [moved[target] for target in self.targets]
+
+    def class_of(self, label: int) -> int:
+        """The class index of what the source itself gives as a label."""
+        return label if self._places is None else self._places[label]
 
     def transformed(self, image: Image.Image) -> Any:
         """The image as the network gets it."""

@@ -43,7 +43,7 @@ class _TarShards(Images, ShardedSamples):
         label = label_of(raw, name)
         if not 0 <= label < len(self.classes):
             raise FovealError(f"{name} has the label {label}, and the classes go from 0 to {len(self.classes) - 1}.")
-        return self.transformed(decode_rgb(raw[ending], name)), label
+        return self.transformed(decode_rgb(raw[ending], name)), self.class_of(label)
 
     def _samples(self, shard: int, stream: Any, skip: int, left: int) -> Iterator[dict[str, Any]]:
         """The grouped files of a stream without the first ``skip`` samples; there must be ``left`` of them."""

@@ -41,7 +41,7 @@ def open_split(where: str | Path, split: str, transform: Callable | None = None)
 
 
 def open_train_and_val(where: str | Path) -> tuple[Images, Images]:
-    """Both splits, which must know the same classes.
+    """Both splits, which must know the same classes; those of val are numbered as those of train.
 
     Raises:
         FovealError: as open_split, or the classes differ, or there is only one.
@@ -52,7 +52,7 @@ def open_train_and_val(where: str | Path) -> tuple[Images, Images]:
     train = source.open("train")
     _check_no_class_is_empty(train, source.place("train"))
     val = source.open("val", train.classes)
-    check_classes(val.classes, train.classes, source.place("val"), source.place("train"))
+    match_classes(val, train.classes, source.place("val"), source.place("train"))
     if len(train.classes) == 1:
         raise FovealError(
             f"{source.place('train')} has one class alone, {train.classes[0]!r}, and so nothing to tell apart: add "
@@ -81,6 +81,12 @@ def source_of(where: str | Path) -> Source:
     if is_saved_dataset(root):
         return HubDataset(root)
     return ImageNet(root) if is_imagenet(root) else ClassFolders(root)
+
+
+def match_classes(images: Images, expected: list[str], where: str, expected_where: str) -> None:
+    """Give the images the class numbers of ``expected``, by name; refuse other classes, naming one that differs."""
+    check_classes(images.classes, expected, where, expected_where)
+    images.sort_classes(expected)
 
 
 def check_classes(found: list[str], expected: list[str], where: str, expected_where: str) -> None:
