@@ -191,3 +191,14 @@ def test_a_table_of_another_shape_is_refused_with_the_shape_wanted(shape):
     ):
         attention.run(tensors)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pool", [(0, 3), (2, 0)], ids=str)
+def test_beside_no_pooled_keys_a_table_of_half_pixels_does_nothing_and_another_is_refused(pool):
+    tensors = replace(attention, pool=pool, table=False).tensors()
+    expected = attention.run(tensors)
+    del tensors["pool_bias"]
+    table = torch.randn(2, 17, 25, dtype=torch.float64)
+    assert torch.equal(attention.run({**tensors, "pool_bias_table": table}), expected)
+    with pytest.raises(ValueError, match=r"pool_bias_table must have shape \(2, 17, 25\) .*got \(2, 3, 3\)"):
+        attention.run({**tensors, "pool_bias_table": table[:, :3, :3]})

@@ -87,6 +87,11 @@ def _normalise(
     of the dense bias, then window, length, dropout, and whether there is a table."""
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be odd (3, 5, 7, ...), got {window}")
+    _check_tensors(
+        dict(q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool, scale=scale),
+        dict(query_embedding=query_embedding, local_bias=local_bias, pool_bias=pool_bias, tokens=tokens,
+             token_bias=token_bias, pool_bias_table=pool_bias_table),
+    )  # fmt: skip
     if q.ndim != 5 or k_pool.ndim != 5:
         raise ValueError(
             "q and k_pool must be (batch, height, width, heads, dim); reshape what the linear layers return"
@@ -107,8 +112,6 @@ def _normalise(
     }
     tensors = [q]
     for name, (tensor, shape) in expected.items():
-        if tensor is None and name in ("k", "v", "v_pool"):
-            raise ValueError(f"{name} is needed: only the biases, the embedding and the tokens may be None")
         if tensor is None:
             tensor = scale.new_zeros(()).expand(shape)
         elif tuple(tensor.shape) != tuple(shape):
@@ -120,6 +123,14 @@ def _normalise(
         _check_table(pool_bias_table, pool_bias, q, k_pool)
         tensors[POOL_BIAS] = pool_bias_table
     return (*tensors, window, pooled if length is None else length, dropout_p, pool_bias_table is not None)
+
+
+def _check_tensors(needed: dict[str, object], optional: dict[str, object]) -> None:
+    for name, value in (needed | optional).items():
+        if value is None and name in needed:
+            raise ValueError(f"{name} is needed: only the biases, the embedding and the tokens may be None")
+        if value is not None and not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
 
 
 def _check_table(table: Tensor, pool_bias: Tensor | None, q: Tensor, k_pool: Tensor) -> None:

@@ -26,14 +26,14 @@ def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
 def offset_count(size: int, pool: int) -> int:
     """How many distinct offsets `size` pixels and `pool` cells have along one axis: one a pixel where the pool divides
     the size, else one every half pixel (which also holds where tracing cannot tell)."""
-    if statically_known_true(size % pool == 0):
+    if pool > 0 and statically_known_true(size % pool == 0):
         return 2 * size - size // pool
     return 4 * size - 3
 
 
 def fits_axis(count: int, size: int, pool: int) -> bool:
     """Whether a table of `count` offsets is one of this axis: half pixels always do, pixels where the pool divides."""
-    return count == 4 * size - 3 or (size % pool == 0 and count == 2 * size - size // pool)
+    return count == 4 * size - 3 or (pool > 0 and size % pool == 0 and count == 2 * size - size // pool)
 
 
 def axis_positions(size: int, pool: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
