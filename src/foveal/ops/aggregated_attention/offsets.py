@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ..native import why_unavailable
+from ..numerics import accumulation_dtype
 
 Size = tuple[int, int]
 
@@ -54,12 +55,12 @@ def axis_offsets(size: int, pool: int, device: torch.device) -> Tensor:
 
 def expand_table(table: Tensor, size: Size, pool: Size) -> Tensor:
     """(h, H*W, P): the bias of every query and pooled key, from a table (h, Dr, Dc); key by key in memory, as the
-    kernels read it. Differentiable."""
+    kernels read it. Differentiable. Of a half type it is float32, so that a gradient's sums are."""
     query_row, key_row = axis_positions(size[0], pool[0], table.shape[1], table.device)
     query_column, key_column = axis_positions(size[1], pool[1], table.shape[2], table.device)
     query = (query_row[:, None] * table.shape[2] + query_column).flatten()
     key = (key_row[:, None] * table.shape[2] + key_column).flatten()
-    return table.flatten(1)[:, key[:, None] + query].mT
+    return table.to(accumulation_dtype(table.dtype)).flatten(1)[:, key[:, None] + query].mT
 
 
 def reads_table(device: torch.device) -> bool:
