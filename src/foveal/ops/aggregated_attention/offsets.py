@@ -14,6 +14,7 @@ from ..native import why_unavailable
 from ..numerics import accumulation_dtype
 
 Size = tuple[int, int]
+TABLE_BACKEND = "cpu"  # which reads tables in place; the others expand them
 
 
 def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
