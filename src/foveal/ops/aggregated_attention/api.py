@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..backend import Implementation, Operator, register
+from ..backend import Implementation, Operator, forced_backend, register
 from ..late import triton_implementation
 from . import native, views
 from .layout import POOL_BIAS
-from .offsets import expand_table, fits_axis, offset_count
+from .offsets import TABLE_BACKEND, expand_table, fits_axis, offset_count
 from .reference import aggregated_attention_reference
 from .schema import FUSED, TABLE
 
@@ -57,8 +57,8 @@ def aggregated_attention(
         pool_bias_table: (h, Dr, Dc), in place of pool_bias: the bias of every offset between a query and a pooled key,
             a query's pixel less the mean pixel index of a cell of adaptive average pooling, rows and columns ascending.
             Along an axis of n pixels and m cells there is an offset every pixel, D = 2n - n/m of them, where m divides
-            n; else (and also there, if you like) one every half pixel, D = 4n - 3. The compiled CPU kernels read it in
-            place; on the other backends it is expanded to a pool_bias.
+            n; else (and also there, if you like) one every half pixel from 1 - n to n - 1, D = 4n - 3. The compiled CPU
+            kernels read it in place; on the other backends it is expanded to a pool_bias.
         window: k, odd.
         length: how many pooled keys n_i counts. None counts those there are, P. A fixed number switches length scaling
             off.
@@ -77,6 +77,16 @@ def aggregated_attention(
         pool_bias_table=pool_bias_table, window=window, length=length, dropout_p=dropout_p,
     )  # fmt: skip
     return OPERATOR.choose(*call).run(*call)
+
+
+def reads_table(q: Tensor, window: int, dropout_p: float = 0.0) -> bool:
+    """Whether a call with these queries, all maps of their dtype, reads a table in place; on "meta", as on a CPU.
+    Elsewhere a table is expanded at every call, and a bias that is expanded once and kept is the better argument."""
+    if q.device.type == "meta":
+        return True
+    if forced_backend() not in (None, TABLE_BACKEND):
+        return False
+    return native.unsupported(q, q, q, q, q, window, None, dropout_p, True) is None
 
 
 def _normalise(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from ..native import why_unavailable
 from ..numerics import accumulation_dtype
 
 Size = tuple[int, int]
@@ -62,9 +61,3 @@ def expand_table(table: Tensor, size: Size, pool: Size) -> Tensor:
     query = (query_row[:, None] * table.shape[2] + query_column).flatten()
     key = (key_row[:, None] * table.shape[2] + key_column).flatten()
     return table.to(accumulation_dtype(table.dtype)).flatten(1)[:, key[:, None] + query].mT
-
-
-def reads_table(device: torch.device) -> bool:
-    """Whether what runs on this device reads the table itself. Elsewhere it is expanded at every call, and a bias that
-    is expanded once and kept is the better argument."""
-    return device.type == "meta" or (device.type == "cpu" and why_unavailable() is None)
