@@ -1,6 +1,7 @@
 """The console script and its table of commands, outside the package: while PyTorch loads, for seconds, Ctrl-C leaves as
 cleanly as later, and who asks which commands there are does not wait for it."""
 
+import os
 import sys
 
 #: Command -> (module with a ``main`` typed for tyro, what it does). A module is imported when its command is called, so
@@ -33,7 +34,10 @@ def overview() -> str:
 def main() -> None:
     """`foveal COMMAND`; see `foveal.cli.app`."""
     if sys.argv[1:] in (["--help"], ["-h"]):
-        print(overview())
+        try:
+            print(overview(), flush=True)
+        except BrokenPipeError:  # nobody reads it any more, nor what Python would write at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     try:
         from foveal.cli.app import main as run

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 
+from foveal import ops
 from foveal.bench.operators import SHAPES, OperatorSubject, moved_bytes, operator_subjects, places
 from foveal.bench.settings import Setting
 from foveal.models import transnext, transxnet
@@ -103,3 +104,18 @@ def test_the_same_setting_draws_the_same_numbers():
     setting = Setting(batch=1, height=32, width=32)
     one, other = (OperatorSubject(places()[0], "torch").place.draw(setting)[0].tensors for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_only_the_backend_that_reads_a_table_in_place_is_timed_on_one(monkeypatch):
+    place, setting, given = places()[0], Setting(batch=1, height=64, width=32), {}
+    operator = ops.aggregated_attention
+    for subject in operator_subjects(place, setting)[0]:
+        biases = given.setdefault(subject.form, {})
+        monkeypatch.setattr(
+            ops, "aggregated_attention", lambda seen=biases, **named: (seen.update(named), operator(**named))[1]
+        )
+        subject.prepare(setting).call()
+    assert {form: "pool_bias_table" in named for form, named in given.items()} == {
+        form: form == "cpu" for form in given
+    }
+    assert all(("pool_bias" in named) != ("pool_bias_table" in named) for named in given.values())

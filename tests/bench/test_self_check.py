@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foveal.bench import check
+from foveal.bench.arguments import normal
 from foveal.bench.check import CASES, check_operators
 from foveal.bench.operators import SHAPES
 from foveal.errors import FovealError
@@ -45,7 +46,17 @@ def test_working_operators_pass_and_progress_is_told():
     told = []
     check_operators("cpu", ("fp32", "bf16"), training=True, on_step=lambda done, total: told.append((done, total)))
     assert told[-1] == (len(told), len(told))
-    assert len(told) == len(CASES) * 3  # fp32; bf16 cast; bf16 beside float32 parameters
+    assert len(told) == sum(map(len, CASES.values())) * 3  # fp32; bf16 cast; bf16 beside float32 parameters
+
+
+def test_attention_is_checked_with_a_dense_bias_and_half_pixels_on_either_axis():
+    kinds = set()
+    for case in CASES["aggregated_attention"]:
+        drawn = case(normal("cpu"))
+        table = drawn.parameters.get("pool_bias_table")
+        sizes = drawn.activations["q"].shape[1:3]
+        kinds.add("dense" if table is None else tuple(d == 4 * n - 3 for d, n in zip(table.shape[1:], sizes)))
+    assert kinds == {"dense", (True, False), (False, True)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)

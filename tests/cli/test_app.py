@@ -1,5 +1,6 @@
 """The way to a command, and what is said when it is missed."""
 
+import os
 import subprocess
 import sys
 import types
@@ -36,6 +37,15 @@ def test_the_list_of_commands_waits_for_no_import(word):
               "sys.exit(bool({'foveal', 'torch', 'timm', 'tyro'} & set(sys.modules)))"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, overview() + "\n")
+
+
+def test_a_reader_who_leaves_early_gets_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "import sys, foveal_script; sys.argv = ['foveal', '--help']; foveal_script.main()"
+    done = subprocess.run([sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_command_shows_the_help_and_fails(foveal):

@@ -7,8 +7,11 @@ import pickle
 import pytest
 import torch
 
+import foveal
 from foveal.models import position_bias, transxnet
-from foveal.ops.aggregated_attention.offsets import expand_table, reads_table
+from foveal.ops import use_backend
+from foveal.ops.aggregated_attention.offsets import expand_table
+from foveal.ops.native import why_unavailable
 from support.nets import atto, gradients, image
 
 BLOCKS = 4  # attentions in the shallow net, each with a bias of its own
@@ -221,14 +224,42 @@ def test_what_is_kept_of_a_large_image_is_a_table_of_offsets():
     for each in (net, dense):
         answer(each, (256, 256))
     assert kept_numbers(dense) == 64**2 * 8**2
-    assert kept_numbers(net) == ((2 * 64 - 8) ** 2 if reads_table(torch.device("cpu")) else 64**2 * 8**2)
+    assert kept_numbers(net) == ((2 * 64 - 8) ** 2 if why_unavailable() is None else 64**2 * 8**2)
+
+
+def dropping(net):
+    """Training mode with attention dropout, of weights that are frozen."""
+    for stage in net.stages:
+        for block in stage.blocks:
+            block.attn.attn_drop = 0.1
+    return net.requires_grad_(False).train()
+
+
+@pytest.mark.parametrize(
+    ("make", "backend"),
+    [
+        (lambda: atto(), "torch"),
+        (lambda: atto(), "reference"),
+        (lambda: atto().double(), None),
+        (lambda: atto().half(), None),
+        (lambda: foveal.optimize(atto(), torch.float16, memory=False), None),
+        (lambda: atto(window_size=(65, 3, 3, 3)), None),
+        (lambda: dropping(atto()), None),
+    ],
+    ids=["torch", "reference", "fp64", "fp16", "folded, fp16", "a wide window", "dropout"],
+)
+def test_where_no_table_is_read_in_place_the_dense_bias_is_kept(make, backend):
+    net = make()
+    with use_backend(backend):
+        answer(net)
+    assert kept_numbers(net) == 16**2 * 2**2
 
 
 @torch.no_grad()
 def test_the_table_holds_the_dense_bias():
     attention = atto().stages[0].blocks[0].attn
     for size in ((16, 24), (13, 9)):
-        argument = attention.pool_bias(*size)
+        argument = attention.pool_bias(torch.zeros(1, *size, 1, 24), window=3)
         if "pool_bias_table" in argument:
             found = expand_table(argument["pool_bias_table"], size, attention.key_size(size))
             assert torch.equal(found, attention.position_bias(*size))

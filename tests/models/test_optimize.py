@@ -162,9 +162,11 @@ def test_a_refusal_of_training_changes_nothing(family, form, compiled):
     net = atto(family, **dict(features_only=True) if form == "features" else {})
     folded = optimize(Detector(net).eval() if form == "detector" else net, compile=compiled)
     for one in (folded, copy.deepcopy(folded), pickle.loads(pickle.dumps(folded))):
-        with pytest.raises(ValueError, match="cannot be trained"):
-            one.train()
-        assert not any(module.training for module in one.modules())
+        inner = [one.backbone, one.backbone.stages, one.backbone.stages[2]] if form == "detector" else []
+        for refusing in (one, *inner):
+            with pytest.raises(ValueError, match="cannot be trained"):
+                refusing.train()
+            assert not any(module.training for module in one.modules())
 
 
 @every_family

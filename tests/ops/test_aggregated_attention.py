@@ -159,8 +159,14 @@ def test_large_windows_need_no_large_memory_of_probabilities():
     assert sum(kept.values()) <= sum(inputs.values()) + call.batch * 16 * 16 * call.heads
 
 
-@pytest.mark.parametrize("name", ["k", "v", "v_pool"])
-def test_keys_and_values_are_never_taken_for_nothing(name):
+@pytest.mark.parametrize("name", ["q", "k", "v", "k_pool", "v_pool", "scale"])
+def test_maps_and_scale_are_never_taken_for_nothing(name):
     arguments = zeros_and_ones(2, 2, (1, 1))
     with pytest.raises(ValueError, match=f"^{name} is needed"):
         aggregated_attention(**{**arguments, name: None})
+
+
+@pytest.mark.parametrize("name", ["q", "scale", "local_bias", "pool_bias", "pool_bias_table"])
+def test_what_is_no_tensor_is_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} must be a tensor, got int$"):
+        aggregated_attention(**{**zeros_and_ones(2, 2, (1, 1)), name: 3})

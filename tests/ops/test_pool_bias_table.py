@@ -9,7 +9,7 @@ import torch
 
 from foveal.ops import aggregated_attention, explain, use_backend
 from foveal.ops.native import why_unavailable
-from support.accuracy import assert_same, assert_within_budget
+from support.accuracy import assert_same, assert_within_budget, relative_error, rounding
 from support.operators import TABLES, Call, offset_count
 
 attention = Call("aggregated_attention", table=True, dim=24)
@@ -93,6 +93,18 @@ def test_its_gradient_equals_numerical_derivatives(pool, backend):
     tensors = call.tensors()
     table = tensors.pop("pool_bias_table").requires_grad_()
     assert torch.autograd.gradcheck(lambda t: call.run({**tensors, "pool_bias_table": t}, backend), table)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("backend", [None, "torch", "reference"])
+def test_the_gradient_of_a_half_precision_table_is_summed_in_float32(backend, dtype):
+    call = replace(attention, batch=1, height=32, width=32, pool=(8, 8), dim=5)
+    tensors = call.tensors(dtype)
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    found = call.run_with_gradients(tensors, backend)["pool_bias_table"]
+    assert found.dtype is dtype
+    one_rounding = torch.finfo(dtype).eps / 2 + rounding(torch.float32, call.reduction)
+    assert relative_error(found, exact["pool_bias_table"]) <= one_rounding
 
 
 @compiled
@@ -191,3 +203,14 @@ def test_a_table_of_another_shape_is_refused_with_the_shape_wanted(shape):
     ):
         attention.run(tensors)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pool", [(0, 3), (2, 0)], ids=str)
+def test_beside_no_pooled_keys_a_table_of_half_pixels_does_nothing_and_another_is_refused(pool):
+    tensors = replace(attention, pool=pool, table=False).tensors()
+    expected = attention.run(tensors)
+    del tensors["pool_bias"]
+    table = torch.randn(2, 17, 25, dtype=torch.float64)
+    assert torch.equal(attention.run({**tensors, "pool_bias_table": table}), expected)
+    with pytest.raises(ValueError, match=r"pool_bias_table must have shape \(2, 17, 25\) .*got \(2, 3, 3\)"):
+        attention.run({**tensors, "pool_bias_table": table[:, :3, :3]})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveal import ops
-from foveal.ops.aggregated_attention.offsets import offset_count, reads_table
+from foveal.ops.aggregated_attention.offsets import expand_table, offset_count
 
 Size = tuple[int, int]
 HEAD_DIM, WINDOW = 24, 3  # of TransNeXt
@@ -49,6 +49,17 @@ class Arguments:
             parameters={name: t.detach().requires_grad_() for name, t in self.parameters.items()},
         )
 
+    def dense(self) -> Arguments:
+        """The same call with the dense position bias that a table of offsets stands for, its queries side by side: what
+        the networks keep and pass where no table is read in place."""
+        others = dict(self.parameters)
+        table = others.pop("pool_bias_table", None)
+        if table is None:
+            return self
+        (_, *size, _, _), (_, *pool, _, _) = (self.activations[name].shape for name in ("q", "k_pool"))
+        bias = expand_table(table, (size[0], size[1]), (pool[0], pool[1])).to(table.dtype)
+        return replace(self, parameters={**others, "pool_bias": bias})
+
     def run(self) -> Tensor:
         """The operator's result, on the implementation that is in force."""
         return getattr(ops, self.operator)(**self._named(), **self.constants)
@@ -83,20 +94,16 @@ def normal(device: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Dr
 
 def aggregated_attention(draw: Draw, batch: int, size: Size, pool: Size, heads: int) -> Arguments:
     """Of a map of `size` and its pooled map: keys and values are halves of one linear layer's output; the position bias
-    is a table of offsets where it is read in place, else dense with its queries side by side."""
+    is a table of offsets (see `Arguments.dense`)."""
     channels, area = heads * HEAD_DIM, WINDOW**2
     k, v = draw(batch, *size, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
     k_pool, v_pool = draw(batch, *pool, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
     q = draw(batch, *size, heads, HEAD_DIM)
-    if reads_table(q.device):
-        bias = dict(pool_bias_table=draw(heads, *map(offset_count, size, pool), spread=0.5))
-    else:
-        bias = dict(pool_bias=draw(heads, pool[0] * pool[1], size[0] * size[1], spread=0.5).mT)
     parameters = dict(
         scale=draw(heads).abs() + 1,
         query_embedding=draw(heads, HEAD_DIM, spread=0.3),
         local_bias=draw(heads, area, spread=0.5),
-        **bias,
+        pool_bias_table=draw(heads, *map(offset_count, size, pool), spread=0.5),
         tokens=draw(heads, HEAD_DIM, area, spread=0.3),
         token_bias=draw(heads, area, spread=0.3),
     )

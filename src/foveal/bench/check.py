@@ -20,17 +20,29 @@ from foveal.bench.arguments import Arguments, normal
 from foveal.bench.settings import DTYPES
 from foveal.errors import FovealError
 
-_BATCH, _SIZE, _POOL = 2, (13, 10), (3, 2)
+_BATCH, _SIZE, _POOL = 2, (13, 10), (3, 2)  # half pixels between the rows of queries and pooled keys
 _CHANNELS = 72
 _TERMS = _BATCH * _SIZE[0] * _SIZE[1] * (arguments.DYNAMIC_KERNEL**2 + _POOL[0] * _POOL[1])  # of the longest sum
 
-#: One small call of every operator, with borders that matter and sides that no block divides.
-CASES: dict[str, Callable[[arguments.Draw], Arguments]] = {
-    "aggregated_attention": lambda draw: arguments.aggregated_attention(draw, _BATCH, _SIZE, _POOL, heads=3),
-    "gelu_pool": lambda draw: arguments.gelu_pool(draw, _BATCH, _SIZE, _POOL, _CHANNELS),
-    "gated_dwconv": lambda draw: arguments.gated_dwconv(draw, _BATCH, _SIZE, _CHANNELS),
-    "dynamic_dwconv": lambda draw: arguments.dynamic_dwconv(draw, _BATCH, _SIZE, _CHANNELS),
-    "multiscale_dwconv": lambda draw: arguments.multiscale_dwconv(draw, _BATCH, _SIZE, _CHANNELS + 1),
+Case = Callable[[arguments.Draw], Arguments]
+
+
+def _attention(draw: arguments.Draw) -> Arguments:
+    return arguments.aggregated_attention(draw, _BATCH, _SIZE, _POOL, heads=3)
+
+
+def _attention_turned(draw: arguments.Draw) -> Arguments:
+    return arguments.aggregated_attention(draw, _BATCH, _SIZE[::-1], _POOL[::-1], heads=3)
+
+
+#: Small calls of every operator, with borders that matter and sides that no block divides: of attention with half
+#: pixels between rows, between columns, and with a dense bias.
+CASES: dict[str, tuple[Case, ...]] = {
+    "aggregated_attention": (_attention, _attention_turned, lambda draw: _attention(draw).dense()),
+    "gelu_pool": (lambda draw: arguments.gelu_pool(draw, _BATCH, _SIZE, _POOL, _CHANNELS),),
+    "gated_dwconv": (lambda draw: arguments.gated_dwconv(draw, _BATCH, _SIZE, _CHANNELS),),
+    "dynamic_dwconv": (lambda draw: arguments.dynamic_dwconv(draw, _BATCH, _SIZE, _CHANNELS),),
+    "multiscale_dwconv": (lambda draw: arguments.multiscale_dwconv(draw, _BATCH, _SIZE, _CHANNELS + 1),),
 }
 
 
@@ -49,15 +61,15 @@ def check_operators(
         FovealError: one of them fails; the sentence names it.
     """
     pairs = [(dtype, parameters) for dtype in dtypes for parameters in sorted({dtype, "fp32"})]  # cast and autocast
-    comparisons = [(operator, *pair) for operator in CASES for pair in pairs]
+    comparisons = [(operator, case, *pair) for operator, cases in CASES.items() for case in cases for pair in pairs]
     with _full_float32():
-        for done, (operator, dtype, parameters) in enumerate(comparisons, 1):
-            _check(operator, dtype, parameters, device, training)
+        for done, (operator, case, dtype, parameters) in enumerate(comparisons, 1):
+            _check(operator, case, dtype, parameters, device, training)
             on_step(done, len(comparisons))
 
 
-def _check(operator: str, dtype: str, parameters: str, device: str, training: bool) -> None:
-    drawn = CASES[operator](normal(device)).to(DTYPES[dtype], DTYPES[parameters])
+def _check(operator: str, case: Case, dtype: str, parameters: str, device: str, training: bool) -> None:
+    drawn = case(normal(device)).to(DTYPES[dtype], DTYPES[parameters])
     exact = _results(drawn.to(torch.float64, torch.float64), "reference", training)
     plain = _results(drawn, "reference", training)
     backends = [name for name, reason in drawn.available_backends().items() if reason is None and name != "reference"]

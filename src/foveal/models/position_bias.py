@@ -62,7 +62,7 @@ def continuous_position_bias(
 ) -> Tensor:
     """The bias of every query and pooled key, (heads, H*W, Hp*Wp), key by key in memory: `position_bias_table`
     expanded."""
-    return expand_table(position_bias_table(fc1, fc2, size, pool, sides), size, pool)
+    return expand_table(position_bias_table(fc1, fc2, size, pool, sides), size, pool).to(fc1.weight.dtype)
 
 
 def _offset_table(

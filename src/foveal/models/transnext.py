@@ -31,7 +31,7 @@ from timm.models._input import update_model_args, update_model_input_size
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
-from foveal.ops.aggregated_attention.offsets import reads_table
+from foveal.ops.aggregated_attention.api import reads_table
 from foveal.ops.numerics import without_autocast
 
 from .cache import SizeCache
@@ -96,12 +96,13 @@ class CosineAttention(nn.Module):
         """(heads, H*W, keys): computed once a size, and kept while the weights are not trained."""
         return self._kept("dense", (height, width), self._position_bias)
 
-    def pool_bias(self, height: int, width: int) -> dict[str, Tensor]:
-        """The position bias as an argument of `aggregated_attention`, kept like the dense one: a table of offsets where
-        there is one and it is read in place."""
-        if self.geometry.interpolate or not reads_table(self.cpb_fc1.weight.device):
-            return dict(pool_bias=self.position_bias(height, width))
-        return dict(pool_bias_table=self._kept("table", (height, width), self._position_bias_table))
+    def pool_bias(self, q: Tensor, window: int, dropout_p: float = 0.0) -> dict[str, Tensor]:
+        """The position bias as an argument of `aggregated_attention` beside these, kept like the dense one: a table of
+        offsets where there is one and it is read in place."""
+        size = (q.shape[1], q.shape[2])
+        if self.geometry.interpolate or not reads_table(q, window, dropout_p):
+            return dict(pool_bias=self.position_bias(*size))
+        return dict(pool_bias_table=self._kept("table", size, self._position_bias_table))
 
     def _kept(self, form: str, size: Size, compute: Callable[[Size], Tensor]) -> Tensor:
         weights = (self.cpb_fc1.weight, self.cpb_fc1.bias, self.cpb_fc2.weight, self.cpb_fc2.bias)
@@ -189,19 +190,22 @@ class AggregatedAttention(CosineAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
-        height, width = x.shape[1], x.shape[2]
+        dropout_p = self.attn_drop if self.training else 0.0
+        q, k, v = self.project(x)
         y = aggregated_attention(
-            *self.project(x),
+            q,
+            k,
+            v,
             *self.pool(x),
             scale=self.scale(),
             query_embedding=self.query_embedding.flatten(1),
             local_bias=self.relative_pos_bias_local,
-            **self.pool_bias(height, width),
+            **self.pool_bias(q, self.window, dropout_p),
             tokens=self.learnable_tokens,
             token_bias=self.learnable_bias.flatten(1),
             window=self.window,
-            length=self.geometry.pooled_length((height, width)),
-            dropout_p=self.attn_drop if self.training else 0.0,
+            length=self.geometry.pooled_length((x.shape[1], x.shape[2])),
+            dropout_p=dropout_p,
         )
         return self.proj_drop(self.proj(y.flatten(3)))
 

@@ -147,6 +147,11 @@ def known_backends(operator: Operator | None = None) -> list[str]:
     return list(dict.fromkeys(i.name for o in operators for i in o.implementations))
 
 
+def forced_backend() -> str | None:
+    """What `use_backend` names here and now."""
+    return _forced
+
+
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
     """Force one implementation of every operator that has it, inside a `with` block; None gives the choice back.

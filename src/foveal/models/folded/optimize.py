@@ -48,7 +48,7 @@ def optimize(
         raise ValueError(f"{type(net).__name__} has no block of TransNeXt or TransXNet in it: there is nothing to fold")
     dtype = dtype or parameter.dtype
     with torch.no_grad():
-        folded = refuse_training(_fold(copy.deepcopy(net), dtype).to(memory_format=torch.channels_last))
+        folded = _fold(copy.deepcopy(net), dtype).to(memory_format=torch.channels_last)
     for p in folded.parameters():
         p.requires_grad_(False)
     if memory and parameter.device.type == "cpu":
@@ -59,7 +59,8 @@ def optimize(
 
 
 def _fold(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """`module` with every block below it folded, and all other weights in `dtype`."""
+    """`module` with every block below it folded, and all other weights in `dtype`. Whatever has a folded block inside
+    refuses training."""
     fold = _FOLDS.get(type(module))
     if fold is not None:
         return fold(module, dtype)
@@ -72,4 +73,4 @@ def _fold(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.is_floating_point():
             setattr(module, name, buffer.to(dtype))
-    return module
+    return refuse_training(module) if any(isinstance(m, InferenceOnly) for m in module.children()) else module

@@ -66,7 +66,7 @@ class FoldedAggregatedAttention(_FoldedAttention):
             scale=self.softmax_scale,
             query_embedding=self.query_embedding.flatten(1),
             local_bias=self.local_bias,
-            **self.pool_bias(*size),
+            **self.pool_bias(q, self.window),
             tokens=self.tokens,
             token_bias=self.token_bias,
             window=self.window,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..backend import Implementation, Operator, register
+from ..backend import Implementation, Operator, forced_backend, register
 from ..late import triton_implementation
 from . import native, views
 from .layout import POOL_BIAS
-from .offsets import expand_table, fits_axis, offset_count
+from .offsets import TABLE_BACKEND, expand_table, fits_axis, offset_count
 from .reference import aggregated_attention_reference
 from .schema import FUSED, TABLE
 
@@ -57,8 +57,8 @@ def aggregated_attention(
         pool_bias_table: (h, Dr, Dc), in place of pool_bias: the bias of every offset between a query and a pooled key,
             a query's pixel less the mean pixel index of a cell of adaptive average pooling, rows and columns ascending.
             Along an axis of n pixels and m cells there is an offset every pixel, D = 2n - n/m of them, where m divides
-            n; else (and also there, if you like) one every half pixel, D = 4n - 3. The compiled CPU kernels read it in
-            place; on the other backends it is expanded to a pool_bias.
+            n; else (and also there, if you like) one every half pixel from 1 - n to n - 1, D = 4n - 3. The compiled CPU
+            kernels read it in place; on the other backends it is expanded to a pool_bias.
         window: k, odd.
         length: how many pooled keys n_i counts. None counts those there are, P. A fixed number switches length scaling
             off.
@@ -79,6 +79,16 @@ def aggregated_attention(
     return OPERATOR.choose(*call).run(*call)
 
 
+def reads_table(q: Tensor, window: int, dropout_p: float = 0.0) -> bool:
+    """Whether a call with these queries, all maps of their dtype, reads a table in place; on "meta", as on a CPU.
+    Elsewhere a table is expanded at every call, and a bias that is expanded once and kept is the better argument."""
+    if q.device.type == "meta":
+        return True
+    if forced_backend() not in (None, TABLE_BACKEND):
+        return False
+    return native.unsupported(q, q, q, q, q, window, None, dropout_p, True) is None
+
+
 def _normalise(
     q, k, v, k_pool, v_pool, scale, query_embedding=None, local_bias=None, pool_bias=None, tokens=None, token_bias=None,
     *, pool_bias_table=None, window=3, length=None, dropout_p=0.0,
@@ -87,6 +97,11 @@ def _normalise(
     of the dense bias, then window, length, dropout, and whether there is a table."""
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be odd (3, 5, 7, ...), got {window}")
+    _check_tensors(
+        dict(q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool, scale=scale),
+        dict(query_embedding=query_embedding, local_bias=local_bias, pool_bias=pool_bias, tokens=tokens,
+             token_bias=token_bias, pool_bias_table=pool_bias_table),
+    )  # fmt: skip
     if q.ndim != 5 or k_pool.ndim != 5:
         raise ValueError(
             "q and k_pool must be (batch, height, width, heads, dim); reshape what the linear layers return"
@@ -107,8 +122,6 @@ def _normalise(
     }
     tensors = [q]
     for name, (tensor, shape) in expected.items():
-        if tensor is None and name in ("k", "v", "v_pool"):
-            raise ValueError(f"{name} is needed: only the biases, the embedding and the tokens may be None")
         if tensor is None:
             tensor = scale.new_zeros(()).expand(shape)
         elif tuple(tensor.shape) != tuple(shape):
@@ -120,6 +133,14 @@ def _normalise(
         _check_table(pool_bias_table, pool_bias, q, k_pool)
         tensors[POOL_BIAS] = pool_bias_table
     return (*tensors, window, pooled if length is None else length, dropout_p, pool_bias_table is not None)
+
+
+def _check_tensors(needed: dict[str, object], optional: dict[str, object]) -> None:
+    for name, value in (needed | optional).items():
+        if value is None and name in needed:
+            raise ValueError(f"{name} is needed: only the biases, the embedding and the tokens may be None")
+        if value is not None and not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
 
 
 def _check_table(table: Tensor, pool_bias: Tensor | None, q: Tensor, k_pool: Tensor) -> None:

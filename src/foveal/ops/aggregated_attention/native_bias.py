@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..native import tile
 from .offsets import Size, axis_positions
 
 _CPU = torch.device("cpu")
-_ROOM = 32  # floats behind a thread's copy of a gradient: the widest tile
 
 
 @dataclass
@@ -57,10 +57,15 @@ class TableBias:
         self.size = heads * rows * columns
 
     def gradient(self, threads: int) -> Gradient:
-        """A copy for every thread, added up in their order."""
-        numbers = torch.zeros(threads, self.size + _ROOM, dtype=torch.float32, device=_CPU)
+        """A copy for every thread, added up in their order; behind each is room for a tile."""
+        numbers = torch.zeros(threads, self.size + tile(), dtype=torch.float32, device=_CPU)
         return Gradient(
-            numbers, numbers.shape[1], self.head, self.row, self.keys, lambda: self._whole(numbers[:, :-_ROOM].sum(0))
+            numbers,
+            numbers.shape[1],
+            self.head,
+            self.row,
+            self.keys,
+            lambda: self._whole(numbers[:, : self.size].sum(0)),
         )
 
     def _whole(self, gradient: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from ..native import why_unavailable
+from ..numerics import accumulation_dtype
 
 Size = tuple[int, int]
+TABLE_BACKEND = "cpu"  # which reads tables in place; the others expand them
 
 
 def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
@@ -26,14 +27,14 @@ def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
 def offset_count(size: int, pool: int) -> int:
     """How many distinct offsets `size` pixels and `pool` cells have along one axis: one a pixel where the pool divides
     the size, else one every half pixel (which also holds where tracing cannot tell)."""
-    if statically_known_true(size % pool == 0):
+    if pool > 0 and statically_known_true(size % pool == 0):
         return 2 * size - size // pool
     return 4 * size - 3
 
 
 def fits_axis(count: int, size: int, pool: int) -> bool:
     """Whether a table of `count` offsets is one of this axis: half pixels always do, pixels where the pool divides."""
-    return count == 4 * size - 3 or (size % pool == 0 and count == 2 * size - size // pool)
+    return count == 4 * size - 3 or (pool > 0 and size % pool == 0 and count == 2 * size - size // pool)
 
 
 def axis_positions(size: int, pool: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -54,15 +55,9 @@ def axis_offsets(size: int, pool: int, device: torch.device) -> Tensor:
 
 def expand_table(table: Tensor, size: Size, pool: Size) -> Tensor:
     """(h, H*W, P): the bias of every query and pooled key, from a table (h, Dr, Dc); key by key in memory, as the
-    kernels read it. Differentiable."""
+    kernels read it. Differentiable. Of a half type it is float32, so that a gradient's sums are."""
     query_row, key_row = axis_positions(size[0], pool[0], table.shape[1], table.device)
     query_column, key_column = axis_positions(size[1], pool[1], table.shape[2], table.device)
     query = (query_row[:, None] * table.shape[2] + query_column).flatten()
     key = (key_row[:, None] * table.shape[2] + key_column).flatten()
-    return table.flatten(1)[:, key[:, None] + query].mT
-
-
-def reads_table(device: torch.device) -> bool:
-    """Whether what runs on this device reads the table itself. Elsewhere it is expanded at every call, and a bias that
-    is expanded once and kept is the better argument."""
-    return device.type == "meta" or (device.type == "cpu" and why_unavailable() is None)
+    return table.to(accumulation_dtype(table.dtype)).flatten(1)[:, key[:, None] + query].mT

@@ -83,6 +83,15 @@ def instruction_set(name: str | None = None) -> str:
     return answer.decode()
 
 
+def tile() -> int:
+    """How many queries attention takes together, in the instruction set in use. Raises Unavailable without kernels."""
+    if _library is None:
+        raise Unavailable(_reason)
+    function = _library.foveal_tile
+    function.argtypes, function.restype = [], ctypes.c_int64
+    return function()
+
+
 def threads_for(work: int) -> int:
     """How many of PyTorch's threads a call of `work` multiply-adds is shared among."""
     return max(1, min(torch.get_num_threads(), work // WORK_A_THREAD))
@@ -99,7 +108,7 @@ class Kernel:
 
     def _built_for(self, structure: type[ctypes.Structure]) -> bool:
         size = getattr(_library, f"foveal_{self.name}_size", None)
-        if size is None:
+        if size is None or not hasattr(_library, "foveal_tile"):
             return False
         size.argtypes, size.restype = [], ctypes.c_int64
         return size() == ctypes.sizeof(structure)

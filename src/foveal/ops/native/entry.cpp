@@ -42,6 +42,9 @@ FOVEAL_EXPORT const char* foveal_instruction_set(const char* name) {
     return nullptr;
 }
 
+// Queries that attention takes together, in the instruction set in use.
+FOVEAL_EXPORT int64_t foveal_tile() { return chosen->tile; }
+
 // For every kernel: the size of its structure, by which Python sees whether it was built from the same sources; the floats
 // of workspace that a call needs; and the call.
 #define FOVEAL_KERNEL(name, Call, threads, workspace)                                                           \

@@ -17,7 +17,7 @@ namespace FOVEAL_ISA {
 
 #define FOVEAL_TEXT(x) #x
 #define FOVEAL_NAME(x) FOVEAL_TEXT(x)
-const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), attention_forward_workspace, attention_forward,
+const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), TILE, attention_forward_workspace, attention_forward,
                          attention_backward_workspace, attention_backward,
                          depthwise_forward_workspace, depthwise_forward,
                          depthwise_backward_workspace, depthwise_backward,

@@ -5,6 +5,7 @@
 
 struct Kernels {
     const char* name;
+    int64_t tile;  // queries that attention takes together
     int64_t (*attention_forward_workspace)(const AttentionCall&);
     void (*attention_forward)(const AttentionCall&, int64_t thread);
     int64_t (*attention_backward_workspace)(const AttentionBackwardCall&);
