@@ -18,7 +18,10 @@ BROKEN = "broken.txt"
 
 
 class Journal:
-    """Writes and tells for the main process; the others only wait for it where the files must be whole."""
+    """Writes and tells for the main process; the others only wait for it where the files must be whole.
+
+    The folder is there: who holds its lock has made it.
+    """
 
     def __init__(self, out: Path, run: Run, listener: Listener) -> None:
         self.out, self.run = out, run
@@ -35,7 +38,6 @@ class Journal:
     def step(self, report: StepReport) -> None:
         """Log and tell one look at training."""
         if self.run.processes.is_main:
-            self.out.mkdir(parents=True, exist_ok=True)
             self._steps.append(_line(report))
         self.listener.step(report)
 
@@ -45,7 +47,6 @@ class Journal:
         run.meter.read(run.processes)
         refuse_nonfinite_weights(run.model, f"step {run.step}")
         if run.processes.is_main:
-            self.out.mkdir(parents=True, exist_ok=True)
             save_atomically(state_of(run), self.out / LAST)
         run.processes.wait()
         self.listener.saved(run.step, self.out / LAST)

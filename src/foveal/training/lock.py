@@ -19,11 +19,6 @@ def locked(out: Path) -> Iterator[None]:
     Raises:
         FovealError: another process holds it, or it cannot be made.
     """
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        yield
-        return
     path = out / LOCK
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -32,12 +27,14 @@ def locked(out: Path) -> Iterator[None]:
         raise FovealError(f"{out} cannot be written to ({error.strerror}): choose another --out.") from error
     with file:
         try:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FovealError(
                 f"Another process is training into {out}: wait for its end, or choose another --out."
             ) from error
-        except OSError:  # no locks here
+        except (ModuleNotFoundError, OSError):  # no locks here
             yield
             return
         try:
