@@ -24,6 +24,9 @@ OUTSIDE = {
     "training": {"timm", "accelerate", "numpy"},
     "training/progress.py": {"rich"},
     "tasks": {"timm", "numpy", "PIL", "torchvision"},
+    "tasks/dense/shapes": {"skimage", "numpy", "PIL", "torchvision"},
+    "tasks/detection": {"timm", "numpy", "PIL", "torchvision", "faster_coco_eval"},
+    "tasks/detection/dino": {"torchvision", "transformers", "numpy"},
     "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
     "tasks/classification/data/hub.py": {"datasets", "PIL"},
     "tasks/classification/data/imagenet.py": {"scipy"},
@@ -40,8 +43,8 @@ OUTSIDE = {
     "cli/app.py": {"foveal_script"},
 }
 OPTIONAL = {
-    *("accelerate", "braceexpand", "datasets", "gradio", "matplotlib", "onnx", "scipy", "sklearn", "tensorboard"),
-    *("transformers", "triton", "webdataset"),
+    *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "gradio", "matplotlib", "onnx", "scipy", "skimage"),
+    *("sklearn", "tensorboard", "transformers", "triton", "webdataset"),
 }
 
 

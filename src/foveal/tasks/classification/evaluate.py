@@ -14,7 +14,8 @@ from foveal.models import optimize
 from foveal.tasks.classification.data import Images, match_classes, open_split
 from foveal.tasks.classification.imagenet.classes import synsets
 from foveal.tasks.classification.imagenet.sets import Labels
-from foveal.tasks.classification.network import Classifier, best_device
+from foveal.tasks.classification.network import Classifier
+from foveal.tasks.network import best_device
 from foveal.training.batching import Share
 from foveal.training.config import Broken, Precision
 from foveal.training.loading import Loader, all_broken, evaluation_loader

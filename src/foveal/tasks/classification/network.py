@@ -15,6 +15,7 @@ from foveal.models.pyramid import Pyramid
 from foveal.models.released import compare, load_checkpoint
 from foveal.tasks.classification.preprocessing import Preprocessing, Size
 from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.network import create_network, set_input_size
 from foveal.training.checkpoint import read_card, read_content
 
 #: Where trainers put the weights in a file, the averaged ones first, as in timm.
@@ -32,46 +33,6 @@ class Classifier:
     fit: Preprocessing
     trained_here: bool
     """Whether the file came from ``foveal train`` and so names its own classes."""
-
-
-def create_network(
-    name: str, num_classes: int | None, size: Size | None, args: dict[str, Any] | None = None, pretrained: bool = False
-) -> nn.Module:
-    """``timm.create_model`` for images of (height, width) pixels; None keeps what the released weights have.
-
-    Raises:
-        FovealError: no such model, arguments that do not suit it, or released weights that cannot be fetched.
-    """
-    settings = dict(args or {}) if num_classes is None else {**(args or {}), "num_classes": num_classes}
-    try:
-        model = timm.create_model(name, pretrained=pretrained, **settings)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise FovealError(f"The model {name} cannot be made: {_first_sentence(error)}.") from error
-    except OSError as error:
-        raise FovealError(
-            f"The released weights of {name} cannot be fetched ({_first_sentence(error)}): "
-            "check the connection, or download the file elsewhere and pass it as --checkpoint."
-        ) from error
-    if size is not None:
-        set_input_size(model, size)
-    return model
-
-
-def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -> None:
-    """Tell a model that cares which size its images have, and which pool size its attention takes (None: its own).
-
-    Raises:
-        FovealError: a size or pool size that the model cannot take.
-    """
-    modes = {} if pool_size is None else {"pool_size": pool_size}
-    if not hasattr(model, "set_input_size"):
-        if modes:
-            raise FovealError(f"{type(model).__name__} has no pool size: leave --pool-size out.")
-        return
-    try:
-        model.set_input_size(size, **modes)  # type: ignore[operator]
-    except (ValueError, TypeError) as error:
-        raise FovealError(f"{type(model).__name__} cannot take these sizes: {_first_sentence(error)}.") from error
 
 
 def load_weights(model: nn.Module, path: Path, *, new_classifier: bool = False) -> None:
@@ -208,11 +169,6 @@ def class_names(model: nn.Module) -> list[str]:
     return [str(index) for index in range(count)]
 
 
-def best_device() -> torch.device:
-    """The accelerator of this machine, or its CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
 def _check_model(model: nn.Module, path: Path) -> None:
     """A file that says which model it holds is believed; of any other the weights must tell."""
     card, name = read_card(path), cast(dict[str, Any], model.pretrained_cfg)["architecture"]
@@ -235,8 +191,3 @@ def _keep_own_classifier(weights: dict[str, torch.Tensor], model: nn.Module) -> 
     heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))  # distilled ones have two
     body = {name: tensor for name, tensor in weights.items() if not name.startswith(heads)}
     return {**body, **{name: own for name, own in model.state_dict().items() if name.startswith(heads)}}
-
-
-def _first_sentence(error: Exception) -> str:
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return first_line.split(". ")[0].rstrip(".")

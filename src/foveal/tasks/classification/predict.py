@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from foveal.tasks.classification.data import load_rgb
-from foveal.tasks.classification.network import Classifier, best_device
+from foveal.tasks.classification.network import Classifier
+from foveal.tasks.network import best_device
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from foveal.tasks.classification.data import Images, open_train_and_val
 from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import batch_sums, logits_of
-from foveal.tasks.classification.network import create_network, load_weights
+from foveal.tasks.classification.network import load_weights
 from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.network import create_network
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader, all_broken, evaluation_loader, train_loader

@@ -1,0 +1,109 @@
+"""A backbone as detectors and segmenters hold it: maps instead of classes, and the first stages frozen where asked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from timm.models._features import FeatureGetterNet
+from torch import Tensor, nn
+
+from foveal.errors import FovealError
+from foveal.models import TransNeXt
+from foveal.models.pyramid import Pyramid
+from foveal.tasks.network import create_network
+
+STAGES = 4
+
+
+class DenseBackbone(nn.Module):
+    """Feature maps of any timm network with four stages.
+
+    The network lies in ``net``; its parameters' names in a state dict begin with ``net.``.
+
+    Args:
+        name: any model of timm that has ``features_only`` and maps of strides 4, 8, 16 and 32.
+        stages: which stages' maps are wanted, from 0, ascending.
+        pretrained: start from the released weights, from their public home.
+        drop_path: stochastic depth of the deepest block.
+        frozen_stages: so many stages from the input on neither learn nor change: no gradients, batch norm and
+            stochastic depth as in evaluation.
+        position_bias: of a TransNeXt, ``interpolate`` (as the released detectors and segmenters were trained) or
+            ``extrapolate``; other networks have none, and ignore it.
+        reference_size: side of the images for which an interpolated position bias is computed, before it is resized.
+        args: further arguments of ``timm.create_model``.
+
+    Raises:
+        FovealError: no such network, or arguments that do not suit it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        stages: Sequence[int] = (0, 1, 2, 3),
+        pretrained: bool = False,
+        drop_path: float = 0.0,
+        frozen_stages: int = 0,
+        position_bias: str = "interpolate",
+        reference_size: int = 800,
+        args: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= frozen_stages <= STAGES:
+            raise FovealError(f"frozen_stages must be from 0 to {STAGES}, not {frozen_stages}.")
+        settings = {"features_only": True, "out_indices": tuple(stages), **(args or {})}
+        if drop_path:
+            settings["drop_path_rate"] = drop_path
+        self.name, self.frozen_stages = name, frozen_stages
+        self.net = create_network(name, None, None, settings, pretrained)
+        body = self.body
+        if isinstance(body, TransNeXt):
+            body.set_input_size(reference_size, position_bias=position_bias)
+        info: Any = self.net.feature_info
+        self.channels: list[int] = info.channels()
+        self.strides: list[int] = info.reduction()
+        self._freeze()
+
+    @property
+    def body(self) -> nn.Module:
+        """The network itself, without what timm puts around it to get its maps."""
+        return self.net.model if isinstance(self.net, FeatureGetterNet) else self.net
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps (B, channels, H / stride, W / stride), rounded up, of normalised images (B, 3, H, W)."""
+        maps = self.net(images)
+        return [_channels_second(m, count) for m, count in zip(maps, self.channels, strict=True)]
+
+    def train(self, mode: bool = True) -> "DenseBackbone":
+        super().train(mode)
+        if mode:
+            for stage in self._frozen():
+                stage.eval()
+        return self
+
+    def no_weight_decay(self) -> set[str]:
+        """The parameters that the network itself wants without decay, by their names here."""
+        body = self.body
+        if not hasattr(body, "no_weight_decay"):
+            return set()
+        wanted = {id(parameter) for name, parameter in body.named_parameters() if name in body.no_weight_decay()}  # type: ignore[operator]
+        return {name for name, parameter in self.named_parameters() if id(parameter) in wanted}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass, block by block, instead of keeping them."""
+        self.body.set_grad_checkpointing(enable)  # type: ignore[operator]
+
+    def _freeze(self) -> None:
+        for stage in self._frozen():
+            stage.requires_grad_(False)
+
+    def _frozen(self) -> list[nn.Module]:
+        if not self.frozen_stages:
+            return []
+        if not isinstance(self.body, Pyramid):
+            raise FovealError(f"{self.name} cannot be frozen stage by stage: leave frozen_stages out.")
+        return list(self.body.stages[: self.frozen_stages])
+
+
+def _channels_second(m: Tensor, count: int) -> Tensor:
+    """Some of timm's transformers (Swin) give (B, H, W, channels)."""
+    return m if m.shape[1] == count else m.permute(0, 3, 1, 2)

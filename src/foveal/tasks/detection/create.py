@@ -1,0 +1,72 @@
+"""``create_detector``: from names to a detector."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from foveal.errors import FovealError
+from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.detection.detector import Detector
+from foveal.tasks.detection.images import Images
+
+#: Name -> where it is built; imported when asked for, because DINO's parts come with transformers.
+BUILDERS = {
+    "mask_rcnn": "foveal.tasks.detection.mask_rcnn",
+    "retinanet": "foveal.tasks.detection.retinanet",
+    "dino": "foveal.tasks.detection.dino",
+}
+
+
+def create_detector(
+    name: str,
+    backbone: str = "transnext_tiny",
+    num_classes: int = 80,
+    *,
+    pretrained_backbone: bool = False,
+    drop_path: float = 0.0,
+    frozen_stages: int = 0,
+    position_bias: str = "interpolate",
+    reference_size: int = 800,
+    backbone_args: dict[str, Any] | None = None,
+    short: int = 800,
+    long: int = 1333,
+    **options: Any,
+) -> Detector:
+    """A detector as the papers used it; see ``Detector`` for what it takes and gives.
+
+    Args:
+        name: "mask_rcnn", "retinanet" or "dino".
+        backbone: any four-stage network of timm or of ours.
+        num_classes: classes of objects, the background not counted.
+        pretrained_backbone: start from the backbone's released weights.
+        drop_path, frozen_stages, position_bias, reference_size, backbone_args: see ``DenseBackbone``.
+        short, long: sides that images are fitted to in evaluation; see ``Images``.
+        options: the head's own; see its builder (``num_levels=4`` or 5 of DINO).
+
+    Raises:
+        FovealError: no such detector or backbone, or options that it does not have.
+    """
+    if name not in BUILDERS:
+        raise FovealError(f"There is no detector {name!r}: choose one of {', '.join(BUILDERS)}.")
+    if num_classes < 1:
+        raise FovealError(f"num_classes must be at least 1, not {num_classes}.")
+    module = importlib.import_module(BUILDERS[name])
+
+    def make_backbone(stages: tuple[int, ...]) -> DenseBackbone:
+        return DenseBackbone(
+            backbone,
+            stages=stages,
+            pretrained=pretrained_backbone,
+            drop_path=drop_path,
+            frozen_stages=frozen_stages,
+            position_bias=position_bias,
+            reference_size=reference_size,
+            args=backbone_args,
+        )
+
+    build: Callable[..., Detector] = module.build
+    allowed = build.__kwdefaults__ or {}
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise FovealError(f"{name} has no option {unknown[0]}: its options are {', '.join(allowed)}.")
+    return build(make_backbone, num_classes, Images(short, long), **options)

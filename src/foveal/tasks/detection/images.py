@@ -1,0 +1,31 @@
+"""From a list of images to one batch, and from its boxes and masks back to each image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+__all__ = ["ImageList", "Images"]
+
+
+class Images(GeneralizedRCNNTransform):
+    """Normalises, in evaluation resizes, and pads images with zeros to one size that ``divisor`` divides.
+
+    Images that are trained on keep the size they come in: augmentation has chosen it. In evaluation the short side
+    becomes ``short`` pixels, or fewer where the long one would exceed ``long``.
+    """
+
+    def __init__(self, short: int = 800, long: int = 1333, divisor: int = 32) -> None:
+        mean, std = list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)
+        super().__init__(short, long, mean, std, size_divisible=divisor, _skip_resize=True)
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
+        return (image, target) if self.training else super().resize(image, target)
+
+
+def sizes_of(images: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """(height, width) of each image."""
+    return [(image.shape[-2], image.shape[-1]) for image in images]
