@@ -8,7 +8,7 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
     inverse_sigmoid,
 )
 
-from foveal.tasks.detection.dino.attention import initialise, lean
+from foveal.tasks.detection.dino.attention import initialise, sample_by_level
 from foveal.tasks.detection.dino.levels import Levels
 from foveal.tasks.detection.dino.positions import embed_boxes
 from foveal.tasks.detection.dino.settings import Settings
@@ -24,7 +24,7 @@ class Decoder(nn.Module):
         super().__init__()
         config, dim = settings.layers(), settings.dim
         self.dim = dim
-        self.layers = nn.ModuleList(lean(DeformableDetrDecoderLayer(config)) for _ in range(settings.decoder_layers))
+        self.layers = nn.ModuleList(sample_by_level(DeformableDetrDecoderLayer(config)) for _ in range(settings.decoder_layers))
         self.place = DeformableDetrMLPPredictionHead(2 * dim, dim, dim, num_layers=2)
         self.norm = nn.LayerNorm(dim)
         initialise(self)

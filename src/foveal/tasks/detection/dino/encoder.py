@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrEncoderLayer
 
-from foveal.tasks.detection.dino.attention import initialise, lean
+from foveal.tasks.detection.dino.attention import initialise, sample_by_level
 from foveal.tasks.detection.dino.levels import Levels
 from foveal.tasks.detection.dino.settings import Settings
 
@@ -17,7 +17,7 @@ class Encoder(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         config = settings.layers()
-        self.layers = nn.ModuleList(lean(DeformableDetrEncoderLayer(config)) for _ in range(settings.encoder_layers))
+        self.layers = nn.ModuleList(sample_by_level(DeformableDetrEncoderLayer(config)) for _ in range(settings.encoder_layers))
         initialise(self)
 
     def forward(self, levels: Levels) -> Tensor:
