@@ -10,7 +10,9 @@ from foveal.tasks.detection.dino.objects import Objects, to_corners
 CLASS_WEIGHT, L1_WEIGHT, GIOU_WEIGHT = 1.0, 5.0, 2.0
 
 
-def set_losses(logits: Tensor, boxes: Tensor, pairs: Pairs, objects: Objects, count: Tensor | float) -> dict[str, Tensor]:
+def set_losses(
+    logits: Tensor, boxes: Tensor, pairs: Pairs, objects: Objects, count: Tensor | float
+) -> dict[str, Tensor]:
     """The weighted losses ``class``, ``l1`` and ``giou`` of S sets of predictions, (S,) each.
 
     Args:
