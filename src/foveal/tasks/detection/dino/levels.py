@@ -70,7 +70,7 @@ class Flatten(nn.Module):
             (embed_map(y, x, dim) + embedding).flatten(1, 2),
             (rows[:, :, None] & columns[:, None]).flatten(1),
             _grid(y - y[:, :1] / 2, x - x[:, :1] / 2).flatten(1, 2),
-            torch.stack((columns.sum(1) / width, rows.sum(1) / height), -1).to(dtype),
+            torch.stack((columns.sum(1).to(dtype) / width, rows.sum(1).to(dtype) / height), -1),
         )
 
 
@@ -82,8 +82,8 @@ def _inside(count: int, padded: int, sizes: Tensor) -> Tensor:
 
 def _ends(inside: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, count): where each row ends, relative to the rows inside."""
-    numbers = torch.arange(1, inside.shape[1] + 1, device=inside.device)
-    return (numbers / inside.sum(1, keepdim=True)).to(dtype)
+    numbers = torch.arange(1, inside.shape[1] + 1, dtype=dtype, device=inside.device)
+    return numbers / inside.sum(1, keepdim=True)
 
 
 def _grid(y: Tensor, x: Tensor) -> Tensor:
