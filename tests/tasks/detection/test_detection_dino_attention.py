@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from support.accuracy import relative_error
-from support.plain_dino import deformable_sum, waves
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
 from foveal.tasks.detection.dino.attention import Sampling
@@ -11,6 +9,8 @@ from foveal.tasks.detection.dino.encoder import Encoder
 from foveal.tasks.detection.dino.levels import Flatten
 from foveal.tasks.detection.dino.positions import embed_boxes
 from foveal.tasks.detection.dino.settings import Settings
+from support.accuracy import relative_error
+from support.plain_dino import deformable_sum, waves
 
 SHAPES = [(3, 5), (2, 3), (1, 1)]
 
@@ -57,7 +57,7 @@ def test_half_precision_values_are_sampled_at_full_precision_places():
 
 
 def test_heads_begin_by_looking_in_all_directions_and_points_further_and_further():
-    attention = Encoder(Settings(dim=32, heads=4, points=3, encoder_layers=1)).layers[0].self_attn
+    attention = Encoder(Settings(dim=64, heads=4, points=3, encoder_layers=1)).layers[0].self_attn
     offsets = attention.sampling_offsets.bias.view(4, 4, 3, 2)
     directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     for level in range(4):

@@ -83,7 +83,9 @@ def test_an_assignment_is_the_cheapest_of_all():
 def test_more_objects_than_queries_take_what_there_is():
     objects = random_objects([5])
     pairs = match(*(t.detach() for t in predictions(2, 1, 3)), objects)
-    assert sorted(zip(pairs.set.tolist(), pairs.query.tolist(), strict=True)) == [(s, q) for s in (0, 1) for q in range(3)]
+    assert sorted(zip(pairs.set.tolist(), pairs.query.tolist(), strict=True)) == [
+        (s, q) for s in (0, 1) for q in range(3)
+    ]
 
 
 def test_numbers_that_are_none_are_left_for_the_loss_to_show():

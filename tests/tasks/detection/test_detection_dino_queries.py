@@ -10,7 +10,7 @@ from foveal.tasks.detection.dino.levels import Flatten
 from foveal.tasks.detection.dino.selection import QuerySelection, propose
 from foveal.tasks.detection.dino.settings import Settings
 
-DIM = 32
+DIM = 64
 
 
 def one_level(height, width, size=None, padded=None):
@@ -108,7 +108,7 @@ def test_a_layers_box_loss_reaches_its_own_box_head_and_the_one_before_but_no_ot
 
 
 def test_a_layers_box_loss_through_the_start_is_the_refinement_of_the_layer_before(decoded):
-    """d sum(box_1) / d bias of head 0 = s'(x_1) * [logit' * s'](x_0), for boxes off the borders, where logit undoes s."""
+    """d box_1 / d bias of head 0 is the slope of box_1's sigmoid: off the borders, logit undoes the one before."""
     _, heads, _, _, _, found = decoded
     (gradient,) = torch.autograd.grad(found[1].sum(), heads.boxes[0].layers[-1].bias)
     slope = found[1] * (1 - found[1])

@@ -4,13 +4,13 @@ import re
 
 import pytest
 import torch
-from support.accuracy import relative_error
-from support.plain_dino import PlainDino
 
 from foveal.tasks.detection import create_detector
 from foveal.tasks.detection.images import ImageList
+from support.accuracy import relative_error
+from support.plain_dino import PlainDino
 
-DIM, HEADS, POINTS, LEVELS, HIDDEN, CLASSES, QUERIES, ENCODERS, DECODERS = 32, 4, 2, 4, 48, 3, 12, 2, 3
+DIM, HEADS, POINTS, LEVELS, HIDDEN, CLASSES, QUERIES, ENCODERS, DECODERS = 64, 4, 2, 4, 48, 3, 12, 2, 3
 
 
 def small_dino(num_levels=LEVELS):
@@ -155,7 +155,9 @@ def test_a_plain_one_selects_the_same_tokens_and_boxes(released, loaded, image):
     want = plain(released, loaded, image)
     _, _, selection = loaded._encode(image)
     tokens, boxes = want.select(want.encode(), QUERIES)
-    assert selection.tokens[0].tolist() == tokens.tolist()
+    able = (boxes < 1).all(1)  # tokens that propose nothing are all alike
+    assert able.sum() >= 5
+    assert torch.equal(selection.tokens[0][able], tokens[able])
     assert relative_error(selection.boxes[0], boxes) < 1e-12
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.ops import clip_boxes_to_image
 
 from foveal.tasks.dense.backbone import DenseBackbone
@@ -21,6 +22,8 @@ from foveal.tasks.detection.dino.released import RENAMES, split_attention
 from foveal.tasks.detection.dino.selection import QuerySelection, Selection
 from foveal.tasks.detection.dino.settings import Settings
 from foveal.tasks.detection.images import ImageList, Images
+
+SMALLEST = 32
 
 
 class Dino(Detector):
@@ -74,8 +77,11 @@ class Dino(Detector):
         return split_attention(state)
 
     def _encode(self, batch: ImageList) -> tuple[Levels, Tensor, Selection]:
-        maps = self.neck(self.backbone(batch.tensors))
-        levels = self.flatten(maps, batch.image_sizes, (batch.tensors.shape[-2], batch.tensors.shape[-1]))
+        height, width = batch.tensors.shape[-2:]
+        # Networks of stride 32 need so much; what is added is padding like any other.
+        images = pad(batch.tensors, (0, max(SMALLEST - width, 0), 0, max(SMALLEST - height, 0)))
+        maps = self.neck(self.backbone(images))
+        levels = self.flatten(maps, batch.image_sizes, (images.shape[-2], images.shape[-1]))
         memory = self.encoder(levels)
         return levels, memory, self.selection(memory, levels, self.heads.classes[-1], self.heads.boxes[-1])
 
