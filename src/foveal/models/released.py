@@ -227,7 +227,7 @@ def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
-    for prefix in ("backbone.", "model."):
+    for prefix in ("backbone.", "net.", "model."):
         inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
         if inner:
             return _strip_prefixes(inner)
