@@ -30,11 +30,13 @@ class AnchorGenerator(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Of every level (h * w * per_cell, 4) boxes (x1, y1, x2, y2) in pixels: row by row, cell by cell."""
-        levels = zip(maps, self.strides, self.cells, strict=True)
-        return [_shifted(cells, *m.shape[-2:], stride) for m, stride, cells in levels]
+        return [
+            _shifted(cells, m.shape[-2], m.shape[-1], stride)
+            for m, stride, cells in zip(maps, self.strides, self.cells, strict=True)
+        ]
 
     def inside(self, maps: Sequence[Tensor], sizes: Sequence[tuple[int, int]], divisor: int) -> Tensor:
-        """(images, anchors) of all levels: whether an anchor's cell begins within its image as it would be padded alone.
+        """(images, anchors) of all levels: whether an anchor's cell begins in its image as it would be padded alone.
 
         What is padded only because another image of the batch is larger is neither object nor background.
 

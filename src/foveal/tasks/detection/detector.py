@@ -31,7 +31,8 @@ class Detector(nn.Module):
     """Whether targets must have masks."""
 
     released_renames: Sequence[tuple[str, str]] = ()
-    """From names in the authors' files to ours, of all but the backbone: (pattern, replacement), tried in this order."""
+    """From the authors' names to ours, of all but the backbone: (pattern, replacement), of which the first one counts
+    that matches."""
 
     def __init__(self, backbone: DenseBackbone, num_classes: int, images: Images) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from foveal.tasks.detection.images import ImageList, Images
 from foveal.tasks.detection.pyramid import FeaturePyramid
 from foveal.tasks.detection.roi_heads import BOX_SIZE, MASK_SIZE, RoIHeads
 from foveal.tasks.detection.rpn import ProposalHead, ProposalNetwork
+from foveal.tasks.detection.selection import Selection
 
 COUNTED_BOXES, COUNTED_MASKS = 1000, 100  # that published multiply-adds of two-stage detectors are told for
 
@@ -98,7 +99,7 @@ def build(
         finest: boxes of less than twice this side, in pixels, are taken from the finest map.
         anchor_samples, box_samples: of an image, from which the losses of the two stages are computed.
         proposals: of an image, that the second stage is given.
-        score, overlap, most: see ``RoIHeads``.
+        score, overlap, most: see ``Selection``.
     """
     backbone = make_backbone((0, 1, 2, 3))
     strides = tuple(backbone.strides)
@@ -106,6 +107,6 @@ def build(
     head = ProposalHead(channels, anchors.per_cell)
     rpn = ProposalNetwork(head, anchors, images.size_divisible, anchor_samples, proposals)
     roi_heads = RoIHeads(
-        channels, num_classes, strides, finest, hidden, mask_convs, box_samples, score, overlap, most
+        channels, num_classes, strides, finest, hidden, mask_convs, box_samples, Selection(score, overlap, most)
     )  # fmt: skip
     return MaskRCNN(backbone, num_classes, images, FeaturePyramid(backbone.channels, channels), rpn, roi_heads)

@@ -20,9 +20,10 @@ def crop_masks(masks: Tensor, which: Tensor, boxes: Tensor, size: int) -> Tensor
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Probabilities (N, 1, H, W) of masks (N, 1, M, M) laid over their boxes, 0 outside; bilinear between cells' centres.
+    """Masks (N, 1, M, M) laid over their boxes (N, 4) in an image: (N, 1, H, W), 0 outside.
 
-    Unlike torchvision's, boxes are not rounded to pixels.
+    Bilinear between the cells' centres; unlike torchvision's, boxes are not rounded to pixels. Written as two products
+    with matrices, which is fast on a CPU, too.
     """
     height, width = size
     rows = _weights(boxes[:, 1], boxes[:, 3], masks.shape[-2], height)

@@ -16,10 +16,10 @@ BACKGROUND, IGNORED = -1, -2
 class Matcher:
     """Gives candidates (anchors or proposals) to objects by their intersection over union, as MMDetection does.
 
-    A candidate goes to the object that it overlaps most, from ``positive`` on; below ``negative`` it is background, between
-    them ignored. Then every object takes the candidates that overlap it most, all of them where several do equally,
-    whatever they went to before; of two such objects the later one. torchvision's matcher differs in the last step: a
-    candidate found that way goes to the object that it overlaps most itself, and ``minimum`` does not exist.
+    A candidate goes to the object that it overlaps most, from ``positive`` on; below ``negative`` it is background,
+    between them ignored. Then every object takes the candidates that overlap it most, all of them where several do
+    equally, whatever they went to before; of two such objects the later one has it. torchvision's matcher differs in
+    the last step: such a candidate goes to the object that it overlaps most itself, and there is no ``minimum``.
 
     Attributes:
         positive, negative: the two thresholds.
@@ -75,6 +75,6 @@ class Sampler:
         self._sampler = BalancedPositiveNegativeSampler(count, fraction)
 
     def __call__(self, match: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers of the drawn candidates that have an object, and of those that have none, of a ``Matcher``'s answer."""
+        """Which candidates of a ``Matcher``'s answer are drawn: those that have an object, and those that have none."""
         positive, negative = self._sampler([match + 1])  # there 0 is background, and below it ignored
         return positive[0].nonzero()[:, 0], negative[0].nonzero()[:, 0]

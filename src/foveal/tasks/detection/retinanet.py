@@ -1,7 +1,7 @@
 """RetinaNet: classes and boxes at every position of a feature pyramid, trained with the focal loss.
 
-Lin, Goyal, Girshick, He, Dollár, "Focal Loss for Dense Object Detection", arXiv:1708.02002. Parts and settings are those
-of the published detectors; what agrees with the released ones is in docs/released_detectors.md.
+Lin, Goyal, Girshick, He, Dollár, "Focal Loss for Dense Object Detection", arXiv:1708.02002. Parts and settings are
+those of the published detectors; what agrees with the released ones is in docs/released_detectors.md.
 """
 
 import math
@@ -17,8 +17,9 @@ from foveal.tasks.detection.detector import Detector, Target
 from foveal.tasks.detection.images import ImageList, Images
 from foveal.tasks.detection.matching import BACKGROUND, IGNORED, BoxCoder, Matcher
 from foveal.tasks.detection.pyramid import FeaturePyramid
-from foveal.tasks.detection.selection import full_precision, select
+from foveal.tasks.detection.selection import Selection, full_precision
 
+ALPHA, GAMMA = 0.25, 2.0  # of the focal loss, equation 5
 PRIOR = 0.01  # probability of every class at the start, section 4.1
 BEFORE = 1000  # scores of a level that are looked at
 
@@ -41,7 +42,7 @@ class DenseHead(nn.Module):
         nn.init.constant_(self.classifier.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Of every map (B, channels, h, w): logits (B, h * w * anchors, num_classes) and codes (B, h * w * anchors, 4)."""
+        """Of every map (B, channels, h, w): logits (B, A, num_classes) and codes (B, A, 4), A being h * w * anchors."""
         logits = [_by_anchor(self.classifier(self._climb(self.class_tower, m)), self.num_classes) for m in maps]
         codes = [_by_anchor(self.box(self._climb(self.box_tower, m)), 4) for m in maps]
         return logits, codes
@@ -65,8 +66,7 @@ class RetinaNet(Detector):
         pyramid: of as many levels as the anchors have.
         head: what runs on each of them.
         anchors: as many a cell as the head has.
-        score, overlap, most: detections have a score above ``score``, overlap a better one of their class by at most
-            ``overlap``, and are at most ``most`` an image.
+        selection: which boxes are detections.
     """
 
     released_renames = (
@@ -82,12 +82,12 @@ class RetinaNet(Detector):
 
     def __init__(
         self, backbone: DenseBackbone, num_classes: int, images: Images, pyramid: FeaturePyramid,
-        head: DenseHead, anchors: AnchorGenerator, score: float, overlap: float, most: int,
+        head: DenseHead, anchors: AnchorGenerator, selection: Selection,
     ) -> None:  # fmt: skip
         super().__init__(backbone, num_classes, images)
         self.pyramid, self.head, self.anchors = pyramid, head, anchors
         self.box_coder, self.matcher = BoxCoder(), Matcher(0.5, 0.4, minimum=0.0)
-        self.score, self.overlap, self.most = score, overlap, most
+        self.selection = selection
 
     def losses(self, batch: ImageList, targets: list[Target]) -> dict[str, Tensor]:
         """``loss_classifier`` and ``loss_box_reg``: sums over the batch, divided by the anchors that have an object.
@@ -95,19 +95,26 @@ class RetinaNet(Detector):
         An image without any counts one, as in MMDetection; torchvision divides image by image and takes the mean.
         """
         maps = self.pyramid(self.backbone(batch.tensors))
-        levels = self.head(maps)
-        logits, codes = (torch.cat(of_levels, dim=1) for of_levels in levels)
+        logits, codes = (torch.cat(of_levels, dim=1) for of_levels in self.head(maps))
         anchors = torch.cat(self.anchors(maps))
         inside = self.anchors.inside(maps, batch.image_sizes, self.images.size_divisible)
-        classes, boxes, objects = logits.new_zeros(()), codes.new_zeros(()), 0
-        for of_image, code, taking_part, target in zip(logits, codes, inside, targets, strict=True):
-            match = self.matcher(target["boxes"], anchors[taking_part])
-            found = match > BACKGROUND
-            wanted = self.box_coder.encode_single(target["boxes"][match[found]], anchors[taking_part][found])
-            classes = classes + _focal_loss(of_image[taking_part], match, target["labels"])
-            boxes = boxes + (code[taking_part][found] - wanted).abs().sum()
-            objects += max(len(wanted), 1)
-        return {"loss_classifier": classes / objects, "loss_box_reg": boxes / objects}
+        sums = [self._losses_of(*of_image, anchors) for of_image in zip(logits, codes, inside, targets, strict=True)]
+        classes, boxes, objects = zip(*sums, strict=True)
+        divisor = sum(max(n, 1) for n in objects)
+        return {"loss_classifier": sum(classes) / divisor, "loss_box_reg": sum(boxes) / divisor}
+
+    def _losses_of(
+        self, logits: Tensor, codes: Tensor, inside: Tensor, target: Target, anchors: Tensor
+    ) -> tuple[Tensor, Tensor, int]:
+        """An image's focal loss, the L1 distance of its boxes' codes, and how many anchors have an object."""
+        match = self.matcher(target["boxes"], anchors[inside])
+        found = (match > BACKGROUND).nonzero()[:, 0]
+        judged = match != IGNORED
+        wanted = torch.zeros_like(logits[inside])
+        wanted[found, target["labels"][match[found]]] = 1
+        classes = sigmoid_focal_loss(logits[inside][judged], wanted[judged], ALPHA, GAMMA, reduction="sum")
+        boxes = self.box_coder.encode_single(target["boxes"][match[found]], anchors[inside][found])
+        return classes, (codes[inside][found] - boxes).abs().sum(), len(found)
 
     def detections(self, batch: ImageList) -> list[dict[str, Tensor]]:
         maps = self.pyramid(self.backbone(batch.tensors))
@@ -127,30 +134,15 @@ class RetinaNet(Detector):
     ) -> dict[str, Tensor]:
         levels = [self._candidates(*of_level) for of_level in zip(logits, codes, anchors, strict=True)]
         boxes, scores, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
-        return select(boxes, scores, labels, size, self.overlap, self.most)
+        return self.selection(boxes, scores, labels, size)
 
     def _candidates(self, logits: Tensor, codes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, scores and labels of a level's best scores, several of one anchor where several classes have them."""
         scores = logits.sigmoid()
-        anchor, label = (scores > self.score).nonzero(as_tuple=True)
+        anchor, label = (scores > self.selection.score).nonzero(as_tuple=True)
         best, order = scores[anchor, label].topk(min(BEFORE, len(anchor)))
         anchor = anchor[order]
         return self.box_coder.decode_single(codes[anchor], anchors[anchor]), best, label[order]
-
-
-def _focal_loss(logits: Tensor, match: Tensor, labels: Tensor) -> Tensor:
-    """Sum over anchors and classes of the focal loss (equation 5, gamma 2, alpha 0.25), without ignored anchors.
-
-    Args:
-        logits: (A, num_classes).
-        match: (A,), each anchor's object, BACKGROUND or IGNORED.
-        labels: of the objects.
-    """
-    wanted = torch.zeros_like(logits)
-    found = (match > BACKGROUND).nonzero()[:, 0]
-    wanted[found, labels[match[found]]] = 1
-    judged = match != IGNORED
-    return sigmoid_focal_loss(logits[judged], wanted[judged], alpha=0.25, gamma=2.0, reduction="sum")
 
 
 def build(
@@ -174,11 +166,11 @@ def build(
         channels: of the pyramid and of the head.
         convs: of each of the head's two towers.
         anchor_scale: side of the smallest square anchor, in strides; two more of each shape follow within an octave.
-        score, overlap, most: see ``RetinaNet``.
+        score, overlap, most: see ``Selection``.
     """
     backbone = make_backbone((1, 2, 3))
     strides = (*backbone.strides, 2 * backbone.strides[-1], 4 * backbone.strides[-1])
     anchors = AnchorGenerator(strides, [anchor_scale * 2 ** (step / 3) for step in range(3)])
     head = DenseHead(channels, convs, anchors.per_cell, num_classes)
     pyramid = FeaturePyramid(backbone.channels, channels, extra="conv")
-    return RetinaNet(backbone, num_classes, images, pyramid, head, anchors, score, overlap, most)
+    return RetinaNet(backbone, num_classes, images, pyramid, head, anchors, Selection(score, overlap, most))

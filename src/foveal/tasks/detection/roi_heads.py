@@ -15,7 +15,7 @@ from foveal.tasks.detection.detector import Target
 from foveal.tasks.detection.masks import crop_masks
 from foveal.tasks.detection.matching import BoxCoder, Matcher, Sampler
 from foveal.tasks.detection.roi_align import RoIAlign
-from foveal.tasks.detection.selection import full_precision, select
+from foveal.tasks.detection.selection import Selection, full_precision
 
 BOX_SIZE, MASK_SIZE = 7, 14
 
@@ -82,8 +82,7 @@ class RoIHeads(nn.Module):
         hidden: width of the box head.
         mask_convs: 3x3 convolutions of the mask head.
         samples: boxes of an image that its losses are computed from, a quarter of them objects' where there are so many.
-        score, overlap, most: detections have a score above ``score``, overlap a better one of their class by at most
-            ``overlap``, and are at most ``most`` an image.
+        selection: which boxes are detections.
     """
 
     def __init__(
@@ -95,9 +94,7 @@ class RoIHeads(nn.Module):
         hidden: int,
         mask_convs: int,
         samples: int,
-        score: float,
-        overlap: float,
-        most: int,
+        selection: Selection,
     ) -> None:
         super().__init__()
         self.num_classes, self.channels = num_classes, channels
@@ -106,10 +103,10 @@ class RoIHeads(nn.Module):
         self.mask_head = MaskHead(channels, mask_convs, num_classes)
         self.box_coder = BoxCoder((0.1, 0.1, 0.2, 0.2))
         self.matcher, self.sampler = Matcher(0.5, 0.5, minimum=0.5), Sampler(samples, 0.25)
-        self.score, self.overlap, self.most = score, overlap, most
+        self.selection = selection
 
     def sample(self, proposals: Tensor, target: Target) -> Samples:
-        """The boxes of an image that its losses are computed from; the objects' own boxes are among the proposals."""
+        """The boxes that an image's losses are computed from; the objects' own are among the proposals."""
         boxes, own = target["boxes"], torch.arange(len(target["boxes"]), device=proposals.device)
         match = torch.cat([own, self.matcher(boxes, proposals)])
         candidates = torch.cat([boxes, proposals])
@@ -124,7 +121,7 @@ class RoIHeads(nn.Module):
         )
 
     def losses(self, maps: list[Tensor], proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """``loss_classifier``, ``loss_box_reg`` and ``loss_mask`` of a batch; boxes' divided by how many were drawn."""
+        """``loss_classifier`` and ``loss_box_reg``, sums divided by the boxes drawn, and the mean ``loss_mask``."""
         samples = [self.sample(of_image, target) for of_image, target in zip(proposals, targets, strict=True)]
         with_object = [s.boxes[: len(s.objects)] for s in samples]
         logits, codes = self.box_head(self.box_align(maps, [s.boxes for s in samples]))
@@ -135,12 +132,13 @@ class RoIHeads(nn.Module):
             for target, s, boxes in zip(targets, samples, with_object, strict=True)
         ]
         found = labels < self.num_classes
-        drawn, mask_logits = max(len(labels), 1), _of_class(mask_logits, labels[found])
+        distance = _of_class(codes[found], labels[found]) - torch.cat([s.codes for s in samples])
+        mask_logits = _of_class(mask_logits, labels[found])
         masks = F.binary_cross_entropy_with_logits(mask_logits, torch.cat(wanted), reduction="sum")
+        drawn = max(len(labels), 1)
         return {
             "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / drawn,
-            "loss_box_reg": (_of_class(codes[found], labels[found]) - torch.cat([s.codes for s in samples])).abs().sum()
-            / drawn,
+            "loss_box_reg": distance.abs().sum() / drawn,
             "loss_mask": masks / max(mask_logits.numel(), 1),
         }
 
@@ -162,8 +160,8 @@ class RoIHeads(nn.Module):
         return results
 
     def _select(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        proposal, label = (scores > self.score).nonzero(as_tuple=True)
-        return select(boxes[proposal, label], scores[proposal, label], label, size, self.overlap, self.most)
+        proposal, label = (scores > self.selection.score).nonzero(as_tuple=True)
+        return self.selection(boxes[proposal, label], scores[proposal, label], label, size)
 
 
 def _of_class(x: Tensor, labels: Tensor) -> Tensor:
