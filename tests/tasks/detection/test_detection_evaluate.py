@@ -113,9 +113,22 @@ def test_two_processes_count_as_one(tmp_path):
     assert torch.load(tmp_path / "1.pt") == [*figures, []]  # the same figures; the main process keeps the results
 
 
-def test_a_set_without_objects_is_refused(tmp_path):
+def test_annotations_without_a_segmentation_serve_boxes_alone(tmp_path):
     images = MadeImages(tmp_path)
-    images.annotation_file.write_text(json.dumps({**images.document, "annotations": []}))
+    whole = evaluated(images, KnownAnswers(images)).box
+    images.document["annotations"][3]["segmentation"] = []
+    images.annotation_file.write_text(json.dumps(images.document))
+    assert evaluated(images, KnownAnswers(images, masks=False)).metrics == whole.metrics
+    with pytest.raises(FovealError, match=r"instances.json has no segmentation of annotation 4, .*: add it"):
+        evaluated(images, KnownAnswers(images))
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_set_without_objects_is_refused(tmp_path, left):
+    """Nor is a crowd one."""
+    images = MadeImages(tmp_path)
+    annotations = [{**annotation, "iscrowd": 1} for annotation in images.document["annotations"][:left]]
+    images.annotation_file.write_text(json.dumps({**images.document, "annotations": annotations}))
     with pytest.raises(FovealError, match=r"No image that .*instances.json names has an object on it: check --data"):
         evaluated(images, KnownAnswers(images))
 

@@ -82,7 +82,7 @@ def evaluate_detector(
         on_batch: called with (done, total) after each batch.
 
     Raises:
-        FovealError: faster-coco-eval is not installed, no image could be read, or none has an object on it.
+        FovealError: faster-coco-eval is not installed, no image could be read, or the ground truth does not serve.
     """
     coco_tools()  # its absence is told before the first image, by every process
     place, started = processes.device if processes else device or best_device(), time.monotonic()
@@ -91,13 +91,14 @@ def evaluate_detector(
         results, broken = processes.gather_objects(results), processes.gather_objects(broken)
     if not results:
         raise all_broken(broken)
-    number, main = len(results), processes is None or processes.is_main
+    masks, number = results[0].masks is not None, len(results)
+    # On every process, so that all of them say what is wrong with it and none waits for the others.
+    truth = ground_truth(images, {result.image_id for result in results}, masks)
+    main = processes is None or processes.is_main
     results = sorted(results, key=lambda result: result.image_id) if main else []
-    scores = _scores(results, images) if main else {}
+    scores = _scores(results, truth, images.category_ids, masks) if main else {}
     if processes is not None:
         scores = processes.from_main(scores)
-    if not scores["box"].overall:
-        raise FovealError(f"No image that {images.annotation_file} names has an object on it: check --data.")
     speed = number / (time.monotonic() - started)
     return DetectionEvaluation(scores["box"], scores.get("mask"), number, sorted(broken), speed, results)
 
@@ -109,13 +110,26 @@ def write_results(folder: Path, evaluation: DetectionEvaluation, category_ids: l
         write_coco_results(folder / MASKS, mask_records(evaluation.results, category_ids))
 
 
-def ground_truth(images: Annotated, image_ids: Collection[int]) -> dict[str, Any]:
-    """The COCO document of the set, crowds included, cut down to these images and the categories that have labels."""
+def ground_truth(images: Annotated, image_ids: Collection[int], masks: bool = False) -> dict[str, Any]:
+    """The COCO document of the set, crowds included, cut down to these images and the categories that have labels.
+
+    Raises:
+        FovealError: there is no object on them, or one without the segmentation that ``masks`` are compared with.
+    """
     document = json.loads(Path(images.annotation_file).read_text(encoding="utf-8"))
     seen, known = set(image_ids), set(images.category_ids)
+    objects = [a for a in document["annotations"] if a["image_id"] in seen and a["category_id"] in known]
+    if all(annotation.get("iscrowd") for annotation in objects):
+        raise FovealError(f"No image that {images.annotation_file} names has an object on it: check --data.")
+    bare = next((a for a in objects if not a.get("segmentation")), None) if masks else None
+    if bare is not None:
+        raise FovealError(
+            f"{images.annotation_file} has no segmentation of annotation {bare['id']}, which masks are compared with: "
+            "add it, or evaluate a detector without masks."
+        )
     return {
         "images": [image for image in document["images"] if image["id"] in seen],
-        "annotations": [a for a in document["annotations"] if a["image_id"] in seen and a["category_id"] in known],
+        "annotations": objects,
         "categories": [category for category in document["categories"] if category["id"] in known],
     }
 
@@ -136,11 +150,10 @@ def _results(
             on_batch(done, len(loader))
 
 
-def _scores(results: list[ImageResult], images: Annotated) -> dict[Kind, AveragePrecision]:
-    truth = ground_truth(images, {result.image_id for result in results})
-    scores: dict[Kind, AveragePrecision] = {
-        "box": average_precision(truth, box_records(results, images.category_ids), "box")
-    }
-    if results[0].masks is not None:
-        scores["mask"] = average_precision(truth, mask_records(results, images.category_ids), "mask")
+def _scores(
+    results: list[ImageResult], truth: dict[str, Any], category_ids: list[int], masks: bool
+) -> dict[Kind, AveragePrecision]:
+    scores: dict[Kind, AveragePrecision] = {"box": average_precision(truth, box_records(results, category_ids), "box")}
+    if masks:
+        scores["mask"] = average_precision(truth, mask_records(results, category_ids), "mask")
     return scores
