@@ -12,7 +12,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.tasks.detection.average_precision import average_precision
-from foveal.tasks.detection.evaluate import evaluate_detector, ground_truth, write_results
+from foveal.tasks.detection.evaluate import counted_truth, evaluate_detector, write_results
 from foveal.tasks.detection.results import ImageResult, box_records, mask_records
 from foveal.training.batching import Share
 from foveal.training.loading import evaluation_loader
@@ -28,7 +28,7 @@ from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import leave_processes, start_processes
 processes = start_processes()
-images = MadeImages(Path(sys.argv[1]) / str(processes.share.rank), broken=(0, 5))
+images = MadeImages(Path(sys.argv[1]), broken=(0, 5))
 loader = evaluation_loader(images, 2, processes.share, 0, collate, "skip")
 found = evaluate_detector(KnownAnswers(images), loader, images, processes)
 kept = [found.metrics, found.mask.classes, found.images, found.broken, [result.image_id for result in found.results]]
@@ -72,7 +72,7 @@ def test_an_image_that_cannot_be_read_is_neither_predicted_nor_missed(tmp_path):
     evaluation = evaluated(images, KnownAnswers(images), broken="skip")
     assert (evaluation.images, evaluation.broken) == (22, ["0.png", "5.png"])
     left = [image["id"] for at, image in enumerate(images.document["images"]) if at not in (0, 5)]
-    truth = ground_truth(images, left)
+    truth = counted_truth(images, left)
     assert [image["id"] for image in truth["images"]] == left
     results = [ImageResult.of(n, one) for n, one in detections(images.document, 0).items() if n in left]
     assert evaluation.box.overall == average_precision(truth, box_records(results, CATEGORY_IDS), "box").overall
@@ -100,7 +100,6 @@ def test_two_processes_count_as_one(tmp_path):
     env["PYTHONPATH"] = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
     runs = []
     for rank in "01":
-        (tmp_path / rank).mkdir()
         words = [sys.executable, "-c", SCRIPT, str(tmp_path)]
         runs.append(subprocess.Popen(words, env=env | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE))
     errors = [run.communicate(timeout=120)[1] for run in runs]
@@ -117,7 +116,6 @@ def test_annotations_without_a_segmentation_serve_boxes_alone(tmp_path):
     images = MadeImages(tmp_path)
     whole = evaluated(images, KnownAnswers(images)).box
     images.document["annotations"][3]["segmentation"] = []
-    images.annotation_file.write_text(json.dumps(images.document))
     assert evaluated(images, KnownAnswers(images, masks=False)).metrics == whole.metrics
     with pytest.raises(FovealError, match=r"instances.json has no segmentation of annotation 4, .*: add it"):
         evaluated(images, KnownAnswers(images))
@@ -127,8 +125,8 @@ def test_annotations_without_a_segmentation_serve_boxes_alone(tmp_path):
 def test_a_set_without_objects_is_refused(tmp_path, left):
     """Nor is a crowd one."""
     images = MadeImages(tmp_path)
-    annotations = [{**annotation, "iscrowd": 1} for annotation in images.document["annotations"][:left]]
-    images.annotation_file.write_text(json.dumps({**images.document, "annotations": annotations}))
+    crowds = [{**annotation, "iscrowd": 1} for annotation in images.document["annotations"][:left]]
+    images.document["annotations"] = crowds
     with pytest.raises(FovealError, match=r"No image that .*instances.json names has an object on it: check --data"):
         evaluated(images, KnownAnswers(images))
 

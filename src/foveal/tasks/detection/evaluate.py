@@ -1,6 +1,5 @@
 """A detector over a whole set: every image once over all processes, average precision on each of them."""
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -22,12 +21,14 @@ BOXES, MASKS = "detections.bbox.json", "detections.segm.json"
 
 
 class Annotated(Protocol):
-    """What an evaluation must know of a set of images."""
+    """What an evaluation must know of a set of images; ``CocoImages`` is one."""
 
     annotation_file: Path
-    """In COCO's format; the ground truth."""
     category_ids: list[int]
     """COCO's number of each label."""
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The COCO document of the set, crowds included, broken annotations left out."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def evaluate_detector(
         raise all_broken(broken)
     masks, number = results[0].masks is not None, len(results)
     # On every process, so that all of them say what is wrong with it and none waits for the others.
-    truth = ground_truth(images, {result.image_id for result in results}, masks)
+    truth = counted_truth(images, {result.image_id for result in results}, masks)
     main = processes is None or processes.is_main
     results = sorted(results, key=lambda result: result.image_id) if main else []
     scores = _scores(results, truth, images.category_ids, masks) if main else {}
@@ -110,15 +111,14 @@ def write_results(folder: Path, evaluation: DetectionEvaluation, category_ids: l
         write_coco_results(folder / MASKS, mask_records(evaluation.results, category_ids))
 
 
-def ground_truth(images: Annotated, image_ids: Collection[int], masks: bool = False) -> dict[str, Any]:
-    """The COCO document of the set, crowds included, cut down to these images and the categories that have labels.
+def counted_truth(images: Annotated, image_ids: Collection[int], masks: bool = False) -> dict[str, Any]:
+    """The set's ground truth on these images alone: one that was not looked at has no objects that could be missed.
 
     Raises:
         FovealError: there is no object on them, or one without the segmentation that ``masks`` are compared with.
     """
-    document = json.loads(Path(images.annotation_file).read_text(encoding="utf-8"))
-    seen, known = set(image_ids), set(images.category_ids)
-    objects = [a for a in document["annotations"] if a["image_id"] in seen and a["category_id"] in known]
+    document, seen = images.ground_truth(), set(image_ids)
+    objects = [annotation for annotation in document["annotations"] if annotation["image_id"] in seen]
     if all(annotation.get("iscrowd") for annotation in objects):
         raise FovealError(f"No image that {images.annotation_file} names has an object on it: check --data.")
     bare = next((a for a in objects if not a.get("segmentation")), None) if masks else None
@@ -127,11 +127,8 @@ def ground_truth(images: Annotated, image_ids: Collection[int], masks: bool = Fa
             f"{images.annotation_file} has no segmentation of annotation {bare['id']}, which masks are compared with: "
             "add it, or evaluate a detector without masks."
         )
-    return {
-        "images": [image for image in document["images"] if image["id"] in seen],
-        "annotations": objects,
-        "categories": [category for category in document["categories"] if category["id"] in known],
-    }
+    looked_at = [image for image in document["images"] if image["id"] in seen]
+    return {"images": looked_at, "annotations": objects, "categories": document["categories"]}
 
 
 def _results(
