@@ -6,7 +6,11 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+from foveal.tasks.detection.masks import paste_masks
+
+Size = tuple[int, int]
 
 __all__ = ["ImageList", "Images"]
 
@@ -24,6 +28,16 @@ class Images(GeneralizedRCNNTransform):
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
         return (image, target) if self.training else super().resize(image, target)
+
+    def postprocess(
+        self, result: list[dict[str, Tensor]], image_shapes: list[Size], original_image_sizes: list[Size]
+    ) -> list[dict[str, Tensor]]:
+        """Boxes and masks in the images' own pixels."""
+        for found, seen, own in zip(result, image_shapes, original_image_sizes, strict=True):
+            found["boxes"] = resize_boxes(found["boxes"], list(seen), list(own))
+            if "masks" in found:
+                found["masks"] = paste_masks(found["masks"], found["boxes"], own)
+        return result
 
 
 def sizes_of(images: Sequence[Tensor]) -> list[tuple[int, int]]:
