@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.tasks.detection.average_precision import average_precision
+from foveal.tasks.detection.data import open_split
 from foveal.tasks.detection.evaluate import counted_truth, evaluate_detector, write_results
 from foveal.tasks.detection.results import ImageResult, box_records, mask_records
 from foveal.training.batching import Share
@@ -23,6 +25,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
+from PIL import Image
+from PIL import Image
 from support.detections import KnownAnswers, MadeImages, collate
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.training.loading import evaluation_loader
@@ -145,3 +149,22 @@ def test_results_are_written_as_coco_reads_them(tmp_path):
     masks = json.loads((tmp_path / "detections.segm.json").read_text())
     assert average_precision(images.document, boxes, "box").overall == evaluation.box.overall
     assert average_precision(images.document, masks, "mask").overall == evaluation.mask.overall
+
+
+def test_a_broken_annotation_that_was_skipped_is_not_missed(tmp_path):
+    """Of two objects in COCO's layout one has a box of no area; finding the other one is all that can be asked."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "val" / "a.png")
+    head = {"image_id": 7, "category_id": 3, "area": 100}
+    boxes = [[10, 10, 20, 20], [30, 10, 0, 20]]
+    document = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 48, "width": 64}],
+        "annotations": [{"id": number, "bbox": box, **head} for number, box in enumerate(boxes, start=1)],
+        "categories": [{"id": 3, "name": "dog"}],
+    }
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(document))
+    images = open_split(tmp_path, "val", masks=False, broken="skip")
+    found = {"boxes": torch.tensor([[10.0, 10, 30, 30]]), "labels": torch.tensor([0]), "scores": torch.tensor([0.9])}
+    loader = evaluation_loader(images, 1, Share(), 0, collate)
+    assert evaluate_detector(lambda batch: [found], loader, images, device=CPU).metrics["box_ap"] == pytest.approx(100)
