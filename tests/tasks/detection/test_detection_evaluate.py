@@ -14,7 +14,7 @@ from PIL import Image
 from foveal.errors import FovealError
 from foveal.tasks.detection.average_precision import average_precision
 from foveal.tasks.detection.data import open_split
-from foveal.tasks.detection.evaluate import counted_truth, evaluate_detector, write_results
+from foveal.tasks.detection.evaluate import counted_truth, evaluate_detector, write_detections
 from foveal.tasks.detection.results import ImageResult, box_records, mask_records
 from foveal.training.batching import Share
 from foveal.training.loading import evaluation_loader
@@ -144,7 +144,7 @@ def test_a_set_without_a_readable_image_is_refused(tmp_path):
 def test_results_are_written_as_coco_reads_them(tmp_path):
     images = MadeImages(tmp_path)
     evaluation = evaluated(images, KnownAnswers(images))
-    write_results(tmp_path, evaluation, CATEGORY_IDS)
+    write_detections(tmp_path, evaluation, CATEGORY_IDS)
     boxes = json.loads((tmp_path / "detections.bbox.json").read_text())
     masks = json.loads((tmp_path / "detections.segm.json").read_text())
     assert average_precision(images.document, boxes, "box").overall == evaluation.box.overall

@@ -104,7 +104,7 @@ def evaluate_detector(
     return DetectionEvaluation(scores["box"], scores.get("mask"), number, sorted(broken), speed, results)
 
 
-def write_results(folder: Path, evaluation: DetectionEvaluation, category_ids: list[int]) -> None:
+def write_detections(folder: Path, evaluation: DetectionEvaluation, category_ids: list[int]) -> None:
     """Write what was found as COCO's result files into an existing folder; see ``write_coco_results``."""
     write_coco_results(folder / BOXES, box_records(evaluation.results, category_ids))
     if evaluation.mask is not None:
