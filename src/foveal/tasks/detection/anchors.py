@@ -38,7 +38,8 @@ class AnchorGenerator(nn.Module):
     def inside(self, maps: Sequence[Tensor], sizes: Sequence[tuple[int, int]], divisor: int) -> Tensor:
         """(images, anchors) of all levels: whether an anchor's cell begins in its image as it would be padded alone.
 
-        What is padded only because another image of the batch is larger is neither object nor background.
+        What is padded only because another image of the batch is larger is neither object nor background, and shows
+        nothing: so an image's answer does not depend on which ones it is seen with.
 
         Args:
             maps: the levels' maps.

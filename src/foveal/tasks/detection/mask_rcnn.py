@@ -6,7 +6,6 @@ checked, is in docs/released_detectors.md.
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from foveal.tasks.dense.backbone import DenseBackbone
@@ -62,11 +61,9 @@ class MaskRCNN(Detector):
         """All layers on as many boxes and masks as published multiply-adds are told for."""
         maps = self.pyramid(self.backbone(images))
         self.rpn.head(maps)
-        for head, size, count in (
-            (self.roi_heads.box_head, BOX_SIZE, COUNTED_BOXES),
-            (self.roi_heads.mask_head, MASK_SIZE, COUNTED_MASKS),
-        ):
-            head(torch.empty(count, self.roi_heads.channels, size, size, device=images.device, dtype=images.dtype))
+        channels = self.roi_heads.channels
+        self.roi_heads.box_head(images.new_zeros(COUNTED_BOXES, channels, BOX_SIZE, BOX_SIZE))
+        self.roi_heads.mask_head(images.new_zeros(COUNTED_MASKS, channels, MASK_SIZE, MASK_SIZE))
 
 
 def build(
@@ -106,7 +103,6 @@ def build(
     anchors = AnchorGenerator((*strides, 2 * strides[-1]), (anchor_scale,))
     head = ProposalHead(channels, anchors.per_cell)
     rpn = ProposalNetwork(head, anchors, images.size_divisible, anchor_samples, proposals)
-    roi_heads = RoIHeads(
-        channels, num_classes, strides, finest, hidden, mask_convs, box_samples, Selection(score, overlap, most)
-    )  # fmt: skip
+    selection = Selection(score, overlap, most)
+    roi_heads = RoIHeads(channels, num_classes, strides, finest, hidden, mask_convs, box_samples, selection)
     return MaskRCNN(backbone, num_classes, images, FeaturePyramid(backbone.channels, channels), rpn, roi_heads)

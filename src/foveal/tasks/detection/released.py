@@ -29,7 +29,7 @@ def load_detector(detector: Detector, path: str | Path) -> LoadReport:
         path: a ``.pth``, ``.pt`` or ``.safetensors`` file, of the authors' (``backbone.``, ``neck.``, ``rpn_head.``
             and so on) or of ours, its state dict bare or wrapped.
 
-    Position tables of a TransXNet adapt to another image size. Nothing beyond tensors and plain containers is unpickled.
+    Position tables of a TransXNet adapt to another image size. Nothing but tensors and plain containers is unpickled.
 
     Raises:
         CheckpointError: the file is missing, damaged, holds something else, or would leave the detector half loaded.

@@ -120,8 +120,10 @@ class RetinaNet(Detector):
         maps = self.pyramid(self.backbone(batch.tensors))
         logits, codes = self.head(maps)
         anchors = self.anchors(maps)
+        inside = self.anchors.inside(maps, batch.image_sizes, self.images.size_divisible)
+        levels = list(zip(logits, codes, inside.split([len(a) for a in anchors], dim=1), strict=True))
         return [
-            self._detect([m[i] for m in logits], [m[i] for m in codes], anchors, size)
+            self._detect([(*(x[i] for x in level), a) for level, a in zip(levels, anchors, strict=True)], size)
             for i, size in enumerate(batch.image_sizes)
         ]
 
@@ -129,17 +131,18 @@ class RetinaNet(Detector):
         """Everything but the choice of boxes, which has no layers."""
         self.head(self.pyramid(self.backbone(images)))
 
-    def _detect(
-        self, logits: list[Tensor], codes: list[Tensor], anchors: list[Tensor], size: tuple[int, int]
-    ) -> dict[str, Tensor]:
-        levels = [self._candidates(*of_level) for of_level in zip(logits, codes, anchors, strict=True)]
-        boxes, scores, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
+    def _detect(self, levels: list[tuple[Tensor, ...]], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Of an image's logits, codes, anchors that take part, and anchors, level by level."""
+        candidates = [self._candidates(*level) for level in levels]
+        boxes, scores, labels = (torch.cat(parts) for parts in zip(*candidates, strict=True))
         return self.selection(boxes, scores, labels, size)
 
-    def _candidates(self, logits: Tensor, codes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _candidates(
+        self, logits: Tensor, codes: Tensor, inside: Tensor, anchors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, scores and labels of a level's best scores, several of one anchor where several classes have them."""
         scores = logits.sigmoid()
-        anchor, label = (scores > self.selection.score).nonzero(as_tuple=True)
+        anchor, label = ((scores > self.selection.score) & inside[:, None]).nonzero(as_tuple=True)
         best, order = scores[anchor, label].topk(min(BEFORE, len(anchor)))
         anchor = anchor[order]
         return self.box_coder.decode_single(codes[anchor], anchors[anchor]), best, label[order]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from foveal.tasks.detection.selection import full_precision
+
 
 class RoIAlign:
     """RoIAlign (Mask R-CNN, arXiv:1703.06870, section 3) with half-pixel alignment, on several maps.
@@ -42,5 +44,8 @@ class RoIAlign:
         for level, (m, stride) in enumerate(zip(maps, self.strides, strict=False)):
             here = (levels == level).nonzero()[:, 0]
             order.append(here)
-            found.append(roi_align(m, regions[here].to(m), self.size, 1 / stride, sampling_ratio=0, aligned=True))
-        return torch.cat(found)[torch.cat(order).argsort()]
+            exact = full_precision(m)  # coordinates in half types would be wrong by pixels
+            found.append(
+                roi_align(exact, regions[here].to(exact), self.size, 1 / stride, sampling_ratio=0, aligned=True)
+            )
+        return torch.cat(found)[torch.cat(order).argsort()].to(maps[0].dtype)

@@ -81,7 +81,7 @@ class RoIHeads(nn.Module):
         finest: see ``RoIAlign``.
         hidden: width of the box head.
         mask_convs: 3x3 convolutions of the mask head.
-        samples: boxes of an image that its losses are computed from, a quarter of them objects' where there are so many.
+        samples: boxes of an image that its losses are computed from, up to a quarter of them objects'.
         selection: which boxes are detections.
     """
 

@@ -3,6 +3,7 @@
 Ren, He, Girshick, Sun, "Faster R-CNN", arXiv:1506.01497, section 3.1.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -68,11 +69,12 @@ class ProposalNetwork(RegionProposalNetwork):
         anchors = torch.cat(self.anchor_generator(maps))
         images = len(batch.image_sizes)
         boxes = self.box_coder.decode_single(codes.detach(), anchors.repeat(images, 1)).view(images, -1, 4)
-        proposals, _ = self.filter_proposals(boxes, logits, batch.image_sizes, of_levels)
-        if targets is None:
-            return proposals, {}
+        logits, codes = logits.view(images, -1), codes.view(images, -1, 4)
         inside = self.anchor_generator.inside(maps, batch.image_sizes, self.divisor)
-        return proposals, self.losses(logits.view(images, -1), codes.view(images, -1, 4), anchors, inside, targets)
+        # Others come last, and have no area: those without are left out.
+        boxes, seen = boxes.masked_fill(~inside[..., None], 0), logits.masked_fill(~inside, -math.inf)
+        proposals, _ = self.filter_proposals(boxes, seen, batch.image_sizes, of_levels)
+        return proposals, self.losses(logits, codes, anchors, inside, targets) if targets is not None else {}
 
     def losses(
         self, logits: Tensor, codes: Tensor, anchors: Tensor, inside: Tensor, targets: list[Target]
