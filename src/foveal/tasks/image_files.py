@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -17,12 +16,12 @@ def load_rgb(path: str | Path) -> Image.Image:
         FovealError: the file is missing or is no image that can be read whole.
     """
     try:
-        with open(path, "rb") as file:
-            return _decode(file, str(path))
+        content = Path(path).read_bytes()  # at once: a decoder would come back for every few kilobytes
     except FileNotFoundError as error:
         raise BrokenSample(str(path), f"There is no image at {path}: check the path.") from error
     except OSError as error:
         raise _broken(str(path), error) from error
+    return decode_rgb(content, str(path))
 
 
 def decode_rgb(content: bytes, name: str) -> Image.Image:
@@ -31,12 +30,8 @@ def decode_rgb(content: bytes, name: str) -> Image.Image:
     Raises:
         BrokenSample: they are no image that can be read whole.
     """
-    return _decode(io.BytesIO(content), name)
-
-
-def _decode(file: Any, name: str) -> Image.Image:
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(content)) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
