@@ -226,7 +226,7 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
 def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names without what wrappers put before them; of a detector or segmenter, the backbone alone."""
     state = without_wrappers(state)
-    for prefix in ("backbone.", "model."):
+    for prefix in ("backbone.", "net.", "model."):
         inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
         if inner:
             return _strip_prefixes(inner)

@@ -70,6 +70,10 @@ class Detector(nn.Module):
         batch, moved = self.images(list(images), list(targets))
         return self.losses(batch, moved)
 
+    def summary(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What of a batch's losses is worth showing."""
+        return {name.removeprefix("loss_"): loss.detach() for name, loss in losses.items()}
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are not decayed, beside biases and norms."""
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}

@@ -1,0 +1,46 @@
+"""What predictions that were paired with objects cost: focal loss, L1 and generalised IoU (DINO, section 3.1)."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from foveal.tasks.detection.dino.matching import ALPHA, GAMMA, Pairs
+from foveal.tasks.detection.dino.objects import Objects, to_corners
+
+CLASS_WEIGHT, L1_WEIGHT, GIOU_WEIGHT = 1.0, 5.0, 2.0
+
+
+def set_losses(logits: Tensor, boxes: Tensor, pairs: Pairs, objects: Objects, count: Tensor | float) -> dict[str, Tensor]:
+    """The weighted losses ``class``, ``l1`` and ``giou`` of S sets of predictions, (S,) each.
+
+    Args:
+        logits: (S, B, Q, classes); those of predictions without a pair are to become low for all classes.
+        boxes: (S, B, Q, 4) as (cx, cy, w, h) relative to the image.
+        pairs: which prediction answers for which object.
+        objects: the objects.
+        count: what sums are divided by; see ``mean_count``.
+    """
+    wanted = torch.zeros_like(logits, dtype=torch.float32)
+    wanted[pairs.set, pairs.image, pairs.query, objects.labels[pairs.image, pairs.object]] = 1
+    focal = sigmoid_focal_loss(logits.float(), wanted, ALPHA, GAMMA).sum((1, 2, 3))
+    found, target = boxes[pairs.set, pairs.image, pairs.query].float(), objects.boxes[pairs.image, pairs.object]
+    l1 = (found - target).abs().sum(-1)
+    giou = generalized_box_iou_loss(to_corners(found), to_corners(target))
+    return {
+        "class": CLASS_WEIGHT / count * focal,
+        "l1": L1_WEIGHT / count * _sum_by(pairs.set, l1, len(logits)),
+        "giou": GIOU_WEIGHT / count * _sum_by(pairs.set, giou, len(logits)),
+    }
+
+
+def mean_count(count: int, device: torch.device) -> Tensor:
+    """``count`` as the mean over all processes that train together, at least 1: () float."""
+    mean = torch.tensor(float(count), device=device)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(mean)
+        mean /= torch.distributed.get_world_size()
+    return mean.clamp(min=1)
+
+
+def _sum_by(index: Tensor, values: Tensor, size: int) -> Tensor:
+    return values.new_zeros(size).index_add(0, index, values)
