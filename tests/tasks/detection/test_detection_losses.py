@@ -42,7 +42,7 @@ def scene():
 def test_the_proposal_networks_losses(scene):
     """All anchors drawn; the third one of the second image lies in padding."""
     anchors, targets = scene
-    rpn = ProposalNetwork(nn.Identity(), AnchorGenerator((4,), (8,)), 32, samples=8, proposals=5)
+    rpn = ProposalNetwork(nn.Identity(), AnchorGenerator((4,), (8,)), 32, samples=8, candidates=(9, 9), proposals=5)
     match = rpn.matcher(targets[0]["boxes"], anchors).tolist()
     assert match == [0, 0, BACKGROUND, 1]
     logits, codes = torch.randn(2, 4).double(), torch.randn(2, 4, 4).double()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
@@ -27,7 +28,14 @@ class Images(GeneralizedRCNNTransform):
         super().__init__(short, long, mean, std, size_divisible=divisor, _skip_resize=True)
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
-        return (image, target) if self.training else super().resize(image, target)
+        """An image of evaluation in its new size, sides rounded to the nearest as MMDetection does (torchvision rounds
+        down); one of training as it is, with its target."""
+        if self.training:
+            return image, target
+        sides = image.shape[-2:]
+        scale = min(self.min_size[-1] / min(sides), self.max_size / max(sides))
+        size = [int(side * scale + 0.5) for side in sides]
+        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0], target
 
     def postprocess(
         self, result: list[dict[str, Tensor]], image_shapes: list[Size], original_image_sizes: list[Size]

@@ -78,6 +78,7 @@ def build(
     finest: float = 56,
     anchor_samples: int = 256,
     box_samples: int = 512,
+    candidates: tuple[int, int] = (2000, 1000),
     proposals: int = 1000,
     score: float = 0.05,
     overlap: float = 0.5,
@@ -95,14 +96,14 @@ def build(
         anchor_scale: side of the square anchor, in strides.
         finest: boxes of less than twice this side, in pixels, are taken from the finest map.
         anchor_samples, box_samples: of an image, from which the losses of the two stages are computed.
-        proposals: of an image, that the second stage is given.
+        candidates, proposals: see ``ProposalNetwork``.
         score, overlap, most: see ``Selection``.
     """
     backbone = make_backbone((0, 1, 2, 3))
     strides = tuple(backbone.strides)
     anchors = AnchorGenerator((*strides, 2 * strides[-1]), (anchor_scale,))
     head = ProposalHead(channels, anchors.per_cell)
-    rpn = ProposalNetwork(head, anchors, images.size_divisible, anchor_samples, proposals)
+    rpn = ProposalNetwork(head, anchors, images.size_divisible, anchor_samples, candidates, proposals)
     selection = Selection(score, overlap, most)
     roi_heads = RoIHeads(channels, num_classes, strides, finest, hidden, mask_convs, box_samples, selection)
     return MaskRCNN(backbone, num_classes, images, FeaturePyramid(backbone.channels, channels), rpn, roi_heads)

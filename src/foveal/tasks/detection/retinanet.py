@@ -107,14 +107,16 @@ class RetinaNet(Detector):
         self, logits: Tensor, codes: Tensor, inside: Tensor, target: Target, anchors: Tensor
     ) -> tuple[Tensor, Tensor, int]:
         """An image's focal loss, the L1 distance of its boxes' codes, and how many anchors have an object."""
-        match = self.matcher(target["boxes"], anchors[inside])
+        numbers = inside.nonzero()[:, 0]
+        match = self.matcher(target["boxes"], anchors[numbers])
+        numbers, match = numbers[match != IGNORED], match[match != IGNORED]
         found = (match > BACKGROUND).nonzero()[:, 0]
-        judged = match != IGNORED
-        wanted = torch.zeros_like(logits[inside])
+        wanted = logits.new_zeros(len(numbers), logits.shape[1])
         wanted[found, target["labels"][match[found]]] = 1
-        classes = sigmoid_focal_loss(logits[inside][judged], wanted[judged], ALPHA, GAMMA, reduction="sum")
-        boxes = self.box_coder.encode_single(target["boxes"][match[found]], anchors[inside][found])
-        return classes, (codes[inside][found] - boxes).abs().sum(), len(found)
+        classes = sigmoid_focal_loss(logits[numbers], wanted, ALPHA, GAMMA, reduction="sum")
+        chosen = numbers[found]
+        boxes = self.box_coder.encode_single(target["boxes"][match[found]], anchors[chosen])
+        return classes, (codes[chosen] - boxes).abs().sum(), len(found)
 
     def detections(self, batch: ImageList) -> list[dict[str, Tensor]]:
         maps = self.pyramid(self.backbone(batch.tensors))

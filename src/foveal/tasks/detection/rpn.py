@@ -19,7 +19,6 @@ from foveal.tasks.detection.selection import full_precision
 
 POSITIVE, NEGATIVE = 0.7, 0.3
 OVERLAP = 0.7  # above which a proposal hides one with a lower score
-BEFORE = dict(training=2000, testing=1000)  # proposals of a level before some are hidden
 
 
 class ProposalHead(nn.Module):
@@ -48,12 +47,23 @@ class ProposalNetwork(RegionProposalNetwork):
         anchors: as many a cell as the head has.
         divisor: what the sides of padded images are multiples of.
         samples: anchors of an image that its loss is computed from, half of them objects' where there are so many.
+        candidates: of a level, in training and in evaluation, from which proposals are chosen: on a CPU much of a small
+            network's time goes into comparing them with each other.
         proposals: how many are kept of an image.
     """
 
-    def __init__(self, head: nn.Module, anchors: AnchorGenerator, divisor: int, samples: int, proposals: int) -> None:
+    def __init__(
+        self,
+        head: nn.Module,
+        anchors: AnchorGenerator,
+        divisor: int,
+        samples: int,
+        candidates: tuple[int, int],
+        proposals: int,
+    ) -> None:
+        before = dict(training=candidates[0], testing=candidates[1])
         after = dict(training=proposals, testing=proposals)
-        super().__init__(anchors, head, POSITIVE, NEGATIVE, samples, 0.5, BEFORE, after, OVERLAP)
+        super().__init__(anchors, head, POSITIVE, NEGATIVE, samples, 0.5, before, after, OVERLAP)
         self.divisor = divisor
         self.box_coder = BoxCoder()
         self.matcher = Matcher(POSITIVE, NEGATIVE, minimum=0.3)
