@@ -1,29 +1,20 @@
 """``foveal evaluate``: how good a classifier is, on one or several sets, sizes and modes."""
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import Json, UsageError, print_json, progress
-from foveal.cli.evaluate_tables import print_cells
-from foveal.report.evaluation import check_results_folder, write_results
+from foveal.cli.console import Json, UsageError
+from foveal.cli.evaluate_classification import evaluate_classifier
+from foveal.cli.evaluate_detection import evaluate_on_coco
 from foveal.tasks.classification.evaluate import Inference
-from foveal.tasks.classification.imagenet.published import SIZES
 from foveal.tasks.classification.imagenet.sets import SetName
-from foveal.tasks.classification.modes import MODES, Mode, has_modes
-from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
+from foveal.tasks.classification.modes import Mode
 from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.classification.recipes import get_recipe
-from foveal.tasks.classification.survey import OnBatch, Plan, survey
-from foveal.tasks.classification.task import data_folder
+from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.recipes import get_recipe
 from foveal.training.config import Broken, Precision
-from foveal.training.processes import leave_processes, start_processes
 
 
 def main(
@@ -40,7 +31,7 @@ def main(
     pool_size: int | None = None,
     split: str = "val",
     paper: bool = False,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int = 2,
     precision: Precision = "fp32",
     optimize: bool = False,
@@ -48,88 +39,87 @@ def main(
     out: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Top-1 and top-5 of a classifier on a folder of images, and on the sets that measure robustness.
+    """How good trained weights are: top-1 and top-5 of a classifier, also on the sets that measure robustness; average
+    precision of a detector's boxes and masks.
 
     A file of foveal train says itself which model, classes and image treatment it has; for released weights the recipe
-    does. Under torchrun or accelerate launch the processes share the images, each taken once.
+    does. Under torchrun or accelerate launch the processes share the images, each taken once. Of a detector --set,
+    --mode, --multi-scale, --pool-size, --pretrained, --paper, --model and --optimize do not apply.
 
     Args:
         recipe: Name of the recipe.
         checkpoint: File with the weights: best.pt of a run, or released ones.
         pretrained: The released weights, downloaded from their public home; their authors' figures stand beside ours.
-        data: Folder with val/<class>/; the recipe's own images if it has some. Other sets lie in it as their archives
-            unpack: imagenet-a, imagenet-r, sketch, imagenetv2-matched-frequency-format-val, imagenet-c.
+        data: Folder with val/<class>/, or in COCO's layout; the recipe's own images if it has some. Other sets lie in
+            it as their archives unpack: imagenet-a, imagenet-r, sketch, imagenetv2-matched-frequency-format-val,
+            imagenet-c.
         sets: Sets to evaluate on, one or more: val, a (ImageNet-A), r, sketch, v2, c (mCE).
         model: Model in the file, where neither the file nor the recipe says it right.
-        size: Side of the square images in pixels, one or more; that of training if left out.
+        size: Side of the square images in pixels, one or more; that of training if left out. Of a detector the short
+            side, one.
         mode: Modes of TransNeXt, one or more; the network's own if left out.
         multi_scale: All modes that the network has, at the sizes of TransNeXt's paper; --mode and --size choose fewer.
         pool_size: Linear mode of TransNeXt: pool keys and values to this size whatever the image's.
         split: Folder of --data that "val" means.
         paper: Show the authors' figures for the recipe's model also beside other weights or a part of the images.
-        batch_size: Images at a time, on each process.
+        batch_size: Images at a time, on each process; 64 of a classifier, 1 of a detector if left out.
         workers: Loading processes beside each process.
         precision: What the network computes in.
         optimize: Fold the network for inference first, as foveal.optimize does.
         broken: What a broken image does: stop the evaluation, or be left out and counted.
-        out: Folder for results.json and, of several sizes or ImageNet-C, a picture.
+        out: Folder for results.json and, of several sizes or ImageNet-C, a picture; of a detector, what it found in
+            COCO's format.
     """
     _check(checkpoint, pretrained, sets, mode, pool_size, batch_size, workers)
-    if out is not None:
-        check_results_folder(out)
     chosen = get_recipe(recipe)
-    with _processes(Inference(batch_size, workers, None, None, precision, optimize, broken)) as inference:
-        classifier = _classifier(chosen, checkpoint, model)
-        folder = data_folder(chosen, data)  # may write images: not for a file that cannot be evaluated
-        known = classifier.name if checkpoint is None else None
-        plan = Plan(
-            data=folder,
-            sets=sets,
+    if isinstance(chosen, DetectionRecipe):
+        others = {
+            "--pretrained": pretrained,
+            "--set": sets != ("val",),
+            "--mode": mode,
+            "--multi-scale": multi_scale,
+            "--pool-size": pool_size is not None,
+            "--paper": paper,
+            "--model": model is not None,
+            "--optimize": optimize,
+            "--size with several sides": len(size) > 1,
+        }
+        _refuse(recipe, [option for option, given in others.items() if given])
+        evaluate_on_coco(
+            chosen,
+            cast(Path, checkpoint),
+            data,
             split=split,
-            modes=mode or (MODES if multi_scale and has_modes(classifier) else (None,)),
-            sizes=tuple((side, side) for side in size or (SIZES if multi_scale else ())) or (None,),
-            pool_size=pool_size,
-            weights=known or (released_name(model or chosen.model, chosen.fit.size) if paper else None),
-            always=paper,
+            size=size[0] if size else None,
+            batch_size=batch_size or 1,
+            workers=workers,
+            precision=precision,
+            broken=broken,
+            out=out,
+            json=json,
         )
-        main_process = inference.processes is None or inference.processes.is_main
-        cells = survey(classifier, plan, inference, progress if main_process else _silent)
-    if not main_process:
         return
-    for name in dict.fromkeys(name for cell in cells for name in cell.score.broken_names):
-        print(f"foveal: {name} could not be read and was left out.", file=sys.stderr)
-    document = {
-        "recipe": recipe,
-        "model": classifier.name,
-        "checkpoint": None if checkpoint is None else str(checkpoint),
-        "data": str(folder / split) if sets == ("val",) else str(folder),
-        "precision": precision,
-        "optimized": optimize,
-        "results": [cell.document() for cell in cells],
-    }
-    if json:
-        print_json(document)
-    else:
-        print_cells(cells, plan)
-    if out is not None:  # last, so that a full disk costs no answer
-        write_results(out, document, cells)
+    evaluate_classifier(
+        cast(Recipe, chosen),
+        checkpoint,
+        data,
+        sets=sets,
+        model=model,
+        sizes=size,
+        modes=mode,
+        multi_scale=multi_scale,
+        pool_size=pool_size,
+        split=split,
+        paper=paper,
+        inference=Inference(batch_size or 64, workers, None, None, precision, optimize, broken),
+        out=out,
+        json=json,
+    )
 
 
-def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> Classifier:
-    return fetch(recipe, model) if checkpoint is None else restore(checkpoint, model, recipe=recipe)
-
-
-@contextlib.contextmanager
-def _processes(alone: Inference) -> Iterator[Inference]:
-    """By this process alone, or by those that a launcher started."""
-    started = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    yield replace(alone, processes=start_processes()) if started else alone
-    leave_processes()
-
-
-@contextlib.contextmanager
-def _silent(title: str) -> Iterator[OnBatch]:
-    yield lambda done, total: None
+def _refuse(recipe: str, options: list[str]) -> None:
+    if options:
+        raise UsageError(f"{options[0]} is for classifiers, and {recipe} is a detector: leave it out.")
 
 
 def _check(
@@ -138,7 +128,7 @@ def _check(
     sets: tuple[Any, ...],
     modes: tuple[Any, ...],
     pool_size: int | None,
-    batch_size: int,
+    batch_size: int | None,
     workers: int,
 ) -> None:
     if checkpoint is None and not pretrained:
@@ -154,7 +144,7 @@ def _check(
         raise UsageError("--set names no set: name one, or leave it out.")
     if pool_size is not None and modes and "linear" not in modes:
         raise UsageError("--pool-size is for linear mode: add linear to --mode, or leave one of them out.")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {batch_size}.")
     if workers < 0:
         raise UsageError(f"--workers must be at least 0, not {workers}.")

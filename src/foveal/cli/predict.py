@@ -7,8 +7,12 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import Json, UsageError, print_json, progress
+from foveal.cli.predict_objects import predict_objects
 from foveal.tasks.classification.network import restore
 from foveal.tasks.classification.predict import Prediction, predict
+from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.detection.recipes import RECIPES as DETECTORS
+from foveal.training.checkpoint import read_card
 
 
 def main(
@@ -18,21 +22,37 @@ def main(
     model: str | None = None,
     size: int | None = None,
     top_k: int = 5,
+    score: float = 0.5,
+    out: Path | None = None,
     json: Json = False,
 ) -> None:
-    """The most probable classes of image files.
+    """What is on image files: the most probable classes, or objects with their boxes and masks, by what the file of
+    weights holds.
 
     Args:
         images: Image files of any size and format.
         checkpoint: File with the weights: best.pt of a run, or released ones.
-        model: Model in the file; a file of foveal train says it itself.
-        size: Side of the square that images are fitted to, in pixels; that of training if left out.
-        top_k: Classes to show for each image.
+        model: Model in the file, or of a released detector its recipe (coco.NAME); a file of foveal train says it
+            itself.
+        size: Side of the square that images are fitted to, in pixels, of a detector their short side; that of training
+            if left out.
+        top_k: Of a classifier: classes to show for each image.
+        score: Of a detector: objects below this score, from 0 to 1, are left out.
+        out: Of a detector: folder for a picture of each image and for detections.json in COCO's format.
     """
     if not images:
         raise UsageError("An image is missing: foveal predict IMAGE... --checkpoint FILE.")
     if top_k < 1:
         raise UsageError(f"--top-k must be at least 1, not {top_k}.")
+    if not 0 <= score <= 1:
+        raise UsageError(f"--score must be from 0 to 1, not {score}.")
+    card = read_card(checkpoint)
+    if model in DETECTORS or (card or {}).get("task") == DetectionRecipe.kind:
+        recipe = DETECTORS[model]() if model in DETECTORS else None
+        predict_objects(images, checkpoint, recipe, size=size, threshold=score, out=out, json=json)
+        return
+    if out is not None:
+        raise UsageError("--out is for detectors, and this file holds a classifier: leave it out.")
     classifier = restore(checkpoint, model, size=None if size is None else (size, size))
     with progress("Predicting") as on_batch:
         predictions = predict(classifier, images, top_k=top_k, on_batch=on_batch)

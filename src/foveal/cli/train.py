@@ -14,16 +14,16 @@ from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
 from foveal.report.curves import draw_curves
 from foveal.tasks.classification.plan import plan_recipe
-from foveal.tasks.classification.preprocessing import Size
 from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.classification.recipes import get_recipe, list_recipes
-from foveal.tasks.classification.task import ClassificationTask, create_task, with_model
+from foveal.tasks.recipe import BaseRecipe
+from foveal.tasks.recipes import create_task, get_recipe, list_recipes
 from foveal.training import Outcome, fit
-from foveal.training.config import Broken, Precision
+from foveal.training.config import Broken, Precision, TrainConfig
 from foveal.training.journal import BROKEN, LAST
 from foveal.training.listener import Listener, Listeners
 from foveal.training.processes import leave_processes
 from foveal.training.progress import listener_for
+from foveal.training.task import Task
 from foveal.training.tensorboard import TensorBoard
 
 
@@ -115,6 +115,8 @@ def main(
     }
     chosen = _adapt(get_recipe(recipe), model, size, drop_path, settings)
     if dry_run:
+        if not isinstance(chosen, Recipe):
+            raise UsageError(f"--dry-run is for classification: what {recipe} would take depends on what is found.")
         plan = plan_recipe(
             chosen, data, images=images, processes=started_processes(processes), needs_drop_path=drop_path is not None
         )
@@ -133,7 +135,7 @@ def main(
         needs_drop_path=drop_path is not None,
     )
     listener = _listener(folder, tensorboard)
-    outcome = _train(task, folder, resume, listener)
+    outcome = _train(task, chosen.train, folder, resume, listener)
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes the main one answers
     if outcome.history:
@@ -157,10 +159,10 @@ def _draw(folder: Path) -> None:
         print(f"No curves: {error}", file=sys.stderr)
 
 
-def _train(task: ClassificationTask, folder: Path, resume: bool, listener: Listener) -> Outcome:
+def _train(task: Task, config: TrainConfig, folder: Path, resume: bool, listener: Listener) -> Outcome:
     last = folder / LAST
     try:
-        outcome = fit(task, task.recipe.train, folder, listener=listener, resume=last if resume else None)
+        outcome = fit(task, config, folder, listener=listener, resume=last if resume else None)
     except KeyboardInterrupt:
         saved = "the same command with --resume goes on where it was last saved"
         raise KeyboardInterrupt(f"Stopped: {saved if last.exists() else 'nothing was saved'}") from None
@@ -169,19 +171,13 @@ def _train(task: ClassificationTask, folder: Path, resume: bool, listener: Liste
 
 
 def _adapt(
-    recipe: Recipe, model: str | None, size: int | None, drop_path: float | None, settings: dict[str, Any]
-) -> Recipe:
+    recipe: BaseRecipe, model: str | None, size: int | None, drop_path: float | None, settings: dict[str, Any]
+) -> BaseRecipe:
     given = {name: value for name, value in settings.items() if value is not None}
-    recipe = with_model(recipe, model or recipe.model)
-    if "epochs" in given and "warmup_epochs" not in given:
-        given["warmup_epochs"] = min(recipe.train.warmup_epochs, max(given["epochs"] - 1, 0))
-    square: Size = recipe.fit.size if size is None else (size, size)
-    return replace(
-        recipe,
-        fit=replace(recipe.fit, size=square),
-        drop_path=recipe.drop_path if drop_path is None else drop_path,
-        train=replace(recipe.train, **given),
-    )
+    recipe = recipe.with_model(model or recipe.model).with_training(**given)
+    if size is not None:
+        recipe = recipe.with_size(size)
+    return recipe if drop_path is None else replace(recipe, drop_path=drop_path)
 
 
 def _print_recipes() -> None:

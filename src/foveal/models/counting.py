@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from timm.layers import to_2tuple
@@ -24,6 +25,9 @@ import foveal.ops  # noqa: F401  (registers the operators counted below)
 aten, operators = torch.ops.aten, torch.ops.foveal
 
 KINDS = ("conv", "linear", "matmul", "norm", "pool")
+
+LayerRule = Callable[[nn.Module, tuple, Any], int]
+"""What one call of a layer counts, from the module, its arguments and its output."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Count:
         params: parameters.
         paper_macs: multiply-adds by the rule of the network's own paper, which calls them FLOPs: for TransNeXt all of
             them; for TransXNet what a counter sees that hooks layers, that is convolution layers with their biases and
-            normalisations with 2 an element, but neither dynamic kernels nor the products of attention.
+            normalisations with 2 an element, but neither dynamic kernels nor the products of attention. For detectors
+            see `foveal.tasks.detection.count_detector`.
         kinds: the multiply-adds by kind of operation: conv, linear, matmul, norm, pool.
         modules: every module by its name, in the order of `named_modules`; "" is the whole net.
         size: (H, W) of the image counted for.
@@ -77,14 +82,31 @@ def flops(net: nn.Module, size: int | tuple[int, int] | None = None, *, batch: i
     """
     backbone = net.model if isinstance(net, FeatureGetterNet) else net
     height, width = to_2tuple(size if size is not None else getattr(backbone, "img_size", 224))
+    rule = layer_macs if getattr(backbone, "paper_counts_layers", False) else None
+    return count_pass(net, (batch, getattr(backbone, "in_chans", 3), height, width), rule)
+
+
+def count_pass(net: nn.Module, shape: tuple[int, int, int, int], rule: LayerRule | None = None) -> Count:
+    """Count one pass of `net` over an image tensor of `shape`, on the meta device.
+
+    Args:
+        net: any module that takes one tensor; it is neither moved nor changed.
+        shape: (B, channels, H, W).
+        rule: what gives `paper_macs`, layer by layer; None counts for them what `macs` counts.
+    """
     tensors = {n: t.detach().to("meta") for n, t in [*net.named_parameters(), *net.named_buffers()]}
     dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
-    image = torch.empty(batch, getattr(backbone, "in_chans", 3), height, width, device="meta", dtype=dtype)
+    image = torch.empty(shape, device="meta", dtype=dtype)
     counter = FlopCounterMode(display=False, custom_mapping=_formulas())
-    with torch.no_grad(), _as_in_evaluation(net), _hidden_work(net) as hidden, _layer_work(net) as layers, counter:
+    with (
+        torch.no_grad(),
+        _as_in_evaluation(net),
+        _hidden_work(net) as hidden,
+        _layer_work(net, rule) as layers,
+        counter,
+    ):
         torch.func.functional_call(net, tensors, (image,))
-    paper_macs = layers.total() if getattr(backbone, "paper_counts_layers", False) else None
-    return _collect(net, counter, hidden, paper_macs, (height, width))
+    return _collect(net, counter, hidden, layers.total() if rule else None, shape[-2:])
 
 
 def _collect(
@@ -160,18 +182,14 @@ def _hidden_work(net: nn.Module) -> Iterator[Counter]:
 
 
 @contextmanager
-def _layer_work(net: nn.Module) -> Iterator[Counter]:
-    """Collects, by module name, what a counter that hooks layers sees: convolutions with biases, normalisations."""
+def _layer_work(net: nn.Module, rule: LayerRule | None) -> Iterator[Counter]:
+    """Collects, by module name, what a counter that hooks layers sees by its `rule`; nothing without one."""
     work: Counter = Counter()
     handles = []
-    for name, module in net.named_modules():
+    for name, module in net.named_modules() if rule else ():
 
-        def count(module: nn.Module, args: tuple, output: torch.Tensor, name: str = name) -> None:
-            for layer in (module, *getattr(module, "fused_layers", ())):
-                if isinstance(layer, nn.Conv2d):
-                    work[name] += _convolution_macs(layer, output)
-            if isinstance(module, nn.BatchNorm2d | nn.GroupNorm) or hasattr(module, "is_layer_scale"):
-                work[name] += 2 * output.numel()
+        def count(module: nn.Module, args: tuple, output: Any, name: str = name) -> None:
+            work[name] += rule(module, args, output)  # type: ignore[misc]
 
         handles.append(module.register_forward_hook(count))
     try:
@@ -181,10 +199,20 @@ def _layer_work(net: nn.Module) -> Iterator[Counter]:
             handle.remove()
 
 
-def _convolution_macs(layer: nn.Conv2d, output: torch.Tensor) -> int:
-    """Multiply-adds of a convolution, those of its bias included, on the positions of `output` (B, C, H, W)."""
-    positions = output.numel() // output.shape[1]
-    return positions * layer.out_channels * (layer.weight[0].numel() + (layer.bias is not None))
+def layer_macs(module: nn.Module, args: tuple, output: Any) -> int:
+    """What TransXNet's paper counts of a layer: convolutions with biases, normalisations with 2 an element."""
+    norm = isinstance(module, nn.BatchNorm2d | nn.GroupNorm) or hasattr(module, "is_layer_scale")
+    return convolution_macs(module, output) + (2 * output.numel() if norm else 0)
+
+
+def convolution_macs(module: nn.Module, output: Any) -> int:
+    """Multiply-adds, with those of biases, of a convolution, or of those that a module computes in one, else 0."""
+    layers = [layer for layer in (module, *getattr(module, "fused_layers", ())) if isinstance(layer, nn.Conv2d)]
+    # Of a fused module the output has other channels than each of its layers, but the same positions.
+    return sum(
+        output.numel() // output.shape[1] * layer.out_channels * (layer.weight[0].numel() + (layer.bias is not None))
+        for layer in layers
+    )
 
 
 def _per_element(weight: int):

@@ -102,7 +102,7 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_classifier: bool = 
         CheckpointError: the file is missing, damaged, holds something else, or would leave the net half loaded.
     """
     backbone = net.model if isinstance(net, FeatureGetterNet) else net
-    filter_fn = _filter_of(backbone)
+    filter_fn = filter_of(backbone)
     try:
         content = read_file(path)
         state = filter_fn(content, backbone)
@@ -115,7 +115,7 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_classifier: bool = 
     if not report.complete:
         raise CheckpointError(f"{path}: does not fit this net: {report}; {_advice(report)}")
     backbone.load_state_dict({name: state[name] for name in report.loaded}, strict=not report.new)
-    return replace(report, left_out=max(len(_unwrap(content)) - len(report.loaded), 0))
+    return replace(report, left_out=max(len(unwrap(content)) - len(report.loaded), 0))
 
 
 def _advice(report: LoadReport) -> str:
@@ -159,7 +159,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
 def prepare_state_dict(content: Mapping[str, Any], net: nn.Module, renames: Renames) -> dict[str, Tensor]:
     """Unwrap, rename and adapt `content` for `net`; raise CheckpointError where anything but classifier and first conv
     misfits."""
-    state = _strip_prefixes(_unwrap(content))
+    state = _strip_prefixes(unwrap(content))
     _check_family(state, net)
     state = {_rename(name, renames): tensor for name, tensor in state.items()}
     state = net.adapt_state_dict(_drop_absent_parts(state, net))
@@ -200,14 +200,16 @@ def adapt_first_conv(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tens
     return {**state, name: adapt_input_conv(net.in_chans, weight)}
 
 
-def _filter_of(net: nn.Module) -> Callable[[dict, nn.Module], dict[str, Tensor]]:
+def filter_of(net: nn.Module) -> Callable[[dict, nn.Module], dict[str, Tensor]]:
+    """The `checkpoint_filter_fn` of a backbone's own file. Raises CheckpointError for a net of another library."""
     filter_fn = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     if filter_fn is None or not hasattr(net, "adapt_state_dict"):
         raise CheckpointError(f"foveal loads weights into TransNeXt and TransXNet; this net is a {type(net).__name__}")
     return filter_fn
 
 
-def _unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
+def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a file's content, by name, out of what trainers put around them. CheckpointError if none."""
     while True:
         inner = next((content[w] for w in _WRAPPERS if isinstance(content.get(w), Mapping)), None)
         if inner is None:
@@ -223,14 +225,21 @@ def _unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names without what wrappers put before them; of a detector or segmenter, the backbone alone."""
-    state.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel, beside names behind `module.`
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
-    for prefix in ("backbone.", "model."):
+    state = without_wrappers(state)
+    for prefix in ("backbone.", "net.", "model."):
         inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
         if inner:
             return _strip_prefixes(inner)
+    return state
+
+
+def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what compiling, parallel training and averaging put before all of them."""
+    # The counter of torch.optim.swa_utils.AveragedModel stands beside names behind `module.`.
+    state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
     return state
 
 

@@ -9,11 +9,12 @@ released weights' outputs; `checkpoint_filter_fn` reads the released files.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, trunc_normal_
+from timm.layers import DropPath, calculate_drop_path_rates, get_device_dtype, to_2tuple, trunc_normal_
 from timm.models import (
     build_model_with_cfg,
     generate_default_cfgs,
@@ -414,6 +415,12 @@ class TransXNet(Pyramid):
         for stage, size in zip(self.stages, stage_sizes(self.img_size), strict=False):  # pruned nets have fewer stages
             stage.position_bias.resize(size)
         update_model_input_size(self, self.img_size)
+
+    def add_feature_norms(self, stages: Sequence[int]) -> None:
+        """Give these stages' maps a GroupNorm each, as `feature_norm` does, but when weights are there already."""
+        for i in stages:
+            dim = self.feature_info[i]["num_chs"]
+            self.stages[i].feature_norm = group_norm(dim, **get_device_dtype(self))
 
     def adapt_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Position tables of another image size, resized to this net's."""

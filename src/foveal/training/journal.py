@@ -72,7 +72,7 @@ class Journal:
 
     def _name_broken(self) -> None:
         """Every image that a process has skipped since the run was started or resumed, a line each."""
-        names = self.run.processes.gather_names(self.run.loader.broken)
+        names = self.run.processes.gather_objects(self.run.loader.broken)
         if names and self.run.processes.is_main:
             path = self.out / BROKEN
             known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

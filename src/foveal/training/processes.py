@@ -7,7 +7,7 @@ lines in the loop: accelerate fixes it once for the life of a process and patche
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from foveal.training.config import Precision
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+T = TypeVar("T")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,13 +54,21 @@ class Processes:
         padded = self.accelerator.pad_across_processes(rows.to(self.device), dim=0, pad_index=padding)
         return self.accelerator.gather(padded).cpu()
 
-    def gather_names(self, names: Sequence[str]) -> list[str]:
-        """The names of all processes."""
+    def gather_objects(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes, those of the first process first. They are pickled: plain types and arrays."""
         if self.share.count == 1:
-            return list(names)
+            return list(items)
         from accelerate.utils import gather_object
 
-        return gather_object(list(names))
+        return gather_object(list(items))
+
+    def from_main(self, item: T) -> T:
+        """What the main process holds, on every process; the others' own is dropped."""
+        if self.share.count == 1:
+            return item
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([item])[0]
 
     def any(self, answer: bool) -> bool:
         """Whether one process at least says yes."""

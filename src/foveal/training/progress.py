@@ -10,6 +10,8 @@ from rich.text import Text
 
 from foveal.training.listener import Listener, Plan, StepReport
 
+MOST_METRICS = 4  # of an evaluation, on a line; the logs have all
+
 
 def listener_for(stream: TextIO) -> Listener:
     """A bar where ``stream`` is a terminal, plain lines where it is a file or a pipe."""
@@ -109,9 +111,8 @@ def _opening(plan: Plan) -> str:
 def _epoch_line(record: dict[str, Any], plan: Plan, is_best: bool) -> str:
     """``epoch  3/20  loss 0.743  val top1 92.76 top5 100 loss 0.258  459 img/s *``; a star marks the best so far."""
     epoch = f"epoch {record['epoch']:>{len(str(plan.last_epoch))}}/{plan.last_epoch}"
-    metrics = " ".join(
-        f"{name.removeprefix('val_')} {value:.4g}" for name, value in record.items() if name.startswith("val_")
-    )
+    named = [(name.removeprefix("val_"), value) for name, value in record.items() if name.startswith("val_")]
+    metrics = " ".join(f"{name} {value:.4g}" for name, value in named[:MOST_METRICS])
     speed = f"{record['images_per_second']:.0f} img/s"
     return f"{epoch}  loss {record['train_loss']:.4g}  val {metrics}  {speed}{' *' if is_best else ''}"
 

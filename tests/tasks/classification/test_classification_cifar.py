@@ -11,7 +11,7 @@ from torchvision.datasets import CIFAR100
 from foveal.errors import FovealError
 from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.recipes import get_recipe
-from foveal.tasks.classification.task import create_task, data_folder, with_model
+from foveal.tasks.classification.task import create_task, data_folder
 
 NAMES = ["apple", "bear", "clock"]
 
@@ -60,7 +60,7 @@ def test_the_folder_and_its_parent_are_known(cifar, tmp_path):
 
 
 def test_a_recipe_trains_on_it(cifar):
-    recipe = with_model(get_recipe("cifar100.transnext_pico"), "test_convnext")
+    recipe = get_recipe("cifar100.transnext_pico").with_model("test_convnext")
     task = create_task(recipe, cifar.parent)
     assert (task.classes, task.train_size, len(task.val)) == (NAMES, 12, 6)
 

@@ -93,10 +93,3 @@ def test_a_process_that_comes_second_takes_the_folder_of_the_first(folder, tmp_p
     place = Later(shutil.copytree(folder, tmp_path / "digits"))
     assert write_digits(place) == place
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
-
-
-def test_something_else_in_the_folders_place_is_no_success(tmp_path):
-    (tmp_path / "part").mkdir()
-    (tmp_path / "digits").write_text("")
-    with pytest.raises(OSError, match="Not a directory"):
-        digits.appear(tmp_path / "part", tmp_path / "digits")

@@ -16,7 +16,7 @@ from foveal.tasks.classification.predict import predict
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe
-from foveal.tasks.classification.task import create_task, with_model
+from foveal.tasks.classification.task import create_task
 from foveal.training import TrainConfig, fit
 from foveal.training.batching import Batching
 
@@ -213,8 +213,8 @@ def test_a_model_that_cannot_be_made_is_one_sentence(pets, change, sentence):
 
 def test_another_model_does_not_inherit_the_arguments_of_the_recipes_own():
     recipe = replace(RECIPE, model_args={"window_size": 5})
-    assert with_model(recipe, "test_resnet").model_args == {}
-    assert with_model(recipe, "test_convnext").model_args == {"window_size": 5}
+    assert recipe.with_model("test_resnet").model_args == {}
+    assert recipe.with_model("test_convnext").model_args == {"window_size": 5}
 
 
 def test_a_model_without_stochastic_depth_is_trained_without_unless_it_was_asked_for(pets):

@@ -4,24 +4,21 @@
 Repository, 1998); scikit-learn ships the test part of the set.
 """
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from foveal.errors import FovealError
+from foveal.tasks.cache import cache_folder, filled_whole
 
 COUNT = 1797
 LEVELS = 16
 
 
 def default_digits_folder() -> Path:
-    """``digits`` in ``$FOVEAL_CACHE``, else in the user's cache folder."""
-    cache = os.environ.get("FOVEAL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "foveal")
-    return Path(cache) / "digits"
+    """``digits`` in the cache folder, see ``cache_folder``."""
+    return cache_folder() / "digits"
 
 
 def write_digits(folder: Path, *, val_fraction: float = 0.2, seed: int = 0) -> Path:
@@ -75,28 +72,9 @@ def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def _write_whole(folder: Path, images: np.ndarray, labels: np.ndarray, in_val: np.ndarray) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
+    with filled_whole(folder) as part:
         for number, (image, label, val) in enumerate(zip(images, labels, in_val, strict=True)):
             place = part / ("val" if val else "train") / str(label)
             place.mkdir(parents=True, exist_ok=True)
             grey = np.round(image * (255 / LEVELS)).astype(np.uint8)
             Image.fromarray(grey).save(place / f"{number:04d}.png")
-        appear(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def appear(part: Path, folder: Path) -> None:
-    """Rename a folder that is whole; where another process of the same run was first, its folder stays.
-
-    Raises:
-        OSError: the folder cannot be renamed, and nobody else's is there.
-    """
-    part.chmod(0o755)
-    try:
-        part.rename(folder)
-    except OSError:
-        if not (folder.is_dir() and any(folder.iterdir())):  # every process renames: what is there is whole
-            raise

@@ -195,7 +195,7 @@ def score(
             totals[name] += value
     totals["broken"], names = float(loader.skipped), loader.broken
     if inference.processes is not None:
-        totals, names = inference.processes.sum(totals), inference.processes.gather_names(names)
+        totals, names = inference.processes.sum(totals), inference.processes.gather_objects(names)
     count, broken = int(totals.pop("images")), int(totals.pop("broken"))
     if not count:
         raise all_broken(names)

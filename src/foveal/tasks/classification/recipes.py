@@ -22,6 +22,7 @@ import timm
 from foveal.errors import FovealError
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.recipe import look_up
 from foveal.training.config import TrainConfig
 
 FINETUNE = "finetune."
@@ -44,11 +45,7 @@ def get_recipe(name: str) -> Recipe:
     """
     if name.startswith(FINETUNE):
         return _finetune(name.removeprefix(FINETUNE))
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.5)
-        guess = f" (did you mean {' or '.join(near)}?)" if near else ""
-        raise FovealError(f"There is no recipe {name!r}{guess}: `foveal train --list` shows all of them.")
-    return RECIPES[name]()
+    return look_up(name, RECIPES)
 
 
 def list_recipes() -> list[Recipe]:

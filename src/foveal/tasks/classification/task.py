@@ -161,11 +161,6 @@ def data_folder(recipe: Recipe, data: Path | None) -> Path:
     raise FovealError(f"{recipe.name} needs images: pass --data DIR with DIR/train/<class>/ and DIR/val/<class>/.")
 
 
-def with_model(recipe: Recipe, model: str) -> Recipe:
-    """The recipe for another model, without the arguments that belonged to its own."""
-    return recipe if model == recipe.model else replace(recipe, model=model, model_args={})
-
-
 def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
     augment = recipe.augment
     if not augment.mixes:

@@ -7,7 +7,7 @@ from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
-from foveal.models import TransNeXt
+from foveal.models import TransNeXt, TransXNet
 from foveal.models.pyramid import Pyramid
 from foveal.tasks.network import create_network
 
@@ -17,7 +17,8 @@ STAGES = 4
 class DenseBackbone(nn.Module):
     """Feature maps of any timm network with four stages.
 
-    The network lies in ``net``; its parameters' names in a state dict begin with ``net.``.
+    The network lies in ``net``; its parameters' names in a state dict begin with ``net.``. The maps of a TransXNet are
+    normalised, as those of the released detectors and segmenters are, if ``args`` has no ``feature_norm``.
 
     Args:
         name: any model of timm that has ``features_only`` and maps of strides 4, 8, 16 and 32.
@@ -58,6 +59,8 @@ class DenseBackbone(nn.Module):
         body = self.body
         if isinstance(body, TransNeXt):
             body.set_input_size(reference_size, position_bias=position_bias)
+        if isinstance(body, TransXNet) and "feature_norm" not in settings:
+            body.add_feature_norms(stages)
         info: Any = self.net.feature_info
         self.channels: list[int] = info.channels()
         self.strides: list[int] = info.reduction()

@@ -30,6 +30,10 @@ class Detector(nn.Module):
     needs_masks = False
     """Whether targets must have masks."""
 
+    released_renames: Sequence[tuple[str, str]] = ()
+    """From the authors' names to ours, of all but the backbone: (pattern, replacement), of which the first one counts
+    that matches."""
+
     def __init__(self, backbone: DenseBackbone, num_classes: int, images: Images) -> None:
         super().__init__()
         self.backbone, self.num_classes, self.images = backbone, num_classes, images
@@ -41,6 +45,14 @@ class Detector(nn.Module):
     def detections(self, batch: ImageList) -> list[dict[str, Tensor]]:
         """What is found, in the batch's pixels; masks (N, 1, M, M) within their boxes."""
         raise NotImplementedError
+
+    def dense_pass(self, images: Tensor) -> Any:
+        """All layers once, on normalised images (B, 3, H, W), with as much work whatever they show: to count it."""
+        raise NotImplementedError
+
+    def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' weights, renamed, in the shapes that they have here."""
+        return state
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """Losses in training, detections in evaluation; see the class.
@@ -57,6 +69,10 @@ class Detector(nn.Module):
         check_targets(images, targets, self.num_classes, self.needs_masks)
         batch, moved = self.images(list(images), list(targets))
         return self.losses(batch, moved)
+
+    def summary(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What of a batch's losses is worth showing."""
+        return {name.removeprefix("loss_"): loss.detach() for name, loss in losses.items()}
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are not decayed, beside biases and norms."""

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+from foveal.tasks.detection.masks import paste_masks
+
+Size = tuple[int, int]
 
 __all__ = ["ImageList", "Images"]
 
@@ -23,7 +28,24 @@ class Images(GeneralizedRCNNTransform):
         super().__init__(short, long, mean, std, size_divisible=divisor, _skip_resize=True)
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
-        return (image, target) if self.training else super().resize(image, target)
+        """An image of evaluation in its new size, sides rounded to the nearest as MMDetection does (torchvision rounds
+        down); one of training as it is, with its target."""
+        if self.training:
+            return image, target
+        sides = image.shape[-2:]
+        scale = min(self.min_size[-1] / min(sides), self.max_size / max(sides))
+        size = [int(side * scale + 0.5) for side in sides]
+        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0], target
+
+    def postprocess(
+        self, result: list[dict[str, Tensor]], image_shapes: list[Size], original_image_sizes: list[Size]
+    ) -> list[dict[str, Tensor]]:
+        """Boxes and masks in the images' own pixels."""
+        for found, seen, own in zip(result, image_shapes, original_image_sizes, strict=True):
+            found["boxes"] = resize_boxes(found["boxes"], list(seen), list(own))
+            if "masks" in found:
+                found["masks"] = paste_masks(found["masks"], found["boxes"], own)
+        return result
 
 
 def sizes_of(images: Sequence[Tensor]) -> list[tuple[int, int]]:

@@ -6,8 +6,6 @@ The files are Python pickles, which may run code when they are read; here they m
 import hashlib
 import io
 import pickle
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.digits import appear, default_digits_folder
+from foveal.tasks.cache import cache_folder, filled_whole
 
 FOLDER = "cifar-100-python"
 SPLITS = {"train": "train", "test": "val"}  # file -> split
@@ -48,7 +46,7 @@ def cifar100_folder(data: Path) -> Path:
         raise FovealError(f"{data} holds no {FOLDER}: pass --data with the folder that CIFAR-100 was unpacked into.")
     contents = {name: _read(place / name) for name in (*SPLITS, "meta")}
     digest = hashlib.blake2b(b"".join(hashlib.blake2b(raw).digest() for raw in contents.values()), digest_size=6)
-    folder = default_digits_folder().parent / f"cifar100-{digest.hexdigest()}"
+    folder = cache_folder() / f"cifar100-{digest.hexdigest()}"
     if not folder.exists():
         names = _field(_unpickle(contents["meta"], place / "meta"), "fine_label_names", place / "meta")
         splits = {split: _images(contents[name], place / name, len(names)) for name, split in SPLITS.items()}
@@ -108,15 +106,9 @@ def _images(raw: bytes, path: Path, classes: int) -> tuple[np.ndarray, list[int]
 
 
 def _write_whole(folder: Path, names: list[str], splits: dict[str, tuple[np.ndarray, list[int]]]) -> None:
-    """Under another name first: the folder appears whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
+    with filled_whole(folder) as part:
         for split, (pixels, labels) in splits.items():
             for name in names:
                 (part / split / name).mkdir(parents=True)
             for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
                 Image.fromarray(np.ascontiguousarray(image)).save(part / split / names[label] / f"{number:05d}.png")
-        appear(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""``foveal evaluate`` of a detector: average precision of boxes and masks."""
+
+import json as json_text
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from foveal.cli.console import print_json, progress
+from foveal.errors import FovealError
+from foveal.tasks.detection.average_precision import AveragePrecision
+from foveal.tasks.detection.data import collate, open_split
+from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector, write_results
+from foveal.tasks.detection.network import KnownDetector, restore_detector
+from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.detection.task import data_folder
+from foveal.training.config import Broken, Precision
+from foveal.training.loading import evaluation_loader
+from foveal.training.log import write_whole
+from foveal.training.processes import check_precision, leave_processes, start_processes
+
+COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
+RESULTS = "results.json"
+
+
+def evaluate_on_coco(
+    recipe: DetectionRecipe,
+    checkpoint: Path,
+    data: Path | None,
+    *,
+    split: str,
+    size: int | None,
+    batch_size: int,
+    workers: int,
+    precision: Precision,
+    broken: Broken,
+    out: Path | None,
+    json: bool,
+) -> None:
+    """Measure the detector in a file and print the figures; see ``foveal.cli.evaluate`` for the options."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise FovealError(f"{out} is a file: pass --out with a folder.")
+    known = restore_detector(checkpoint, recipe, size=size)
+    folder = data_folder(recipe, data)
+    images = open_split(folder, split, masks=False, broken=broken)
+    _check_classes(known, images.classes, folder)
+    processes = start_processes()
+    check_precision(precision, processes.device)
+    loader = evaluation_loader(images, batch_size, processes.share, workers, collate=collate, broken=broken)
+    model = known.model.to(processes.device)
+    with processes.autocast(precision), progress("Evaluating", shown=processes.is_main) as on_batch:
+        evaluation = evaluate_detector(model, loader, images, processes, on_batch=on_batch)
+    is_main = processes.is_main
+    leave_processes()
+    if not is_main:
+        return
+    for name in evaluation.broken:
+        print(f"foveal: {name} could not be read and was left out.", file=sys.stderr)
+    document = {
+        "recipe": recipe.name,
+        "model": known.name,
+        "checkpoint": str(checkpoint),
+        "data": str(folder),
+        "split": split,
+        "precision": precision,
+        "results": evaluation.document,
+    }
+    if json:
+        print_json(document)
+    else:
+        _print(evaluation, known.name)
+    if out is not None:  # last, so that a full disk costs no answer
+        _write(out, document, evaluation, known.category_ids)
+
+
+def _check_classes(known: KnownDetector, classes: Sequence[str], folder: Path) -> None:
+    if list(classes) != list(known.classes):
+        raise FovealError(
+            f"The detector knows {len(known.classes)} classes ({known.classes[0]}, ...) and {folder} has "
+            f"{len(classes)} others ({classes[0]}, ...): pass the --data that it was trained on."
+        )
+
+
+def _print(evaluation: DetectionEvaluation, title: str) -> None:
+    console = Console(highlight=False)
+    console.print(f"{title}, {evaluation.images} images, {evaluation.images_per_second:.1f} images/s")
+    kinds = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
+    console.print(_overall(kinds))
+    console.print(_by_class(kinds))
+
+
+def _overall(kinds: Sequence[AveragePrecision]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right")
+    for kind in kinds:
+        table.add_row(kind.kind, *(_figure(kind.overall, name) for name in COLUMNS))
+    return table
+
+
+def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
+    """Classes by falling box AP."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    for kind in kinds:
+        table.add_column(f"{kind.kind} AP", justify="right")
+    for name in sorted(kinds[0].classes, key=lambda name: -kinds[0].classes[name]):
+        table.add_row(name, *(_figure(kind.classes, name) for kind in kinds))
+    return table
+
+
+def _figure(values: Mapping[str, float], name: str) -> str:
+    return f"{values[name]:.1f}" if name in values else "-"
+
+
+def _write(folder: Path, document: dict[str, Any], evaluation: DetectionEvaluation, category_ids: list[int]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / RESULTS, json_text.dumps(document, indent=2) + "\n")
+    except OSError as error:
+        raise FovealError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
+    write_results(folder, evaluation, category_ids)

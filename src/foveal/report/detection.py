@@ -1,0 +1,199 @@
+"""Objects drawn on their image: boxes, masks, names and scores that can be read at every size.
+
+Lines and letters grow with the picture; small images are enlarged first. A class has one colour in all pictures.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.predict import DetectedObject
+from foveal.tasks.detection.rle import decode_mask
+
+# Chosen one by one as far as can be from those before, to most eyes and to those blind to red or green, and light
+# enough for dark letters: the test has the distances.
+PALETTE = (
+    *("#FFB000", "#38B6FF", "#00D6A0", "#FF6B35", "#FFFF80", "#956AFF", "#D455AA", "#FF2A55"),
+    *("#00AA6A", "#6AFFFF", "#95EA40", "#FFD480", "#FF40D4", "#559500", "#0095D4", "#FF80BF"),
+)
+DARK = (16, 17, 20)
+SMALLEST = 640  # pixels of the longer side from which on an image keeps its size: letters need room
+FILL = 0.42  # of a mask's colour; the photograph keeps the rest
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Pens:
+    """Widths of lines and the size of letters, in pixels, that suit a picture."""
+
+    stroke: int
+    halo: int
+    """Of the dark lines that set a box off from any ground, and of a box around a mask, whose rim is its border."""
+    letters: int
+
+    @classmethod
+    def of(cls, height: int, width: int) -> Pens:
+        side = (height * width) ** 0.5
+        stroke = max(2, round(side / 280))
+        return cls(stroke, max(1, round(stroke / 3)), max(13, round(side / 42)))
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """The colour of a class, the same in every picture; they begin again after sixteen."""
+    code = PALETTE[label % len(PALETTE)]
+    return int(code[1:3], 16), int(code[3:5], 16), int(code[5:7], 16)
+
+
+def draw_objects(image: np.ndarray, objects: Sequence[DetectedObject], side: int | None = None) -> np.ndarray:
+    """The image with its objects: masks filled and outlined, boxes, and a label each, which stays inside the picture.
+
+    Args:
+        image: (H, W, 3) uint8.
+        objects: boxes and masks in the image's pixels; those without a score (annotations) show their name alone.
+        side: the longer side of the picture; None keeps the image's, and enlarges small ones to 640 at least.
+
+    Returns:
+        (H', W', 3) uint8, of the image's proportions.
+
+    Raises:
+        FovealError: there are masks, and faster-coco-eval is not installed.
+    """
+    longest = max(image.shape[:2])
+    scale = (side or max(longest, SMALLEST)) / longest
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    canvas = Image.fromarray(image)
+    if scale != 1:
+        canvas = canvas.resize((width, height), Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS)
+    pens = Pens.of(height, width)
+    placed = [(thing, _moved(thing.box, width / image.shape[1], height / image.shape[0])) for thing in objects]
+    placed.sort(key=lambda pair: -_area(pair[1]))  # small objects over large ones
+    picture = np.array(canvas)
+    for thing, _ in placed:
+        if thing.mask is not None:
+            _lay_mask(picture, decode_mask(thing.mask), class_colour(thing.label), pens)
+    canvas = Image.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
+    for thing, box in placed:
+        if thing.mask is None:
+            _frame(pen, box, DARK, pens.stroke + 2 * pens.halo, pens.halo)
+        _frame(pen, box, class_colour(thing.label), pens.stroke if thing.mask is None else pens.halo)
+    _label_all(pen, placed, pens, (width, height))
+    return np.asarray(canvas)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 in the format of the path's ending, whole or not at all.
+
+    Raises:
+        FovealError: no known ending, or the file cannot be written; what was there before is untouched.
+    """
+    form = Image.registered_extensions().get(path.suffix.lower())
+    if form is None:
+        raise FovealError(f"{path} has no ending of a picture: name it .png or .jpg.")
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, form, quality=92)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content.getvalue())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise FovealError(f"{path} could not be written ({error.strerror}): choose another place.") from error
+
+
+def _moved(box: Box, across: float, down: float) -> Box:
+    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
+
+
+def _area(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def _lay_mask(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], pens: Pens) -> None:
+    """Colour the mask's pixels, its rim fully, with a dark line around."""
+    height, width = picture.shape[:2]
+    if mask.shape != (height, width):  # smooth where it is enlarged
+        grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
+        mask = np.asarray(grey) >= 128
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    inside, part = mask[window], picture[window]
+    paint = np.array(colour, dtype=np.float32)
+    part[inside] = (part[inside] * np.float32(1 - FILL) + np.float32(FILL) * paint).round()
+    part[inside & ~_eroded(inside, pens.halo + pens.stroke)] = colour
+    part[inside & ~_eroded(inside, pens.halo)] = DARK
+
+
+def _eroded(mask: np.ndarray, reach: int) -> np.ndarray:
+    """The pixels that have mask alone within ``reach`` in both directions; what lies outside of the array is none."""
+    padded = np.pad(mask, reach)
+    height, width = mask.shape
+    down = np.logical_and.reduce([padded[shift : shift + height] for shift in range(2 * reach + 1)])
+    return np.logical_and.reduce([down[:, shift : shift + width] for shift in range(2 * reach + 1)])
+
+
+def _frame(pen: ImageDraw.ImageDraw, box: Box, colour: tuple[int, int, int], width: int, around: int = 0) -> None:
+    """The border of a box, ``width`` pixels of which ``around`` lie outside of it."""
+    x1, y1, x2, y2 = (round(value) for value in box)
+    x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the last pixels that the box holds
+    pen.rectangle((x1 - around, y1 - around, x2 + around, y2 + around), outline=colour, width=width)
+
+
+def _label_all(
+    pen: ImageDraw.ImageDraw, placed: Sequence[tuple[DetectedObject, Box]], pens: Pens, size: tuple[int, int]
+) -> None:
+    """Labels over everything else; the surest object chooses its place first."""
+    taken: list[Box] = []
+    font = letters(pens.letters)
+    for thing, box in sorted(placed, key=lambda pair: -(pair[0].score or 0)):
+        text = _fitting(thing.name if thing.score is None else f"{thing.name} {thing.score:.2f}", font, size[0])
+        edge = max(2, pens.letters // 5)
+        extent = round(font.getlength(text)) + 2 * edge, sum(font.getmetrics()) + edge
+        place = min(_places(box, extent, size), key=lambda at: sum(_common(at, other) for other in taken))
+        taken.append(place)
+        pen.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=class_colour(thing.label), outline=DARK)
+        middle = (place[1] + place[3]) / 2
+        pen.text((place[0] + edge, middle), text, fill=DARK, font=font, anchor="lm")
+
+
+def _places(box: Box, extent: tuple[int, int], size: tuple[int, int]) -> Iterator[Box]:
+    """Where a label may stand, the best place first, each moved into the picture: above its box, within, below."""
+    x1, y1, x2, y2 = box
+    width, height = extent
+    for top in (y1 - height, y1, y2, y2 - height):
+        for left in (x1, x2 - width):
+            x = round(min(max(left, 0), max(0, size[0] - width)))
+            y = round(min(max(top, 0), max(0, size[1] - height)))
+            yield x, y, x + width, y + height
+
+
+def _common(one: Box, other: Box) -> float:
+    """Pixels that two boxes share."""
+    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
+    return float(np.prod(np.clip(high - low, 0, None)))
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, cut where it would be wider than nine tenths of the picture."""
+    whole = text
+    while len(text) > 1 and font.getlength(text) > 0.9 * width:
+        text = f"{whole[: len(text.removesuffix('...')) - 1]}..."
+    return text
+
+
+@lru_cache(maxsize=32)
+def letters(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with Pillow, ``size`` pixels high."""
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font

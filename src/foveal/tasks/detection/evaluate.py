@@ -1,0 +1,156 @@
+"""A detector over a whole set: every image once over all processes, average precision on each of them."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.average_precision import AveragePrecision, Kind, average_precision
+from foveal.tasks.detection.results import ImageResult, box_records, mask_records, write_coco_results
+from foveal.tasks.detection.rle import coco_tools
+from foveal.tasks.network import best_device
+from foveal.training.loading import Loader, all_broken
+from foveal.training.processes import Processes, to_device
+
+BOXES, MASKS = "detections.bbox.json", "detections.segm.json"
+
+
+class Annotated(Protocol):
+    """What an evaluation must know of a set of images; ``CocoImages`` is one."""
+
+    annotation_file: Path
+    category_ids: list[int]
+    """COCO's number of each label."""
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The COCO document of the set, crowds included, broken annotations left out."""
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """How good a detector is on N images; the same on every process, but for ``results``.
+
+    Attributes:
+        box: average precision of the boxes.
+        mask: that of the masks, None where the detector gives none.
+        images: N, those that could be read.
+        broken: names of those that could not, and are not counted.
+        images_per_second: over the whole evaluation, loading and counting included.
+        results: what was found on each image, by image id; on the main process alone, empty elsewhere.
+    """
+
+    box: AveragePrecision
+    mask: AveragePrecision | None
+    images: int
+    broken: list[str]
+    images_per_second: float
+    results: list[ImageResult]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All overall figures, in percent: ``box_ap``, ``box_ap50``, ..., ``mask_ap``, ..."""
+        return {**self.box.metrics, **(self.mask.metrics if self.mask else {})}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The figures in plain types, as results.json holds them."""
+        classes = {found.kind: found.classes for found in (self.box, self.mask) if found}
+        counts = {"images": self.images, "broken": len(self.broken), "broken_names": self.broken}
+        return {**self.metrics, "ap_of_classes": classes, **counts, "images_per_second": self.images_per_second}
+
+
+def evaluate_detector(
+    model: Callable[[list[Tensor]], list[dict[str, Tensor]]],
+    loader: Loader,
+    images: Annotated,
+    processes: Processes | None = None,
+    device: torch.device | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> DetectionEvaluation:
+    """Run a detector, in evaluation mode and on its device, over all images of ``loader`` and count.
+
+    It runs as the caller has arranged it: within ``processes.autocast(precision)`` for mixed precision.
+
+    Args:
+        loader: this process's share, in batches (images, targets); of a target the ``image_id`` is used.
+        images: whose share it is.
+        processes: those that share the images; None for this one alone, on ``device`` (None: the best one).
+        on_batch: called with (done, total) after each batch.
+
+    Raises:
+        FovealError: faster-coco-eval is not installed, no image could be read, or the ground truth does not serve.
+    """
+    coco_tools()  # its absence is told before the first image, by every process
+    place, started = processes.device if processes else device or best_device(), time.monotonic()
+    results, broken = list(_results(model, loader, place, on_batch)), list(loader.broken)
+    if processes is not None:
+        results, broken = processes.gather_objects(results), processes.gather_objects(broken)
+    if not results:
+        raise all_broken(broken)
+    masks, number = results[0].masks is not None, len(results)
+    # On every process, so that all of them say what is wrong with it and none waits for the others.
+    truth = counted_truth(images, {result.image_id for result in results}, masks)
+    main = processes is None or processes.is_main
+    results = sorted(results, key=lambda result: result.image_id) if main else []
+    scores = _scores(results, truth, images.category_ids, masks) if main else {}
+    if processes is not None:
+        scores = processes.from_main(scores)
+    speed = number / (time.monotonic() - started)
+    return DetectionEvaluation(scores["box"], scores.get("mask"), number, sorted(broken), speed, results)
+
+
+def write_detections(folder: Path, evaluation: DetectionEvaluation, category_ids: list[int]) -> None:
+    """Write what was found as COCO's result files into an existing folder; see ``write_coco_results``."""
+    write_coco_results(folder / BOXES, box_records(evaluation.results, category_ids))
+    if evaluation.mask is not None:
+        write_coco_results(folder / MASKS, mask_records(evaluation.results, category_ids))
+
+
+def counted_truth(images: Annotated, image_ids: Collection[int], masks: bool = False) -> dict[str, Any]:
+    """The set's ground truth on these images alone: one that was not looked at has no objects that could be missed.
+
+    Raises:
+        FovealError: there is no object on them, or one without the segmentation that ``masks`` are compared with.
+    """
+    document, seen = images.ground_truth(), set(image_ids)
+    objects = [annotation for annotation in document["annotations"] if annotation["image_id"] in seen]
+    if all(annotation.get("iscrowd") for annotation in objects):
+        raise FovealError(f"No image that {images.annotation_file} names has an object on it: check --data.")
+    bare = next((a for a in objects if not a.get("segmentation")), None) if masks else None
+    if bare is not None:
+        raise FovealError(
+            f"{images.annotation_file} has no segmentation of annotation {bare['id']}, which masks are compared with: "
+            "add it, or evaluate a detector without masks."
+        )
+    looked_at = [image for image in document["images"] if image["id"] in seen]
+    return {"images": looked_at, "annotations": objects, "categories": document["categories"]}
+
+
+def _results(
+    model: Callable[[list[Tensor]], list[dict[str, Tensor]]],
+    loader: Loader,
+    device: torch.device,
+    on_batch: Callable[[int, int], None] | None,
+) -> Iterator[ImageResult]:
+    """What is found on each image of this process's share; masks become run lengths batch by batch."""
+    for done, (images, targets) in enumerate(loader, start=1):
+        with torch.no_grad():
+            found = model(to_device(images, device, channels_last=False))
+        for target, objects in zip(targets, found, strict=True):
+            yield ImageResult.of(int(target["image_id"]), objects)
+        if on_batch is not None:
+            on_batch(done, len(loader))
+
+
+def _scores(
+    results: list[ImageResult], truth: dict[str, Any], category_ids: list[int], masks: bool
+) -> dict[Kind, AveragePrecision]:
+    scores: dict[Kind, AveragePrecision] = {"box": average_precision(truth, box_records(results, category_ids), "box")}
+    if masks:
+        scores["mask"] = average_precision(truth, mask_records(results, category_ids), "mask")
+    return scores

@@ -1,0 +1,109 @@
+"""Mask R-CNN on a feature pyramid, with the parts and settings of the published detectors.
+
+He, Gkioxari, Dollár, Girshick, "Mask R-CNN", arXiv:1703.06870. What agrees with the released ones, and how that was
+checked, is in docs/released_detectors.md.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.detection.anchors import AnchorGenerator
+from foveal.tasks.detection.detector import Detector, Target
+from foveal.tasks.detection.images import ImageList, Images
+from foveal.tasks.detection.pyramid import FeaturePyramid
+from foveal.tasks.detection.roi_heads import BOX_SIZE, MASK_SIZE, RoIHeads
+from foveal.tasks.detection.rpn import ProposalHead, ProposalNetwork
+from foveal.tasks.detection.selection import Selection
+
+COUNTED_BOXES, COUNTED_MASKS = 1000, 100  # that published multiply-adds of two-stage detectors are told for
+
+
+class MaskRCNN(Detector):
+    """Objects with boxes and masks: proposals of a small network, judged by a second one. See ``Detector``."""
+
+    needs_masks = True
+    released_renames = (
+        (r"^neck\.lateral_convs\.(\d+)\.conv\.", r"pyramid.lateral.\1."),
+        (r"^neck\.fpn_convs\.(\d+)\.conv\.", r"pyramid.output.\1."),
+        (r"^rpn_head\.rpn_conv\.", "rpn.head.conv."),
+        (r"^rpn_head\.rpn_cls\.", "rpn.head.objectness."),
+        (r"^rpn_head\.rpn_reg\.", "rpn.head.box."),
+        (r"^roi_head\.bbox_head\.shared_fcs\.0\.", "roi_heads.box_head.fc1."),
+        (r"^roi_head\.bbox_head\.shared_fcs\.1\.", "roi_heads.box_head.fc2."),
+        (r"^roi_head\.bbox_head\.fc_cls\.", "roi_heads.box_head.classifier."),
+        (r"^roi_head\.bbox_head\.fc_reg\.", "roi_heads.box_head.box."),
+        (r"^roi_head\.mask_head\.convs\.(\d+)\.conv\.", r"roi_heads.mask_head.convs.\1."),
+        (r"^roi_head\.mask_head\.upsample\.", "roi_heads.mask_head.upsample."),
+        (r"^roi_head\.mask_head\.conv_logits\.", "roi_heads.mask_head.logits."),
+    )
+
+    def __init__(
+        self, backbone: DenseBackbone, num_classes: int, images: Images,
+        pyramid: FeaturePyramid, rpn: ProposalNetwork, roi_heads: RoIHeads,
+    ) -> None:  # fmt: skip
+        super().__init__(backbone, num_classes, images)
+        self.pyramid, self.rpn, self.roi_heads = pyramid, rpn, roi_heads
+
+    def losses(self, batch: ImageList, targets: list[Target]) -> dict[str, Tensor]:
+        """``loss_objectness``, ``loss_rpn_box_reg``, ``loss_classifier``, ``loss_box_reg`` and ``loss_mask``."""
+        maps = self.pyramid(self.backbone(batch.tensors))
+        proposals, losses = self.rpn(batch, maps, targets)
+        return {**losses, **self.roi_heads.losses(maps, proposals, targets)}
+
+    def detections(self, batch: ImageList) -> list[dict[str, Tensor]]:
+        maps = self.pyramid(self.backbone(batch.tensors))
+        proposals, _ = self.rpn(batch, maps)
+        return self.roi_heads.detections(maps, proposals, batch.image_sizes)
+
+    def dense_pass(self, images: Tensor) -> None:
+        """All layers on as many boxes and masks as published multiply-adds are told for."""
+        maps = self.pyramid(self.backbone(images))
+        self.rpn.head(maps)
+        channels = self.roi_heads.channels
+        self.roi_heads.box_head(images.new_zeros(COUNTED_BOXES, channels, BOX_SIZE, BOX_SIZE))
+        self.roi_heads.mask_head(images.new_zeros(COUNTED_MASKS, channels, MASK_SIZE, MASK_SIZE))
+
+
+def build(
+    make_backbone: Callable[[tuple[int, ...]], DenseBackbone],
+    num_classes: int,
+    images: Images,
+    *,
+    channels: int = 256,
+    hidden: int = 1024,
+    mask_convs: int = 4,
+    anchor_scale: float = 8,
+    finest: float = 56,
+    anchor_samples: int = 256,
+    box_samples: int = 512,
+    candidates: tuple[int, int] = (2000, 1000),
+    proposals: int = 1000,
+    score: float = 0.05,
+    overlap: float = 0.5,
+    most: int = 100,
+) -> MaskRCNN:
+    """A Mask R-CNN as published, and smaller ones.
+
+    Args:
+        make_backbone: gives a backbone with the named stages' maps.
+        num_classes: without the background.
+        images: see ``Images``.
+        channels: of the pyramid and of the convolutions behind it.
+        hidden: width of the box head's two layers.
+        mask_convs: 3x3 convolutions of the mask head.
+        anchor_scale: side of the square anchor, in strides.
+        finest: boxes of less than twice this side, in pixels, are taken from the finest map.
+        anchor_samples, box_samples: of an image, from which the losses of the two stages are computed.
+        candidates, proposals: see ``ProposalNetwork``.
+        score, overlap, most: see ``Selection``.
+    """
+    backbone = make_backbone((0, 1, 2, 3))
+    strides = tuple(backbone.strides)
+    anchors = AnchorGenerator((*strides, 2 * strides[-1]), (anchor_scale,))
+    head = ProposalHead(channels, anchors.per_cell)
+    rpn = ProposalNetwork(head, anchors, images.size_divisible, anchor_samples, candidates, proposals)
+    selection = Selection(score, overlap, most)
+    roi_heads = RoIHeads(channels, num_classes, strides, finest, hidden, mask_convs, box_samples, selection)
+    return MaskRCNN(backbone, num_classes, images, FeaturePyramid(backbone.channels, channels), rpn, roi_heads)

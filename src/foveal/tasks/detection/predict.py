@@ -1,0 +1,141 @@
+"""The objects on image files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.detector import Detector
+from foveal.tasks.detection.results import MASK_THRESHOLD
+from foveal.tasks.detection.rle import Rle, encode_masks, mask_areas
+from foveal.tasks.image_files import load_rgb
+from foveal.tasks.network import best_device
+
+
+@dataclass(frozen=True)
+class DetectedObject:
+    """One object on an image.
+
+    Attributes:
+        label, name: of its class.
+        score: between 0 and 1; None where a person marked the object.
+        box: (x1, y1, x2, y2) in the image's pixels.
+        mask: the object's pixels, None where there is no mask; ``decode_mask`` makes an array of it.
+    """
+
+    label: int
+    name: str
+    score: float | None
+    box: tuple[float, float, float, float]
+    mask: Rle | None = None
+
+
+@dataclass(frozen=True)
+class DetectionPrediction:
+    """An image file, its height and width in pixels, and the objects on it, best first."""
+
+    path: str
+    height: int
+    width: int
+    objects: list[DetectedObject]
+
+
+def predict(
+    detector: Detector,
+    classes: Sequence[str],
+    paths: Sequence[str | Path],
+    *,
+    threshold: float = 0.5,
+    batch_size: int = 1,
+    device: torch.device | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> list[DetectionPrediction]:
+    """Find objects on image files of any sizes and modes, on ``device`` (None: the best one), in the order given.
+
+    Args:
+        classes: name of each label.
+        threshold: objects with a lower score are left out.
+        batch_size: images at a time; they may differ in size, and are padded to the largest.
+        on_batch: called with (done, total) after each batch.
+
+    Raises:
+        FovealError: a file is missing or is no readable image, or ``classes`` are not the detector's.
+    """
+    if len(classes) != detector.num_classes:
+        raise FovealError(f"The detector knows {detector.num_classes} classes and {len(classes)} names were given.")
+    device = device or best_device()
+    model = detector.to(device).eval()
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    predictions = []
+    for done, batch in enumerate(batches, start=1):
+        images = [_pixels(load_rgb(path)) for path in batch]
+        with torch.no_grad():
+            found = model([image.to(device) for image in images])
+        for path, image, objects in zip(batch, images, found, strict=True):
+            height, width = image.shape[-2:]
+            predictions.append(
+                DetectionPrediction(str(path), height, width, detected_objects(objects, classes, threshold))
+            )
+        if on_batch is not None:
+            on_batch(done, len(batches))
+    return predictions
+
+
+def detected_objects(
+    found: Mapping[str, Tensor], classes: Sequence[str], threshold: float = 0.0
+) -> list[DetectedObject]:
+    """The objects in what a detector returned for an image, best first, those below ``threshold`` left out.
+
+    The target of an image, which has no scores and masks (N, H, W), is told in the same way; its order is kept.
+    """
+    annotated = "scores" not in found
+    if annotated:
+        chosen = torch.arange(len(found["labels"]))
+    else:
+        order = found["scores"].argsort(descending=True, stable=True)
+        chosen = order[found["scores"][order] >= threshold]
+    scores = [None] * len(chosen) if annotated else found["scores"][chosen].tolist()
+    masks: Sequence[Rle | None] = [None] * len(chosen)
+    if "masks" in found:
+        kept = found["masks"][chosen]
+        masks = encode_masks(kept > 0 if annotated else kept[:, 0] >= MASK_THRESHOLD)
+    rows = zip(found["labels"][chosen].tolist(), scores, found["boxes"][chosen].tolist(), masks, strict=True)
+    return [DetectedObject(label, classes[label], score, tuple(box), mask) for label, score, box, mask in rows]
+
+
+def to_coco(
+    predictions: Sequence[DetectionPrediction], classes: Sequence[str], category_ids: Sequence[int]
+) -> dict[str, Any]:
+    """Predictions as a COCO document of their own: images numbered from 1, annotations with ``score``, categories.
+
+    Tools that show or correct COCO annotations open it; ``box`` becomes ``bbox`` (x, y, width, height).
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, prediction in enumerate(predictions, start=1):
+        size = {"height": prediction.height, "width": prediction.width}
+        images.append({"id": image_id, "file_name": prediction.path, **size})
+        for thing in prediction.objects:
+            head = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category_ids[thing.label]}
+            annotations.append({**head, **_annotation(thing)})
+    categories = [{"id": number, "name": name} for number, name in zip(category_ids, classes, strict=True)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _annotation(thing: DetectedObject) -> dict[str, Any]:
+    x1, y1, x2, y2 = thing.box
+    content: dict[str, Any] = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+    if thing.mask is not None:
+        content |= {"segmentation": thing.mask, "area": mask_areas([thing.mask])[0]}
+    return content if thing.score is None else {**content, "score": thing.score}
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """(3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

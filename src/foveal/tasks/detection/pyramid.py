@@ -1,0 +1,54 @@
+"""A feature pyramid: maps of all strides, each with what the coarser ones know.
+
+Lin, Dollár, Girshick, He, Hariharan, Belongie, "Feature Pyramid Networks for Object Detection", arXiv:1612.03144.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FeaturePyramid(nn.Module):
+    """Maps of equal channels at the backbone's strides, and coarser ones behind them.
+
+    Args:
+        in_channels: of the backbone's maps, from fine to coarse.
+        channels: of every map that comes out.
+        extra: "pool" adds one map, every second position of the coarsest (Mask R-CNN's); "conv" adds two, convolutions
+            of stride 2 on the backbone's last map and on the first of the two (RetinaNet's; nothing between them).
+
+    Returns:
+        A list of maps (B, channels, h, w), from fine to coarse.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int = 256, extra: str = "pool") -> None:
+        super().__init__()
+        if extra not in ("pool", "conv"):
+            raise ValueError(f"extra must be 'pool' or 'conv', not {extra!r}")
+        self.lateral = nn.ModuleList(nn.Conv2d(dim, channels, 1) for dim in in_channels)
+        self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        coarser = (in_channels[-1], channels) if extra == "conv" else ()
+        self.extra = nn.ModuleList(nn.Conv2d(dim, channels, 3, stride=2, padding=1) for dim in coarser)
+        self.apply(_draw)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps of the backbone, (B, in_channels[i], h, w), each at least half as large as the one before."""
+        inner = [layer(m) for layer, m in zip(self.lateral, maps, strict=True)]
+        for level in reversed(range(1, len(inner))):
+            finer = inner[level - 1]
+            inner[level - 1] = finer + F.interpolate(inner[level], size=finer.shape[-2:], mode="nearest")
+        outputs = [layer(m) for layer, m in zip(self.output, inner, strict=True)]
+        if not self.extra:
+            return [*outputs, outputs[-1][..., ::2, ::2]]
+        coarse = maps[-1]
+        for layer in self.extra:
+            coarse = layer(coarse)
+            outputs.append(coarse)
+        return outputs
+
+
+def _draw(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]

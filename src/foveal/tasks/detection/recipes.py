@@ -1,0 +1,88 @@
+"""The detection recipes by name; the numbers of ``coco.*`` are those behind the papers' figures.
+
+TransNeXt: Shi 2024, arXiv:2311.17132, appendix C.3. TransXNet: Lou et al. 2023, arXiv:2310.19380, section IV-B. DINO:
+Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or reads what they leave open:
+
+- biases and all other vectors are never decayed; they spared norms and TransNeXt's own exceptions alone;
+- everything is fp32 unless asked otherwise; gradients of Mask R-CNN and RetinaNet are not clipped;
+- TransXNet's drop path in detection is not told: ours is that of ImageNet; batch norm is synchronised.
+
+``shapes.*`` train small detectors from random weights on made images (see ``tasks.dense.shapes``) in minutes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from foveal.tasks.detection.data.augment import Augmentation
+from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.recipe import look_up
+from foveal.training.config import TrainConfig
+
+TRANSNEXT_DROP_PATH = {"tiny": 0.3, "small": 0.5, "base": 0.6}
+TRANSXNET_DROP_PATH = {"t": 0.1, "s": 0.2, "b": 0.4}
+DINO_LEVELS = {("tiny", 4): "dino", ("tiny", 5): "dino_5scale", ("small", 5): "dino_5scale", ("base", 5): "dino_5scale"}
+
+
+def get_recipe(name: str) -> DetectionRecipe:
+    """The recipe called ``name``. Raises FovealError where there is none."""
+    return look_up(name, RECIPES)
+
+
+def _one_x(**settings: object) -> TrainConfig:
+    """The schedule that detection papers call 1x: twelve epochs in batches of 16."""
+    return TrainConfig(**{  # type: ignore[arg-type]
+        "epochs": 12, "batch_size": 16, "device_batch_size": 2, "lr": 1e-4, "schedule": "multistep",
+        "milestones": (8, 11), "warmup_steps": 500, "warmup_lr": 1e-7, "weight_decay": 0.05, "workers": 4,
+        "save_steps": 1000, **settings,
+    })  # fmt: skip
+
+
+def _mask_rcnn_transnext(variant: str) -> DetectionRecipe:
+    return DetectionRecipe(
+        name=f"coco.mask_rcnn_transnext_{variant}",
+        summary=f"Mask R-CNN with TransNeXt-{variant.capitalize()} on COCO, 1x, as in the paper",
+        detector="mask_rcnn",
+        model=f"transnext_{variant}",
+        augment=Augmentation(),
+        train=_one_x(),
+        drop_path=TRANSNEXT_DROP_PATH[variant],
+        starts_from_weights=True,
+    )
+
+
+def _transxnet(detector: str, title: str, weight_decay: float, variant: str) -> DetectionRecipe:
+    return DetectionRecipe(
+        name=f"coco.{detector}_transxnet_{variant}",
+        summary=f"{title} with TransXNet-{variant.upper()} on COCO, 1x, as in the paper",
+        detector=detector,
+        model=f"transxnet_{variant}",
+        augment=Augmentation(),
+        train=_one_x(weight_decay=weight_decay, sync_bn=True),
+        drop_path=TRANSXNET_DROP_PATH[variant],
+        starts_from_weights=True,
+    )
+
+
+def _dino(variant: str, levels: int) -> DetectionRecipe:
+    return DetectionRecipe(
+        name=f"coco.{DINO_LEVELS[variant, levels]}_transnext_{variant}",
+        summary=f"DINO ({levels} scales) with TransNeXt-{variant.capitalize()} on COCO, 12 epochs, as in the paper",
+        detector="dino",
+        options={"num_levels": levels},
+        model=f"transnext_{variant}",
+        augment=Augmentation.multi_scale(),
+        train=_one_x(
+            milestones=(11,), warmup_steps=0, clip_norm=0.1, lr_factors={"backbone.": 0.1}, device_batch_size=2
+        ),
+        drop_path=TRANSNEXT_DROP_PATH[variant],
+        starts_from_weights=True,
+    )
+
+
+MAKERS: tuple[Callable[[], DetectionRecipe], ...] = (
+    *(partial(_mask_rcnn_transnext, variant) for variant in TRANSNEXT_DROP_PATH),
+    *(partial(_transxnet, "mask_rcnn", "Mask R-CNN", 0.05, variant) for variant in TRANSXNET_DROP_PATH),
+    *(partial(_transxnet, "retinanet", "RetinaNet", 1e-4, variant) for variant in TRANSXNET_DROP_PATH),
+    *(partial(_dino, variant, levels) for variant, levels in DINO_LEVELS),
+)
+RECIPES = {make().name: make for make in MAKERS}

@@ -1,0 +1,146 @@
+"""Detection as the loop sees it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from foveal.errors import FovealError
+from foveal.tasks.dense.shapes import shapes_folder
+from foveal.tasks.detection.data import CocoImages, collate, open_train_and_val
+from foveal.tasks.detection.detector import Detector
+from foveal.tasks.detection.evaluate import evaluate_detector
+from foveal.tasks.detection.network import start_from
+from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.training.batching import Batching, Share
+from foveal.training.config import TrainConfig
+from foveal.training.loading import Loader, evaluation_loader, train_loader
+from foveal.training.processes import Processes
+from foveal.training.seeding import mix, seed_everything
+
+
+class DetectionTask:
+    """A detector, its images, and the recipe that joins them. Fulfils ``foveal.training.Task``."""
+
+    monitor = "box_ap"
+    higher_is_better = True
+    mixes = False
+
+    def __init__(self, recipe: DetectionRecipe, model: Detector, train: CocoImages, val: CocoImages) -> None:
+        self.recipe, self.model, self.train, self.val = recipe, model, train, val
+        self.train_size = len(train)
+        self._val_loader: Loader | None = None
+
+    def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
+        return train_loader(
+            self.train,
+            batching.device,
+            draws,
+            share,
+            config.seed,
+            config.workers,
+            collate=collate,
+            broken=config.broken,
+        )
+
+    def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the detector's losses, and each of them."""
+        images, targets = batch
+        losses = model(images, targets)
+        return sum(losses.values(), start=next(iter(losses.values())) * 0), self.model.summary(losses)
+
+    def evaluate(
+        self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
+    ) -> dict[str, float]:
+        """Average precision of boxes, and of masks where the detector finds them, in percent; each image once."""
+        return evaluate_detector(model, self.val, self._validation(processes.share), processes, on_batch)
+
+    def _validation(self, share: Share) -> Loader:
+        if self._val_loader is None:
+            config = self.recipe.train
+            size = config.device_batch_size or config.batch_size
+            self._val_loader = evaluation_loader(
+                self.val, size, share, config.workers, collate=collate, broken=config.broken
+            )
+        return self._val_loader
+
+    def card(self) -> dict[str, Any]:
+        recipe = self.recipe
+        return {
+            "task": recipe.kind,
+            "recipe": recipe.name,
+            "detector": recipe.detector,
+            "options": recipe.options,
+            "model": recipe.model,
+            "model_args": recipe.model_args,
+            "classes": self.train.classes,
+            "category_ids": self.train.category_ids,
+            "augmentation": asdict(recipe.augment),
+            "drop_path": recipe.drop_path,
+            "frozen_stages": recipe.frozen_stages,
+        }
+
+
+def create_task(
+    recipe: DetectionRecipe,
+    data: str | Path | None = None,
+    *,
+    checkpoint: Path | None = None,
+    pretrained: bool = False,
+    resumes: bool = False,
+    needs_drop_path: bool = False,
+) -> DetectionTask:
+    """Check images and annotations, make the detector, and start it from weights where some are given.
+
+    Args:
+        data: a folder in COCO's layout; None for the images that come with the recipe.
+        checkpoint: weights to start from: a backbone's (a classifier's file), or a whole detector's; layers for other
+            classes stay new.
+        pretrained: start from the backbone's released weights, from their public home.
+        resumes: the weights will come from the run that is continued, so none are needed to start from.
+        needs_drop_path: unused: every backbone that a detector takes has stochastic depth, or says that it has none.
+
+    Raises:
+        FovealError: whatever is wrong with the images, the annotations, the model or the weights.
+    """
+    if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
+        raise FovealError(
+            f"{recipe.name} starts from a trained backbone: pass --checkpoint FILE or --pretrained, or the "
+            "recipe shapes.* that starts from random weights."
+        )
+    if checkpoint is not None and pretrained:
+        raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
+    train, val = open_images(recipe, data)
+    seed_everything(mix(recipe.train.seed, "weights"))
+    model = recipe.create(len(train.classes), pretrained_backbone=pretrained)
+    if checkpoint is not None:
+        start_from(model, checkpoint)
+    return DetectionTask(recipe, model, train, val)
+
+
+def open_images(recipe: DetectionRecipe, data: str | Path | None) -> tuple[CocoImages, CocoImages]:
+    """The recipe's training and validation images, the former augmented as it says.
+
+    Raises:
+        FovealError: there are none, or their annotations are broken.
+    """
+    train, val = open_train_and_val(
+        data_folder(recipe, data), masks=recipe.detector == "mask_rcnn", broken=recipe.train.broken,
+        empty="keep" if recipe.keep_empty else "drop",
+    )  # fmt: skip
+    train.transform = recipe.augment.transform()
+    return train, val
+
+
+def data_folder(recipe: DetectionRecipe, data: str | Path | None) -> Path:
+    """``data`` as it is, or the folder of the images that come with the recipe, written if need be."""
+    if data is not None:
+        return Path(data)
+    if recipe.data == "shapes":
+        return shapes_folder()
+    raise FovealError(
+        f"{recipe.name} needs images: pass --data DIR in COCO's layout, with DIR/annotations/instances_train2017.json, "
+        "DIR/train2017, and the same for val2017."
+    )

@@ -1,0 +1,73 @@
+"""What every recipe is, whatever its task: a network and the settings of its training, under a name."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
+
+from foveal.errors import FovealError
+from foveal.training.config import TrainConfig
+
+Kind = TypeVar("Kind", bound="BaseRecipe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRecipe:
+    """A network and its training settings. Variants derive by ``dataclasses.replace``."""
+
+    kind: ClassVar[str]
+    """The task, by the name of its folder."""
+    name: str
+    summary: str
+    model: str
+    """The network that sees the images, as timm calls it."""
+    train: TrainConfig
+    drop_path: float = 0.0
+    """Stochastic depth of the deepest block (Huang et al. 2016), growing linearly from 0."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of ``timm.create_model``, in plain types; they belong to ``model`` and not to another one."""
+    starts_from_weights: bool = False
+    """A recipe that builds on trained weights: without any to start from it would be a mistake."""
+    data: str | None = None
+    """The images that come with the recipe ("digits", "shapes"), where no folder is given."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop_path < 1:
+            raise FovealError(f"drop_path must be at least 0 and below 1, not {self.drop_path}.")
+
+    def with_model(self: Kind, model: str) -> Kind:
+        """The recipe for another network, without the arguments that belonged to its own."""
+        return self if model == self.model else replace(self, model=model, model_args={})
+
+    def with_size(self: Kind, size: int) -> Kind:
+        """The recipe for images of another size, in pixels."""
+        raise NotImplementedError
+
+    def with_training(self: Kind, **settings: Any) -> Kind:
+        """The recipe with other training settings; another number of epochs moves the milestones in proportion, and
+        shortens a warm-up that would be longer."""
+        usual = self.train
+        if "warmup_epochs" in settings:
+            settings["warmup_steps"] = None
+        if "epochs" in settings:
+            epochs = settings["epochs"]
+            moved = {max(1, round(milestone * epochs / usual.epochs)) for milestone in usual.milestones}
+            settings = {
+                "milestones": tuple(sorted(moved)),
+                "warmup_epochs": min(usual.warmup_epochs, max(epochs - 1, 0)),
+                **settings,
+            }
+        return replace(self, train=replace(usual, **settings))
+
+
+def look_up(name: str, makers: Mapping[str, Callable[[], Kind]]) -> Kind:
+    """The recipe called ``name``.
+
+    Raises:
+        FovealError: there is none; the sentence gives near names and the command that lists all.
+    """
+    if name not in makers:
+        near = difflib.get_close_matches(name, makers, n=3, cutoff=0.5)
+        guess = f" (did you mean {' or '.join(near)}?)" if near else ""
+        raise FovealError(f"There is no recipe {name!r}{guess}: `foveal train --list` shows all of them.")
+    return makers[name]()

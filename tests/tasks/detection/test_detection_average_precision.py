@@ -1,0 +1,153 @@
+"""Average precision is COCO's: hand-computed cases, and pycocotools on made data."""
+
+import contextlib
+import io
+import sys
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.average_precision import RECALLS, average_precision
+from foveal.tasks.detection.results import ImageResult, box_records, mask_records
+from support.detections import ABSENT, CATEGORY_IDS, CLASSES, coco_document, detections
+
+NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+AR100 = 8  # place in pycocotools' statistics
+
+
+def scene(*boxes, categories=(1,), crowd=()):
+    """One image of 200 x 200; boxes (category, x, y, width, height), those numbered in ``crowd`` crowds."""
+    annotations = [
+        {"id": n + 1, "image_id": 1, "category_id": c, "bbox": [x, y, w, h], "area": w * h, "iscrowd": int(n in crowd)}
+        for n, (c, x, y, w, h) in enumerate(boxes)
+    ]
+    named = [{"id": number, "name": f"class {number}"} for number in categories]
+    return {"images": [{"id": 1, "height": 200, "width": 200}], "annotations": annotations, "categories": named}
+
+
+def found(*boxes):
+    """Detections (category, score, x, y, width, height)."""
+    return [{"image_id": 1, "category_id": c, "score": s, "bbox": list(box)} for c, s, *box in boxes]
+
+
+HIT, MISS = (40, 40, 50, 50), (120, 120, 50, 50)
+
+
+@pytest.mark.parametrize(
+    ("detected", "ap", "ap50", "ap75"),
+    [
+        ([(1, 0.9, *HIT)], 100, 100, 100),
+        ([(1, 0.9, *HIT), (1, 0.8, *MISS)], 100, 100, 100),  # what comes after the last object costs nothing
+        ([(1, 0.8, *HIT), (1, 0.9, *MISS)], 50, 50, 50),  # one of two is right when the object is reached
+        ([(1, 0.9, *HIT), (1, 0.8, *HIT)], 100, 100, 100),  # found twice: the second is a mistake, but comes last
+        ([(1, 0.9, 40, 40, 50, 30)], 30, 100, 0),  # IoU 0.6: right at 0.5, 0.55 and 0.6, three of ten
+        ([(1, 0.9, *MISS)], 0, 0, 0),
+        ([], 0, 0, 0),
+    ],
+)
+def test_one_object(detected, ap, ap50, ap75):
+    overall = average_precision(scene((1, *HIT)), found(*detected), "box").overall
+    assert (overall["ap"], overall["ap50"], overall["ap75"]) == pytest.approx((ap, ap50, ap75))
+
+
+def test_half_of_the_objects_give_the_precision_of_the_first_51_recalls():
+    overall = average_precision(scene((1, *HIT), (1, *MISS)), found((1, 0.9, *HIT)), "box").overall
+    assert overall["ap"] == pytest.approx(100 * 51 / 101)
+    assert overall["ar100"] == pytest.approx(50)
+
+
+def test_a_crowd_neither_counts_as_an_object_nor_its_detections_as_mistakes():
+    truth = scene((1, *HIT), (1, 100, 100, 90, 90), crowd=(1,))
+    assert average_precision(truth, found((1, 0.9, *MISS), (1, 0.8, *HIT)), "box").overall["ap"] == pytest.approx(100)
+
+
+def test_a_class_without_objects_is_left_out_of_the_mean_and_of_the_classes():
+    truth = scene((1, *HIT), (2, *MISS), categories=(1, 2, 3))
+    scores = average_precision(truth, found((1, 0.9, *HIT), (3, 0.9, *MISS)), "box")
+    assert scores.overall["ap"] == pytest.approx(50)
+    assert scores.classes == pytest.approx({"class 1": 100, "class 2": 0})
+    assert np.isnan(scores.precision[..., 2]).all()
+
+
+def test_a_size_that_no_object_has_is_missing_and_never_minus_one():
+    scores = average_precision(scene((1, 10, 10, 20, 20), (1, 40, 40, 50, 50)), [], "box")
+    names = {"ap", "ap50", "ap75", "ap_small", "ap_medium", "ar100"}
+    assert scores.metrics == {f"box_{name}": 0.0 for name in names}
+
+
+def test_nothing_to_find_is_no_score():
+    assert average_precision(scene(), found((1, 0.9, *HIT)), "box").overall == {}
+
+
+def test_precision_is_that_of_every_iou_recall_and_class():
+    scores = average_precision(scene((1, *HIT), (1, *MISS)), found((1, 0.9, 40, 40, 50, 30)), "box")
+    assert scores.precision.shape == (10, len(RECALLS), 1)
+    right = np.array([[iou <= 0.6 and recall <= 0.5 for recall in RECALLS] for iou in np.linspace(0.5, 0.95, 10)])
+    assert (scores.precision[..., 0] == right).all()
+
+
+def test_annotations_without_crowd_area_or_with_id_0_count_as_any():
+    truth = scene((1, *HIT), (1, *MISS))
+    for number, annotation in enumerate(truth["annotations"]):
+        del annotation["iscrowd"], annotation["area"]
+        annotation["id"] = number
+    overall = average_precision(truth, found((1, 0.9, *HIT), (1, 0.8, *MISS)), "box").overall
+    assert (overall["ap"], overall["ap_medium"]) == pytest.approx((100, 100))
+
+
+def test_detections_on_another_image_are_refused():
+    stray = [{**found((1, 0.9, *HIT))[0], "image_id": 2}]
+    with pytest.raises(ValueError, match="not in the ground truth"):
+        average_precision(scene((1, *HIT)), stray, "box")
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+@pytest.mark.parametrize("seed", range(3))
+def test_pycocotools_says_the_same(seed, kind):
+    document = coco_document(seed)
+    results = [ImageResult.of(number, one) for number, one in detections(document, seed + 10).items()]
+    records = (box_records if kind == "box" else mask_records)(results, CATEGORY_IDS)
+    scores = average_precision(document, records, kind)
+    peer = pycocotools(document, records, kind)
+    expected = {name: 100 * value for name, value in zip(NAMES, peer.stats) if value > -1}
+    assert scores.overall == pytest.approx({**expected, "ar100": 100 * peer.stats[AR100]}, abs=1e-9)
+    assert 20 < scores.overall["ap"] < 80  # neither all nor nothing, or agreement would say little
+    precision = peer.eval["precision"][..., 0, 2]
+    by_class = {name: 100 * precision[..., at].mean() for at, name in enumerate(CLASSES) if at != ABSENT}
+    assert scores.classes == pytest.approx(by_class, abs=1e-9)
+
+
+def test_what_is_compared_is_left_as_it_was():
+    document = coco_document(0)
+    results = [ImageResult.of(number, one) for number, one in detections(document, 1).items()]
+    records = mask_records(results, CATEGORY_IDS)
+    average_precision(document, records, "mask")
+    assert document == coco_document(0)
+    assert records == mask_records(results, CATEGORY_IDS)
+
+
+def test_without_faster_coco_eval_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(FovealError, match=r"pip install 'foveal\[dense\]'"):
+        average_precision(scene((1, *HIT)), [], "box")
+
+
+def test_nothing_is_printed(capfd):
+    average_precision(scene((1, *HIT)), found((1, 0.9, *HIT)), "box")
+    assert capfd.readouterr() == ("", "")
+
+
+def pycocotools(document, records, kind):
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = deepcopy(document)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(deepcopy(records)), {"box": "bbox", "mask": "segm"}[kind])
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation

@@ -1,0 +1,92 @@
+"""Parameters and multiply-adds of the published tables, to their printed precision, and a head counted by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from foveal.tasks.detection import count_detector, create_detector
+from support.detectors import small_detector
+
+# TransNeXt's repository (parameters); TransXNet's paper, table IV (parameters, multiply-adds at 800 x 1280).
+PUBLISHED = {
+    ("mask_rcnn", "transnext_tiny"): (47.9, None),
+    ("mask_rcnn", "transnext_small"): (69.3, None),
+    ("mask_rcnn", "transnext_base"): (109.2, None),
+    ("mask_rcnn", "transxnet_t"): (32.5, 205),
+    ("mask_rcnn", "transxnet_s"): (46.5, 261),
+    ("mask_rcnn", "transxnet_b"): (67.6, 336),
+    ("retinanet", "transxnet_t"): (22.4, 187),
+    ("retinanet", "transxnet_s"): (36.6, 242),
+    ("retinanet", "transxnet_b"): (58.0, 317),
+}
+
+
+def on_meta(name, backbone, **options):
+    with torch.device("meta"):
+        return create_detector(name, backbone, **options)
+
+
+@pytest.mark.parametrize(("name", "backbone"), PUBLISHED)
+def test_figures_equal_the_published_ones_to_their_last_digit(name, backbone):
+    detector = on_meta(name, backbone)
+    params, macs = PUBLISHED[name, backbone]
+    assert round(sum(p.numel() for p in detector.parameters()) / 1e6, 1) == params
+    if macs is not None:
+        count = count_detector(detector)
+        assert round(count.params / 1e6, 1) == params
+        assert round(count.paper_macs / 1e9) == macs
+
+
+def test_another_networks_published_row_confirms_the_heads():
+    """Swin-T's Mask R-CNN in the same table, 264 G: a backbone without batch norm or pooling."""
+    detector = on_meta("mask_rcnn", "swin_tiny_patch4_window7_224", backbone_args=dict(img_size=(800, 1280)))
+    count = count_detector(detector, (800, 1280))
+    assert round(count.params / 1e6, 1) == 47.8
+    assert round(count.paper_macs / 1e9) == 264
+
+
+@pytest.mark.parametrize(("name", "printed", "stages"), [("mask_rcnn", 31.2, 4), ("retinanet", 21.3, 3)])
+def test_parameters_of_the_tables_resnet_18(name, printed, stages):
+    """MMDetection counts parameters that learn, and freezes a ResNet's stem and first stage."""
+    detector = on_meta(name, "resnet18", backbone_args=dict(out_indices=(1, 2, 3, 4)[-stages:]))
+    frozen = ("conv1.", "bn1.", "layer1.")
+    learning = [p for n, p in detector.named_parameters() if not n.removeprefix("backbone.net.").startswith(frozen)]
+    assert round(sum(p.numel() for p in learning) / 1e6, 1) == printed
+
+
+def test_the_second_stage_is_counted_for_1000_boxes_and_100_masks_by_hand():
+    detector = small_detector("mask_rcnn", num_classes=3)
+    modules = count_detector(detector, (64, 96)).modules
+    assert modules["roi_heads.box_head"].macs == 1000 * (8 * 49 * 16 + 16 * 16 + 16 * (3 + 1) + 16 * 3 * 4)
+    convolution, upsampling, logits = 14 * 14 * 8 * 8 * 9, 14 * 14 * 8 * 8 * 4, 28 * 28 * 8 * 3
+    assert modules["roi_heads.mask_head"].macs == 100 * (convolution + upsampling + logits)
+
+
+def test_a_dense_head_counted_by_hand():
+    """By our rule, and by that of the tables, which adds biases and ReLU."""
+    detector = small_detector("retinanet", num_classes=3)
+    positions = 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 + 1  # of the levels of a 64 x 96 image
+    layers = 2 * (8 * 8 * 9) + 8 * 9 * (9 * 3 + 9 * 4)
+    count = count_detector(detector, (64, 96))
+    assert count.modules["head"].macs == positions * layers
+    silent = small_detector("retinanet", num_classes=3)
+    silent.head.act = nn.Identity()
+    assert count.paper_macs - count_detector(silent, (64, 96)).paper_macs == 2 * positions * 8
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "retinanet"])
+def test_counting_leaves_a_detector_as_it_was_and_names_its_own_modules(name):
+    detector = small_detector(name)
+    state = {n: t.clone() for n, t in detector.state_dict().items()}
+    count = count_detector(detector, (64, 64))
+    assert list(count.modules) == [n for n, _ in detector.named_modules()]
+    assert count.size == (64, 64)
+    assert count.params == sum(p.numel() for p in detector.parameters())
+    assert (
+        count.modules["backbone"].macs
+        + sum(count.modules[n].macs for n, _ in detector.named_children() if n != "backbone")
+        == count.macs
+    )
+    assert all(m.training for m in detector.modules())
+    assert all(torch.equal(t, state[n]) for n, t in detector.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in detector.modules())

@@ -1,0 +1,41 @@
+"""Sizes of images in evaluation, and answers in the images' own pixels."""
+
+import pytest
+import torch
+
+from foveal.tasks.detection.images import Images
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (800, 1067)),  # 1066.67
+        ((427, 640), (800, 1199)),  # 1199.06
+        ((375, 500), (800, 1067)),
+        ((300, 1000), (400, 1333)),  # the long side decides
+        ((800, 1000), (800, 1000)),
+    ],
+)
+def test_sizes_are_rounded_to_the_nearest(size, expected):
+    """As the released detectors were evaluated."""
+    image, _ = Images(800, 1333).eval().resize(torch.zeros(3, *size))
+    assert image.shape == (3, *expected)
+
+
+def test_a_batch_is_padded_to_a_multiple_of_the_divisor_and_knows_its_images_sizes():
+    images = Images(64, 100).train()
+    batch, _ = images([torch.rand(3, 50, 70), torch.rand(3, 40, 90)], None)
+    assert batch.tensors.shape == (2, 3, 64, 96)
+    assert batch.image_sizes == [(50, 70), (40, 90)]
+    assert (batch.tensors[0, :, 50:] == 0).all()
+    assert (batch.tensors[1, ..., 90:] == 0).all()
+
+
+def test_answers_come_back_in_the_images_own_pixels():
+    found = [{"boxes": torch.tensor([[10.0, 20, 50, 60]]), "masks": torch.ones(1, 1, 28, 28)}]
+    (moved,) = Images().eval().postprocess(found, [(80, 100)], [(40, 200)])
+    assert moved["boxes"].tolist() == [[20, 10, 100, 30]]
+    assert moved["masks"].shape == (1, 1, 40, 200)
+    covered = (moved["masks"][0, 0] >= 0.5).nonzero()
+    assert covered.amin(0).tolist() == [10, 20]
+    assert covered.amax(0).tolist() == [29, 99]
