@@ -6,6 +6,7 @@ from torch import nn
 
 from foveal.errors import FovealError
 from foveal.tasks.detection import create_detector, dino
+from foveal.tasks.detection.counting import count_detector
 from foveal.tasks.detection.dino.detector import best
 
 SMALL = dict(dim=64, heads=4, points=2, mlp_dim=48, encoder_layers=1, decoder_layers=2, queries=12, denoising_queries=6)
@@ -52,6 +53,19 @@ def test_parameters_are_the_published_ones(num_levels, backbone, millions):
         detector = create_detector("dino", backbone, num_levels=num_levels)
     count = sum(parameter.numel() for parameter in detector.parameters()) / 1e6
     assert f"{count:.{len(millions.partition('.')[2])}f}" == millions
+
+
+def test_multiply_adds_of_a_decoders_layer_are_those_of_its_parts():
+    """12 queries of 64 dims look at the 85 tokens of 64 x 64 pixels; a second layer refines a first one's boxes."""
+    one, two = (count_detector(small_dino(decoder_layers=layers), (64, 64)).paper_macs for layers in (1, 2))
+    dim, samples, tokens = 64, 4 * 4 * 2, 8 * 8 + 4 * 4 + 2 * 2 + 1
+    self_attention, feed_forward = 4 * dim * dim, 2 * dim * 48
+    deformable = dim * (2 * samples + samples + dim)
+    place = 2 * dim * dim + dim * dim
+    class_head, box_head = dim * 3, 2 * dim * dim + dim * 4
+    norms, relu = 4 * 2 * dim, 48
+    of_query = self_attention + feed_forward + deformable + place + class_head + 2 * box_head + norms + relu
+    assert two - one == 12 * of_query + tokens * dim * dim
 
 
 @pytest.mark.parametrize(("backbone", "num_levels"), [("transnext_atto", 5), ("transxnet_atto", 4)])

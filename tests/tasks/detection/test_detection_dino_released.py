@@ -7,10 +7,13 @@ import torch
 
 from foveal.tasks.detection import create_detector
 from foveal.tasks.detection.images import ImageList
+from foveal.tasks.detection.released import load_detector
 from support.accuracy import relative_error
 from support.plain_dino import PlainDino
 
 DIM, HEADS, POINTS, LEVELS, HIDDEN, CLASSES, QUERIES, ENCODERS, DECODERS = 64, 4, 2, 4, 48, 3, 12, 2, 3
+
+LAST_OF_ENCODER = f"encoder.layers.{ENCODERS - 1}.ffn.layers.1.weight"
 
 
 def small_dino(num_levels=LEVELS):
@@ -105,6 +108,16 @@ def load(detector, state):
 
 def test_every_tensor_of_a_released_file_has_its_place_and_every_place_its_tensor(released):
     load(small_dino(), released)
+
+
+def test_a_file_is_loaded_whole_with_its_backbone(released, tmp_path):
+    detector, saved = small_dino(), small_dino()
+    backbone = {f"backbone.{name}": tensor + 1 for name, tensor in saved.backbone.body.state_dict().items()}
+    torch.save({"state_dict": {**released, **backbone}}, tmp_path / "dino.pth")
+    assert load_detector(detector, tmp_path / "dino.pth").complete
+    torch.testing.assert_close(detector.encoder.layers[1].mlp.fc2.weight.double(), released[LAST_OF_ENCODER])
+    for name, tensor in saved.backbone.state_dict().items():
+        assert torch.equal(detector.backbone.state_dict()[name], tensor + 1)
 
 
 def test_at_most_one_rename_takes_a_name(released):

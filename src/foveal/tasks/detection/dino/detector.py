@@ -67,6 +67,11 @@ class Dino(Detector):
         logits, boxes = self.heads(queries[last:], starts[last:], first=last)
         return best(logits[0], boxes[0], batch.image_sizes, self.settings.max_detections)
 
+    def dense_pass(self, images: Tensor) -> None:
+        """The encoder on all tokens, the decoder on its queries, all heads."""
+        batch = ImageList(images, [(images.shape[-2], images.shape[-1])] * len(images))
+        self.heads(*self._decode(*self._encode(batch), None))
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         super().set_grad_checkpointing(enable)
         recompute(self.encoder.layers, enable)
