@@ -89,6 +89,13 @@ def test_losses_have_names_are_finite_and_positive():
     assert all(loss.ndim == 0 and 0 < loss.item() < 100 for loss in losses.values())
 
 
+def test_shown_are_the_last_layers_losses_and_the_sums_of_the_others():
+    detector = small_dino()
+    losses = {"loss_class": 1, "loss_l1": 2, "loss_class_encoder": 4, "loss_l1_encoder": 8, "loss_giou_denoising": 16}
+    shown = detector.summary({name: torch.tensor(float(loss)) for name, loss in losses.items()})
+    assert {name: loss.item() for name, loss in shown.items()} == {"class": 1, "l1": 2, "encoder": 12, "denoising": 16}
+
+
 @pytest.mark.parametrize("targets", [[target(), target()], [target(), TARGETS[1]]])
 def test_images_without_objects_are_trained_on_and_leave_no_parameter_out(targets):
     detector = small_dino().train()

@@ -70,7 +70,7 @@ def flip_labels(labels: Tensor, noise: float, num_classes: int) -> Tensor:
 
 
 def move_boxes(boxes: Tensor, most: int, noise: float) -> Tensor:
-    """Boxes (B, D, 4) with both corners moved, each coordinate by itself (equation 3 and figure 3).
+    """Boxes (B, D, 4) with both corners moved, each coordinate by itself (figure 3).
 
     In turns of ``most``, boxes are positive and negative. A coordinate moves by ``noise * r / 2`` of the box's side,
     with |r| from 0 to 1 in positives and from 1 to 2 in negatives, to either side; corners stay in the image.
@@ -101,9 +101,9 @@ def seen_by(objects: int, groups: int, queries: int, device: torch.device) -> Te
 
 def restored(objects: Objects, groups: int, layers: int) -> Pairs:
     """Which noised query is to become which object: the positives of each group, alike for each layer."""
-    sets, place = torch.arange(layers), torch.arange(groups) * 2 * objects.most
-    image, number = objects.present.cpu().nonzero(as_tuple=True)
-    every = torch.cartesian_prod(sets, place, torch.arange(len(image)))
-    chosen = every[:, 2]
-    pairs = torch.stack((every[:, 0], image[chosen], every[:, 1] + number[chosen], number[chosen]))
+    image = torch.arange(len(objects.counts)).repeat_interleave(torch.tensor(objects.counts))
+    number = torch.cat([torch.arange(count) for count in objects.counts])
+    starts = torch.arange(groups) * 2 * objects.most
+    layer, start, chosen = torch.cartesian_prod(torch.arange(layers), starts, torch.arange(len(image))).unbind(1)
+    pairs = torch.stack((layer, image[chosen], start + number[chosen], number[chosen]))
     return Pairs(*pairs.to(objects.labels.device))

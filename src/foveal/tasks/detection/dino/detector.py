@@ -67,6 +67,14 @@ class Dino(Detector):
         logits, boxes = self.heads(queries[last:], starts[last:], first=last)
         return best(logits[0], boxes[0], batch.image_sizes, self.settings.max_detections)
 
+    def summary(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The last layer's losses, and what the other parts add up to."""
+        parts: dict[str, Tensor] = {}
+        for name, loss in losses.items():
+            kind, _, part = name.removeprefix("loss_").partition("_")
+            parts[part or kind] = parts.get(part or kind, 0) + loss.detach()
+        return parts
+
     def dense_pass(self, images: Tensor) -> None:
         """The encoder on all tokens, the decoder on its queries, all heads."""
         batch = ImageList(images, [(images.shape[-2], images.shape[-1])] * len(images))

@@ -1,4 +1,4 @@
-"""What predictions that were paired with objects cost: focal loss, L1 and generalised IoU (DINO, section 3.1)."""
+"""What predictions that were paired with objects cost: focal loss, L1 and generalised IoU."""
 
 import torch
 from torch import Tensor

@@ -56,10 +56,10 @@ class QuerySelection(nn.Module):
 def propose(levels: Levels) -> tuple[Tensor, Tensor]:
     """Each token's proposal (B, N, 4) before the sigmoid, infinite where it is not able to; and able (B, N) bool."""
     sides = [
-        FIRST_SIDE * 2**level for level, (height, width) in enumerate(levels.shapes) for _ in range(height * width)
+        levels.centres.new_full((height * width, 2), FIRST_SIDE * 2**level)
+        for level, (height, width) in enumerate(levels.shapes)
     ]
-    side = levels.centres.new_tensor(sides)[:, None].expand(len(levels.centres), -1, 2)
-    boxes = torch.cat((levels.centres, side), -1)
+    boxes = torch.cat((levels.centres, torch.cat(sides).expand_as(levels.centres)), -1)
     able = ((boxes > BORDER) & (boxes < 1 - BORDER)).all(-1) & levels.inside
     return torch.logit(boxes).masked_fill(~able[..., None], torch.inf), able
 
