@@ -222,6 +222,7 @@ def test_a_package_that_is_not_there_is_one_sentence(monkeypatch, missing):
         (dict(dim=32), "times 32, not 32"),
         (dict(heads=5), "5 heads must divide"),
         (dict(queries=0), "at least 1"),
+        (dict(heads=0), "at least 1"),
         (dict(anchors=3), "no option anchors"),
     ],
 )

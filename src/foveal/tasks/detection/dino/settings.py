@@ -26,14 +26,14 @@ class Settings:
     def __post_init__(self) -> None:
         if self.num_levels not in (4, 5):
             raise FovealError(f"DINO has 4 or 5 levels, not {self.num_levels}.")
+        counts = (self.queries, self.denoising_queries, self.heads, self.points, self.mlp_dim, self.max_detections)
+        if min(*counts, self.encoder_layers, self.decoder_layers) < 1:
+            raise FovealError("DINO's queries, heads, points, widths, layers and detections must be at least 1.")
         # A group of a single channel would be nothing but zero in a level of a single token.
-        if self.dim % GROUPS or self.dim == GROUPS:
+        if self.dim % GROUPS or self.dim <= GROUPS:
             raise FovealError(f"DINO's dim must be 2, 3, ... times {GROUPS}, not {self.dim}.")
         if self.dim % self.heads:
             raise FovealError(f"DINO's {self.heads} heads must divide its dim, {self.dim}.")
-        lowest = min(self.queries, self.denoising_queries, self.points, self.mlp_dim, self.max_detections)
-        if min(lowest, self.encoder_layers, self.decoder_layers) < 1:
-            raise FovealError("DINO's queries, points, widths, layers and detections must be at least 1.")
 
     @property
     def stages(self) -> tuple[int, ...]:
