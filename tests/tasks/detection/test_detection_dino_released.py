@@ -33,16 +33,16 @@ def small_dino(num_levels=LEVELS):
     )
 
 
-def shapes_by_released_names(channels) -> dict[str, tuple[int, ...]]:
+def shapes_by_released_names(channels, levels=LEVELS) -> dict[str, tuple[int, ...]]:
     """What a file of MMDetection 3 holds beside its backbone."""
-    shapes: dict[str, tuple[int, ...]] = {"level_embed": (LEVELS, DIM), "query_embedding.weight": (QUERIES, DIM)}
+    shapes: dict[str, tuple[int, ...]] = {"level_embed": (levels, DIM), "query_embedding.weight": (QUERIES, DIM)}
     shapes["dn_query_generator.label_embedding.weight"] = (CLASSES, DIM)
 
     def add(name, *shape):
         shapes.update({f"{name}.weight": shape, f"{name}.bias": shape[:1]})
 
     def add_layer(name, attention, norms):
-        samples = HEADS * LEVELS * POINTS
+        samples = HEADS * levels * POINTS
         add(f"{name}.{attention}.sampling_offsets", 2 * samples, DIM)
         add(f"{name}.{attention}.attention_weights", samples, DIM)
         add(f"{name}.{attention}.value_proj", DIM, DIM)
@@ -85,10 +85,14 @@ def draw(name, shape) -> torch.Tensor:
     return noise * (0.5 if noise.ndim == 1 else 1 / noise[0].numel() ** 0.5)
 
 
+def made(levels=LEVELS):
+    shapes = shapes_by_released_names(small_dino(levels).backbone.channels, levels)
+    return {name: draw(name, shape) for name, shape in shapes.items()}
+
+
 @pytest.fixture
 def released():
-    channels = small_dino().backbone.channels
-    return {name: draw(name, shape) for name, shape in shapes_by_released_names(channels).items()}
+    return made()
 
 
 def renamed(detector, state):
@@ -106,8 +110,9 @@ def load(detector, state):
     return detector
 
 
-def test_every_tensor_of_a_released_file_has_its_place_and_every_place_its_tensor(released):
-    load(small_dino(), released)
+@pytest.mark.parametrize("levels", [4, 5])
+def test_every_tensor_of_a_released_file_has_its_place_and_every_place_its_tensor(levels):
+    load(small_dino(levels), made(levels))
 
 
 def test_a_file_is_loaded_whole_with_its_backbone(released, tmp_path):
