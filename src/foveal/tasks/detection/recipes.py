@@ -10,7 +10,7 @@ Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or 
 ``shapes.*`` train small detectors from random weights on made images (see ``tasks.dense.shapes``) in minutes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from foveal.tasks.detection.data.augment import MULTI_SCALE, SMALL, Augmentation
@@ -79,7 +79,9 @@ def _dino(variant: str, levels: int) -> DetectionRecipe:
     )
 
 
-def _shapes(detector: str, title: str, model: str, options: dict[str, object], **settings: object) -> DetectionRecipe:
+def _shapes(
+    detector: str, title: str, model: str, options: Mapping[str, object], **settings: object
+) -> DetectionRecipe:
     """A small detector on small images: short side 128, objects of 13 to 64 pixels."""
     return DetectionRecipe(
         name=f"shapes.{detector}_{model}",
@@ -101,7 +103,7 @@ def _shapes(detector: str, title: str, model: str, options: dict[str, object], *
 def _shapes_mask_rcnn() -> DetectionRecipe:
     head = {
         "channels": 64, "hidden": 128, "mask_convs": 2, "anchor_scale": 4, "finest": 28, "anchor_samples": 128,
-        "box_samples": 64, "candidates": 300, "proposals": 200, "most": 50,
+        "box_samples": 64, "candidates": (300, 300), "proposals": 200, "most": 50,
     }  # fmt: skip
     return _shapes("mask_rcnn", "Mask R-CNN", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=10)
 

@@ -53,12 +53,16 @@ class Augmentation:
     def scaled(self, factor: float) -> "Augmentation":
         """The same for images of another size: all sides in pixels times ``factor``."""
 
-        def sides(given: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple(max(1, round(factor * side)) for side in given)
+        def side(pixels: int) -> int:
+            return max(1, round(factor * pixels))
 
-        long, *crop = sides((self.long, *(self.crop or ())))
-        crop_short = sides(self.crop_short)
-        return replace(self, short=sides(self.short), long=long, crop=tuple(crop) or None, crop_short=crop_short)
+        return replace(
+            self,
+            short=tuple(map(side, self.short)),
+            long=side(self.long),
+            crop=self.crop and (side(self.crop[0]), side(self.crop[1])),
+            crop_short=tuple(map(side, self.crop_short)),
+        )
 
 
 #: DINO's, DETR's own: short sides from 480 to 800, half of the images cut before that.
