@@ -1,5 +1,6 @@
 """COCO's layout: what the files say is what a target holds."""
 
+import gc
 import json
 
 import numpy as np
@@ -175,3 +176,13 @@ def test_the_ground_truth_is_what_the_file_holds(tmp_path):
     write_split(tmp_path, "val", [annotation(), annotation(2, category=7)], [(20, 30), (9, 9)])
     images = open_split(tmp_path, "val", masks=False)
     assert images.ground_truth() == json.loads(images.annotation_file.read_text())
+
+
+def test_the_garbage_collector_works_again_after_a_file_was_read_or_refused(tmp_path):
+    write_split(tmp_path, "train", [annotation()])
+    open_split(tmp_path, "train", masks=False)
+    assert gc.isenabled()
+    (tmp_path / "annotations" / "instances_train.json").write_text("{")
+    with pytest.raises(FovealError):
+        open_split(tmp_path, "train", masks=False)
+    assert gc.isenabled()
