@@ -84,6 +84,14 @@ def test_runs_that_end_within_a_number_are_none():
     assert run_lengths(b"").tolist() == []
 
 
+def test_images_may_lie_in_folders_of_their_own(tmp_path):
+    write_split(tmp_path, "train", [annotation()])
+    (tmp_path / "train" / "a").mkdir()
+    (tmp_path / "train" / "1.png").rename(tmp_path / "train" / "a" / "1.png")
+    change(tmp_path, "train", lambda content: content["images"][0].update(file_name="a/1.png"))
+    assert open_split(tmp_path, "train", masks=False)[0][0].shape == (3, 20, 30)
+
+
 def test_crowds_are_in_the_ground_truth_and_in_no_target(tmp_path):
     crowd = {"size": [20, 30], "counts": [0, 300, 300]}
     annotations = [annotation(1), annotation(2, box=(0, 0, 15, 20), iscrowd=1, segmentation=crowd)]
