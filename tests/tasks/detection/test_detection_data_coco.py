@@ -69,6 +69,20 @@ def test_masks_of_polygons_and_runs_are_those_of_pycocotools(tmp_path):
     assert masks[5].all()
 
 
+def test_masks_stay_with_their_boxes_where_annotations_of_images_alternate(tmp_path):
+    boxes = [(1, 2, 5, 4), (3, 3, 2, 6), (0, 0, 9, 9), (10, 1, 7, 2), (4, 5, 6, 7)]
+    annotations = [annotation(number, image=1 + number % 2, box=box) for number, box in enumerate(boxes, 1)]
+    write_split(tmp_path, "train", annotations, [(20, 30), (25, 31)])
+    images = open_split(tmp_path, "train", masks=True)
+    assert [len(images.target(index)["masks"]) for index in (0, 1)] == [2, 3]
+    for index in (0, 1):
+        target = images.target(index)
+        for box, mask in zip(target["boxes"].int().tolist(), target["masks"], strict=True):
+            expected = torch.zeros_like(mask)
+            expected[box[1] : box[3], box[0] : box[2]] = 1
+            assert torch.equal(mask, expected)
+
+
 def test_runs_of_many_kinds_of_masks_are_decoded_as_by_pycocotools():
     draw = np.random.default_rng(0)
     for share in (0.001, 0.03, 0.5, 0.99):
