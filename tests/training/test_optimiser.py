@@ -7,6 +7,7 @@ import timm
 import torch
 
 import foveal  # noqa: F401 - registers the models
+from foveal.errors import FovealError
 from foveal.tasks.classification.recipes import get_recipe
 from foveal.training.config import TrainConfig
 from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
@@ -79,3 +80,76 @@ def test_layer_decay_slows_lower_layers_and_the_schedule_keeps_the_ratio():
     assert head["lr"] == pytest.approx(base_lr(optimizer))
     assert math.log2(stem["lr"] / head["lr"]) == pytest.approx(round(math.log2(stem["lr"] / head["lr"])))
     assert stem["lr"] < head["lr"] / 2
+
+
+def test_a_multistep_schedule_falls_to_a_tenth_after_exactly_the_milestones():
+    config = TrainConfig(epochs=12, schedule="multistep", milestones=(8, 11), warmup_steps=3, warmup_lr=1e-7, lr=1e-4)
+    warmup = [1e-7 + (1e-4 - 1e-7) * update / 3 for update in range(3)]
+    expected = warmup + [1e-4] * (8 * STEPS - 3) + [1e-5] * (3 * STEPS) + [1e-6] * STEPS
+    assert list(rates(config)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.9])
+def test_a_polynomial_schedule_falls_from_the_first_update_on(power):
+    config = TrainConfig(epochs=4, schedule="poly", power=power, warmup_steps=2, warmup_lr=6e-11, lr=6e-5, min_lr=0.0)
+    warmup = [6e-11 + (6e-5 - 6e-11) * update / 2 for update in range(2)]
+    falling = [6e-5 * (1 - update / (4 * STEPS)) ** power for update in range(2, 4 * STEPS)]
+    assert list(rates(config)) == pytest.approx(warmup + falling)
+
+
+class TwoParts(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = torch.nn.ModuleDict({"first": torch.nn.Linear(2, 3), "last": torch.nn.Linear(3, 3)})
+        self.head = torch.nn.Linear(3, 1)
+        self.head.scale = torch.nn.Parameter(torch.ones(1, 1))
+
+    def no_weight_decay(self):
+        return {"head.scale"}
+
+
+def test_learning_rate_factors_hold_for_the_longest_beginning_of_a_name_throughout_the_schedule():
+    model = TwoParts()
+    factors = {"backbone.": 0.1, "backbone.last.": 0.5}
+    config = TrainConfig(epochs=4, lr=1.0, min_lr=0.0, warmup_epochs=0, weight_decay=0.05, lr_factors=factors)
+    optimizer = create_optimizer(model, config)
+    create_schedule(optimizer, config, STEPS).step_update(2 * STEPS)  # half-way of a cosine: 0.5
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    found = {name: (groups[id(p)]["lr"], groups[id(p)]["weight_decay"]) for name, p in model.named_parameters()}
+    assert found == {
+        "backbone.first.weight": (pytest.approx(0.05), 0.05),
+        "backbone.first.bias": (pytest.approx(0.05), 0.0),
+        "backbone.last.weight": (pytest.approx(0.25), 0.05),
+        "backbone.last.bias": (pytest.approx(0.25), 0.0),
+        "head.weight": (pytest.approx(0.5), 0.05),
+        "head.bias": (pytest.approx(0.5), 0.0),
+        "head.scale": (pytest.approx(0.5), 0.0),
+    }
+    assert base_lr(optimizer) == pytest.approx(0.5)
+
+
+def test_frozen_parameters_are_in_no_group():
+    model = TwoParts()
+    model.backbone.first.requires_grad_(False)
+    optimizer = create_optimizer(model, TrainConfig(lr_factors={"backbone.": 0.1}))
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
+
+
+def test_a_factor_for_names_that_do_not_exist_is_refused():
+    with pytest.raises(FovealError, match=r"lr_factors names 'neck\.'"):
+        create_optimizer(TwoParts(), TrainConfig(lr_factors={"neck.": 0.1}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"schedule": "step"}, "schedule must be one of cosine, constant, multistep, poly, not 'step'"),
+        ({"milestones": (11, 8)}, "milestones must grow"),
+        ({"layer_decay": 0.7, "lr_factors": {"backbone.": 0.1}}, "set one of them"),
+        ({"lr_factors": {"backbone.": 0.0}}, "lr_factors of backbone. must be above 0"),
+        ({"warmup_steps": -1}, "warmup_steps must be at least 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, sentence):
+    with pytest.raises(FovealError, match=sentence):
+        TrainConfig(**settings)

@@ -9,6 +9,7 @@ from foveal.tasks.classification.plan import RecipePlan
 from foveal.training.plan import LISTED, RULES, PlannedParameter, RunPlan, learning_rates
 
 LABEL = 15  # columns
+FALLING = {"cosine": "cosine", "poly": "polynomial"}  # schedules that fall all the time
 MOST_ROWS = 9  # of a table whose middle says little
 
 
@@ -140,14 +141,16 @@ def _rate_table(run: RunPlan) -> Iterator[str]:
 def _moments(run: RunPlan) -> list[tuple[str, int]]:
     """Where the schedule changes, and quarters of the way between."""
     config, moments = run.config, {}
-    if config.schedule == "cosine":
+    if config.schedule in FALLING:
         for quarter in (3, 2, 1):
-            moments[config.epochs * quarter // 4] = f"{quarter}/4 of the cosine"
+            moments[config.epochs * quarter // 4] = f"{quarter}/4 of the {FALLING[config.schedule]}"
+    for milestone in config.milestones:
+        moments[milestone] = f"times {config.decay_rate:g}"
     moments[0] = "first update"
-    if config.warmup_epochs:
+    if config.warmup_epochs and config.warmup_steps is None:
         moments[config.warmup_epochs] = "warm-up over"
     if config.cooldown_epochs:
-        moments[config.epochs] = "cosine over"
+        moments[config.epochs] = f"{FALLING.get(config.schedule, config.schedule)} over"
     moments[config.total_epochs] = "last update"
     return [(label, epoch) for epoch, label in sorted(moments.items())]
 

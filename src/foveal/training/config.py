@@ -1,13 +1,13 @@
 """What a training run is told: numbers and choices, and nothing that knows a task."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from foveal.errors import FovealError
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "constant", "multistep", "poly"]
 Broken = Literal["stop", "skip"]
 
 
@@ -29,8 +29,18 @@ class TrainConfig:
     lr: float = 1e-3
     min_lr: float = 1e-5
     warmup_epochs: int = 5
+    warmup_steps: int | None = None
+    """Length of the warm-up in updates; None lets ``warmup_epochs`` say it."""
     warmup_lr: float = 1e-6
     schedule: Schedule = "cosine"
+    milestones: tuple[int, ...] = ()
+    """Of "multistep": after so many epochs the learning rate is multiplied by ``decay_rate``, each time."""
+    decay_rate: float = 0.1
+    power: float = 1.0
+    """Of "poly": ``min_lr + (lr - min_lr) * (1 - done / all) ** power``."""
+    lr_factors: dict[str, float] = field(default_factory=dict)
+    """Beginnings of parameters' names ("backbone."), and what their learning rate is multiplied by; the longest
+    counts."""
 
     optimizer: str = "adamw"
     betas: tuple[float, float] | None = (0.9, 0.999)
@@ -68,13 +78,19 @@ class TrainConfig:
                 raise FovealError(f"{name} must be at least {lowest}, not {value}.")
         if self.broken not in get_args(Broken):
             raise FovealError(f"broken must be stop or skip, not {self.broken!r}.")
-        if self.warmup_epochs > self.epochs:
+        if self.schedule not in get_args(Schedule):
+            raise FovealError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}.")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise FovealError(f"milestones must grow from one to the next, not {self.milestones}.")
+        if self.layer_decay is not None and self.lr_factors:
+            raise FovealError("layer_decay and lr_factors both scale learning rates: set one of them.")
+        if self.warmup_steps is None and self.warmup_epochs > self.epochs:
             raise FovealError(
                 f"warmup_epochs must be at most epochs, not {self.warmup_epochs} of {self.epochs}: pass "
                 "fewer --warmup-epochs."
             )
-        for name in ("lr", "clip_norm"):
-            value = getattr(self, name)
+        above_zero = {name: getattr(self, name) for name in ("lr", "clip_norm", "decay_rate", "power")}
+        for name, value in {**above_zero, **{f"lr_factors of {n}": f for n, f in self.lr_factors.items()}}.items():
             if value is not None and not 0 < value < math.inf:
                 raise FovealError(f"{name} must be above 0, not {value}.")
         for name in ("ema_decay", "layer_decay"):
@@ -91,6 +107,7 @@ LOWEST = {
     "save_steps": 1,
     "cooldown_epochs": 0,
     "warmup_epochs": 0,
+    "warmup_steps": 0,
     "workers": 0,
     "seed": 0,
     "min_lr": 0,

@@ -3,11 +3,12 @@
 from typing import Any
 
 from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from foveal.errors import FovealError
 from foveal.training.config import TrainConfig
 
 
@@ -15,42 +16,82 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     """An optimiser whose groups leave biases, norms and the model's ``no_weight_decay()`` without decay.
 
     With ``config.layer_decay`` each group carries ``lr_scale = layer_decay ** (layers above it)``, the layers being
-    those of the model's ``group_matcher()``; the schedule multiplies by it.
+    those of the model's ``group_matcher()``; with ``config.lr_factors`` its parameters' factor. The schedule multiplies
+    by it.
+
+    Raises:
+        FovealError: a factor is for names that no parameter has.
     """
     given: dict[str, Any] = {"betas": config.betas, "eps": config.eps}
+    factors: dict[str, Any] = {}
+    if config.lr_factors:
+        factors["param_group_fn"] = lambda net: factor_groups(net, config)
     return create_optimizer_v2(
         model,
         opt=config.optimizer,
         lr=config.lr,
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay,
+        **factors,
         **{name: value for name, value in given.items() if value is not None},
     )
+
+
+def factor_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Groups by weight decay and learning-rate factor, in the order in which the model's parameters meet them."""
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in config.lr_factors:
+        if not any(name.startswith(prefix) for name in names):
+            raise FovealError(f"lr_factors names {prefix!r}, which no parameter's name begins with ({names[0]}, ...).")
+    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            spared = parameter.ndim <= 1 or name.endswith(".bias") or name in listed
+            key = (0.0 if spared else config.weight_decay, _factor(name, config.lr_factors))
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": members, "weight_decay": decay, "lr_scale": factor} for (decay, factor), members in groups.items()
+    ]
+
+
+def _factor(name: str, factors: dict[str, float]) -> float:
+    matching = [prefix for prefix in factors if name.startswith(prefix)]
+    return factors[max(matching, key=len)] if matching else 1.0
 
 
 def create_schedule(optimizer: Optimizer, config: TrainConfig, steps_per_epoch: int) -> Scheduler:
     """The learning rate of every update: ``schedule.step_update(n)`` sets it for the update after ``n`` done ones.
 
-    Linear from ``warmup_lr`` to ``lr`` over the warm-up epochs; then, counted from the start of training and not from
-    the end of the warm-up, half a cosine from ``lr`` to ``min_lr`` at ``epochs``, and ``min_lr`` during the cooldown;
-    or ``lr`` throughout.
+    Linear from ``warmup_lr`` to ``lr`` over the warm-up; then, counted from the start of training and not from the end
+    of the warm-up:
+
+    - cosine: half a cosine from ``lr`` to ``min_lr`` at ``epochs``, and ``min_lr`` during the cooldown;
+    - poly: ``(1 - done / all) ** power`` of the way from ``min_lr`` to ``lr``, likewise;
+    - multistep: ``lr``, times ``decay_rate`` from each milestone on;
+    - constant: ``lr`` throughout.
     """
-    schedule, _ = create_scheduler_v2(
-        optimizer,
-        sched=config.schedule,
-        num_epochs=config.epochs,
-        cooldown_epochs=config.cooldown_epochs,
-        min_lr=config.min_lr,
-        warmup_lr=config.warmup_lr,
-        warmup_epochs=config.warmup_epochs,
-        step_on_epochs=False,
-        updates_per_epoch=steps_per_epoch,
+    warmup = config.warmup_epochs * steps_per_epoch if config.warmup_steps is None else config.warmup_steps
+    common: dict[str, Any] = dict(
+        warmup_t=warmup, warmup_lr_init=config.warmup_lr, warmup_prefix=False, t_in_epochs=False
     )
+    whole = config.epochs * steps_per_epoch
+    schedule: Scheduler
+    if config.schedule == "cosine":
+        schedule = CosineLRScheduler(optimizer, t_initial=whole, lr_min=config.min_lr, **common)
+    elif config.schedule == "poly":
+        schedule = PolyLRScheduler(optimizer, t_initial=whole, lr_min=config.min_lr, power=config.power, **common)
+    elif config.schedule == "multistep":
+        # timm's milestone m is the first update counted from 1 that it holds for, ours counts updates done
+        starts = [epoch * steps_per_epoch + 1 for epoch in config.milestones]
+        schedule = MultiStepLRScheduler(optimizer, decay_t=starts, decay_rate=config.decay_rate, **common)
+    else:
+        schedule = StepLRScheduler(optimizer, decay_t=1, decay_rate=1.0, **common)
     schedule.step_update(0)
     return schedule
 
 
 def base_lr(optimizer: Optimizer) -> float:
-    """The schedule's current value, before layer-wise scaling."""
+    """The schedule's current value, before a group's own scaling."""
     group = optimizer.param_groups[0]
     return group["lr"] / group.get("lr_scale", 1.0)

@@ -192,7 +192,8 @@ def check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) 
 def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
     if "optimizer" not in state:
         raise FovealError("A best.pt has no optimiser state to continue from: resume from the last.pt beside it.")
-    then, now = {**state["config"], **state["card"]}, {**asdict(run.config), **run.task.card()}
+    then = {**asdict(TrainConfig()), **state["config"], **state["card"]}  # older files lack newer settings
+    now = {**asdict(run.config), **run.task.card()}
     for name in sorted(now.keys() - FREE_ON_RESUME):
         if then.get(name) != now[name]:
             raise FovealError(
