@@ -102,6 +102,19 @@ def test_a_broken_image_is_named_and_refused_or_skipped(tmp_path, kind):
     assert images.ground_truth()["annotations"] == [GOOD]
 
 
+@pytest.mark.parametrize("name", ["id", "image_id", "category_id", "bbox", "area"])
+@pytest.mark.parametrize("value", [None, "text", [1], {}])
+def test_a_field_of_another_kind_is_a_problem_and_no_crash(folder, name, value):
+    change(folder, "train", lambda content: content["annotations"].append({**annotation(2), name: value}))
+    assert len(open_split(folder, "train", masks=True, broken="skip").problems) == 1
+
+
+@pytest.mark.parametrize("value", ["text", 5, [5], ["text"], [["text"]], [{}], {"size": [20, 30], "counts": {}}])
+def test_a_segmentation_of_another_kind_is_a_problem_and_no_crash(folder, value):
+    change(folder, "train", lambda content: content["annotations"].append({**annotation(2), "segmentation": value}))
+    assert len(open_split(folder, "train", masks=True, broken="skip").problems) == 1
+
+
 def test_all_that_is_broken_is_found_at_once_and_counted(folder):
     change(folder, "train", lambda content: content["annotations"].extend([BROKEN["zero area"][0], annotation(3, 8)]))
     with pytest.raises(FovealError, match=r"^Annotation 2 .* zero area, and 1 more of its entries are broken: repair"):

@@ -1,5 +1,6 @@
 """COCO's layout: what the files say is what a target holds."""
 
+import gc
 import json
 
 import numpy as np
@@ -68,6 +69,20 @@ def test_masks_of_polygons_and_runs_are_those_of_pycocotools(tmp_path):
     assert masks[5].all()
 
 
+def test_masks_stay_with_their_boxes_where_annotations_of_images_alternate(tmp_path):
+    boxes = [(1, 2, 5, 4), (3, 3, 2, 6), (0, 0, 9, 9), (10, 1, 7, 2), (4, 5, 6, 7)]
+    annotations = [annotation(number, image=1 + number % 2, box=box) for number, box in enumerate(boxes, 1)]
+    write_split(tmp_path, "train", annotations, [(20, 30), (25, 31)])
+    images = open_split(tmp_path, "train", masks=True)
+    assert [len(images.target(index)["masks"]) for index in (0, 1)] == [2, 3]
+    for index in (0, 1):
+        target = images.target(index)
+        for box, mask in zip(target["boxes"].int().tolist(), target["masks"], strict=True):
+            expected = torch.zeros_like(mask)
+            expected[box[1] : box[3], box[0] : box[2]] = 1
+            assert torch.equal(mask, expected)
+
+
 def test_runs_of_many_kinds_of_masks_are_decoded_as_by_pycocotools():
     draw = np.random.default_rng(0)
     for share in (0.001, 0.03, 0.5, 0.99):
@@ -81,6 +96,14 @@ def test_runs_that_end_within_a_number_are_none():
     assert run_lengths(b"0").tolist() == [0]
     assert run_lengths(b"0P").tolist() == []
     assert run_lengths(b"").tolist() == []
+
+
+def test_images_may_lie_in_folders_of_their_own(tmp_path):
+    write_split(tmp_path, "train", [annotation()])
+    (tmp_path / "train" / "a").mkdir()
+    (tmp_path / "train" / "1.png").rename(tmp_path / "train" / "a" / "1.png")
+    change(tmp_path, "train", lambda content: content["images"][0].update(file_name="a/1.png"))
+    assert open_split(tmp_path, "train", masks=False)[0][0].shape == (3, 20, 30)
 
 
 def test_crowds_are_in_the_ground_truth_and_in_no_target(tmp_path):
@@ -175,3 +198,13 @@ def test_the_ground_truth_is_what_the_file_holds(tmp_path):
     write_split(tmp_path, "val", [annotation(), annotation(2, category=7)], [(20, 30), (9, 9)])
     images = open_split(tmp_path, "val", masks=False)
     assert images.ground_truth() == json.loads(images.annotation_file.read_text())
+
+
+def test_the_garbage_collector_works_again_after_a_file_was_read_or_refused(tmp_path):
+    write_split(tmp_path, "train", [annotation()])
+    open_split(tmp_path, "train", masks=False)
+    assert gc.isenabled()
+    (tmp_path / "annotations" / "instances_train.json").write_text("{")
+    with pytest.raises(FovealError):
+        open_split(tmp_path, "train", masks=False)
+    assert gc.isenabled()

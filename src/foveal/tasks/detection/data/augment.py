@@ -4,7 +4,7 @@ All randomness is PyTorch's, so a draw's seed decides it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -49,6 +49,20 @@ class Augmentation:
             raise FovealError(f"scale {self.scale} and crop {self.crop} must be ranges from low to high.")
         if not (0 <= self.cut < 1 and 0 <= self.flip <= 1 and 0 <= self.colour <= 1):
             raise FovealError("cut, flip and colour of an augmentation must be from 0 to 1.")
+
+    def scaled(self, factor: float) -> "Augmentation":
+        """The same for images of another size: all sides in pixels times ``factor``."""
+
+        def side(pixels: int) -> int:
+            return max(1, round(factor * pixels))
+
+        return replace(
+            self,
+            short=tuple(map(side, self.short)),
+            long=side(self.long),
+            crop=self.crop and (side(self.crop[0]), side(self.crop[1])),
+            crop_short=tuple(map(side, self.crop_short)),
+        )
 
 
 #: DINO's, DETR's own: short sides from 480 to 800, half of the images cut before that.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from foveal.errors import FovealError
-from foveal.tasks.detection.data.layout import Place, find_split, read_annotations, read_categories
+from foveal.tasks.detection.data.layout import Place, find_split, read_annotations, read_categories, resting_collector
 from foveal.tasks.detection.data.runs import decode
 from foveal.tasks.detection.data.table import Table, make_table
 from foveal.tasks.image_files import load_rgb
@@ -147,9 +147,11 @@ def open_split(
         FovealError: files are missing, or something in them is broken; the sentence tells the first and how many.
     """
     place = find_split(Path(folder), split)
-    content = read_annotations(place.annotations)
-    categories = read_categories(content, place.annotations)
-    table = make_table(content, place, list(categories), masks)
+    with resting_collector():
+        content = read_annotations(place.annotations)
+        categories = read_categories(content, place.annotations)
+        table = make_table(content, place, list(categories), masks)
+        del content
     if table.problems and broken == "stop":
         raise FovealError(_first_of(table.problems))
     images = CocoImages(place, table, categories, masks)

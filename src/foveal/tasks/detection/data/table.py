@@ -6,7 +6,6 @@ So a loading process shares this memory with the one that forked it: nothing cou
 import os
 from array import array
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -101,29 +100,31 @@ def make_table(content: dict[str, list[Entry]], place: Place, category_ids: list
     """
     problems: list[str] = []
     images = _sound_images(content["images"], place, problems)
-    columns, skipped = _Columns(), set()
-    listed = {entry.get("id") for entry in content["images"] if type(entry.get("id")) is int}
-    labels = {number: label for label, number in enumerate(category_ids)}
-    rows = {number: row for row, number in enumerate(images)}
-    known: set[int] = set()
+    reader = _Reader(images, _whole_numbers(content["images"]), category_ids, masks)
+    skipped = set()
     for position, entry in enumerate(content["annotations"]):
-        problem = _problem(entry, known, listed, labels, images, masks)
+        problem = reader.problem(entry)
         if problem:
-            problems.append(f"Annotation {entry.get('id')}{_of(entry, images)} in {place.annotations} {problem}")
+            problems.append(f"Annotation {entry.get('id')}{reader.whose(entry)} in {place.annotations} {problem}")
             skipped.add(position)
         elif entry["image_id"] in images and not entry.get("iscrowd"):
-            _keep(entry, rows[entry["image_id"]], labels, images, masks, columns)
-    counts = np.bincount(np.array(columns.images, dtype=np.int64), minlength=len(images))
+            reader.keep(entry)
+    counts = np.bincount(np.array(reader.columns.images, dtype=np.int64), minlength=len(images))
     ends = np.cumsum(counts)
     return Table(
         list(images),
         [image["file_name"] for image in images.values()],
         np.array([(image["height"], image["width"]) for image in images.values()], dtype=np.int64).reshape(-1, 2),
         np.column_stack([ends - counts, ends]),
-        columns.sorted(),
+        reader.columns.sorted(),
         problems,
         frozenset(skipped),
     )
+
+
+def _whole_numbers(entries: list[Entry]) -> set[int]:
+    """The ids of all images, also of broken ones."""
+    return {entry["id"] for entry in entries if type(entry.get("id")) is int}
 
 
 def _sound_images(entries: list[Entry], place: Place, problems: list[str]) -> dict[int, Entry]:
@@ -147,43 +148,49 @@ def _sound_images(entries: list[Entry], place: Place, problems: list[str]) -> di
     return images
 
 
-def _problem(
-    entry: Entry, known: set[int], listed: set[Any], labels: dict[int, int], images: dict[int, Entry], masks: bool
-) -> str | None:
-    number = entry.get("id")
-    if type(number) is not int:
-        return "has no id that is a whole number"
-    if number in known:
-        return "has the id of another annotation"
-    known.add(number)
-    absent = next((name for name in FIELDS if name not in entry), None)
-    if absent:
-        return f"has no {absent}"
-    if type(entry["image_id"]) is not int or entry["image_id"] not in listed:
-        return f"has the image_id {entry['image_id']}, and there is no such image"
-    if type(entry["category_id"]) is not int or entry["category_id"] not in labels:
-        return f"has the category_id {entry['category_id']}, and there is no such category"
-    image = images.get(entry["image_id"])
-    if image is None:
-        return None  # the image is broken, and told already
-    return annotation_problem(entry, image["height"], image["width"], masks)
+class _Reader:
+    """Annotations one by one: what is wrong with each, and the sound ones into columns."""
 
+    def __init__(self, images: dict[int, Entry], listed: set[int], category_ids: list[int], masks: bool) -> None:
+        self.images, self.listed, self.masks = images, listed, masks
+        self.rows = {number: row for row, number in enumerate(images)}
+        self.labels = {number: label for label, number in enumerate(category_ids)}
+        self.columns, self._known = _Columns(), set[int]()
 
-def _of(entry: Entry, images: dict[int, Entry]) -> str:
-    image_id = entry.get("image_id")
-    image = images.get(image_id) if type(image_id) is int else None
-    return f" of image {image_id} ({image['file_name']})" if image else ""
+    def problem(self, entry: Entry) -> str | None:
+        """The end of a sentence about it, or None."""
+        number = entry.get("id")
+        if type(number) is not int:
+            return "has no id that is a whole number"
+        if number in self._known:
+            return "has the id of another annotation"
+        self._known.add(number)
+        absent = next((name for name in FIELDS if name not in entry), None)
+        if absent:
+            return f"has no {absent}"
+        if type(entry["image_id"]) is not int or entry["image_id"] not in self.listed:
+            return f"has the image_id {entry['image_id']}, and there is no such image"
+        if type(entry["category_id"]) is not int or entry["category_id"] not in self.labels:
+            return f"has the category_id {entry['category_id']}, and there is no such category"
+        image = self.images.get(entry["image_id"])
+        if image is None:
+            return None  # the image is broken, and told already
+        return annotation_problem(entry, image["height"], image["width"], self.masks)
 
+    def whose(self, entry: Entry) -> str:
+        """Of which image it is, where there is such a one."""
+        number = entry.get("image_id")
+        image = self.images.get(number) if type(number) is int else None
+        return f" of image {number} ({image['file_name']})" if image else ""
 
-def _keep(
-    entry: Entry, row: int, labels: dict[int, int], images: dict[int, Entry], masks: bool, columns: _Columns
-) -> None:
-    image = images[entry["image_id"]]
-    height, width = image["height"], image["width"]
-    x, y, w, h = entry["bbox"]
-    columns.images.append(row)
-    columns.boxes.extend((max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)))
-    columns.labels.append(labels[entry["category_id"]])
-    columns.areas.append(entry["area"])
-    if masks:
-        columns.runs.append(encode(entry["segmentation"], height, width))
+    def keep(self, entry: Entry) -> None:
+        """Into the columns, its box cut at the image's border."""
+        image = self.images[entry["image_id"]]
+        height, width = image["height"], image["width"]
+        x, y, w, h = entry["bbox"]
+        self.columns.images.append(self.rows[entry["image_id"]])
+        self.columns.boxes.extend((max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)))
+        self.columns.labels.append(self.labels[entry["category_id"]])
+        self.columns.areas.append(entry["area"])
+        if self.masks:
+            self.columns.runs.append(encode(entry["segmentation"], height, width))

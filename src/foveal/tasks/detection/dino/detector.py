@@ -33,6 +33,7 @@ class Dino(Detector):
     (the other layers' sum), ``_encoder`` (the proposals) and ``_denoising`` (all layers' sum).
     """
 
+    class_layers = ("heads.classes.", "denoising.label_embedding.")
     released_renames = RENAMES
 
     def __init__(self, backbone: DenseBackbone, num_classes: int, images: Images, settings: Settings) -> None:
