@@ -26,7 +26,7 @@ OUTSIDE = {
     "tasks": {"timm", "numpy", "PIL", "torchvision"},
     "tasks/dense/shapes": {"skimage", "numpy", "PIL", "torchvision"},
     "tasks/detection": {"timm", "numpy", "PIL", "torchvision", "faster_coco_eval"},
-    "tasks/detection/dino": {"torchvision", "transformers", "numpy"},
+    "tasks/detection/dino": {"torchvision", "transformers", "scipy"},
     "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
     "tasks/classification/data/hub.py": {"datasets", "PIL"},
     "tasks/classification/data/imagenet.py": {"scipy"},
@@ -45,6 +45,12 @@ OUTSIDE = {
 OPTIONAL = {
     *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "gradio", "matplotlib", "onnx", "scipy", "skimage"),
     *("sklearn", "tensorboard", "transformers", "triton", "webdataset"),
+}
+
+# Files that import an optional package as soon as they are imported themselves, and what nobody else may then import.
+ASKED_FOR_LATE = {
+    r"ops/([^/]+/)?triton/": r"\.triton(\.|$)",
+    r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
 }
 
 
@@ -138,17 +144,17 @@ def test_outside_packages_stay_in_their_rooms(file):
 
 @pytest.mark.parametrize("file", FILES, ids=place)
 def test_optional_packages_are_imported_where_they_are_used(file):
-    if re.match(r"ops/([^/]+/)?triton/", place(file)):
+    if any(re.match(files, place(file)) for files in ASKED_FOR_LATE):
         return  # the folder is the place where it is used; who imports the folder is tested below
     assert {i.package for i in imports(file) if i.at_import} & OPTIONAL == set()
 
 
-def test_triton_is_asked_for_late():
-    """No file outside the kernels' folders imports one of them when it is itself imported."""
+@pytest.mark.parametrize(("files", "modules"), ASKED_FOR_LATE.items())
+def test_what_stands_on_optional_packages_is_asked_for_late(files, modules):
+    """No file but these imports one of them when it is itself imported."""
     for file in FILES:
-        if "/triton/" not in place(file):
-            eager = [i.module for i in imports(file) if i.at_import and re.search(r"\.triton(\.|$)", i.module)]
-            assert eager == [], place(file)
+        if not re.match(files, place(file)):
+            assert [i.module for i in imports(file) if i.at_import and re.search(modules, i.module)] == [], place(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)

@@ -1,6 +1,6 @@
 """A made COCO set and what an imperfect detector finds on it, both functions of a seed."""
 
-import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +97,10 @@ class MadeImages:
     def __init__(self, folder: Path, seed: int = 0, broken: tuple[int, ...] = ()) -> None:
         self.document, self.broken = coco_document(seed), broken
         self.annotation_file = folder / "instances.json"
-        self.annotation_file.write_text(json.dumps(self.document))
         self.category_ids, self.classes = CATEGORY_IDS, CLASSES
+
+    def ground_truth(self) -> dict:
+        return deepcopy(self.document)
 
     def __len__(self) -> int:
         return len(self.document["images"])

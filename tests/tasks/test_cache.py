@@ -18,9 +18,13 @@ def test_a_folder_appears_when_it_is_filled(tmp_path):
 
 
 def test_an_interruption_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), filled_whole(tmp_path / "data") as part:
-        (part / "file").touch()
-        raise KeyboardInterrupt
+    def interrupted():
+        with filled_whole(tmp_path / "data") as part:
+            (part / "file").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
-from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector, write_results
+from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector, write_detections
 from foveal.tasks.detection.network import KnownDetector, restore_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.detection.task import data_folder
@@ -123,4 +123,4 @@ def _write(folder: Path, document: dict[str, Any], evaluation: DetectionEvaluati
         write_whole(folder / RESULTS, json_text.dumps(document, indent=2) + "\n")
     except OSError as error:
         raise FovealError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
-    write_results(folder, evaluation, category_ids)
+    write_detections(folder, evaluation, category_ids)

@@ -4,12 +4,15 @@ import json as json_text
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
-from foveal.report.detection import save_prediction
+from foveal.report.detection import draw_objects, write_picture
 from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.predict import DetectionPrediction, predict, to_coco
 from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.image_files import load_rgb
 from foveal.training.log import write_whole
 
 DETECTIONS = "detections.json"
@@ -57,7 +60,8 @@ def _write(out: Path, document: str, predictions: Sequence[DetectionPrediction],
     try:
         out.mkdir(parents=True, exist_ok=True)
         for prediction in predictions:
-            save_prediction(prediction, pictures[prediction.path])
+            picture = draw_objects(np.asarray(load_rgb(prediction.path)), prediction.objects)
+            write_picture(pictures[prediction.path], picture)
         write_whole(out / DETECTIONS, document + "\n")
     except OSError as error:
         raise FovealError(f"{out} cannot be written ({error.strerror}): choose another --out.") from error

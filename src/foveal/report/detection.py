@@ -18,8 +18,8 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.predict import DetectedObject
 from foveal.tasks.detection.rle import decode_mask
 
-# Chosen one by one as far as can be from those before, to most eyes and to those blind to red or green, and light enough
-# for dark letters: the test has the distances.
+# Chosen one by one as far as can be from those before, to most eyes and to those blind to red or green, and light
+# enough for dark letters: the test has the distances.
 PALETTE = (
     *("#FFB000", "#38B6FF", "#00D6A0", "#FF6B35", "#FFFF80", "#956AFF", "#D455AA", "#FF2A55"),
     *("#00AA6A", "#6AFFFF", "#95EA40", "#FFD480", "#FF40D4", "#559500", "#0095D4", "#FF80BF"),

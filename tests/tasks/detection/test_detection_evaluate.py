@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.tasks.detection.average_precision import average_precision
-from foveal.tasks.detection.evaluate import evaluate_detector, ground_truth, write_results
+from foveal.tasks.detection.data import open_split
+from foveal.tasks.detection.evaluate import counted_truth, evaluate_detector, write_detections
 from foveal.tasks.detection.results import ImageResult, box_records, mask_records
 from foveal.training.batching import Share
 from foveal.training.loading import evaluation_loader
@@ -23,12 +25,14 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
+from PIL import Image
+from PIL import Image
 from support.detections import KnownAnswers, MadeImages, collate
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import leave_processes, start_processes
 processes = start_processes()
-images = MadeImages(Path(sys.argv[1]) / str(processes.share.rank), broken=(0, 5))
+images = MadeImages(Path(sys.argv[1]), broken=(0, 5))
 loader = evaluation_loader(images, 2, processes.share, 0, collate, "skip")
 found = evaluate_detector(KnownAnswers(images), loader, images, processes)
 kept = [found.metrics, found.mask.classes, found.images, found.broken, [result.image_id for result in found.results]]
@@ -72,7 +76,7 @@ def test_an_image_that_cannot_be_read_is_neither_predicted_nor_missed(tmp_path):
     evaluation = evaluated(images, KnownAnswers(images), broken="skip")
     assert (evaluation.images, evaluation.broken) == (22, ["0.png", "5.png"])
     left = [image["id"] for at, image in enumerate(images.document["images"]) if at not in (0, 5)]
-    truth = ground_truth(images, left)
+    truth = counted_truth(images, left)
     assert [image["id"] for image in truth["images"]] == left
     results = [ImageResult.of(n, one) for n, one in detections(images.document, 0).items() if n in left]
     assert evaluation.box.overall == average_precision(truth, box_records(results, CATEGORY_IDS), "box").overall
@@ -100,7 +104,6 @@ def test_two_processes_count_as_one(tmp_path):
     env["PYTHONPATH"] = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
     runs = []
     for rank in "01":
-        (tmp_path / rank).mkdir()
         words = [sys.executable, "-c", SCRIPT, str(tmp_path)]
         runs.append(subprocess.Popen(words, env=env | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE))
     errors = [run.communicate(timeout=120)[1] for run in runs]
@@ -113,9 +116,21 @@ def test_two_processes_count_as_one(tmp_path):
     assert torch.load(tmp_path / "1.pt") == [*figures, []]  # the same figures; the main process keeps the results
 
 
-def test_a_set_without_objects_is_refused(tmp_path):
+def test_annotations_without_a_segmentation_serve_boxes_alone(tmp_path):
     images = MadeImages(tmp_path)
-    images.annotation_file.write_text(json.dumps({**images.document, "annotations": []}))
+    whole = evaluated(images, KnownAnswers(images)).box
+    images.document["annotations"][3]["segmentation"] = []
+    assert evaluated(images, KnownAnswers(images, masks=False)).metrics == whole.metrics
+    with pytest.raises(FovealError, match=r"instances.json has no segmentation of annotation 4, .*: add it"):
+        evaluated(images, KnownAnswers(images))
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_set_without_objects_is_refused(tmp_path, left):
+    """Nor is a crowd one."""
+    images = MadeImages(tmp_path)
+    crowds = [{**annotation, "iscrowd": 1} for annotation in images.document["annotations"][:left]]
+    images.document["annotations"] = crowds
     with pytest.raises(FovealError, match=r"No image that .*instances.json names has an object on it: check --data"):
         evaluated(images, KnownAnswers(images))
 
@@ -129,8 +144,27 @@ def test_a_set_without_a_readable_image_is_refused(tmp_path):
 def test_results_are_written_as_coco_reads_them(tmp_path):
     images = MadeImages(tmp_path)
     evaluation = evaluated(images, KnownAnswers(images))
-    write_results(tmp_path, evaluation, CATEGORY_IDS)
+    write_detections(tmp_path, evaluation, CATEGORY_IDS)
     boxes = json.loads((tmp_path / "detections.bbox.json").read_text())
     masks = json.loads((tmp_path / "detections.segm.json").read_text())
     assert average_precision(images.document, boxes, "box").overall == evaluation.box.overall
     assert average_precision(images.document, masks, "mask").overall == evaluation.mask.overall
+
+
+def test_a_broken_annotation_that_was_skipped_is_not_missed(tmp_path):
+    """Of two objects in COCO's layout one has a box of no area; finding the other one is all that can be asked."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "val" / "a.png")
+    head = {"image_id": 7, "category_id": 3, "area": 100}
+    boxes = [[10, 10, 20, 20], [30, 10, 0, 20]]
+    document = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 48, "width": 64}],
+        "annotations": [{"id": number, "bbox": box, **head} for number, box in enumerate(boxes, start=1)],
+        "categories": [{"id": 3, "name": "dog"}],
+    }
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(document))
+    images = open_split(tmp_path, "val", masks=False, broken="skip")
+    found = {"boxes": torch.tensor([[10.0, 10, 30, 30]]), "labels": torch.tensor([0]), "scores": torch.tensor([0.9])}
+    loader = evaluation_loader(images, 1, Share(), 0, collate)
+    assert evaluate_detector(lambda batch: [found], loader, images, device=CPU).metrics["box_ap"] == pytest.approx(100)

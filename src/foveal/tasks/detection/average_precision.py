@@ -75,8 +75,10 @@ def average_precision(ground_truth: Mapping[str, Any], records: Sequence[Record]
 def _evaluate(ground_truth: Mapping[str, Any], records: Sequence[Record], kind: Kind) -> dict[str, np.ndarray]:
     """COCO's tables: ``precision`` (IoU, recall, class, size, most detections), ``recall`` the same without recall."""
     tools = coco_tools()
-    truth = tools.COCO({**ground_truth, "annotations": _numbered(ground_truth["annotations"])}, print_function=_silent)
-    found = truth.loadRes([dict(record) for record in records])  # the tools write into what they are given
+    annotations = _numbered(ground_truth["annotations"])
+    truth, none = (tools.COCO({**ground_truth, "annotations": a}, print_function=_silent) for a in (annotations, []))
+    # Copies, since the tools write into what they are given; an empty list their earlier versions cannot take.
+    found = truth.loadRes([dict(record) for record in records]) if records else none
     evaluation = tools.COCOeval_faster(truth, found, {"box": "bbox", "mask": "segm"}[kind], print_function=_silent)
     evaluation.evaluate()
     evaluation.accumulate()

@@ -34,6 +34,9 @@ class Detector(nn.Module):
     """From the authors' names to ours, of all but the backbone: (pattern, replacement), of which the first one counts
     that matches."""
 
+    class_layers: tuple[str, ...] = ()
+    """Beginnings of the names of parameters that belong to single classes, and stay new where these are others."""
+
     def __init__(self, backbone: DenseBackbone, num_classes: int, images: Images) -> None:
         super().__init__()
         self.backbone, self.num_classes, self.images = backbone, num_classes, images

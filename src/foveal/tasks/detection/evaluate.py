@@ -1,6 +1,5 @@
 """A detector over a whole set: every image once over all processes, average precision on each of them."""
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -22,12 +21,14 @@ BOXES, MASKS = "detections.bbox.json", "detections.segm.json"
 
 
 class Annotated(Protocol):
-    """What an evaluation must know of a set of images."""
+    """What an evaluation must know of a set of images; ``CocoImages`` is one."""
 
     annotation_file: Path
-    """In COCO's format; the ground truth."""
     category_ids: list[int]
     """COCO's number of each label."""
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The COCO document of the set, crowds included, broken annotations left out."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def evaluate_detector(
         on_batch: called with (done, total) after each batch.
 
     Raises:
-        FovealError: faster-coco-eval is not installed, no image could be read, or none has an object on it.
+        FovealError: faster-coco-eval is not installed, no image could be read, or the ground truth does not serve.
     """
     coco_tools()  # its absence is told before the first image, by every process
     place, started = processes.device if processes else device or best_device(), time.monotonic()
@@ -91,33 +92,43 @@ def evaluate_detector(
         results, broken = processes.gather_objects(results), processes.gather_objects(broken)
     if not results:
         raise all_broken(broken)
-    number, main = len(results), processes is None or processes.is_main
+    masks, number = results[0].masks is not None, len(results)
+    # On every process, so that all of them say what is wrong with it and none waits for the others.
+    truth = counted_truth(images, {result.image_id for result in results}, masks)
+    main = processes is None or processes.is_main
     results = sorted(results, key=lambda result: result.image_id) if main else []
-    scores = _scores(results, images) if main else {}
+    scores = _scores(results, truth, images.category_ids, masks) if main else {}
     if processes is not None:
         scores = processes.from_main(scores)
-    if not scores["box"].overall:
-        raise FovealError(f"No image that {images.annotation_file} names has an object on it: check --data.")
     speed = number / (time.monotonic() - started)
     return DetectionEvaluation(scores["box"], scores.get("mask"), number, sorted(broken), speed, results)
 
 
-def write_results(folder: Path, evaluation: DetectionEvaluation, category_ids: list[int]) -> None:
+def write_detections(folder: Path, evaluation: DetectionEvaluation, category_ids: list[int]) -> None:
     """Write what was found as COCO's result files into an existing folder; see ``write_coco_results``."""
     write_coco_results(folder / BOXES, box_records(evaluation.results, category_ids))
     if evaluation.mask is not None:
         write_coco_results(folder / MASKS, mask_records(evaluation.results, category_ids))
 
 
-def ground_truth(images: Annotated, image_ids: Collection[int]) -> dict[str, Any]:
-    """The COCO document of the set, crowds included, cut down to these images and the categories that have labels."""
-    document = json.loads(Path(images.annotation_file).read_text(encoding="utf-8"))
-    seen, known = set(image_ids), set(images.category_ids)
-    return {
-        "images": [image for image in document["images"] if image["id"] in seen],
-        "annotations": [a for a in document["annotations"] if a["image_id"] in seen and a["category_id"] in known],
-        "categories": [category for category in document["categories"] if category["id"] in known],
-    }
+def counted_truth(images: Annotated, image_ids: Collection[int], masks: bool = False) -> dict[str, Any]:
+    """The set's ground truth on these images alone: one that was not looked at has no objects that could be missed.
+
+    Raises:
+        FovealError: there is no object on them, or one without the segmentation that ``masks`` are compared with.
+    """
+    document, seen = images.ground_truth(), set(image_ids)
+    objects = [annotation for annotation in document["annotations"] if annotation["image_id"] in seen]
+    if all(annotation.get("iscrowd") for annotation in objects):
+        raise FovealError(f"No image that {images.annotation_file} names has an object on it: check --data.")
+    bare = next((a for a in objects if not a.get("segmentation")), None) if masks else None
+    if bare is not None:
+        raise FovealError(
+            f"{images.annotation_file} has no segmentation of annotation {bare['id']}, which masks are compared with: "
+            "add it, or evaluate a detector without masks."
+        )
+    looked_at = [image for image in document["images"] if image["id"] in seen]
+    return {"images": looked_at, "annotations": objects, "categories": document["categories"]}
 
 
 def _results(
@@ -136,11 +147,10 @@ def _results(
             on_batch(done, len(loader))
 
 
-def _scores(results: list[ImageResult], images: Annotated) -> dict[Kind, AveragePrecision]:
-    truth = ground_truth(images, {result.image_id for result in results})
-    scores: dict[Kind, AveragePrecision] = {
-        "box": average_precision(truth, box_records(results, images.category_ids), "box")
-    }
-    if results[0].masks is not None:
-        scores["mask"] = average_precision(truth, mask_records(results, images.category_ids), "mask")
+def _scores(
+    results: list[ImageResult], truth: dict[str, Any], category_ids: list[int], masks: bool
+) -> dict[Kind, AveragePrecision]:
+    scores: dict[Kind, AveragePrecision] = {"box": average_precision(truth, box_records(results, category_ids), "box")}
+    if masks:
+        scores["mask"] = average_precision(truth, mask_records(results, category_ids), "mask")
     return scores

@@ -24,6 +24,7 @@ class MaskRCNN(Detector):
     """Objects with boxes and masks: proposals of a small network, judged by a second one. See ``Detector``."""
 
     needs_masks = True
+    class_layers = ("roi_heads.box_head.classifier.", "roi_heads.box_head.box.", "roi_heads.mask_head.logits.")
     released_renames = (
         (r"^neck\.lateral_convs\.(\d+)\.conv\.", r"pyramid.lateral.\1."),
         (r"^neck\.fpn_convs\.(\d+)\.conv\.", r"pyramid.output.\1."),

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.data import load_rgb
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.results import MASK_THRESHOLD
 from foveal.tasks.detection.rle import Rle, encode_masks, mask_areas
+from foveal.tasks.image_files import load_rgb
 from foveal.tasks.network import best_device
 
 

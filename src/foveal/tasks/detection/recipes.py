@@ -10,10 +10,10 @@ Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or 
 ``shapes.*`` train small detectors from random weights on made images (see ``tasks.dense.shapes``) in minutes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from foveal.tasks.detection.data.augment import Augmentation
+from foveal.tasks.detection.data.augment import MULTI_SCALE, SMALL, Augmentation
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.recipe import look_up
 from foveal.training.config import TrainConfig
@@ -70,7 +70,7 @@ def _dino(variant: str, levels: int) -> DetectionRecipe:
         detector="dino",
         options={"num_levels": levels},
         model=f"transnext_{variant}",
-        augment=Augmentation.multi_scale(),
+        augment=MULTI_SCALE,
         train=_one_x(
             milestones=(11,), warmup_steps=0, clip_norm=0.1, lr_factors={"backbone.": 0.1}, device_batch_size=2
         ),
@@ -79,10 +79,55 @@ def _dino(variant: str, levels: int) -> DetectionRecipe:
     )
 
 
+def _shapes(
+    detector: str, title: str, model: str, options: Mapping[str, object], **settings: object
+) -> DetectionRecipe:
+    """A small detector on small images: short side 128, objects of 13 to 64 pixels."""
+    return DetectionRecipe(
+        name=f"shapes.{detector}_{model}",
+        summary=f"{title} with our smallest {'TransNeXt' if 'next' in model else 'TransXNet'} on made images: minutes",
+        detector=detector,
+        options={"short": 128, "long": 192, **options},
+        model=model,
+        model_args={"pretrain_size": 128} if model.startswith("transnext") else {},
+        augment=SMALL,
+        train=TrainConfig(**{  # type: ignore[arg-type]
+            "batch_size": 8, "device_batch_size": 8, "lr": 1e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
+            "weight_decay": 0.05, "clip_norm": 1.0, "workers": 1, "log_every": 10, **settings,
+        }),
+        keep_empty=True,
+        data="shapes",
+    )  # fmt: skip
+
+
+def _shapes_mask_rcnn() -> DetectionRecipe:
+    head = {
+        "channels": 64, "hidden": 128, "mask_convs": 2, "anchor_scale": 4, "finest": 28, "anchor_samples": 128,
+        "box_samples": 64, "candidates": (300, 300), "proposals": 200, "most": 50,
+    }  # fmt: skip
+    return _shapes("mask_rcnn", "Mask R-CNN", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=10)
+
+
+def _shapes_retinanet() -> DetectionRecipe:
+    head = {"channels": 64, "convs": 2, "anchor_scale": 3, "most": 50}
+    return _shapes("retinanet", "RetinaNet", "transxnet_atto", head, epochs=10)
+
+
+def _shapes_dino() -> DetectionRecipe:
+    head = {
+        "dim": 128, "heads": 4, "mlp_dim": 256, "encoder_layers": 2, "decoder_layers": 3, "queries": 60,
+        "denoising_queries": 20, "max_detections": 50,
+    }  # fmt: skip
+    return _shapes("dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=12)
+
+
 MAKERS: tuple[Callable[[], DetectionRecipe], ...] = (
     *(partial(_mask_rcnn_transnext, variant) for variant in TRANSNEXT_DROP_PATH),
     *(partial(_transxnet, "mask_rcnn", "Mask R-CNN", 0.05, variant) for variant in TRANSXNET_DROP_PATH),
     *(partial(_transxnet, "retinanet", "RetinaNet", 1e-4, variant) for variant in TRANSXNET_DROP_PATH),
     *(partial(_dino, variant, levels) for variant, levels in DINO_LEVELS),
+    _shapes_mask_rcnn,
+    _shapes_retinanet,
+    _shapes_dino,
 )
 RECIPES = {make().name: make for make in MAKERS}

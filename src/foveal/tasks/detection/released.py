@@ -21,13 +21,15 @@ from foveal.tasks.detection.detector import Detector
 _BACKBONE, _OURS = "backbone.", "backbone.net."
 
 
-def load_detector(detector: Detector, path: str | Path) -> LoadReport:
+def load_detector(detector: Detector, path: str | Path, *, new_classes: bool = False) -> LoadReport:
     """Fill a detector from a local file, or raise and leave it as it was.
 
     Args:
         detector: as it was when the file was saved: backbone, classes and options.
         path: a ``.pth``, ``.pt`` or ``.safetensors`` file, of the authors' (``backbone.``, ``neck.``, ``rpn_head.``
             and so on) or of ours, its state dict bare or wrapped.
+        new_classes: accept a file of a detector for another number of classes; the layers that belong to classes keep
+            their initial values.
 
     Position tables of a TransXNet adapt to another image size. Nothing but tensors and plain containers is unpickled.
 
@@ -38,13 +40,27 @@ def load_detector(detector: Detector, path: str | Path) -> LoadReport:
         content = unwrap(read_file(path))
         state = state_in_our_names(without_wrappers(content), detector)
         report = compare(state, detector)
+        if new_classes:
+            report = _without_classes(report, detector.class_layers)
         if not report.complete:
             kind = type(detector).__name__
             raise CheckpointError(f"does not fit this {kind}: {report}; create the detector that it was saved from")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    detector.load_state_dict(state)
+    detector.load_state_dict({name: state[name] for name in report.loaded}, strict=not report.new)
     return replace(report, left_out=max(len(content) - len(report.loaded), 0))
+
+
+def _without_classes(report: LoadReport, layers: tuple[str, ...]) -> LoadReport:
+    """All layers of classes are new as soon as one has another shape: what is alike in number means other classes."""
+    if not any(name.startswith(layers) for name, _, _ in report.misshaped):
+        return report
+    return replace(
+        report,
+        loaded=tuple(name for name in report.loaded if not name.startswith(layers)),
+        misshaped=tuple(found for found in report.misshaped if not found[0].startswith(layers)),
+        new=tuple(name for name in (*report.loaded, *(m[0] for m in report.misshaped)) if name.startswith(layers)),
+    )
 
 
 def state_in_our_names(state: dict[str, Tensor], detector: Detector) -> dict[str, Tensor]:

@@ -69,6 +69,7 @@ class RetinaNet(Detector):
         selection: which boxes are detections.
     """
 
+    class_layers = ("head.classifier.",)
     released_renames = (
         (r"^neck\.lateral_convs\.(\d+)\.conv\.", r"pyramid.lateral.\1."),
         (r"^neck\.fpn_convs\.3\.conv\.", "pyramid.extra.0."),

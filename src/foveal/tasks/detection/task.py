@@ -5,11 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.shapes import shapes_folder
-from foveal.tasks.detection.data import CocoImages, collate, open_train_and_val
+from foveal.tasks.detection.data import Augment, CocoImages, collate, open_train_and_val
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.detection.network import start_from
@@ -49,13 +50,14 @@ class DetectionTask:
         """The sum of the detector's losses, and each of them."""
         images, targets = batch
         losses = model(images, targets)
-        return sum(losses.values(), start=next(iter(losses.values())) * 0), self.model.summary(losses)
+        return torch.stack(list(losses.values())).sum(), self.model.summary(losses)
 
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
         """Average precision of boxes, and of masks where the detector finds them, in percent; each image once."""
-        return evaluate_detector(model, self.val, self._validation(processes.share), processes, on_batch)
+        loader = self._validation(processes.share)
+        return evaluate_detector(model, loader, self.val, processes, on_batch=on_batch).metrics
 
     def _validation(self, share: Share) -> Loader:
         if self._val_loader is None:
@@ -130,7 +132,7 @@ def open_images(recipe: DetectionRecipe, data: str | Path | None) -> tuple[CocoI
         data_folder(recipe, data), masks=recipe.detector == "mask_rcnn", broken=recipe.train.broken,
         empty="keep" if recipe.keep_empty else "drop",
     )  # fmt: skip
-    train.transform = recipe.augment.transform()
+    train.transform = Augment(recipe.augment)
     return train, val
 
 

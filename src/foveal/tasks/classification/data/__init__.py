@@ -8,7 +8,8 @@
 - a Hugging Face dataset: ``hf:NAME`` or ``hf:NAME:CONFIG``.
 """
 
-from foveal.tasks.classification.data.images import Images, decode_rgb, load_rgb
+from foveal.tasks.classification.data.images import Images
 from foveal.tasks.classification.data.sources import match_classes, open_split, open_train_and_val
+from foveal.tasks.image_files import decode_rgb, load_rgb
 
 __all__ = ["Images", "decode_rgb", "load_rgb", "match_classes", "open_split", "open_train_and_val"]

@@ -6,7 +6,8 @@ from typing import Any
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.data.images import Images, decode_rgb, load_rgb
+from foveal.tasks.classification.data.images import Images
+from foveal.tasks.image_files import decode_rgb, load_rgb
 
 #: What the splits are called there; the first that is found counts.
 NAMES = {"train": ("train",), "val": ("val", "validation", "valid", "test")}

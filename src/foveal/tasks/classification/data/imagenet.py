@@ -11,7 +11,8 @@ from pathlib import Path
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data.folders import existing_split, has_class_folders, open_class_folders
-from foveal.tasks.classification.data.images import EXTENSIONS, FileImages, Images, read_text
+from foveal.tasks.classification.data.images import EXTENSIONS, FileImages, Images
+from foveal.tasks.image_files import read_text
 
 KAGGLE = Path("ILSVRC", "Data", "CLS-LOC")
 CSV, TRUTH, META = "LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt", "meta.mat"

@@ -56,7 +56,7 @@ def _follow(start: Point, steps: dict[Point, list[Point]]) -> list[Point]:
 
 
 def _edges(mask: np.ndarray) -> dict[Point, list[Point]]:
-    """From each corner of pixels the steps along edges that have the inside at their right, the outside at their left."""
+    """From each corner of pixels the steps along edges with the inside at their right and the outside at their left."""
     inside = np.pad(mask, 1)
     here = inside[1:-1, 1:-1]
     sides = (  # the neighbour beyond the edge, where the edge begins, its direction

@@ -39,13 +39,14 @@ class Sampling(nn.Module):
         """
         batch, _, heads, width = value.shape
         # Levels first, queries last: what is read for a level lies together, and points are added up in long rows.
-        places = (2 * sampling_locations - 1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2).to(value.dtype).contiguous()
+        places = (2 * sampling_locations - 1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2).contiguous()
         weights = attention_weights.permute(3, 0, 2, 4, 1).flatten(1, 2).contiguous()
         parts = value.split([h * w for h, w in spatial_shapes_list], dim=1)
         total = value.new_zeros(())
         for shape, part, place, weight in zip(spatial_shapes_list, parts, places.unbind(), weights.unbind()):
             plane = part.flatten(2).transpose(1, 2).reshape(batch * heads, width, *shape)
-            samples = grid_sample(plane, place, align_corners=False)
+            # Places have the last word on the dtype: in bfloat16 they would be off by pixels.
+            samples = grid_sample(plane.to(place.dtype), place, align_corners=False)
             total = total + (samples * weight[:, None]).sum(2)
         return total.view(batch, heads * width, -1).transpose(1, 2)
 
@@ -54,12 +55,12 @@ def sample_by_level(layer: nn.Module) -> nn.Module:
     """A layer of transformers' Deformable DETR, its attention sampling with ``Sampling``."""
     for module in layer.modules():
         if isinstance(module, DeformableDetrMultiscaleDeformableAttention):
-            module.attn = Sampling()
+            module.attn = Sampling()  # type: ignore[assignment]
     return layer
 
 
 def initialise(layers: nn.Module) -> None:
-    """Weights of an encoder or decoder as published: matrices by Glorot, deformable attention looking in all directions.
+    """Weights of an encoder or decoder as published: matrices by Glorot, deformable attention looks in all directions.
 
     nn.MultiheadAttention, which DINO was trained with, draws query, key and value as one matrix three times as high,
     and has no bias at the start.

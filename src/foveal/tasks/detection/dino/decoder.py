@@ -24,7 +24,9 @@ class Decoder(nn.Module):
         super().__init__()
         config, dim = settings.layers(), settings.dim
         self.dim = dim
-        self.layers = nn.ModuleList(sample_by_level(DeformableDetrDecoderLayer(config)) for _ in range(settings.decoder_layers))
+        self.layers = nn.ModuleList(
+            sample_by_level(DeformableDetrDecoderLayer(config)) for _ in range(settings.decoder_layers)
+        )
         self.place = DeformableDetrMLPPredictionHead(2 * dim, dim, dim, num_layers=2)
         self.norm = nn.LayerNorm(dim)
         initialise(self)

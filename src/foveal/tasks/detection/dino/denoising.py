@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers.models.deformable_detr.modeling_deformable_detr import inverse_sigmoid
 
 from foveal.tasks.detection.dino.matching import Pairs
 from foveal.tasks.detection.dino.objects import Objects, to_corners
@@ -51,7 +52,9 @@ class Denoising(nn.Module):
         The embedding takes part in the graph even then, as processes that train together need it.
         """
         groups = max(self.queries // max(objects.most, 1), 1)
-        labels = flip_labels(objects.labels.repeat(1, 2 * groups), self.label_noise, self.label_embedding.num_embeddings)
+        labels = flip_labels(
+            objects.labels.repeat(1, 2 * groups), self.label_noise, self.label_embedding.num_embeddings
+        )
         present = objects.present.repeat(1, 2 * groups)
         content = self.label_embedding(labels) * present[..., None]
         boxes = move_boxes(objects.boxes.repeat(1, 2 * groups, 1), objects.most, self.box_noise)
@@ -77,10 +80,7 @@ def move_boxes(boxes: Tensor, most: int, noise: float) -> Tensor:
     sign = torch.randint_like(boxes, 2) * 2 - 1
     moved = to_corners(boxes) + sign * size * boxes[..., 2:].repeat(1, 1, 2) * (noise / 2)
     low, high = moved.clamp(0, 1).chunk(2, -1)
-    kept = torch.cat(((low + high) / 2, high - low), -1).clamp(min=0)
-    # The sigmoid of inverse_sigmoid(box, eps), in which the published form takes them.
-    near, far = kept.clamp(min=NOISED_EPS), (1 - kept).clamp(min=NOISED_EPS)
-    return near / (near + far)
+    return inverse_sigmoid(torch.cat(((low + high) / 2, high - low), -1), NOISED_EPS).sigmoid()
 
 
 def seen_by(objects: int, groups: int, queries: int, device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from foveal.tasks.dense.backbone import DenseBackbone
@@ -30,6 +30,7 @@ class Dino(Detector):
     (the other layers' sum), ``_encoder`` (the proposals) and ``_denoising`` (all layers' sum).
     """
 
+    class_layers = ("heads.classes.", "denoising.label_embedding.")
     released_renames = RENAMES
 
     def __init__(self, backbone: DenseBackbone, num_classes: int, images: Images, settings: Settings) -> None:
@@ -95,7 +96,9 @@ class Dino(Detector):
         count = mean_count(sum(objects.counts), logits.device)
         losses = set_losses(logits, boxes, match(logits, boxes, objects), objects, count)
         parts = {"_encoder": slice(1), "_auxiliary": slice(1, -1), "": slice(-1, None)}
-        return {f"loss_{kind}{part}": loss[which].sum() for part, which in parts.items() for kind, loss in losses.items()}
+        return {
+            f"loss_{kind}{part}": loss[which].sum() for part, which in parts.items() for kind, loss in losses.items()
+        }
 
     def _denoising_losses(self, logits: Tensor, boxes: Tensor, objects: Objects, groups: int) -> dict[str, Tensor]:
         pairs = restored(objects, groups, len(logits))
@@ -104,9 +107,7 @@ class Dino(Detector):
         return {f"loss_{kind}_denoising": loss.sum() for kind, loss in losses.items()}
 
 
-def best(
-    logits: Tensor, boxes: Tensor, image_sizes: Sequence[tuple[int, int]], most: int
-) -> list[dict[str, Tensor]]:
+def best(logits: Tensor, boxes: Tensor, image_sizes: Sequence[tuple[int, int]], most: int) -> list[dict[str, Tensor]]:
     """The highest scores over queries and classes together: a query may be detected as several classes.
 
     Args:

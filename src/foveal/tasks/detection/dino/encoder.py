@@ -17,7 +17,9 @@ class Encoder(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         config = settings.layers()
-        self.layers = nn.ModuleList(sample_by_level(DeformableDetrEncoderLayer(config)) for _ in range(settings.encoder_layers))
+        self.layers = nn.ModuleList(
+            sample_by_level(DeformableDetrEncoderLayer(config)) for _ in range(settings.encoder_layers)
+        )
         initialise(self)
 
     def forward(self, levels: Levels) -> Tensor:
@@ -39,5 +41,5 @@ class Encoder(nn.Module):
 def recompute(layers: nn.ModuleList, enable: bool) -> None:
     """Whether transformers' layers recompute their activations in the backward pass instead of keeping them."""
     for layer in layers:
-        layer.gradient_checkpointing = enable
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        layer.gradient_checkpointing = enable  # type: ignore[assignment]
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]

@@ -17,15 +17,8 @@ class Heads(nn.Module):
 
     def __init__(self, num_classes: int, dim: int, decoder_layers: int) -> None:
         super().__init__()
-        count = decoder_layers + 1
-        self.classes = nn.ModuleList(nn.Linear(dim, num_classes) for _ in range(count))
-        self.boxes = nn.ModuleList(DeformableDetrMLPPredictionHead(dim, dim, 4, num_layers=3) for _ in range(count))
-        for head in self.classes:
-            nn.init.constant_(head.bias, -math.log((1 - PRIOR) / PRIOR))
-        for head in self.boxes:
-            # Boxes begin as the proposals are.
-            nn.init.zeros_(head.layers[-1].weight)
-            nn.init.zeros_(head.layers[-1].bias)
+        self.classes = nn.ModuleList(_class_head(dim, num_classes) for _ in range(decoder_layers + 1))
+        self.boxes = nn.ModuleList(_box_head(dim) for _ in range(decoder_layers + 1))
 
     def forward(self, queries: Tensor, starts: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
         """Logits (S, B, Q, classes) and boxes (S, B, Q, 4) of the decoder's layers from ``first`` on.
@@ -37,3 +30,18 @@ class Heads(nn.Module):
         logits = [head(q) for head, q in zip(self.classes[first:], queries)]
         boxes = [refine(head(q), start) for head, q, start in zip(self.boxes[first:], queries, starts)]
         return torch.stack(logits), torch.stack(boxes)
+
+
+def _class_head(dim: int, num_classes: int) -> nn.Linear:
+    head = nn.Linear(dim, num_classes)
+    nn.init.constant_(head.bias, -math.log((1 - PRIOR) / PRIOR))
+    return head
+
+
+def _box_head(dim: int) -> DeformableDetrMLPPredictionHead:
+    """Moves no box at the start: the first boxes are the proposals."""
+    head = DeformableDetrMLPPredictionHead(dim, dim, 4, num_layers=3)
+    last = head.layers[-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return head

@@ -61,20 +61,16 @@ class Flatten(nn.Module):
 
     @staticmethod
     def _level(m: Tensor, embedding: Tensor, sizes: Tensor, padded: Size) -> tuple[Tensor, ...]:
-        (batch, dim, height, width), dtype = m.shape, embedding.dtype
+        """Tokens, positions, inside, centres and ratios of one level."""
+        (_, dim, height, width), dtype = m.shape, embedding.dtype
         rows, columns = _inside(height, padded[0], sizes[:, 0]), _inside(width, padded[1], sizes[:, 1])
-        down = _ends(rows, dtype)
-        right = _ends(columns, dtype)
-        half = torch.stack((0.5 / columns.sum(1), 0.5 / rows.sum(1)), -1).to(dtype)
-        ends = torch.stack(
-            (right[:, None].expand(-1, height, -1), down[:, :, None].expand(-1, -1, width)), dim=-1
-        )
+        y, x = _ends(rows, dtype), _ends(columns, dtype)
         return (
             m.flatten(2).transpose(1, 2),
-            (embed_map(down, right, dim) + embedding).flatten(1, 2),
+            (embed_map(y, x, dim) + embedding).flatten(1, 2),
             (rows[:, :, None] & columns[:, None]).flatten(1),
-            (ends - half[:, None, None]).flatten(1, 2),
-            torch.stack((columns.sum(1) / width, rows.sum(1) / height), -1).to(dtype),
+            _grid(y - y[:, :1] / 2, x - x[:, :1] / 2).flatten(1, 2),
+            torch.stack((columns.sum(1).to(dtype) / width, rows.sum(1).to(dtype) / height), -1),
         )
 
 
@@ -86,5 +82,11 @@ def _inside(count: int, padded: int, sizes: Tensor) -> Tensor:
 
 def _ends(inside: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, count): where each row ends, relative to the rows inside."""
-    numbers = torch.arange(1, inside.shape[1] + 1, device=inside.device)
-    return (numbers / inside.sum(1, keepdim=True)).to(dtype)
+    numbers = torch.arange(1, inside.shape[1] + 1, dtype=dtype, device=inside.device)
+    return numbers / inside.sum(1, keepdim=True)
+
+
+def _grid(y: Tensor, x: Tensor) -> Tensor:
+    """(B, H, W, 2) as (x, y) of rows' y (B, H) and columns' x (B, W)."""
+    height, width = y.shape[1], x.shape[1]
+    return torch.stack((x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), dim=-1)

@@ -5,12 +5,14 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from foveal.tasks.detection.dino.matching import ALPHA, GAMMA, Pairs
-from foveal.tasks.detection.dino.objects import Objects, to_corners
+from foveal.tasks.detection.dino.objects import Objects, at_least_float32, to_corners
 
 CLASS_WEIGHT, L1_WEIGHT, GIOU_WEIGHT = 1.0, 5.0, 2.0
 
 
-def set_losses(logits: Tensor, boxes: Tensor, pairs: Pairs, objects: Objects, count: Tensor | float) -> dict[str, Tensor]:
+def set_losses(
+    logits: Tensor, boxes: Tensor, pairs: Pairs, objects: Objects, count: Tensor | float
+) -> dict[str, Tensor]:
     """The weighted losses ``class``, ``l1`` and ``giou`` of S sets of predictions, (S,) each.
 
     Args:
@@ -20,10 +22,11 @@ def set_losses(logits: Tensor, boxes: Tensor, pairs: Pairs, objects: Objects, co
         objects: the objects.
         count: what sums are divided by; see ``mean_count``.
     """
-    wanted = torch.zeros_like(logits, dtype=torch.float32)
+    logits, boxes = at_least_float32(logits), at_least_float32(boxes)
+    wanted = torch.zeros_like(logits)
     wanted[pairs.set, pairs.image, pairs.query, objects.labels[pairs.image, pairs.object]] = 1
-    focal = sigmoid_focal_loss(logits.float(), wanted, ALPHA, GAMMA).sum((1, 2, 3))
-    found, target = boxes[pairs.set, pairs.image, pairs.query].float(), objects.boxes[pairs.image, pairs.object]
+    focal = sigmoid_focal_loss(logits, wanted, ALPHA, GAMMA).sum((1, 2, 3))
+    found, target = boxes[pairs.set, pairs.image, pairs.query], objects.boxes[pairs.image, pairs.object]
     l1 = (found - target).abs().sum(-1)
     giou = generalized_box_iou_loss(to_corners(found), to_corners(target))
     return {

@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import generalized_box_iou
 
-from foveal.tasks.detection.dino.objects import Objects, to_corners
+from foveal.tasks.detection.dino.objects import Objects, at_least_float32, to_corners
 
 CLASS_COST, L1_COST, GIOU_COST = 2.0, 5.0, 2.0
 ALPHA, GAMMA = 0.25, 2.0
@@ -52,10 +52,10 @@ def match(logits: Tensor, boxes: Tensor, objects: Objects) -> Pairs:
         boxes: (S, B, Q, 4) as (cx, cy, w, h) relative to the image.
         objects: what is there; where an image has more objects than Q, the dearest go without.
     """
-    tables = []
+    logits, boxes, tables = at_least_float32(logits), at_least_float32(boxes), []
     for image, count in enumerate(objects.counts):
         labels, targets = objects.labels[image, :count], objects.boxes[image, :count]
-        tables.append(costs(logits[:, image].float(), boxes[:, image].float(), labels, targets))
+        tables.append(costs(logits[:, image], boxes[:, image], labels, targets.to(boxes.dtype)))
     # One copy from the device for all of them. An assignment exists whatever the numbers are: the loss will show
     # those that are none.
     table = torch.cat(tables, -1).nan_to_num(nan=1e9, posinf=1e9, neginf=-1e9).cpu()

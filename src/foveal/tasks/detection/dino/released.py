@@ -4,10 +4,11 @@ import re
 
 from torch import Tensor
 
-# (pattern, replacement) for everything but the backbone; each name is rewritten by all that match, in this order.
+# (pattern, replacement) for everything but the backbone; at most one matches a name, before and after.
 RENAMES: tuple[tuple[str, str], ...] = (
-    (r"^neck\.extra_convs\.0\.", "neck.extra."),
-    (r"^(neck\..*)\.gn\.", r"\1.norm."),
+    (r"^neck\.convs\.(\d+)\.gn\.", r"neck.convs.\1.norm."),
+    (r"^neck\.extra_convs\.0\.conv\.", "neck.extra.conv."),
+    (r"^neck\.extra_convs\.0\.gn\.", "neck.extra.norm."),
     (r"^level_embed$", "flatten.level_embedding"),
     (r"^memory_trans_fc\.", "selection.project."),
     (r"^memory_trans_norm\.", "selection.norm."),
@@ -26,7 +27,7 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^(decoder\.layers\.\d+)\.norms\.2\.", r"\1.final_layer_norm."),
     (r"^(decoder\.layers\.\d+)\.cross_attn\.", r"\1.encoder_attn."),
     (r"^(decoder\.layers\.\d+)\.self_attn\.attn\.out_proj\.", r"\1.self_attn.o_proj."),
-    (r"^(decoder\.layers\.\d+)\.self_attn\.attn\.", r"\1.self_attn."),
+    (r"^(decoder\.layers\.\d+)\.self_attn\.attn\.in_proj_", r"\1.self_attn.in_proj_"),
 )
 
 

@@ -55,7 +55,9 @@ class QuerySelection(nn.Module):
 
 def propose(levels: Levels) -> tuple[Tensor, Tensor]:
     """Each token's proposal (B, N, 4) before the sigmoid, infinite where it is not able to; and able (B, N) bool."""
-    sides = [FIRST_SIDE * 2**level for level, (height, width) in enumerate(levels.shapes) for _ in range(height * width)]
+    sides = [
+        FIRST_SIDE * 2**level for level, (height, width) in enumerate(levels.shapes) for _ in range(height * width)
+    ]
     side = levels.centres.new_tensor(sides)[:, None].expand(len(levels.centres), -1, 2)
     boxes = torch.cat((levels.centres, side), -1)
     able = ((boxes > BORDER) & (boxes < 1 - BORDER)).all(-1) & levels.inside

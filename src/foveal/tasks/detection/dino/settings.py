@@ -27,7 +27,9 @@ class Settings:
         if self.num_levels not in (4, 5):
             raise FovealError(f"DINO has 4 or 5 levels, not {self.num_levels}.")
         if self.dim % GROUPS or self.dim % self.heads:
-            raise FovealError(f"DINO's dim must be a multiple of {GROUPS} and of its {self.heads} heads, not {self.dim}.")
+            raise FovealError(
+                f"DINO's dim must be a multiple of {GROUPS} and of its {self.heads} heads, not {self.dim}."
+            )
         lowest = min(self.queries, self.denoising_queries, self.points, self.mlp_dim, self.max_detections)
         if min(lowest, self.encoder_layers, self.decoder_layers) < 1:
             raise FovealError("DINO's queries, points, widths, layers and detections must be at least 1.")
@@ -49,5 +51,5 @@ class Settings:
             encoder_ffn_dim=self.mlp_dim,
             decoder_ffn_dim=self.mlp_dim,
             dropout=0.0,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa",  # type: ignore[call-arg]
         )

@@ -1,0 +1,57 @@
+"""Image files and texts beside them, read whole or refused with a sentence."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from foveal.errors import FovealError
+from foveal.training.samples import BrokenSample
+
+
+def load_rgb(path: str | Path) -> Image.Image:
+    """An image file as RGB, whatever its mode was (grey, palette, with alpha).
+
+    Raises:
+        FovealError: the file is missing or is no image that can be read whole.
+    """
+    try:
+        content = Path(path).read_bytes()  # at once: a decoder would come back for every few kilobytes
+    except FileNotFoundError as error:
+        raise BrokenSample(str(path), f"There is no image at {path}: check the path.") from error
+    except OSError as error:
+        raise _broken(str(path), error) from error
+    return decode_rgb(content, str(path))
+
+
+def decode_rgb(content: bytes, name: str) -> Image.Image:
+    """The bytes of an image file as RGB; ``name`` is what it is called where it cannot be read.
+
+    Raises:
+        BrokenSample: they are no image that can be read whole.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: Exception) -> BrokenSample:
+    return BrokenSample(name, f"{name} is not a readable image ({_reason(error)}): replace or remove the file.")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no known image format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def read_text(path: Path) -> str:
+    """A text file beside the images. Raises FovealError where it cannot be read."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FovealError(f"{path} cannot be read ({_reason(error)}): replace the file.") from error

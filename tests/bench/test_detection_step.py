@@ -1,0 +1,55 @@
+"""The benchmark of a detector's training step runs what it says: one pass forward and backward, on sound targets."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from foveal.bench.settings import Setting
+from foveal.tasks.detection.detector import check_targets
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "detection_step.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("detection_step", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_targets_are_sound_and_masks_fill_their_boxes(benchmark):
+    target = benchmark.made_target(96, 128)
+    check_targets([torch.zeros(3, 96, 128)], [target], 80, masks=True)
+    assert len(target["boxes"]) == 8
+    sides = target["boxes"][:, 2:] - target["boxes"][:, :2]
+    assert target["masks"].sum((1, 2)).tolist() == pytest.approx(sides.prod(1).tolist(), rel=0.25)
+
+
+def test_a_step_goes_backward_and_leaves_no_gradients(benchmark, monkeypatch):
+    class Net(nn.Module):
+        backward_passes = 0
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2))
+            self.weight.register_hook(self.count)
+
+        def count(self, gradient):
+            self.backward_passes += 1
+            assert gradient.tolist() == [3, 3]  # of both losses
+
+        def forward(self, images, targets):
+            assert [image.shape for image in images] == [(3, 64, 96)] * 2
+            return {"one": self.weight.sum(), "two": 2 * self.weight.sum()}
+
+    net, asked = Net(), {}
+    monkeypatch.setattr(benchmark, "create_detector", lambda *names, **options: asked.update(options) or net)
+    prepared = benchmark.DetectorSubject("swin_tiny_patch4_window7_224").prepare(Setting("training", "fp32", 2, 64, 96))
+    prepared.call()
+    assert (net.backward_passes, net.weight.grad) == (1, None)
+    assert asked == {"drop_path": 0.2, "backbone_args": {"img_size": (64, 96)}}
+    assert prepared.held > 2 * 3 * 64 * 96 * 4

@@ -1,0 +1,47 @@
+"""Tiny data sets in COCO's layout, written by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+
+
+def annotation(number=1, image=1, box=(2, 3, 4, 5), category=3, **others):
+    """One of a box whose segmentation is the box."""
+    x, y, w, h = box
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": list(box),
+        "area": w * h,
+        "iscrowd": 0,
+        "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+        **others,
+    }
+
+
+def write_split(folder: Path, split="train", annotations=(), sizes=((20, 30),), year="", categories=CATEGORIES) -> Path:
+    """Images of noise, 1.png and so on, of these (height, width); returns the folder."""
+    draw = np.random.default_rng(0)
+    images = []
+    (folder / f"{split}{year}").mkdir(parents=True)
+    (folder / "annotations").mkdir(exist_ok=True)
+    for number, (height, width) in enumerate(sizes, 1):
+        pixels = draw.integers(0, 255, (height, width, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{split}{year}" / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "height": height, "width": width})
+    content = {"images": images, "annotations": list(annotations), "categories": list(categories)}
+    (folder / "annotations" / f"instances_{split}{year}.json").write_text(json.dumps(content))
+    return folder
+
+
+def change(folder: Path, split, edit) -> None:
+    """Let ``edit`` change the content of an annotation file."""
+    file = folder / "annotations" / f"instances_{split}.json"
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))

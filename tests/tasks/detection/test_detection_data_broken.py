@@ -1,0 +1,131 @@
+"""Broken entries: each is named with its id and file, and refused or skipped."""
+
+import math
+import sys
+
+import pytest
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.data import open_split
+from support.coco_folders import annotation, change, write_split
+
+GOOD = annotation(1)
+BROKEN = {
+    "box outside": (annotation(2, box=(31, 3, 4, 5)), r"has the box \[31, 3, 4, 5\] outside of its image of 30x20"),
+    "box above": (annotation(2, box=(3, -9, 4, 9)), r"has the box \[3, -9, 4, 9\] outside"),
+    "zero area": (annotation(2, box=(3, 3, 4, 0)), r"has the box \[3, 3, 4, 0\] of zero area"),
+    "negative width": (annotation(2, box=(3, 3, -4, 2)), r"has the box \[3, 3, -4, 2\] of zero area"),
+    "area field of zero": (annotation(2, area=0), r"has the area 0, which must be above zero"),
+    "NaN": (annotation(2, bbox=[1, math.nan, 3, 4]), r"has the box \[1, nan, 3, 4\], which is not four finite numbers"),
+    "text in a box": (annotation(2, bbox=[1, "2", 3, 4]), r"has the box .* which is not four finite numbers"),
+    "three numbers": (annotation(2, bbox=[1, 2, 3]), r"has the box .* which is not four finite numbers"),
+    "unknown category": (annotation(2, category=4), r"has the category_id 4, and there is no such category"),
+    "unknown image": (annotation(2, image=12), r"has the image_id 12, and there is no such image"),
+    "two points": (annotation(2, segmentation=[[1, 1, 5, 5]]), r"has a polygon of 2 points, and three are the fewest"),
+    "odd polygon": (annotation(2, segmentation=[[1, 1, 5, 5, 3, 4, 2]]), r"has a polygon that is not a list"),
+    "NaN polygon": (annotation(2, segmentation=[[1, 1, 5, 5, 3, math.nan]]), r"has a polygon that is not a list"),
+    "runs of another size": (
+        annotation(2, segmentation={"size": [30, 20], "counts": [600]}),
+        r"neither polygons nor runs of its image's size \[20, 30\]",
+    ),
+    "too few runs": (
+        annotation(2, segmentation={"size": [20, 30], "counts": [10, 20]}),
+        r"runs do not make up its 600 pixels",
+    ),
+    "negative runs": (
+        annotation(2, segmentation={"size": [20, 30], "counts": [601, -1]}),
+        r"runs do not make up its 600 pixels",
+    ),
+    "text that is no runs": (
+        annotation(2, segmentation={"size": [20, 30], "counts": "no runs"}),
+        r"runs do not make up its 600 pixels",
+    ),
+    "runs of nothing": (annotation(2, segmentation={"size": [20, 30]}), r"counts are neither text nor whole numbers"),
+    "duplicate id": (annotation(1, box=(5, 5, 5, 5)), r"has the id of another annotation"),
+    "no category": ({k: v for k, v in annotation(2).items() if k != "category_id"}, r"has no category_id"),
+    "iscrowd of 2": (annotation(2, iscrowd=2), r"has iscrowd 2, which must be 0 or 1"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_split(tmp_path, "train", [GOOD])
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_annotation_is_named_and_refused_or_skipped(folder, kind):
+    entry, sentence = BROKEN[kind]
+    change(folder, "train", lambda content: content["annotations"].append(entry))
+    named = rf"^Annotation {entry['id']}( of image 1 \(1.png\))? in .*annotations/instances_train.json .*{sentence}"
+    for masks in (False, True):
+        with pytest.raises(FovealError, match=named + r".*: repair it, or pass --broken skip to leave it out\.$"):
+            open_split(folder, "train", masks=masks)
+    images = open_split(folder, "train", masks=True, broken="skip")
+    assert len(images.problems) == 1
+    assert images.target(0)["boxes"].tolist() == [[2, 3, 6, 8]]
+    assert images.ground_truth()["annotations"] == [GOOD]
+
+
+def test_a_segmentation_may_be_missing_where_no_masks_are_wanted(folder):
+    change(folder, "train", lambda content: content["annotations"][0].pop("segmentation"))
+    assert len(open_split(folder, "train", masks=False).target(0)["boxes"]) == 1
+    with pytest.raises(FovealError, match=r"Annotation 1 of image 1 .* has no segmentation, and masks are wanted"):
+        open_split(folder, "train", masks=True)
+
+
+IMAGES = {
+    "missing file": (
+        {"id": 2, "file_name": "9.png", "height": 4, "width": 4},
+        r"has no file: there is no .*train/9.png",
+    ),
+    "duplicate id": ({"id": 1, "file_name": "2.png", "height": 20, "width": 30}, r"has the id of another image"),
+    "no id": ({"file_name": "2.png", "height": 20, "width": 30}, r"has no id that is a whole number"),
+    "no name": ({"id": 2, "height": 20, "width": 30}, r"has no file_name"),
+    "no size": ({"id": 2, "file_name": "2.png", "height": 20}, r"has no height and width in pixels, but 20 and None"),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_a_broken_image_is_named_and_refused_or_skipped(tmp_path, kind):
+    entry, sentence = IMAGES[kind]
+    write_split(tmp_path, "train", [GOOD, annotation(2, image=2)], [(20, 30), (20, 30)])
+    change(tmp_path, "train", lambda content: content["images"].__setitem__(1, entry))
+    if "id" not in entry or entry["id"] == 1:
+        change(tmp_path, "train", lambda content: content["annotations"].pop())
+    named = rf"^Image {entry.get('id')} \({entry.get('file_name')}\) in .*/instances_train.json {sentence}"
+    with pytest.raises(FovealError, match=named):
+        open_split(tmp_path, "train", masks=False)
+    images = open_split(tmp_path, "train", masks=True, broken="skip")
+    assert len(images.problems) == 1
+    assert images.image_ids == [1]
+    assert [image["file_name"] for image in images.ground_truth()["images"]] == ["1.png"]
+    assert images.ground_truth()["annotations"] == [GOOD]
+
+
+@pytest.mark.parametrize("name", ["id", "image_id", "category_id", "bbox", "area"])
+@pytest.mark.parametrize("value", [None, "text", [1], {}])
+def test_a_field_of_another_kind_is_a_problem_and_no_crash(folder, name, value):
+    change(folder, "train", lambda content: content["annotations"].append({**annotation(2), name: value}))
+    assert len(open_split(folder, "train", masks=True, broken="skip").problems) == 1
+
+
+@pytest.mark.parametrize("value", ["text", 5, [5], ["text"], [["text"]], [{}], {"size": [20, 30], "counts": {}}])
+def test_a_segmentation_of_another_kind_is_a_problem_and_no_crash(folder, value):
+    change(folder, "train", lambda content: content["annotations"].append({**annotation(2), "segmentation": value}))
+    assert len(open_split(folder, "train", masks=True, broken="skip").problems) == 1
+
+
+def test_all_that_is_broken_is_found_at_once_and_counted(folder):
+    change(folder, "train", lambda content: content["annotations"].extend([BROKEN["zero area"][0], annotation(3, 8)]))
+    with pytest.raises(FovealError, match=r"^Annotation 2 .* zero area, and 1 more of its entries are broken: repair"):
+        open_split(folder, "train", masks=False)
+    problems = open_split(folder, "train", masks=False, broken="skip").problems
+    assert [problem.split(" in ")[0] for problem in problems] == ["Annotation 2 of image 1 (1.png)", "Annotation 3"]
+    assert all(problem.endswith(".") for problem in problems)
+
+
+def test_without_faster_coco_eval_the_extra_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval.core", None)
+    with pytest.raises(FovealError, match=r"pip install 'foveal\[dense\]'"):
+        open_split(folder, "train", masks=True)
+    assert len(open_split(folder, "train", masks=False)) == 1
