@@ -54,6 +54,28 @@ def test_parameters_of_the_tables_resnet_18(name, printed, stages):
     assert round(sum(p.numel() for p in learning) / 1e6, 1) == printed
 
 
+@pytest.mark.parametrize(
+    ("backbone", "levels", "printed"),
+    [
+        ("transnext_tiny", 4, "47.8"),
+        ("transnext_tiny", 5, "48.1"),
+        ("transnext_small", 5, "69.6"),
+        ("transnext_base", 5, "110"),
+    ],
+)
+def test_parameters_of_dino_equal_the_published_ones_to_their_last_digit(backbone, levels, printed):
+    params = sum(p.numel() for p in on_meta("dino", backbone, num_levels=levels).parameters())
+    digits = len(printed.partition(".")[2])
+    assert f"{params / 1e6:.{digits}f}" == printed
+
+
+def test_a_detector_that_does_as_much_whatever_it_finds_is_counted_by_its_detections():
+    detector = on_meta("dino", "transnext_atto", num_levels=4, encoder_layers=1, decoder_layers=1, dim=64)
+    small, large = (count_detector(detector, size) for size in ((64, 64), (128, 128)))
+    assert small.params == sum(p.numel() for p in detector.parameters())
+    assert large.modules["encoder"].macs == 4 * small.modules["encoder"].macs > 0  # 340 positions of maps, and 85
+
+
 def test_the_second_stage_is_counted_for_1000_boxes_and_100_masks_by_hand():
     detector = small_detector("mask_rcnn", num_classes=3)
     modules = count_detector(detector, (64, 96)).modules

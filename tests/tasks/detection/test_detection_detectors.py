@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from foveal.tasks.detection import create_detector
 from foveal.tasks.detection.images import ImageList
+from foveal.tasks.detection.matching import Matcher
+from foveal.tasks.detection.selection import Selection
 from support.detectors import noise, small_detector, target
 
 DETECTORS = ("mask_rcnn", "retinanet")
@@ -108,7 +111,8 @@ BESIDE = ImageList(torch.zeros(2, 3, 96, 128), [(32, 64), (96, 128)])
 
 
 def test_proposals_do_not_depend_on_the_batch(alone_and_beside):
-    rpn = small_detector("mask_rcnn").eval().rpn
+    """Nor do anchors in its padding take the places of a level's best."""
+    rpn = small_detector("mask_rcnn", candidates=(12, 12)).eval().rpn
     look_at_single_positions(rpn.head)
     (alone,), (beside, other) = (
         rpn(batch, maps[:5])[0] for batch, maps in zip((ALONE, BESIDE), alone_and_beside, strict=True)
@@ -137,6 +141,41 @@ class Fixed(nn.Module):
 
     def forward(self, _):
         return self.answer
+
+
+def test_proposals_have_no_gradient():
+    """The second stage's losses do not move the first stage's boxes through the boxes that it is given."""
+    detector = small_detector("mask_rcnn")
+    maps = maps_of([(8, 16), (4, 8), (2, 4), (1, 2), (1, 1)], 1)
+    proposals, losses = detector.rpn(ALONE, maps, [target([], [], (32, 64))])
+    assert not any(p.requires_grad for p in proposals)
+    assert all(loss.requires_grad for loss in losses.values())
+
+
+def test_published_settings_are_the_defaults():
+    """Of MMDetection's configurations of both detectors."""
+    shallow = dict(backbone_args=dict(depths=(1, 1, 1, 1)))
+    two_stages, dense = (create_detector(name, "transxnet_atto", **shallow) for name in DETECTORS)
+    rpn, heads = two_stages.rpn, two_stages.roi_heads
+    assert [rpn.pre_nms_top_n(), rpn.eval().pre_nms_top_n(), rpn.post_nms_top_n()] == [2000, 1000, 1000]
+    assert rpn.nms_thresh == 0.7
+    assert rpn.matcher == Matcher(0.7, 0.3, 0.3)
+    assert heads.matcher == Matcher(0.5, 0.5, 0.5)
+    assert dense.matcher == Matcher(0.5, 0.4, 0.0)
+    assert heads.selection == dense.selection == Selection(score=0.05, overlap=0.5, most=100)
+    many = torch.cat([torch.arange(1000), torch.full((1000,), -1)])
+    assert [len(part) for part in rpn.sampler(many)] == [128, 128]
+    assert [len(part) for part in heads.sampler(many)] == [128, 384]
+    assert [heads.box_align.finest, heads.box_align.size, heads.mask_align.size] == [56, 7, 14]
+    assert heads.box_head.fc2.weight.shape == (1024, 1024)
+    assert heads.box_head.classifier.out_features == 81
+    assert heads.box_head.box.out_features == 320
+    assert [len(heads.mask_head.convs), len(dense.head.class_tower), len(dense.head.box_tower)] == [4, 4, 4]
+
+
+def test_retinanet_begins_with_a_hundredth_for_every_class():
+    head = small_detector("retinanet").head
+    torch.testing.assert_close(head.classifier.bias.sigmoid(), torch.full((27,), 0.01))
 
 
 def test_retinanet_decodes_a_known_answer():

@@ -50,8 +50,11 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def dense_pass(self, images: Tensor) -> Any:
-        """All layers once, on normalised images (B, 3, H, W), with as much work whatever they show: to count it."""
-        raise NotImplementedError
+        """All layers once, on normalised images (B, 3, H, W), with as much work whatever they show: to count it.
+
+        A detector whose detections' work depends on what it finds says here what is counted.
+        """
+        return self.detections(ImageList(images, [(images.shape[-2], images.shape[-1])] * len(images)))
 
     def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The authors' weights, renamed, in the shapes that they have here."""

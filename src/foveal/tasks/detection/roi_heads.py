@@ -57,6 +57,7 @@ class MaskHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features are (N, channels, 14, 14)."""
         for conv in self.convs:
             x = self.act(conv(x))
         return full_precision(self.logits(self.act(self.upsample(x))))
