@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Threads that wait asleep: two spinning ones and a busy neighbour make PyTorch many times slower.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Threads that wait sleep soon, as the command foveal has it: spinning ones make PyTorch many times slower on few cores.
+export GOMP_SPINCOUNT ?= 10000
 READY  := $(VENV)/.ready
 
 .PHONY: help setup quickstart test check native format test-interpret test-gpu bench clean

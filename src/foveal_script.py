@@ -31,6 +31,17 @@ def overview() -> str:
     )
 
 
+def wait_briefly() -> None:
+    """Let threads that wait for work on the CPU sleep soon, unless the environment says how they shall wait.
+
+    PyTorch's backward pass brings threads of its own beside those of the forward pass. The OpenMP library of its Linux
+    builds lets each of them spin for milliseconds, which on a machine with few cores takes the time from those that work.
+    It reads the variable when it is loaded, so this must come before PyTorch.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
 def main() -> None:
     """`foveal COMMAND`; see `foveal.cli.app`."""
     if sys.argv[1:] in (["--help"], ["-h"]):
@@ -39,6 +50,7 @@ def main() -> None:
         except BrokenPipeError:  # nobody reads it any more, nor what Python would write at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
+    wait_briefly()
     try:
         from foveal.cli.app import main as run
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """A backbone as detectors and segmenters hold it: maps instead of classes, and the first stages frozen where asked."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from timm.models._features import FeatureGetterNet
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from foveal.errors import FovealError
 from foveal.models import TransNeXt, TransXNet
 from foveal.models.pyramid import Pyramid
+from foveal.models.released import LoadReport, load_checkpoint
 from foveal.tasks.network import create_network
 
 STAGES = 4
@@ -75,6 +77,30 @@ class DenseBackbone(nn.Module):
         """Maps (B, channels, H / stride, W / stride), rounded up, of normalised images (B, 3, H, W)."""
         maps = self.net(images)
         return [_channels_second(m, count) for m, count in zip(maps, self.channels, strict=True)]
+
+    def load(self, path: str | Path) -> LoadReport:
+        """Fill the network from a classifier's file; what classifiers do not have (norms of maps) stays new.
+
+        Raises:
+            FovealError: the file is missing, broken, or of another network; or this one is not of TransNeXt or
+                TransXNet.
+        """
+        body = self.body
+        if not isinstance(body, Pyramid):
+            raise FovealError(
+                f"foveal reads weights of TransNeXt and TransXNet from files, not of {self.name}: pass --pretrained, or "
+                "a detector's file."
+            )
+        norms = [getattr(stage, "feature_norm", None) for stage in body.stages]
+        for stage, norm in zip(body.stages, norms, strict=True):
+            if norm is not None:
+                stage.feature_norm = nn.Identity()
+        try:
+            return load_checkpoint(self.net, path)
+        finally:
+            for stage, norm in zip(body.stages, norms, strict=True):
+                if norm is not None:
+                    stage.feature_norm = norm
 
     def train(self, mode: bool = True) -> "DenseBackbone":
         super().train(mode)

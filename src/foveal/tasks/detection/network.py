@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
-from foveal.models.pyramid import Pyramid
-from foveal.models.released import load_checkpoint
 from foveal.tasks.detection.coco_classes import COCO_CLASSES
 from foveal.tasks.detection.data.augment import Augmentation
 from foveal.tasks.detection.detector import Detector
@@ -39,13 +37,7 @@ def start_from(model: Detector, path: Path) -> None:
     if _holds_detector(path):
         load_detector(model, path, new_classes=True)
         return
-    backbone = model.backbone
-    if not isinstance(backbone.body, Pyramid):
-        raise FovealError(
-            f"foveal reads weights of TransNeXt and TransXNet from files, not of {backbone.name}: pass --pretrained, "
-            "or a detector's file."
-        )
-    load_checkpoint(backbone.net, path)
+    model.backbone.load(path)
 
 
 def restore_detector(path: Path, recipe: DetectionRecipe | None = None, *, size: int | None = None) -> KnownDetector:
