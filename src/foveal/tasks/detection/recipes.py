@@ -115,10 +115,10 @@ def _shapes_retinanet() -> DetectionRecipe:
 
 def _shapes_dino() -> DetectionRecipe:
     head = {
-        "dim": 128, "heads": 4, "mlp_dim": 256, "encoder_layers": 2, "decoder_layers": 3, "queries": 60,
-        "denoising_queries": 20, "max_detections": 50,
+        "dim": 64, "heads": 4, "mlp_dim": 256, "encoder_layers": 2, "decoder_layers": 3, "queries": 60,
+        "denoising_queries": 30, "max_detections": 50,
     }  # fmt: skip
-    return _shapes("dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=12)
+    return _shapes("dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=10)
 
 
 MAKERS: tuple[Callable[[], DetectionRecipe], ...] = (
