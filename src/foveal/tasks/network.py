@@ -39,7 +39,6 @@ def create_network(
     return model
 
 
-
 def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made], needs_drop_path: bool) -> tuple[Kind, Made]:
     """What ``make`` makes of a recipe, and the recipe as it was made: without drop path where the network has none.
 

@@ -1,6 +1,6 @@
 """Classification as the loop sees it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class ClassificationTask:
 
     monitor = "top1"
     higher_is_better = True
-    notices = ()
+    notices: Sequence[str] = ()
 
     def __init__(self, recipe: Recipe, model: nn.Module, train: Images, val: Images) -> None:
         self.recipe, self.model, self.train, self.val = recipe, model, train, val

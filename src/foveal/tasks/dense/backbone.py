@@ -91,8 +91,8 @@ class DenseBackbone(nn.Module):
         body = self.body
         if not isinstance(body, Pyramid):
             raise FovealError(
-                f"foveal reads weights of TransNeXt and TransXNet from files, not of {self.name}: pass --pretrained, or "
-                "a detector's file."
+                f"foveal reads weights of TransNeXt and TransXNet from files, not of {self.name}: pass --pretrained, "
+                "or a detector's file."
             )
         norms = [getattr(stage, "feature_norm", None) for stage in body.stages]
         for stage, norm in zip(body.stages, norms, strict=True):
@@ -128,8 +128,8 @@ class DenseBackbone(nn.Module):
         if self.strides != wanted:
             found, asked = (", ".join(map(str, strides)) for strides in (self.strides, wanted))
             raise FovealError(
-                f"The maps of {self.name} have strides {found}, where {asked} are needed: choose another model, one with "
-                "four stages."
+                f"The maps of {self.name} have strides {found}, where {asked} are needed: choose a model with four "
+                "stages."
             )
 
     def _freeze(self) -> None:

@@ -23,6 +23,8 @@ from foveal.training.loading import Loader, evaluation_loader, train_loader
 from foveal.training.processes import Processes
 from foveal.training.seeding import mix, seed_everything
 
+HEADLINES = ("box_ap", "mask_ap")  # the metrics that come first
+
 
 class DetectionTask:
     """A detector, its images, and the recipe that joins them. Fulfils ``foveal.training.Task``.
@@ -70,8 +72,7 @@ class DetectionTask:
         that its neighbours need, and the figures not on the number of processes.
         """
         found = evaluate_detector(model, self._validation(processes.share), self.val, processes, on_batch=on_batch)
-        first = {name: found.metrics[name] for name in ("box_ap", "mask_ap") if name in found.metrics}
-        return {**first, **found.metrics}
+        return dict(sorted(found.metrics.items(), key=lambda metric: metric[0] not in HEADLINES))
 
     def _validation(self, share: Share) -> Loader:
         if self._val_loader is None:
