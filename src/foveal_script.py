@@ -16,8 +16,8 @@ COMMANDS = {
         "every model: parameters, multiply-adds, published accuracy, where its weights live",
     ),
     "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
-    "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, over sets, sizes and modes"),
-    "predict": ("foveal.cli.predict", "the most probable classes of image files"),
+    "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, AP of a detector's boxes and masks"),
+    "predict": ("foveal.cli.predict", "the most probable classes of image files, or the objects on them, drawn"),
     "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
 }
 
@@ -35,8 +35,8 @@ def wait_briefly() -> None:
     """Let threads that wait for work on the CPU sleep soon, unless the environment says how they shall wait.
 
     PyTorch's backward pass brings threads of its own beside those of the forward pass. The OpenMP library of its Linux
-    builds lets each of them spin for milliseconds, which on a machine with few cores takes the time from those that work.
-    It reads the variable when it is loaded, so this must come before PyTorch.
+    builds lets each of them spin for milliseconds, which on a machine with few cores takes the time from those that
+    work. It reads the variable when it is loaded, so this must come before PyTorch.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "10000"

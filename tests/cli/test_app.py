@@ -9,7 +9,7 @@ import pytest
 
 from foveal.cli import app
 from foveal.errors import FovealError
-from foveal_script import overview
+from foveal_script import overview, wait_briefly
 
 
 @pytest.fixture
@@ -112,3 +112,35 @@ def test_a_bug_keeps_its_traceback(command):
     command(body)
     with pytest.raises(ZeroDivisionError):
         app.main(["try"])
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    ids=["neither", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"],
+)
+def test_threads_sleep_soon_unless_the_environment_says_how_they_wait(monkeypatch, given, count):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    wait_briefly()
+    assert os.environ.get("GOMP_SPINCOUNT") == count
+
+
+def test_how_threads_wait_is_said_before_pytorch_is_loaded():
+    """Its OpenMP library reads the variable as it is loaded."""
+    program = """
+import os, sys, foveal_script
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"))
+            sys.exit()
+sys.meta_path.insert(0, Watch())
+sys.argv = ["foveal", "--version"]
+foveal_script.main()
+"""
+    environment = {n: v for n, v in os.environ.items() if n not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("10000\n", "")

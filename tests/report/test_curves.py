@@ -38,3 +38,16 @@ def test_a_run_without_an_epoch_is_refused(tmp_path):
     write(tmp_path / "steps.jsonl", STEPS)
     with pytest.raises(FovealError, match="holds no finished epoch"):
         draw_curves(tmp_path)
+
+
+def test_a_detectors_losses_and_both_average_precisions_are_drawn(tmp_path, monkeypatch):
+    """Each part of the loss is a line with its name; of the metrics those of one kind share a panel."""
+    drawn = {}
+    monkeypatch.setattr("foveal.report.curves.save_whole", lambda figure, path: drawn.update(axes=figure.axes))
+    write(tmp_path / "steps.jsonl", [{**step, "class": 1.0, "l1": 0.5} for step in STEPS])
+    ap = {"val_box_ap": 30.0, "val_mask_ap": 25.0, "val_box_ap50": 60.0}
+    write(tmp_path / "metrics.jsonl", [{"epoch": e, "step": 6 * e, "lr": 1e-3, **ap} for e in (1, 2)])
+    draw_curves(tmp_path)
+    losses, metrics = ({line.get_label(): list(line.get_ydata()) for line in one.lines} for one in drawn["axes"][:2])
+    assert losses == {"class": [1.0] * 6, "l1": [0.5] * 6, "sum": [2 / u for u in range(2, 13, 2)]}
+    assert metrics == {"box_ap": [30.0] * 2, "mask_ap": [25.0] * 2}

@@ -231,13 +231,13 @@ def test_batch_norm_refuses_a_device_batch_of_one_before_the_first_step(points, 
     assert not out.exists()
 
 
-@pytest.mark.parametrize("why", ["mixup", "batch norm"])
+@pytest.mark.parametrize("why", ["loss", "batch norm"])
 def test_resuming_with_another_device_batch_is_refused_where_it_changes_what_is_learned(
     points, config, change, out, why
 ):
     def task():
-        made = points() if why == "mixup" else normed(points())
-        made.mixes = why == "mixup"
+        made = points() if why == "loss" else normed(points())
+        made.mixes = why == "loss"
         return made
 
     config = change(config, epochs=1)

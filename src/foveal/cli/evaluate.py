@@ -1,4 +1,4 @@
-"""``foveal evaluate``: how good a classifier is, on one or several sets, sizes and modes."""
+"""``foveal evaluate``: how good a classifier is, on one or several sets, sizes and modes; or a detector."""
 
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -43,8 +43,8 @@ def main(
     precision of a detector's boxes and masks.
 
     A file of foveal train says itself which model, classes and image treatment it has; for released weights the recipe
-    does. Under torchrun or accelerate launch the processes share the images, each taken once. Of a detector --set,
-    --mode, --multi-scale, --pool-size, --pretrained, --paper, --model and --optimize do not apply.
+    does. Under torchrun or accelerate launch the processes share the images, each taken once. A detector takes no
+    --set, --mode, --multi-scale, --pool-size, --pretrained, --paper, --model or --optimize.
 
     Args:
         recipe: Name of the recipe.
@@ -74,7 +74,6 @@ def main(
     chosen = get_recipe(recipe)
     if isinstance(chosen, DetectionRecipe):
         others = {
-            "--pretrained": pretrained,
             "--set": sets != ("val",),
             "--mode": mode,
             "--multi-scale": multi_scale,
@@ -82,12 +81,15 @@ def main(
             "--paper": paper,
             "--model": model is not None,
             "--optimize": optimize,
-            "--size with several sides": len(size) > 1,
         }
         _refuse(recipe, [option for option, given in others.items() if given])
+        if checkpoint is None:
+            raise UsageError(f"{recipe} has no weights to download: pass the authors' file as --checkpoint.")
+        if len(size) > 1:
+            raise UsageError(f"{recipe} is a detector, which is evaluated at one --size: name one.")
         evaluate_on_coco(
             chosen,
-            cast(Path, checkpoint),
+            checkpoint,
             data,
             split=split,
             size=size[0] if size else None,

@@ -11,12 +11,13 @@ from rich.table import Table
 
 from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
+from foveal.report.evaluation import check_out_folder
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
 from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector, write_detections
 from foveal.tasks.detection.network import KnownDetector, restore_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
-from foveal.tasks.detection.task import data_folder
+from foveal.tasks.detection.task import data_folder, notices_of
 from foveal.training.config import Broken, Precision
 from foveal.training.loading import evaluation_loader
 from foveal.training.log import write_whole
@@ -41,8 +42,8 @@ def evaluate_on_coco(
     json: bool,
 ) -> None:
     """Measure the detector in a file and print the figures; see ``foveal.cli.evaluate`` for the options."""
-    if out is not None and out.exists() and not out.is_dir():
-        raise FovealError(f"{out} is a file: pass --out with a folder.")
+    if out is not None:
+        check_out_folder(out)
     known = restore_detector(checkpoint, recipe, size=size)
     folder = data_folder(recipe, data)
     images = open_split(folder, split, masks=False, broken=broken)
@@ -57,8 +58,8 @@ def evaluate_on_coco(
     leave_processes()
     if not is_main:
         return
-    for name in evaluation.broken:
-        print(f"foveal: {name} could not be read and was left out.", file=sys.stderr)
+    for notice in (*notices_of(images), *(f"{name} could not be read and was left out." for name in evaluation.broken)):
+        print(f"foveal: {notice}", file=sys.stderr)
     document = {
         "recipe": recipe.name,
         "model": known.name,
@@ -73,7 +74,7 @@ def evaluate_on_coco(
     else:
         _print(evaluation, known.name)
     if out is not None:  # last, so that a full disk costs no answer
-        _write(out, document, evaluation, known.category_ids)
+        _write(out, document, evaluation, images.category_ids)
 
 
 def _check_classes(known: KnownDetector, classes: Sequence[str], folder: Path) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from foveal.cli.console import print_json
-from foveal.tasks.classification.plan import RecipePlan
+from foveal.tasks.plan import RecipePlan
+from foveal.training.footprint import Footprint
 from foveal.training.plan import LISTED, RULES, PlannedParameter, RunPlan, learning_rates
 
 LABEL = 15  # columns
@@ -36,26 +37,31 @@ def _lines(plan: RecipePlan) -> Iterator[str]:
         yield f"{label:<{LABEL}}{text}"
     yield ""
     yield from _decay_table(plan.run)
-    if plan.run.config.layer_decay:
+    if plan.run.config.layer_decay or plan.run.config.lr_factors:
         yield ""
-        yield from _layer_table(plan.run)
+        yield from _rate_factors(plan.run)
     yield ""
     yield from _rate_table(plan.run)
     yield ""
-    yield from _memory_table(plan.run)
+    if plan.run.memory is None:
+        yield "Memory is not estimated: it depends on the images and on what is found on them."
+    else:
+        yield from _memory_table(plan.run.memory, plan.run.batching.device)
     yield ""
     yield "Nothing was read or written. --json tells every parameter and every epoch."
 
 
 def _facts(plan: RecipePlan) -> Iterator[tuple[str, str]]:
     recipe, run, config = plan.recipe, plan.run, plan.run.config
-    height, width = recipe.fit.size
+    height, width = plan.size
     yield "model", f"{recipe.model}, {plan.params / 1e6:.2f} M parameters, {plan.images.classes:,} classes"
     macs = "" if plan.macs is None else f", {plan.macs / 1e9:.2f} G multiply-adds forward"
     yield "image", f"{height} x {width} pixels{macs}"
+    if plan.sides is not None:
+        yield "trained on", plan.sides
     if recipe.starts_from_weights:
         yield "starts from", "trained weights: --checkpoint FILE or --pretrained"
-    yield "training set", f"{plan.images.count:,} images ({plan.images.source})" + _views(recipe.augment.repeats)
+    yield "training set", f"{plan.images.count:,} images ({plan.images.source})" + _views(plan.views)
     cut = run.batching
     yield (
         "batch",
@@ -102,8 +108,9 @@ def _word(name: str) -> str:
     return name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
 
 
-def _layer_table(run: RunPlan) -> Iterator[str]:
-    title = f"layers (each {run.config.layer_decay:g} of the next)"
+def _rate_factors(run: RunPlan) -> Iterator[str]:
+    decay = run.config.layer_decay
+    title = f"layers (each {decay:g} of the next)" if decay else "learning rates"
     yield f"{title:<34}{'tensors':>9}{'numbers':>14}{'rate x':>15}"
     ordered = sorted(run.parameters, key=lambda p: p.lr_scale)
     rows = [
@@ -116,7 +123,7 @@ def _layer_table(run: RunPlan) -> Iterator[str]:
 def _span(members: list[PlannedParameter]) -> str:
     """What the names of a layer's parameters begin with."""
     paths = [p.name.replace(".", "/") for p in members]
-    return os.path.commonpath(paths).replace("/", ".") or "several"
+    return os.path.commonpath(paths).replace("/", ".") or "others"
 
 
 def _row(label: str, members: list[PlannedParameter], last: str) -> str:
@@ -133,30 +140,31 @@ def _shortened(rows: list[str]) -> list[str]:
 def _rate_table(run: RunPlan) -> Iterator[str]:
     yield f"{'learning rate (' + run.config.schedule + ')':<34}{'epochs done':>12}{'updates done':>14}{'rate':>12}"
     for label, epoch in _moments(run):
-        update = min(epoch * run.steps_per_epoch, run.steps - 1)
+        update = min(round(epoch * run.steps_per_epoch), run.steps - 1)
         [rate] = learning_rates(run.config, run.steps_per_epoch, [update])
-        yield f"  {label:<32}{epoch:>12,}{update:>14,}{rate:>12.3e}"
+        yield f"  {label:<32}{epoch:>12,.3g}{update:>14,}{rate:>12.3e}"
 
 
-def _moments(run: RunPlan) -> list[tuple[str, int]]:
-    """Where the schedule changes, and quarters of the way between."""
-    config, moments = run.config, {}
+def _moments(run: RunPlan) -> list[tuple[str, float]]:
+    """Where the schedule changes, in epochs, and quarters of the way between."""
+    config = run.config
+    moments: dict[float, str] = {}
     if config.schedule in FALLING:
         for quarter in (3, 2, 1):
             moments[config.epochs * quarter // 4] = f"{quarter}/4 of the {FALLING[config.schedule]}"
     for milestone in config.milestones:
         moments[milestone] = f"times {config.decay_rate:g}"
     moments[0] = "first update"
-    if config.warmup_epochs and config.warmup_steps is None:
-        moments[config.warmup_epochs] = "warm-up over"
+    warmup = config.warmup_epochs if config.warmup_steps is None else config.warmup_steps / run.steps_per_epoch
+    if 0 < warmup < config.epochs:
+        moments[warmup] = "warm-up over"
     if config.cooldown_epochs:
         moments[config.epochs] = f"{FALLING.get(config.schedule, config.schedule)} over"
     moments[config.total_epochs] = "last update"
     return [(label, epoch) for epoch, label in sorted(moments.items())]
 
 
-def _memory_table(run: RunPlan) -> Iterator[str]:
-    memory = run.memory
+def _memory_table(memory: Footprint, images: int) -> Iterator[str]:
     yield f"{'memory a device, estimated':<34}{'MiB':>9}"
     rows = {
         "weights": memory.weights,
@@ -164,7 +172,7 @@ def _memory_table(run: RunPlan) -> Iterator[str]:
         "buckets to exchange gradients": memory.exchange,
         "optimiser": memory.optimizer,
         "moving average": memory.average,
-        f"activations of {_many(run.batching.device, 'image')}": memory.activations,
+        f"activations of {_many(images, 'image')}": memory.activations,
         "all": memory.total,
     }
     for label, size in rows.items():

@@ -9,6 +9,7 @@ import numpy as np
 from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
 from foveal.report.detection import draw_objects, write_picture
+from foveal.report.evaluation import check_out_folder
 from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.predict import DetectionPrediction, predict, to_coco
 from foveal.tasks.detection.recipe import DetectionRecipe
@@ -29,6 +30,8 @@ def predict_objects(
     json: bool,
 ) -> None:
     """Find the objects on ``images`` and tell them; with ``out`` also draw them."""
+    if out is not None:
+        check_out_folder(out)
     pictures = picture_paths(images, out) if out is not None else {}
     known = restore_detector(checkpoint, recipe, size=size)
     with progress("Detecting") as on_batch:
@@ -44,8 +47,6 @@ def predict_objects(
 
 def picture_paths(images: Sequence[Path], out: Path) -> dict[str, Path]:
     """Where the picture of each image goes: under its own name in ``out``, numbered where several share one."""
-    if out.exists() and not out.is_dir():
-        raise FovealError(f"{out} is a file: pass --out with a folder.")
     paths: dict[str, Path] = {}
     for image in dict.fromkeys(images):
         taken, number, name = set(paths.values()), 1, f"{image.stem}.png"

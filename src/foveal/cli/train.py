@@ -2,7 +2,10 @@
 
 import os
 import shlex
+import shutil
 import sys
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +16,8 @@ from foveal.cli.console import Json, UsageError, print_json
 from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
 from foveal.report.curves import draw_curves
-from foveal.tasks.classification.plan import plan_recipe
-from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.recipe import BaseRecipe
-from foveal.tasks.recipes import create_task, get_recipe, list_recipes
+from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_recipe
 from foveal.training import Outcome, fit
 from foveal.training.config import Broken, Precision, TrainConfig
 from foveal.training.journal import BROKEN, LAST
@@ -25,6 +26,8 @@ from foveal.training.processes import leave_processes
 from foveal.training.progress import listener_for
 from foveal.training.task import Task
 from foveal.training.tensorboard import TensorBoard
+
+NARROWEST = 24  # columns of a summary
 
 
 def main(
@@ -68,10 +71,11 @@ def main(
         recipe: Name of the recipe, or finetune.MODEL for any model on your own images.
         show_list: Show all recipes.
         data: Folder with train/<class>/ and val/<class>/, ImageNet as it is extracted, tar shards, or a Hugging Face
-            dataset (hf:NAME).
+            dataset (hf:NAME); of a detector a folder in COCO's layout.
         model: Another model of timm or of ours.
-        checkpoint: File with weights to start from; a classifier for other classes starts anew.
-        pretrained: Start from the released weights, downloaded from their public home.
+        checkpoint: File with weights to start from, of a detector its own or its backbone's; layers for other classes
+            start anew.
+        pretrained: Start from the released weights (of a detector its backbone's), downloaded from their public home.
         out: Folder of the run; runs/RECIPE if left out.
         resume: Go on with the run in --out where it was last saved.
         requeue: As --resume where --out holds a run, and else a new one: for a scheduler that starts a job again.
@@ -80,17 +84,17 @@ def main(
         device_batch_size: Images in one forward pass on one device.
         lr: Highest learning rate.
         warmup_epochs: Epochs in which the learning rate grows; if left out as the recipe says, but fewer than --epochs.
-        size: Side of the square images, in pixels.
+        size: Side of the square images in pixels; of a detector the short side, all other sides in proportion.
         drop_path: Stochastic depth of the deepest block.
         precision: What the forward pass computes in.
         workers: Loading processes beside each training process.
-        broken: What a broken image does: stop the run, or be skipped and counted.
+        broken: What a broken image or annotation does: stop the run, or be skipped and counted.
         save_steps: Save after every so many updates too; if left out at the end of each epoch alone.
         tensorboard: Write event files into the folder of the run.
         seed: Of all randomness.
         compile: Compile the model with torch.compile.
         grad_checkpointing: Trade time for memory: recompute activations.
-        dry_run: Say what the run would do, its memory included, and do nothing.
+        dry_run: Say what the run would do, of a classifier its memory too, and do nothing.
         processes: Of --dry-run: devices that train together; if left out as many as were started.
         images: Of --dry-run: training images, where there is no --data to count them in.
     """
@@ -115,8 +119,6 @@ def main(
     }
     chosen = _adapt(get_recipe(recipe), model, size, drop_path, settings)
     if dry_run:
-        if not isinstance(chosen, Recipe):
-            raise UsageError(f"--dry-run is for classification: what {recipe} would take depends on what is found.")
         plan = plan_recipe(
             chosen, data, images=images, processes=started_processes(processes), needs_drop_path=drop_path is not None
         )
@@ -134,9 +136,11 @@ def main(
         resumes=resume,
         needs_drop_path=drop_path is not None,
     )
-    listener = _listener(folder, tensorboard)
-    outcome = _train(task, chosen.train, folder, resume, listener)
-    if os.environ.get("RANK", "0") != "0":
+    is_main = os.environ.get("RANK", "0") == "0"
+    if is_main:
+        _tell_notices(task.notices)
+    outcome = _train(task, chosen.train, folder, resume, _listener(folder, tensorboard))
+    if not is_main:
         return  # of several processes the main one answers
     if outcome.history:
         _draw(folder)
@@ -144,6 +148,11 @@ def main(
         print_json({name: str(value) if isinstance(value, Path) else value for name, value in asdict(outcome).items()})
     else:
         _tell(recipe, data, outcome)
+
+
+def _tell_notices(notices: Sequence[str]) -> None:
+    for notice in notices:
+        print(f"foveal: {notice}", file=sys.stderr)
 
 
 def _listener(folder: Path, tensorboard: bool) -> Listener:
@@ -182,10 +191,12 @@ def _adapt(
 
 def _print_recipes() -> None:
     recipes = list_recipes()
-    width = max(len(recipe.name) for recipe in recipes)
-    for recipe in recipes:
-        print(f"{recipe.name:<{width}}  {recipe.summary}")
-    print(f"{'finetune.MODEL':<{width}}  any model of timm, fine-tuned on a folder of your own")
+    rows = {recipe.name: recipe.summary for recipe in recipes}
+    rows["finetune.MODEL"] = "any model of timm, fine-tuned on a folder of your own"
+    width, columns = max(map(len, rows)), shutil.get_terminal_size().columns
+    for name, summary in rows.items():
+        lines = textwrap.wrap(summary, max(columns - width - 2, NARROWEST))
+        print(f"{name:<{width}}  " + f"\n{'':<{width}}  ".join(lines))
 
 
 def _tell(recipe: str, data: Path | None, outcome: Outcome) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal.errors import FovealError
 from foveal.plotting import COLOURS, new_figure, plain, save_whole
-from foveal.training.journal import METRICS, STEPS
+from foveal.training.journal import LOGGED, METRICS, STEPS
 from foveal.training.log import JsonLines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PICTURE = "curves.png"
-TRAINED, VALIDATED = COLOURS[0], COLOURS[5]
+TRAINED, VALIDATED, ALIKE = COLOURS[0], COLOURS[5], COLOURS[2]
+PARTS = [colour for colour in COLOURS if colour != TRAINED]
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -34,7 +36,7 @@ def draw_curves(folder: Path) -> Path:
     figure = new_figure(10, 6.4)
     axes = figure.subplots(2, 2).flatten()
     place = _epoch_places(steps, epochs)
-    _draw_pair(axes[0], "Loss", steps, place, epochs, "loss")
+    _draw_losses(axes[0], steps, place, epochs)
     _draw_metrics(axes[1], steps, place, epochs)
     axes[2].plot(place, [step["lr"] for step in steps], color=TRAINED)
     axes[2].set_title("Learning rate", loc="left", fontsize=10)
@@ -52,23 +54,49 @@ def _epoch_places(steps: Records, epochs: Records) -> list[float]:
     return [step["update"] / updates for step in steps]
 
 
-def _draw_pair(axes: Axes, title: str, steps: Records, place: list[float], epochs: Records, name: str) -> None:
-    """Training as a thin line of looks, validation as points after each epoch, where they were logged."""
-    if name in steps[0]:
-        axes.plot(place, [step[name] for step in steps], color=TRAINED, linewidth=0.8, alpha=0.75, label="training")
-    if f"val_{name}" in epochs[0]:
-        at = [record["epoch"] for record in epochs]
-        values = [record[f"val_{name}"] for record in epochs]
-        axes.plot(at, values, color=VALIDATED, marker="o", markersize=3, label="validation")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
+def _draw_losses(axes: Axes, steps: Records, place: list[float], epochs: Records) -> None:
+    """The loss and, where it is a sum, its parts."""
+    parts = [name for name in steps[0] if name not in LOGGED and f"val_{name}" not in epochs[0]]
+    for colour, name in zip(itertools.cycle(PARTS), parts, strict=False):
+        axes.plot(place, [step[name] for step in steps], color=colour, linewidth=0.8, label=name)
+    _draw_trained(axes, steps, place, "loss", "sum" if parts else "training")
+    _draw_validated(axes, epochs, "loss", VALIDATED, "validation")
+    _title(axes, "Loss")
 
 
 def _draw_metrics(axes: Axes, steps: Records, place: list[float], epochs: Records) -> None:
-    """The first metric of the validation that is not its loss, with what training says of it."""
+    """The first metric of the validation that is not its loss and those of the same kind (box_ap, mask_ap), with what
+    training says of it."""
     names = [key.removeprefix("val_") for key in epochs[0] if key.startswith("val_") and key != "val_loss"]
-    if names:
-        _draw_pair(axes, names[0], steps, place, epochs, names[0])
+    alike = [name for name in names if _kind(name) == _kind(names[0])]
+    for colour, name in zip((VALIDATED, ALIKE), alike, strict=False):
+        _draw_trained(axes, steps, place, name, "training")
+        _draw_validated(axes, epochs, name, colour, name if len(alike) > 1 else "validation")
+    _title(axes, ", ".join(alike))
+
+
+def _kind(metric: str) -> str:
+    """What several metrics may be of different things: ap of box_ap and mask_ap."""
+    return metric.partition("_")[2] or metric
+
+
+def _draw_trained(axes: Axes, steps: Records, place: list[float], name: str, label: str) -> None:
+    """A thin line of looks, where they were logged."""
+    if name in steps[0]:
+        axes.plot(place, [step[name] for step in steps], color=TRAINED, linewidth=0.8, alpha=0.75, label=label)
+
+
+def _draw_validated(axes: Axes, epochs: Records, name: str, colour: str, label: str) -> None:
+    """Points after each epoch, where they were logged."""
+    if f"val_{name}" in epochs[0]:
+        at = [record["epoch"] for record in epochs]
+        values = [record[f"val_{name}"] for record in epochs]
+        axes.plot(at, values, color=colour, marker="o", markersize=3, label=label)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
 
 
 def _draw_speed(axes: Axes, steps: Records, place: list[float]) -> None:

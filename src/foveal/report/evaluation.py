@@ -29,6 +29,11 @@ JSON, SCALES, CORRUPTIONS = "results.json", "sizes.png", "corruptions.png"
 def check_results_folder(folder: Path) -> None:
     """Raise the FovealError that `write_results` would raise, before the work that ends in files."""
     matplotlib("figure")
+    check_out_folder(folder)
+
+
+def check_out_folder(folder: Path) -> None:
+    """Raise FovealError where nothing could be written into ``folder``, which need not be there yet."""
     if folder.exists() and not folder.is_dir():
         raise FovealError(f"{folder} is a file: pass --out with a folder.")
     near = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())

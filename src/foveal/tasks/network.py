@@ -1,13 +1,18 @@
 """Networks of timm by name, for every task: made, told their image size, with errors that are one sentence."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import timm
 import torch
 from torch import nn
 
 from foveal.errors import FovealError
+from foveal.tasks.recipe import BaseRecipe
 
+Kind = TypeVar("Kind", bound=BaseRecipe)
+Made = TypeVar("Made", bound=nn.Module)
 Size = tuple[int, int]
 
 
@@ -32,6 +37,27 @@ def create_network(
     if size is not None:
         set_input_size(model, size)
     return model
+
+
+def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made], needs_drop_path: bool) -> tuple[Kind, Made]:
+    """What ``make`` makes of a recipe, and the recipe as it was made: without drop path where the network has none.
+
+    Args:
+        needs_drop_path: refuse such a network, because stochastic depth was asked for by name.
+
+    Raises:
+        FovealError: what ``make`` raises, or a network without stochastic depth where it is needed.
+    """
+    try:
+        return recipe, make(recipe)
+    except FovealError as error:
+        lacks = isinstance(error.__cause__, TypeError) and "drop_path_rate" in str(error.__cause__)
+        if not (recipe.drop_path and lacks):
+            raise
+    if needs_drop_path:
+        raise FovealError(f"{recipe.model} has no stochastic depth: leave --drop-path out.")
+    without = replace(recipe, drop_path=0.0)
+    return without, make(without)
 
 
 def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -> None:

@@ -44,11 +44,16 @@ class BaseRecipe:
         raise NotImplementedError
 
     def with_training(self: Kind, **settings: Any) -> Kind:
-        """The recipe with other training settings; another number of epochs moves the milestones in proportion, and
-        shortens a warm-up that would be longer."""
+        """The recipe with other training settings.
+
+        Another number of epochs moves the milestones in proportion, and shortens a warm-up that would be longer; a
+        batch smaller than the recipe's device batch is a device batch itself.
+        """
         usual = self.train
         if "warmup_epochs" in settings:
             settings["warmup_steps"] = None
+        if "batch_size" in settings and usual.device_batch_size is not None:
+            settings.setdefault("device_batch_size", min(usual.device_batch_size, settings["batch_size"]))
         if "epochs" in settings:
             epochs = settings["epochs"]
             moved = {max(1, round(milestone * epochs / usual.epochs)) for milestone in usual.milestones}

@@ -3,9 +3,11 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from foveal.tasks.classification import recipes as classification
 from foveal.tasks.detection import recipes as detection
+from foveal.tasks.plan import RecipePlan
 from foveal.tasks.recipe import BaseRecipe, look_up
 from foveal.training.task import Task
 
@@ -38,8 +40,7 @@ def create_task(
     needs_drop_path: bool = False,
 ) -> Task:
     """Check the images, make the network, and start it from weights where some are given; see each task's own."""
-    module = importlib.import_module(f"foveal.tasks.{recipe.kind}.task")
-    return module.create_task(
+    return _of(recipe, "task").create_task(
         recipe,
         data,
         checkpoint=checkpoint,
@@ -47,3 +48,22 @@ def create_task(
         resumes=resumes,
         needs_drop_path=needs_drop_path,
     )
+
+
+def plan_recipe(
+    recipe: BaseRecipe,
+    data: Path | None = None,
+    *,
+    images: int | None = None,
+    processes: int = 1,
+    needs_drop_path: bool = False,
+) -> RecipePlan:
+    """What training by ``recipe`` would do; see each task's own."""
+    return _of(recipe, "plan").plan_recipe(
+        recipe, data, images=images, processes=processes, needs_drop_path=needs_drop_path
+    )
+
+
+def _of(recipe: BaseRecipe, module: str) -> ModuleType:
+    """A module of the recipe's task."""
+    return importlib.import_module(f"foveal.tasks.{recipe.kind}.{module}")

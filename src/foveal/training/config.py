@@ -117,7 +117,7 @@ LOWEST = {
 
 #: Settings that may differ between a run and its continuation: they change the speed, the rounding, which random
 #: numbers are drawn, and what becomes of images that cannot be read. The device batch is free only where no image's
-#: training depends on the others in its forward pass: with batch norm or mixup ``take_over`` refuses another one.
+#: training depends on the others in it: with batch norm, mixup or a detector ``take_over`` refuses another one.
 FREE_ON_RESUME = frozenset(
     {
         *("device_batch_size", "workers", "broken", "log_every", "save_steps"),

@@ -79,6 +79,12 @@ class Journal:
             write_whole(path, "".join(f"{name}\n" for name in sorted({*known, *names})))
 
 
+#: What every line of steps.jsonl tells; all else in it is the task's.
+LOGGED = frozenset(
+    ("update", "epoch", "step", "loss", "lr", "images_per_second", "data_wait_seconds", "memory_bytes", "time")
+)
+
+
 def _line(report: StepReport) -> dict[str, Any]:
     return {
         "update": report.update,

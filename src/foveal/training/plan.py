@@ -31,7 +31,7 @@ class PlannedParameter:
     count: int
     weight_decay: float
     lr_scale: float
-    """Its learning rate is the schedule's times this: layer-wise decay."""
+    """Its learning rate is the schedule's times this: layer-wise decay, or a factor of the settings."""
     rule: str
     """One of ``RULES``."""
 
@@ -45,6 +45,7 @@ class RunPlan:
         steps: updates in all.
         epoch_rates: the schedule's learning rate at the first update of every epoch.
         last_rate: that of the last update.
+        memory: what a device would hold; None where nobody said what a step is.
     """
 
     config: TrainConfig
@@ -55,7 +56,7 @@ class RunPlan:
     epoch_rates: list[float]
     last_rate: float
     parameters: list[PlannedParameter]
-    memory: Footprint
+    memory: Footprint | None
 
 
 def plan_run(
@@ -63,12 +64,13 @@ def plan_run(
     config: TrainConfig,
     images: int,
     processes: int,
-    step: Callable[[nn.Module, int], Tensor],
+    step: Callable[[nn.Module, int], Tensor] | None = None,
 ) -> RunPlan:
     """Plan the training of ``model``, which lies on the meta device, on ``images`` images.
 
     Args:
-        step: given a model and a device batch, makes that many images on the CPU and returns their loss.
+        step: given a model and a device batch, makes that many images on the CPU and returns their loss; None for a
+            plan without memory.
 
     Raises:
         FovealError: settings that ``fit`` would refuse.
@@ -93,7 +95,7 @@ def plan_run(
         epoch_rates=epoch_rates,
         last_rate=last_rate,
         parameters=planned_parameters(model, config),
-        memory=footprint(model, config, processes, lambda net: step(net, batching.device)),
+        memory=footprint(model, config, processes, lambda net: step(net, batching.device)) if step else None,
     )
 
 

@@ -216,7 +216,7 @@ def _short(value: Any) -> str:
 
 
 def _refuse_another_batching(run: Run, state: dict[str, Any]) -> None:
-    """Another device batch is another training where its images meet: in batch norm, in mixup."""
+    """Another device batch is another training where its images meet: in batch norm, in the loss (mixup, detectors)."""
     if "batching" not in state:
         return  # saved before it was kept
     then, now = Batching(**state["batching"]), run.batching
@@ -227,7 +227,7 @@ def _refuse_another_batching(run: Run, state: dict[str, Any]) -> None:
     )
     begun = state["step"] % run.steps_per_epoch > 0
     if run.task.mixes and then.device != now.device:
-        what, processes = "mixup", False
+        what, processes = "loss", False
     elif norms:
         what, processes = "batch norm", run.config.sync_bn
     elif run.loader.cut_by_share and begun:

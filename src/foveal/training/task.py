@@ -1,6 +1,6 @@
 """What the loop asks of a task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -22,7 +22,9 @@ class Task(Protocol):
     """The metric of ``evaluate`` that decides which epoch is best."""
     higher_is_better: bool
     mixes: bool
-    """Whether ``loss`` lets the samples of a device batch mix, so that its size matters to what is learned."""
+    """Whether the samples of a device batch meet in ``loss``, so that its size matters to what is learned."""
+    notices: Sequence[str]
+    """Sentences that whoever starts a run should read, as about data that is left out."""
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
         """Batches of ``batching.device`` samples, ``draws`` samples an epoch for this process."""

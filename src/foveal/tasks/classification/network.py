@@ -79,6 +79,7 @@ def restore(
     """
     card = read_card(path)
     if card is not None:
+        _check_task(card, path)
         classifier = _described_by_card(card, name)
     elif recipe is not None and name in (None, recipe.model):
         classifier = _described_by_recipe(recipe)
@@ -167,6 +168,13 @@ def class_names(model: nn.Module) -> list[str]:
         imagenet = ImageNetInfo("imagenet-1k")
         return [imagenet.index_to_description(index) for index in range(count)]
     return [str(index) for index in range(count)]
+
+
+def _check_task(card: dict[str, Any], path: Path) -> None:
+    if card.get("task", Recipe.kind) != Recipe.kind:
+        raise FovealError(
+            f"{path} holds a detector ({card['detector']}), and no classifier: pass the recipe that it was trained by."
+        )
 
 
 def _check_model(model: nn.Module, path: Path) -> None:

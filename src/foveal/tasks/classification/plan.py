@@ -1,30 +1,18 @@
-"""The plan of a classification recipe: what ``foveal train --dry-run`` tells."""
+"""The plan of a classification recipe."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.errors import FovealError
 from foveal.models.counting import flops
 from foveal.tasks.classification.data import open_train_and_val
 from foveal.tasks.classification.data.cifar import is_cifar100
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.task import create_model
-from foveal.training.plan import RunPlan, plan_run
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The training set that a plan is made for: how many images of how many classes, and who says so."""
-
-    count: int
-    classes: int
-    source: str
-
+from foveal.tasks.plan import RecipePlan, TrainingSet, check_processes, no_images, set_as_given
+from foveal.training.plan import plan_run
 
 #: The sets that recipes are named after: training images and classes.
 KNOWN = {
@@ -32,36 +20,6 @@ KNOWN = {
     "cifar100": TrainingSet(50_000, 100, "CIFAR-100"),
     "digits": TrainingSet(1438, 10, "scikit-learn's digits"),
 }
-
-
-@dataclass(frozen=True)
-class RecipePlan:
-    """A recipe as it would be run.
-
-    Attributes:
-        recipe: as it was made: without drop path where the model has none.
-        images: the training set.
-        params, macs: of the model; multiply-adds of one image's forward pass, None where they cannot be counted.
-    """
-
-    recipe: Recipe
-    images: TrainingSet
-    params: int
-    macs: int | None
-    run: RunPlan
-
-    def document(self) -> dict[str, Any]:
-        """All of it in plain types, every parameter included."""
-        run = {name: value for name, value in asdict(self.run).items() if name != "images"}
-        run["memory"]["total"] = self.run.memory.total
-        recipe = {name: value for name, value in asdict(self.recipe).items() if name != "train"}
-        return {
-            "recipe": recipe,
-            "images": asdict(self.images),
-            "params": self.params,
-            "macs": self.macs,
-            **run,
-        }
 
 
 def plan_recipe(
@@ -82,8 +40,7 @@ def plan_recipe(
     Raises:
         FovealError: whatever training would refuse before its first step; or nobody says how many images there are.
     """
-    if processes < 1:
-        raise FovealError(f"--processes must be at least 1, not {processes}.")
+    check_processes(processes)
     found = _images(recipe, data, images)
     with torch.device("meta"):
         recipe, model = create_model(recipe, found.classes, pretrained=False, needs_drop_path=needs_drop_path)
@@ -92,6 +49,8 @@ def plan_recipe(
     return RecipePlan(
         recipe=recipe,
         images=found,
+        views=recipe.augment.repeats,
+        size=recipe.fit.size,
         params=sum(parameter.numel() for parameter in model.parameters()),
         macs=flops(model, recipe.fit.size).macs,
         run=run,
@@ -101,18 +60,14 @@ def plan_recipe(
 def _images(recipe: Recipe, data: Path | None, images: int | None) -> TrainingSet:
     known = KNOWN.get(recipe.name.partition(".")[0])
     if images is not None:
-        if images < 1:
-            raise FovealError(f"--images must be at least 1, not {images}.")
-        return TrainingSet(images, known.classes if known else 1000, "as given")
+        return set_as_given(images, known.classes if known else 1000)
     if data is not None and not is_cifar100(data):
         train, _ = open_train_and_val(data)
         return TrainingSet(len(train), len(train.classes), str(data))
     if data is not None:
         return KNOWN["cifar100"]
     if known is None:
-        raise FovealError(
-            f"{recipe.name} is for images of your own: pass --data DIR to count them, or --images with their number."
-        )
+        raise no_images(recipe)
     return known
 
 

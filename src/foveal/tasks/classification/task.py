@@ -1,7 +1,7 @@
 """Classification as the loop sees it."""
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from foveal.tasks.classification.digits import default_digits_folder, write_digi
 from foveal.tasks.classification.evaluate import batch_sums, logits_of
 from foveal.tasks.classification.network import load_weights
 from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.network import create_network
+from foveal.tasks.network import create_by_recipe, create_network
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader, all_broken, evaluation_loader, train_loader
@@ -29,6 +29,7 @@ class ClassificationTask:
 
     monitor = "top1"
     higher_is_better = True
+    notices: Sequence[str] = ()
 
     def __init__(self, recipe: Recipe, model: nn.Module, train: Images, val: Images) -> None:
         self.recipe, self.model, self.train, self.val = recipe, model, train, val
@@ -136,17 +137,12 @@ def create_task(
 
 def create_model(recipe: Recipe, num_classes: int, pretrained: bool, needs_drop_path: bool) -> tuple[Recipe, nn.Module]:
     """The network, and the recipe as it was made: without drop path where the model has none."""
-    args = {**recipe.model_args, **({"drop_path_rate": recipe.drop_path} if recipe.drop_path else {})}
-    try:
-        return recipe, create_network(recipe.model, num_classes, recipe.fit.size, args, pretrained)
-    except FovealError as error:
-        lacks = isinstance(error.__cause__, TypeError) and "drop_path_rate" in str(error.__cause__)
-        if not (recipe.drop_path and lacks):
-            raise
-    if needs_drop_path:
-        raise FovealError(f"{recipe.model} has no stochastic depth: leave --drop-path out.")
-    model = create_network(recipe.model, num_classes, recipe.fit.size, recipe.model_args, pretrained)
-    return replace(recipe, drop_path=0.0), model
+
+    def make(of: Recipe) -> nn.Module:
+        args = {**of.model_args, **({"drop_path_rate": of.drop_path} if of.drop_path else {})}
+        return create_network(of.model, num_classes, of.fit.size, args, pretrained)
+
+    return create_by_recipe(recipe, make, needs_drop_path)
 
 
 def data_folder(recipe: Recipe, data: Path | None) -> Path:

@@ -17,14 +17,14 @@ STAGES = 4
 
 
 class DenseBackbone(nn.Module):
-    """Feature maps of any timm network with four stages.
+    """Feature maps of any timm network, of its four stages with strides 4, 8, 16 and 32.
 
     The network lies in ``net``; its parameters' names in a state dict begin with ``net.``. The maps of a TransXNet are
     normalised, as those of the released detectors and segmenters are, if ``args`` has no ``feature_norm``.
 
     Args:
-        name: any model of timm that has ``features_only`` and maps of strides 4, 8, 16 and 32.
-        stages: which stages' maps are wanted, from 0, ascending.
+        name: any model of timm that has ``features_only`` and whose last four maps have these strides.
+        stages: which stages' maps are wanted, from 0 (stride 4), ascending.
         pretrained: start from the released weights, from their public home.
         drop_path: stochastic depth of the deepest block.
         frozen_stages: so many stages from the input on neither learn nor change: no gradients, batch norm and
@@ -53,7 +53,9 @@ class DenseBackbone(nn.Module):
         super().__init__()
         if not 0 <= frozen_stages <= STAGES:
             raise FovealError(f"frozen_stages must be from 0 to {STAGES}, not {frozen_stages}.")
-        settings = {"features_only": True, "out_indices": tuple(stages), **(args or {})}
+        # Counted from the end, where stride 32 is: some networks show a map of stride 2 before their first stage.
+        wanted = tuple(stage - STAGES for stage in stages)
+        settings = {"features_only": True, "out_indices": wanted, **(args or {})}
         if drop_path:
             settings["drop_path_rate"] = drop_path
         self.name, self.frozen_stages = name, frozen_stages
@@ -66,6 +68,7 @@ class DenseBackbone(nn.Module):
         info: Any = self.net.feature_info
         self.channels: list[int] = info.channels()
         self.strides: list[int] = info.reduction()
+        self._check_strides([4 * 2**stage for stage in stages])
         self._freeze()
 
     @property
@@ -88,8 +91,8 @@ class DenseBackbone(nn.Module):
         body = self.body
         if not isinstance(body, Pyramid):
             raise FovealError(
-                f"foveal reads weights of TransNeXt and TransXNet from files, not of {self.name}: pass --pretrained, or "
-                "a detector's file."
+                f"foveal reads weights of TransNeXt and TransXNet from files, not of {self.name}: pass --pretrained, "
+                "or a detector's file."
             )
         norms = [getattr(stage, "feature_norm", None) for stage in body.stages]
         for stage, norm in zip(body.stages, norms, strict=True):
@@ -120,6 +123,14 @@ class DenseBackbone(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass, block by block, instead of keeping them."""
         self.body.set_grad_checkpointing(enable)  # type: ignore[operator]
+
+    def _check_strides(self, wanted: list[int]) -> None:
+        if self.strides != wanted:
+            found, asked = (", ".join(map(str, strides)) for strides in (self.strides, wanted))
+            raise FovealError(
+                f"The maps of {self.name} have strides {found}, where {asked} are needed: choose a model with four "
+                "stages."
+            )
 
     def _freeze(self) -> None:
         for stage in self._frozen():

@@ -9,6 +9,8 @@ from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.images import Images
 
+SHORT, LONG = 800, 1333  # pixels: what images are fitted to in the published evaluations
+
 #: Name -> where it is built; imported when asked for, because DINO's parts come with transformers.
 BUILDERS = {
     "mask_rcnn": "foveal.tasks.detection.mask_rcnn",
@@ -28,15 +30,15 @@ def create_detector(
     position_bias: str = "interpolate",
     reference_size: int = 800,
     backbone_args: dict[str, Any] | None = None,
-    short: int = 800,
-    long: int = 1333,
+    short: int = SHORT,
+    long: int = LONG,
     **options: Any,
 ) -> Detector:
     """A detector as the papers used it; see ``Detector`` for what it takes and gives.
 
     Args:
         name: "mask_rcnn", "retinanet" or "dino".
-        backbone: any four-stage network of timm or of ours.
+        backbone: any network of timm or of ours with maps of strides 4 to 32.
         num_classes: classes of objects, the background not counted.
         pretrained_backbone: start from the backbone's released weights.
         drop_path, frozen_stages, position_bias, reference_size, backbone_args: see ``DenseBackbone``.

@@ -1,11 +1,11 @@
 """Detectors started from weights, or restored from a file with all that belongs to them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.models.released import CheckpointError, unwrap, without_wrappers
 from foveal.tasks.detection.coco_classes import COCO_CLASSES
 from foveal.tasks.detection.data.augment import Augmentation
 from foveal.tasks.detection.detector import Detector
@@ -36,8 +36,8 @@ def start_from(model: Detector, path: Path) -> None:
     """
     if _holds_detector(path):
         load_detector(model, path, new_classes=True)
-        return
-    model.backbone.load(path)
+    else:
+        model.backbone.load(path)
 
 
 def restore_detector(path: Path, recipe: DetectionRecipe | None = None, *, size: int | None = None) -> KnownDetector:
@@ -64,8 +64,10 @@ def restore_detector(path: Path, recipe: DetectionRecipe | None = None, *, size:
 
 def _described(card: dict[str, Any], path: Path) -> DetectionRecipe:
     """The recipe that a file was trained by, as far as evaluation needs it."""
-    if card["task"] != DetectionRecipe.kind:
-        raise FovealError(f"{path} holds a {card['model']} for {card['task']}, and no detector: pass another file.")
+    if card.get("task") != DetectionRecipe.kind:
+        raise FovealError(
+            f"{path} holds a classifier ({card['model']}), and no detector: pass the recipe that it was trained by."
+        )
     return DetectionRecipe(
         name=card["recipe"],
         summary="",
@@ -80,10 +82,9 @@ def _described(card: dict[str, Any], path: Path) -> DetectionRecipe:
 
 def _holds_detector(path: Path) -> bool:
     """Whether a file has more than a backbone in it: names behind ``backbone.``, and others."""
-    content = read_content(path)
-    inner: Iterable[str] = next(
-        (content[w] for w in ("state_dict", "model") if isinstance(content.get(w), dict)), content
-    )
-    names = [str(name).removeprefix("module.") for name in inner]
+    try:
+        names = without_wrappers(unwrap(read_content(path)))
+    except CheckpointError as error:
+        raise FovealError(f"{path}: {error}.") from error
     behind = [name.startswith("backbone.") for name in names]
     return any(behind) and not all(behind)

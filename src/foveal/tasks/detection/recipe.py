@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from foveal.tasks.detection.create import create_detector
+from foveal.tasks.detection.create import LONG, SHORT, create_detector
 from foveal.tasks.detection.data.augment import Augmentation
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.recipe import BaseRecipe
@@ -15,19 +15,26 @@ class DetectionRecipe(BaseRecipe):
 
     kind: ClassVar[str] = "detection"
     detector: str
-    """"mask_rcnn", "retinanet" or "dino"."""
+    """The head: "mask_rcnn", "retinanet" or "dino"."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of the detector's head and of its images' size in evaluation; see ``create_detector``."""
+    """Further arguments of ``create_detector``: of the head, of TransNeXt's position bias, of the images' sides."""
     augment: Augmentation
     frozen_stages: int = 0
+    """So many of the backbone's stages keep the weights that they start from."""
     keep_empty: bool = False
     """Whether images without objects are trained on."""
 
     def with_size(self, size: int) -> "DetectionRecipe":
         """The recipe for images whose short side has this many pixels; all other sides in proportion."""
-        factor = size / self.options.get("short", 800)
-        sides = {name: round(factor * self.options.get(name, usual)) for name, usual in SIDES.items()}
-        return replace(self, options={**self.options, **sides}, augment=self.augment.scaled(factor))
+        short, long = self.sides
+        factor = size / short
+        options = {**self.options, "short": size, "long": round(factor * long)}
+        return replace(self, options=options, augment=self.augment.scaled(factor))
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The short side that images are evaluated at, and what their long side does not exceed, in pixels."""
+        return self.options.get("short", SHORT), self.options.get("long", LONG)
 
     def create(self, num_classes: int, *, pretrained_backbone: bool = False) -> Detector:
         """The detector, new.
@@ -45,7 +52,3 @@ class DetectionRecipe(BaseRecipe):
             backbone_args=self.model_args,
             **self.options,
         )
-
-
-#: The sides of ``create_detector``, and what they are where nothing is said.
-SIDES = {"short": 800, "long": 1333}

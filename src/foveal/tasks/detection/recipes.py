@@ -3,6 +3,7 @@
 TransNeXt: Shi 2024, arXiv:2311.17132, appendix C.3. TransXNet: Lou et al. 2023, arXiv:2310.19380, section IV-B. DINO:
 Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or reads what they leave open:
 
+- broken entries are skipped and told, because train2017 itself has boxes of zero area;
 - biases and all other vectors are never decayed; they spared norms and TransNeXt's own exceptions alone;
 - everything is fp32 unless asked otherwise; gradients of Mask R-CNN and RetinaNet are not clipped;
 - TransXNet's drop path in detection is not told: ours is that of ImageNet; batch norm is synchronised.
@@ -33,14 +34,14 @@ def _one_x(**settings: object) -> TrainConfig:
     return TrainConfig(**{  # type: ignore[arg-type]
         "epochs": 12, "batch_size": 16, "device_batch_size": 2, "lr": 1e-4, "schedule": "multistep",
         "milestones": (8, 11), "warmup_steps": 500, "warmup_lr": 1e-7, "weight_decay": 0.05, "workers": 4,
-        "save_steps": 1000, **settings,
+        "save_steps": 1000, "broken": "skip", **settings,
     })  # fmt: skip
 
 
 def _mask_rcnn_transnext(variant: str) -> DetectionRecipe:
     return DetectionRecipe(
         name=f"coco.mask_rcnn_transnext_{variant}",
-        summary=f"Mask R-CNN with TransNeXt-{variant.capitalize()} on COCO, 1x, as in the paper",
+        summary=f"Mask R-CNN with TransNeXt-{variant.capitalize()} on COCO, 1x",
         detector="mask_rcnn",
         model=f"transnext_{variant}",
         augment=Augmentation(),
@@ -53,7 +54,7 @@ def _mask_rcnn_transnext(variant: str) -> DetectionRecipe:
 def _transxnet(detector: str, title: str, weight_decay: float, variant: str) -> DetectionRecipe:
     return DetectionRecipe(
         name=f"coco.{detector}_transxnet_{variant}",
-        summary=f"{title} with TransXNet-{variant.upper()} on COCO, 1x, as in the paper",
+        summary=f"{title} with TransXNet-{variant.upper()} on COCO, 1x",
         detector=detector,
         model=f"transxnet_{variant}",
         augment=Augmentation(),
@@ -66,14 +67,12 @@ def _transxnet(detector: str, title: str, weight_decay: float, variant: str) -> 
 def _dino(variant: str, levels: int) -> DetectionRecipe:
     return DetectionRecipe(
         name=f"coco.{DINO_LEVELS[variant, levels]}_transnext_{variant}",
-        summary=f"DINO ({levels} scales) with TransNeXt-{variant.capitalize()} on COCO, 12 epochs, as in the paper",
+        summary=f"DINO ({levels} scales) with TransNeXt-{variant.capitalize()} on COCO",
         detector="dino",
         options={"num_levels": levels},
         model=f"transnext_{variant}",
         augment=MULTI_SCALE,
-        train=_one_x(
-            milestones=(11,), warmup_steps=0, clip_norm=0.1, lr_factors={"backbone.": 0.1}, device_batch_size=2
-        ),
+        train=_one_x(milestones=(11,), warmup_steps=0, clip_norm=0.1, lr_factors={"backbone.": 0.1}),
         drop_path=TRANSNEXT_DROP_PATH[variant],
         starts_from_weights=True,
     )
@@ -85,7 +84,7 @@ def _shapes(
     """A small detector on small images: short side 128, objects of 13 to 64 pixels."""
     return DetectionRecipe(
         name=f"shapes.{detector}_{model}",
-        summary=f"{title} with our smallest {'TransNeXt' if 'next' in model else 'TransXNet'} on made images: minutes",
+        summary=f"{title} with our smallest {'TransNeXt' if 'next' in model else 'TransXNet'}, on made images",
         detector=detector,
         options={"short": 128, "long": 192, **options},
         model=model,

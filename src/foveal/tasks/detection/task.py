@@ -11,27 +11,38 @@ from torch import Tensor, nn
 from foveal.errors import FovealError
 from foveal.tasks.dense.shapes import shapes_folder
 from foveal.tasks.detection.data import Augment, CocoImages, collate, open_train_and_val
+from foveal.tasks.detection.data.coco import Empty
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.detection.network import start_from
 from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.network import create_by_recipe
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader, evaluation_loader, train_loader
 from foveal.training.processes import Processes
 from foveal.training.seeding import mix, seed_everything
 
+HEADLINES = ("box_ap", "mask_ap")  # the metrics that come first
+
 
 class DetectionTask:
-    """A detector, its images, and the recipe that joins them. Fulfils ``foveal.training.Task``."""
+    """A detector, its images, and the recipe that joins them. Fulfils ``foveal.training.Task``.
+
+    Images of a device batch are padded to one size, and what their losses are divided by is counted over the batch. So
+    its size is part of a run, and two processes learn the same as one where both see the same batches: one image at a
+    time, for others are not the same in pairs. What a detector draws (Mask R-CNN its samples, DINO its noise) each
+    process draws for itself. DINO alone divides by a count over all processes.
+    """
 
     monitor = "box_ap"
     higher_is_better = True
-    mixes = False
+    mixes = True
 
     def __init__(self, recipe: DetectionRecipe, model: Detector, train: CocoImages, val: CocoImages) -> None:
         self.recipe, self.model, self.train, self.val = recipe, model, train, val
         self.train_size = len(train)
+        self.notices = [notice for images in (train, val) for notice in notices_of(images)]
         self._val_loader: Loader | None = None
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
@@ -55,16 +66,19 @@ class DetectionTask:
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Average precision of boxes, and of masks where the detector finds them, in percent; each image once."""
-        loader = self._validation(processes.share)
-        return evaluate_detector(model, loader, self.val, processes, on_batch=on_batch).metrics
+        """Average precision of boxes, and of masks where the detector finds them, in percent; each image once.
+
+        Images come one by one, as in the published evaluations: what is found on one does not depend on the padding
+        that its neighbours need, and the figures not on the number of processes.
+        """
+        found = evaluate_detector(model, self._validation(processes.share), self.val, processes, on_batch=on_batch)
+        return dict(sorted(found.metrics.items(), key=lambda metric: metric[0] not in HEADLINES))
 
     def _validation(self, share: Share) -> Loader:
         if self._val_loader is None:
             config = self.recipe.train
-            size = config.device_batch_size or config.batch_size
             self._val_loader = evaluation_loader(
-                self.val, size, share, config.workers, collate=collate, broken=config.broken
+                self.val, 1, share, config.workers, collate=collate, broken=config.broken
             )
         return self._val_loader
 
@@ -102,24 +116,28 @@ def create_task(
             classes stay new.
         pretrained: start from the backbone's released weights, from their public home.
         resumes: the weights will come from the run that is continued, so none are needed to start from.
-        needs_drop_path: unused: every backbone that a detector takes has stochastic depth, or says that it has none.
+        needs_drop_path: refuse a backbone without stochastic depth, instead of training it without.
 
     Raises:
         FovealError: whatever is wrong with the images, the annotations, the model or the weights.
     """
     if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
-        raise FovealError(
-            f"{recipe.name} starts from a trained backbone: pass --checkpoint FILE or --pretrained, or the "
-            "recipe shapes.* that starts from random weights."
-        )
+        raise FovealError(f"{recipe.name} starts from a trained backbone: pass --checkpoint FILE or --pretrained.")
     if checkpoint is not None and pretrained:
         raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
     train, val = open_images(recipe, data)
     seed_everything(mix(recipe.train.seed, "weights"))
-    model = recipe.create(len(train.classes), pretrained_backbone=pretrained)
+    recipe, model = create_model(recipe, len(train.classes), pretrained, needs_drop_path)
     if checkpoint is not None:
         start_from(model, checkpoint)
     return DetectionTask(recipe, model, train, val)
+
+
+def create_model(
+    recipe: DetectionRecipe, num_classes: int, pretrained: bool, needs_drop_path: bool
+) -> tuple[DetectionRecipe, Detector]:
+    """The detector, and the recipe as it was made: without drop path where the backbone has none."""
+    return create_by_recipe(recipe, lambda of: of.create(num_classes, pretrained_backbone=pretrained), needs_drop_path)
 
 
 def open_images(recipe: DetectionRecipe, data: str | Path | None) -> tuple[CocoImages, CocoImages]:
@@ -128,12 +146,19 @@ def open_images(recipe: DetectionRecipe, data: str | Path | None) -> tuple[CocoI
     Raises:
         FovealError: there are none, or their annotations are broken.
     """
-    train, val = open_train_and_val(
-        data_folder(recipe, data), masks=recipe.detector == "mask_rcnn", broken=recipe.train.broken,
-        empty="keep" if recipe.keep_empty else "drop",
-    )  # fmt: skip
+    empty: Empty = "keep" if recipe.keep_empty else "drop"
+    masks = recipe.detector == "mask_rcnn"
+    train, val = open_train_and_val(data_folder(recipe, data), masks, recipe.train.broken, empty)
     train.transform = Augment(recipe.augment)
     return train, val
+
+
+def notices_of(images: CocoImages) -> list[str]:
+    """A sentence about the entries of an annotation file that were skipped, if there are any."""
+    if not images.problems:
+        return []
+    entries = "a broken entry" if len(images.problems) == 1 else f"{len(images.problems)} broken entries"
+    return [f"{images.annotation_file} has {entries}, left out here; the first: {images.problems[0]}"]
 
 
 def data_folder(recipe: DetectionRecipe, data: str | Path | None) -> Path:

@@ -15,10 +15,11 @@ from foveal.tasks.dense.shapes.photographs import photographs
 from foveal.tasks.dense.shapes.scene import Scene, random_scene
 from foveal.tasks.dense.shapes.segmentation import segmentation
 
+TRAIN, VAL = 1200, 200  # images, where nothing else is said
 QUALITY = 92
 
 
-def shapes_folder(*, seed: int = 0, train: int = 1200, val: int = 200, side: int = 128) -> Path:
+def shapes_folder(*, seed: int = 0, train: int = TRAIN, val: int = VAL, side: int = 128) -> Path:
     """The folder of these shapes in the user's cache (``$FOVEAL_CACHE``), written if it is not there yet.
 
     Its name tells sets of other arguments, or of another version of the drawing, from this one.
@@ -32,7 +33,7 @@ def shapes_folder(*, seed: int = 0, train: int = 1200, val: int = 200, side: int
     return write_shapes(cache_folder() / f"shapes-{digest.hexdigest()}", seed=seed, train=train, val=val, side=side)
 
 
-def write_shapes(folder: Path, *, seed: int = 0, train: int = 1200, val: int = 200, side: int = 128) -> Path:
+def write_shapes(folder: Path, *, seed: int = 0, train: int = TRAIN, val: int = VAL, side: int = 128) -> Path:
     """Draw textured shapes on photographs, write them as a data set in COCO's layout, and return ``folder``.
 
     - ``train/*.jpg`` and ``val/*.jpg``: a third each of (side, side), (side, 5/4 side) and (5/4 side, side) pixels;

@@ -51,7 +51,8 @@ class Augmentation:
             raise FovealError("cut, flip and colour of an augmentation must be from 0 to 1.")
 
     def scaled(self, factor: float) -> "Augmentation":
-        """The same for images of another size: all sides in pixels times ``factor``."""
+        """The same for images of another size: all sides in pixels times ``factor``, also of images that would else
+        stay as they are."""
 
         def side(pixels: int) -> int:
             return max(1, round(factor * pixels))
@@ -62,6 +63,7 @@ class Augmentation:
             long=side(self.long),
             crop=self.crop and (side(self.crop[0]), side(self.crop[1])),
             crop_short=tuple(map(side, self.crop_short)),
+            scale=self.scale if self.short else (factor * self.scale[0], factor * self.scale[1]),
         )
 
 
