@@ -123,6 +123,11 @@ def test_a_name_wider_than_the_picture_is_cut():
     assert _fitting("dog", letters(20), 120) == "dog"
 
 
+def test_a_picture_narrower_than_a_letter_is_drawn():
+    assert _fitting("dog 0.93", letters(20), 8) == "..."
+    assert draw_objects(ground(1000, 8), [thing(0, 0, 8, 1000)]).shape == (1000, 8, 3)
+
+
 def test_lines_and_letters_grow_with_the_picture():
     small, large = Pens.of(64, 64), Pens.of(4000, 3000)
     assert (small.stroke, small.letters) == (2, 13)
@@ -170,4 +175,6 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
         write(tmp_path / "b.png", photo)
     with pytest.raises(FovealError, match=r"has no ending of a picture: name it .png or .jpg"):
         write(tmp_path / "a.txt", photo)
+    with pytest.raises(FovealError, match=r"has no ending of a picture"):  # Pillow reads those, and writes none
+        write(tmp_path / "a.psd", photo)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]

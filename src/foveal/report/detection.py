@@ -93,10 +93,10 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write (H, W, 3) uint8 in the format of the path's ending, whole or not at all.
 
     Raises:
-        FovealError: no known ending, or the file cannot be written; what was there before is untouched.
+        FovealError: no ending that Pillow writes, or the file cannot be written; what was there before is untouched.
     """
     form = Image.registered_extensions().get(path.suffix.lower())
-    if form is None:
+    if form not in Image.SAVE:
         raise FovealError(f"{path} has no ending of a picture: name it .png or .jpg.")
     content = io.BytesIO()
     Image.fromarray(picture).save(content, form, quality=92)
@@ -184,11 +184,12 @@ def _common(one: Box, other: Box) -> float:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, cut where it would be wider than nine tenths of the picture."""
-    whole = text
-    while len(text) > 1 and font.getlength(text) > 0.9 * width:
-        text = f"{whole[: len(text.removesuffix('...')) - 1]}..."
-    return text
+    """The text, cut where it would be wider than nine tenths of the picture; of very narrow ones dots remain."""
+    room = 0.9 * width
+    if font.getlength(text) <= room:
+        return text
+    cuts = (f"{text[:length]}..." for length in range(len(text) - 1, 0, -1))
+    return next((cut for cut in cuts if font.getlength(cut) <= room), "...")
 
 
 @lru_cache(maxsize=32)
