@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from timm.layers.format import Format
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
@@ -26,12 +27,13 @@ class DenseBackbone(nn.Module):
         name: any model of timm that has ``features_only`` and whose last four maps have these strides.
         stages: which stages' maps are wanted, from 0 (stride 4), ascending.
         pretrained: start from the released weights, from their public home.
-        drop_path: stochastic depth of the deepest block.
+        drop_path: stochastic depth of the deepest block, from 0 to below 1.
         frozen_stages: so many stages from the input on neither learn nor change: no gradients, batch norm and
             stochastic depth as in evaluation.
         position_bias: of a TransNeXt, ``interpolate`` (as the released detectors and segmenters were trained) or
             ``extrapolate``; other networks have none, and ignore it.
-        reference_size: side of the images for which an interpolated position bias is computed, before it is resized.
+        reference_size: side of the images for which an interpolated position bias is computed, before it is resized;
+            at least 32.
         args: further arguments of ``timm.create_model``.
 
     Raises:
@@ -53,6 +55,8 @@ class DenseBackbone(nn.Module):
         super().__init__()
         if not 0 <= frozen_stages <= STAGES:
             raise FovealError(f"frozen_stages must be from 0 to {STAGES}, not {frozen_stages}.")
+        if not 0 <= drop_path < 1:
+            raise FovealError(f"drop_path must be at least 0 and below 1, not {drop_path}.")
         # Counted from the end, where stride 32 is: some networks show a map of stride 2 before their first stage.
         wanted = tuple(stage - STAGES for stage in stages)
         settings = {"features_only": True, "out_indices": wanted, **(args or {})}
@@ -62,7 +66,7 @@ class DenseBackbone(nn.Module):
         self.net = create_network(name, None, None, settings, pretrained)
         body = self.body
         if isinstance(body, TransNeXt):
-            body.set_input_size(reference_size, position_bias=position_bias)
+            _set_position_bias(body, position_bias, reference_size)
         if isinstance(body, TransXNet) and "feature_norm" not in settings:
             body.add_feature_norms(stages)
         info: Any = self.net.feature_info
@@ -79,7 +83,9 @@ class DenseBackbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps (B, channels, H / stride, W / stride), rounded up, of normalised images (B, 3, H, W)."""
         maps = self.net(images)
-        return [_channels_second(m, count) for m, count in zip(maps, self.channels, strict=True)]
+        if getattr(self.net, "output_fmt", Format.NCHW) == Format.NHWC:  # some of timm's transformers, such as Swin
+            return [m.permute(0, 3, 1, 2) for m in maps]
+        return list(maps)
 
     def load(self, path: str | Path) -> LoadReport:
         """Fill the network from a classifier's file; what classifiers do not have (norms of maps) stays new.
@@ -144,6 +150,8 @@ class DenseBackbone(nn.Module):
         return list(self.body.stages[: self.frozen_stages])
 
 
-def _channels_second(m: Tensor, count: int) -> Tensor:
-    """Some of timm's transformers (Swin) give (B, H, W, channels)."""
-    return m if m.shape[1] == count else m.permute(0, 3, 1, 2)
+def _set_position_bias(net: TransNeXt, mode: str, size: int) -> None:
+    try:
+        net.set_input_size(size, position_bias=mode)
+    except ValueError as error:
+        raise FovealError(f"The position bias for images of {size} x {size} pixels: {error}.") from error
