@@ -58,7 +58,21 @@ def test_the_bar_shows_loss_accuracy_speed_and_time_left_within_the_width(width)
     lines = shown.file.getvalue().splitlines()
     assert len(lines) == 1
     assert len(lines[0]) <= width
-    assert re.search(r"epoch 300/310 .* loss 2\.718 top1 61\.8 34\d\d img/s 1:0\d:\d\d left", lines[0])
+    assert re.search(r"epoch 300/310 .* 34\d\d img/s 1:0\d:\d\d left loss 2\.718 top1 61\.8", lines[0])
+
+
+def test_a_detectors_many_losses_are_shown_to_three_digits_and_push_neither_speed_nor_time_out_of_the_bar():
+    losses = {"objectness": 0.04812, "rpn_box_reg": 0.0234, "classifier": 0.2468, "box_reg": 0.1357, "mask": 0.3579}
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    bar = ProgressBar(console)
+    bar.begin(PLAN)
+    bar.speed.started -= 31 * 3600
+    bar.step(replace(LOOK, stats=losses))
+    shown = Console(file=io.StringIO(), width=80)
+    shown.print(bar.bar.get_renderable())
+    bar.close()
+    assert re.search(r"34\d\d img/s 1:0\d:\d\d left loss 2\.718", shown.file.getvalue())
+    assert "objectness 0.0481 rpn_box_reg 0.0234 " in bar.bar.tasks[0].fields["facts"]
 
 
 def test_the_line_of_an_epoch_fits_80_columns():

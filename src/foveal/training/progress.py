@@ -74,9 +74,10 @@ class ProgressBar(Listener):
 
     def step(self, report: StepReport) -> None:
         done = self.speed.done(report.epoch, report.step)
-        stats = " ".join(f"{name} {value:.1f}" for name, value in report.stats.items())
-        speed = f"{self.speed.images_per_second(done):.0f} img/s"
-        facts = f"loss {report.loss:.3f} {stats} {speed} {_clock(self.speed.seconds_left(done))} left"
+        speed = f"{self.speed.images_per_second(done):.0f} img/s {_clock(self.speed.seconds_left(done))} left"
+        # The stats come last: a detector has more of them than a line can hold.
+        stats = " ".join(f"{name} {value:.3g}" for name, value in report.stats.items())
+        facts = f"{speed} loss {report.loss:.3f} {stats}"
         self.bar.update(
             self.task, completed=done, description=f"epoch {report.epoch}/{self.plan.last_epoch}", facts=facts
         )
