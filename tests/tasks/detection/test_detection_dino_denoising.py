@@ -26,6 +26,18 @@ def test_objects_are_relative_to_their_own_image_and_filled_up_to_the_fullest():
     assert objects.boxes[2].flatten().tolist() == pytest.approx([0.25, 0.25, 0.5, 0.5, 0.5, 0.75, 0.5, 0.5])
 
 
+@pytest.mark.parametrize("labels", [torch.int32, torch.uint8, torch.float32])
+@pytest.mark.parametrize("boxes", [torch.float64, torch.bfloat16, torch.int64])
+def test_boxes_and_labels_of_other_dtypes_are_the_same_objects(labels, boxes):
+    """1333 pixels, which bfloat16 does not have, are not rounded."""
+    want = Objects.of([TARGETS[1], TARGETS[0]], [(80, 80), (100, 1333)])
+    cast = [{"labels": t["labels"].to(labels), "boxes": t["boxes"].to(boxes)} for t in (TARGETS[1], TARGETS[0])]
+    found = Objects.of(cast, [(80, 80), (100, 1333)])
+    assert (found.labels.dtype, found.boxes.dtype) == (torch.int64, torch.float32)
+    assert torch.equal(found.labels, want.labels)
+    assert torch.equal(found.boxes, want.boxes)
+
+
 def test_a_share_of_half_the_noise_is_drawn_anew_from_all_classes():
     """0.5 draws a quarter anew; one in five of these stays what it was: 0.2 of all are changed, to each class alike."""
     labels = torch.full((40000,), 3)

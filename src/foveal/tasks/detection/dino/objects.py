@@ -38,12 +38,16 @@ class Objects:
 
     @classmethod
     def of(cls, targets: Sequence[Target], image_sizes: Sequence[tuple[int, int]]) -> "Objects":
-        """Of targets whose boxes are (x1, y1, x2, y2) in pixels of images of (height, width) pixels."""
+        """Of targets whose boxes are (x1, y1, x2, y2) in pixels of images of (height, width) pixels.
+
+        Boxes and labels may be of any dtype: an empty list of labels becomes floats in a careless moment.
+        """
         boxes = []
         for target, (height, width) in zip(targets, image_sizes, strict=True):
-            relative = target["boxes"].float() / target["boxes"].new_tensor([width, height, width, height])
+            corners = target["boxes"].float()
+            relative = corners / corners.new_tensor([width, height, width, height])
             boxes.append(box_convert(relative, "xyxy", "cxcywh"))
-        labels = pad_sequence([target["labels"] for target in targets], batch_first=True)
+        labels = pad_sequence([target["labels"].long() for target in targets], batch_first=True)
         return cls(labels, pad_sequence(boxes, batch_first=True), tuple(len(b) for b in boxes))
 
 
