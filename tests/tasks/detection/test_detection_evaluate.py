@@ -141,6 +141,18 @@ def test_a_set_without_a_readable_image_is_refused(tmp_path):
         evaluated(images, KnownAnswers(images), broken="skip")
 
 
+def test_scores_that_are_no_numbers_are_told_with_their_image(tmp_path):
+    """Of weights that are none; by every process, so that none waits for the others."""
+    images = MadeImages(tmp_path)
+    known = KnownAnswers(images)
+
+    def broken(batch):
+        return [{**found, "scores": found["scores"] * float("nan")} for found in known(batch)]
+
+    with pytest.raises(FovealError, match=r"scores on image \d+ are no numbers: its weights are broken"):
+        evaluated(images, broken)
+
+
 def test_results_are_written_as_coco_reads_them(tmp_path):
     images = MadeImages(tmp_path)
     evaluation = evaluated(images, KnownAnswers(images))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,7 +84,8 @@ def evaluate_detector(
         on_batch: called with (done, total) after each batch.
 
     Raises:
-        FovealError: faster-coco-eval is not installed, no image could be read, or the ground truth does not serve.
+        FovealError: faster-coco-eval is not installed, no image could be read, the detector's scores are no numbers, or
+            the ground truth does not serve.
     """
     coco_tools()  # its absence is told before the first image, by every process
     place, started = processes.device if processes else device or best_device(), time.monotonic()
@@ -92,6 +94,7 @@ def evaluate_detector(
         results, broken = processes.gather_objects(results), processes.gather_objects(broken)
     if not results:
         raise all_broken(broken)
+    _check_scores(results)
     masks, number = results[0].masks is not None, len(results)
     # On every process, so that all of them say what is wrong with it and none waits for the others.
     truth = counted_truth(images, {result.image_id for result in results}, masks)
@@ -145,6 +148,14 @@ def _results(
             yield ImageResult.of(int(target["image_id"]), objects)
         if on_batch is not None:
             on_batch(done, len(loader))
+
+
+def _check_scores(results: list[ImageResult]) -> None:
+    broken = min((result.image_id for result in results if np.isnan(result.scores).any()), default=None)
+    if broken is not None:
+        raise FovealError(
+            f"The detector's scores on image {broken} are no numbers: its weights are broken, take others."
+        )
 
 
 def _scores(
