@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveal.errors import FovealError
+from foveal.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,10 +55,5 @@ def save_whole(figure: Figure, path: Path) -> None:
     Raises:
         FovealError: it cannot be written; what was there before is untouched.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole(path) as part:
         save(figure, part, path.suffix[1:])
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise FovealError(f"{path} could not be written ({error.strerror}): choose another place.") from error

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from foveal.errors import FovealError
+from foveal.files import whole
 from foveal.tasks.detection.predict import DetectedObject
 from foveal.tasks.detection.rle import decode_mask
 
@@ -100,13 +101,8 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         raise FovealError(f"{path} has no ending of a picture: name it .png or .jpg.")
     content = io.BytesIO()
     Image.fromarray(picture).save(content, form, quality=92)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole(path) as part:
         part.write_bytes(content.getvalue())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise FovealError(f"{path} could not be written ({error.strerror}): choose another place.") from error
 
 
 def _moved(box: Box, across: float, down: float) -> Box:
