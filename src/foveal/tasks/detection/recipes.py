@@ -12,6 +12,7 @@ Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from foveal.tasks.detection.data.augment import MULTI_SCALE, SMALL, Augmentation
@@ -113,11 +114,18 @@ def _shapes_retinanet() -> DetectionRecipe:
 
 
 def _shapes_dino() -> DetectionRecipe:
+    """Images keep their sizes, which strides divide: DINO tells places in shares of maps whose last cells, where they
+    do not, reach beyond the image, and on images this small that is a shift of pixels.
+    """
     head = {
         "dim": 64, "heads": 4, "mlp_dim": 256, "encoder_layers": 2, "decoder_layers": 3, "queries": 60,
         "denoising_queries": 30, "max_detections": 50,
     }  # fmt: skip
-    return _shapes("dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=10)
+    recipe = _shapes(
+        "dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head},
+        epochs=12, batch_size=4, device_batch_size=4, lr=7e-4,
+    )  # fmt: skip
+    return replace(recipe, augment=replace(SMALL, scale=(1.0, 1.0), cut=0.0))
 
 
 MAKERS: tuple[Callable[[], DetectionRecipe], ...] = (
