@@ -26,8 +26,10 @@ SHORTER = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the reader stands: with a folder of images, photographs, and a file of released weights; and a few shapes, of
-    which the cache would have many."""
+    """Where the reader stands: with a folder of images, photographs, and a file of released weights.
+
+    And a few shapes, of which the cache would have many.
+    """
     folder = tmp_path_factory.mktemp("reader")
     write_digits(folder / "DIR")
     few = {"train": 24, "val": 8}
