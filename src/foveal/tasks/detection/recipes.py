@@ -105,7 +105,7 @@ def _shapes_mask_rcnn() -> DetectionRecipe:
         "channels": 64, "hidden": 128, "mask_convs": 2, "anchor_scale": 4, "finest": 28, "anchor_samples": 128,
         "box_samples": 64, "candidates": (300, 300), "proposals": 200, "most": 50,
     }  # fmt: skip
-    return _shapes("mask_rcnn", "Mask R-CNN", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=10)
+    return _shapes("mask_rcnn", "Mask R-CNN", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=8)
 
 
 def _shapes_retinanet() -> DetectionRecipe:
@@ -123,7 +123,7 @@ def _shapes_dino() -> DetectionRecipe:
     }  # fmt: skip
     recipe = _shapes(
         "dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head},
-        epochs=12, batch_size=4, device_batch_size=4, lr=7e-4,
+        epochs=8, batch_size=4, device_batch_size=4, lr=7e-4,
     )  # fmt: skip
     return replace(recipe, augment=replace(SMALL, scale=(1.0, 1.0), cut=0.0))
 
