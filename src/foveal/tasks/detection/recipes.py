@@ -92,7 +92,7 @@ def _shapes(
         model_args={"pretrain_size": 128} if model.startswith("transnext") else {},
         augment=SMALL,
         train=TrainConfig(**{  # type: ignore[arg-type]
-            "batch_size": 8, "device_batch_size": 8, "lr": 1e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
+            "batch_size": 8, "lr": 1e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
             "weight_decay": 0.05, "clip_norm": 1.0, "workers": 1, "log_every": 10, **settings,
         }),
         keep_empty=True,
@@ -123,7 +123,7 @@ def _shapes_dino() -> DetectionRecipe:
     }  # fmt: skip
     recipe = _shapes(
         "dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head},
-        epochs=8, batch_size=4, device_batch_size=4, lr=7e-4,
+        epochs=8, batch_size=4, lr=7e-4,
     )  # fmt: skip
     return replace(recipe, augment=replace(SMALL, scale=(1.0, 1.0), cut=0.0))
 
