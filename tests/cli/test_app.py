@@ -141,3 +141,13 @@ foveal_script.main()
     environment = {n: v for n, v in os.environ.items() if n not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == ("10000\n", "")
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_traceback():
+    command = subprocess.Popen(
+        [sys.executable, "-m", "foveal.cli", "models", "atto"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    command.stdout.close()
+    said = command.stderr.read().decode()
+    command.stderr.close()
+    assert (command.wait(), said) == (1, "")
