@@ -48,9 +48,7 @@ def exit_code(run: Callable[[], None]) -> int:
         return _say(str(error), MISUSED)
     except Exit as leave:
         return leave.code
-    except (
-        BrokenPipeError
-    ):  # nobody reads the answer any more (`foveal predict ... | head`), nor what is still buffered
+    except BrokenPipeError:  # nobody reads the answer any more, as behind `| head`, nor what is still buffered
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt as stop:
