@@ -10,6 +10,7 @@ import torch
 from foveal.cli.app import COMMANDS, main
 from foveal.models.catalogue import catalogue
 from foveal.tasks.classification.digits import write_digits
+from foveal.tasks.dense.shapes import write_shapes
 from golden.fill import filled_state
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +26,10 @@ SHORTER = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the reader stands: with a folder of images, photographs, and a file of released weights."""
+    """Where the reader stands: with a folder of images, photographs, and a file of released weights.
+
+    And a few shapes, of which the cache would have many.
+    """
     folder = tmp_path_factory.mktemp("reader")
     write_digits(folder / "DIR")
     few = {"train": 24, "val": 8}
@@ -36,6 +40,7 @@ def folder(tmp_path_factory):
     for name in ("a.jpg", "b.jpg"):
         digit = next((folder / "DIR" / "val" / "3").iterdir())
         (folder / name).write_bytes(digit.read_bytes())
+    write_shapes(folder / "SHAPES", train=8, val=2)
     torch.save(filled_state("transnext_micro"), folder / "transnext_micro_224_1k.pth")
     return folder
 
@@ -72,6 +77,8 @@ def test_the_commands_run(folder, monkeypatch, capsys):
         extra = [] if "--list" in words else SHORTER.get(words[0], [])
         if words[0] == "train" and "finetune" in words[1]:
             extra = [*extra, "--size", "32"]
+        if words[0] in ("train", "evaluate") and words[1].startswith("shapes."):
+            extra = [*extra, "--data", "SHAPES"]
         with pytest.raises(SystemExit) as leave:
             main([*words, *extra])
         assert not leave.value.code, f"{line}: {capsys.readouterr().err}"

@@ -120,10 +120,7 @@ def test_a_bug_keeps_its_traceback(command):
     ids=["neither", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"],
 )
 def test_threads_sleep_soon_unless_the_environment_says_how_they_wait(monkeypatch, given, count):
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "environ", dict(given))
     wait_briefly()
     assert os.environ.get("GOMP_SPINCOUNT") == count
 
@@ -144,3 +141,13 @@ foveal_script.main()
     environment = {n: v for n, v in os.environ.items() if n not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == ("10000\n", "")
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_traceback():
+    command = subprocess.Popen(
+        [sys.executable, "-m", "foveal.cli", "models", "atto"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    command.stdout.close()
+    said = command.stderr.read().decode()
+    command.stderr.close()
+    assert (command.wait(), said) == (1, "")

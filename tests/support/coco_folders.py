@@ -45,3 +45,13 @@ def change(folder: Path, split, edit) -> None:
     content = json.loads(file.read_text())
     edit(content)
     file.write_text(json.dumps(content))
+
+
+def write_objects(folder: Path) -> Path:
+    """Six images of three sizes to train on, with one object or two each, and three to validate on."""
+    boxes = [(4, 5, 30, 28), (20, 16, 36, 40), (2, 2, 50, 20), (10, 30, 20, 24), (30, 8, 24, 44), (6, 6, 40, 40)]
+    objects = [annotation(n, image=n, box=box, category=(3, 7)[n % 2]) for n, box in enumerate(boxes, 1)]
+    more = [annotation(n + 6, image=n, box=box) for n, box in enumerate(boxes[1:3], 1)]
+    sizes = ((64, 80), (80, 64), (64, 64))
+    write_split(folder, "train", [*objects, *more], 2 * sizes)
+    return write_split(folder, "val", [*objects[:3], *more], sizes)

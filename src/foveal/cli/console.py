@@ -8,6 +8,7 @@ import functools
 import io
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,9 @@ def exit_code(run: Callable[[], None]) -> int:
         return _say(str(error), MISUSED)
     except Exit as leave:
         return leave.code
+    except BrokenPipeError:  # nobody reads the answer any more, as behind `| head`, nor what is still buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt as stop:
         return _say(str(stop) or "Stopped", STOPPED)
     return DONE

@@ -3,6 +3,7 @@
 import json as json_text
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,12 @@ def evaluate_on_coco(
 
 
 def _check_classes(known: KnownDetector, classes: Sequence[str], folder: Path) -> None:
-    if list(classes) != list(known.classes):
-        raise FovealError(
-            f"The detector knows {len(known.classes)} classes ({known.classes[0]}, ...) and {folder} has "
-            f"{len(classes)} others ({classes[0]}, ...): pass the --data that it was trained on."
-        )
+    for number, (own, other) in enumerate(zip_longest(known.classes, classes, fillvalue="missing"), start=1):
+        if own != other:
+            raise FovealError(
+                f"The detector knows {len(known.classes)} classes and {folder} has {len(classes)}, of which number "
+                f"{number} is {own} there and {other} here: pass the --data that it was trained on."
+            )
 
 
 def _print(evaluation: DetectionEvaluation, title: str) -> None:

@@ -50,8 +50,8 @@ def _reason(error: Exception) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A text file beside the images. Raises FovealError where it cannot be read."""
+    """A text file beside the images, in UTF-8 on every system. Raises FovealError where it cannot be read."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8-sig")  # some editors of Windows put a mark before the first character
     except (OSError, UnicodeDecodeError) as error:
         raise FovealError(f"{path} cannot be read ({_reason(error)}): replace the file.") from error

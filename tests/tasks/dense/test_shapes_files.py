@@ -135,6 +135,18 @@ def test_a_folder_that_holds_something_else_is_refused(folder, tmp_path):
         write_shapes(tmp_path, **COUNTS)
 
 
+def test_a_folder_may_be_named_by_a_string_and_its_images_be_as_small_as_32_pixels(tmp_path):
+    folder = write_shapes(str(tmp_path / "small"), train=40, val=2, side=32)
+    train, _ = open_train_and_val(folder, masks=True)
+    assert min(train[0][0].shape[-2:]) == 32
+
+
+@pytest.mark.parametrize("wrong", [dict(side=31), dict(train=-1), dict(val=-1), dict(seed=-1)])
+def test_numbers_that_are_too_small_are_refused(tmp_path, wrong):
+    with pytest.raises(FovealError, match="at least 32 pixels, and no number of theirs is negative"):
+        write_shapes(tmp_path / "shapes", **wrong)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FovealError, match=r"could not be written to .*file/shapes \(.+\): make room"):

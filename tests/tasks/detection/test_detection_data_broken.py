@@ -24,6 +24,8 @@ BROKEN = {
     "two points": (annotation(2, segmentation=[[1, 1, 5, 5]]), r"has a polygon of 2 points, and three are the fewest"),
     "odd polygon": (annotation(2, segmentation=[[1, 1, 5, 5, 3, 4, 2]]), r"has a polygon that is not a list"),
     "NaN polygon": (annotation(2, segmentation=[[1, 1, 5, 5, 3, math.nan]]), r"has a polygon that is not a list"),
+    "far polygon": (annotation(2, segmentation=[[1, 1, 5, 5, -1e9, 4]]), r"has a polygon that reaches far beyond"),
+    "a number of 400 digits": (annotation(2, bbox=[1, 2, 10**400, 4]), r"has the box .* which is not four finite"),
     "runs of another size": (
         annotation(2, segmentation={"size": [30, 20], "counts": [600]}),
         r"neither polygons nor runs of its image's size \[20, 30\]",

@@ -183,6 +183,16 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content, sentence):
         open_split(tmp_path, "train", masks=False, broken="skip")
 
 
+def test_names_are_read_as_utf_8_with_a_mark_before_them_or_without(tmp_path):
+    file = write_split(tmp_path) / "annotations" / "instances_train.json"
+    text = json.dumps(
+        {**json.loads(file.read_text()), "categories": [{"id": 1, "name": "Häschen"}]}, ensure_ascii=False
+    )
+    for encoding in ("utf-8", "utf-8-sig"):
+        file.write_text(text, encoding=encoding)
+        assert open_split(tmp_path, "train", masks=False).classes == ["Häschen"]
+
+
 def test_an_image_that_is_broken_or_of_another_size_is_named_when_it_is_read(tmp_path):
     write_split(tmp_path, "train", [annotation()], [(20, 30), (20, 30)])
     (tmp_path / "train" / "1.png").write_bytes(b"no image")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from foveal.tasks.detection.images import Images
 
@@ -14,12 +15,26 @@ from foveal.tasks.detection.images import Images
         ((375, 500), (800, 1067)),
         ((300, 1000), (400, 1333)),  # the long side decides
         ((800, 1000), (800, 1000)),
+        ((1, 3000), (1, 1333)),  # 0.44, and no side is nothing
     ],
 )
 def test_sizes_are_rounded_to_the_nearest(size, expected):
     """As the released detectors were evaluated."""
     image, _ = Images(800, 1333).eval().resize(torch.zeros(3, *size))
     assert image.shape == (3, *expected)
+
+
+def test_a_reduced_image_keeps_what_lies_between_its_pixels():
+    """As in training: of stripes a pixel wide their mean is left, where single pixels would be one of them."""
+    stripes = torch.tensor([0.0, 1.0]).repeat(3, 512, 256)
+    image, _ = Images(64, 64).eval().resize(stripes)
+    assert (image - 0.5).abs()[..., 1:-1].max() < 0.05
+
+
+def test_an_enlarged_image_is_bilinear():
+    image = torch.rand(3, 48, 64)
+    enlarged, _ = Images(80, 200).eval().resize(image)
+    torch.testing.assert_close(enlarged, F.interpolate(image[None], size=(80, 107), mode="bilinear")[0])
 
 
 def test_a_batch_is_padded_to_a_multiple_of_the_divisor_and_knows_its_images_sizes():

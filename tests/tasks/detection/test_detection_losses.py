@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from foveal.tasks.detection.anchors import AnchorGenerator
+from foveal.tasks.detection.images import ImageList
 from foveal.tasks.detection.matching import BACKGROUND, IGNORED
 from foveal.tasks.detection.roi_heads import RoIHeads
 from foveal.tasks.detection.rpn import ProposalNetwork
@@ -72,6 +73,13 @@ class Fixed(nn.Module):
         return self.answers if len(self.answers) > 1 else self.answers[0]
 
 
+class Asked:
+    """In the place of RoIAlign: keeps the boxes whose features were asked for."""
+
+    def __call__(self, maps, boxes):
+        self.boxes = [of_image.tolist() for of_image in boxes]
+
+
 def test_the_second_stages_losses(scene):
     _, targets = scene
     heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, Selection(0.05, 0.5, 10)).double()
@@ -80,7 +88,10 @@ def test_the_second_stages_losses(scene):
     labels, objects = [1, 2, 1, 3, 3], [0, 1, 0]  # 3 is the background
     logits, codes, masks = torch.randn(5, 4).double(), torch.randn(5, 3, 4).double(), torch.randn(3, 3, 28, 28).double()
     heads.box_head, heads.mask_head = Fixed(logits, codes), Fixed(masks)
-    losses = heads.losses([torch.zeros(2, 2, 64 // s, 64 // s).double() for s in (4, 8, 16, 32)], proposals, targets)
+    heads.box_align, heads.mask_align = Asked(), Asked()
+    losses = heads.losses([], proposals, targets)
+    assert heads.box_align.boxes == [boxes[:4], boxes[4:]]
+    assert heads.mask_align.boxes == [boxes[:3], []]
     classes = -sum(float(logits[i].log_softmax(0)[label]) for i, label in enumerate(labels)) / 5
     distance = 0.0
     for i, number in enumerate(objects):
@@ -94,6 +105,28 @@ def test_the_second_stages_losses(scene):
     assert losses["loss_classifier"].item() == pytest.approx(classes)
     assert losses["loss_box_reg"].item() == pytest.approx(distance / 5)
     assert losses["loss_mask"].item() == pytest.approx(entropy.item())
+
+
+def test_what_the_second_stage_finds():
+    """Of two images' proposals: boxes and masks of their own class, the best first, masks from the boxes found."""
+    heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, Selection(0.4, 0.5, 10))
+    proposals = [torch.tensor([[0.0, 0, 20, 20], [30, 30, 50, 60]]), torch.tensor([[10.0, 10, 30, 30]])]
+    logits, codes, masks = torch.zeros(3, 4), torch.zeros(3, 3, 4), torch.randn(3, 3, 28, 28)
+    logits[0, 1], logits[1, 0], logits[2, 2] = 2, 3, 4
+    codes[1, 0] = torch.tensor([1.0, 0, 0, 0])  # to the right by a tenth of 20 pixels
+    heads.box_head, heads.mask_head = Fixed(logits, codes), Fixed(masks)
+    heads.box_align, heads.mask_align = Asked(), Asked()
+    first, second = heads.detections([], proposals, [(64, 64), (64, 64)])
+    assert heads.box_align.boxes == [of_image.tolist() for of_image in proposals]
+    assert heads.mask_align.boxes == [first["boxes"].tolist(), second["boxes"].tolist()]
+    torch.testing.assert_close(first["boxes"], torch.tensor([[32.0, 30, 52, 60], [0, 0, 20, 20]]))
+    torch.testing.assert_close(second["boxes"], proposals[1])
+    assert [first["labels"].tolist(), second["labels"].tolist()] == [[0, 1], [2]]
+    torch.testing.assert_close(
+        first["scores"], torch.tensor([math.e**3 / (math.e**3 + 3), math.e**2 / (math.e**2 + 3)])
+    )
+    torch.testing.assert_close(first["masks"][:, 0], torch.stack([masks[0, 0], masks[1, 1]]).sigmoid())
+    torch.testing.assert_close(second["masks"][:, 0], masks[2:, 2].sigmoid())
 
 
 def test_images_without_objects_have_no_box_and_no_mask_loss():
@@ -129,3 +162,32 @@ def test_retinanets_losses(scene):
     assert float(results[0][0] + results[1][0]) == pytest.approx(focal)
     assert float(results[0][1] + results[1][1]) == pytest.approx(distance)
     assert [r[2] for r in results] == [3, 0]
+
+
+class FixedAnchors(nn.Module):
+    """One level of these, all of which take part."""
+
+    def __init__(self, boxes):
+        super().__init__()
+        self.boxes = boxes
+
+    def forward(self, maps):
+        return [self.boxes]
+
+    def inside(self, maps, sizes, divisor):
+        return torch.ones(len(sizes), len(self.boxes), dtype=torch.bool)
+
+
+def test_retinanets_losses_are_divided_by_the_anchors_with_an_object_of_the_whole_batch(scene):
+    """Three of the first image, and one for the second, which has none; every probability is one half."""
+    anchors, targets = scene
+    detector = small_detector("retinanet").double()
+    detector.backbone = detector.pyramid = nn.Identity()
+    detector.head = Fixed([torch.zeros(2, 4, 3).double()], [torch.zeros(2, 4, 4).double()])
+    detector.anchors = FixedAnchors(anchors)
+    losses = detector.losses(ImageList(torch.zeros(2, 3, 64, 64), [(64, 64)] * 2), targets)
+    of_object, of_none = 0.25 * 0.5**2 * math.log(2), 0.75 * 0.5**2 * math.log(2)
+    assert losses["loss_classifier"].item() == pytest.approx((3 * of_object + 21 * of_none) / (3 + 1))
+    first, second = targets[0]["boxes"].tolist()
+    codes = [plain_code(box, anchors[n].tolist()) for n, box in ((0, first), (1, first), (3, second))]
+    assert losses["loss_box_reg"].item() == pytest.approx(sum(abs(c) for code in codes for c in code) / (3 + 1))

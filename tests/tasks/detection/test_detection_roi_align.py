@@ -75,6 +75,22 @@ def test_a_masks_target_by_hand():
     assert crop_masks(masks, torch.tensor([], dtype=torch.long), boxes[:0], 28).shape == (0, 28, 28)
 
 
+def test_a_masks_ones_may_be_any_number():
+    masks = torch.zeros(1, 60, 60, dtype=torch.uint8)
+    masks[0, 10:30, 10:30] = 1
+    which, boxes = torch.tensor([0]), torch.tensor([[5.0, 5, 45, 45]])
+    expected = crop_masks(masks, which, boxes, 28)
+    for same in (masks * 255, masks.bool()):
+        assert torch.equal(crop_masks(same, which, boxes, 28), expected)
+
+
+def test_masks_are_pasted_in_full_precision_under_autocast():
+    masks, boxes = torch.rand(2, 1, 28, 28), torch.tensor([[3.2, 4.7, 400.1, 300.9], [200.0, 100, 612.5, 511.5]])
+    expected = paste_masks(masks, boxes, (512, 640))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(paste_masks(masks, boxes, (512, 640)), expected)
+
+
 def test_pasting_equals_sampling_the_mask_at_every_pixels_centre():
     masks = torch.rand(4, 1, 28, 28, dtype=torch.float64)
     boxes = torch.tensor([[3.2, 4.7, 40.1, 30.9], [-5, -5, 60, 50], [10, 10, 12.5, 11.5], [20, 5, 47.9, 39.9]]).double()

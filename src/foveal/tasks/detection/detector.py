@@ -93,7 +93,7 @@ def _check_images(images: Sequence[Tensor]) -> None:
     if isinstance(images, Tensor) or not images:
         raise ValueError("a detector takes a list of images (3, height, width), at least one")
     for number, image in enumerate(images):
-        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+        if image.ndim != 3 or image.shape[0] != 3 or not image.numel() or not image.is_floating_point():
             raise ValueError(
                 f"image {number} must be a float tensor (3, height, width) in [0, 1], not {image.dtype} "
                 f"{tuple(image.shape)}"
@@ -117,6 +117,8 @@ def _problem(image: Tensor, target: Target, num_classes: int, masks: bool) -> st
     boxes, labels = target["boxes"], target["labels"]
     if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
         return f"boxes must be (N, 4) and labels (N,), not {tuple(boxes.shape)} and {tuple(labels.shape)}"
+    if labels.dtype != torch.int64:
+        return f"labels must be int64, not {labels.dtype}"
     if masks and target["masks"].shape != (len(boxes), *image.shape[-2:]):
         return f"masks must be {(len(boxes), *image.shape[-2:])}, not {tuple(target['masks'].shape)}"
     if not len(boxes):

@@ -29,13 +29,16 @@ class Images(GeneralizedRCNNTransform):
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
         """An image of evaluation in its new size, sides rounded to the nearest as MMDetection does (torchvision rounds
-        down); one of training as it is, with its target."""
+        down); one of training as it is, with its target.
+
+        Bilinear, with antialiasing as in training: enlarged images are the same with or without.
+        """
         if self.training:
             return image, target
         sides = image.shape[-2:]
         scale = min(self.min_size[-1] / min(sides), self.max_size / max(sides))
-        size = [int(side * scale + 0.5) for side in sides]
-        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0], target
+        size = [max(int(side * scale + 0.5), 1) for side in sides]
+        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0], target
 
     def postprocess(
         self, result: list[dict[str, Tensor]], image_shapes: list[Size], original_image_sizes: list[Size]

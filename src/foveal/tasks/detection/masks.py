@@ -4,18 +4,20 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from foveal.ops.numerics import without_autocast
+
 
 def crop_masks(masks: Tensor, which: Tensor, boxes: Tensor, size: int) -> Tensor:
     """The targets of a mask head: (N, size, size) of 0 and 1, float.
 
     Args:
-        masks: (objects, H, W) of 0 and 1.
+        masks: (objects, H, W) of 0 and 1, or any other number for 1, as in files with 0 and 255.
         which: (N,), the object of each box.
         boxes: (N, 4) in pixels of the masks, what each square covers.
         size: cells in each direction. A cell is 1 where at least half of it is.
     """
     regions = torch.cat([which[:, None].to(boxes), boxes], dim=1)
-    share = roi_align(masks[:, None].to(boxes), regions, size, sampling_ratio=0, aligned=True)[:, 0]
+    share = roi_align((masks[:, None] != 0).to(boxes), regions, size, sampling_ratio=0, aligned=True)[:, 0]
     return (share >= 0.5).to(boxes)
 
 
@@ -28,7 +30,8 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     rows = _weights(boxes[:, 1], boxes[:, 3], masks.shape[-2], height)
     columns = _weights(boxes[:, 0], boxes[:, 2], masks.shape[-1], width)
-    return (rows @ masks[:, 0] @ columns.mT)[:, None]
+    with without_autocast(boxes.device):  # half types would move edges
+        return (rows @ masks[:, 0].to(rows) @ columns.mT)[:, None]
 
 
 def _weights(low: Tensor, high: Tensor, cells: int, pixels: int) -> Tensor:

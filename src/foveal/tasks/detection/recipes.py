@@ -12,6 +12,7 @@ Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from foveal.tasks.detection.data.augment import MULTI_SCALE, SMALL, Augmentation
@@ -91,7 +92,7 @@ def _shapes(
         model_args={"pretrain_size": 128} if model.startswith("transnext") else {},
         augment=SMALL,
         train=TrainConfig(**{  # type: ignore[arg-type]
-            "batch_size": 8, "device_batch_size": 8, "lr": 1e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
+            "batch_size": 8, "lr": 1e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
             "weight_decay": 0.05, "clip_norm": 1.0, "workers": 1, "log_every": 10, **settings,
         }),
         keep_empty=True,
@@ -104,7 +105,7 @@ def _shapes_mask_rcnn() -> DetectionRecipe:
         "channels": 64, "hidden": 128, "mask_convs": 2, "anchor_scale": 4, "finest": 28, "anchor_samples": 128,
         "box_samples": 64, "candidates": (300, 300), "proposals": 200, "most": 50,
     }  # fmt: skip
-    return _shapes("mask_rcnn", "Mask R-CNN", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=10)
+    return _shapes("mask_rcnn", "Mask R-CNN", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=8)
 
 
 def _shapes_retinanet() -> DetectionRecipe:
@@ -113,11 +114,18 @@ def _shapes_retinanet() -> DetectionRecipe:
 
 
 def _shapes_dino() -> DetectionRecipe:
+    """Images keep their sizes, which strides divide: DINO tells places in shares of maps whose last cells, where they
+    do not, reach beyond the image, and on images this small that is a shift of pixels.
+    """
     head = {
         "dim": 64, "heads": 4, "mlp_dim": 256, "encoder_layers": 2, "decoder_layers": 3, "queries": 60,
         "denoising_queries": 30, "max_detections": 50,
     }  # fmt: skip
-    return _shapes("dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=10)
+    recipe = _shapes(
+        "dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head},
+        epochs=8, batch_size=4, lr=7e-4,
+    )  # fmt: skip
+    return replace(recipe, augment=replace(SMALL, scale=(1.0, 1.0), cut=0.0))
 
 
 MAKERS: tuple[Callable[[], DetectionRecipe], ...] = (

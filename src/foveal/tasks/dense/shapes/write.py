@@ -16,6 +16,7 @@ from foveal.tasks.dense.shapes.scene import Scene, random_scene
 from foveal.tasks.dense.shapes.segmentation import segmentation
 
 TRAIN, VAL = 1200, 200  # images, where nothing else is said
+FEWEST_PIXELS = 32  # of a side: in smaller images objects have no pixels, and classes no outlines
 QUALITY = 92
 
 
@@ -33,7 +34,7 @@ def shapes_folder(*, seed: int = 0, train: int = TRAIN, val: int = VAL, side: in
     return write_shapes(cache_folder() / f"shapes-{digest.hexdigest()}", seed=seed, train=train, val=val, side=side)
 
 
-def write_shapes(folder: Path, *, seed: int = 0, train: int = TRAIN, val: int = VAL, side: int = 128) -> Path:
+def write_shapes(folder: str | Path, *, seed: int = 0, train: int = TRAIN, val: int = VAL, side: int = 128) -> Path:
     """Draw textured shapes on photographs, write them as a data set in COCO's layout, and return ``folder``.
 
     - ``train/*.jpg`` and ``val/*.jpg``: a third each of (side, side), (side, 5/4 side) and (5/4 side, side) pixels;
@@ -47,12 +48,17 @@ def write_shapes(folder: Path, *, seed: int = 0, train: int = TRAIN, val: int = 
     Args:
         seed: another one gives other images of the same kind.
         train, val: how many images; their backgrounds are different photographs.
-        side: short side of the images in pixels.
+        side: short side of the images in pixels, at least 32.
 
     Raises:
-        FovealError: scikit-image is missing, or the folder cannot be written or holds something else.
+        FovealError: scikit-image is missing, the folder cannot be written or holds something else, or a number is too
+            small.
     """
-    counts = {"train": train, "val": val}
+    if side < FEWEST_PIXELS or min(seed, train, val) < 0:
+        raise FovealError(
+            f"Shapes need a side of at least {FEWEST_PIXELS} pixels, and no number of theirs is negative."
+        )
+    folder, counts = Path(folder), {"train": train, "val": val}
     if folder.exists():
         _check_complete(folder, counts)
         return folder

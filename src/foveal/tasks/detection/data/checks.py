@@ -9,6 +9,7 @@ Entry = dict[str, Any]
 FIELDS = ("image_id", "category_id", "bbox", "area")
 THINNEST = 1e-3  # side of a box in pixels: in float32, as boxes are kept, less may be nothing
 FEWEST_NUMBERS = 6  # of a polygon: three points
+FARTHEST = 10  # long sides of the image from its origin to a polygon's points: its lines are followed pixel by pixel
 
 
 def image_problem(entry: Entry) -> str | None:
@@ -46,17 +47,20 @@ def segmentation_problem(segmentation: Any, height: int, width: int, masks: bool
     if segmentation is None:
         return "has no segmentation, and masks are wanted" if masks else None
     if isinstance(segmentation, list):
-        return next((problem for polygon in segmentation if (problem := _polygon_problem(polygon))), None)
+        far = FARTHEST * max(height, width)
+        return next((problem for polygon in segmentation if (problem := _polygon_problem(polygon, far))), None)
     if not isinstance(segmentation, dict) or segmentation.get("size") != [height, width]:
         return f"has a segmentation that is neither polygons nor runs of its image's size [{height}, {width}]"
     return _runs_problem(segmentation.get("counts"), height * width)
 
 
-def _polygon_problem(polygon: Any) -> str | None:
+def _polygon_problem(polygon: Any, far: int) -> str | None:
     if not isinstance(polygon, list) or len(polygon) % 2 or not _finite(polygon):
         return "has a polygon that is not a list of finite numbers x1, y1, x2, y2, ..."
     if len(polygon) < FEWEST_NUMBERS:
         return f"has a polygon of {len(polygon) // 2} points, and three are the fewest"
+    if max(polygon) > far or min(polygon) < -far:
+        return "has a polygon that reaches far beyond its image"
     return None
 
 
@@ -76,5 +80,5 @@ def _finite(numbers: list) -> bool:
     """Whether all are numbers, none of them NaN or infinite; by one addition, because there are millions."""
     try:
         return math.isfinite(sum(numbers))
-    except TypeError:
+    except (TypeError, OverflowError):
         return False

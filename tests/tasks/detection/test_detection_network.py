@@ -1,0 +1,106 @@
+"""Detectors from files: our own say what they are, the authors' need a recipe."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.coco_classes import COCO_CLASSES
+from foveal.tasks.detection.network import restore_detector, start_from
+from foveal.tasks.detection.task import create_task
+from foveal.training import fit
+from support.checkpoints import same_state, snapshot
+from support.coco_folders import write_objects
+from support.detectors import noise, small_detector, small_recipe
+from support.nets import lively, shrunk
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a short run of a RetinaNet."""
+    recipe, out = small_recipe("retinanet", epochs=1), tmp_path_factory.mktemp("run")
+    fit(create_task(recipe, write_objects(tmp_path_factory.mktemp("coco"))), recipe.train, out)
+    return out
+
+
+def test_our_file_is_restored_by_itself(run):
+    known = restore_detector(run / "best.pt")
+    assert (known.name, known.classes, known.category_ids) == ("retinanet transxnet_atto", ["cat", "dog"], [3, 7])
+    assert not known.model.training
+    assert same_state(snapshot(known.model), torch.load(run / "best.pt")["model"])
+    assert (known.model.images.min_size[-1], known.model.images.max_size) == (64, 128)
+
+
+def test_our_file_is_what_it_says_whatever_the_recipe(run):
+    known = restore_detector(run / "best.pt", small_recipe("mask_rcnn"))
+    assert known.name == "retinanet transxnet_atto"
+
+
+def test_another_size_is_the_short_side_and_the_long_one_follows(run):
+    usual, larger = restore_detector(run / "best.pt").model, restore_detector(run / "best.pt", size=96).model
+    assert (larger.images.min_size[-1], larger.images.max_size) == (96, 192)
+    assert same_state(snapshot(usual), snapshot(larger))
+    batch, _ = larger.images([noise(40, 60)])
+    assert batch.image_sizes == [(96, 144)]
+
+
+def test_the_authors_file_is_what_the_recipe_says_and_knows_coco(tmp_path):
+    recipe = replace(small_recipe("retinanet"), name="coco.retinanet")
+    trained = lively(recipe.create(80))
+    torch.save({"state_dict": trained.state_dict(), "meta": {}}, tmp_path / "released.pth")
+    known = restore_detector(tmp_path / "released.pth", recipe)
+    assert same_state(snapshot(known.model), trained.state_dict())
+    assert (known.classes[0], known.category_ids[0]) == ("person", 1)
+    assert (known.classes[79], known.category_ids[79]) == ("toothbrush", 90)
+
+
+def test_coco_has_80_classes_and_leaves_these_ids_out():
+    assert len(COCO_CLASSES) == len(set(COCO_CLASSES.values())) == 80
+    assert list(COCO_CLASSES) == sorted(COCO_CLASSES)
+    assert set(range(1, 91)) - set(COCO_CLASSES) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"model": {"weight": torch.zeros(1)}}, "does not say which detector it holds: pass the recipe"),
+        (
+            {"model": {"weight": torch.zeros(1)}, "card": {"task": "classification", "model": "transnext_atto"}},
+            r"holds a classifier \(transnext_atto\), and no detector",
+        ),
+    ],
+    ids=["bare", "classifier"],
+)
+def test_a_file_that_says_nothing_or_something_else_is_one_sentence(content, sentence, tmp_path):
+    torch.save(content, tmp_path / "file.pt")
+    with pytest.raises(FovealError, match=sentence):
+        restore_detector(tmp_path / "file.pt")
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(FovealError, match=r"nowhere\.pt"):
+        restore_detector(tmp_path / "nowhere.pt")
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "state_dict_ema"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_whole_detector_is_recognised_in_any_wrapping(wrapper, prefix, tmp_path):
+    detector, trained = small_detector("retinanet"), lively(small_detector("retinanet"))
+    state = {f"{prefix}{name}": value for name, value in trained.state_dict().items()}
+    torch.save(state if wrapper is None else {wrapper: state}, tmp_path / "detector.pt")
+    start_from(detector, tmp_path / "detector.pt")
+    assert same_state(snapshot(detector), trained.state_dict())
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_backbone_alone_fills_the_backbone_alone(prefix, tmp_path):
+    classifier = lively(shrunk("transnext_atto"))
+    state = {f"{prefix}{name}": value for name, value in classifier.state_dict().items()}
+    torch.save(state, tmp_path / "backbone.pt")
+    detector = small_detector("retinanet", "transnext_atto")
+    head = snapshot(detector.head)
+    start_from(detector, tmp_path / "backbone.pt")
+    assert same_state(snapshot(detector.head), head)
+    for name, value in detector.backbone.body.state_dict().items():
+        assert torch.equal(value, classifier.state_dict()[name]), name

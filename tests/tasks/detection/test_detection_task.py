@@ -1,0 +1,240 @@
+"""Detection in the loop: runs that go on bit by bit, what a run starts from, and what it refuses."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.detection.recipes import get_recipe
+from foveal.tasks.detection.task import create_task
+from foveal.training import fit
+from foveal.training.batching import Share, split_batch
+from foveal.training.checkpoint import read_checkpoint
+from support.coco_folders import annotation, change, write_objects, write_split
+from support.detectors import small_detector, small_recipe
+from support.nets import lively, shrunk
+
+DETECTORS = ("mask_rcnn", "retinanet", "dino")
+TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_bytes")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_objects(tmp_path_factory.mktemp("coco"))
+
+
+def lines(out, name):
+    """A log without what a clock says."""
+    found = [json.loads(line) for line in (out / name).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
+
+
+def leaving_in_update(task, update):
+    """The task, whose process is told to leave in this update."""
+    loss, passes = task.loss, []
+
+    def told(model, batch):
+        passes.append(1)
+        if len(passes) == update:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(model, batch)
+
+    task.loss = told
+    return task
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_run_stopped_in_an_epoch_and_resumed_is_the_straight_one_bitwise(name, data, tmp_path):
+    """With random sizes, colours and mirrors, sampled candidates (Mask R-CNN), noised queries (DINO)."""
+    recipe, straight, cut = small_recipe(name), tmp_path / "straight", tmp_path / "cut"
+    fit(create_task(recipe, data), recipe.train, straight)
+    assert fit(leaving_in_update(create_task(recipe, data), 2), recipe.train, cut).interrupted
+    assert read_checkpoint(cut / "last.pt")["step"] == 2
+    fit(create_task(recipe, data), recipe.train, cut, resume=cut / "last.pt")
+    one, other = (read_checkpoint(out / "last.pt")["model"] for out in (straight, cut))
+    assert one.keys() == other.keys()
+    assert [name for name, value in one.items() if not torch.equal(value, other[name])] == []
+    for log in ("steps.jsonl", "metrics.jsonl"):
+        assert lines(straight, log) == lines(cut, log)
+    assert [line["update"] for line in lines(cut, "steps.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_loss_is_the_sum_of_what_is_shown(name, data):
+    task = create_task(small_recipe(name), data)
+    loader = task.train_loader(split_batch(2, 1, None), 6, Share(0, 1), task.recipe.train)
+    total, parts = task.loss(task.model.train(), next(loader.epoch(0)))
+    assert len(parts) > 1
+    assert total.item() == pytest.approx(sum(part.item() for part in parts.values()), rel=1e-5)
+    assert total.requires_grad
+    assert not any(part.requires_grad for part in parts.values())
+
+
+def test_the_figures_that_count_come_first(data, tmp_path):
+    """A terminal shows but the first few."""
+    recipe = small_recipe("mask_rcnn", epochs=1)
+    fit(create_task(recipe, data), recipe.train, tmp_path / "run")
+    (line,) = lines(tmp_path / "run", "metrics.jsonl")
+    metrics = [name for name in line if name.startswith("val_")]
+    assert metrics[:3] == ["val_box_ap", "val_mask_ap", "val_box_ap50"]
+
+
+def test_a_file_says_what_is_needed_to_detect_with_it(data, tmp_path):
+    recipe = replace(small_recipe("retinanet"), frozen_stages=1)
+    card = create_task(recipe, data).card()
+    assert (card["task"], card["detector"], card["model"]) == ("detection", "retinanet", "transxnet_atto")
+    assert (card["classes"], card["category_ids"]) == (["cat", "dog"], [3, 7])
+    assert (card["options"], card["model_args"], card["frozen_stages"]) == (recipe.options, recipe.model_args, 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (small_recipe("retinanet", lr=2e-4), "started with lr = 0.0001, not 0.0002"),
+        (small_recipe("retinanet", device_batch_size=1), "batch norm"),
+        (replace(small_recipe("retinanet"), frozen_stages=1), "started with frozen_stages = 0, not 1"),
+        (small_recipe("retinanet", size=96), "started with augmentation = "),
+        (small_recipe("mask_rcnn"), "started with detector = retinanet, not mask_rcnn"),
+    ],
+    ids=["rate", "device batch", "frozen", "size", "detector"],
+)
+def test_a_run_goes_on_as_it_was_started_or_not_at_all(other, sentence, data, tmp_path):
+    recipe = small_recipe("retinanet", epochs=1)
+    fit(create_task(recipe, data), recipe.train, tmp_path)
+    other = other.with_training(epochs=1)
+    with pytest.raises(FovealError, match=sentence):
+        fit(create_task(other, data), other.train, tmp_path, resume=tmp_path / "last.pt")
+
+
+def test_the_device_batch_is_part_of_a_run_without_batch_norm_too(data, tmp_path):
+    """Losses are divided by what the images of a device batch have together."""
+    recipe = small_recipe("dino", epochs=1)
+    fit(create_task(recipe, data), recipe.train, tmp_path)
+    other = recipe.with_training(device_batch_size=1)
+    with pytest.raises(FovealError, match="its loss depends on that: resume it with --device-batch-size 2"):
+        fit(create_task(other, data), other.train, tmp_path, resume=tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_a_run_starts_from_a_classifiers_file(family, data, tmp_path):
+    """What classifiers do not have, norms of maps and all of the head, stays as it was drawn."""
+    classifier = lively(shrunk(f"{family}_atto", num_classes=7, img_size=224))
+    torch.save(classifier.state_dict(), tmp_path / "classifier.pt")
+    recipe = small_recipe("retinanet", f"{family}_atto")
+    new = create_task(recipe, data).model.state_dict()
+    started = create_task(recipe, data, checkpoint=tmp_path / "classifier.pt").model
+    for name, value in started.backbone.body.state_dict().items():
+        if "feature_norm" not in name:
+            assert torch.equal(value, classifier.state_dict()[name]), name
+    drawn = {n: t for n, t in started.state_dict().items() if not n.startswith("backbone.") or "feature_norm" in n}
+    assert any("feature_norm" in name for name in drawn) == (family == "transxnet")
+    assert all(torch.equal(value, new[name]) for name, value in drawn.items())
+
+
+def test_a_run_starts_from_the_released_weights_of_its_backbone(data, tmp_path):
+    torch.save(lively(shrunk("transnext_atto")).state_dict(), tmp_path / "released.pt")
+    recipe = small_recipe("mask_rcnn")
+    home = dict(pretrained_cfg_overlay=dict(file=str(tmp_path / "released.pt")))
+    task = create_task(replace(recipe, model_args={**recipe.model_args, **home}), data, pretrained=True)
+    released = torch.load(tmp_path / "released.pt")
+    body = task.model.backbone.body.state_dict()
+    assert body
+    assert all(torch.equal(value, released[name]) for name, value in body.items())
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_run_starts_from_a_detectors_file(name, classes, data, tmp_path):
+    """Where its classes are others, what belongs to classes stays new."""
+    recipe = small_recipe(name)
+    trained = lively(recipe.create(classes))
+    torch.save({"model": trained.state_dict()}, tmp_path / "detector.pt")
+    new = create_task(recipe, data).model
+    started = create_task(recipe, data, checkpoint=tmp_path / "detector.pt").model
+    for parameter, value in started.state_dict().items():
+        of_classes = parameter.startswith(new.class_layers)
+        source = new if of_classes and classes != 2 else trained
+        assert torch.equal(value, source.state_dict()[parameter]), parameter
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (dict(recipe="coco.mask_rcnn_transnext_tiny"), "starts from a trained backbone: pass --checkpoint FILE"),
+        (dict(checkpoint="other.pt", pretrained=True), "both name the weights to start from: pass one of them"),
+        (dict(checkpoint="nowhere.pt"), "nowhere.pt"),
+        (dict(checkpoint="other.pt"), "does not fit this RetinaNet"),
+        (dict(checkpoint="empty.pt"), "holds no weights"),
+        (dict(pretrained=True), "transxnet_atto"),
+        (dict(data="nowhere"), "There is no folder .*nowhere: pass --data"),
+        (dict(data="classes"), "has no annotations of train: lay them out as"),
+        (dict(model="transnext_tinny"), "transnext_tinny"),
+        (dict(model="vit_tiny_patch16_224"), "choose a model with four stages"),
+        (dict(model="dla46x_c", needs_drop_path=True), "dla46x_c has no stochastic depth: leave --drop-path out"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_trained_is_one_sentence(settings, sentence, data, tmp_path):
+    (tmp_path / "classes" / "train" / "cat").mkdir(parents=True)
+    torch.save({"model": small_detector("mask_rcnn").state_dict()}, tmp_path / "other.pt")
+    torch.save({"step": 3}, tmp_path / "empty.pt")
+    recipe = get_recipe(settings["recipe"]) if "recipe" in settings else small_recipe("retinanet")
+    if "model" in settings:
+        recipe = replace(recipe.with_model(settings["model"]), drop_path=0.1)
+    checkpoint = tmp_path / settings["checkpoint"] if "checkpoint" in settings else None
+    folder = tmp_path / settings["data"] if "data" in settings else data
+    words = {name: settings[name] for name in ("pretrained", "needs_drop_path") if name in settings}
+    with pytest.raises(FovealError, match=sentence) as caught:
+        create_task(recipe, folder, checkpoint=checkpoint, **words)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_are_needed_where_none_come_with_the_recipe():
+    recipe = replace(get_recipe("coco.mask_rcnn_transnext_tiny"), starts_from_weights=False)
+    with pytest.raises(FovealError, match="pass --data DIR in COCO's layout, with DIR/annotations"):
+        create_task(recipe)
+
+
+def test_a_run_that_goes_on_needs_no_weights_to_start_from(data):
+    recipe = replace(small_recipe("retinanet"), starts_from_weights=True)
+    assert isinstance(create_task(recipe, data, resumes=True).recipe, DetectionRecipe)
+
+
+def test_a_backbone_without_stochastic_depth_is_trained_without_and_says_so(data):
+    recipe = replace(small_recipe("retinanet").with_model("dla46x_c"), drop_path=0.1)
+    assert create_task(recipe, data).card()["drop_path"] == 0
+
+
+def test_broken_annotations_stop_a_run_or_are_told(tmp_path):
+    folder = write_objects(tmp_path)
+    change(folder, "train", lambda content: content["annotations"][0].update(bbox=[4, 5, 0, 28]))
+    with pytest.raises(FovealError, match=r"Annotation 1 of image 1 \(1\.png\).* of zero area: repair it, or pass"):
+        create_task(small_recipe("retinanet"), folder)
+    task = create_task(small_recipe("retinanet", broken="skip"), folder)
+    (notice,) = task.notices
+    assert notice.startswith(f"{folder / 'annotations' / 'instances_train.json'} has a broken entry, left out here; ")
+    assert "the first: Annotation 1 of image 1 (1.png)" in notice
+    change(folder, "train", lambda content: content["annotations"][2].update(category_id=99))
+    (notice,) = create_task(small_recipe("retinanet", broken="skip"), folder).notices
+    assert " has 2 broken entries, left out here; the first: Annotation 1 " in notice
+    assert notice.endswith(".")
+
+
+def test_images_without_objects_are_trained_on_where_the_recipe_says_so(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation(box=(2, 3, 20, 12))], [(40, 40), (40, 40)])
+    write_split(folder, "val", [annotation(box=(2, 3, 20, 12))], [(40, 40)])
+    recipe = small_recipe("retinanet")
+    assert create_task(recipe, folder).train_size == 2
+    assert create_task(replace(recipe, keep_empty=False), folder).train_size == 1
+
+
+def test_the_same_seed_gives_the_same_detector(data):
+    one, other = (create_task(small_recipe("dino"), data).model for _ in "ab")
+    another = create_task(small_recipe("dino", seed=1), data).model
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    assert not all(torch.equal(value, another.state_dict()[name]) for name, value in one.state_dict().items())
