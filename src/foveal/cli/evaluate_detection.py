@@ -1,31 +1,28 @@
 """``foveal evaluate`` of a detector: average precision of boxes and masks."""
 
-import json as json_text
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
+from foveal.report.detection_files import write_evaluation
 from foveal.report.evaluation import check_out_folder
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
-from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector, write_detections
+from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector
 from foveal.tasks.detection.network import KnownDetector, restore_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.detection.task import data_folder, notices_of
 from foveal.training.config import Broken, Precision
 from foveal.training.loading import evaluation_loader
-from foveal.training.log import write_whole
 from foveal.training.processes import check_precision, leave_processes, start_processes
 
 COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
-RESULTS = "results.json"
 
 
 def evaluate_on_coco(
@@ -47,7 +44,7 @@ def evaluate_on_coco(
         check_out_folder(out)
     known = restore_detector(checkpoint, recipe, size=size)
     folder = data_folder(recipe, data)
-    images = open_split(folder, split, masks=False, broken=broken)
+    images = open_split(folder, split, masks=known.model.needs_masks, broken=broken)
     _check_classes(known, images.classes, folder)
     processes = start_processes()
     check_precision(precision, processes.device)
@@ -75,7 +72,7 @@ def evaluate_on_coco(
     else:
         _print(evaluation, known.name)
     if out is not None:  # last, so that a full disk costs no answer
-        _write(out, document, evaluation, images.category_ids)
+        write_evaluation(out, document, evaluation, images, known.name)
 
 
 def _check_classes(known: KnownDetector, classes: Sequence[str], folder: Path) -> None:
@@ -118,12 +115,3 @@ def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
 
 def _figure(values: Mapping[str, float], name: str) -> str:
     return f"{values[name]:.1f}" if name in values else "-"
-
-
-def _write(folder: Path, document: dict[str, Any], evaluation: DetectionEvaluation, category_ids: list[int]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / RESULTS, json_text.dumps(document, indent=2) + "\n")
-    except OSError as error:
-        raise FovealError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
-    write_detections(folder, evaluation, category_ids)

@@ -8,13 +8,13 @@ import numpy as np
 
 from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
+from foveal.files import whole
 from foveal.report.detection import draw_objects, write_picture
 from foveal.report.evaluation import check_out_folder
 from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.predict import DetectionPrediction, predict, to_coco
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.image_files import load_rgb
-from foveal.training.log import write_whole
 
 DETECTIONS = "detections.json"
 
@@ -63,7 +63,8 @@ def _write(out: Path, document: str, predictions: Sequence[DetectionPrediction],
         for prediction in predictions:
             picture = draw_objects(np.asarray(load_rgb(prediction.path)), prediction.objects)
             write_picture(pictures[prediction.path], picture)
-        write_whole(out / DETECTIONS, document + "\n")
+        with whole(out / DETECTIONS, "choose another --out") as part:
+            part.write_text(document + "\n", encoding="utf-8")
     except OSError as error:
         raise FovealError(f"{out} cannot be written ({error.strerror}): choose another --out.") from error
 

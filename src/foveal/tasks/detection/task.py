@@ -125,6 +125,8 @@ def create_task(
         raise FovealError(f"{recipe.name} starts from a trained backbone: pass --checkpoint FILE or --pretrained.")
     if checkpoint is not None and pretrained:
         raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
+    if recipe.train.compile:
+        raise FovealError("Detectors are not compiled, since what they find changes shapes: leave --compile out.")
     train, val = open_images(recipe, data)
     seed_everything(mix(recipe.train.seed, "weights"))
     recipe, model = create_model(recipe, len(train.classes), pretrained, needs_drop_path)

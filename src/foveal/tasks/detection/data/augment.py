@@ -69,8 +69,8 @@ class Augmentation:
 
 #: DINO's, DETR's own: short sides from 480 to 800, half of the images cut before that.
 MULTI_SCALE = Augmentation(short=tuple(range(480, 801, 32)), crop=(384, 600))
-#: For small images, whose size stays about the same.
-SMALL = Augmentation(short=(), scale=(0.8, 1.25), cut=0.2, colour=0.3)
+#: For small images, whose sizes stay as they are.
+SMALL = Augmentation(short=(), colour=0.3)
 
 
 class Augment:
