@@ -248,9 +248,9 @@ def test_a_dry_run_tells_factors_schedule_and_batch(foveal, tmp_path, monkeypatc
     assert said.code == 0, said.error
     assert max(map(len, said.out.splitlines())) <= 80
     for part in (
-        "117,266 images (COCO train2017, those with an object)",
+        "118,287 images (COCO train2017)",
         "16 = 8 processes x 2 images x 1 pass",
-        "12 epochs of 7,329 updates: 87,948 in all",
+        "12 epochs of 7,392 updates: 88,704 in all",
         "weight decay 0.05, gradients clipped to a norm of 0.1",
         "short side 480 to 800 pixels, long side at most 1,333",
         "Memory is not estimated",

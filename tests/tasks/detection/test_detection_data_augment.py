@@ -13,6 +13,8 @@ from foveal.training.seeding import seeded_on_cpu
 
 AS_IT_IS = Augmentation(short=(), flip=0.0)
 
+JITTERED = Augmentation(short=(), scale=(0.8, 1.25), cut=0.2, colour=0.3)
+
 
 def rectangles(height, width, boxes):
     """An image that is white in its boxes and black elsewhere, and its target."""
@@ -135,12 +137,12 @@ def test_a_piece_has_sides_in_its_range_and_lies_within():
         assert 0 <= params["left"] <= 100 - params["width"]
 
 
-def test_small_images_keep_about_their_size():
+def test_scaled_and_cut_images_keep_about_their_size():
     image, target = rectangles(128, 160, [(30, 30, 90, 90)])
     sizes = []
     for seed in range(30):
         with seeded_on_cpu(seed):
-            new_image, new_target = Augment(SMALL)(image, target)
+            new_image, new_target = Augment(JITTERED)(image, target)
         sizes.append(new_image.shape[-2])
         assert new_image.min() >= 0
         assert new_image.max() <= 1
@@ -155,7 +157,7 @@ def test_a_seed_decides_all():
 
     def drawn(seed):
         with seeded_on_cpu(seed):
-            return Augment(SMALL)(image, target)[0]
+            return Augment(JITTERED)(image, target)[0]
 
     assert torch.equal(drawn(3), drawn(3))
     assert drawn(3).shape != drawn(4).shape
@@ -172,3 +174,10 @@ def test_an_augmentation_can_be_kept_in_a_checkpoint(tmp_path):
 def test_what_makes_no_sense_is_refused(words):
     with pytest.raises(FovealError, match="must be"):
         Augmentation(**words)
+
+
+def test_small_images_keep_their_size():
+    image, target = rectangles(128, 160, [(30, 30, 90, 90)])
+    for seed in range(5):
+        with seeded_on_cpu(seed):
+            assert Augment(SMALL)(image, target)[0].shape == (3, 128, 160)

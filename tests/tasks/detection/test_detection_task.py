@@ -238,3 +238,9 @@ def test_the_same_seed_gives_the_same_detector(data):
     another = create_task(small_recipe("dino", seed=1), data).model
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert not all(torch.equal(value, another.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_a_detector_is_not_compiled():
+    recipe = small_recipe("retinanet")
+    with pytest.raises(FovealError, match="leave --compile out"):
+        create_task(recipe.with_training(compile=True), "nowhere")

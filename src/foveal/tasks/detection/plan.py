@@ -17,6 +17,7 @@ KNOWN = {
     "coco": TrainingSet(117_266, len(COCO_CLASSES), "COCO train2017, those with an object"),
     "shapes": TrainingSet(TRAIN, len(CLASSES), "made shapes on photographs"),
 }
+EVERY_IMAGE = TrainingSet(118_287, len(COCO_CLASSES), "COCO train2017")
 
 
 def plan_recipe(
@@ -66,7 +67,7 @@ def _images(recipe: DetectionRecipe, data: Path | None, images: int | None) -> T
         return set_as_given(images, known.classes if known else len(COCO_CLASSES))
     if known is None:
         raise no_images(recipe)
-    return known
+    return EVERY_IMAGE if known is KNOWN["coco"] and recipe.keep_empty else known
 
 
 def _sides(recipe: DetectionRecipe) -> str:

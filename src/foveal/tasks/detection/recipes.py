@@ -6,7 +6,7 @@ Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or 
 - broken entries are skipped and told, because train2017 itself has boxes of zero area;
 - biases and all other vectors are never decayed; they spared norms and TransNeXt's own exceptions alone;
 - everything is fp32 unless asked otherwise; gradients of Mask R-CNN and RetinaNet are not clipped;
-- DINO's whole backbone learns at a tenth of the rate; the authors' settings leave out its last patch embedding and norm;
+- DINO's whole backbone learns at a tenth of the rate; theirs leaves out its last patch embedding and norm;
 - TransXNet's drop path in detection is not told: ours is that of ImageNet; batch norm is synchronised.
 
 ``shapes.*`` train small detectors from random weights on made images (see ``tasks.dense.shapes``) in minutes.
