@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from foveal.errors import FovealError
@@ -10,7 +11,7 @@ from foveal.training.samples import BrokenSample
 
 
 def load_rgb(path: str | Path) -> Image.Image:
-    """An image file as RGB, whatever its mode was (grey, palette, with alpha).
+    """An image file as RGB, whatever its mode was (grey of 8 or 16 bits, palette, with alpha).
 
     Raises:
         FovealError: the file is missing or is no image that can be read whole.
@@ -32,9 +33,16 @@ def decode_rgb(content: bytes, name: str) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
+            return _eight_bits(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits brought to 8, as that of colours is; Pillow's own conversion would make all above 255 white."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _broken(name: str, error: Exception) -> BrokenSample:

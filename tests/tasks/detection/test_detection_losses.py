@@ -108,7 +108,7 @@ def test_the_second_stages_losses(scene):
 
 
 def test_what_the_second_stage_finds():
-    """Of two images' proposals: boxes and masks of their own class, the best first, masks from the boxes found."""
+    """Of two images' proposals: boxes and masks of their own class, best first, masks taken from the boxes found."""
     heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, Selection(0.4, 0.5, 10))
     proposals = [torch.tensor([[0.0, 0, 20, 20], [30, 30, 50, 60]]), torch.tensor([[10.0, 10, 30, 30]])]
     logits, codes, masks = torch.zeros(3, 4), torch.zeros(3, 3, 4), torch.randn(3, 3, 28, 28)

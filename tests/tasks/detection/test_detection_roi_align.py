@@ -38,6 +38,15 @@ def test_cells_have_the_value_of_their_own_centre():
     torch.testing.assert_close(features[:, 1], y[..., None].expand(-1, -1, 7))
 
 
+def test_a_cell_is_the_mean_of_all_positions_that_it_covers():
+    """Of 20 x 20 positions each of 2 x 2 cells has ten samples in each direction, one on every position."""
+    maps = [torch.randn(1, 3, 32, 32).double(), *(torch.zeros(1, 3, 32 // n, 32 // n).double() for n in (2, 4, 8))]
+    (features,) = RoIAlign(2, STRIDES, 56)(maps, [torch.tensor([[8.0, 16, 88, 96]]).double()])
+    torch.testing.assert_close(
+        features, maps[0][0, :, 4:24, 2:22].unflatten(2, (2, 10)).unflatten(1, (2, 10)).mean((2, 4))
+    )
+
+
 def test_boxes_of_all_images_come_in_their_order():
     """Boxes of mixed levels and images, told apart by an offset an image."""
     maps = [torch.stack([ramp(256 // s, 256 // s, s, 1000.0 * i) for i in range(3)]) for s in STRIDES]
