@@ -1,5 +1,7 @@
 """Which samples are drawn, by whom, and with which randomness."""
 
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 
@@ -180,3 +182,21 @@ def test_where_everything_is_broken_a_sentence_says_so():
         next(train_loader(data, 4, 20, Share(), 0, 0, broken="skip").epoch(0))
     with pytest.raises(FovealError, match=r"^None of the images can be read, 0 the first of them: check --data\.$"):
         list(evaluation_loader(data, 4, Share(), 0, broken="skip"))
+
+
+def test_an_error_that_nobody_catches_ends_the_process_and_its_loading_processes():
+    script = """
+import torch
+from foveal.training.batching import Share
+from foveal.training.loading import evaluation_loader
+
+def train(loader):
+    batches = iter(loader)
+    next(batches)
+    raise RuntimeError("as when a device is out of memory")
+
+train(evaluation_loader(torch.arange(1000), 2, Share(), workers=1))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("RuntimeError: as when a device is out of memory\n")

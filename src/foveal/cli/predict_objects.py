@@ -61,7 +61,7 @@ def _write(out: Path, document: str, predictions: Sequence[DetectionPrediction],
     try:
         out.mkdir(parents=True, exist_ok=True)
         for prediction in predictions:
-            picture = draw_objects(np.asarray(load_rgb(prediction.path)), prediction.objects)
+            picture = draw_objects(np.asarray(load_rgb(prediction.path, upright=True)), prediction.objects)
             write_picture(pictures[prediction.path], picture)
         with whole(out / DETECTIONS, "choose another --out") as part:
             part.write_text(document + "\n", encoding="utf-8")

@@ -4,14 +4,17 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from foveal.errors import FovealError
 from foveal.training.samples import BrokenSample
 
 
-def load_rgb(path: str | Path) -> Image.Image:
+def load_rgb(path: str | Path, upright: bool = False) -> Image.Image:
     """An image file as RGB, whatever its mode was (grey of 8 or 16 bits, palette, with alpha).
+
+    Args:
+        upright: turn it as the camera says (EXIF), which is how people see it, and how they mark objects on it.
 
     Raises:
         FovealError: the file is missing or is no image that can be read whole.
@@ -22,18 +25,19 @@ def load_rgb(path: str | Path) -> Image.Image:
         raise BrokenSample(str(path), f"There is no image at {path}: check the path.") from error
     except OSError as error:
         raise _broken(str(path), error) from error
-    return decode_rgb(content, str(path))
+    return decode_rgb(content, str(path), upright)
 
 
-def decode_rgb(content: bytes, name: str) -> Image.Image:
-    """The bytes of an image file as RGB; ``name`` is what it is called where it cannot be read.
+def decode_rgb(content: bytes, name: str, upright: bool = False) -> Image.Image:
+    """The bytes of an image file as RGB; ``name`` is what it is called where it cannot be read. See ``load_rgb``.
 
     Raises:
         BrokenSample: they are no image that can be read whole.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return _eight_bits(image).convert("RGB")
+            seen = ImageOps.exif_transpose(image) if upright else image
+            return _eight_bits(seen).convert("RGB")
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
 

@@ -1,7 +1,10 @@
 """Batches for the loop: which sample is drawn when, by which process, with which randomness."""
 
+import atexit
+import multiprocessing.util  # noqa: F401 - its handler at exit is registered before ours, and so runs after it
 import os
 import signal
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -81,6 +84,8 @@ class Loader:
         complete: bool = False,
         cut_by_share: bool = False,
     ) -> None:
+        if loader.num_workers:
+            _with_workers.add(loader)
         self._loader, self._sampler, self._batch = loader, sampler, loader.batch_size or 1
         self._complete = complete  # whether the samples are the whole data set's
         self.order, self.cut_by_share = order, cut_by_share
@@ -202,6 +207,22 @@ def _data_loader(dataset: Dataset, sampler: Any, batch: int | None, workers: int
         generator=torch.Generator(),  # its own, or each epoch would draw from the run's randomness
         worker_init_fn=_leave_notices_to_the_main_process,
     )
+
+
+#: Loaders whose processes may be alive.
+_with_workers: "weakref.WeakSet[DataLoader]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End loading processes before multiprocessing asks them to with a SIGTERM, which they ignore, and waits for ever.
+
+    Only where an error that nobody caught keeps an iterator alive are there any: what ends as it should has none left.
+    """
+    for loader in list(_with_workers):
+        iterator = loader._iterator  # where the workers persist, as ours do
+        if iterator is not None:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]  # PyTorch's own way, which its end of an iterator takes
 
 
 def _leave_notices_to_the_main_process(worker: int) -> None:

@@ -218,3 +218,16 @@ def test_the_garbage_collector_works_again_after_a_file_was_read_or_refused(tmp_
     with pytest.raises(FovealError):
         open_split(tmp_path, "train", masks=False)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("size", [(20, 30), (30, 20)])
+def test_a_turned_photograph_is_read_as_it_was_annotated(tmp_path, size):
+    """Orientation 6 on a file of 20 x 30: upright it is 30 x 20."""
+    folder = write_split(tmp_path, annotations=[annotation()], sizes=[size])
+    ramp = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) % 251
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8)).save(folder / "train" / "1.png", exif=exif)
+    image = open_split(folder, "train", masks=False).image(0)
+    expected = ramp if size == (20, 30) else np.rot90(ramp, -1)
+    assert image[0].tolist() == expected.tolist()

@@ -65,10 +65,15 @@ class CocoImages(Dataset):
         return (image / 255, target) if self.transform is None else self.transform(image, target)
 
     def image(self, index: int) -> Tensor:
-        """Image ``index``, uint8 (3, H, W). Raises BrokenSample where it cannot be read or has another size."""
+        """Image ``index``, uint8 (3, H, W), turned as its camera says unless the annotations know it unturned.
+
+        Raises BrokenSample where it cannot be read or has another size.
+        """
         path = self._path(index)
-        image = load_rgb(path)
         height, width = self._table.sizes[index].tolist()
+        image = load_rgb(path, upright=True)
+        if image.size != (width, height) and image.size[::-1] == (width, height):
+            image = load_rgb(path)
         if image.size != (width, height):
             raise BrokenSample(
                 path,
