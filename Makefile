@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Threads that wait sleep soon, as the command foveal has it: spinning ones make PyTorch many times slower on few cores.
-export GOMP_SPINCOUNT ?= 10000
 READY  := $(VENV)/.ready
 
 .PHONY: help setup quickstart test check native format test-interpret test-gpu bench clean
@@ -25,6 +23,8 @@ setup: $(READY) ## .venv with the pinned versions
 quickstart: $(READY) ## the main job: train, evaluate, predict and explain on real images, in minutes
 	$(BIN)/foveal quickstart
 
+# Threads that wait sleep at once: several processes share the cores here, where spinning takes them from those that work.
+test test-interpret: export OMP_WAIT_POLICY ?= PASSIVE
 test: $(READY) ## the test suite
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 	$(MAKE) test-interpret

@@ -110,7 +110,7 @@ def _shapes_mask_rcnn() -> DetectionRecipe:
         "channels": 64, "hidden": 128, "mask_convs": 2, "anchor_scale": 4, "finest": 28, "anchor_samples": 128,
         "box_samples": 64, "candidates": (300, 300), "proposals": 200, "most": 50,
     }  # fmt: skip
-    return _shapes("mask_rcnn", "Mask R-CNN", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=8)
+    return _shapes("mask_rcnn", "Mask R-CNN", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=5)
 
 
 def _shapes_retinanet() -> DetectionRecipe:
