@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--csv", type=Path, help="a file, or the folder benchmarks/results for this device's")
     options = parser.parse_args()
+    if min(options.rounds, options.memory_rounds) < 2:
+        parser.error("--rounds and --memory-rounds must be at least 2: a spread needs two.")
     target = options.csv
     if target is not None:
         target = target / f"{slug(device_name('cpu'))}.csv" if target.is_dir() else target

@@ -68,7 +68,7 @@ def main(
         optimize: Fold the network for inference first, as foveal.optimize does.
         broken: What a broken image does: stop the evaluation, or be left out and counted.
         out: Folder for results.json and, of several sizes or ImageNet-C, a picture; of a detector, what it found in
-            COCO's format.
+            COCO's format, curves, and examples beside their annotations.
     """
     _check(checkpoint, pretrained, sets, mode, pool_size, batch_size, workers)
     chosen = get_recipe(recipe)

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from foveal.errors import FovealError
-from foveal.tasks.detection.data.resizing import RandomCut, RandomPiece, RandomScale, RandomShortSide
+from foveal.tasks.detection.data.resizing import RandomPiece, RandomScale, RandomShortSide
 
 Target = dict[str, Tensor]
 THINNEST = 1.0  # pixel: boxes with a smaller side after augmentation are taken out
@@ -28,7 +28,6 @@ class Augmentation:
         crop: DETR's augmentation, which DINO's recipe has: half of the images are first brought to a short side of one
             of ``crop_short``, and cut to a random piece whose sides are in this range of pixels. None: no crop.
         scale: both sides by a factor of this range, before all else but the mirror.
-        cut: up to this share of each side is cut away, for sets of small images.
         flip: how often an image is mirrored.
         colour: how far brightness, contrast and saturation go, 0.4 being from 0.6 to 1.4.
     """
@@ -38,7 +37,6 @@ class Augmentation:
     crop: tuple[int, int] | None = None
     crop_short: tuple[int, ...] = (400, 500, 600)
     scale: tuple[float, float] = (1.0, 1.0)
-    cut: float = 0.0
     flip: float = 0.5
     colour: float = 0.0
 
@@ -47,8 +45,8 @@ class Augmentation:
             raise FovealError("Sides of an augmentation must be at least one pixel.")
         if not 0 < self.scale[0] <= self.scale[1] or (self.crop and self.crop[0] > self.crop[1]):
             raise FovealError(f"scale {self.scale} and crop {self.crop} must be ranges from low to high.")
-        if not (0 <= self.cut < 1 and 0 <= self.flip <= 1 and 0 <= self.colour <= 1):
-            raise FovealError("cut, flip and colour of an augmentation must be from 0 to 1.")
+        if not (0 <= self.flip <= 1 and 0 <= self.colour <= 1):
+            raise FovealError("flip and colour of an augmentation must be from 0 to 1.")
 
     def scaled(self, factor: float) -> "Augmentation":
         """The same for images of another size: all sides in pixels times ``factor``, also of images that would else
@@ -101,8 +99,6 @@ def _sizes(augmentation: Augmentation) -> list[Callable[..., Any]]:
     steps: list[Callable[..., Any]] = []
     if augmentation.scale != (1.0, 1.0):
         steps.append(RandomScale(*augmentation.scale))
-    if augmentation.cut:
-        steps.append(RandomCut(augmentation.cut))
     if augmentation.crop:
         pieces = [RandomShortSide(augmentation.crop_short), RandomPiece(*augmentation.crop)]
         steps.append(v2.RandomApply(pieces, p=0.5))

@@ -69,18 +69,6 @@ class RandomPiece(_Crop):
         return _somewhere(sides, [_whole_number(min(self.low, side), min(self.high, side)) for side in sides])
 
 
-class RandomCut(_Crop):
-    """All but up to ``share`` of each side."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        sides = v2.query_size(flat_inputs)
-        return _somewhere(sides, [max(round(side * (1 - self.share * float(torch.rand(())))), 1) for side in sides])
-
-
 def _somewhere(sides: Sequence[int], lengths: Sequence[int]) -> dict[str, int]:
     top, left = (_whole_number(0, side - length) for side, length in zip(sides, lengths, strict=True))
     return {"top": top, "left": left, "height": lengths[0], "width": lengths[1]}
