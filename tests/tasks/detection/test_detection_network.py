@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
+from foveal.tasks.dense.released import start_from
 from foveal.tasks.detection.coco_classes import COCO_CLASSES
-from foveal.tasks.detection.network import restore_detector, start_from
+from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.task import create_task
 from foveal.training import fit
 from support.checkpoints import same_state, snapshot

@@ -1,11 +1,9 @@
 """``create_detector``: from names to a detector."""
 
-import importlib
-from collections.abc import Callable
 from typing import Any
 
-from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.create import find_builder
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.images import Images
 
@@ -48,11 +46,7 @@ def create_detector(
     Raises:
         FovealError: no such detector or backbone, or options that it does not have.
     """
-    if name not in BUILDERS:
-        raise FovealError(f"There is no detector {name!r}: choose one of {', '.join(BUILDERS)}.")
-    if num_classes < 1:
-        raise FovealError(f"num_classes must be at least 1, not {num_classes}.")
-    module = importlib.import_module(BUILDERS[name])
+    build = find_builder("detector", name, BUILDERS, num_classes, options)
 
     def make_backbone(stages: tuple[int, ...]) -> DenseBackbone:
         return DenseBackbone(
@@ -66,9 +60,4 @@ def create_detector(
             args=backbone_args,
         )
 
-    build: Callable[..., Detector] = module.build
-    allowed = build.__kwdefaults__ or {}
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise FovealError(f"{name} has no option {unknown[0]}: its options are {', '.join(allowed)}.")
     return build(make_backbone, num_classes, Images(short, long), **options)

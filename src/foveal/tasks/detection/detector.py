@@ -1,18 +1,19 @@
-"""What all detectors here have in common: torchvision's convention, checked, and the loop's wishes."""
+"""What all detectors here have in common: torchvision's convention, checked."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.model import DenseModel
 from foveal.tasks.detection.images import ImageList, Images, sizes_of
 
 Target = dict[str, Tensor]
 
 
-class Detector(nn.Module):
+class Detector(DenseModel):
     """Finds objects in images, in torchvision's convention.
 
     In training it takes images and targets and returns a dict of losses, whose sum is to be minimised; in evaluation
@@ -27,19 +28,14 @@ class Detector(nn.Module):
     A subclass says what its losses and its detections are.
     """
 
+    called = "detector"
+
     needs_masks = False
     """Whether targets must have masks."""
 
-    released_renames: Sequence[tuple[str, str]] = ()
-    """From the authors' names to ours, of all but the backbone: (pattern, replacement), of which the first one counts
-    that matches."""
-
-    class_layers: tuple[str, ...] = ()
-    """Beginnings of the names of parameters that belong to single classes, and stay new where these are others."""
-
     def __init__(self, backbone: DenseBackbone, num_classes: int, images: Images) -> None:
-        super().__init__()
-        self.backbone, self.num_classes, self.images = backbone, num_classes, images
+        super().__init__(backbone, num_classes)
+        self.images = images
 
     def losses(self, batch: ImageList, targets: list[Target]) -> dict[str, Tensor]:
         """The losses of a batch of normalised, padded images; boxes of targets are in its pixels."""
@@ -50,15 +46,11 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def dense_pass(self, images: Tensor) -> Any:
-        """All layers once, on normalised images (B, 3, H, W), with as much work whatever they show: to count it.
+        """See ``DenseModel``.
 
         A detector whose detections' work depends on what it finds says here what is counted.
         """
         return self.detections(ImageList(images, [(images.shape[-2], images.shape[-1])] * len(images)))
-
-    def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The authors' weights, renamed, in the shapes that they have here."""
-        return state
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """Losses in training, detections in evaluation; see the class.
@@ -75,18 +67,6 @@ class Detector(nn.Module):
         check_targets(images, targets, self.num_classes, self.needs_masks)
         batch, moved = self.images(list(images), list(targets))
         return self.losses(batch, moved)
-
-    def summary(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What of a batch's losses is worth showing."""
-        return {name.removeprefix("loss_"): loss.detach() for name, loss in losses.items()}
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that are not decayed, beside biases and norms."""
-        return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the backbone's activations in the backward pass instead of keeping them."""
-        self.backbone.set_grad_checkpointing(enable)
 
 
 def _check_images(images: Sequence[Tensor]) -> None:

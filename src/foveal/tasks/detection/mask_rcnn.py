@@ -9,10 +9,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.pyramid import FeaturePyramid
 from foveal.tasks.detection.anchors import AnchorGenerator
 from foveal.tasks.detection.detector import Detector, Target
 from foveal.tasks.detection.images import ImageList, Images
-from foveal.tasks.detection.pyramid import FeaturePyramid
 from foveal.tasks.detection.roi_heads import BOX_SIZE, MASK_SIZE, RoIHeads
 from foveal.tasks.detection.rpn import ProposalHead, ProposalNetwork
 from foveal.tasks.detection.selection import Selection

@@ -1,17 +1,16 @@
-"""Detectors started from weights, or restored from a file with all that belongs to them."""
+"""Detectors restored from a file with all that belongs to them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
-from foveal.models.released import CheckpointError, unwrap, without_wrappers
+from foveal.tasks.dense.released import load_dense
 from foveal.tasks.detection.coco_classes import COCO_CLASSES
 from foveal.tasks.detection.data.augment import Augmentation
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.recipe import DetectionRecipe
-from foveal.tasks.detection.released import load_detector
-from foveal.training.checkpoint import read_card, read_content
+from foveal.training.checkpoint import read_card
 from foveal.training.config import TrainConfig
 
 
@@ -25,19 +24,6 @@ class KnownDetector:
     """One name a label, in order."""
     category_ids: list[int]
     """The id of each label in COCO's annotations."""
-
-
-def start_from(model: Detector, path: Path) -> None:
-    """Fill a detector's backbone from a classifier's file, or all of it from a detector's; layers for other classes
-    stay new.
-
-    Raises:
-        FovealError: the file is missing, broken, or does not fit.
-    """
-    if _holds_detector(path):
-        load_detector(model, path, new_classes=True)
-    else:
-        model.backbone.load(path)
 
 
 def restore_detector(path: Path, recipe: DetectionRecipe | None = None, *, size: int | None = None) -> KnownDetector:
@@ -58,7 +44,7 @@ def restore_detector(path: Path, recipe: DetectionRecipe | None = None, *, size:
         raise FovealError(f"{path} does not say which detector it holds: pass the recipe, as in coco.NAME.")
     chosen = recipe if size is None else recipe.with_size(size)
     model = chosen.create(len(names))
-    load_detector(model, path)
+    load_dense(model, path)
     return KnownDetector(f"{chosen.detector} {chosen.model}", model.eval(), names, ids)
 
 
@@ -78,13 +64,3 @@ def _described(card: dict[str, Any], path: Path) -> DetectionRecipe:
         augment=Augmentation(),
         train=TrainConfig(),
     )
-
-
-def _holds_detector(path: Path) -> bool:
-    """Whether a file has more than a backbone in it: names behind ``backbone.``, and others."""
-    try:
-        names = without_wrappers(unwrap(read_content(path)))
-    except CheckpointError as error:
-        raise FovealError(f"{path}: {error}.") from error
-    behind = [name.startswith("backbone.") for name in names]
-    return any(behind) and not all(behind)

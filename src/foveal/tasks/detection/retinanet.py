@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.pyramid import FeaturePyramid
 from foveal.tasks.detection.anchors import AnchorGenerator
 from foveal.tasks.detection.detector import Detector, Target
 from foveal.tasks.detection.images import ImageList, Images
 from foveal.tasks.detection.matching import BACKGROUND, IGNORED, BoxCoder, Matcher
-from foveal.tasks.detection.pyramid import FeaturePyramid
 from foveal.tasks.detection.selection import Selection, full_precision
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss, equation 5

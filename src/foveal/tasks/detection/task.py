@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.tasks.dense.released import start_from
 from foveal.tasks.dense.shapes import shapes_folder
 from foveal.tasks.detection.data import Augment, CocoImages, collate, open_train_and_val
 from foveal.tasks.detection.data.coco import Empty
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
-from foveal.tasks.detection.network import start_from
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.network import create_by_recipe
 from foveal.training.batching import Batching, Share

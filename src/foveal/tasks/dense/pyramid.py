@@ -16,16 +16,18 @@ class FeaturePyramid(nn.Module):
         in_channels: of the backbone's maps, from fine to coarse.
         channels: of every map that comes out.
         extra: "pool" adds one map, every second position of the coarsest (Mask R-CNN's); "conv" adds two, convolutions
-            of stride 2 on the backbone's last map and on the first of the two (RetinaNet's; nothing between them).
+            of stride 2 on the backbone's last map and on the first of the two (RetinaNet's; nothing between them); None
+            adds none.
 
     Returns:
         A list of maps (B, channels, h, w), from fine to coarse.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256, extra: str = "pool") -> None:
+    def __init__(self, in_channels: Sequence[int], channels: int = 256, extra: str | None = "pool") -> None:
         super().__init__()
-        if extra not in ("pool", "conv"):
-            raise ValueError(f"extra must be 'pool' or 'conv', not {extra!r}")
+        if extra not in ("pool", "conv", None):
+            raise ValueError(f"extra must be 'pool', 'conv' or None, not {extra!r}")
+        self.pools = extra == "pool"
         self.lateral = nn.ModuleList(nn.Conv2d(dim, channels, 1) for dim in in_channels)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
         coarser = (in_channels[-1], channels) if extra == "conv" else ()
@@ -39,7 +41,7 @@ class FeaturePyramid(nn.Module):
             finer = inner[level - 1]
             inner[level - 1] = finer + F.interpolate(inner[level], size=finer.shape[-2:], mode="nearest")
         outputs = [layer(m) for layer, m in zip(self.output, inner, strict=True)]
-        if not self.extra:
+        if self.pools:
             return [*outputs, outputs[-1][..., ::2, ::2]]
         coarse = maps[-1]
         for layer in self.extra:
