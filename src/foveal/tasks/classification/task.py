@@ -43,7 +43,15 @@ class ClassificationTask:
         self.recipe.augment.check_device_batch(batching.device)
         repeats = self.recipe.augment.repeats
         return train_loader(
-            self.train, batching.device, draws, share, config.seed, config.workers, repeats, broken=config.broken
+            self.train,
+            batching.device,
+            draws,
+            share,
+            config.seed,
+            config.workers,
+            repeats,
+            broken=config.broken,
+            pass_by_pass=config.epoch_steps is not None,
         )
 
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:

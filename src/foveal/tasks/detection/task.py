@@ -55,6 +55,7 @@ class DetectionTask:
             config.workers,
             collate=collate,
             broken=config.broken,
+            pass_by_pass=config.epoch_steps is not None,
         )
 
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
