@@ -169,7 +169,7 @@ def test_without_an_auxiliary_head_a_files_is_left_out(tmp_path):
 def test_for_other_classes_only_the_classifiers_stay_new(name, heads, tmp_path):
     path = saved(tmp_path, released(name))
     segmenter = segmenter_for(name, num_classes=CLASSES + 3)
-    with pytest.raises(CheckpointError, match="misshaped .*decode_head.classifier"):
+    with pytest.raises(CheckpointError, match=r"misshaped .*decode_head\.classifier"):
         load_segmenter(segmenter, path)
     report = load_segmenter(segmenter, path, new_classes=True)
     assert set(report.new) == {f"{head}.classifier.{kind}" for head in heads for kind in ("weight", "bias")}

@@ -28,11 +28,11 @@ def count_segmenter(segmenter: Segmenter, size: tuple[int, int] = (512, 512)) ->
     Parameters are all of them; an auxiliary head, which only training has, does no multiply-adds.
 
     Returns:
-        A Count. Its ``paper_macs`` follow the authors of the backbone: those of TransXNet used MMSegmentation's
-        ``get_flops`` (see ``count_dense``), which holds for all other networks as well. Those of TransNeXt used fvcore
-        (their repository's issue 11), which counts all that ``macs`` has, and 4 for every element that bilinear resizing
-        gives: of the head, and of an interpolated position bias, which is resized twice in every block, also where the
-        image has the reference size and nothing changes.
+        A Count. Its ``paper_macs`` follow the authors of the backbone. Those of TransXNet used MMSegmentation's
+        ``get_flops`` (see ``count_dense``), which is taken for all other networks as well. Those of TransNeXt used
+        fvcore (their repository's issue 11): it counts what ``macs`` has, and 4 for every element that bilinear
+        resizing gives, be it of the head or of an interpolated position bias. The bias is resized twice in every
+        block, also where the image has the reference size and nothing changes.
     """
     if not isinstance(segmenter.backbone.body, TransNeXt):
         return count_dense(segmenter, size)

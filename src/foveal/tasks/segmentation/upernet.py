@@ -91,18 +91,14 @@ def build(
     from transformers import UperNetConfig
     from transformers.models.upernet.modeling_upernet import UperNetFCNHead, UperNetHead
 
-    config = UperNetConfig(
-        hidden_size=channels,
-        pool_scales=tuple(pool_scales),
-        auxiliary_channels=auxiliary_channels,
-        num_labels=num_classes,
-    )
+    config = UperNetConfig(hidden_size=channels, pool_scales=tuple(pool_scales), auxiliary_channels=auxiliary_channels)
+    config.num_labels = num_classes
     decode_head = UperNetHead(config, backbone.channels)
     _prepare(decode_head, decode_head.fpn_bottleneck, dropout)
     if not auxiliary_weight:
         return UPerNet(backbone, num_classes, decode_head)
     auxiliary_head = UperNetFCNHead(config, backbone.channels, in_index=AUXILIARY_STAGE)
-    _prepare(auxiliary_head, auxiliary_head.convs[-1], dropout)
+    _prepare(auxiliary_head, auxiliary_head.get_submodule("convs.0"), dropout)
     return UPerNet(backbone, num_classes, decode_head, auxiliary_head, auxiliary_weight)
 
 
