@@ -8,9 +8,9 @@ from foveal.errors import FovealError
 if find_spec("transformers") is None:
     raise FovealError("foveal.integrations.transformers needs transformers: pip install 'foveal[dense]'.")
 
+from foveal.integrations.transformers.auto import register
 from foveal.integrations.transformers.backbone import TransNeXtBackbone, TransXNetBackbone
 from foveal.integrations.transformers.config import TransNeXtConfig, TransXNetConfig
-from foveal.integrations.transformers.register import register
 from foveal.integrations.transformers.released import load_released
 
 register()
