@@ -232,5 +232,5 @@ def test_what_cannot_be_loaded_is_said_in_one_sentence(monkeypatch):
 def test_without_transformers_it_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.delitem(sys.modules, "foveal.integrations.transformers")
-    with pytest.raises(FovealError, match=r"needs transformers: pip install 'foveal\[dense\]'\.$"):
+    with pytest.raises(FovealError, match=r"needs transformers: install it with `pip install 'foveal\[dense\]'`\.$"):
         importlib.import_module("foveal.integrations.transformers")

@@ -6,7 +6,9 @@ from importlib.util import find_spec
 from foveal.errors import FovealError
 
 if find_spec("transformers") is None:
-    raise FovealError("foveal.integrations.transformers needs transformers: pip install 'foveal[dense]'.")
+    raise FovealError(
+        "foveal.integrations.transformers needs transformers: install it with `pip install 'foveal[dense]'`."
+    )
 
 from foveal.integrations.transformers.auto import register
 from foveal.integrations.transformers.backbone import TransNeXtBackbone, TransXNetBackbone

@@ -5,7 +5,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoBackbone, AutoConfig
+from transformers import AutoBackbone, AutoConfig, PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 
 from foveal.integrations.transformers.backbone import PyramidBackbone, TransNeXtBackbone, TransXNetBackbone
@@ -36,9 +36,10 @@ def _opening_folders(ask_hub: Callable[..., Any]) -> Any:
     def from_pretrained(cls: type, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         folder = Path(pretrained_model_name_or_path)
         if (folder / CONFIG_NAME).is_file():
-            backbone = BACKBONES.get(type(AutoConfig.from_pretrained(folder)))
-            if backbone is not None:
-                return backbone.from_pretrained(folder, *args, **kwargs)
+            kind = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+            for config, backbone in BACKBONES.items():
+                if config.model_type == kind:
+                    return backbone.from_pretrained(folder, *args, **kwargs)
         return ask_hub(pretrained_model_name_or_path, *args, **kwargs)
 
     return classmethod(from_pretrained)
