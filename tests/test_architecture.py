@@ -33,6 +33,7 @@ OUTSIDE = {
     "tasks/classification/data/imagenet.py": {"scipy"},
     "tasks/classification/data/shards.py": {"braceexpand"},
     "tasks/classification/data/shard_images.py": {"webdataset", "numpy", "PIL"},
+    "integrations/transformers": {"timm", "transformers"},
     "explain": {"numpy", "PIL"},
     "plotting.py": {"matplotlib"},
     "explain/draw.py": {"matplotlib", "numpy", "PIL"},
@@ -52,6 +53,7 @@ OPTIONAL = {
 ASKED_FOR_LATE = {
     r"ops/([^/]+/)?triton/": r"\.triton(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
+    r"integrations/transformers/": r"\.integrations\.transformers(\.|$)",
 }
 
 
