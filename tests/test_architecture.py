@@ -27,6 +27,7 @@ OUTSIDE = {
     "tasks/dense/shapes": {"skimage", "numpy", "PIL", "torchvision"},
     "tasks/detection": {"timm", "numpy", "PIL", "torchvision", "faster_coco_eval"},
     "tasks/detection/dino": {"torchvision", "transformers", "scipy"},
+    "tasks/segmentation/mask2former": {"transformers", "scipy"},
     "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
     "tasks/classification/data/hub.py": {"datasets", "PIL"},
     "tasks/classification/data/imagenet.py": {"scipy"},
@@ -51,6 +52,7 @@ OPTIONAL = {
 ASKED_FOR_LATE = {
     r"ops/([^/]+/)?triton/": r"\.triton(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
+    r"tasks/segmentation/mask2former/(?!__init__)": r"\.segmentation\.mask2former\.",
 }
 
 
