@@ -66,7 +66,9 @@ def inside(pixels: Tensor, image: Tensor, label: Tensor, points: Tensor) -> Tens
     for column, by_column in ((left, 1 - (x - left)), (left + 1, x - left)):
         for row, by_row in ((top, 1 - (y - top)), (top + 1, y - top)):
             there = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            place = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            hit = pixels.flatten()[image[..., None] * (height * width) + place] == label[..., None]
+            place = (image[..., None] * height + row.clamp(0, height - 1).long()) * width
+            place = place + column.clamp(0, width - 1).long()
+            # index_select, because pixels[place] takes six times as long on a CPU
+            hit = pixels.flatten().index_select(0, place.flatten()).view_as(place) == label[..., None]
             total = total + (by_column * by_row) * (hit & there)
     return total
