@@ -65,7 +65,8 @@ def test_three_quarters_of_the_points_are_the_least_certain_of_three_times_as_ma
     x = points[0, :, 0]
     # 300 of 1200 are a quarter; 100 more lie anywhere, a quarter of them on the left as well.
     assert x[:300].max().item() == pytest.approx(0.25, abs=0.05)
-    assert x[300:].max() > 0.9 and (x[300:] < 0.25).float().mean().item() == pytest.approx(0.25, abs=0.15)
+    assert x[300:].max() > 0.9
+    assert (x[300:] < 0.25).float().mean().item() == pytest.approx(0.25, abs=0.15)
 
 
 def plain_costs(logits, masks, label, targets):
@@ -103,7 +104,8 @@ def test_the_assignment_is_the_cheapest_of_all_in_every_layer_and_image():
     assert pairs.image.tolist() == [0, 0, 2]
     at = torch.rand(3, 2000, 2)
     for layer in range(2):
-        assert sorted(pairs.label[layer, :2].tolist()) == [1, 3] and pairs.label[layer, 2] == 2
+        assert sorted(pairs.label[layer, :2].tolist()) == [1, 3]
+        assert pairs.label[layer, 2] == 2
         targets = inside(LABELS, torch.arange(3)[:, None], segments.labels, at[:, None])
         table = costs(logits[layer], sample(masks[layer], at), segments.labels, targets)
         best = min(itertools.permutations(range(4), 2), key=lambda two: sum(table[0, q, m] for m, q in enumerate(two)))
@@ -115,7 +117,8 @@ def test_the_assignment_is_the_cheapest_of_all_in_every_layer_and_image():
 def test_segments_beyond_the_queries_go_without():
     logits, masks = predictions(1, 1, 4)
     pairs = match(logits, masks, Segments.of(LABELS, 4), 50)
-    assert pairs.image.tolist() == [0, 2] and pairs.query.tolist() == [[0, 0]]
+    assert pairs.image.tolist() == [0, 2]
+    assert pairs.query.tolist() == [[0, 0]]
 
 
 def test_predictions_that_are_no_numbers_are_matched_all_the_same():
@@ -205,4 +208,5 @@ def test_half_precision_predictions_are_counted_in_float32():
     torch.manual_seed(3)
     rounded = set_losses([logits[0].bfloat16().float()], [masks[0].bfloat16().float()], Segments.of(LABELS, 4), 20)
     for name, loss in found.items():
-        assert loss.dtype == torch.float32 and torch.equal(loss, rounded[name])
+        assert loss.dtype == torch.float32
+        assert torch.equal(loss, rounded[name])

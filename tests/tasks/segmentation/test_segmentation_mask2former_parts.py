@@ -49,7 +49,7 @@ def run(parts, maps):
 def test_queries_masks_and_gradients_are_those_of_transformers_own_parts(ours, theirs):
     maps = [m.requires_grad_() for m in make_maps()]
     found, want = run(ours, maps), run(theirs, maps)
-    assert found[0].shape == (5, 6, 2, 64) and found[1].shape == (5, 2, 6, 15, 23)
+    assert (found[0].shape, found[1].shape) == ((5, 6, 2, 64), (5, 2, 6, 15, 23))
     upstream = [torch.randn_like(tensor) for tensor in found]
     mine = torch.autograd.grad(found, [*maps, *ours.parameters()], upstream, materialize_grads=True)
     wanted = torch.autograd.grad(want, [*maps, *theirs.parameters()], upstream, materialize_grads=True)
@@ -109,4 +109,5 @@ def test_pixel_decoders_heads_begin_by_looking_in_all_directions():
     directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     for point in range(4):
         torch.testing.assert_close(offsets[:, 2, point], directions * (point + 1), atol=1e-6, rtol=0)
-    assert not attention.sampling_offsets.weight.any() and not attention.attention_weights.weight.any()
+    assert not attention.sampling_offsets.weight.any()
+    assert not attention.attention_weights.weight.any()

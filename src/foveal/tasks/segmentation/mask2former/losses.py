@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveal.tasks.dense.losses import at_least_float32, mean_count
-from foveal.tasks.segmentation.mask2former.matching import CLASS_WEIGHT, DICE_WEIGHT, MASK_WEIGHT, Pairs, match
+from foveal.tasks.segmentation.mask2former.matching import CLASS_WEIGHT, DICE_WEIGHT, MASK_WEIGHT, match
 from foveal.tasks.segmentation.mask2former.points import draw_uncertain, sample
 from foveal.tasks.segmentation.mask2former.segments import Segments, inside
 
@@ -25,17 +25,20 @@ def set_losses(logits: list[Tensor], masks: list[Tensor], segments: Segments, po
         points: at how many points masks are compared.
     """
     pairs = match(logits, masks, segments, points)
-    count = mean_count(len(pairs.image), masks[0].device)
-    losses = {"class": 0, "mask": 0, "dice": 0}
-    for number, (of_classes, of_masks) in enumerate(zip(logits, masks, strict=True)):
-        query, label = pairs.query[number], pairs.label[number]
+    layers = []
+    for of_classes, of_masks, query, label in zip(logits, masks, pairs.query, pairs.label, strict=True):
         wanted = torch.full(of_classes.shape[:2], of_classes.shape[2] - 1, device=label.device)
         wanted[pairs.image, query] = label
-        entropy, dice = mask_losses(at_least_float32(of_masks[pairs.image, query]), pairs.image, label, segments, points)
-        losses["class"] += CLASS_WEIGHT * class_loss(at_least_float32(of_classes), wanted)
-        losses["mask"] += MASK_WEIGHT * entropy / count
-        losses["dice"] += DICE_WEIGHT * dice / count
-    return losses
+        paired = at_least_float32(of_masks[pairs.image, query])
+        by_class = class_loss(at_least_float32(of_classes), wanted)
+        layers.append(torch.stack((by_class, *mask_losses(paired, pairs.image, label, segments, points))))
+    by_class, by_mask, by_dice = torch.stack(layers).sum(0)
+    count = mean_count(len(pairs.image), by_class.device)
+    return {
+        "class": CLASS_WEIGHT * by_class,
+        "mask": MASK_WEIGHT / count * by_mask,
+        "dice": DICE_WEIGHT / count * by_dice,
+    }
 
 
 def class_loss(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -45,9 +48,7 @@ def class_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weights)
 
 
-def mask_losses(
-    masks: Tensor, image: Tensor, label: Tensor, segments: Segments, points: int
-) -> tuple[Tensor, Tensor]:
+def mask_losses(masks: Tensor, image: Tensor, label: Tensor, segments: Segments, points: int) -> tuple[Tensor, Tensor]:
     """Sums of the cross entropy and of the dice loss of K masks (K, h, w), logits, for their segments.
 
     Args:

@@ -67,13 +67,13 @@ def match(logits: list[Tensor], masks: list[Tensor], segments: Segments, points:
     # those that are none.
     table = torch.stack(tables).nan_to_num(nan=1e9, posinf=1e9, neginf=-1e9).cpu()
     pairs = []
-    for number, of_layer in enumerate(table):
+    for of_layer in table:
         for image, (cost, count) in enumerate(zip(of_layer, segments.counts, strict=True)):
-            query, found = linear_sum_assignment(cost[:, :count].numpy())
-            pairs += [(number, image, int(q), int(m)) for q, m in zip(query, found, strict=True)]
-    found = torch.tensor(pairs, dtype=torch.int64).view(len(logits), -1, 4).to(segments.labels.device)
-    _, image, query, place = found.unbind(-1)
-    return Pairs(image[0], query, segments.labels[image, place])
+            queries, places = linear_sum_assignment(cost[:, :count].numpy())
+            pairs += [(image, int(q), int(m)) for q, m in zip(queries, places, strict=True)]
+    found = torch.tensor(pairs, dtype=torch.int64).view(len(logits), -1, 3).to(segments.labels.device)
+    image_of, query, place = found.unbind(-1)
+    return Pairs(image_of[0], query, segments.labels[image_of, place])
 
 
 def _table(logits: Tensor, masks: Tensor, segments: Segments, points: int) -> Tensor:

@@ -64,7 +64,8 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
             reference_points: (B, N, levels, 2), each token's own place as (x, y) in [0, 1].
             spatial_shapes_list: (height, width) of each level.
         """
-        assert position_embeddings is not None and reference_points is not None
+        assert position_embeddings is not None
+        assert reference_points is not None
         batch, count, dim = hidden_states.shape
         asking = hidden_states + position_embeddings
         value = self.value_proj(hidden_states).view(batch, count, self.n_heads, dim // self.n_heads)
@@ -113,8 +114,9 @@ def make_pixel_decoder(settings: Settings, channels: Sequence[int]) -> Mask2Form
     for projection in decoder.input_projections:
         nn.init.xavier_uniform_(projection[0].weight)  # type: ignore[index]
     _draw_matrices(decoder.encoder)
-    for layer in decoder.encoder.layers:
-        look_around(layer.self_attn)
+    for module in decoder.encoder.modules():
+        if isinstance(module, DeformableAttention):
+            look_around(module)
     return decoder
 
 
@@ -125,7 +127,9 @@ def make_transformer(settings: Settings) -> Mask2FormerTransformerModule:
     for layer in transformer.decoder.layers:
         layer.cross_attn = CrossAttention(settings.dim, settings.heads)
         _draw_matrices(layer)
-        _draw_as_packed(layer.self_attn)
+    for module in transformer.modules():
+        if isinstance(module, Mask2FormerAttention):
+            _draw_as_packed(module)
     return transformer
 
 

@@ -1,6 +1,5 @@
 """Mask2Former itself: from a backbone's maps to losses or scores."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
