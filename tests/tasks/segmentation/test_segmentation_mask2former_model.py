@@ -86,6 +86,14 @@ def test_images_of_any_size_train_and_are_segmented_in_their_own(height, width):
         assert segmenter.eval()(images).shape == (1, CLASSES, height, width)
 
 
+def test_images_are_padded_to_multiples_of_32_in_evaluation_with_zeros_behind_the_normalisation():
+    segmenter, (images, _) = small().eval(), batch(50, 70)
+    padded = segmenter.mean.expand(2, 3, 64, 96).clone()
+    padded[..., :50, :70] = images
+    with torch.no_grad():
+        assert torch.equal(segmenter(images), segmenter(padded)[..., :50, :70])
+
+
 def test_a_network_of_timm_is_a_backbone_too():
     segmenter = small("resnet18", backbone_args=None)
     images, labels = batch()

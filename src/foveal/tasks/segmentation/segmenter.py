@@ -1,6 +1,6 @@
 """What all segmenters here have in common: images in, scores of classes out, losses in training."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,8 @@ class Segmenter(DenseModel):
     """
 
     called = "segmenter"
+    size_divisor: ClassVar[int] = 1
+    """In evaluation images are padded to multiples of it, with zeros at the right and below."""
     mean: Tensor
     std: Tensor
 
@@ -60,7 +62,8 @@ class Segmenter(DenseModel):
         """
         _check_images(images)
         height, width = images.shape[-2:]
-        below, right = max(SMALLEST - height, 0), max(SMALLEST - width, 0)
+        divisor = 1 if self.training else self.size_divisor
+        below, right = (max(SMALLEST - side, -side % divisor) for side in (height, width))
         padded = F.pad((images - self.mean) / self.std, (0, right, 0, below))
         if not self.training:
             return self.scores(self.backbone(padded), (padded.shape[-2], padded.shape[-1]))[..., :height, :width]

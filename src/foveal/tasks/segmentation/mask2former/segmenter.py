@@ -24,6 +24,7 @@ class Mask2Former(Segmenter):
     are sums over the queries of the probability of a class times that of a pixel in the mask.
     """
 
+    size_divisor = 32  # as the released ones were evaluated
     class_layers = ("classes.",)
     released_renames = RENAMES
 
