@@ -111,6 +111,24 @@ def test_losses_follow_from_the_seed_alone():
     assert found[0] == found[1] != found[2]
 
 
+@torch.no_grad()
+def test_a_query_whose_mask_is_nowhere_sees_everything():
+    """As if its mask were everywhere; the same everywhere, masks of 3 and of -3 differ in nothing else."""
+    segmenter, found = small().eval(), []
+    projection, last = segmenter.pixel_decoder.mask_projection, segmenter.transformer.decoder.mask_predictor
+    maps = segmenter.backbone(batch()[0])
+    projection.weight.zero_()
+    projection.bias.fill_(1 / 64)
+    for logit in (3.0, -3.0):
+        linear = last.mask_embedder.layers[-1].layers[0]
+        linear.weight.zero_()
+        linear.bias.fill_(logit)
+        queries, masks = segmenter._decode(maps)
+        assert torch.allclose(torch.stack(masks), torch.tensor(logit))
+        found.append(torch.stack(queries))
+    assert relative_error(*found) < 1e-6
+
+
 def test_images_of_a_batch_do_not_know_of_each_other():
     segmenter, (images, _) = small().eval(), batch()
     with torch.no_grad():
