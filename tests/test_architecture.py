@@ -28,6 +28,7 @@ OUTSIDE = {
     "tasks/detection": {"timm", "numpy", "PIL", "torchvision", "faster_coco_eval"},
     "tasks/segmentation/upernet.py": {"transformers"},
     "tasks/detection/dino": {"torchvision", "transformers", "scipy"},
+    "tasks/segmentation/mask2former": {"transformers", "scipy"},
     "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
     "tasks/classification/data/hub.py": {"datasets", "PIL"},
     "tasks/classification/data/imagenet.py": {"scipy"},
@@ -54,6 +55,7 @@ ASKED_FOR_LATE = {
     r"ops/([^/]+/)?triton/": r"\.triton(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
     r"integrations/transformers/": r"\.integrations\.transformers(\.|$)",
+    r"tasks/segmentation/mask2former/(?!__init__)": r"\.segmentation\.mask2former\.",
 }
 
 
