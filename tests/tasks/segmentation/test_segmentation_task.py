@@ -17,7 +17,7 @@ from foveal.training.batching import Share, split_batch
 from foveal.training.checkpoint import read_checkpoint
 from support.checkpoints import same_state, snapshot
 from support.nets import lively, shrunk
-from support.segmentation_folders import write_shapes_like
+from support.segmentation_folders import write_regions
 from support.segmentation_recipes import small_recipe
 
 SEGMENTERS = ("upernet", "mask2former", "semantic_fpn")
@@ -27,7 +27,7 @@ TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_b
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Six images to train on and two to validate, of three classes."""
-    return write_shapes_like(tmp_path_factory.mktemp("labelled"))
+    return write_regions(tmp_path_factory.mktemp("labelled"))
 
 
 def lines(out, name):
