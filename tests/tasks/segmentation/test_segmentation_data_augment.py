@@ -82,6 +82,7 @@ def test_sizes_are_mmsegmentations():
     assert size(512, 683, 1.0) == (512, 683)
     assert size(512, 683, 0.5) == (256, 342)
     assert size(683, 512, 2.0) == (1366, 1024)
+    assert size(683, 512, 0.5) == (342, 256)
     assert size(256, 300, 1.0) == (512, 600)
     assert size(300, 2400, 1.0) == (256, 2048)
     assert size(300, 2400, 1.5) == (384, 3072)
@@ -121,7 +122,8 @@ def test_what_is_filled_up_keeps_its_colour_and_lies_at_the_right_and_below():
         ([0, 0, 0, 1], False),  # three quarters are not less than three quarters
         ([0, 0, 1, 1], True),
         ([0, 0, 1, 255], True),  # two of three: ignored pixels are not counted
-        ([255, 255, 255, 255, 255, 0, 1], True),
+        ([0, 0, 0, 1, 255], False),
+        ([255] * 8 + [0, 1], True),
         ([0, 255, 255, 255], False),
         ([255, 255, 255, 255], False),
         ([7, 7, 7, 7], False),

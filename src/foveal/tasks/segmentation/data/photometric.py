@@ -55,7 +55,8 @@ def multiply_saturation(image: Tensor, factor: float) -> Tensor:
         return torch.lerp(value, image, factor)
     chroma = value - image.amin(0)
     most = value / chroma.clamp_(min=torch.finfo(image.dtype).tiny)  # 1 / saturation
-    return (value - (value - image) * most.clamp_(max=factor)).clamp_(min=0)  # rounding may end just below
+    missing = (value - image).mul_(most.clamp_(max=factor))  # in place: fresh memory costs more than the sums
+    return missing.neg_().add_(value).clamp_(min=0)  # rounding may end just below
 
 
 def turn_hue(image: Tensor, degrees: float) -> Tensor:
@@ -73,6 +74,6 @@ def turn_hue(image: Tensor, degrees: float) -> Tensor:
     turned = torch.empty_like(image)
     for channel, shift in zip(turned, (5, 3, 1), strict=True):
         # The chroma is missing in full where hue + shift is 2 sixths, modulo 6, and not at all from 2 sixths away on.
-        away = (hue + (shift - 5)).abs_().sub_(3).abs_()
+        away = torch.add(hue, shift - 5, out=safe).abs_().sub_(3).abs_()
         torch.addcmul(value, away.neg_().add_(2).clamp_(0, 1), chroma, value=-1, out=channel)
     return turned.clamp_(min=0)
