@@ -9,8 +9,9 @@ import numpy as np
 from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
 from foveal.files import whole
-from foveal.report.detection import draw_objects, write_picture
+from foveal.report.detection import draw_objects
 from foveal.report.evaluation import check_out_folder
+from foveal.report.picture import write_picture
 from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.predict import DetectionPrediction, predict, to_coco
 from foveal.tasks.detection.recipe import DetectionRecipe

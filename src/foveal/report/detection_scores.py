@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from foveal.plotting import COLOURS, MUTED, new_figure, plain
-from foveal.report.detection import draw_objects, letters
+from foveal.report.detection import draw_objects
+from foveal.report.picture import GREY, INK, PAPER, letters
 from foveal.tasks.detection.average_precision import IOU_THRESHOLDS, RECALLS, AveragePrecision
 from foveal.tasks.detection.predict import DetectedObject
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 CURVES = {"ap50": (0.5, COLOURS[0]), "ap75": (0.75, COLOURS[5])}
 TITLES = {"box": "boxes", "mask": "masks"}
 GAP, CAPTION = 14, 16  # pixels between the pictures of a sheet; of its letters
-PAPER, INK, GREY = (252, 251, 248), (29, 28, 26), (93, 89, 82)
 
 
 @dataclass(frozen=True)
