@@ -15,11 +15,12 @@ WIDEST = 16  # of a column, in heights of its letters: longer names are cut
 
 @dataclass(frozen=True)
 class Entry:
-    """A colour, the name of what it stands for, and the share of the pixels that have it, from 0 to 1."""
+    """A colour, (3,) uint8, the name of what it stands for, and the share of the pixels that have it, from 0 to 1; None
+    where there is none to tell."""
 
-    colour: tuple[int, int, int]
+    colour: np.ndarray
     name: str
-    share: float
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,10 @@ class Layout:
         return self.letters
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
     """A share as a person reads it: one that is not zero does not look like it."""
+    if share is None:
+        return ""
     return "< 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
@@ -63,7 +66,12 @@ def with_legend(picture: np.ndarray, entries: Sequence[Entry]) -> np.ndarray:
     if height > width:
         rows = max(1, (height - layout.edge) // layout.line)
         return _join(picture, _columns(entries, layout, rows), beside=True)
-    columns = max(1, (width - layout.edge) // layout.column)
+    return with_legend_below(picture, entries, layout)
+
+
+def with_legend_below(picture: np.ndarray, entries: Sequence[Entry], layout: Layout) -> np.ndarray:
+    """The picture above its legend, which has as many columns as there is room for."""
+    columns = max(1, (picture.shape[1] - layout.edge) // layout.column)
     return _join(picture, _columns(entries, layout, -(-len(entries) // columns)), beside=False)
 
 
@@ -89,7 +97,7 @@ def _draw_entry(pen: ImageDraw.ImageDraw, entry: Entry, left: int, top: int, lay
     font, size = letters(layout.letters), layout.letters
     middle = top + layout.line / 2
     swatch = top + (layout.line - size) // 2
-    pen.rectangle((left, swatch, left + size, swatch + size), fill=entry.colour, outline=INK)
+    pen.rectangle((left, swatch, left + size, swatch + size), fill=tuple(entry.colour.tolist()), outline=INK)
     right = left + layout.column - 3 * size // 2
     share = percent(entry.share)
     begin = left + 3 * size // 2

@@ -12,8 +12,8 @@ NEUTRAL = (128, 128, 128)
 """Of what is no class among others: the class called "background", and legends' entry for ignored pixels."""
 BACKGROUND = "background"
 LEVELS = 18  # of each channel of the colours that are chosen from
-LIGHTNESS = 0.48, 0.90  # in OKLab, from and to: darker ones are black on a dark photograph
-CHROMA = 0.08, 0.24  # greys are the background's, and neon hides the photograph
+LIGHTNESS = 0.48, 0.88  # in OKLab, from and to: darker ones are black on a dark photograph
+CHROMA = 0.10, 0.24  # greys are the background's, and neon hides the photograph
 
 # From linear sRGB to the cones' answers, and from their cube roots to OKLab (Ottosson 2020).
 CONES = np.array(

@@ -14,11 +14,11 @@ from foveal.report.legend import Entry, with_legend
 from foveal.report.palette import class_colours
 from foveal.report.picture import DARK, resized
 from foveal.tasks.segmentation import IGNORED
+from foveal.tasks.segmentation.predict import ClassShare
 
 FILL = 0.55  # of a class's colour; the photograph keeps the rest
 LINE = 0.7  # of the dark lines between regions
 BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, as televisions weigh them
-Shares = Sequence[tuple[int, str, float]]
 
 
 def draw_label_map(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], side: int | None = None) -> np.ndarray:
@@ -42,15 +42,13 @@ def draw_label_map(image: np.ndarray, labels: np.ndarray, classes: Sequence[str]
     return picture
 
 
-def draw_prediction(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], shares: Shares) -> np.ndarray:
-    """``draw_label_map`` with a legend: the classes in the map, the largest first, and their shares of the pixels."""
-    return with_legend(draw_label_map(image, labels, classes), legend_entries(classes, shares))
-
-
-def legend_entries(classes: Sequence[str], shares: Shares) -> list[Entry]:
-    """What a legend says of classes: (label, name, share of the pixels, from 0 to 1)."""
+def draw_prediction(
+    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], shares: Sequence[ClassShare]
+) -> np.ndarray:
+    """``draw_label_map`` with a legend: the classes that are there, and their shares of the pixels."""
     colours = class_colours(classes)
-    return [Entry(tuple(colours[label].tolist()), name, share) for label, name, share in shares]
+    entries = [Entry(colours[share.label], share.name, share.share) for share in shares]
+    return with_legend(draw_label_map(image, labels, classes), entries)
 
 
 def _mixed(under: np.ndarray, over: np.ndarray, share: float) -> np.ndarray:

@@ -1,0 +1,29 @@
+"""Options that only some tasks take: declared where their default is, refused for the others by one sentence."""
+
+from dataclasses import field, fields
+from typing import Any
+
+from foveal.cli.console import UsageError
+
+#: Task -> what it trains.
+NOUNS = {"classification": "classifier", "detection": "detector", "segmentation": "segmenter"}
+TASKS = "tasks"
+
+
+def only_for(*tasks: str, default: Any) -> Any:
+    """A field of a dataclass of options that only these tasks take."""
+    return field(default=default, metadata={TASKS: tasks})
+
+
+def refuse_others(options: Any, task: str, who: str) -> None:
+    """Raise UsageError for the first option of a dataclass that was given and is not ``task``'s.
+
+    Args:
+        who: the sentence's subject: "this file holds", or a name and "is".
+    """
+    for one in fields(options):
+        tasks = one.metadata.get(TASKS)
+        if tasks and task not in tasks and getattr(options, one.name) != one.default:
+            takers = " and ".join(f"{NOUNS[name]}s" for name in tasks)
+            option = "--" + one.name.replace("_", "-")
+            raise UsageError(f"{option} is for {takers}, and {who} a {NOUNS[task]}: leave it out.")
