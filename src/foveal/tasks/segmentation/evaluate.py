@@ -1,0 +1,119 @@
+"""A segmenter over a whole set: every image once over all processes, the same scores on each of them."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from foveal.errors import FovealError
+from foveal.tasks.network import best_device
+from foveal.tasks.segmentation.confusion import Confusion, SegmentationScores
+from foveal.tasks.segmentation.inference import BrokenScores, Inference, label_map
+from foveal.tasks.segmentation.segmenter import Segmenter
+from foveal.training.loading import Loader, all_broken
+from foveal.training.processes import Processes, to_device
+
+
+@dataclass(frozen=True)
+class SegmentationEvaluation:
+    """How good a segmenter is on N images; the same on every process.
+
+    Attributes:
+        scores: the figures, overall and of each class.
+        classes: names of the classes, in the order of ``scores``.
+        images: N, those that could be read.
+        broken: names of those that could not, and are not counted.
+        images_per_second: over the whole evaluation, loading and counting included.
+    """
+
+    scores: SegmentationScores
+    classes: list[str]
+    images: int
+    broken: list[str]
+    images_per_second: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All overall figures, in percent: ``miou``, ``macc`` and ``aacc``."""
+        return self.scores.metrics
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The figures in plain types, as results.json holds them; a figure that a class does not have is None."""
+        rows = zip(self.classes, self.scores.iou, self.scores.accuracy, self.scores.pixels, strict=True)
+        classes = [{"name": name, "iou": iou, "accuracy": acc, "pixels": pixels} for name, iou, acc, pixels in rows]
+        counts = {"images": self.images, "broken": len(self.broken), "broken_names": self.broken}
+        return {**self.metrics, "classes": classes, **counts, "images_per_second": self.images_per_second}
+
+
+@dataclass
+class _Share:
+    """What one process found on its share of the images."""
+
+    confusion: Confusion
+    images: int
+    broken: list[str]
+    failure: str | None = None
+
+
+def evaluate_segmenter(
+    model: Segmenter,
+    loader: Loader,
+    classes: Sequence[str],
+    inference: Inference,
+    processes: Processes | None = None,
+    device: torch.device | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> SegmentationEvaluation:
+    """Run a segmenter, in evaluation mode and on its device, over all images of ``loader`` and count pixels.
+
+    It runs as the caller has arranged it: within ``processes.autocast(precision)`` for mixed precision.
+
+    Args:
+        loader: this process's share, in batches of one image: (1, 3, H, W) float in [0, 1] and labels (1, H, W) int64,
+            both in the image's own size, in which pixels are counted.
+        classes: name of each class.
+        processes: those that share the images; None for this one alone, on ``device`` (None: the best one).
+        on_batch: called with (done, total) after each batch.
+
+    Raises:
+        FovealError: no image could be read, no pixel counts, the scores are no numbers, or ``classes`` are not the
+            segmenter's.
+    """
+    if len(classes) != model.num_classes:
+        raise FovealError(f"The segmenter knows {model.num_classes} classes and the images have {len(classes)}.")
+    place, started = processes.device if processes else device or best_device(), time.monotonic()
+    own = _count(model, loader, inference, place, on_batch)
+    shares = [own] if processes is None else processes.gather_objects([own])
+    # From here on every process holds the same, so all of them raise the same or none does.
+    failure = next((share.failure for share in shares if share.failure), None)
+    if failure is not None:
+        raise FovealError(failure)
+    images, broken = sum(share.images for share in shares), sorted(name for share in shares for name in share.broken)
+    if not images:
+        raise all_broken(broken)
+    scores = sum((share.confusion for share in shares), Confusion(model.num_classes)).scores()
+    return SegmentationEvaluation(scores, list(classes), images, broken, images / (time.monotonic() - started))
+
+
+def _count(
+    model: Segmenter,
+    loader: Loader,
+    inference: Inference,
+    device: torch.device,
+    on_batch: Callable[[int, int], None] | None,
+) -> _Share:
+    """This process's share; it ends with the first image whose scores are no numbers."""
+    confusion, images = Confusion(model.num_classes), 0
+    for done, batch in enumerate(loader, start=1):
+        for image, labels in zip(*to_device(batch, device, channels_last=False), strict=True):
+            try:
+                confusion.add(label_map(model, image, inference), labels)
+            except BrokenScores as error:
+                return _Share(confusion, images, list(loader.broken), str(error))
+            images += 1
+        if on_batch is not None:
+            on_batch(done, len(loader))
+    return _Share(confusion, images, list(loader.broken))

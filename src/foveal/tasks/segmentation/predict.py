@@ -1,0 +1,98 @@
+"""The label maps of image files, and files that hold them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from foveal.errors import FovealError
+from foveal.files import whole
+from foveal.tasks.image_files import load_rgb
+from foveal.tasks.network import best_device
+from foveal.tasks.segmentation.inference import WHOLE, Inference, label_map
+from foveal.tasks.segmentation.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """A class that some pixels of an image have; ``share`` of all of them, above 0 and at most 1."""
+
+    label: int
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMapPrediction:
+    """An image file, its height and width in pixels, and the class of each of them.
+
+    Attributes:
+        labels: (height, width), the number of each pixel's class: uint8, or uint16 where there are more than 256.
+        shares: the classes that are there, the largest first.
+    """
+
+    path: str
+    height: int
+    width: int
+    labels: np.ndarray
+    shares: list[ClassShare]
+
+
+def predict(
+    segmenter: Segmenter,
+    classes: Sequence[str],
+    paths: Sequence[str | Path],
+    *,
+    inference: Inference = WHOLE,
+    device: torch.device | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> list[LabelMapPrediction]:
+    """Tell the class of every pixel of image files of any sizes and modes, on ``device`` (None: the best one).
+
+    Images are taken upright, as cameras say (EXIF), one by one, in the order given.
+
+    Args:
+        classes: name of each label.
+        on_batch: called with (done, total) after each image.
+
+    Raises:
+        FovealError: a file is missing or is no readable image, ``classes`` are not the segmenter's, or its scores are
+            no numbers.
+    """
+    if len(classes) != segmenter.num_classes:
+        raise FovealError(f"The segmenter knows {segmenter.num_classes} classes and {len(classes)} names were given.")
+    device = device or best_device()
+    model = segmenter.to(device).eval()
+    predictions = []
+    for done, path in enumerate(paths, start=1):
+        pixels = torch.from_numpy(np.array(load_rgb(path, upright=True))).to(device)
+        labels = label_map(model, pixels.permute(2, 0, 1).float() / 255, inference)
+        array = labels.cpu().numpy().astype(np.uint8 if len(classes) <= 256 else np.uint16)
+        height, width = array.shape
+        predictions.append(LabelMapPrediction(str(path), height, width, array, class_shares(array, classes)))
+        if on_batch is not None:
+            on_batch(done, len(paths))
+    return predictions
+
+
+def class_shares(labels: np.ndarray, classes: Sequence[str]) -> list[ClassShare]:
+    """The classes that are in a label map (H, W) of integers, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    order = np.argsort(-counts, kind="stable")
+    return [ClassShare(int(at), classes[at], counts[at] / labels.size) for at in order if counts[at]]
+
+
+def write_label_map(path: Path, labels: np.ndarray) -> None:
+    """Write a label map (H, W), uint8 or uint16, as a grey PNG of 8 or 16 bits: each pixel's value is its class.
+
+    Raises:
+        FovealError: the file cannot be written; what was there before is untouched.
+        ValueError: an array of another dtype or number of dimensions.
+    """
+    if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"a label map must be (height, width) uint8 or uint16, not {labels.dtype} {labels.shape}")
+    with whole(path) as part:
+        Image.fromarray(labels).save(part, format="PNG")

@@ -1,0 +1,112 @@
+"""Scores by MMSegmentation's rules: ignored pixels count nowhere, absent classes are no part of a mean."""
+
+import numpy as np
+import pytest
+import torch
+
+from foveal.errors import FovealError
+from foveal.tasks.segmentation.confusion import Confusion
+from foveal.tasks.segmentation.segmenter import IGNORED
+
+X = IGNORED
+
+
+def counted(predicted, labels, num_classes):
+    confusion = Confusion(num_classes)
+    confusion.add(torch.tensor(predicted), torch.tensor(labels))
+    return confusion
+
+
+def test_a_small_image_is_counted_as_by_hand():
+    confusion = counted([[0, 0, 1], [1, 2, 2]], [[0, 1, 1], [1, 2, 0]], 3)
+    assert confusion.counts.tolist() == [[1, 0, 1], [1, 2, 0], [0, 0, 1]]
+    scores = confusion.scores()
+    # right, labelled, given: of class 0 1, 2 and 2, of class 1 2, 3 and 2, of class 2 1, 1 and 2
+    assert scores.iou == pytest.approx([100 / 3, 200 / 3, 50])
+    assert scores.accuracy == pytest.approx([50, 200 / 3, 100])
+    assert scores.pixels == [2, 3, 1]
+    assert scores.metrics == pytest.approx({"miou": 50, "macc": 650 / 9, "aacc": 400 / 6})
+
+
+def test_ignored_pixels_count_nowhere_whatever_they_were_given():
+    """Neither as given to a class: class 1 was given to two of them, and to none that counts."""
+    scores = counted([[0, 1, 1, 0]], [[0, X, X, X]], 2).scores()
+    assert (scores.iou, scores.accuracy, scores.pixels) == ([100, None], [100, None], [1, 0])
+    assert scores.metrics == {"miou": 100, "macc": 100, "aacc": 100}
+
+
+def test_a_class_that_is_neither_labelled_nor_given_is_no_part_of_a_mean():
+    scores = counted([[0, 0, 2, 2]], [[0, 0, 2, 0]], 4).scores()
+    assert scores.iou == [pytest.approx(200 / 3), None, 50, None]
+    assert scores.accuracy == [pytest.approx(200 / 3), None, 100, None]
+    assert scores.miou == pytest.approx((200 / 3 + 50) / 2)
+    assert scores.macc == pytest.approx((200 / 3 + 100) / 2)
+
+
+def test_a_class_that_is_given_and_nowhere_labelled_counts_with_an_iou_of_0():
+    """It lowers the mean IoU; it has no accuracy."""
+    scores = counted([[0, 1]], [[0, 0]], 2).scores()
+    assert (scores.iou, scores.accuracy) == ([50, 0], [50, None])
+    assert scores.metrics == {"miou": 25, "macc": 50, "aacc": 50}
+
+
+def test_a_labelled_class_that_is_never_given_counts_with_0():
+    scores = counted([[0, 0]], [[0, 1]], 2).scores()
+    assert (scores.iou, scores.accuracy) == ([50, 0], [100, 0])
+
+
+def test_images_are_counted_together_and_not_averaged():
+    """One image of one pixel and one of three: pixels weigh the same, as those of one image would."""
+    one, two = counted([[0]], [[1]], 2), counted([[1, 1, 0]], [[1, 1, 0]], 2)
+    together = counted([[0, 1, 1, 0]], [[1, 1, 1, 0]], 2)
+    assert (one + two).counts.tolist() == together.counts.tolist()
+    assert one.counts.sum() == 1  # a sum changes neither
+    two.add(torch.tensor([[0]]), torch.tensor([[1]]))
+    assert two.scores() == together.scores()
+    assert two.scores().aacc == 75
+
+
+def test_any_image_is_counted_as_pixel_by_pixel():
+    draw = np.random.default_rng(0)
+    given, labels = draw.integers(0, 7, (2, 33, 19))
+    labels[draw.random(labels.shape) < 0.2] = IGNORED
+    wanted = np.zeros((7, 7), int)
+    for label, one in zip(labels.ravel(), given.ravel(), strict=True):
+        if label != IGNORED:
+            wanted[label, one] += 1
+    assert counted(given, labels, 7).counts.tolist() == wanted.tolist()
+
+
+def test_counts_stay_exact_beyond_what_float32_can_hold():
+    confusion = counted([[0, 0, 0]], [[0, 0, 1]], 2)
+    confusion.counts *= 2**40
+    assert (confusion + counted([[0]], [[0]], 2)).counts[0, 0] == 2**41 + 1
+
+
+@pytest.mark.parametrize("labels", [[[X, X]], [[]]])
+def test_images_without_a_pixel_that_counts_are_refused(labels):
+    confusion = Confusion(2)
+    confusion.add(torch.zeros(1, len(labels[0]), dtype=torch.int64), torch.tensor(labels, dtype=torch.int64))
+    with pytest.raises(FovealError, match="No pixel of the images has a label that counts, all are ignored"):
+        confusion.scores()
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labels", "sentence"),
+    [
+        ([[0, 2]], [[0, 1]], "predicted classes must be from 0 to 1, not 2"),
+        ([[0, 0]], [[0, 2]], "labels must be from 0 to 1, not 2"),
+        ([[0, 0]], [[-1, 0]], "labels must be from 0 to 1, not -1"),
+        ([[0]], [[0, 1]], r"predicted classes \(1, 1\) for labels \(1, 2\)"),
+    ],
+)
+def test_numbers_that_are_no_classes_are_refused(predicted, labels, sentence):
+    """They would be counted as other classes otherwise."""
+    with pytest.raises(ValueError, match=sentence):
+        counted(predicted, labels, 2)
+
+
+def test_more_classes_than_labels_can_name_are_refused():
+    Confusion(255)
+    with pytest.raises(ValueError, match="num_classes must be from 1 to 255, not 256"):
+        Confusion(256)
