@@ -64,8 +64,6 @@ def adapt_inference(usual: Inference, options: EvaluateOptions, size: int | None
         FovealError: numbers that make no sense together.
     """
     changes: dict[str, Any] = {}
-    if size is not None:
-        changes |= {"short": size, "long": round(usual.long * size / (usual.short or size))}
     if options.whole:
         changes |= {"window": None, "stride": None}
     if options.window is not None:
@@ -80,7 +78,7 @@ def adapt_inference(usual: Inference, options: EvaluateOptions, size: int | None
         changes |= {"flip": True}
     if options.batch_size is not None:
         changes |= {"windows_at_once": options.batch_size}
-    return replace(usual, **changes)
+    return replace(usual if size is None else usual.with_short(size), **changes)
 
 
 def _evaluate(

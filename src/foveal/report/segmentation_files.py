@@ -64,6 +64,6 @@ def choose_examples(
 
 
 def _example(images: LabelledImages, index: int, segment: Callable[[Tensor], Tensor]) -> Example:
-    image, labels = images[index]
-    pixels = images.image(index).permute(1, 2, 0).numpy()
-    return Example(images.name(index), pixels, labels.numpy(), segment(image).cpu().numpy())
+    image, labels = images.image(index), images.labels(index)
+    predicted = segment(image.float() / 255).cpu().numpy()
+    return Example(Path(images.name(index)).name, image.permute(1, 2, 0).numpy(), labels.numpy(), predicted)
