@@ -39,5 +39,12 @@ def test_a_background_is_grey_wherever_it_stands_and_takes_no_colour_from_others
 
 
 def test_pictures_of_two_releases_have_the_same_colours():
-    assert palette()[:6].tolist() == [[165, 240, 0], [255, 180, 255], [60, 60, 225], [180, 0, 0], [255, 135, 0], [225, 90, 240]]
+    assert palette()[:6].tolist() == [
+        [165, 240, 0],
+        [255, 180, 255],
+        [60, 60, 225],
+        [180, 0, 0],
+        [255, 135, 0],
+        [225, 90, 240],
+    ]
     assert palette()[-1].tolist() == [240, 210, 120]

@@ -1,4 +1,4 @@
-"""Label maps on their photograph: each pixel in its class's colour, ignored ones untouched, a legend of what is there."""
+"""Label maps on their photograph: a pixel in its class's colour, ignored ones untouched, a legend of what is there."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,12 @@ def test_lines_are_thin_and_thicker_in_large_pictures():
 
 @pytest.mark.parametrize(
     ("size", "side", "expected"),
-    [((64, 48), None, (640, 480)), ((1, 1), None, (640, 640)), ((800, 1333), None, (800, 1333)), ((9, 6), 30, (30, 20))],
+    [
+        ((64, 48), None, (640, 480)),
+        ((1, 1), None, (640, 640)),
+        ((800, 1333), None, (800, 1333)),
+        ((9, 6), 30, (30, 20)),
+    ],
 )
 def test_small_images_are_enlarged_and_a_wished_side_is_kept(size, side, expected):
     assert draw_label_map(photograph(*size), np.zeros(size, int), CLASSES, side).shape == (*expected, 3)

@@ -1,6 +1,6 @@
 """The options of ``foveal evaluate``, and what can be said of them before anything is read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -51,23 +51,23 @@ class EvaluateOptions:
     checkpoint: Path | None = None
     pretrained: bool = False
     data: Path | None = None
-    set: tuple[SetName, ...] = only_for("classification", default=("val",))
-    model: str | None = only_for("classification", default=None)
+    set: tuple[SetName, ...] = field(default=("val",), metadata=only_for("classification"))
+    model: str | None = field(default=None, metadata=only_for("classification"))
     size: tuple[int, ...] = ()
-    mode: tuple[Mode, ...] = only_for("classification", default=())
-    multi_scale: bool = only_for("classification", "segmentation", default=False)
-    pool_size: int | None = only_for("classification", default=None)
-    window: int | None = only_for("segmentation", default=None)
-    stride: int | None = only_for("segmentation", default=None)
-    whole: bool = only_for("segmentation", default=False)
-    flip: bool = only_for("segmentation", default=False)
-    position_bias: Literal["interpolate", "extrapolate"] | None = only_for("segmentation", default=None)
+    mode: tuple[Mode, ...] = field(default=(), metadata=only_for("classification"))
+    multi_scale: bool = field(default=False, metadata=only_for("classification", "segmentation"))
+    pool_size: int | None = field(default=None, metadata=only_for("classification"))
+    window: int | None = field(default=None, metadata=only_for("segmentation"))
+    stride: int | None = field(default=None, metadata=only_for("segmentation"))
+    whole: bool = field(default=False, metadata=only_for("segmentation"))
+    flip: bool = field(default=False, metadata=only_for("segmentation"))
+    position_bias: Literal["interpolate", "extrapolate"] | None = field(default=None, metadata=only_for("segmentation"))
     split: str = "val"
-    paper: bool = only_for("classification", default=False)
+    paper: bool = field(default=False, metadata=only_for("classification"))
     batch_size: int | None = None
     workers: int = 2
     precision: Precision = "fp32"
-    optimize: bool = only_for("classification", default=False)
+    optimize: bool = field(default=False, metadata=only_for("classification"))
     broken: Broken = "stop"
     out: Path | None = None
     json: Json = False

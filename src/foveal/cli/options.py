@@ -1,6 +1,6 @@
 """Options that only some tasks take: declared where their default is, refused for the others by one sentence."""
 
-from dataclasses import field, fields
+from dataclasses import fields
 from typing import Any
 
 from foveal.cli.console import UsageError
@@ -10,9 +10,9 @@ NOUNS = {"classification": "classifier", "detection": "detector", "segmentation"
 TASKS = "tasks"
 
 
-def only_for(*tasks: str, default: Any) -> Any:
-    """A field of a dataclass of options that only these tasks take."""
-    return field(default=default, metadata={TASKS: tasks})
+def only_for(*tasks: str) -> dict[str, tuple[str, ...]]:
+    """Metadata of a dataclass's field: an option that only these tasks take."""
+    return {TASKS: tasks}
 
 
 def refuse_others(options: Any, task: str, who: str) -> None:

@@ -1,6 +1,6 @@
 """``foveal predict``: what is on these images?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -40,9 +40,9 @@ class PredictOptions:
     checkpoint: Path
     model: str | None = None
     size: int | None = None
-    top_k: int | None = only_for(Recipe.kind, default=None)
-    score: float | None = only_for(DetectionRecipe.kind, default=None)
-    out: Path | None = only_for(DetectionRecipe.kind, SegmentationRecipe.kind, default=None)
+    top_k: int | None = field(default=None, metadata=only_for(Recipe.kind))
+    score: float | None = field(default=None, metadata=only_for(DetectionRecipe.kind))
+    out: Path | None = field(default=None, metadata=only_for(DetectionRecipe.kind, SegmentationRecipe.kind))
     json: Json = False
 
 

@@ -1,7 +1,7 @@
 """``foveal predict`` with a segmenter: the classes of pixels as text, JSON, pictures and label maps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 

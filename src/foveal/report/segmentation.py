@@ -21,7 +21,9 @@ LINE = 0.7  # of the dark lines between regions
 BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, as televisions weigh them
 
 
-def draw_label_map(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], side: int | None = None) -> np.ndarray:
+def draw_label_map(
+    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], side: int | None = None
+) -> np.ndarray:
     """The image in grey, tinted by the classes of its pixels, with thin lines between regions.
 
     Args:

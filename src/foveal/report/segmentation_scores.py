@@ -62,9 +62,7 @@ def draw_classes(scores: SegmentationScores, classes: Sequence[str], title: str)
     return figure
 
 
-def draw_examples(
-    examples: Sequence[Example], classes: Sequence[str], columns: int = 2, side: int = 320
-) -> np.ndarray:
+def draw_examples(examples: Sequence[Example], classes: Sequence[str], columns: int = 2, side: int = 320) -> np.ndarray:
     """A sheet of images, each beside its annotated and its predicted label map, above one legend: (H, W, 3) uint8.
 
     Args:
@@ -77,9 +75,7 @@ def draw_examples(
     return with_legend_below(sheet, entries, Layout.of(entries, CAPTION))
 
 
-def _class_panel(
-    axes: Axes, rows: Sequence[tuple[str, float | None, float | None]], length: int, mean: float
-) -> None:
+def _class_panel(axes: Axes, rows: Sequence[tuple[str, float | None, float | None]], length: int, mean: float) -> None:
     axes.barh(range(len(rows)), [iou or 0 for _, iou, _ in rows], height=0.7, color=COLOURS[0])
     marks = [(accuracy, place) for place, (_, _, accuracy) in enumerate(rows) if accuracy is not None]
     if marks:
