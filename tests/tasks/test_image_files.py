@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.tasks.image_files import load_rgb
+from foveal.tasks.image_files import load_rgb, load_rgb_of_size
 
 
 @pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
@@ -26,3 +26,18 @@ def test_an_image_stands_upright_as_its_camera_says_where_that_is_asked_for(tmp_
     assert turned.shape == (3, 2, 3)
     assert turned[0, 1].tolist() == [255, 255, 255]
     assert turned.sum() == 3 * 255
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "red"), [(6, (2, 3), (0, 1)), (6, (3, 2), (0, 0)), (3, (3, 2), (1, 2))]
+)
+def test_an_image_is_turned_unless_only_unturned_it_has_the_size_of_its_marks(tmp_path, orientation, size, red):
+    """Stored 3 wide and 2 high, red at its top left; orientation 6 is a quarter turn, 3 a half one."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((2, 3, 3), dtype=np.uint8)
+    pixels[0, 0, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "phone.png", exif=exif)
+    image = load_rgb_of_size(tmp_path / "phone.png", size)
+    assert image.size == size
+    assert np.argwhere(np.asarray(image)[..., 0]).tolist() == [list(red)]

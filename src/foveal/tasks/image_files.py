@@ -1,6 +1,8 @@
 """Image files and texts beside them, read whole or refused with a sentence."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +21,61 @@ def load_rgb(path: str | Path, upright: bool = False) -> Image.Image:
     Raises:
         FovealError: the file is missing or is no image that can be read whole.
     """
+    with opened_image(path) as image:
+        return _rgb(image, upright)
+
+
+def load_rgb_of_size(path: str | Path, size: tuple[int, int]) -> Image.Image:
+    """An image file as RGB, to which something of this (width, height) in pixels belongs that was made elsewhere.
+
+    It is turned as its camera says, unless only unturned it has that size: who marked it then saw it unturned.
+
+    Raises:
+        BrokenSample: the file is missing, or is no image that can be read whole. One of another size is returned.
+    """
+    with opened_image(path) as image:
+        turned = _rgb(image, upright=True)
+        return _rgb(image, upright=False) if turned.size != size and image.size == size else turned
+
+
+def decode_rgb(content: bytes, name: str) -> Image.Image:
+    """The bytes of an image file as RGB; ``name`` is what it is called where it cannot be read. See ``load_rgb``.
+
+    Raises:
+        BrokenSample: they are no image that can be read whole.
+    """
+    with _readable(content, name) as image:
+        return _rgb(image, upright=False)
+
+
+@contextmanager
+def opened_image(path: str | Path) -> Iterator[Image.Image]:
+    """An image file as Pillow opens it, its pixels not decoded yet.
+
+    Raises:
+        BrokenSample: it is missing or no image; or, of what is done with it inside, its pixels cannot be decoded.
+    """
     try:
         content = Path(path).read_bytes()  # at once: a decoder would come back for every few kilobytes
     except FileNotFoundError as error:
         raise BrokenSample(str(path), f"There is no image at {path}: check the path.") from error
     except OSError as error:
         raise _broken(str(path), error) from error
-    return decode_rgb(content, str(path), upright)
+    with _readable(content, str(path)) as image:
+        yield image
 
 
-def decode_rgb(content: bytes, name: str, upright: bool = False) -> Image.Image:
-    """The bytes of an image file as RGB; ``name`` is what it is called where it cannot be read. See ``load_rgb``.
-
-    Raises:
-        BrokenSample: they are no image that can be read whole.
-    """
+@contextmanager
+def _readable(content: bytes, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(content)) as image:
-            seen = ImageOps.exif_transpose(image) if upright else image
-            return _eight_bits(seen).convert("RGB")
+            yield image
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
+
+
+def _rgb(image: Image.Image, upright: bool) -> Image.Image:
+    return _eight_bits(ImageOps.exif_transpose(image) if upright else image).convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

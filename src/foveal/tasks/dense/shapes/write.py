@@ -1,4 +1,4 @@
-"""Shapes as files in COCO's layout, with label maps beside them."""
+"""Shapes as files in COCO's layout, with label maps and the names of their classes beside them."""
 
 import hashlib
 import json
@@ -40,7 +40,8 @@ def write_shapes(folder: str | Path, *, seed: int = 0, train: int = TRAIN, val: 
     - ``train/*.jpg`` and ``val/*.jpg``: a third each of (side, side), (side, 5/4 side) and (5/4 side, side) pixels;
     - ``annotations/instances_train.json`` and ``instances_val.json``: category 1 is ``CLASSES[0]``; boxes, areas and
       segmentations (polygons, runs where there are holes) are exactly the part of an object that is seen;
-    - ``labels/train/*.png`` and ``labels/val/*.png``: 0 for the background, else the category's id.
+    - ``labels/train/*.png`` and ``labels/val/*.png``: 0 for the background, else the category's id;
+    - ``classes.txt``: what these numbers are called, a line each, from 0 on.
 
     The same arguments give the same files, and an image is the same however many there are. The folder appears whole
     or not at all; one that exists is left as it is.
@@ -68,6 +69,7 @@ def write_shapes(folder: str | Path, *, seed: int = 0, train: int = TRAIN, val: 
         with filled_whole(folder) as part:
             for split, count in counts.items():
                 _write_split(part, split, count, seed, side)
+            (part / "classes.txt").write_text("\n".join(("background", *CLASSES, "")))
     except OSError as error:
         raise FovealError(
             f"The shapes could not be written to {folder} ({error.strerror}): make room, or choose another folder."

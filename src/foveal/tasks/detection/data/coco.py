@@ -13,7 +13,7 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.data.layout import Place, find_split, read_annotations, read_categories, resting_collector
 from foveal.tasks.detection.data.runs import decode
 from foveal.tasks.detection.data.table import Table, make_table
-from foveal.tasks.image_files import load_rgb
+from foveal.tasks.image_files import load_rgb_of_size
 from foveal.training.config import Broken
 from foveal.training.samples import BrokenSample
 
@@ -71,9 +71,7 @@ class CocoImages(Dataset):
         """
         path = self._path(index)
         height, width = self._table.sizes[index].tolist()
-        image = load_rgb(path, upright=True)
-        if image.size != (width, height) and image.size[::-1] == (width, height):
-            image = load_rgb(path)
+        image = load_rgb_of_size(path, (width, height))
         if image.size != (width, height):
             raise BrokenSample(
                 path,
