@@ -26,6 +26,7 @@ OUTSIDE = {
     "tasks": {"timm", "numpy", "PIL", "torchvision"},
     "tasks/dense/shapes": {"skimage", "numpy", "PIL", "torchvision"},
     "tasks/detection": {"timm", "numpy", "PIL", "torchvision", "faster_coco_eval"},
+    "tasks/segmentation/upernet.py": {"transformers"},
     "tasks/detection/dino": {"torchvision", "transformers", "scipy"},
     "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
     "tasks/classification/data/hub.py": {"datasets", "PIL"},

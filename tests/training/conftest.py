@@ -43,7 +43,8 @@ class PointsTask:
         self.before_loss = lambda count: None
 
     def train_loader(self, batching, draws, share, config):
-        return train_loader(self.data, batching.device, draws, share, config.seed, config.workers)
+        passes = config.epoch_steps is not None
+        return train_loader(self.data, batching.device, draws, share, config.seed, config.workers, pass_by_pass=passes)
 
     def loss(self, model, batch):
         self.before_loss(len(self.losses))

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.training.loading import EpochSampler, Share, evaluation_loader, train_loader
+from foveal.training.loading import Share, evaluation_loader, train_loader
 from foveal.training.samples import BrokenSample
+from foveal.training.sampling import EpochSampler, PassSampler
 
 
 class Noise(torch.utils.data.Dataset):
@@ -56,6 +57,38 @@ def test_repeated_augmentation_shows_a_third_of_the_samples_three_times_with_oth
     assert len({draw.seed for draw in draws}) == 30
 
 
+def passes_of(share, epochs, draws, size=20, repeats=1):
+    sampler = PassSampler(size, draws // share.count, share, 0, repeats)
+    drawn = []
+    for sampler.epoch in range(epochs):
+        drawn += list(sampler)
+    return drawn
+
+
+def test_epochs_of_a_length_of_their_own_follow_each_other_through_the_data():
+    """Five epochs of 12 draws are three passes over 20 samples, each whole and in another order."""
+    drawn = passes_of(Share(), 5, 12)
+    passes = [[draw.index for draw in drawn[start : start + 20]] for start in (0, 20, 40)]
+    assert all(sorted(order) == list(range(20)) for order in passes)
+    assert passes[0] != passes[1] != passes[2]
+    assert len({draw.seed for draw in drawn}) == 60
+
+
+def test_an_epoch_longer_than_the_data_goes_through_them_more_than_once():
+    assert set(Counter(draw.index for draw in passes_of(Share(), 1, 60)).values()) == {3}
+
+
+def test_views_of_a_sample_follow_each_other_within_a_pass():
+    drawn = [draw.index for draw in passes_of(Share(), 1, 60, repeats=3)]
+    assert drawn[::3] == drawn[1::3] == drawn[2::3]
+    assert sorted(drawn[::3]) == list(range(20))
+
+
+def test_several_processes_draw_the_samples_of_one_also_over_the_borders_of_passes():
+    alone, two = passes_of(Share(), 5, 12), [passes_of(Share(rank, 2), 5, 12) for rank in range(2)]
+    assert [draw for pair in zip(*two, strict=True) for draw in pair] == alone
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_what_is_drawn(workers):
     def epochs(workers):
@@ -69,9 +102,11 @@ def test_workers_do_not_change_what_is_drawn(workers):
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_an_epoch_begun_in_the_middle_is_the_tail_of_the_whole_one(workers, count, repeats):
+@pytest.mark.parametrize("pass_by_pass", [False, True])
+def test_an_epoch_begun_in_the_middle_is_the_tail_of_the_whole_one(workers, count, repeats, pass_by_pass):
     for rank in range(count):
-        loader = train_loader(Noise(), 2, 20 // count, Share(rank, count), 0, workers, repeats)
+        share = Share(rank, count)
+        loader = train_loader(Noise(), 2, 20 // count, share, 0, workers, repeats, pass_by_pass=pass_by_pass)
         whole = [torch.stack(batch) for batch in loader.epoch(1)]
         for start in (0, 1, 3, len(whole)):
             tail = [torch.stack(batch) for batch in loader.epoch(1, start)]
@@ -200,3 +235,27 @@ train(evaluation_loader(torch.arange(1000), 2, Share(), workers=1))
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
     assert ended.stderr.endswith("RuntimeError: as when a device is out of memory\n")
+
+
+def test_a_loader_that_is_collected_with_an_error_caught_ends_its_processes():
+    """The error's traceback holds the loader in a circle: the collector frees all of it at once."""
+    script = """
+import gc, multiprocessing, torch
+from foveal.training.batching import Share
+from foveal.training.loading import evaluation_loader
+
+def train(loader):
+    batches = iter(loader)
+    next(batches)
+    raise RuntimeError("as when a device is out of memory")
+
+try:
+    train(evaluation_loader(torch.arange(1000), 2, Share(), workers=1))
+except RuntimeError as error:
+    error.itself = error
+    assert len(multiprocessing.active_children()) == 1
+gc.collect()
+print(len(multiprocessing.active_children()))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr

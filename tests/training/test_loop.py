@@ -94,6 +94,21 @@ def test_accumulation_gives_the_update_of_the_whole_batch(points, config, change
         torch.testing.assert_close(weights(out / "cut" / "last.pt")[name], value, rtol=1e-4, atol=1e-6)
 
 
+def test_epochs_of_so_many_updates_evaluate_there_and_run_through_the_data_again_and_again(points, config, change, out):
+    """An evaluation after every 4 updates of 8 of 48 points, the rate at its lowest after 5 x 4."""
+    outcome = fit(points(), change(config, epochs=5, epoch_steps=4, warmup_epochs=0), out)
+    assert [line["step"] for line in records(out)] == [4, 8, 12, 16, 20]
+    assert outcome.updates == 20
+    rates = [json.loads(line)["lr"] for line in (out / "steps.jsonl").read_text().splitlines()]
+    assert rates == pytest.approx([1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * n / 20)) / 2 for n in range(20)])
+
+
+def test_epochs_of_so_many_updates_may_need_more_than_all_the_data(points, config, change, out):
+    """A set smaller than the batch, which is refused where an epoch is a pass."""
+    few = points(data=torch.utils.data.TensorDataset(torch.randn(5, 3), torch.tensor([0, 1, 0, 1, 0])))
+    assert fit(few, change(config, epochs=2, epoch_steps=3, warmup_epochs=0), out).updates == 6
+
+
 def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(points, config, change, out):
     for name, workers in (("a", 0), ("b", 0), ("c", 2)):
         fit(points(dropout=0.5), change(config, epochs=2, workers=workers), out / name)

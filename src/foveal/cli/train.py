@@ -42,6 +42,7 @@ def main(
     resume: bool = False,
     requeue: bool = False,
     epochs: int | None = None,
+    epoch_steps: int | None = None,
     batch_size: int | None = None,
     device_batch_size: int | None = None,
     lr: float | None = None,
@@ -79,7 +80,8 @@ def main(
         out: Folder of the run; runs/RECIPE if left out.
         resume: Go on with the run in --out where it was last saved.
         requeue: As --resume where --out holds a run, and else a new one: for a scheduler that starts a job again.
-        epochs: Passes over the training images, warm-up included, cooldown not.
+        epochs: Passes over the training images, warm-up included, cooldown not; after each the model is evaluated.
+        epoch_steps: Updates in an epoch, where it is to be no pass: epochs then follow each other through the images.
         batch_size: Images behind one update, over all devices and accumulation steps.
         device_batch_size: Images in one forward pass on one device.
         lr: Highest learning rate.
@@ -105,6 +107,7 @@ def main(
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
     settings = {
         "epochs": epochs,
+        "epoch_steps": epoch_steps,
         "batch_size": batch_size,
         "device_batch_size": device_batch_size,
         "lr": lr,

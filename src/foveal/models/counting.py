@@ -48,7 +48,7 @@ class Count:
         paper_macs: multiply-adds by the rule of the network's own paper, which calls them FLOPs: for TransNeXt all of
             them; for TransXNet what a counter sees that hooks layers, that is convolution layers with their biases and
             normalisations with 2 an element, but neither dynamic kernels nor the products of attention. For detectors
-            see `foveal.tasks.detection.count_detector`.
+            see `foveal.tasks.detection.count_detector`, for segmenters `foveal.tasks.segmentation.count_segmenter`.
         kinds: the multiply-adds by kind of operation: conv, linear, matmul, norm, pool.
         modules: every module by its name, in the order of `named_modules`; "" is the whole net.
         size: (H, W) of the image counted for.

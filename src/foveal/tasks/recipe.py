@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from foveal.errors import FovealError
@@ -63,6 +64,19 @@ class BaseRecipe:
                 **settings,
             }
         return replace(self, train=replace(usual, **settings))
+
+
+def check_start(recipe: BaseRecipe, start: str, checkpoint: Path | None, pretrained: bool, resumes: bool) -> None:
+    """Raise FovealError where the weights to start from are named twice, or not at all and ``recipe`` needs some.
+
+    Args:
+        start: what it starts from, in words.
+        resumes: the weights will come from the run that is continued.
+    """
+    if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
+        raise FovealError(f"{recipe.name} starts from {start}: pass --checkpoint FILE or --pretrained.")
+    if checkpoint is not None and pretrained:
+        raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
 
 
 def look_up(name: str, makers: Mapping[str, Callable[[], Kind]]) -> Kind:

@@ -9,9 +9,14 @@ from foveal.tasks.classification import recipes as classification
 from foveal.tasks.detection import recipes as detection
 from foveal.tasks.plan import RecipePlan
 from foveal.tasks.recipe import BaseRecipe, look_up
+from foveal.tasks.segmentation import recipes as segmentation
 from foveal.training.task import Task
 
-RECIPES: dict[str, Callable[[], BaseRecipe]] = {**classification.RECIPES, **detection.RECIPES}
+RECIPES: dict[str, Callable[[], BaseRecipe]] = {
+    **classification.RECIPES,
+    **detection.RECIPES,
+    **segmentation.RECIPES,
+}
 
 
 def get_recipe(name: str) -> BaseRecipe:

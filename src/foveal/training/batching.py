@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from foveal.errors import FovealError
+from foveal.training.config import TrainConfig
 
 #: The largest device batch that is chosen unasked; the papers trained with 8 x 128.
 LARGEST_AUTOMATIC = 128
@@ -58,3 +59,19 @@ def split_batch(effective: int, processes: int, device: int | None = None) -> Ba
             f"{effective}: pass --device-batch-size with one of {', '.join(map(str, possible))}."
         )
     return Batching(effective, processes, device, share // device)
+
+
+def updates_per_epoch(images: int, config: TrainConfig) -> int:
+    """Updates in an epoch on a training set of so many images.
+
+    Raises:
+        FovealError: there is not one whole batch in the set, and nobody said how long an epoch is.
+    """
+    if config.epoch_steps is not None:
+        return config.epoch_steps
+    if images < config.batch_size:
+        raise FovealError(
+            f"The training set has {images} images, fewer than one batch of {config.batch_size}: "
+            f"pass --batch-size with at most {images}."
+        )
+    return images // config.batch_size

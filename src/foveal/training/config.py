@@ -15,13 +15,17 @@ Broken = Literal["stop", "skip"]
 class TrainConfig:
     """The settings of one run.
 
-    Epochs count passes over the training set; ``cooldown_epochs`` follow ``epochs`` at the lowest learning rate.
+    Epochs count passes over the training set, unless ``epoch_steps`` says how long one is; ``cooldown_epochs`` follow
+    ``epochs`` at the lowest learning rate.
     ``batch_size`` is the effective batch: the images behind one update, over all devices and accumulation steps.
     Learning rates are per update of that batch and are never scaled behind your back.
     """
 
     epochs: int = 300
     cooldown_epochs: int = 0
+    epoch_steps: int | None = None
+    """Updates between two evaluations, for schedules that count iterations: epochs then follow each other through the
+    training set, over and over. None: an epoch is as many whole batches as there are in the set."""
     batch_size: int = 1024
     device_batch_size: int | None = None
     """Images in one forward pass on one device; None takes the largest that divides evenly and is at most 128."""
@@ -101,6 +105,7 @@ class TrainConfig:
 
 LOWEST = {
     "epochs": 1,
+    "epoch_steps": 1,
     "batch_size": 1,
     "device_batch_size": 1,
     "log_every": 1,

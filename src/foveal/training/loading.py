@@ -6,19 +6,17 @@ import os
 import signal
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import torch
-from timm.data.distributed_sampler import RepeatAugSampler
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from foveal.errors import FovealError
 from foveal.training.batching import Share
 from foveal.training.config import Broken
 from foveal.training.interruption import NOTICES
-from foveal.training.samples import CarryingDataset, Collate, Draw, Failure, SeededDataset, Skipped
-from foveal.training.seeding import mix
+from foveal.training.samples import CarryingDataset, Collate, Failure, SeededDataset, Skipped
+from foveal.training.sampling import EpochSampler, PassSampler
 from foveal.training.streaming import (
     ShardedSamples,
     StreamDataset,
@@ -27,39 +25,6 @@ from foveal.training.streaming import (
     fitting_workers,
     training_layout,
 )
-
-
-class EpochSampler(Sampler[Draw]):
-    """The draws of one process in one epoch, a function of (seed, epoch, share) alone.
-
-    Processes stride through one common order, so the images behind an update are the same for any number of processes.
-    ``epoch`` and ``start`` (draws of this process already behind it) are set before iterating; ``len`` is always the
-    whole epoch's.
-
-    Args:
-        size: samples in the dataset.
-        draws: draws of this process in an epoch.
-        repeats: augmented views of a sample within an epoch (repeated augmentation, Hoffer et al. 2020, as in DeiT);
-            the epoch's length stays, so it sees ``1 / repeats`` of the samples.
-    """
-
-    def __init__(self, size: int, draws: int, share: Share, seed: int, repeats: int = 1) -> None:
-        self.share, self.draws, self.seed, self.epoch, self.start = share, draws, seed, 0, 0
-        self.order: RepeatAugSampler | DistributedSampler
-        samples = range(size)
-        if repeats > 1:
-            self.order = RepeatAugSampler(samples, share.count, share.rank, num_repeats=repeats, selected_round=0)
-        else:
-            self.order = DistributedSampler(samples, share.count, share.rank)  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return self.draws
-
-    def __iter__(self) -> Iterator[Draw]:
-        self.order.set_epoch(mix(self.seed, "order", self.epoch))
-        for position, index in islice(zip(range(self.draws), self.order, strict=False), self.start, None):
-            place = position * self.share.count + self.share.rank
-            yield Draw(index, mix(self.seed, "draw", self.epoch, place))
 
 
 class Loader:
@@ -85,7 +50,10 @@ class Loader:
         cut_by_share: bool = False,
     ) -> None:
         if loader.num_workers:
-            _with_workers.add(loader)
+            # The registry of finalizers keeps PyTorch's loader whole until this one is gone: collected together, its
+            # queues would be closed before its processes are told to end.
+            weakref.finalize(self, _end_workers, loader)
+            _with_workers.add(self)
         self._loader, self._sampler, self._batch = loader, sampler, loader.batch_size or 1
         self._complete = complete  # whether the samples are the whole data set's
         self.order, self.cut_by_share = order, cut_by_share
@@ -148,17 +116,21 @@ def train_loader(
     repeats: int = 1,
     collate: Callable | None = None,
     broken: Broken = "stop",
+    pass_by_pass: bool = False,
 ) -> Loader:
     """Shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples an epoch.
 
-    A broken sample is the end, or with ``broken="skip"`` another one is drawn in its place. Sharded samples are read in
-    order (see ``streaming``); then what is drawn depends on the share and on ``batch`` too, never on the workers.
+    Each epoch begins a new order, unless ``pass_by_pass``: then epochs of any length go on where the last one ended
+    (of sharded samples they begin anew, and a long one goes round them). A broken sample is the end, or with
+    ``broken="skip"`` another one is drawn in its place. Sharded samples are read in order (see ``streaming``); then
+    what is drawn depends on the share and on ``batch`` too, never on the workers.
     """
     gather = Collate(collate or default_collate)
     if isinstance(dataset, ShardedSamples):
         layout = training_layout(draws, batch, share.rank, repeats)
         return _stream_loader(StreamDataset(dataset, layout, (share.rank, share.count), seed, broken, gather), workers)
-    sampler = EpochSampler(len(dataset), draws, share, seed, repeats)
+    kind = PassSampler if pass_by_pass else EpochSampler
+    sampler = kind(len(dataset), draws, share, seed, repeats)
     return Loader(_data_loader(SeededDataset(dataset, broken), sampler, batch, workers, gather), sampler)
 
 
@@ -209,20 +181,22 @@ def _data_loader(dataset: Dataset, sampler: Any, batch: int | None, workers: int
     )
 
 
+def _end_workers(loader: DataLoader) -> None:
+    """End loading processes by telling them to: they ignore the SIGTERM that comes where nobody has told them."""
+    iterator = loader._iterator  # where the workers persist, as ours do
+    if iterator is not None:
+        iterator._shutdown_workers()  # type: ignore[attr-defined]  # PyTorch's own way, which its end of an iterator takes
+
+
 #: Loaders whose processes may be alive.
-_with_workers: "weakref.WeakSet[DataLoader]" = weakref.WeakSet()
+_with_workers: "weakref.WeakSet[Loader]" = weakref.WeakSet()
 
 
 @atexit.register
-def _end_workers() -> None:
-    """End loading processes before multiprocessing asks them to with a SIGTERM, which they ignore, and waits for ever.
-
-    Only where an error that nobody caught keeps an iterator alive are there any: what ends as it should has none left.
-    """
+def _end_all_workers() -> None:
+    """Before multiprocessing sends that SIGTERM and waits for ever: an uncaught error keeps its loader alive."""
     for loader in list(_with_workers):
-        iterator = loader._iterator  # where the workers persist, as ours do
-        if iterator is not None:
-            iterator._shutdown_workers()  # type: ignore[attr-defined]  # PyTorch's own way, which its end of an iterator takes
+        _end_workers(loader._loader)
 
 
 def _leave_notices_to_the_main_process(worker: int) -> None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.errors import FovealError
-from foveal.training.batching import Batching, split_batch
+from foveal.training.batching import Batching, split_batch, updates_per_epoch
 from foveal.training.config import TrainConfig
 from foveal.training.footprint import Footprint, footprint
 from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
@@ -41,7 +40,8 @@ class RunPlan:
     """What ``fit`` would do with these settings.
 
     Attributes:
-        images: training images; ``steps_per_epoch`` updates see each of them once, but for a remainder.
+        images: training images; ``steps_per_epoch`` updates see each of them once, but for a remainder, unless the
+            settings say how many there are.
         steps: updates in all.
         epoch_rates: the schedule's learning rate at the first update of every epoch.
         last_rate: that of the last update.
@@ -77,12 +77,7 @@ def plan_run(
     """
     batching = split_batch(config.batch_size, processes, config.device_batch_size)
     check_batch_norm(model, batching, config)
-    if images < config.batch_size:
-        raise FovealError(
-            f"The training set has {images} images, fewer than one batch of {config.batch_size}: "
-            f"pass --batch-size with at most {images}."
-        )
-    steps_per_epoch = images // config.batch_size
+    steps_per_epoch = updates_per_epoch(images, config)
     steps = steps_per_epoch * config.total_epochs
     starts = [epoch * steps_per_epoch for epoch in range(config.total_epochs)]
     *epoch_rates, last_rate = learning_rates(config, steps_per_epoch, [*starts, steps - 1])

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from foveal.errors import FovealError
-from foveal.training.batching import Batching, split_batch
+from foveal.training.batching import Batching, split_batch, updates_per_epoch
 from foveal.training.checkpoint import FORMAT
 from foveal.training.config import FREE_ON_RESUME, TrainConfig
 from foveal.training.loading import Loader
@@ -79,7 +79,7 @@ def set_up(task: Task, config: TrainConfig) -> Run:
     processes = start_processes()
     check_precision(config.precision, processes.device)
     batching = split_batch(config.batch_size, processes.share.count, config.device_batch_size)
-    steps = _steps_per_epoch(task, config)
+    steps = updates_per_epoch(task.train_size, config)
     check_batch_norm(task.model, batching, config)
     model = _adapt(task.model, config, processes)
     wrapped = processes.distribute(model)
@@ -145,16 +145,6 @@ def take_over(run: Run, state: dict[str, Any]) -> None:
     run.best, run.best_epoch = state["best"]
     run.meter = Meter(run.epoch + 1, state.get("meter"))  # older files were saved between epochs
     run.schedule.step_update(run.step)
-
-
-def _steps_per_epoch(task: Task, config: TrainConfig) -> int:
-    steps = task.train_size // config.batch_size
-    if steps == 0:
-        raise FovealError(
-            f"The training set has {task.train_size} images, fewer than one batch of {config.batch_size}: "
-            f"pass --batch-size with at most {task.train_size}."
-        )
-    return steps
 
 
 def _adapt(model: nn.Module, config: TrainConfig, processes: Processes) -> nn.Module:

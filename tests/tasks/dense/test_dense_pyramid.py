@@ -53,6 +53,13 @@ def test_extra_levels_are_convolutions_of_the_backbones_last_map_with_nothing_be
     assert len(outputs) == 5
 
 
+def test_without_extra_levels_there_is_one_map_a_stage():
+    assert (
+        len(FeaturePyramid(CHANNELS, 6, None)([torch.zeros(1, dim, 8 >> n, 8 >> n) for n, dim in enumerate(CHANNELS)]))
+        == 3
+    )
+
+
 def test_another_kind_of_extra_levels_is_refused():
-    with pytest.raises(ValueError, match="'pool' or 'conv'"):
+    with pytest.raises(ValueError, match="'pool', 'conv' or None"):
         FeaturePyramid(CHANNELS, 6, "none")

@@ -17,6 +17,7 @@ from foveal.tasks.classification.evaluate import batch_sums, logits_of
 from foveal.tasks.classification.network import load_weights
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.network import create_by_recipe, create_network
+from foveal.tasks.recipe import check_start
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader, all_broken, evaluation_loader, train_loader
@@ -43,7 +44,15 @@ class ClassificationTask:
         self.recipe.augment.check_device_batch(batching.device)
         repeats = self.recipe.augment.repeats
         return train_loader(
-            self.train, batching.device, draws, share, config.seed, config.workers, repeats, broken=config.broken
+            self.train,
+            batching.device,
+            draws,
+            share,
+            config.seed,
+            config.workers,
+            repeats,
+            broken=config.broken,
+            pass_by_pass=config.epoch_steps is not None,
         )
 
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -122,10 +131,7 @@ def create_task(
     Raises:
         FovealError: whatever is wrong with the images, the model or the weights.
     """
-    if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
-        raise FovealError(f"{recipe.name} starts from trained weights: pass --checkpoint FILE or --pretrained.")
-    if checkpoint is not None and pretrained:
-        raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
+    check_start(recipe, "trained weights", checkpoint, pretrained, resumes)
     train, val = open_train_and_val(data if isinstance(data, str) else data_folder(recipe, data))
     train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
     seed_everything(mix(recipe.train.seed, "weights"))

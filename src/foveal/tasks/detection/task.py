@@ -17,6 +17,7 @@ from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.network import create_by_recipe
+from foveal.tasks.recipe import check_start
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader, evaluation_loader, train_loader
@@ -55,6 +56,7 @@ class DetectionTask:
             config.workers,
             collate=collate,
             broken=config.broken,
+            pass_by_pass=config.epoch_steps is not None,
         )
 
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -121,10 +123,7 @@ def create_task(
     Raises:
         FovealError: whatever is wrong with the images, the annotations, the model or the weights.
     """
-    if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
-        raise FovealError(f"{recipe.name} starts from a trained backbone: pass --checkpoint FILE or --pretrained.")
-    if checkpoint is not None and pretrained:
-        raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
+    check_start(recipe, "a trained backbone", checkpoint, pretrained, resumes)
     if recipe.train.compile:
         raise FovealError("Detectors are not compiled, since what they find changes shapes: leave --compile out.")
     train, val = open_images(recipe, data)

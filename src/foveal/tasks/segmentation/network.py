@@ -1,0 +1,82 @@
+"""Segmenters restored from a file with all that belongs to them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from foveal.errors import FovealError
+from foveal.tasks.dense.released import load_dense
+from foveal.tasks.segmentation.data import ADE20K_CLASSES, Augmentation
+from foveal.tasks.segmentation.inference import Inference
+from foveal.tasks.segmentation.recipe import SegmentationRecipe
+from foveal.tasks.segmentation.segmenter import Segmenter
+from foveal.training.checkpoint import read_card
+from foveal.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class KnownSegmenter:
+    """A segmenter with the meaning of its answers."""
+
+    name: str
+    model: Segmenter
+    classes: list[str]
+    """One name a label, in order."""
+    inference: Inference
+    """How images are shown to it."""
+    zero_ignored: bool
+    """Whether the label maps that it was trained on have no class 0."""
+
+
+def restore_segmenter(
+    path: Path,
+    recipe: SegmentationRecipe | None = None,
+    *,
+    size: int | None = None,
+    position_bias: str | None = None,
+) -> KnownSegmenter:
+    """The segmenter in a file. One of ``foveal train`` says itself what it is; a released one is as ``recipe`` tells.
+
+    Args:
+        size: side of the crops that it was trained on, which sizes of evaluation are in proportion to; the recipe's if
+            left out.
+        position_bias: of a TransNeXt, "interpolate" or "extrapolate" instead of how it was trained.
+
+    Raises:
+        FovealError: the file is missing, broken, not described, or does not fit.
+    """
+    card = read_card(path)
+    if card is not None:
+        recipe, classes = _described(card, path), card["classes"]
+    elif recipe is not None:
+        classes = list(ADE20K_CLASSES)
+    else:
+        raise FovealError(f"{path} does not say which segmenter it holds: pass the recipe, as in ade20k.NAME.")
+    chosen = recipe if size is None else recipe.with_size(size)
+    if position_bias is not None:
+        chosen = replace(chosen, options={**chosen.options, "position_bias": position_bias})
+    model = chosen.create(len(classes))
+    load_dense(model, path)
+    name = f"{chosen.segmenter} {chosen.model}"
+    return KnownSegmenter(name, model.eval(), classes, chosen.inference, chosen.zero_ignored)
+
+
+def _described(card: dict[str, Any], path: Path) -> SegmentationRecipe:
+    """The recipe that a file was trained by, as far as evaluation needs it."""
+    if card.get("task") != SegmentationRecipe.kind:
+        raise FovealError(
+            f"{path} holds no segmenter ({card['model']}, {card.get('task', 'unknown')}): pass a file of a segmenter, "
+            "or the recipe that it was trained by."
+        )
+    return SegmentationRecipe(
+        name=card["recipe"],
+        summary="",
+        segmenter=card["segmenter"],
+        options=card["options"],
+        model=card["model"],
+        model_args=card["model_args"],
+        augment=Augmentation(**card["augmentation"]),
+        inference=Inference(**card["inference"]),
+        zero_ignored=card["zero_ignored"],
+        train=TrainConfig(),
+    )

@@ -1,0 +1,143 @@
+"""The segmentation recipes by name; the numbers of ``ade20k.*`` are those behind the papers' figures.
+
+TransNeXt: Shi 2024, arXiv:2311.17132, appendix C.4, and its released settings. TransXNet: Lou et al. 2023,
+arXiv:2310.19380, section IV-C. Where our training departs from theirs, or reads what they leave open:
+
+- an epoch is a tenth of the iterations, after which all are evaluated;
+- biases and all other vectors are never decayed; they spared norms and TransNeXt's own exceptions alone;
+- everything is fp32 unless asked otherwise; batch norm is synchronised;
+- Mask2Former's schedule and clipping are its own paper's (Cheng et al. 2021, arXiv:2112.01527), and its images are
+  resized by any factor instead of sixteen;
+- TransXNet's drop path in segmentation is not told: ours is that of ImageNet.
+
+``shapes.*`` train small segmenters from random weights on made images (see ``tasks.dense.shapes``) in minutes.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from foveal.tasks.recipe import look_up
+from foveal.tasks.segmentation.data import PUBLISHED, SMALL
+from foveal.tasks.segmentation.inference import ALIGNED, SLIDING, WHOLE, Inference
+from foveal.tasks.segmentation.recipe import SegmentationRecipe
+from foveal.training.config import TrainConfig
+
+UPERNET_DROP_PATH = {"tiny": 0.4, "small": 0.6, "base": 0.7}
+MASK2FORMER_DROP_PATH = {"tiny": 0.3, "small": 0.5, "base": 0.6}
+TRANSXNET_DROP_PATH = {"t": 0.1, "s": 0.2, "b": 0.4}
+
+
+def get_recipe(name: str) -> SegmentationRecipe:
+    """The recipe called ``name``. Raises FovealError where there is none."""
+    return look_up(name, RECIPES)
+
+
+def _iterations(count: int, **settings: object) -> TrainConfig:
+    """A schedule that counts updates, evaluated ten times."""
+    return TrainConfig(**{  # type: ignore[arg-type]
+        "epochs": 10, "epoch_steps": count // 10, "min_lr": 0.0, "workers": 4, "sync_bn": True, "log_every": 50,
+        "save_steps": 2000, **settings,
+    })  # fmt: skip
+
+
+def _upernet(variant: str) -> SegmentationRecipe:
+    return SegmentationRecipe(
+        name=f"ade20k.upernet_transnext_{variant}",
+        summary=f"UPerNet with TransNeXt-{variant.capitalize()} on ADE20K, 160k iterations",
+        segmenter="upernet",
+        model=f"transnext_{variant}",
+        augment=PUBLISHED,
+        inference=SLIDING,
+        train=_iterations(
+            160_000, batch_size=16, device_batch_size=2, lr=6e-5, schedule="poly", warmup_steps=1500, warmup_lr=6e-11,
+            weight_decay=0.05,
+        ),
+        drop_path=UPERNET_DROP_PATH[variant],
+        starts_from_weights=True,
+    )  # fmt: skip
+
+
+def _mask2former(variant: str) -> SegmentationRecipe:
+    return SegmentationRecipe(
+        name=f"ade20k.mask2former_transnext_{variant}",
+        summary=f"Mask2Former with TransNeXt-{variant.capitalize()} on ADE20K, 160k iterations",
+        segmenter="mask2former",
+        model=f"transnext_{variant}",
+        augment=PUBLISHED,
+        inference=WHOLE,
+        train=_iterations(
+            160_000, batch_size=16, device_batch_size=2, lr=1e-4, schedule="poly", power=0.9, warmup_steps=0,
+            weight_decay=0.05, clip_norm=0.01, lr_factors={"backbone.": 0.1},
+        ),
+        drop_path=MASK2FORMER_DROP_PATH[variant],
+        starts_from_weights=True,
+    )  # fmt: skip
+
+
+def _semantic_fpn(variant: str) -> SegmentationRecipe:
+    return SegmentationRecipe(
+        name=f"ade20k.semantic_fpn_transxnet_{variant}",
+        summary=f"Semantic FPN with TransXNet-{variant.upper()} on ADE20K, 80k iterations",
+        segmenter="semantic_fpn",
+        model=f"transxnet_{variant}",
+        augment=PUBLISHED,
+        inference=ALIGNED,
+        train=_iterations(
+            80_000, batch_size=32, device_batch_size=4, lr=2e-4, min_lr=2e-12, schedule="cosine", warmup_steps=1000,
+            warmup_lr=2e-5, weight_decay=1e-4,
+        ),
+        drop_path=TRANSXNET_DROP_PATH[variant],
+        starts_from_weights=True,
+    )  # fmt: skip
+
+
+def _shapes(
+    segmenter: str, title: str, model: str, options: Mapping[str, object], **settings: object
+) -> SegmentationRecipe:
+    """A small segmenter on small images: crops of 128 pixels, objects of 13 to 64."""
+    of_transnext = model.startswith("transnext")
+    return SegmentationRecipe(
+        name=f"shapes.{segmenter}_{model}",
+        summary=f"{title} with our smallest {'TransNeXt' if of_transnext else 'TransXNet'}, on made images",
+        segmenter=segmenter,
+        options={"reference_size": 128, "position_bias": "extrapolate", **options},
+        model=model,
+        model_args={"pretrain_size": 128} if of_transnext else {},
+        augment=SMALL,
+        inference=Inference(short=None),
+        train=TrainConfig(**{  # type: ignore[arg-type]
+            "batch_size": 8, "lr": 1e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
+            "weight_decay": 0.05, "clip_norm": 1.0, "workers": 1, "log_every": 10, **settings,
+        }),
+        zero_ignored=False,
+        data="shapes",
+    )  # fmt: skip
+
+
+def _shapes_upernet() -> SegmentationRecipe:
+    head = {"channels": 64, "auxiliary_channels": 32}
+    return _shapes("upernet", "UPerNet", "transnext_atto", head, epochs=10)
+
+
+def _shapes_mask2former() -> SegmentationRecipe:
+    head = {
+        "dim": 64, "heads": 4, "queries": 20, "encoder_layers": 2, "encoder_mlp_dim": 256, "decoder_layers": 3,
+        "mlp_dim": 256, "train_points": 1024,
+    }  # fmt: skip
+    return _shapes("mask2former", "Mask2Former", "transnext_atto", head, epochs=10)
+
+
+def _shapes_semantic_fpn() -> SegmentationRecipe:
+    head = {"pyramid_channels": 64, "channels": 64}
+    return _shapes("semantic_fpn", "Semantic FPN", "transxnet_atto", head, epochs=10)
+
+
+MAKERS: tuple[Callable[[], SegmentationRecipe], ...] = (
+    *(partial(_upernet, variant) for variant in UPERNET_DROP_PATH),
+    *(partial(_mask2former, variant) for variant in MASK2FORMER_DROP_PATH),
+    *(partial(_semantic_fpn, variant) for variant in TRANSXNET_DROP_PATH),
+    _shapes_upernet,
+    _shapes_mask2former,
+    _shapes_semantic_fpn,
+)
+RECIPES = {make().name: make for make in MAKERS}

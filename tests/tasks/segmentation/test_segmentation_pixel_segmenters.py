@@ -1,0 +1,205 @@
+"""UPerNet and Semantic FPN: any image size, losses as MMSegmentation computes them, and all that the loop needs."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from foveal.errors import FovealError
+from foveal.tasks.segmentation import IGNORED, create_segmenter
+from foveal.tasks.segmentation.pixel_segmenter import pixel_cross_entropy
+from support.pixel_segmenters import SMALL, batch, small_segmenter
+
+NAMES = ["upernet", "semantic_fpn"]
+SIZES = [(64, 96), (33, 47), (20, 70), (7, 9)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_have_the_images_size_whatever_it_is(name, size):
+    segmenter = small_segmenter(name).eval()
+    images, _ = batch(*size)
+    with torch.no_grad():
+        scores = segmenter(images)
+    assert scores.shape == (2, 5, *size)
+    assert scores.isfinite().all()
+    assert scores.flatten(2).std(2).min() > 0
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 47), (20, 20)])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient(name, size):
+    segmenter = small_segmenter(name)
+    losses = segmenter(*batch(*size))
+    assert losses.keys() == ({"loss_decode", "loss_auxiliary"} if name == "upernet" else {"loss_decode"})
+    sum(losses.values()).backward()
+    assert [n for n, p in segmenter.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    if size == (64, 96):  # of smaller images some maps have one position, whose normalised value is a constant
+        assert [n for n, p in segmenter.named_parameters() if not p.grad.any()] == []
+
+
+def test_the_loss_of_pixels_by_hand():
+    """Two classes with logits 0 and log 3 have probabilities 1/4 and 3/4; the ignored pixel is one of the four."""
+    logits = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1)
+    labels = torch.tensor([[[0, 1], [1, IGNORED]]])
+    expected = (math.log(4) + 2 * math.log(4 / 3)) / 4
+    assert pixel_cross_entropy(logits, labels).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_logits_are_resized_between_centres_of_pixels():
+    """From two columns 0 and 4 to four: 0, 1, 3, 4, against a class whose logit is 0."""
+    logits = torch.tensor([[[0.0, 4.0]], [[0.0, 0.0]]])[None]
+    expected = sum(math.log(1 + math.exp(-x)) for x in (0, 1, 3, 4)) / 4
+    assert pixel_cross_entropy(logits, torch.zeros(1, 1, 4).long()).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_loss_is_computed_in_float32_whatever_the_logits_are():
+    logits = torch.randn(1, 3, 4, 4).bfloat16()
+    labels = torch.randint(0, 3, (1, 16, 16))
+    loss = pixel_cross_entropy(logits, labels)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, pixel_cross_entropy(logits.float(), labels), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ignored_pixels_do_not_count(name):
+    """What an image shows there has no other effect than through what its neighbours see: the labels have none."""
+    segmenter = small_segmenter(name, dropout=0.0)
+    images, labels = batch(64, 64)
+    half = labels.clone()
+    half[:, :, 32:] = IGNORED
+    whole, left, right = (
+        sum(segmenter(images, of).values()) for of in (labels, half, torch.where(half == 255, labels, 255))
+    )
+    torch.testing.assert_close(left + right, whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_without_labels_costs_nothing_and_changes_nothing(name):
+    segmenter = small_segmenter(name)
+    images, labels = batch(64, 64)
+    losses = segmenter(images, torch.full_like(labels, IGNORED))
+    assert all(loss.item() == 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    assert not any(p.grad.any() for p in segmenter.parameters())  # NaN would be something
+
+
+def test_the_auxiliary_loss_is_weighted_and_may_be_left_out():
+    images, labels = batch(64, 64)
+    losses = {}
+    for weight in (0.4, 1.0, 0.0):
+        torch.manual_seed(0)
+        losses[weight] = small_segmenter("upernet", dropout=0.0, auxiliary_weight=weight)(images, labels)
+    torch.testing.assert_close(losses[0.4]["loss_auxiliary"], 0.4 * losses[1.0]["loss_auxiliary"])
+    assert losses[0.0].keys() == {"loss_decode"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_is_before_the_classifiers_and_in_training_alone(name):
+    segmenter = small_segmenter(name, dropout=0.5)
+    heads = [head for head in (segmenter.decode_head, getattr(segmenter, "auxiliary_head", None)) if head]
+    inputs = []
+    for head in heads:
+        head.classifier.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    segmenter(*batch(64, 64))
+    assert len(inputs) == len(heads)
+    for x in inputs:
+        dropped = ~x.flatten(2).any(2)
+        assert 0 < dropped.float().mean() < 1
+    segmenter.eval()
+    with torch.no_grad():
+        first, second = (segmenter(batch(64, 64)[0]) for _ in "ab")
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_weights_are_those_of_mmsegmentation(name):
+    """Classifiers: deviation 0.01. Convolutions before ReLUs: sqrt(2 / what comes out). Biases 0."""
+    width = dict(upernet=dict(channels=64, auxiliary_channels=64), semantic_fpn=dict(channels=64, pyramid_channels=64))
+    segmenter = create_segmenter(name, "transnext_atto", 150, reference_size=64, **width[name])
+    for head in (segmenter.decode_head, getattr(segmenter, "auxiliary_head", None)):
+        if head is None:
+            continue
+        assert head.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
+        assert not head.classifier.bias.any()
+        convolutions = [m for m in head.modules() if isinstance(m, nn.Conv2d) and m is not head.classifier]
+        assert all(m.bias is None for m in convolutions)
+        for m in convolutions:
+            expected = math.sqrt(2 / (m.out_channels * m.kernel_size[0] ** 2))
+            assert m.weight.std().item() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backbone_of_timm_serves(name):
+    segmenter = create_segmenter(name, "resnet18", 3, backbone_args=dict(out_indices=(1, 2, 3, 4)), **SMALL[name])
+    images, labels = batch(40, 56, classes=3)
+    sum(segmenter(images, labels).values()).backward()
+    assert all(p.grad is not None for p in segmenter.parameters())
+    assert segmenter.eval()(images).shape == (2, 3, 40, 56)
+
+
+@pytest.mark.parametrize("mode", ["interpolate", "extrapolate"])
+def test_the_mode_of_the_position_bias_reaches_the_backbone(mode):
+    segmenter = create_segmenter("upernet", "transnext_atto", position_bias=mode, **SMALL["upernet"])
+    geometries = [stage.blocks[0].attn.geometry for stage in segmenter.backbone.body.stages]
+    assert [g.interpolate for g in geometries] == [mode == "interpolate"] * 4
+    assert [g.reference for g in geometries] == [(128, 128), (64, 64), (32, 32), (16, 16)]  # of 512 x 512
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_dict_makes_another_segmenter_the_same(name):
+    images, _ = batch(33, 47)
+    first, second = (small_segmenter(name).eval() for _ in "ab")
+    with torch.no_grad():
+        assert not torch.equal(first(images), second(images))
+        second.load_state_dict(first.state_dict())
+        assert torch.equal(first(images), second(images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_shares_nothing_with_its_original(name):
+    """Averaged weights live in a deep copy."""
+    segmenter = small_segmenter(name).eval()
+    images, _ = batch(33, 47)
+    copied = copy.deepcopy(segmenter)
+    with torch.no_grad():
+        before = segmenter(images)
+        assert torch.equal(copied(images), before)
+        for parameter in copied.parameters():
+            parameter.add_(1)
+        assert torch.equal(segmenter(images), before)
+        assert not torch.equal(copied(images), before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_norm_can_be_synchronised(name):
+    """Every one is replaced where it runs, and in evaluation nothing changes."""
+    segmenter = small_segmenter(name).eval()
+    images, _ = batch(33, 47)
+    with torch.no_grad():
+        before = segmenter(images)
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
+        assert not any(type(m) is nn.BatchNorm2d for m in converted.modules())
+        torch.testing.assert_close(converted(images), before)
+        ran = []
+        for module in converted.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.register_forward_hook(lambda module, *_: ran.append(module))
+        converted(images)
+        heads = [m for m in converted.decode_head.modules() if isinstance(m, nn.SyncBatchNorm)]
+        assert set(heads) <= set(ran)
+
+
+def test_one_image_is_too_few_for_upernet_to_learn_from():
+    """A map pooled to one position: the loop refuses such a device batch beforehand, PyTorch at the latest."""
+    images, labels = batch(64, 64, images=1)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        small_segmenter("upernet")(images, labels)
+
+
+def test_without_transformers_the_sentence_names_the_extra(monkeypatch):
+    monkeypatch.setattr("foveal.tasks.segmentation.upernet.find_spec", lambda name: None)
+    with pytest.raises(FovealError, match=r"UPerNet needs transformers.*foveal\[dense\]"):
+        small_segmenter("upernet")

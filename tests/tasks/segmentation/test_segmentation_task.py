@@ -1,0 +1,216 @@
+"""Segmentation in the loop: runs that go on bit by bit, what a run starts from, and what it refuses."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from foveal.errors import FovealError
+from foveal.tasks.segmentation.network import restore_segmenter
+from foveal.tasks.segmentation.recipes import get_recipe
+from foveal.tasks.segmentation.task import create_task
+from foveal.training import fit
+from foveal.training.batching import Share, split_batch
+from foveal.training.checkpoint import read_checkpoint
+from support.checkpoints import same_state, snapshot
+from support.nets import lively, shrunk
+from support.segmentation_folders import write_shapes_like
+from support.segmentation_recipes import small_recipe
+
+SEGMENTERS = ("upernet", "mask2former", "semantic_fpn")
+TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_bytes")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six images to train on and two to validate, of three classes."""
+    return write_shapes_like(tmp_path_factory.mktemp("labelled"))
+
+
+def lines(out, name):
+    """A log without what a clock says."""
+    found = [json.loads(line) for line in (out / name).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
+
+
+def leaving_in_update(task, update):
+    """The task, whose process is told to leave in this update."""
+    loss, passes = task.loss, []
+
+    def told(model, batch):
+        passes.append(1)
+        if len(passes) == update:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(model, batch)
+
+    task.loss = told
+    return task
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_a_run_stopped_in_an_epoch_and_resumed_is_the_straight_one_bitwise(name, data, tmp_path):
+    """With random crops, colours and mirrors, dropout, sampled points (Mask2Former); epochs of four updates, so that
+    passes over the six images begin and end within them."""
+    recipe, straight, cut = small_recipe(name, epoch_steps=4), tmp_path / "straight", tmp_path / "cut"
+    fit(create_task(recipe, data), recipe.train, straight)
+    assert fit(leaving_in_update(create_task(recipe, data), 6), recipe.train, cut).interrupted
+    assert read_checkpoint(cut / "last.pt")["step"] == 6
+    fit(create_task(recipe, data), recipe.train, cut, resume=cut / "last.pt")
+    one, other = (read_checkpoint(out / "last.pt")["model"] for out in (straight, cut))
+    assert one.keys() == other.keys()
+    assert [name for name, value in one.items() if not torch.equal(value, other[name])] == []
+    for log in ("steps.jsonl", "metrics.jsonl"):
+        assert lines(straight, log) == lines(cut, log)
+    assert [line["update"] for line in lines(cut, "steps.jsonl")] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_the_loss_is_the_sum_of_what_is_shown(name, data):
+    task = create_task(small_recipe(name), data)
+    loader = task.train_loader(split_batch(2, 1, None), 6, Share(0, 1), task.recipe.train)
+    total, parts = task.loss(task.model.train(), next(loader.epoch(0)))
+    assert total.item() == pytest.approx(sum(part.item() for part in parts.values()), rel=1e-5)
+    assert total.requires_grad
+    assert not any(part.requires_grad for part in parts.values())
+
+
+def test_a_file_is_restored_by_itself(data, tmp_path):
+    recipe = replace(small_recipe("upernet", epochs=1), frozen_stages=1)
+    task = create_task(recipe, data)
+    fit(task, recipe.train, tmp_path)
+    known = restore_segmenter(tmp_path / "best.pt", get_recipe("ade20k.upernet_transnext_tiny"))
+    assert (known.name, known.classes) == ("upernet transnext_atto", task.train.classes)
+    assert (known.inference, known.zero_ignored) == (recipe.inference, False)
+    assert not known.model.training
+    assert same_state(snapshot(known.model), torch.load(tmp_path / "best.pt")["model"])
+
+
+def test_the_position_bias_of_a_restored_segmenter_can_be_another(data, tmp_path):
+    """Extrapolated as trained here, interpolated on demand: the same weights, another answer beyond the reference."""
+    recipe = small_recipe("upernet", epochs=1)
+    fit(create_task(recipe, data), recipe.train, tmp_path)
+    usual = restore_segmenter(tmp_path / "best.pt").model
+    other = restore_segmenter(tmp_path / "best.pt", position_bias="interpolate").model
+    assert same_state(snapshot(usual), snapshot(other))
+    for model in (usual, other):
+        lively(model)
+    image = torch.rand(1, 3, 96, 160, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert not torch.equal(usual(image), other(image))
+
+
+def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):
+    recipe = replace(small_recipe("semantic_fpn"), zero_ignored=True)
+    trained = lively(recipe.create(150))
+    torch.save({"state_dict": trained.state_dict(), "meta": {}}, tmp_path / "released.pth")
+    known = restore_segmenter(tmp_path / "released.pth", recipe)
+    assert same_state(snapshot(known.model), trained.state_dict())
+    assert (len(known.classes), known.classes[0], known.classes[149], known.zero_ignored) == (150, "wall", "flag", True)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"model": {"weight": torch.zeros(1)}}, "does not say which segmenter it holds: pass the recipe"),
+        (
+            {"model": {"weight": torch.zeros(1)}, "card": {"task": "classification", "model": "transnext_atto"}},
+            r"holds no segmenter \(transnext_atto, classification\)",
+        ),
+    ],
+    ids=["bare", "classifier"],
+)
+def test_a_file_that_says_nothing_or_something_else_is_one_sentence(content, sentence, tmp_path):
+    torch.save(content, tmp_path / "file.pt")
+    with pytest.raises(FovealError, match=sentence):
+        restore_segmenter(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (small_recipe("semantic_fpn", lr=2e-4), "started with lr = 0.0001, not 0.0002"),
+        (small_recipe("semantic_fpn", epoch_steps=3), "started with epoch_steps = None, not 3"),
+        (small_recipe("semantic_fpn", size=96), "started with augmentation = "),
+        (small_recipe("upernet", "transxnet_atto"), "started with options = |started with segmenter = "),
+        (replace(small_recipe("semantic_fpn"), zero_ignored=True), "zero_ignored|classes"),
+    ],
+    ids=["rate", "epoch", "size", "segmenter", "zero"],
+)
+def test_a_run_goes_on_as_it_was_started_or_not_at_all(other, sentence, data, tmp_path):
+    recipe = small_recipe("semantic_fpn", epochs=1)
+    fit(create_task(recipe, data), recipe.train, tmp_path)
+    other = other.with_training(epochs=1)
+    with pytest.raises(FovealError, match=sentence):
+        fit(create_task(other, data), other.train, tmp_path, resume=tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_a_run_starts_from_a_classifiers_file(family, data, tmp_path):
+    """What classifiers do not have, norms of maps and all of the head, stays as it was drawn."""
+    classifier = lively(shrunk(f"{family}_atto", num_classes=7, img_size=224))
+    torch.save(classifier.state_dict(), tmp_path / "classifier.pt")
+    recipe = small_recipe("semantic_fpn", f"{family}_atto")
+    new = create_task(recipe, data).model.state_dict()
+    started = create_task(recipe, data, checkpoint=tmp_path / "classifier.pt").model
+    for name, value in started.backbone.body.state_dict().items():
+        if "feature_norm" not in name:
+            assert torch.equal(value, classifier.state_dict()[name]), name
+    drawn = {n: t for n, t in started.state_dict().items() if not n.startswith("backbone.") or "feature_norm" in n}
+    assert all(torch.equal(value, new[name]) for name, value in drawn.items())
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("classes", [3, 5])
+def test_a_run_starts_from_a_segmenters_file(name, classes, data, tmp_path):
+    """Where its classes are others, what belongs to classes stays new."""
+    recipe = small_recipe(name)
+    trained = lively(recipe.create(classes))
+    torch.save({"model": trained.state_dict()}, tmp_path / "segmenter.pt")
+    new = create_task(recipe, data).model
+    started = create_task(recipe, data, checkpoint=tmp_path / "segmenter.pt").model
+    for parameter, value in started.state_dict().items():
+        of_classes = parameter.startswith(new.class_layers)
+        source = new if of_classes and classes != 3 else trained
+        assert torch.equal(value, source.state_dict()[parameter]), parameter
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (dict(checkpoint="other.pt", pretrained=True), "both name the weights to start from: pass one of them"),
+        (dict(checkpoint="nowhere.pt"), "nowhere.pt"),
+        (dict(checkpoint="other.pt"), "does not fit this SemanticFPN"),
+        (dict(pretrained=True), "transxnet_atto"),
+        (dict(data="nowhere"), "nowhere.* pass --data"),
+        (dict(model="vit_tiny_patch16_224"), "choose a model with four stages"),
+        (dict(model="dla46x_c", needs_drop_path=True), "dla46x_c has no stochastic depth: leave --drop-path out"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_trained_is_one_sentence(settings, sentence, data, tmp_path):
+    torch.save({"model": small_recipe("upernet").create(3).state_dict()}, tmp_path / "other.pt")
+    recipe = small_recipe("semantic_fpn")
+    if "model" in settings:
+        recipe = replace(recipe.with_model(settings["model"]), drop_path=0.1)
+    checkpoint = tmp_path / settings["checkpoint"] if "checkpoint" in settings else None
+    folder = tmp_path / settings["data"] if "data" in settings else data
+    words = {name: settings[name] for name in ("pretrained", "needs_drop_path") if name in settings}
+    with pytest.raises(FovealError, match=sentence) as caught:
+        create_task(recipe, folder, checkpoint=checkpoint, **words)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_are_needed_where_none_come_with_the_recipe():
+    recipe = replace(get_recipe("ade20k.upernet_transnext_tiny"), starts_from_weights=False)
+    with pytest.raises(FovealError, match="pass --data DIR in ADE20K's layout, with DIR/images/training"):
+        create_task(recipe)
+
+
+def test_the_same_seed_gives_the_same_segmenter(data):
+    one, other = (create_task(small_recipe("upernet"), data).model for _ in "ab")
+    another = create_task(small_recipe("upernet", seed=1), data).model
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    assert not all(torch.equal(value, another.state_dict()[name]) for name, value in one.state_dict().items())
