@@ -80,7 +80,7 @@ def test_any_image_is_counted_as_pixel_by_pixel():
 def test_counts_stay_exact_beyond_what_float32_can_hold():
     confusion = counted([[0, 0, 0]], [[0, 0, 1]], 2)
     confusion.counts *= 2**40
-    assert (confusion + counted([[0]], [[0]], 2)).counts[0, 0] == 2**41 + 1
+    assert (confusion + counted([[0]], [[0]], 2)).counts[0, 0].item() == 2**41 + 1
 
 
 @pytest.mark.parametrize("labels", [[[X, X]], [[]]])

@@ -78,6 +78,18 @@ def test_the_network_sees_the_fitted_image_and_scores_come_back_in_the_images_si
     assert seen == [(1, 3, 24, 12), (1, 3, 24, 16)]
 
 
+def test_images_are_made_smaller_with_antialiasing_as_in_training():
+    """Of four columns two: each the mean of three, weighted 3, 3 and 1, the nearer more."""
+    seen = []
+
+    def answer(images):
+        seen.append(images[0, 0])
+        return images[:, :1]
+
+    segment(KnownScores(answer), row(7, 0, 0, 14), Inference(short=None, long=2))
+    assert seen[0].tolist() == [pytest.approx([3, 6])]
+
+
 def test_a_mirrored_image_is_turned_back_before_the_average():
     """Reds 1, 2, 3, 4: straight 0, 2, 12, 36; mirrored 0, 3, 8, 9, turned back 9, 8, 3, 0."""
     model = KnownScores(red_times_place, softmax=False)
@@ -131,9 +143,11 @@ def test_scores_are_made_smaller_without_antialiasing():
 
 
 def test_several_windows_scales_and_mirror_images_together():
-    """Means over windows of 2 of an image of 3 columns, at one and two times its size, are linear in its reds."""
+    """Means over windows of 2 pixels' side, of an image of 3 columns at one and two times its size."""
+    batches = []
 
     def mean(images):
+        batches.append(len(images))
         return images[:, :1].mean((2, 3), keepdim=True).expand(-1, 1, *images.shape[-2:])
 
     inference = Inference(short=None, long=100, window=2, stride=1, scales=(1.0, 2.0), flip=True, windows_at_once=3)
@@ -141,6 +155,7 @@ def test_several_windows_scales_and_mirror_images_together():
     # once: windows of means 0 and 24; twice: columns 0, 0, 0, 12, 36, 48, windows of 0, 0, 6, 24, 42, so 0, 0, 3, 15,
     # 33, 42, of which the middles of pairs are taken; mirroring changes neither
     assert found[0, 0].tolist() == pytest.approx([(0 + 0) / 2, (12 + 9) / 2, (24 + 37.5) / 2])
+    assert batches == [2, 2, 3, 2, 3, 2]
 
 
 def test_a_segmenters_own_tensors_are_not_written_into():

@@ -101,8 +101,8 @@ MULTI_SCALE = replace(WHOLE, scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True
 def segment(model: Segmenter, image: Tensor, inference: Inference = WHOLE) -> Tensor:
     """Probabilities of an image's pixels, as the segmenter's ``probabilities`` gives them, averaged over all views.
 
-    At its peak three tensors of the result's size are held, 1.9 GB for 150 classes and 512 x 2048 pixels; ``label_map``
-    needs less.
+    Up to three tensors of the result's size are held (630 MB each, for 150 classes and 512 x 2048 pixels), and the
+    scores in the size that the network saw; ``label_map`` needs less.
 
     Args:
         model: in evaluation mode.
@@ -115,9 +115,9 @@ def segment(model: Segmenter, image: Tensor, inference: Inference = WHOLE) -> Te
     for scale, mirrored in views:
         scores = _resized(_scores(model, image, inference, scale, mirrored), image)
         probabilities = model.probabilities(scores[None])[0]
-        del scores  # before the next view's
+        del scores
         total = torch.zeros_like(probabilities) if total is None else total  # ours, to be written into
-        total += probabilities
+        total += probabilities.flip(-1) if mirrored else probabilities
         del probabilities
     assert total is not None
     return total.div_(len(views))
@@ -159,15 +159,13 @@ def _best(scores: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scores(model: Segmenter, image: Tensor, inference: Inference, scale: float, mirrored: bool) -> Tensor:
-    """Scores (C, h, w), float32, in the fitted size, of one view of the image; those of a mirrored one turned back."""
+    """Scores (C, h, w), float32, in the fitted size, of one view of the image; those of a mirrored one are mirrored."""
     height, width = image.shape[-2:]
     seen = _fit(image, inference.fitted(height, width, scale))
     seen = seen.flip(-1) if mirrored else seen
     if inference.window is None or inference.stride is None:
-        scores = model(seen[None])[0].float()
-    else:
-        scores = slide(model, seen, inference.window, inference.stride, inference.windows_at_once)
-    return scores.flip(-1) if mirrored else scores
+        return model(seen[None])[0].float()
+    return slide(model, seen, inference.window, inference.stride, inference.windows_at_once)
 
 
 def _fit(image: Tensor, size: tuple[int, int]) -> Tensor:
