@@ -24,8 +24,8 @@ class EvaluateOptions:
             imagenetv2-matched-frequency-format-val, imagenet-c.
         set: Sets to evaluate a classifier on, one or more: val, a (ImageNet-A), r, sketch, v2, c (mCE).
         model: Model in the file of a classifier, where neither the file nor the recipe says it right.
-        size: Side of the square images in pixels, one or more; that of training if left out. Of a detector and a
-            segmenter the short side, one.
+        size: Side of the square images in pixels, one or more; that of training if left out. One of a detector,
+            the short side, and of a segmenter, the crops of training; all other sides are in proportion.
         mode: Modes of a classifier with TransNeXt, one or more; the network's own if left out.
         multi_scale: Of a classifier all modes that the network has, at the sizes of TransNeXt's paper; --mode and
             --size choose fewer. Of a segmenter the mean over 0.5 to 1.75 times the size, and mirrored.

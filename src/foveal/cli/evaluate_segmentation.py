@@ -28,10 +28,10 @@ def evaluate_on_label_maps(recipe: SegmentationRecipe, options: EvaluateOptions)
     checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
     if options.out is not None:
         check_results_folder(options.out)
-    known = restore_segmenter(checkpoint, recipe, position_bias=options.position_bias)
-    known = replace(known, inference=adapt_inference(known.inference, options, size))
+    known = restore_segmenter(checkpoint, recipe, size=size, position_bias=options.position_bias)
+    known = replace(known, inference=adapt_inference(known.inference, options))
     folder = data_folder(recipe, options.data)
-    images = open_split(folder, options.split, zero_ignored=recipe.zero_ignored)
+    images = open_split(folder, options.split, zero_ignored=known.zero_ignored)
     check_classes(recipe, known.classes, images.classes, folder)
     processes = start_processes()
     check_precision(options.precision, processes.device)
@@ -56,7 +56,7 @@ def evaluate_on_label_maps(recipe: SegmentationRecipe, options: EvaluateOptions)
         write_evaluation(options.out, document, evaluation, examples, known.name)
 
 
-def adapt_inference(usual: Inference, options: EvaluateOptions, size: int | None) -> Inference:
+def adapt_inference(usual: Inference, options: EvaluateOptions) -> Inference:
     """How the recipe evaluates, but for what the options say.
 
     Raises:
@@ -73,12 +73,13 @@ def adapt_inference(usual: Inference, options: EvaluateOptions, size: int | None
             raise UsageError("--stride is from window to window, and images are seen whole: pass --window as well.")
         changes |= {"stride": options.stride}
     if options.multi_scale:
-        changes |= {"scales": MULTI_SCALE.scales, "flip": MULTI_SCALE.flip}
+        scales = tuple(own * scale for own in usual.scales for scale in MULTI_SCALE.scales)
+        changes |= {"scales": scales, "flip": MULTI_SCALE.flip}
     if options.flip:
         changes |= {"flip": True}
     if options.batch_size is not None:
         changes |= {"windows_at_once": options.batch_size}
-    return replace(usual if size is None else usual.with_short(size), **changes)
+    return replace(usual, **changes)
 
 
 def _evaluate(

@@ -36,10 +36,9 @@ def predict_maps(
     if out is not None:
         check_out_folder(out)
     files: Files = name_files(images, out, ENDINGS) if out is not None else {}
-    known = restore_segmenter(checkpoint, recipe)
-    inference = known.inference if size is None else known.inference.with_short(size)
+    known = restore_segmenter(checkpoint, recipe, size=size)
     with progress("Segmenting") as on_batch:
-        predictions = predict(known.model, known.classes, images, inference=inference, on_batch=on_batch)
+        predictions = predict(known.model, known.classes, images, inference=known.inference, on_batch=on_batch)
     if out is not None:
         _write(out, predictions, files, known.classes)
     if json:

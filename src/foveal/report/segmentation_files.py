@@ -58,7 +58,8 @@ def choose_examples(
         segment: an image (3, H, W), float in [0, 1], as its classes (H, W).
     """
     broken = set(evaluation.broken)
-    whole_ones = [index for index in range(len(images)) if images.name(index) not in broken]
+    files = zip(images.paths, images.label_paths, strict=True)
+    whole_ones = [index for index, pair in enumerate(files) if broken.isdisjoint(map(str, pair))]
     places = np.linspace(0, len(whole_ones) - 1, min(MOST_EXAMPLES, len(whole_ones))).round().astype(int)
     return [_example(images, whole_ones[place], segment) for place in places]
 

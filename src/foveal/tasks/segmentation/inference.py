@@ -74,10 +74,6 @@ class Inference:
         """What is averaged over: scales, and whether the image is mirrored."""
         return [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.flip else (False,))]
 
-    def with_short(self, short: int) -> "Inference":
-        """For images of another short side, in pixels; the limit of the long one in proportion, windows as they are."""
-        return replace(self, short=short, long=round(self.long * short / (self.short or short)))
-
     def fitted(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
         """Height and width in which an image is seen at a scale, each rounded to the nearest, at least 1."""
         short, long = sorted((height, width))
