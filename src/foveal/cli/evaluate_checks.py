@@ -6,8 +6,8 @@ from pathlib import Path
 
 from foveal.cli.console import UsageError
 from foveal.cli.evaluate_options import EvaluateOptions
-from foveal.cli.options import NOUNS
 from foveal.errors import FovealError
+from foveal.tasks.card import NOUNS
 from foveal.tasks.recipe import BaseRecipe
 
 

@@ -4,9 +4,8 @@ from dataclasses import fields
 from typing import Any
 
 from foveal.cli.console import UsageError
+from foveal.tasks.card import NOUNS
 
-#: Task -> what it trains.
-NOUNS = {"classification": "classifier", "detection": "detector", "segmentation": "segmenter"}
 TASKS = "tasks"
 
 
