@@ -27,6 +27,4 @@ def small_recipe(name: str, backbone: str | None = None, size: int = 64, **setti
     recipe = recipe.with_model(backbone or recipe.model).with_size(size)
     train = dict(epochs=2, batch_size=2, lr=1e-4, warmup_epochs=0, workers=0, log_every=1)
     options = {**recipe.options, "reference_size": size, **SMALL_HEADS[name]}
-    return replace(
-        recipe.with_training(**{**train, **settings}), options=options, model_args=dict(depths=(1, 1, 1, 1))
-    )
+    return replace(recipe.with_training(**{**train, **settings}), options=options, model_args=dict(depths=(1, 1, 1, 1)))

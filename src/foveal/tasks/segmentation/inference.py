@@ -69,6 +69,22 @@ class Inference:
         if not self.scales or not all(math.isfinite(scale) and scale > 0 for scale in self.scales):
             raise FovealError(f"scales must be positive numbers, at least one, not {tuple(self.scales)}.")
 
+    def scaled(self, factor: float) -> "Inference":
+        """The same for a segmenter that was trained on larger or smaller crops: all sides in pixels times ``factor``,
+        also of images that would else stay as they are."""
+
+        def side(pixels: int | None) -> int | None:
+            return None if pixels is None else max(1, int(factor * pixels))
+
+        return replace(
+            self,
+            short=side(self.short),
+            long=max(1, int(factor * self.long)),
+            window=side(self.window),
+            stride=side(self.stride),
+            scales=self.scales if self.short is not None else tuple(factor * scale for scale in self.scales),
+        )
+
     @property
     def views(self) -> list[tuple[float, bool]]:
         """What is averaged over: scales, and whether the image is mirrored."""
@@ -86,9 +102,11 @@ class Inference:
 
 
 WHOLE = Inference(short=512, long=2048)
-"""ADE20K's images whole, in one scale: how UPerNet and Mask2Former were evaluated."""
+"""ADE20K's images whole, in one scale: how Mask2Former is evaluated."""
+ALIGNED = replace(WHOLE, multiple=32)
+"""Whole, with sides that TransXNet's strides divide: how its Semantic FPN was evaluated."""
 SLIDING = replace(WHOLE, window=512, stride=341)
-"""Through windows as large as the crops of training, which overlap by a third."""
+"""Through windows as large as the crops of training, which overlap by a third: how UPerNet was evaluated."""
 MULTI_SCALE = replace(WHOLE, scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True)
 """Twelve views: the published multi-scale figures."""
 

@@ -28,6 +28,8 @@ class Segmenter(DenseModel):
     """
 
     called = "segmenter"
+    divisor = 1
+    """Sides of images are padded with zeros, at the right and below, to multiples of it; ``scores`` are cut back."""
     mean: Tensor
     std: Tensor
 
@@ -60,7 +62,7 @@ class Segmenter(DenseModel):
         """
         _check_images(images)
         height, width = images.shape[-2:]
-        below, right = max(SMALLEST - height, 0), max(SMALLEST - width, 0)
+        below, right = self._missing(height), self._missing(width)
         padded = F.pad((images - self.mean) / self.std, (0, right, 0, below))
         if not self.training:
             return self.scores(self.backbone(padded), (padded.shape[-2], padded.shape[-1]))[..., :height, :width]
@@ -68,6 +70,10 @@ class Segmenter(DenseModel):
             raise ValueError("a segmenter in training needs labels; call eval() to segment")
         _check_labels(images, labels)
         return self.losses(self.backbone(padded), F.pad(labels, (0, right, 0, below), value=IGNORED))
+
+    def _missing(self, side: int) -> int:
+        """Pixels that a side is padded by."""
+        return -(-max(side, SMALLEST) // self.divisor) * self.divisor - side
 
 
 def _check_images(images: Tensor) -> None:
