@@ -165,3 +165,7 @@ def test_the_annotation_file_lists_categories_from_1(folder):
     content = json.loads((folder / "annotations" / "instances_val.json").read_text())
     assert [entry["id"] for entry in content["categories"]] == [1, 2, 3, 4, 5]
     assert [entry["name"] for entry in content["categories"]] == list(CLASSES)
+
+
+def test_the_file_of_classes_names_what_label_maps_hold(folder):
+    assert (folder / "classes.txt").read_text() == "background\ncircle\nrectangle\ntriangle\nstar\nring\n"

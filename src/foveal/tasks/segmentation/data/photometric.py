@@ -55,7 +55,7 @@ def multiply_saturation(image: Tensor, factor: float) -> Tensor:
         return torch.lerp(value, image, factor)
     chroma = value - image.amin(0)
     most = value / chroma.clamp_(min=torch.finfo(image.dtype).tiny)  # 1 / saturation
-    return value - (value - image) * most.clamp_(max=factor)
+    return (value - (value - image) * most.clamp_(max=factor)).clamp_(min=0)  # rounding may end just below
 
 
 def turn_hue(image: Tensor, degrees: float) -> Tensor:
@@ -75,4 +75,4 @@ def turn_hue(image: Tensor, degrees: float) -> Tensor:
         # The chroma is missing in full where hue + shift is 2 sixths, modulo 6, and not at all from 2 sixths away on.
         away = (hue + (shift - 5)).abs_().sub_(3).abs_()
         torch.addcmul(value, away.neg_().add_(2).clamp_(0, 1), chroma, value=-1, out=channel)
-    return turned
+    return turned.clamp_(min=0)

@@ -1,0 +1,163 @@
+"""Folders of images and label maps: which belong together, what the classes are called, what is missing."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from foveal.errors import FovealError
+from foveal.tasks.dense.shapes import write_shapes
+from foveal.tasks.segmentation.data import ADE20K_CLASSES, open_split, open_train_and_val
+from support.segmentation_folders import write_ade20k, write_folder, write_split
+
+SIX = [[[number, 0], [1, 1]] for number in range(3)] * 2
+
+
+def test_ade20k_opens_as_it_is_unpacked_with_its_own_classes(tmp_path):
+    train, val = open_train_and_val(write_ade20k(tmp_path), zero_ignored=True)
+    assert train.classes == val.classes == list(ADE20K_CLASSES)
+    assert train.paths == [tmp_path / "images" / "training" / "a.jpg"]
+    assert val.label_paths == [tmp_path / "annotations" / "validation" / "a.png"]
+    assert open_split(tmp_path, "validation", zero_ignored=True).paths == val.paths
+
+
+def test_ade20ks_classes_stand_at_the_benchmarks_numbers():
+    """From objectInfo150.txt, which counts from 1."""
+    assert len(set(ADE20K_CLASSES)) == 150
+    known = {1: "wall", 2: "building", 5: "tree", 13: "person", 21: "car", 32: "seat", 45: "chest of drawers"}
+    known |= {
+        58: "pillow",
+        66: "toilet",
+        76: "swivel chair",
+        90: "television receiver",
+        99: "bottle",
+        110: "swimming pool",
+    }
+    known |= {125: "microwave", 128: "bicycle", 137: "traffic light", 145: "bulletin board", 150: "flag"}
+    assert {number: ADE20K_CLASSES[number - 1] for number in known} == known
+    assert all(name == name.strip() for name in ADE20K_CLASSES)
+
+
+def test_the_made_shapes_open_with_a_background(tmp_path):
+    folder = write_shapes(tmp_path / "shapes", train=3, val=2)
+    train, val = open_train_and_val(folder, zero_ignored=False)
+    assert (len(train), len(val)) == (3, 2)
+    assert train.classes == ["background", "circle", "rectangle", "triangle", "star", "ring"]
+    assert train.paths[1] == folder / "train" / "000002.jpg"
+    seen = {int(label) for _, labels in train for label in labels.unique()}
+    assert seen <= set(range(6))
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize("labels", ["annotations", "labels"])
+@pytest.mark.parametrize("images", ["images/train", "images/training", "train"])
+def test_ones_own_folders_open_with_a_file_of_classes(tmp_path, images, labels):
+    write_folder(tmp_path / images, tmp_path / labels / "train", SIX)
+    (tmp_path / "classes.txt").write_text("sky\n tree \nBäume im Herbst\n\n", encoding="utf-8")
+    opened = open_split(tmp_path, "train", zero_ignored=False)
+    assert opened.classes == ["sky", "tree", "Bäume im Herbst"]
+    assert [opened.name(index) for index in range(len(opened))] == list("abcdef")
+    assert open_split(str(tmp_path), "training", zero_ignored=False).paths == opened.paths
+
+
+def test_a_split_may_have_any_name(tmp_path):
+    assert len(open_split(write_split(tmp_path, "night", SIX), "night", zero_ignored=False)) == 6
+
+
+def test_a_file_of_classes_counts_in_ade20ks_layout_as_well(tmp_path):
+    (write_ade20k(tmp_path) / "classes.txt").write_text("one\ntwo")
+    assert open_split(tmp_path, "val", zero_ignored=True).classes == ["one", "two"]
+
+
+def test_without_ade20ks_folders_classes_must_be_named(tmp_path):
+    write_split(tmp_path, classes=None)
+    write_folder(tmp_path / "images" / "val", tmp_path / "annotations" / "val", SIX)
+    for split in ("train", "val"):
+        with pytest.raises(FovealError, match=rf"^There is no {tmp_path}/classes.txt: write the names of the classes"):
+            open_split(tmp_path, split, zero_ignored=False)
+
+
+def test_images_of_any_format_are_paired_with_label_maps_of_their_names(tmp_path):
+    write_split(tmp_path, label_maps=SIX)
+    images, labels = tmp_path / "images" / "train", tmp_path / "labels" / "train"
+    for name, ending in (("a", "bmp"), ("b", "webp"), ("c", "JPEG"), ("d", "tif")):
+        Image.open(images / f"{name}.png").save(images / f"{name}.{ending}")
+        (images / f"{name}.png").unlink()
+    (labels / "e.png").rename(labels / "e.PNG")
+    (images / "f.png").unlink()
+    (images / "._e.png").write_bytes(b"what another system writes beside it")
+    (images / "notes.txt").touch()
+    opened = open_split(tmp_path, "train", zero_ignored=False)
+    assert [path.name for path in opened.paths] == ["a.bmp", "b.webp", "c.JPEG", "d.tif", "e.png"]
+    assert [path.name for path in opened.label_paths] == ["a.png", "b.png", "c.png", "d.png", "e.PNG"]
+    assert [image.shape for image, _ in opened] == [(3, 2, 2)] * 5
+
+
+def refused(folder, split="train"):
+    with pytest.raises(FovealError) as caught:
+        open_split(folder, split, zero_ignored=False)
+    text = str(caught.value)
+    assert re.match(r"^[^\n]*\.$", text)
+    return text
+
+
+def test_a_missing_label_map_is_named_before_anything_is_read(tmp_path):
+    labels = write_split(tmp_path, label_maps=SIX) / "labels" / "train"
+    (labels / "b.png").unlink()
+    image = tmp_path / "images" / "train" / "b.png"
+    assert refused(tmp_path) == (f"{image} has no label map {labels}/b.png: add what is missing, or remove the images.")
+    (labels / "d.png").unlink()
+    (labels / "e.png").unlink()
+    assert refused(tmp_path) == (
+        f"{image} has no label map {labels}/b.png, and 2 more images have none: add what is missing, or remove the "
+        "images."
+    )
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    folder = write_split(tmp_path, label_maps=SIX) / "images" / "train"
+    Image.open(folder / "c.png").save(folder / "c.jpg")
+    assert refused(tmp_path) == f"{folder}/c.jpg and c.png have the same label map: remove one of them."
+
+
+def test_missing_folders_are_named_with_what_was_looked_for(tmp_path):
+    assert refused(tmp_path / "nowhere").startswith(f"There is no folder {tmp_path}/nowhere: pass --data with")
+    write_split(tmp_path)
+    looked = ", ".join(str(tmp_path / name) for name in ("images/val", "images/validation", "val", "validation"))
+    assert refused(tmp_path, "val") == f"{tmp_path} has no images of val: put them into one of {looked}."
+    with pytest.raises(FovealError, match=r"has no images of val: put them"):
+        open_train_and_val(tmp_path, zero_ignored=False)
+    (tmp_path / "labels").rename(tmp_path / "masks")
+    places = ("annotations/train", "annotations/training", "labels/train", "labels/training")
+    assert refused(tmp_path) == (
+        f"The images in {tmp_path}/images/train have no label maps: put them into one of "
+        f"{', '.join(str(tmp_path / name) for name in places)}."
+    )
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    write_split(tmp_path, label_maps=[])
+    assert refused(tmp_path) == f"{tmp_path}/images/train has no image: put the images of train there."
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "{} is empty: write the names of the classes into it, one a line."),
+        (" \n\n", "{} is empty: write the names of the classes into it, one a line."),
+        ("sky\ntree\nsky\n", "{} has the class 'sky' twice: give each class a name of its own."),
+        ("sky\n\ntree\n", "Line 2 of {} is empty: every line must name a class."),
+        (
+            "\n".join(map(str, range(256))),
+            "{} names 256 classes, and 255 are the most, since 255 is the label of ignored pixels: join some of them.",
+        ),
+    ],
+)
+def test_a_file_of_classes_that_names_none_or_one_twice_is_refused(tmp_path, text, sentence):
+    write_split(tmp_path, classes=text)
+    assert refused(tmp_path) == sentence.format(tmp_path / "classes.txt")
+
+
+def test_a_file_of_classes_that_is_no_text_is_refused(tmp_path):
+    (write_split(tmp_path) / "classes.txt").write_bytes(b"\xff\xfe\x80")
+    assert refused(tmp_path).startswith(f"{tmp_path}/classes.txt cannot be read (")

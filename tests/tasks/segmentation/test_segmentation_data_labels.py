@@ -1,0 +1,174 @@
+"""Label maps: which label a pixel has, and what is said of one that has none."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foveal.tasks.segmentation.data import open_split
+from foveal.training.samples import BrokenSample
+from support.segmentation_folders import write_ade20k, write_split
+
+
+def replace_map(folder, pixels):
+    """Write another label map in its place; returns its file."""
+    file = folder / "labels" / "train" / "a.png"
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def sentence(images, index=0):
+    with pytest.raises(BrokenSample) as caught:
+        images[index]
+    return caught.value.name, str(caught.value)
+
+
+def test_an_item_is_the_image_and_its_labels(tmp_path):
+    images = open_split(write_split(tmp_path, label_maps=[[[0, 1, 2], [255, 2, 0]]]), "train", zero_ignored=False)
+    image, labels = images[0]
+    pixels = np.asarray(Image.open(images.paths[0]))
+    assert image.dtype == torch.float32
+    assert torch.equal(image, torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255)
+    assert images.image(0).dtype == torch.uint8
+    assert (images.image(0).permute(1, 2, 0).numpy() == pixels).all()
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == [[0, 1, 2], [255, 2, 0]]
+    images.transform = lambda image, labels: (image.dtype, labels.dtype)
+    assert images[0] == (torch.uint8, torch.int64)
+
+
+def test_where_zero_is_ignored_the_first_class_has_the_number_one(tmp_path):
+    images = open_split(write_ade20k(tmp_path, [[[0, 1, 2], [149, 150, 255]]]), "train", zero_ignored=True)
+    assert images.labels(0).tolist() == [[255, 0, 1], [148, 149, 255]]
+
+
+@pytest.mark.parametrize("zero_ignored", [False, True])
+@pytest.mark.parametrize("kind", ["grey of 16 bits", "palette"])
+def test_greys_of_16_bits_and_palettes_have_the_same_labels_as_greys_of_8(tmp_path, kind, zero_ignored):
+    numbers = [[0, 1, 2], [3, 255, 3]]
+    images = open_split(
+        write_split(tmp_path, label_maps=[numbers], classes="a\nb\nc\nd"), "train", zero_ignored=zero_ignored
+    )
+    expected = images.labels(0)
+    if kind == "palette":
+        stored = Image.fromarray(np.array(numbers, dtype=np.uint8), "P")
+        stored.putpalette([255 - value // 3 for value in range(768)])  # colours that tell nothing
+        stored.save(images.label_paths[0])
+    else:
+        Image.fromarray(np.array(numbers, dtype=np.uint16)).save(images.label_paths[0])
+    with Image.open(images.label_paths[0]) as stored:
+        assert stored.mode == "P" if kind == "palette" else stored.mode.startswith("I")
+    assert torch.equal(images.labels(0), expected)
+
+
+def test_a_number_that_no_class_has_is_named_with_its_place_and_what_may_be_there(tmp_path):
+    folder = write_split(tmp_path, label_maps=[[[0, 1, 2], [255, 3, 4]]])
+    images = open_split(folder, "train", zero_ignored=False)
+    file = str(images.label_paths[0])
+    assert sentence(images) == (
+        file,
+        f"{file} has the number 3 at x=1, y=1, and only 0 to 2 and 255 may be there, 255 for ignored pixels: correct "
+        "the label map, or name every class in classes.txt.",
+    )
+    images = open_split(folder, "train", zero_ignored=True)  # then 3 is the last class
+    assert sentence(images)[1].startswith(
+        f"{file} has the number 4 at x=2, y=1, and only 0 to 3 and 255 may be there, 0 and 255 for ignored pixels:"
+    )
+
+
+@pytest.mark.parametrize("number", [256, 300, 65535])
+def test_a_large_number_of_16_bits_is_none_of_its_low_bits(tmp_path, number):
+    """256 modulo 256 would be a class."""
+    folder = write_split(tmp_path)
+    file = replace_map(folder, pixels=np.array([[0, 1], [number, 2]], dtype=np.uint16))
+    assert sentence(open_split(folder, "train", zero_ignored=False))[1].startswith(
+        f"{file} has the number {number} at x=0"
+    )
+
+
+@pytest.mark.parametrize("count", [254, 255])
+def test_255_is_ignored_however_many_classes_there_are(tmp_path, count):
+    numbers = [[0, 1, count - 1, 254 if count == 255 else 253, 255]]
+    folder = write_split(tmp_path, label_maps=[numbers], classes="\n".join(map(str, range(count))))
+    assert open_split(folder, "train", zero_ignored=False).labels(0).tolist() == numbers
+    shifted = [[255, 0, count - 2, numbers[0][3] - 1, 255]]
+    assert open_split(folder, "train", zero_ignored=True).labels(0).tolist() == shifted
+
+
+def test_a_label_map_of_another_size_than_its_image_is_named(tmp_path):
+    images = open_split(write_split(tmp_path), "train", zero_ignored=False)
+    file = replace_map(tmp_path, pixels=np.zeros((2, 3), dtype=np.uint8))
+    assert sentence(images) == (
+        str(file),
+        f"{file} has 3x2 pixels, and its image {images.paths[0]} has 2x2: replace one of them.",
+    )
+
+
+@pytest.mark.parametrize(("mode", "shape"), [("RGB", (2, 2, 3)), ("RGBA", (2, 2, 4)), ("LA", (2, 2, 2)), ("1", (2, 2))])
+def test_a_label_map_without_a_number_for_each_pixel_is_refused(tmp_path, mode, shape):
+    images = open_split(write_split(tmp_path), "train", zero_ignored=False)
+    file = replace_map(tmp_path, pixels=np.zeros(shape, dtype=bool if mode == "1" else np.uint8))
+    assert sentence(images) == (
+        str(file),
+        f"{file} is stored as {mode}, and a label map has the number of a class for each pixel: save it as PNG in grey "
+        "of 8 or 16 bits, or with a palette whose places are the classes.",
+    )
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_greys_of_few_bits_are_refused_since_they_are_stretched(tmp_path, bits):
+    """Pillow reads 1 of 2 bits as 85, which may be another class."""
+    images = open_split(write_split(tmp_path, classes="\n".join(map(str, range(200)))), "train", zero_ignored=False)
+    file = images.label_paths[0]
+    write_grey(file, bits, rows=[[0, 1], [2, 3]])
+    with Image.open(file) as stretched:
+        assert np.asarray(stretched).tolist()[0] == [0, {2: 85, 4: 17}[bits]]
+    assert f"{file} is stored as L;{bits}, and a label map has" in sentence(images)[1]
+
+
+def write_grey(file, bits, rows):
+    """A PNG whose greys have so many bits, which Pillow does not write."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    packed = b"".join(b"\0" + bytes([(row[0] << 8 - bits) | (row[1] << 8 - 2 * bits)]) for row in rows)
+    header = struct.pack(">IIBBBBB", 2, len(rows), bits, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b"")
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_a_label_map_that_cannot_be_read_is_named(tmp_path, content):
+    images = open_split(
+        write_split(tmp_path, label_maps=[np.arange(400).reshape(20, 20) % 3]), "train", zero_ignored=False
+    )
+    file = images.label_paths[0]
+    file.write_bytes(file.read_bytes()[:-40] if content is None else content)
+    name, text = sentence(images)
+    assert name == str(file)
+    assert text.startswith(f"{file} is not a readable image (")
+    assert text.endswith("): replace or remove the file.")
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    images = open_split(write_split(tmp_path), "train", zero_ignored=False)
+    images.paths[0].write_bytes(b"no image")
+    assert sentence(images)[1].startswith(f"{images.paths[0]} is not a readable image (no known image format)")
+
+
+@pytest.mark.parametrize(("shape", "red"), [((3, 2), (0, 1)), ((2, 3), (0, 0))])
+def test_an_image_is_turned_as_its_camera_says_unless_its_label_map_knows_it_unturned(tmp_path, shape, red):
+    """Stored 3 wide and 2 high, red at its top left, to be turned by a quarter clockwise."""
+    images = open_split(write_split(tmp_path, label_maps=[np.zeros(shape)]), "train", zero_ignored=False)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((2, 3, 3), dtype=np.uint8)
+    pixels[0, 0, 0] = 255
+    Image.fromarray(pixels).save(images.paths[0], exif=exif)
+    image, labels = images[0]
+    assert image.shape[-2:] == labels.shape == shape
+    assert image[0].nonzero().tolist() == [list(red)]
