@@ -31,13 +31,14 @@ class Made:
     """Images of one colour a number, half wall, half ignored."""
 
     def __init__(self, count):
-        self.count = count
+        self.paths = [Path(f"images/{index:02}.png") for index in range(count)]
+        self.label_paths = [Path(f"labels/{index:02}.png") for index in range(count)]
 
     def __len__(self):
-        return self.count
+        return len(self.paths)
 
     def name(self, index):
-        return f"folder/{index:02}.png"
+        return self.paths[index].stem
 
     def image(self, index):
         return torch.full((3, 20, 30), 5 * index, dtype=torch.uint8)
@@ -97,8 +98,8 @@ def test_what_is_right_counts_labelled_pixels_alone():
 
 
 def test_examples_are_spread_over_the_images_that_could_be_read():
-    chosen = choose_examples(Made(30), evaluation(["folder/00.png", "folder/29.png"]), lambda image: image[0].long())
-    assert [example.name for example in chosen] == [f"{n:02}.png" for n in (1, 5, 9, 13, 16, 20, 24, 28)]
+    chosen = choose_examples(Made(30), evaluation(["images/00.png", "labels/29.png"]), lambda image: image[0].long())
+    assert [example.name for example in chosen] == [f"{n:02}" for n in (1, 5, 9, 13, 16, 20, 24, 28)]
     assert len(chosen) == MOST_EXAMPLES
     assert (chosen[1].image == 25).all()
     assert chosen[1].right == 100  # 25 / 255 is class 0, as the annotated half says

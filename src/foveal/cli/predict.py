@@ -29,8 +29,8 @@ class PredictOptions:
         checkpoint: File with the weights: best.pt of a run, or released ones.
         model: Model in the file, or of a released detector or segmenter its recipe (coco.NAME, ade20k.NAME); a file of
             foveal train says it itself.
-        size: Side of the square that images are fitted to, in pixels, of a detector their short side, of a segmenter the
-            crops of training, which other sides are in proportion to; that of training if left out.
+        size: Side of the square that images are fitted to, in pixels, of a detector their short side, of a segmenter
+            the crops of training, which other sides are in proportion to; that of training if left out.
         top_k: Of a classifier: classes to show for each image; 5 if left out.
         score: Of a detector: objects below this score, from 0 to 1, are not shown; 0.5 if left out.
         out: Folder for a picture of each image; of a detector also for detections.json in COCO's format, of a

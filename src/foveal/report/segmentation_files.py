@@ -67,4 +67,4 @@ def choose_examples(
 def _example(images: LabelledImages, index: int, segment: Callable[[Tensor], Tensor]) -> Example:
     image, labels = images.image(index), images.labels(index)
     predicted = segment(image.float() / 255).cpu().numpy()
-    return Example(Path(images.name(index)).name, image.permute(1, 2, 0).numpy(), labels.numpy(), predicted)
+    return Example(images.name(index), image.permute(1, 2, 0).numpy(), labels.numpy(), predicted)
