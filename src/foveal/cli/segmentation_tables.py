@@ -32,6 +32,8 @@ def describe(inference: Inference) -> str:
         parts.append(f"windows of {inference.window:,} every {inference.stride:,}")
     if len(scales) > 1:
         parts.append(f"{len(scales)} scales, {min(scales):g} to {max(scales):g}")
+    elif scales != (1.0,):
+        parts.append(f"times {scales[0]:g}")
     if inference.flip:
         parts.append("mirrored too")
     return "; ".join(parts) + "."
