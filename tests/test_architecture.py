@@ -28,11 +28,13 @@ OUTSIDE = {
     "tasks/detection": {"timm", "numpy", "PIL", "torchvision", "faster_coco_eval"},
     "tasks/segmentation/upernet.py": {"transformers"},
     "tasks/detection/dino": {"torchvision", "transformers", "scipy"},
+    "tasks/segmentation/mask2former": {"transformers", "scipy"},
     "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
     "tasks/classification/data/hub.py": {"datasets", "PIL"},
     "tasks/classification/data/imagenet.py": {"scipy"},
     "tasks/classification/data/shards.py": {"braceexpand"},
     "tasks/classification/data/shard_images.py": {"webdataset", "numpy", "PIL"},
+    "integrations/transformers": {"timm", "transformers"},
     "explain": {"numpy", "PIL"},
     "plotting.py": {"matplotlib"},
     "explain/draw.py": {"matplotlib", "numpy", "PIL"},
@@ -52,6 +54,8 @@ OPTIONAL = {
 ASKED_FOR_LATE = {
     r"ops/([^/]+/)?triton/": r"\.triton(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
+    r"integrations/transformers/": r"\.integrations\.transformers(\.|$)",
+    r"tasks/segmentation/mask2former/(?!__init__)": r"\.segmentation\.mask2former\.",
 }
 
 

@@ -73,7 +73,9 @@ def test_it_imports_no_optional_package(watched):
 
 
 def test_its_rooms_import_no_optional_package_until_it_is_used(tmp_path):
-    done = watch("foveal.training, foveal.tasks.classification, foveal.explain, foveal.report", tmp_path)
+    done = watch(
+        "foveal.training, foveal.tasks.classification, foveal.integrations, foveal.explain, foveal.report", tmp_path
+    )
     assert OPTIONAL & set(done["new"]) == set()
 
 

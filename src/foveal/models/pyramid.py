@@ -6,6 +6,8 @@ before the head), `head` (timm's ClassifierHead) and `feature_info`; everything 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from timm.layers import ClassifierHead, get_device_dtype
 from timm.models import register_notrace_function
@@ -44,7 +46,7 @@ def stage_sizes(img_size: tuple[int, int], stages: int = 4) -> list[tuple[int, i
 
 
 class Stage(nn.Module):
-    """One resolution: `downsample` to it, then `blocks`. Takes and returns NCHW maps."""
+    """One resolution: `embed` brings a map to it, `transform` runs `blocks` on it. All take and return NCHW maps."""
 
     downsample: nn.Module
     blocks: nn.Sequential
@@ -52,10 +54,22 @@ class Stage(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.grad_checkpointing = False
+        self.checkpoint: Callable[..., Tensor] = checkpoint
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The map before this stage (or images), at this stage's resolution: what its first block takes."""
+        raise NotImplementedError
+
+    def transform(self, x: Tensor) -> Tensor:
+        """What the blocks make of an embedded map: this stage's output."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.transform(self.embed(x))
 
     def _run_blocks(self, x: Tensor, *args: Tensor) -> Tensor:
         for block in self.blocks:
-            x = checkpoint(block, x, *args) if self.grad_checkpointing else block(x, *args)
+            x = self.checkpoint(block, x, *args) if self.grad_checkpointing else block(x, *args)
         return x
 
     def feature(self, x: Tensor) -> Tensor:
@@ -106,9 +120,10 @@ class Pyramid(nn.Module):
         for module in self.modules():
             if module is not self and hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-        self.apply(self._init_module)
+        self.apply(self.init_module)
 
-    def _init_module(self, module: nn.Module) -> None:
+    def init_module(self, module: nn.Module) -> None:
+        """Draw the weights of a layer as the papers' authors do, where its own `reset_parameters` does it otherwise."""
         raise NotImplementedError
 
     def adapt_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -169,6 +184,15 @@ class Pyramid(nn.Module):
             return maps
         return self.norm(x) if final else x, maps
 
+    def hidden_maps(self, x: Tensor, count: int = 5) -> list[Tensor]:
+        """The stem's map and each stage's output, the first `count` of them, as the next part takes them: without the
+        norms that only a feature map has."""
+        first = self.stages[0]
+        maps = [first.embed(self._enter(x))]
+        for stage in self.stages[: count - 1]:
+            maps.append(stage.transform(maps[0]) if stage is first else stage(maps[-1]))
+        return maps
+
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
@@ -195,13 +219,16 @@ class Pyramid(nn.Module):
             self.global_pool = global_pool
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool, in_features=self.num_features, **get_device_dtype(self))
-        self.head.fc.apply(self._init_module)
+        self.head.fc.apply(self.init_module)
         self.head_hidden_size = self.head.num_features
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute activations again in the backward pass, block by block, instead of keeping them."""
+    def set_grad_checkpointing(self, enable: bool = True, function: Callable[..., Tensor] = checkpoint) -> None:
+        """Compute activations again in the backward pass, block by block, instead of keeping them.
+
+        `function(block, *inputs)` does it: timm's, or `torch.utils.checkpoint.checkpoint` with options of its own.
+        """
         for stage in self.stages:
-            stage.grad_checkpointing = enable
+            stage.grad_checkpointing, stage.checkpoint = enable, function
 
     def group_matcher(self, coarse: bool = False) -> dict:
         """How parameters fall into layers, from input to output: for layer-wise learning rates."""

@@ -12,7 +12,8 @@ import pickle
 import re
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,20 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_classifier: bool = 
         raise CheckpointError(f"{path}: does not fit this net: {report}; {_advice(report)}")
     backbone.load_state_dict({name: state[name] for name in report.loaded}, strict=not report.new)
     return replace(report, left_out=max(len(unwrap(content)) - len(report.loaded), 0))
+
+
+@contextmanager
+def without_feature_norms(net: nn.Module) -> Iterator[None]:
+    """The net without the norms that only its feature maps have, which no classifier's file has; then with them
+    again."""
+    norms = [(stage, stage.feature_norm) for stage in net.stages if hasattr(stage, "feature_norm")]
+    for stage, _ in norms:
+        stage.feature_norm = nn.Identity()
+    try:
+        yield
+    finally:
+        for stage, norm in norms:
+            stage.feature_norm = norm
 
 
 def _advice(report: LoadReport) -> str:

@@ -295,8 +295,11 @@ class TransNeXtStage(Stage):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(dim, eps=1e-6, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self._run_blocks(self.downsample(x))).permute(0, 3, 1, 2)
+    def embed(self, x: Tensor) -> Tensor:
+        return self.downsample(x).permute(0, 3, 1, 2)
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self.norm(self._run_blocks(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
 
 class TransNeXt(Pyramid):
@@ -446,7 +449,7 @@ class TransNeXt(Pyramid):
         exempt = ("query_embedding", "relative_pos_bias_local", "cpb", "temperature")
         return {name for name, _ in self.named_parameters() if any(word in name for word in exempt)}
 
-    def _init_module(self, module: nn.Module) -> None:
+    def init_module(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             trunc_normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)

@@ -345,8 +345,10 @@ class TransXNetStage(Stage):
         self.blocks = nn.Sequential(*blocks)
         self.feature_norm = group_norm(dim, **dd) if feature_norm else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.downsample(x)
+    def embed(self, x: Tensor) -> Tensor:
+        return self.downsample(x)
+
+    def transform(self, x: Tensor) -> Tensor:
         return self._run_blocks(x, self.position_bias(x))
 
     def feature(self, x: Tensor) -> Tensor:
@@ -431,7 +433,7 @@ class TransXNet(Pyramid):
                 state[name] = resize_table(state[name], tuple(shape[2:]))
         return state
 
-    def _init_module(self, module: nn.Module) -> None:
+    def init_module(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
             trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:

@@ -1,4 +1,4 @@
-"""The neck, first weights, and sums over processes."""
+"""The neck and first weights."""
 
 import math
 
@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from foveal.tasks.detection.dino.decoder import Decoder
-from foveal.tasks.detection.dino.losses import mean_count
 from foveal.tasks.detection.dino.neck import Neck
 from foveal.tasks.detection.dino.selection import QuerySelection
 from foveal.tasks.detection.dino.settings import Settings
@@ -53,16 +52,3 @@ def test_matrices_begin_as_glorots_and_attention_as_one_matrix_of_query_key_and_
         assert 0.98 * bound(*fans) < linear.weight.abs().max() <= bound(*fans)
     content = QuerySelection(50, dim).content.weight
     assert 0.98 * bound(50, dim) < content.abs().max() <= bound(50, dim)
-
-
-def test_processes_that_train_together_divide_by_their_mean(monkeypatch):
-    """Two processes with 5 and 2 objects."""
-
-    def add_the_other(tensor):
-        tensor += 2
-
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_reduce", add_the_other)
-    assert mean_count(5, torch.device("cpu")).item() == 3.5
-    assert mean_count(0, torch.device("cpu")).item() == 1

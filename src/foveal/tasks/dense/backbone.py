@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from foveal.errors import FovealError
 from foveal.models import TransNeXt, TransXNet
 from foveal.models.pyramid import Pyramid
-from foveal.models.released import LoadReport, load_checkpoint
+from foveal.models.released import LoadReport, load_checkpoint, without_feature_norms
 from foveal.tasks.network import create_network
 
 STAGES = 4
@@ -100,16 +100,8 @@ class DenseBackbone(nn.Module):
                 f"foveal reads weights of TransNeXt and TransXNet from files, not of {self.name}: pass --pretrained, "
                 "or a detector's file."
             )
-        norms = [getattr(stage, "feature_norm", None) for stage in body.stages]
-        for stage, norm in zip(body.stages, norms, strict=True):
-            if norm is not None:
-                stage.feature_norm = nn.Identity()
-        try:
+        with without_feature_norms(body):
             return load_checkpoint(self.net, path)
-        finally:
-            for stage, norm in zip(body.stages, norms, strict=True):
-                if norm is not None:
-                    stage.feature_norm = norm
 
     def train(self, mode: bool = True) -> "DenseBackbone":
         super().train(mode)

@@ -1,6 +1,7 @@
 """What all segmenters here have in common: images in, scores of classes out, losses in training."""
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +29,8 @@ class Segmenter(DenseModel):
     """
 
     called = "segmenter"
-    divisor = 1
-    """Sides of images are padded with zeros, at the right and below, to multiples of it; ``scores`` are cut back."""
+    size_divisor: ClassVar[int] = 1
+    """In evaluation images are padded to multiples of it, with zeros at the right and below."""
     mean: Tensor
     std: Tensor
 
@@ -73,7 +74,8 @@ class Segmenter(DenseModel):
 
     def _missing(self, side: int) -> int:
         """Pixels that a side is padded by."""
-        return -(-max(side, SMALLEST) // self.divisor) * self.divisor - side
+        divisor = 1 if self.training else self.size_divisor
+        return math.ceil(max(side, SMALLEST) / divisor) * divisor - side
 
 
 def _check_images(images: Tensor) -> None:

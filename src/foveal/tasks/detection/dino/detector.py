@@ -8,13 +8,14 @@ from torch.nn.functional import pad
 from torchvision.ops import clip_boxes_to_image
 
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.losses import mean_count
 from foveal.tasks.detection.detector import Detector, Target
 from foveal.tasks.detection.dino.decoder import Decoder
 from foveal.tasks.detection.dino.denoising import Denoising, NoisedQueries, restored, seen_by
 from foveal.tasks.detection.dino.encoder import Encoder, recompute
 from foveal.tasks.detection.dino.heads import Heads
 from foveal.tasks.detection.dino.levels import Flatten, Levels
-from foveal.tasks.detection.dino.losses import mean_count, set_losses
+from foveal.tasks.detection.dino.losses import set_losses
 from foveal.tasks.detection.dino.matching import match
 from foveal.tasks.detection.dino.neck import Neck
 from foveal.tasks.detection.dino.objects import Objects, to_corners

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.tasks.detection.dino.positions import embed_map
+from foveal.tasks.dense.positions import embed_map
 
 Size = tuple[int, int]
+
+# transformers has this embedding with places at pixel centres; DINO's are at their far edges, and of temperature 20.
+TEMPERATURE = 20
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Flatten(nn.Module):
         y, x = _ends(rows, dtype), _ends(columns, dtype)
         return (
             m.flatten(2).transpose(1, 2),
-            (embed_map(y, x, dim) + embedding).flatten(1, 2),
+            (embed_map(y, x, dim, TEMPERATURE) + embedding).flatten(1, 2),
             (rows[:, :, None] & columns[:, None]).flatten(1),
             _grid(y - y[:, :1] / 2, x - x[:, :1] / 2).flatten(1, 2),
             torch.stack((columns.sum(1).to(dtype) / width, rows.sum(1).to(dtype) / height), -1),

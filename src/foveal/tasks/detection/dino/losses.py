@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from foveal.tasks.dense.losses import at_least_float32
 from foveal.tasks.detection.dino.matching import ALPHA, GAMMA, Pairs
-from foveal.tasks.detection.dino.objects import Objects, at_least_float32, to_corners
+from foveal.tasks.detection.dino.objects import Objects, to_corners
 
 CLASS_WEIGHT, L1_WEIGHT, GIOU_WEIGHT = 1.0, 5.0, 2.0
 
@@ -20,7 +21,7 @@ def set_losses(
         boxes: (S, B, Q, 4) as (cx, cy, w, h) relative to the image.
         pairs: which prediction answers for which object.
         objects: the objects.
-        count: what sums are divided by; see ``mean_count``.
+        count: what sums are divided by; see ``dense.losses.mean_count``.
     """
     logits, boxes = at_least_float32(logits), at_least_float32(boxes)
     wanted = torch.zeros_like(logits)
@@ -34,15 +35,6 @@ def set_losses(
         "l1": L1_WEIGHT / count * _sum_by(pairs.set, l1, len(logits)),
         "giou": GIOU_WEIGHT / count * _sum_by(pairs.set, giou, len(logits)),
     }
-
-
-def mean_count(count: int, device: torch.device) -> Tensor:
-    """``count`` as the mean over all processes that train together, at least 1: () float."""
-    mean = torch.tensor(float(count), device=device)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(mean)
-        mean /= torch.distributed.get_world_size()
-    return mean.clamp(min=1)
 
 
 def _sum_by(index: Tensor, values: Tensor, size: int) -> Tensor:

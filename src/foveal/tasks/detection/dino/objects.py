@@ -51,11 +51,6 @@ class Objects:
         return cls(labels, pad_sequence(boxes, batch_first=True), tuple(len(b) for b in boxes))
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Costs and losses are not counted in half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def to_corners(boxes: Tensor) -> Tensor:
     """(x1, y1, x2, y2) of boxes (..., 4) as (cx, cy, w, h)."""
     centre, half = boxes[..., :2], boxes[..., 2:] / 2

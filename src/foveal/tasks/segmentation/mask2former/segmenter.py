@@ -1,0 +1,86 @@
+"""Mask2Former itself: from a backbone's maps to losses or scores."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.losses import at_least_float32
+from foveal.tasks.segmentation.mask2former.losses import set_losses
+from foveal.tasks.segmentation.mask2former.parts import make_pixel_decoder, make_transformer
+from foveal.tasks.segmentation.mask2former.released import RENAMES, split_attention
+from foveal.tasks.segmentation.mask2former.segments import Segments
+from foveal.tasks.segmentation.mask2former.settings import Settings
+from foveal.tasks.segmentation.segmenter import Segmenter
+
+# Masks that are enlarged at a time, in numbers: 256 MiB in float32.
+ENLARGED = 2**26
+
+
+class Mask2Former(Segmenter):
+    """Mask2Former (arXiv:2112.01527): each query finds one segment, a class and a mask.
+
+    In training each class that occurs in an image is one segment; ignored pixels lie outside of all of them. Its losses
+    are ``loss_class``, ``loss_mask`` and ``loss_dice``, sums over all layers with their weights (2, 5 and 5). Scores
+    are sums over the queries of the probability of a class times that of a pixel in the mask.
+    """
+
+    size_divisor = 32  # as the released ones were evaluated
+    class_layers = ("classes.",)
+    released_renames = RENAMES
+
+    def __init__(self, backbone: DenseBackbone, num_classes: int, settings: Settings) -> None:
+        super().__init__(backbone, num_classes)
+        self.settings = settings
+        self.pixel_decoder = make_pixel_decoder(settings, backbone.channels)
+        self.transformer = make_transformer(settings)
+        self.classes = nn.Linear(settings.dim, num_classes + 1)
+
+    def losses(self, maps: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        segments = Segments.of(labels, self.num_classes)
+        queries, masks = self._decode(maps)
+        losses = set_losses([self.classes(q) for q in queries], masks, segments, self.settings.train_points)
+        return {f"loss_{name}": loss for name, loss in losses.items()}
+
+    def scores(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        queries, masks = self._decode(maps)
+        classes = at_least_float32(self.classes(queries[-1])).softmax(-1)[..., :-1]
+        return combine(classes, at_least_float32(masks[-1]), size)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Scores as they are: sums of probabilities, which the authors average as well."""
+        return scores
+
+    def no_weight_decay(self) -> set[str]:
+        """Embeddings of queries and levels as well, as published."""
+        names = ("queries_embedder", "queries_features", "level_embed")
+        return super().no_weight_decay() | {f"transformer.{name}.weight" for name in names}
+
+    def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A released state, by our names, with what a name alone cannot say; see ``split_attention``."""
+        return split_attention(state)
+
+    def _decode(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Normalised queries (B, Q, dim) and masks (B, Q, h, w), logits, before the first layer and behind each."""
+        pixels = self.pixel_decoder(maps)
+        found = self.transformer(pixels.multi_scale_features, pixels.mask_features)
+        return [q.transpose(0, 1) for q in found.intermediate_hidden_states], list(found.masks_queries_logits)
+
+
+def combine(classes: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scores (B, C, *size): what is the probability of a class, in the masks of all queries (Mask2Former, section 4.1).
+
+    Masks are enlarged before they become probabilities, as published, which is not the same as after; some queries at a
+    time, so that large images need little more memory than their scores.
+
+    Args:
+        classes: (B, Q, C), probabilities.
+        masks: (B, Q, h, w), logits.
+        size: height and width.
+    """
+    height, width = size
+    scores = classes.new_zeros(len(classes), classes.shape[2], height * width)
+    step = max(ENLARGED // (len(classes) * height * width), 1)
+    for of_classes, part in zip(classes.split(step, 1), masks.split(step, 1), strict=True):
+        enlarged = F.interpolate(part, size=size, mode="bilinear", align_corners=False).sigmoid()
+        scores = scores.baddbmm_(of_classes.mT, enlarged.flatten(2))
+    return scores.unflatten(2, size)
