@@ -16,8 +16,8 @@ COMMANDS = {
         "every model: parameters, multiply-adds, published accuracy, where its weights live",
     ),
     "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
-    "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, AP of a detector's boxes and masks"),
-    "predict": ("foveal.cli.predict", "the most probable classes of image files, or the objects on them, drawn"),
+    "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, AP of a detector, mIoU of a segmenter"),
+    "predict": ("foveal.cli.predict", "classes of image files, objects on them, or the class of every pixel, drawn"),
     "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
 }
 

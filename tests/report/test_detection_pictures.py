@@ -9,8 +9,9 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from foveal.errors import FovealError
-from foveal.report.detection import DARK, PALETTE, Pens, _fitting, _places, class_colour, draw_objects, letters
-from foveal.report.detection import write_picture as write
+from foveal.report.detection import PALETTE, Pens, _places, class_colour, draw_objects
+from foveal.report.picture import DARK, fitting, letters
+from foveal.report.picture import write_picture as write
 from foveal.tasks.detection.predict import DetectedObject
 from foveal.tasks.detection.rle import encode_masks
 
@@ -117,14 +118,14 @@ def test_labels_of_objects_in_one_place_do_not_hide_each_other():
 
 
 def test_a_name_wider_than_the_picture_is_cut():
-    text = _fitting("a very long name of a class 0.93", letters(20), 120)
+    text = fitting("a very long name of a class 0.93", letters(20), 108)
     assert text.endswith("...")
     assert letters(20).getlength(text) <= 108
-    assert _fitting("dog", letters(20), 120) == "dog"
+    assert fitting("dog", letters(20), 108) == "dog"
 
 
 def test_a_picture_narrower_than_a_letter_is_drawn():
-    assert _fitting("dog 0.93", letters(20), 8) == "..."
+    assert fitting("dog 0.93", letters(20), 7.2) == "..."
     assert draw_objects(ground(1000, 8), [thing(0, 0, 8, 1000)]).shape == (1000, 8, 3)
 
 

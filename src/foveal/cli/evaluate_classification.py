@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from foveal.cli.console import print_json, progress
+from foveal.cli.evaluate_options import EvaluateOptions
 from foveal.cli.evaluate_tables import print_cells
 from foveal.report.evaluation import check_results_folder, write_results
 from foveal.tasks.classification.evaluate import Inference
 from foveal.tasks.classification.imagenet.published import SIZES
-from foveal.tasks.classification.imagenet.sets import SetName
-from foveal.tasks.classification.modes import MODES, Mode, has_modes
+from foveal.tasks.classification.modes import MODES, has_modes
 from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.survey import Plan, survey
@@ -22,40 +22,20 @@ from foveal.tasks.classification.task import data_folder
 from foveal.training.processes import leave_processes, start_processes
 
 
-def evaluate_classifier(
-    recipe: Recipe,
-    checkpoint: Path | None,
-    data: Path | None,
-    *,
-    sets: tuple[SetName, ...],
-    model: str | None,
-    sizes: tuple[int, ...],
-    modes: tuple[Mode, ...],
-    multi_scale: bool,
-    pool_size: int | None,
-    split: str,
-    paper: bool,
-    inference: Inference,
-    out: Path | None,
-    json: bool,
-) -> None:
-    """Measure the classifier in a file, or the released one, and print the figures; see ``foveal.cli.evaluate``."""
+def evaluate_classifier(recipe: Recipe, options: EvaluateOptions) -> None:
+    """Measure the classifier in a file, or the released one, and print the figures."""
+    out, checkpoint = options.out, options.checkpoint
+    inference = Inference(
+        options.batch_size or 64, options.workers, None, None, options.precision, options.optimize, options.broken
+    )
     if out is not None:
         check_results_folder(out)
     with _processes(inference) as shared:
-        classifier = _classifier(recipe, checkpoint, model)
-        folder = data_folder(recipe, data)  # may write images: not for a file that cannot be evaluated
+        classifier = _classifier(recipe, checkpoint, options.model)
+        folder = data_folder(recipe, options.data)  # may write images: not for a file that cannot be evaluated
         known = classifier.name if checkpoint is None else None
-        plan = Plan(
-            data=folder,
-            sets=sets,
-            split=split,
-            modes=modes or (MODES if multi_scale and has_modes(classifier) else (None,)),
-            sizes=tuple((side, side) for side in sizes or (SIZES if multi_scale else ())) or (None,),
-            pool_size=pool_size,
-            weights=known or (released_name(model or recipe.model, recipe.fit.size) if paper else None),
-            always=paper,
-        )
+        asked = released_name(options.model or recipe.model, recipe.fit.size) if options.paper else None
+        plan = _plan(classifier, folder, options, known or asked)
         main_process = shared.processes is None or shared.processes.is_main
         cells = survey(classifier, plan, shared, partial(progress, shown=main_process))
     if not main_process:
@@ -66,17 +46,31 @@ def evaluate_classifier(
         "recipe": recipe.name,
         "model": classifier.name,
         "checkpoint": None if checkpoint is None else str(checkpoint),
-        "data": str(folder / split) if sets == ("val",) else str(folder),
+        "data": str(folder / plan.split) if plan.sets == ("val",) else str(folder),
         "precision": inference.precision,
         "optimized": inference.folded,
         "results": [cell.document() for cell in cells],
     }
-    if json:
+    if options.json:
         print_json(document)
     else:
         print_cells(cells, plan)
     if out is not None:  # last, so that a full disk costs no answer
         write_results(out, document, cells)
+
+
+def _plan(classifier: Classifier, folder: Path, options: EvaluateOptions, weights: str | None) -> Plan:
+    sizes = options.size or (SIZES if options.multi_scale else ())
+    return Plan(
+        data=folder,
+        sets=options.set,
+        split=options.split,
+        modes=options.mode or (MODES if options.multi_scale and has_modes(classifier) else (None,)),
+        sizes=tuple((side, side) for side in sizes) or (None,),
+        pool_size=options.pool_size,
+        weights=weights,
+        always=options.paper,
+    )
 
 
 def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> Classifier:

@@ -151,7 +151,7 @@ def _moments(run: RunPlan) -> list[tuple[str, float]]:
     moments: dict[float, str] = {}
     if config.schedule in FALLING:
         for quarter in (3, 2, 1):
-            moments[config.epochs * quarter // 4] = f"{quarter}/4 of the {FALLING[config.schedule]}"
+            moments[config.epochs * quarter / 4] = f"{quarter}/4 of the {FALLING[config.schedule]}"
     for milestone in config.milestones:
         moments[milestone] = f"times {config.decay_rate:g}"
     moments[0] = "first update"

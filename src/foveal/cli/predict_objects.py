@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from foveal.cli.console import print_json, progress
+from foveal.cli.predict_files import name_files
 from foveal.errors import FovealError
 from foveal.files import whole
-from foveal.report.detection import draw_objects, write_picture
+from foveal.report.detection import draw_objects
 from foveal.report.evaluation import check_out_folder
+from foveal.report.picture import write_picture
 from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.predict import DetectionPrediction, predict, to_coco
 from foveal.tasks.detection.recipe import DetectionRecipe
@@ -32,7 +34,8 @@ def predict_objects(
     """Find the objects on ``images`` and tell them; with ``out`` also draw them."""
     if out is not None:
         check_out_folder(out)
-    pictures = picture_paths(images, out) if out is not None else {}
+    files = name_files(images, out, [".png"]) if out is not None else {}
+    pictures = {path: picture for path, (picture,) in files.items()}
     known = restore_detector(checkpoint, recipe, size=size)
     with progress("Detecting") as on_batch:
         predictions = predict(known.model, known.classes, images, threshold=threshold, on_batch=on_batch)
@@ -43,18 +46,6 @@ def predict_objects(
         print_json(document)
     else:
         _print(predictions, pictures)
-
-
-def picture_paths(images: Sequence[Path], out: Path) -> dict[str, Path]:
-    """Where the picture of each image goes: under its own name in ``out``, numbered where several share one."""
-    paths: dict[str, Path] = {}
-    for image in dict.fromkeys(images):
-        taken, number, name = set(paths.values()), 1, f"{image.stem}.png"
-        while out / name in taken:
-            number += 1
-            name = f"{image.stem}_{number}.png"
-        paths[str(image)] = out / name
-    return paths
 
 
 def _write(out: Path, document: str, predictions: Sequence[DetectionPrediction], pictures: dict[str, Path]) -> None:

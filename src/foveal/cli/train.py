@@ -72,11 +72,12 @@ def main(
         recipe: Name of the recipe, or finetune.MODEL for any model on your own images.
         show_list: Show all recipes.
         data: Folder with train/<class>/ and val/<class>/, ImageNet as it is extracted, tar shards, or a Hugging Face
-            dataset (hf:NAME); of a detector a folder in COCO's layout.
+            dataset (hf:NAME); of a detector a folder in COCO's layout, of a segmenter one in ADE20K's.
         model: Another model of timm or of ours.
-        checkpoint: File with weights to start from, of a detector its own or its backbone's; layers for other classes
-            start anew.
-        pretrained: Start from the released weights (of a detector its backbone's), downloaded from their public home.
+        checkpoint: File with weights to start from, of a detector or a segmenter its own or its backbone's; layers for
+            other classes start anew.
+        pretrained: Start from the released weights (of a detector or a segmenter its backbone's), downloaded from their
+            public home.
         out: Folder of the run; runs/RECIPE if left out.
         resume: Go on with the run in --out where it was last saved.
         requeue: As --resume where --out holds a run, and else a new one: for a scheduler that starts a job again.
@@ -86,7 +87,8 @@ def main(
         device_batch_size: Images in one forward pass on one device.
         lr: Highest learning rate.
         warmup_epochs: Epochs in which the learning rate grows; if left out as the recipe says, but fewer than --epochs.
-        size: Side of the square images in pixels; of a detector the short side, all other sides in proportion.
+        size: Side of the square images in pixels; of a detector the short side, of a segmenter the side of its crops,
+            all other sides in proportion.
         drop_path: Stochastic depth of the deepest block.
         precision: What the forward pass computes in.
         workers: Loading processes beside each training process.
@@ -96,7 +98,7 @@ def main(
         seed: Of all randomness.
         compile: Compile the model with torch.compile.
         grad_checkpointing: Trade time for memory: recompute activations.
-        dry_run: Say what the run would do, of a classifier its memory too, and do nothing.
+        dry_run: Say what the run would do, where it can be told its memory too, and do nothing.
         processes: Of --dry-run: devices that train together; if left out as many as were started.
         images: Of --dry-run: training images, where there is no --data to count them in.
     """

@@ -5,17 +5,13 @@ Lines and letters grow with the picture; small images are enlarged first. A clas
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from foveal.errors import FovealError
-from foveal.files import whole
+from foveal.report.picture import DARK, fitting, letters, resized
 from foveal.tasks.detection.predict import DetectedObject
 from foveal.tasks.detection.rle import decode_mask
 
@@ -25,8 +21,6 @@ PALETTE = (
     *("#FFB000", "#38B6FF", "#00D6A0", "#FF6B35", "#FFFF80", "#956AFF", "#D455AA", "#FF2A55"),
     *("#00AA6A", "#6AFFFF", "#95EA40", "#FFD480", "#FF40D4", "#559500", "#0095D4", "#FF80BF"),
 )
-DARK = (16, 17, 20)
-SMALLEST = 640  # pixels of the longer side from which on an image keeps its size: letters need room
 FILL = 0.42  # of a mask's colour; the photograph keeps the rest
 Box = tuple[float, float, float, float]
 
@@ -67,16 +61,11 @@ def draw_objects(image: np.ndarray, objects: Sequence[DetectedObject], side: int
     Raises:
         FovealError: there are masks, and faster-coco-eval is not installed.
     """
-    longest = max(image.shape[:2])
-    scale = (side or max(longest, SMALLEST)) / longest
-    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
-    canvas = Image.fromarray(image)
-    if scale != 1:
-        canvas = canvas.resize((width, height), Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS)
+    picture = resized(image, side)
+    height, width = picture.shape[:2]
     pens = Pens.of(height, width)
     placed = [(thing, _moved(thing.box, width / image.shape[1], height / image.shape[0])) for thing in objects]
     placed.sort(key=lambda pair: -_area(pair[1]))  # small objects over large ones
-    picture = np.array(canvas)
     for thing, _ in placed:
         if thing.mask is not None:
             _lay_mask(picture, decode_mask(thing.mask), class_colour(thing.label), pens)
@@ -88,21 +77,6 @@ def draw_objects(image: np.ndarray, objects: Sequence[DetectedObject], side: int
         _frame(pen, box, class_colour(thing.label), pens.stroke if thing.mask is None else pens.halo)
     _label_all(pen, placed, pens, (width, height))
     return np.asarray(canvas)
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 in the format of the path's ending, whole or not at all.
-
-    Raises:
-        FovealError: no ending that Pillow writes, or the file cannot be written; what was there before is untouched.
-    """
-    form = Image.registered_extensions().get(path.suffix.lower())
-    if form not in Image.SAVE:
-        raise FovealError(f"{path} has no ending of a picture: name it .png or .jpg.")
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, form, quality=92)
-    with whole(path) as part:
-        part.write_bytes(content.getvalue())
 
 
 def _moved(box: Box, across: float, down: float) -> Box:
@@ -152,7 +126,8 @@ def _label_all(
     taken: list[Box] = []
     font = letters(pens.letters)
     for thing, box in sorted(placed, key=lambda pair: -(pair[0].score or 0)):
-        text = _fitting(thing.name if thing.score is None else f"{thing.name} {thing.score:.2f}", font, size[0])
+        name = thing.name if thing.score is None else f"{thing.name} {thing.score:.2f}"
+        text = fitting(name, font, 0.9 * size[0])
         edge = max(2, pens.letters // 5)
         extent = round(font.getlength(text)) + 2 * edge, sum(font.getmetrics()) + edge
         place = min(_places(box, extent, size), key=lambda at: sum(_common(at, other) for other in taken))
@@ -177,20 +152,3 @@ def _common(one: Box, other: Box) -> float:
     """Pixels that two boxes share."""
     low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
     return float(np.prod(np.clip(high - low, 0, None)))
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, cut where it would be wider than nine tenths of the picture; of very narrow ones dots remain."""
-    room = 0.9 * width
-    if font.getlength(text) <= room:
-        return text
-    cuts = (f"{text[:length]}..." for length in range(len(text) - 1, 0, -1))
-    return next((cut for cut in cuts if font.getlength(cut) <= room), "...")
-
-
-@lru_cache(maxsize=32)
-def letters(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with Pillow, ``size`` pixels high."""
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font

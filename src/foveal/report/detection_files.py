@@ -13,8 +13,8 @@ import numpy as np
 from foveal.errors import FovealError
 from foveal.files import whole
 from foveal.plotting import save_whole
-from foveal.report.detection import write_picture
 from foveal.report.detection_scores import Comparison, draw_classes, draw_comparisons, draw_precision_recall
+from foveal.report.picture import write_picture
 from foveal.tasks.detection.data import CocoImages
 from foveal.tasks.detection.evaluate import DetectionEvaluation, write_detections
 from foveal.tasks.detection.predict import DetectedObject, detected_objects

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from foveal.plotting import COLOURS, MUTED, new_figure, plain
-from foveal.report.detection import draw_objects, letters
+from foveal.report.detection import draw_objects
+from foveal.report.sheet import draw_sheet, draw_strip
 from foveal.tasks.detection.average_precision import IOU_THRESHOLDS, RECALLS, AveragePrecision
 from foveal.tasks.detection.predict import DetectedObject
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 CURVES = {"ap50": (0.5, COLOURS[0]), "ap75": (0.75, COLOURS[5])}
 TITLES = {"box": "boxes", "mask": "masks"}
-GAP, CAPTION = 14, 16  # pixels between the pictures of a sheet; of its letters
-PAPER, INK, GREY = (252, 251, 248), (29, 28, 26), (93, 89, 82)
 
 
 @dataclass(frozen=True)
@@ -69,34 +68,13 @@ def draw_comparisons(comparisons: Sequence[Comparison], columns: int = 2, side: 
         columns: pairs in a row.
         side: the longer side of each picture, in pixels.
     """
-    columns = min(columns, len(comparisons))
-    pairs = [_pair(comparison, side) for comparison in comparisons]
-    rows = [pairs[start : start + columns] for start in range(0, len(pairs), columns)]
-    wide, tall = 2 * side + GAP, [max(pair.height for pair in row) for row in rows]
-    sheet = Image.new("RGB", (columns * (wide + 2 * GAP), sum(tall) + 2 * GAP * len(rows)), PAPER)
-    top = GAP
-    for row, height in zip(rows, tall, strict=True):
-        for column, pair in enumerate(row):
-            sheet.paste(pair, (GAP + column * (wide + 2 * GAP), top))
-        top += height + 2 * GAP
-    return np.asarray(sheet)
+    return draw_sheet([_pair(comparison, side) for comparison in comparisons], columns)
 
 
 def _pair(comparison: Comparison, side: int) -> Image.Image:
-    """Two pictures under their captions, on a strip that is two sides wide."""
-    pictures = [
-        draw_objects(comparison.image, objects, side) for objects in (comparison.annotated, comparison.detected)
-    ]
-    height, width = pictures[0].shape[:2]
-    head = 2 * CAPTION + GAP
-    strip = Image.new("RGB", (2 * side + GAP, head + height), PAPER)
-    pen, font = ImageDraw.Draw(strip), letters(CAPTION)
-    pen.text((0, CAPTION // 2), comparison.name, fill=INK, font=font, anchor="lm")
-    for number, (caption, picture) in enumerate(zip(("annotated", "detected"), pictures, strict=True)):
-        left = number * (width + GAP)
-        pen.text((left, head - CAPTION // 2 - 3), caption, fill=GREY, font=font, anchor="lm")
-        strip.paste(Image.fromarray(picture), (left, head))
-    return strip
+    kinds = {"annotated": comparison.annotated, "detected": comparison.detected}
+    pictures = [(caption, draw_objects(comparison.image, objects, side)) for caption, objects in kinds.items()]
+    return draw_strip(comparison.name, pictures, side)
 
 
 def _precision_panel(axes: Axes, scores: AveragePrecision) -> None:

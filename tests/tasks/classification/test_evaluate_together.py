@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 import torch
 from foveal.cli.evaluate import main
+from foveal.cli.evaluate_options import EvaluateOptions
 from foveal.tasks.classification.evaluate import evaluate
 from foveal.tasks.classification.network import restore
 from foveal.training.processes import start_processes
@@ -32,7 +33,7 @@ processes = start_processes()
 found = evaluate(restore(weights), data, batch_size=2, workers=0, processes=processes, broken="skip")
 torch.save([found.probabilities, found.targets, found.paths, found.top1], out / f"{processes.share.rank}.pt")
 words = dict(checkpoint=weights, data=data, batch_size=2, workers=0, out=out / "results", json=True, broken="skip")
-main("finetune.test_convnext", size=(32, 48), **words)
+main("finetune.test_convnext", EvaluateOptions(size=(32, 48), **words))
 """
 
 

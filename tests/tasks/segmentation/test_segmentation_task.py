@@ -117,7 +117,7 @@ def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):
         ({"model": {"weight": torch.zeros(1)}}, "does not say which segmenter it holds: pass the recipe"),
         (
             {"model": {"weight": torch.zeros(1)}, "card": {"task": "classification", "model": "transnext_atto"}},
-            r"holds no segmenter \(transnext_atto, classification\)",
+            r"holds a classifier \(transnext_atto\), and no segmenter",
         ),
     ],
     ids=["bare", "classifier"],

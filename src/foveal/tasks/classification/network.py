@@ -13,6 +13,7 @@ from torch import nn
 from foveal.errors import FovealError
 from foveal.models.pyramid import Pyramid
 from foveal.models.released import compare, load_checkpoint
+from foveal.tasks.card import check_task
 from foveal.tasks.classification.preprocessing import Preprocessing, Size
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.network import create_network, set_input_size
@@ -79,7 +80,7 @@ def restore(
     """
     card = read_card(path)
     if card is not None:
-        _check_task(card, path)
+        check_task(card, path, Recipe.kind)
         classifier = _described_by_card(card, name)
     elif recipe is not None and name in (None, recipe.model):
         classifier = _described_by_recipe(recipe)
@@ -168,13 +169,6 @@ def class_names(model: nn.Module) -> list[str]:
         imagenet = ImageNetInfo("imagenet-1k")
         return [imagenet.index_to_description(index) for index in range(count)]
     return [str(index) for index in range(count)]
-
-
-def _check_task(card: dict[str, Any], path: Path) -> None:
-    if card.get("task", Recipe.kind) != Recipe.kind:
-        raise FovealError(
-            f"{path} holds a detector ({card['detector']}), and no classifier: pass the recipe that it was trained by."
-        )
 
 
 def _check_model(model: nn.Module, path: Path) -> None:

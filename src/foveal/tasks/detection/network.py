@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.tasks.card import check_task
 from foveal.tasks.dense.released import load_dense
 from foveal.tasks.detection.coco_classes import COCO_CLASSES
 from foveal.tasks.detection.data.augment import Augmentation
@@ -50,10 +51,7 @@ def restore_detector(path: Path, recipe: DetectionRecipe | None = None, *, size:
 
 def _described(card: dict[str, Any], path: Path) -> DetectionRecipe:
     """The recipe that a file was trained by, as far as evaluation needs it."""
-    if card.get("task") != DetectionRecipe.kind:
-        raise FovealError(
-            f"{path} holds a classifier ({card['model']}), and no detector: pass the recipe that it was trained by."
-        )
+    check_task(card, path, DetectionRecipe.kind)
     return DetectionRecipe(
         name=card["recipe"],
         summary="",

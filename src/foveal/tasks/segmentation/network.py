@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.tasks.card import check_task
 from foveal.tasks.dense.released import load_dense
 from foveal.tasks.segmentation.data import ADE20K_CLASSES, Augmentation
 from foveal.tasks.segmentation.inference import Inference
@@ -63,11 +64,7 @@ def restore_segmenter(
 
 def _described(card: dict[str, Any], path: Path) -> SegmentationRecipe:
     """The recipe that a file was trained by, as far as evaluation needs it."""
-    if card.get("task") != SegmentationRecipe.kind:
-        raise FovealError(
-            f"{path} holds no segmenter ({card['model']}, {card.get('task', 'unknown')}): pass a file of a segmenter, "
-            "or the recipe that it was trained by."
-        )
+    check_task(card, path, SegmentationRecipe.kind)
     return SegmentationRecipe(
         name=card["recipe"],
         summary="",

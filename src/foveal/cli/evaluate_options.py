@@ -1,0 +1,100 @@
+"""The options of ``foveal evaluate``, and what can be said of them before anything is read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from foveal.cli.console import Json, UsageError
+from foveal.cli.options import only_for
+from foveal.tasks.classification.imagenet.sets import SetName
+from foveal.tasks.classification.modes import Mode
+from foveal.training.config import Broken, Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What was asked for on the command line.
+
+    Attributes:
+        checkpoint: File with the weights: best.pt of a run, or released ones.
+        pretrained: The released weights, downloaded from their public home; their authors' figures stand beside ours.
+            Of a classifier.
+        data: Folder with val/<class>/, or in COCO's layout, or in ADE20K's; the recipe's own images if it has some.
+            Other sets lie in it as their archives unpack: imagenet-a, imagenet-r, sketch,
+            imagenetv2-matched-frequency-format-val, imagenet-c.
+        set: Sets to evaluate a classifier on, one or more: val, a (ImageNet-A), r, sketch, v2, c (mCE).
+        model: Model in the file of a classifier, where neither the file nor the recipe says it right.
+        size: Side of the square images in pixels, one or more; that of training if left out. One of a detector,
+            the short side, and of a segmenter, the crops of training; all other sides are in proportion.
+        mode: Modes of a classifier with TransNeXt, one or more; the network's own if left out.
+        multi_scale: Of a classifier all modes that the network has, at the sizes of TransNeXt's paper; --mode and
+            --size choose fewer. Of a segmenter the mean over 0.5 to 1.75 times the size, and mirrored.
+        pool_size: Linear mode of a classifier with TransNeXt: pool keys and values to this size whatever the image's.
+        window: Of a segmenter: see images through windows with sides of so many pixels, as the recipe does if left out.
+        stride: Of a segmenter: pixels from one window to the next; two thirds of --window if left out.
+        whole: Of a segmenter: see each image whole.
+        flip: Of a segmenter: the mean with the mirrored image.
+        position_bias: Of a segmenter with TransNeXt: how the position bias comes to other sizes than that of training;
+            as it was trained if left out.
+        split: Folder of --data that "val" means.
+        paper: Show the authors' figures for a classifier also beside other weights or a part of the images.
+        batch_size: Images at a time, on each process; 64 of a classifier, 1 of a detector if left out. Of a segmenter
+            windows of an image, 4.
+        workers: Loading processes beside each process.
+        precision: What the network computes in.
+        optimize: Fold the network of a classifier for inference first, as foveal.optimize does.
+        broken: What a broken image does: stop the evaluation, or be left out and counted.
+        out: Folder for results.json and pictures: of a classifier, of several sizes or ImageNet-C; of a detector
+            curves, examples, and what it found in COCO's format; of a segmenter its classes, and examples.
+    """
+
+    checkpoint: Path | None = None
+    pretrained: bool = False
+    data: Path | None = None
+    set: tuple[SetName, ...] = field(default=("val",), metadata=only_for("classification"))
+    model: str | None = field(default=None, metadata=only_for("classification"))
+    size: tuple[int, ...] = ()
+    mode: tuple[Mode, ...] = field(default=(), metadata=only_for("classification"))
+    multi_scale: bool = field(default=False, metadata=only_for("classification", "segmentation"))
+    pool_size: int | None = field(default=None, metadata=only_for("classification"))
+    window: int | None = field(default=None, metadata=only_for("segmentation"))
+    stride: int | None = field(default=None, metadata=only_for("segmentation"))
+    whole: bool = field(default=False, metadata=only_for("segmentation"))
+    flip: bool = field(default=False, metadata=only_for("segmentation"))
+    position_bias: Literal["interpolate", "extrapolate"] | None = field(default=None, metadata=only_for("segmentation"))
+    split: str = "val"
+    paper: bool = field(default=False, metadata=only_for("classification"))
+    batch_size: int | None = None
+    workers: int = 2
+    precision: Precision = "fp32"
+    optimize: bool = field(default=False, metadata=only_for("classification"))
+    broken: Broken = "stop"
+    out: Path | None = None
+    json: Json = False
+
+
+def check_options(options: EvaluateOptions) -> None:
+    """Raise UsageError for what does not fit together, whatever the recipe."""
+    if options.checkpoint is None and not options.pretrained:
+        raise UsageError(
+            "Weights are missing: foveal evaluate RECIPE --checkpoint FILE, or --pretrained for the released ones."
+        )
+    if options.checkpoint is not None and options.pretrained:
+        raise UsageError("--checkpoint and --pretrained both name the weights: pass one of them.")
+    for option, values in (("--set", options.set), ("--mode", options.mode)):
+        if len(dict.fromkeys(values)) != len(values):
+            raise UsageError(f"{option} names one of its values twice: name each once.")
+    if not options.set:
+        raise UsageError("--set names no set: name one, or leave it out.")
+    if options.pool_size is not None and options.mode and "linear" not in options.mode:
+        raise UsageError("--pool-size is for linear mode: add linear to --mode, or leave one of them out.")
+    if options.whole and (options.window is not None or options.stride is not None):
+        raise UsageError("--whole shows images whole, and --window and --stride in parts: leave one or the other out.")
+    for option, number, least in (
+        ("--batch-size", options.batch_size, 1),
+        ("--window", options.window, 1),
+        ("--stride", options.stride, 1),
+        ("--workers", options.workers, 0),
+    ):
+        if number is not None and number < least:
+            raise UsageError(f"{option} must be at least {least}, not {number}.")

@@ -1,0 +1,28 @@
+"""Options that only some tasks take: declared where their default is, refused for the others by one sentence."""
+
+from dataclasses import fields
+from typing import Any
+
+from foveal.cli.console import UsageError
+from foveal.tasks.card import NOUNS
+
+TASKS = "tasks"
+
+
+def only_for(*tasks: str) -> dict[str, tuple[str, ...]]:
+    """Metadata of a dataclass's field: an option that only these tasks take."""
+    return {TASKS: tasks}
+
+
+def refuse_others(options: Any, task: str, who: str) -> None:
+    """Raise UsageError for the first option of a dataclass that was given and is not ``task``'s.
+
+    Args:
+        who: the sentence's subject: "this file holds", or a name and "is".
+    """
+    for one in fields(options):
+        tasks = one.metadata.get(TASKS)
+        if tasks and task not in tasks and getattr(options, one.name) != one.default:
+            takers = " and ".join(f"{NOUNS[name]}s" for name in tasks)
+            option = "--" + one.name.replace("_", "-")
+            raise UsageError(f"{option} is for {takers}, and {who} a {NOUNS[task]}: leave it out.")

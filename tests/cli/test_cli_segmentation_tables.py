@@ -1,0 +1,70 @@
+"""A segmenter's figures as text: every class is there, and 80 columns hold them."""
+
+import pytest
+
+from foveal.cli.segmentation_tables import describe, print_evaluation
+from foveal.tasks.segmentation.confusion import SegmentationScores
+from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
+from foveal.tasks.segmentation.inference import MULTI_SCALE, SLIDING, WHOLE, Inference
+
+
+def evaluation(iou, names):
+    accuracy = [None if value is None else min(100.0, value + 1) for value in iou]
+    scores = SegmentationScores(48.127, 60.5, 83.333, iou, accuracy, [1] * len(iou))
+    return SegmentationEvaluation(scores, names, 2000, [], 3.25)
+
+
+@pytest.fixture
+def lines(capsys, monkeypatch):
+    def run(found, columns=80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_evaluation(found, "upernet transnext_tiny", SLIDING)
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_the_figures_overall_come_first(lines):
+    title, how, heading, figures, *_ = lines(evaluation([50.0], ["wall"]))
+    assert title == "upernet transnext_tiny, 2000 images, 3.2 images/s"
+    assert how == describe(SLIDING)
+    assert (heading.split(), figures.split()) == (["mIoU", "mAcc", "aAcc"], ["48.13", "60.50", "83.33"])
+
+
+@pytest.mark.parametrize(("columns", "across"), [(80, 3), (130, 5), (30, 1)])
+def test_classes_stand_in_columns_the_best_first_those_without_a_figure_last(lines, columns, across):
+    names = [f"class{number:03}" for number in range(150)]
+    iou = [None if number == 7 else 100 - number / 2 for number in range(150)]
+    said = lines(evaluation(iou, names), columns)
+    table = said[next(number for number, line in enumerate(said) if line.startswith("class ")) :]
+    assert max(map(len, said)) <= columns
+    assert table[0].split() == across * ["class", "IoU", "Acc"]
+    rows = [line.split() for line in table[1:]]
+    assert len(rows) == 150 // across
+    in_order = [row[3 * column : 3 * column + 3] for column in range(across) for row in rows]
+    assert [name for name, _, _ in in_order] == [*names[:7], *names[8:], "class007"]
+    assert (in_order[0], in_order[1], in_order[-1]) == (
+        ["class000", "100.0", "100.0"], ["class001", "99.5", "100.0"], ["class007", "-", "-"],
+    )  # fmt: skip
+
+
+def test_long_names_are_cut(lines):
+    table = lines(evaluation([90.0, 80.0, 70.0], ["a name that no column of a table would hold", "cat", "dog"]))[4:]
+    assert max(map(len, table)) <= 80
+    assert table[1].split("...")[0] == "a name that no colum"
+
+
+@pytest.mark.parametrize(
+    ("inference", "sentence"),
+    [
+        (WHOLE, "Images with short side 512, long side at most 2,048."),
+        (SLIDING, "Images with short side 512, long side at most 2,048; windows of 512 every 341."),
+        (Inference(short=None, scales=(0.5,)), "Images in their own size, long side at most 2,048; times 0.5."),
+        (
+            MULTI_SCALE,
+            "Images with short side 512, long side at most 2,048; 6 scales, 0.5 to 1.75; mirrored too.",
+        ),
+    ],
+)
+def test_how_images_were_seen_is_a_sentence(inference, sentence):
+    assert describe(inference) == sentence
