@@ -10,6 +10,8 @@ from PIL import Image
 
 from foveal.cli.app import main
 from foveal.tasks.dense.shapes import CLASSES, write_shapes
+from foveal.tasks.segmentation.data import ADE20K_CLASSES
+from foveal.tasks.segmentation.recipes import get_recipe
 from foveal.training.checkpoint import read_checkpoint
 from support.nets import shrunk
 
@@ -239,6 +241,16 @@ def test_text_and_json_tell_the_same_shares(foveal, data, trained, tmp_path):
     path, *lines = text.out.splitlines()
     assert path == str(image)
     assert [line.split("  ")[-1] for line in lines] == list(shares)
+
+
+def test_a_released_file_is_what_the_named_recipe_says(foveal, data, tmp_path):
+    torch.save({"state_dict": get_recipe(UPERNET).create(150).state_dict()}, tmp_path / "released.pth")
+    words = ["--checkpoint", tmp_path / "released.pth", "--model", UPERNET, "--json"]
+    said = foveal("predict", data / "val" / "000001.jpg", *words)
+    assert said.code == 0, said.error
+    (answer,) = json.loads(said.out)
+    assert {(row["label"], row["name"]) for row in answer["classes"]} <= set(enumerate(ADE20K_CLASSES))
+    assert sum(row["share"] for row in answer["classes"]) == pytest.approx(1)
 
 
 def test_no_image_is_overwritten_by_what_is_found_on_it(foveal, data, trained, tmp_path):
