@@ -81,6 +81,6 @@ def combine(classes: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
     scores = classes.new_zeros(len(classes), classes.shape[2], height * width)
     step = max(ENLARGED // (len(classes) * height * width), 1)
     for of_classes, part in zip(classes.split(step, 1), masks.split(step, 1), strict=True):
-        enlarged = F.interpolate(part, size=size, mode="bilinear", align_corners=False).sigmoid()
+        enlarged = F.interpolate(part, size=size, mode="bilinear", align_corners=False).sigmoid_()
         scores = scores.baddbmm_(of_classes.mT, enlarged.flatten(2))
     return scores.unflatten(2, size)
