@@ -15,7 +15,7 @@ SHAPES = {
 SMALL_HEADS = {
     "upernet": dict(channels=8, auxiliary_channels=4),
     "mask2former": dict(
-        dim=32, heads=2, queries=5, encoder_layers=1, encoder_mlp_dim=16, decoder_layers=3, mlp_dim=16, train_points=32
+        dim=64, heads=2, queries=5, encoder_layers=1, encoder_mlp_dim=16, decoder_layers=3, mlp_dim=16, train_points=32
     ),
     "semantic_fpn": dict(pyramid_channels=8, channels=8),
 }
