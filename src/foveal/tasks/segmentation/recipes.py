@@ -106,7 +106,7 @@ def _shapes(
         augment=SMALL,
         inference=Inference(short=None),
         train=TrainConfig(**{  # type: ignore[arg-type]
-            "batch_size": 8, "lr": 1e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
+            "batch_size": 8, "lr": 2e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
             "weight_decay": 0.05, "clip_norm": 1.0, "workers": 1, "log_every": 10, **settings,
         }),
         zero_ignored=False,
@@ -116,7 +116,7 @@ def _shapes(
 
 def _shapes_upernet() -> SegmentationRecipe:
     head = {"channels": 64, "auxiliary_channels": 32}
-    return _shapes("upernet", "UPerNet", "transnext_atto", head, epochs=10)
+    return _shapes("upernet", "UPerNet", "transnext_atto", head, epochs=14)
 
 
 def _shapes_mask2former() -> SegmentationRecipe:
@@ -124,12 +124,12 @@ def _shapes_mask2former() -> SegmentationRecipe:
         "dim": 64, "heads": 4, "queries": 20, "encoder_layers": 2, "encoder_mlp_dim": 256, "decoder_layers": 3,
         "mlp_dim": 256, "train_points": 1024,
     }  # fmt: skip
-    return _shapes("mask2former", "Mask2Former", "transnext_atto", head, epochs=10)
+    return _shapes("mask2former", "Mask2Former", "transnext_atto", head, epochs=16, lr=1e-3)
 
 
 def _shapes_semantic_fpn() -> SegmentationRecipe:
     head = {"pyramid_channels": 64, "channels": 64}
-    return _shapes("semantic_fpn", "Semantic FPN", "transxnet_atto", head, epochs=10)
+    return _shapes("semantic_fpn", "Semantic FPN", "transxnet_atto", head, epochs=14)
 
 
 MAKERS: tuple[Callable[[], SegmentationRecipe], ...] = (
