@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from inspect import signature
 
 import pytest
 import timm
@@ -155,14 +156,31 @@ def test_nothing_is_computed_that_a_file_does_not_have(family):
     assert plain == []
 
 
-def test_folders_of_others_are_left_to_transformers(tmp_path):
+def test_folders_of_others_are_left_to_transformers(tmp_path, monkeypatch):
     asked = []
-    opened = auto._opening_folders(lambda *args, **kwargs: asked.append((args, kwargs)) or "theirs")
-    from_pretrained = opened.__get__(None, AutoBackbone)
+    theirs = classmethod(lambda cls, *args, **kwargs: asked.append((cls, args, kwargs)) or "theirs")
+    monkeypatch.setattr(AutoBackbone.__base__, "from_pretrained", theirs)
     (tmp_path / "config.json").write_text('{"model_type": "swin"}')
-    assert from_pretrained(tmp_path, out_indices=[1]) == "theirs"
-    assert from_pretrained("microsoft/resnet-50") == "theirs"
-    assert asked == [((tmp_path,), dict(out_indices=[1])), (("microsoft/resnet-50",), {})]
+    assert AutoBackbone.from_pretrained(tmp_path, out_indices=[1]) == "theirs"
+    assert AutoBackbone.from_pretrained("microsoft/resnet-50", use_timm_backbone=True) == "theirs"
+    assert asked == [
+        (AutoBackbone, (tmp_path,), dict(out_indices=[1])),
+        (AutoBackbone, ("microsoft/resnet-50",), dict(use_timm_backbone=True)),
+    ]
+
+
+def test_registering_again_changes_nothing():
+    before = AutoBackbone.from_pretrained
+    auto.register()
+    assert AutoBackbone.from_pretrained == before
+    assert [*signature(before).parameters] == [*signature(AutoBackbone.__base__.from_pretrained).parameters]
+
+
+def test_folders_open_with_what_auto_backbone_takes(tmp_path):
+    backbone = small_backbone("transnext")
+    backbone.save_pretrained(tmp_path / "inner")
+    again = AutoBackbone.from_pretrained(tmp_path, subfolder="inner", use_timm_backbone=False, code_revision=None)
+    assert_same(again, backbone)
 
 
 RELEASED = {"transnext": "transnext_micro", "transxnet": "transxnet_t"}
