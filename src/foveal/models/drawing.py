@@ -14,6 +14,8 @@ def trunc_normal_(tensor: Tensor, std: float) -> Tensor:
     Timm inverts the distribution in the tensor's own dtype. In half precision one uniform number in some hundreds is
     rounded to -1 there, whose weight would be -2: a hundred times the spread of the others.
     """
+    if tensor.is_meta:  # no weights to draw, for which PyTorch takes milliseconds a tensor
+        return tensor
     drawn = tensor if tensor.dtype.itemsize >= 4 else torch.empty_like(tensor, dtype=torch.float32)
     draw_in_dtype(drawn, std=std)
     return tensor if drawn is tensor else tensor.copy_(drawn)
