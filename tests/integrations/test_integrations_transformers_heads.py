@@ -118,6 +118,13 @@ def test_what_was_saved_comes_back(head, family, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_a_head_may_be_told_how_to_attend(tmp_path):
+    """The backbone's attention is its own, so what transformers asks of it for the head's is no reason to refuse."""
+    made("deformable_detr", "transnext").save_pretrained(tmp_path)
+    again = DeformableDetrForObjectDetection.from_pretrained(tmp_path, attn_implementation="sdpa")
+    assert again.config._attn_implementation == "sdpa"
+
+
 def test_a_head_recomputes_the_backbones_activations_where_it_is_told_to():
     model = copy.deepcopy(made("deformable_detr", "transnext"))
     with warnings.catch_warnings():

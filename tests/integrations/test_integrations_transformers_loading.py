@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from inspect import signature
 
 import pytest
 import timm
@@ -32,7 +33,7 @@ def assert_same(again, backbone):
     assert all(torch.equal(a, b) for a, b in zip(maps(again), maps(backbone), strict=True))
 
 
-NETWORKS = ["transnext_atto", "transnext_pico", "transnext_micro", "transxnet_atto"]
+NETWORKS = ["transnext_atto", "transnext_micro", "transxnet_atto"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -130,6 +131,26 @@ def test_what_a_file_lacks_is_drawn_and_the_rest_is_its(family, tmp_path):
         assert torch.equal(again[name], torch.full_like(again[name], value)), name
 
 
+SPREAD = {"transnext": (2 / (7 * 7 * 24)) ** 0.5, "transxnet": 0.02}  # of the first convolution's weights
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_first_convolution_of_another_size_is_drawn_in_half_precision(family, tmp_path):
+    backbone = small_backbone(family)
+    backbone.save_pretrained(tmp_path)
+    again = AutoBackbone.from_pretrained(
+        tmp_path, num_channels=64, dtype=torch.bfloat16, ignore_mismatched_sizes=True
+    ).state_dict()
+    first = [name for name, tensor in again.items() if tensor.shape != backbone.state_dict()[name].shape]
+    assert len(first) == 1
+    drawn = again.pop(first[0]).float()
+    assert drawn.abs().max() < 6 * drawn.std()
+    assert drawn.std().item() == pytest.approx(SPREAD[family], rel=0.05)
+    assert same_state(
+        again, {name: t.to(again[name].dtype) for name, t in backbone.state_dict().items() if name in again}
+    )
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_of_nothing_can_be_drawn(family):
     with torch.device("meta"):
@@ -155,14 +176,31 @@ def test_nothing_is_computed_that_a_file_does_not_have(family):
     assert plain == []
 
 
-def test_folders_of_others_are_left_to_transformers(tmp_path):
+def test_folders_of_others_are_left_to_transformers(tmp_path, monkeypatch):
     asked = []
-    opened = auto._opening_folders(lambda *args, **kwargs: asked.append((args, kwargs)) or "theirs")
-    from_pretrained = opened.__get__(None, AutoBackbone)
+    theirs = classmethod(lambda cls, *args, **kwargs: asked.append((cls, args, kwargs)) or "theirs")
+    monkeypatch.setattr(AutoBackbone.__base__, "from_pretrained", theirs)
     (tmp_path / "config.json").write_text('{"model_type": "swin"}')
-    assert from_pretrained(tmp_path, out_indices=[1]) == "theirs"
-    assert from_pretrained("microsoft/resnet-50") == "theirs"
-    assert asked == [((tmp_path,), dict(out_indices=[1])), (("microsoft/resnet-50",), {})]
+    assert AutoBackbone.from_pretrained(tmp_path, out_indices=[1]) == "theirs"
+    assert AutoBackbone.from_pretrained("microsoft/resnet-50", use_timm_backbone=True) == "theirs"
+    assert asked == [
+        (AutoBackbone, (tmp_path,), dict(out_indices=[1])),
+        (AutoBackbone, ("microsoft/resnet-50",), dict(use_timm_backbone=True)),
+    ]
+
+
+def test_registering_again_changes_nothing():
+    before = AutoBackbone.from_pretrained
+    auto.register()
+    assert AutoBackbone.from_pretrained == before
+    assert [*signature(before).parameters] == [*signature(AutoBackbone.__base__.from_pretrained).parameters]
+
+
+def test_folders_open_with_what_auto_backbone_takes(tmp_path):
+    backbone = small_backbone("transnext")
+    backbone.save_pretrained(tmp_path / "inner")
+    again = AutoBackbone.from_pretrained(tmp_path, subfolder="inner", use_timm_backbone=False, code_revision=None)
+    assert_same(again, backbone)
 
 
 RELEASED = {"transnext": "transnext_micro", "transxnet": "transxnet_t"}
@@ -170,29 +208,26 @@ RELEASED = {"transnext": "transnext_micro", "transxnet": "transxnet_t"}
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def released(request, tmp_path_factory):
-    """A file as the authors released it, and a backbone that it fits."""
+    """A file as the authors released it, a backbone that it fits, and the weights of timm's network with that file."""
     name = RELEASED[request.param]
     file = tmp_path_factory.mktemp("released") / f"{name}.pth"
     torch.save(filled_state(name), file)
-    return file, BACKBONES[request.param](CONFIGS[request.param](model_name=name, out_features=STAGES))
-
-
-def released_net(name, file):
     net = timm.create_model(name, features_only=True)
     foveal.load_checkpoint(net, file)
-    return net.model.state_dict()
+    backbone = BACKBONES[request.param](CONFIGS[request.param](model_name=name, out_features=STAGES))
+    return file, backbone, net.model.state_dict()
 
 
 @pytest.mark.parametrize("home", ["a file", "the authors' home"])
 def test_released_weights_fill_it_and_leave_the_norms_of_maps(released, home):
-    file, backbone = released
+    file, backbone, theirs = released
     backbone.load_state_dict({name: torch.full_like(t, 7) for name, t in backbone.state_dict().items()})
     if home == "a file":
         load_released(backbone, file)
     else:
         backbone.net.pretrained_cfg = {**backbone.net.pretrained_cfg, "file": str(file)}  # instead of the network
         load_released(backbone)
-    theirs, ours = released_net(backbone.config.model_name, file), backbone.net.state_dict()
+    ours = backbone.net.state_dict()
     norms = [name for name in ours if ".feature_norm." in name]
     assert len(norms) == (8 if "transxnet" in backbone.config.model_name else 0)
     assert same_state({name: t for name, t in ours.items() if name not in norms}, theirs)
@@ -200,7 +235,7 @@ def test_released_weights_fill_it_and_leave_the_norms_of_maps(released, home):
 
 
 def test_a_file_that_does_not_fit_changes_nothing(released):
-    file, _ = released
+    file, *_ = released
     other = "transxnet" if "transnext" in file.name else "transnext"
     backbone = small_backbone(other)
     before = snapshot(backbone)

@@ -40,6 +40,17 @@ def test_linear_layers_have_a_spread_of_two_hundredths(transnext):
     assert not any(m.bias.any() for m in layers)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])
+def test_half_precision_draws_no_outliers(name, dtype):
+    """Drawn in half precision itself, one weight in some hundreds would be a hundred times the others' spread."""
+    torch.manual_seed(0)
+    weights = named(timm.create_model(name, dtype=dtype), "q.weight")
+    assert {w.dtype for w in weights} == {dtype}
+    assert_spread([w.float() for w in weights], 0.02)
+    assert max(w.abs().max().item() for w in weights) < 6 * 0.02
+
+
 def test_every_convolution_has_the_spread_of_its_fan_out(transnext):
     layers = [m for m in transnext.modules() if isinstance(m, nn.Conv2d)]
     assert len(layers) > 10

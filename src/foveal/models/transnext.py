@@ -14,13 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import (
-    DropPath,
-    calculate_drop_path_rates,
-    to_2tuple,
-    to_ntuple,
-    trunc_normal_,
-)
+from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, to_ntuple
 from timm.models import (
     build_model_with_cfg,
     generate_default_cfgs,
@@ -36,6 +30,7 @@ from foveal.ops.numerics import without_autocast
 
 from .cache import SizeCache
 from .configs import classification_cfg
+from .drawing import trunc_normal_
 from .geometry import Size, StageGeometry
 from .linear import Linear
 from .position_bias import continuous_position_bias, distinct_offsets, position_bias_table, resize_position_bias

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, calculate_drop_path_rates, get_device_dtype, to_2tuple, trunc_normal_
+from timm.layers import DropPath, calculate_drop_path_rates, get_device_dtype, to_2tuple
 from timm.models import (
     build_model_with_cfg,
     generate_default_cfgs,
@@ -31,6 +31,7 @@ from foveal.ops.numerics import without_autocast
 
 from .cache import SizeCache
 from .configs import classification_cfg
+from .drawing import trunc_normal_
 from .geometry import Size
 from .pyramid import Pyramid, Stage, ceil_div, stage_sizes
 from .released import prepare_state_dict

@@ -1,7 +1,6 @@
 """The entries in transformers' tables of configurations and backbones."""
 
-from collections.abc import Callable
-from functools import wraps
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,30 @@ BACKBONES: dict[type[PyramidConfig], type[PyramidBackbone]] = {
 
 
 def register() -> None:
-    """Make AutoConfig and AutoBackbone know both families."""
+    """Make AutoConfig and AutoBackbone know both families; once more changes nothing."""
     for config, backbone in BACKBONES.items():
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoBackbone.register(config, backbone, exist_ok=True)
-    AutoBackbone.from_pretrained = _opening_folders(AutoBackbone.from_pretrained)  # type: ignore[method-assign]
+    AutoBackbone.from_pretrained = classmethod(from_pretrained)  # type: ignore[assignment, method-assign]
 
 
-def _opening_folders(ask_hub: Callable[..., Any]) -> Any:
+def from_pretrained(
+    cls: type[AutoBackbone], pretrained_model_name_or_path: str | PathLike[str], *model_args: Any, **kwargs: Any
+) -> Any:
     """``AutoBackbone.from_pretrained``, which opens a folder that a backbone of ours was saved in.
 
     Transformers 5 asks the Hub whether there is a repository of that name before it looks at the disk, which fails for
-    every path. Whatever is not a folder of ours goes there as before.
+    every path. A folder of ours goes where it goes after that question, everything else where it went before.
     """
+    if _is_ours(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")):
+        kwargs.pop("use_timm_backbone", None)
+        after_the_question: Any = super(AutoBackbone.__base__, cls)  # type: ignore[arg-type]
+        return after_the_question.from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+    return super(AutoBackbone, cls).from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
-    @wraps(ask_hub)
-    def from_pretrained(cls: type, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        folder = Path(pretrained_model_name_or_path)
-        if (folder / CONFIG_NAME).is_file():
-            kind = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
-            for config, backbone in BACKBONES.items():
-                if config.model_type == kind:
-                    return backbone.from_pretrained(folder, *args, **kwargs)
-        return ask_hub(pretrained_model_name_or_path, *args, **kwargs)
 
-    return classmethod(from_pretrained)
+def _is_ours(folder: Path) -> bool:
+    if not (folder / CONFIG_NAME).is_file():
+        return False
+    kind = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    return kind in {config.model_type for config in BACKBONES}

@@ -29,6 +29,7 @@ class PyramidBackbone(BackboneMixin, PreTrainedModel):
     input_modalities = ["image"]
     supports_gradient_checkpointing = True
     has_attentions = False  # the fused operators keep none
+    _supports_sdpa = _supports_flash_attn = True  # which one a head is told to use is nothing to these networks
     _gradient_checkpointing_func: Callable[..., Tensor] = staticmethod(checkpoint)
 
     def __init__(self, config: PyramidConfig) -> None:
