@@ -74,12 +74,12 @@ class Inference:
         also of images that would else stay as they are."""
 
         def side(pixels: int | None) -> int | None:
-            return None if pixels is None else max(1, int(factor * pixels))
+            return None if pixels is None else max(1, round(factor * pixels))
 
         return replace(
             self,
             short=side(self.short),
-            long=max(1, int(factor * self.long)),
+            long=max(1, round(factor * self.long)),
             window=side(self.window),
             stride=side(self.stride),
             scales=self.scales if self.short is not None else tuple(factor * scale for scale in self.scales),
