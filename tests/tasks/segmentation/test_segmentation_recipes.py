@@ -114,6 +114,13 @@ def test_every_recipe_can_be_made(name):
     assert segmenter.backbone.strides == [4, 8, 16, 32]
 
 
+def test_frozen_stages_of_a_recipe_do_not_learn():
+    recipe = replace(get_recipe("shapes.upernet_transnext_atto"), frozen_stages=2)
+    with torch.device("meta"):
+        body = recipe.create(3).backbone.body
+    assert [any(p.requires_grad for p in stage.parameters()) for stage in body.stages] == [False, False, True, True]
+
+
 def test_with_size_all_sides_follow_the_crop():
     recipe = get_recipe("ade20k.upernet_transnext_tiny").with_size(256)
     assert recipe.augment.crop == 256

@@ -71,10 +71,8 @@ def labels_of(numbers: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
     Raises:
         BrokenSample: a number belongs to no class; the first is named.
     """
-    if numbers.dtype == np.uint8:
-        labels = table[numbers]
-    else:
-        labels = table[np.minimum(numbers.astype(np.uint32), NUMBERS)]  # of which negative ones are the largest
+    # Negative numbers, which 32 bits may hold, become the largest.
+    labels = table[numbers if numbers.dtype == np.uint8 else np.minimum(numbers.astype(np.uint32), NUMBERS)]
     if labels.min() == WRONG:
         y, x = np.argwhere(labels == WRONG)[0]
         last = np.flatnonzero(table[:IGNORED] != WRONG)[-1]
