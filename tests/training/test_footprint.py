@@ -96,3 +96,16 @@ def test_the_model_is_left_as_it_is():
     footprint(net, TrainConfig(), 1, step_of(2, 64))
     assert not net.training
     assert all(p.is_meta and p.grad is None for p in net.parameters())
+
+
+def test_synchronised_batch_norm_of_one_position_is_planned_as_any_other():
+    """A map pooled to one position of one image is too few alone, but here the other processes' are missing."""
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Conv2d(3, 64, 1), nn.BatchNorm2d(64), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(64))
+
+    def activations(images, **settings):
+        return footprint(net, TrainConfig(**settings), 8, lambda net: net(torch.empty(images, 3, 64, 64)).sum())
+
+    one, two, apart = activations(1, sync_bn=True), activations(2, sync_bn=True), activations(2)
+    assert two.activations == pytest.approx(2 * one.activations, rel=0.01)
+    assert two.activations == pytest.approx(apart.activations, rel=0.01)

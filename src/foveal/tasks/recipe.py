@@ -47,14 +47,19 @@ class BaseRecipe:
     def with_training(self: Kind, **settings: Any) -> Kind:
         """The recipe with other training settings.
 
-        Another number of epochs moves the milestones in proportion, and shortens a warm-up that would be longer; a
-        batch smaller than the recipe's device batch is a device batch itself.
+        Another number of epochs moves the milestones in proportion, and shortens a warm-up that would be longer; one
+        that is counted in updates takes at most half of them, where ``epoch_steps`` says how many there are. A batch
+        smaller than the recipe's device batch is a device batch itself.
         """
         usual = self.train
         if "warmup_epochs" in settings:
             settings["warmup_steps"] = None
         if "batch_size" in settings and usual.device_batch_size is not None:
             settings.setdefault("device_batch_size", min(usual.device_batch_size, settings["batch_size"]))
+        epoch_steps = settings.get("epoch_steps", usual.epoch_steps)
+        if usual.warmup_steps is not None and epoch_steps is not None and {"epochs", "epoch_steps"} & settings.keys():
+            half = settings.get("epochs", usual.epochs) * epoch_steps // 2
+            settings.setdefault("warmup_steps", min(usual.warmup_steps, half))
         if "epochs" in settings:
             epochs = settings["epochs"]
             moved = {max(1, round(milestone * epochs / usual.epochs)) for milestone in usual.milestones}

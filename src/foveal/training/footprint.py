@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -82,6 +83,10 @@ def _optimizer_bytes(model: nn.Module, config: TrainConfig) -> int:
 def _activation_bytes(model: nn.Module, config: TrainConfig, step: Callable[[nn.Module], Tensor]) -> int:
     """The highest sum of live storages in a pass, without weights and finished gradients."""
     fake = copy.deepcopy(model).train()
+    if config.sync_bn:  # over processes that are not here: a position of its own is none too few, and memory the same
+        for module in fake.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
     if config.channels_last:
         fake = fake.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with FakeTensorMode(), _Storages() as storages:

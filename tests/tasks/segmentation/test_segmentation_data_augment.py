@@ -227,3 +227,16 @@ def test_an_augmentation_can_be_kept_in_a_checkpoint(tmp_path):
 def test_what_makes_no_sense_is_refused(words):
     with pytest.raises(FovealError, match="must be"):
         Augmentation(**words)
+
+
+@pytest.mark.parametrize("colour", ["brightness", "contrast", "saturation", "hue"])
+def test_each_distortion_of_colours_reaches_the_image_and_not_the_labels(colour):
+    image, labels = torch.randint(256, (3, 8, 8), dtype=torch.uint8), torch.randint(5, (8, 8))
+    augment = Augment(replace(PLAIN, **{colour: {"brightness": 64.0, "hue": 40.0}.get(colour, 0.5)}))
+    changed = []
+    for seed in range(12):
+        with seeded_on_cpu(seed):
+            new_image, new_labels = augment(image, labels)
+        assert torch.equal(new_labels, labels)
+        changed.append(not torch.allclose(new_image, image / 255, atol=1e-3))
+    assert 0 < sum(changed) < len(changed)

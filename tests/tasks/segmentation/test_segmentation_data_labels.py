@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from foveal.tasks.segmentation.data import open_split
+from foveal.tasks.segmentation.data.label_maps import label_table, labels_of
 from foveal.training.samples import BrokenSample
 from support.segmentation_folders import write_ade20k, write_split
 
@@ -172,3 +173,12 @@ def test_an_image_is_turned_as_its_camera_says_unless_its_label_map_knows_it_unt
     image, labels = images[0]
     assert image.shape[-2:] == labels.shape == shape
     assert image[0].nonzero().tolist() == [list(red)]
+
+
+@pytest.mark.parametrize("number", [-1, -2, 300, 2**31 - 1])
+def test_a_number_beyond_8_bits_is_no_class_and_no_ignored_pixel(tmp_path, number):
+    numbers = np.array([[0, number]], dtype=np.int32)
+    with pytest.raises(
+        BrokenSample, match=f"has the number {number} at x=1, y=0, and only 0 to 2 and 255 may be there"
+    ):
+        labels_of(numbers, label_table(3, zero_ignored=False), tmp_path / "a.png")

@@ -86,6 +86,22 @@ def test_a_batch_without_labels_costs_nothing_and_changes_nothing(name):
     assert not any(p.grad.any() for p in segmenter.parameters())  # NaN would be something
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_small_image_is_padded_with_is_ignored(name):
+    """Images of 20 x 24 are the corner of mean-coloured ones of 32 x 32, of which no other pixel has a class."""
+    segmenter = small_segmenter(name, dropout=0.0)
+    images, labels = batch(20, 24)
+    padded = segmenter.mean.expand(2, 3, 1, 1).repeat(1, 1, 32, 32)
+    padded[..., :20, :24] = images
+    wanted = segmenter(padded, torch.nn.functional.pad(labels, (0, 8, 0, 12), value=IGNORED))
+    torch.testing.assert_close(segmenter(images, labels), wanted)
+
+
+def test_more_classes_than_labels_can_name_are_refused():
+    with pytest.raises(FovealError, match="num_classes must be at most 255, which is the label of ignored pixels, not"):
+        create_segmenter("semantic_fpn", "transxnet_atto", 256)
+
+
 def test_the_auxiliary_loss_is_weighted_and_may_be_left_out():
     images, labels = batch(64, 64)
     losses = {}

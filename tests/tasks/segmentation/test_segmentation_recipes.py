@@ -114,11 +114,26 @@ def test_every_recipe_can_be_made(name):
     assert segmenter.backbone.strides == [4, 8, 16, 32]
 
 
+def test_frozen_stages_of_a_recipe_do_not_learn():
+    recipe = replace(get_recipe("shapes.upernet_transnext_atto"), frozen_stages=2)
+    with torch.device("meta"):
+        body = recipe.create(3).backbone.body
+    assert [any(p.requires_grad for p in stage.parameters()) for stage in body.stages] == [False, False, True, True]
+
+
 def test_with_size_all_sides_follow_the_crop():
     recipe = get_recipe("ade20k.upernet_transnext_tiny").with_size(256)
     assert recipe.augment.crop == 256
     seen = recipe.inference
     assert (seen.short, seen.long, seen.window, seen.stride) == (256, 1024, 256, 170)
+
+
+def test_with_size_again_windows_stay_as_large_as_crops():
+    """Factors such as 57/49 are no whole binary fractions."""
+    usual = get_recipe("ade20k.upernet_transnext_tiny")
+    for first in range(32, 100):
+        recipe = usual.with_size(first).with_size(57)
+        assert recipe.augment.crop == recipe.inference.window == recipe.inference.short == 57
 
 
 def test_with_size_images_that_keep_their_size_are_scaled():
@@ -157,3 +172,18 @@ def test_a_plan_counts_updates_as_the_recipe_says_and_knows_ade20k_and_the_shape
 def test_an_epoch_of_so_many_updates_can_be_asked_for():
     train = get_recipe("ade20k.upernet_transnext_tiny").with_training(epochs=3, epoch_steps=50).train
     assert (train.epochs, train.epoch_steps) == (3, 50)
+
+
+@pytest.mark.parametrize(
+    ("settings", "warmup"),
+    [
+        (dict(epochs=1, epoch_steps=100), 50),
+        (dict(epoch_steps=200), 1000),
+        (dict(epochs=1, epoch_steps=160_000), 1500),
+        (dict(epochs=1), 1500),
+        (dict(epochs=1, epoch_steps=100, warmup_steps=80), 80),
+        (dict(epochs=2, epoch_steps=100, warmup_epochs=1), None),
+    ],
+)
+def test_a_warm_up_takes_half_of_the_updates_at_most(settings, warmup):
+    assert get_recipe("ade20k.upernet_transnext_tiny").with_training(**settings).train.warmup_steps == warmup

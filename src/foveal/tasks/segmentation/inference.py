@@ -1,7 +1,8 @@
 """How a segmenter is run over an image: in which size, through windows, in several scales, mirrored.
 
 The rules are MMSegmentation's, by which the published figures were found: scores are brought to the image's own size,
-made probabilities, and then averaged.
+made probabilities, and then averaged. But images are made smaller with antialiasing, as in our training, and never
+rounded to 8 bits; see docs/released_segmenters.md.
 """
 
 import math
@@ -74,12 +75,12 @@ class Inference:
         also of images that would else stay as they are."""
 
         def side(pixels: int | None) -> int | None:
-            return None if pixels is None else max(1, int(factor * pixels))
+            return None if pixels is None else max(1, round(factor * pixels))
 
         return replace(
             self,
             short=side(self.short),
-            long=max(1, int(factor * self.long)),
+            long=max(1, round(factor * self.long)),
             window=side(self.window),
             stride=side(self.stride),
             scales=self.scales if self.short is not None else tuple(factor * scale for scale in self.scales),
@@ -108,7 +109,8 @@ ALIGNED = replace(WHOLE, multiple=32)
 SLIDING = replace(WHOLE, window=512, stride=341)
 """Through windows as large as the crops of training, which overlap by a third: how UPerNet was evaluated."""
 MULTI_SCALE = replace(WHOLE, scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True)
-"""Twelve views: the published multi-scale figures."""
+"""Twelve views, each of the whole image: UPerNet's published multi-scale figures. Its position bias was interpolated
+from 800 x 800 then, or extrapolated."""
 
 
 @torch.no_grad()

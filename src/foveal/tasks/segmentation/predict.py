@@ -30,7 +30,7 @@ class LabelMapPrediction:
     """An image file, its height and width in pixels, and the class of each of them.
 
     Attributes:
-        labels: (height, width), the number of each pixel's class: uint8, or uint16 where there are more than 256.
+        labels: (height, width) uint8, the number of each pixel's class: its place among the segmenter's, from 0 on.
         shares: the classes that are there, the largest first.
     """
 
@@ -70,7 +70,7 @@ def predict(
     for done, path in enumerate(paths, start=1):
         pixels = torch.from_numpy(np.array(load_rgb(path, upright=True))).to(device)
         labels = label_map(model, pixels.permute(2, 0, 1).float() / 255, inference)
-        array = labels.cpu().numpy().astype(np.uint8 if len(classes) <= 256 else np.uint16)
+        array = labels.cpu().numpy().astype(np.uint8)
         height, width = array.shape
         predictions.append(LabelMapPrediction(str(path), height, width, array, class_shares(array, classes)))
         if on_batch is not None:
@@ -86,13 +86,16 @@ def class_shares(labels: np.ndarray, classes: Sequence[str]) -> list[ClassShare]
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> None:
-    """Write a label map (H, W), uint8 or uint16, as a grey PNG of 8 or 16 bits: each pixel's value is its class.
+    """Write a label map (H, W), uint8, as a grey PNG: each pixel's value is its class, counted from 0.
+
+    So it is also for a segmenter whose label maps have 0 for ignored pixels (``zero_ignored``): in ADE20K's own files
+    each class has the next number.
 
     Raises:
         FovealError: the file cannot be written; what was there before is untouched.
         ValueError: an array of another dtype or number of dimensions.
     """
-    if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"a label map must be (height, width) uint8 or uint16, not {labels.dtype} {labels.shape}")
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise ValueError(f"a label map must be (height, width) uint8, not {labels.dtype} {labels.shape}")
     with whole(path) as part:
         Image.fromarray(labels).save(part, format="PNG")

@@ -6,6 +6,8 @@ arXiv:2310.19380, section IV-C. Where our training departs from theirs, or reads
 - an epoch is a tenth of the iterations, after which all are evaluated;
 - biases and all other vectors are never decayed; they spared norms and TransNeXt's own exceptions alone;
 - everything is fp32 unless asked otherwise; batch norm is synchronised;
+- the whole backbone of Mask2Former learns at a tenth of the rate; their patterns miss the last stage's embedding and
+  norm, which so learnt at the full one;
 - Mask2Former's schedule and clipping are its own paper's (Cheng et al. 2021, arXiv:2112.01527), and its images are
   resized by any factor instead of sixteen;
 - TransXNet's drop path in segmentation is not told: ours is that of ImageNet.

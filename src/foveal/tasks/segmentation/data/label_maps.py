@@ -52,7 +52,7 @@ def _kind(image: Image.Image) -> str:
 
 
 def label_table(num_classes: int, zero_ignored: bool) -> np.ndarray:
-    """(257,) int64: of each number the label, ``IGNORED`` or ``WRONG``; the last stands for all that are larger.
+    """(257,) int64: of each number the label, ``IGNORED`` or ``WRONG``; the last stands for all others.
 
     Args:
         zero_ignored: 0 is ignored and class 0 has the number 1; MMSegmentation calls it ``reduce_zero_label``.
@@ -71,7 +71,8 @@ def labels_of(numbers: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
     Raises:
         BrokenSample: a number belongs to no class; the first is named.
     """
-    labels = table[numbers if numbers.dtype == np.uint8 else np.minimum(numbers, NUMBERS)]
+    # Negative numbers, which 32 bits may hold, become the largest.
+    labels = table[numbers if numbers.dtype == np.uint8 else np.minimum(numbers.astype(np.uint32), NUMBERS)]
     if labels.min() == WRONG:
         y, x = np.argwhere(labels == WRONG)[0]
         last = np.flatnonzero(table[:IGNORED] != WRONG)[-1]
