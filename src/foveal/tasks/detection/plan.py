@@ -4,11 +4,12 @@ from pathlib import Path
 
 import torch
 
+from foveal.tasks.dense.recipe import create_model
 from foveal.tasks.dense.shapes import CLASSES, TRAIN
 from foveal.tasks.detection.coco_classes import COCO_CLASSES
 from foveal.tasks.detection.counting import count_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
-from foveal.tasks.detection.task import create_model, open_images
+from foveal.tasks.detection.task import open_images
 from foveal.tasks.plan import RecipePlan, TrainingSet, check_processes, no_images, set_as_given
 from foveal.training.plan import plan_run
 
@@ -43,7 +44,7 @@ def plan_recipe(
     check_processes(processes)
     found = _images(recipe, data, images)
     with torch.device("meta"):
-        recipe, model = create_model(recipe, found.classes, pretrained=False, needs_drop_path=needs_drop_path)
+        recipe, model = create_model(recipe, found.classes, needs_drop_path=needs_drop_path)
     short, long = recipe.sides
     size = (short, min(long, short * 8 // 5))  # of the papers' tables: 800 x 1280
     count = count_detector(model, size)

@@ -9,20 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.released import start_from
+from foveal.tasks.dense.recipe import start_model
 from foveal.tasks.dense.shapes import shapes_folder
 from foveal.tasks.detection.data import Augment, CocoImages, collate, open_train_and_val
 from foveal.tasks.detection.data.coco import Empty
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
-from foveal.tasks.network import create_by_recipe
 from foveal.tasks.recipe import check_start
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader, evaluation_loader, train_loader
 from foveal.training.processes import Processes
-from foveal.training.seeding import mix, seed_everything
 
 HEADLINES = ("box_ap", "mask_ap")  # the metrics that come first
 
@@ -127,18 +125,8 @@ def create_task(
     if recipe.train.compile:
         raise FovealError("Detectors are not compiled, since what they find changes shapes: leave --compile out.")
     train, val = open_images(recipe, data)
-    seed_everything(mix(recipe.train.seed, "weights"))
-    recipe, model = create_model(recipe, len(train.classes), pretrained, needs_drop_path)
-    if checkpoint is not None:
-        start_from(model, checkpoint)
+    recipe, model = start_model(recipe, len(train.classes), checkpoint, pretrained, needs_drop_path)
     return DetectionTask(recipe, model, train, val)
-
-
-def create_model(
-    recipe: DetectionRecipe, num_classes: int, pretrained: bool, needs_drop_path: bool
-) -> tuple[DetectionRecipe, Detector]:
-    """The detector, and the recipe as it was made: without drop path where the backbone has none."""
-    return create_by_recipe(recipe, lambda of: of.create(num_classes, pretrained_backbone=pretrained), needs_drop_path)
 
 
 def open_images(recipe: DetectionRecipe, data: str | Path | None) -> tuple[CocoImages, CocoImages]:

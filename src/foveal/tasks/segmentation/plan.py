@@ -5,12 +5,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from foveal.tasks.dense.recipe import create_model
 from foveal.tasks.dense.shapes import CLASSES, TRAIN
 from foveal.tasks.plan import RecipePlan, TrainingSet, check_processes, no_images, set_as_given
 from foveal.tasks.segmentation.counting import count_segmenter
 from foveal.tasks.segmentation.data import ADE20K_CLASSES
 from foveal.tasks.segmentation.recipe import SegmentationRecipe
-from foveal.tasks.segmentation.task import create_model, open_images
+from foveal.tasks.segmentation.task import open_images
 from foveal.training.plan import plan_run
 
 #: The sets that recipes are named after: training images and classes.
@@ -43,7 +44,7 @@ def plan_recipe(
     check_processes(processes)
     found = _images(recipe, data, images)
     with torch.device("meta"):
-        recipe, model = create_model(recipe, found.classes, pretrained=False, needs_drop_path=needs_drop_path)
+        recipe, model = create_model(recipe, found.classes, needs_drop_path=needs_drop_path)
     size = (recipe.augment.crop, recipe.augment.crop)
     count = count_segmenter(model, size)
     matches = recipe.segmenter == "mask2former"

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.released import start_from
+from foveal.tasks.dense.recipe import start_model
 from foveal.tasks.dense.shapes import shapes_folder
-from foveal.tasks.network import create_by_recipe
 from foveal.tasks.recipe import check_start
 from foveal.tasks.segmentation.data import Augment, LabelledImages, open_train_and_val
 from foveal.tasks.segmentation.evaluate import evaluate_segmenter
@@ -21,7 +20,6 @@ from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader, evaluation_loader, train_loader
 from foveal.training.processes import Processes
-from foveal.training.seeding import mix, seed_everything
 
 
 class SegmentationTask:
@@ -123,18 +121,8 @@ def create_task(
     """
     check_start(recipe, "a trained backbone", checkpoint, pretrained, resumes)
     train, val = open_images(recipe, data)
-    seed_everything(mix(recipe.train.seed, "weights"))
-    recipe, model = create_model(recipe, len(train.classes), pretrained, needs_drop_path)
-    if checkpoint is not None:
-        start_from(model, checkpoint)
+    recipe, model = start_model(recipe, len(train.classes), checkpoint, pretrained, needs_drop_path)
     return SegmentationTask(recipe, model, train, val)
-
-
-def create_model(
-    recipe: SegmentationRecipe, num_classes: int, pretrained: bool, needs_drop_path: bool
-) -> tuple[SegmentationRecipe, Segmenter]:
-    """The segmenter, and the recipe as it was made: without drop path where the backbone has none."""
-    return create_by_recipe(recipe, lambda of: of.create(num_classes, pretrained_backbone=pretrained), needs_drop_path)
 
 
 def open_images(recipe: SegmentationRecipe, data: str | Path | None) -> tuple[LabelledImages, LabelledImages]:
