@@ -280,6 +280,14 @@ def test_predict_refuses_the_other_tasks_options(foveal, data, trained, others, 
         assert said.is_one_sentence(*parts)
 
 
+def test_a_dry_run_with_many_exceptions_from_decay_fits_80_columns(foveal):
+    said = foveal("train", "shapes.mask2former_transnext_atto", "--dry-run")
+    assert said.code == 0, said.error
+    assert max(map(len, said.out.splitlines())) <= 80
+    names = said.out[said.out.index("  (cpb_fc1") : said.out.index("temperature)")]
+    assert "queries_features" in " ".join(names.split())
+
+
 def test_a_dry_run_counts_iterations_and_memory(foveal):
     said = foveal("train", "ade20k.upernet_transnext_tiny", "--model", "transnext_atto", "--dry-run", "--processes", 8)
     assert said.code == 0, said.error

@@ -102,6 +102,13 @@ def test_the_position_bias_of_a_restored_segmenter_can_be_another(data, tmp_path
         assert not torch.equal(usual(image), other(image))
 
 
+def test_a_position_bias_is_asked_of_transnext_alone(data, tmp_path):
+    recipe = small_recipe("semantic_fpn", epochs=1)
+    fit(create_task(recipe, data), recipe.train, tmp_path)
+    with pytest.raises(FovealError, match=r"^transxnet_atto has no position bias, .*: leave --position-bias out\.$"):
+        restore_segmenter(tmp_path / "best.pt", position_bias="interpolate")
+
+
 def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):
     recipe = replace(small_recipe("semantic_fpn"), zero_ignored=True)
     trained = lively(recipe.create(150))

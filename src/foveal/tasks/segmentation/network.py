@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.models import TransNeXt
 from foveal.tasks.card import check_task
 from foveal.tasks.dense.released import load_dense
 from foveal.tasks.segmentation.data import ADE20K_CLASSES, Augmentation
@@ -57,6 +58,8 @@ def restore_segmenter(
     if position_bias is not None:
         chosen = replace(chosen, options={**chosen.options, "position_bias": position_bias})
     model = chosen.create(len(classes))
+    if position_bias is not None and not isinstance(model.backbone.body, TransNeXt):
+        raise FovealError(f"{chosen.model} has no position bias, TransNeXt alone has: leave --position-bias out.")
     load_dense(model, path)
     name = f"{chosen.segmenter} {chosen.model}"
     return KnownSegmenter(name, model.eval(), classes, chosen.inference, chosen.zero_ignored)
