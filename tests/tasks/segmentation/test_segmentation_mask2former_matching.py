@@ -190,6 +190,16 @@ def test_layers_are_added_up_and_divided_by_the_segments(monkeypatch):
     assert one["mask"].item() == pytest.approx(5 * math.log(1 + math.exp(-0.3)), rel=1e-4)
 
 
+def test_each_layer_is_matched_by_itself():
+    """The queries of the second layer are those of the first the other way round: its losses are the same."""
+    pixels = torch.arange(8).div(4, rounding_mode="floor").expand(1, 8, 8)
+    masks = torch.where(torch.stack((pixels[0] == 0, pixels[0] == 1, pixels[0] > 1)), 30.0, -30.0)[None]
+    logits = 20 * torch.eye(3)[None]
+    found = set_losses([logits, logits.flip(1)], [masks, masks.flip(1)], Segments.of(pixels, 2), 200)
+    assert found["class"].item() == pytest.approx(0, abs=1e-4)
+    assert found["dice"].item() < 3  # borders cost something; with wrong pairs it is 10
+
+
 def test_images_without_labels_teach_that_nothing_is_there():
     logits, masks = predictions(2, 4, 4)
     found = set_losses(logits, masks, Segments.of(torch.full((3, 8, 8), IGNORED), 4), 20)
