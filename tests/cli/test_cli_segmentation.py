@@ -86,7 +86,8 @@ def test_figures_fit_80_columns_and_files_are_written(measure, tmp_path, monkeyp
     assert classes.split() == 3 * ["class", "IoU", "Acc"]
     assert {word for row in rows for word in row.split() if word.isalpha()} == set(NAMES)
     assert max(map(len, said.out.splitlines())) <= 80
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.png", "examples.png", "results.json"]
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"classes.png", "confusion.png", "examples.png", "results.json"}
     assert json.loads((tmp_path / "out" / "results.json").read_text())["results"]["images"] == 3
 
 
@@ -278,6 +279,14 @@ def test_predict_refuses_the_other_tasks_options(foveal, data, trained, others, 
         said = foveal("predict", image, "--checkpoint", checkpoint, *words)
         assert said.code == 2
         assert said.is_one_sentence(*parts)
+
+
+def test_a_dry_run_with_many_exceptions_from_decay_fits_80_columns(foveal):
+    said = foveal("train", "shapes.mask2former_transnext_atto", "--dry-run")
+    assert said.code == 0, said.error
+    assert max(map(len, said.out.splitlines())) <= 80
+    names = said.out[said.out.index("  (cpb_fc1") : said.out.index("temperature)")]
+    assert "queries_features" in " ".join(names.split())
 
 
 def test_a_dry_run_counts_iterations_and_memory(foveal):

@@ -1,6 +1,7 @@
 """A segmenter's figures as text: every class is there, and 80 columns hold them."""
 
 import pytest
+import torch
 
 from foveal.cli.segmentation_tables import describe, print_evaluation
 from foveal.tasks.segmentation.confusion import SegmentationScores
@@ -11,7 +12,7 @@ from foveal.tasks.segmentation.inference import MULTI_SCALE, SLIDING, WHOLE, Inf
 def evaluation(iou, names):
     accuracy = [None if value is None else min(100.0, value + 1) for value in iou]
     scores = SegmentationScores(48.127, 60.5, 83.333, iou, accuracy, [1] * len(iou))
-    return SegmentationEvaluation(scores, names, 2000, [], 3.25)
+    return SegmentationEvaluation(scores, names, 2000, [], 3.25, torch.eye(len(iou), dtype=torch.int64))
 
 
 @pytest.fixture

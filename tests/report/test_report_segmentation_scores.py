@@ -11,8 +11,8 @@ from PIL import Image
 from foveal.errors import FovealError
 from foveal.report.palette import class_colours
 from foveal.report.segmentation import draw_label_map
-from foveal.report.segmentation_files import MOST_EXAMPLES, choose_examples, write_evaluation
-from foveal.report.segmentation_scores import LONGEST, Example, draw_classes, draw_examples
+from foveal.report.segmentation_files import MOST_CONFUSED, MOST_EXAMPLES, choose_examples, write_evaluation
+from foveal.report.segmentation_scores import LONGEST, Example, draw_classes, draw_confusion, draw_examples
 from foveal.tasks.segmentation import IGNORED
 from foveal.tasks.segmentation.confusion import Confusion
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
@@ -24,7 +24,7 @@ def evaluation(broken=()):
     """Of 10 pixels of wall 8 are right and 2 taken for sky; of sky all 4; a tree is a wall; no lamp anywhere."""
     confusion = Confusion(4)
     confusion.add(torch.tensor([0] * 8 + [1] * 6 + [0]), torch.tensor([0] * 10 + [1] * 4 + [2]))
-    return SegmentationEvaluation(confusion.scores(), CLASSES, 10, list(broken), 2.5)
+    return SegmentationEvaluation(confusion.scores(), CLASSES, 10, list(broken), 2.5, confusion.counts)
 
 
 class Made:
@@ -70,6 +70,27 @@ def test_many_classes_stand_in_columns_and_none_is_lost():
     assert max(len(axes.patches) for axes in panels) <= LONGEST
 
 
+def test_confusion_says_what_the_pixels_of_each_class_were_taken_for():
+    (axes,) = draw_confusion(evaluation().counts.numpy(), CLASSES, "net").axes
+    (image,) = axes.images
+    shares = [[80, 20, 0, 0], [0, 100, 0, 0], [100, 0, 0, 0], [np.nan] * 4]
+    np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), shares)
+    numbers = {(*text.get_position(), text.get_text()) for text in axes.texts}  # x is the answer, y the class
+    assert numbers == {(0, 0, "80"), (1, 0, "20"), (1, 1, "100"), (0, 2, "100")}
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("taken for", "pixels of")
+    assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
+
+
+def test_confusion_of_too_many_classes_to_read_is_not_drawn(tmp_path):
+    count = MOST_CONFUSED + 1
+    confusion = Confusion(count)
+    confusion.add(torch.arange(count), torch.arange(count))
+    names = [f"class {number}" for number in range(count)]
+    found = SegmentationEvaluation(confusion.scores(), names, 1, [], 1.0, confusion.counts)
+    write_evaluation(tmp_path, {}, found, choose_examples(Made(1), found, lambda image: image[0].long()), "net")
+    assert not (tmp_path / "confusion.png").exists()
+
+
 def test_a_sheet_shows_image_annotation_and_prediction_of_each():
     draw = np.random.default_rng(0)
     shown = [
@@ -110,7 +131,7 @@ def test_all_files_are_written(tmp_path):
     found, folder = evaluation(), tmp_path / "new" / "folder"
     shown = choose_examples(Made(2), found, lambda image: image[0].long())
     write_evaluation(folder, {"results": found.document}, found, shown, "net")
-    assert {path.name for path in folder.iterdir()} == {"results.json", "classes.png", "examples.png"}
+    assert {path.name for path in folder.iterdir()} == {"results.json", "classes.png", "confusion.png", "examples.png"}
     assert json.loads((folder / "results.json").read_text())["results"] == found.document
     for picture in folder.glob("*.png"):
         Image.open(picture).verify()

@@ -36,6 +36,8 @@ class EvaluateOptions:
         flip: Of a segmenter: the mean with the mirrored image.
         position_bias: Of a segmenter with TransNeXt: how the position bias comes to other sizes than that of training;
             as it was trained if left out.
+        reference_size: Of a segmenter with TransNeXt: side of the images that an interpolated position bias is computed
+            for, before it is resized; as it was trained if left out.
         split: Folder of --data that "val" means.
         paper: Show the authors' figures for a classifier also beside other weights or a part of the images.
         batch_size: Images at a time, on each process; 64 of a classifier, 1 of a detector if left out. Of a segmenter
@@ -62,6 +64,7 @@ class EvaluateOptions:
     whole: bool = field(default=False, metadata=only_for("segmentation"))
     flip: bool = field(default=False, metadata=only_for("segmentation"))
     position_bias: Literal["interpolate", "extrapolate"] | None = field(default=None, metadata=only_for("segmentation"))
+    reference_size: int | None = field(default=None, metadata=only_for("segmentation"))
     split: str = "val"
     paper: bool = field(default=False, metadata=only_for("classification"))
     batch_size: int | None = None

@@ -28,7 +28,9 @@ def evaluate_on_label_maps(recipe: SegmentationRecipe, options: EvaluateOptions)
     checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
     if options.out is not None:
         check_results_folder(options.out)
-    known = restore_segmenter(checkpoint, recipe, size=size, position_bias=options.position_bias)
+    known = restore_segmenter(
+        checkpoint, recipe, size=size, position_bias=options.position_bias, reference_size=options.reference_size
+    )
     known = replace(known, inference=adapt_inference(known.inference, options))
     folder = data_folder(recipe, options.data)
     images = open_split(folder, options.split, zero_ignored=known.zero_ignored)
@@ -107,5 +109,6 @@ def _document(
         "precision": options.precision,
         "inference": asdict(known.inference),
         "position_bias": options.position_bias,
+        "reference_size": options.reference_size,
         "results": evaluation.document,
     }

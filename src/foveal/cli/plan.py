@@ -1,6 +1,7 @@
 """The plan of a run as text: what ``foveal train --dry-run`` prints."""
 
 import os
+import textwrap
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -9,7 +10,7 @@ from foveal.tasks.plan import RecipePlan
 from foveal.training.footprint import Footprint
 from foveal.training.plan import LISTED, RULES, PlannedParameter, RunPlan, learning_rates
 
-LABEL = 15  # columns
+LABEL, WIDTH = 15, 80  # columns: of a line's first word, and of a line
 FALLING = {"cosine": "cosine", "poly": "polynomial"}  # schedules that fall all the time
 MOST_ROWS = 9  # of a table whose middle says little
 
@@ -100,7 +101,7 @@ def _decay_table(run: RunPlan) -> Iterator[str]:
             yield _row(f"  {rule}", [p for p in members if p.weight_decay == decay], f"{decay:g}")
     words = sorted({_word(p.name) for p in run.parameters if p.rule == LISTED})
     if words:
-        yield f"  ({', '.join(words)})"
+        yield from textwrap.wrap(f"({', '.join(words)})", WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _word(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A segmenter's evaluation as files: figures, a chart of the classes, and examples beside their annotations."""
+"""A segmenter's evaluation as files: figures, charts of the classes, and examples beside their annotations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from foveal.errors import FovealError
 from foveal.files import whole
 from foveal.plotting import save_whole
 from foveal.report.picture import write_picture
-from foveal.report.segmentation_scores import Example, draw_classes, draw_examples
+from foveal.report.segmentation_scores import Example, draw_classes, draw_confusion, draw_examples
 from foveal.tasks.segmentation.data import LabelledImages
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
 
-RESULTS, CLASSES, EXAMPLES = "results.json", "classes.png", "examples.png"
+RESULTS, CLASSES, CONFUSION, EXAMPLES = "results.json", "classes.png", "confusion.png", "examples.png"
+MOST_CONFUSED = 30  # classes: of more, nobody could read a square
 MOST_EXAMPLES = 8
 
 
@@ -29,11 +30,11 @@ def write_evaluation(
     examples: list[Example],
     title: str,
 ) -> None:
-    """Write results.json, classes.png and examples.png into ``folder``.
+    """Write results.json, classes.png, examples.png and, of at most 30 classes, confusion.png into ``folder``.
 
     Args:
         document: what results.json holds.
-        title: of the chart.
+        title: of the charts.
 
     Raises:
         FovealError: matplotlib is not installed, or the folder cannot be written.
@@ -46,6 +47,8 @@ def write_evaluation(
     with whole(folder / RESULTS, advice) as part:
         part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     save_whole(draw_classes(evaluation.scores, evaluation.classes, title), folder / CLASSES)
+    if len(evaluation.classes) <= MOST_CONFUSED:
+        save_whole(draw_confusion(evaluation.counts.numpy(), evaluation.classes, title), folder / CONFUSION)
     write_picture(folder / EXAMPLES, draw_examples(examples, evaluation.classes))
 
 

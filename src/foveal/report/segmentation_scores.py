@@ -1,4 +1,4 @@
-"""A segmenter's evaluation for the eye: IoU of every class, images beside their annotated and predicted label maps."""
+"""A segmenter's evaluation for the eye: IoU of every class, what they are taken for, and examples."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LONGEST = 38  # classes in a column of bars
+LEAST_SHOWN = 0.5  # per cent, of a class's pixels that were taken for another: below, a square has no number
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,33 @@ def draw_classes(scores: SegmentationScores, classes: Sequence[str], title: str)
         f"Bars: IoU; dashed: their mean, mIoU {scores.miou:.1f}. Marks: accuracy, on average {scores.macc:.1f}.",
         fontsize=8,
     )
+    return figure
+
+
+def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """What the pixels of each class were taken for, in percent of them: a row for each class, a column for each answer.
+
+    A class that no pixel has leaves its row empty.
+
+    Args:
+        counts: (C, C), pixels by their class (row) and the one that they were given (column).
+    """
+    total = counts.sum(1, keepdims=True)
+    shares = np.divide(100 * counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
+    side = 1.8 + 0.36 * len(classes)
+    figure = new_figure(side + 1, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= LEAST_SHOWN:
+            ink = "white" if share > 50 else "black"
+            axes.text(column, row, f"{share:.0f}", color=ink, fontsize=7, ha="center", va="center")
+    axes.set_xticks(range(len(classes)), classes, rotation=90)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.tick_params(length=0, labelsize=7)
+    axes.set_xlabel("taken for", fontsize=8)
+    axes.set_ylabel("pixels of", fontsize=8)
+    figure.suptitle(f"{title}: pixels of each class, %", x=0.01, horizontalalignment="left", fontsize=10)
     return figure
 
 

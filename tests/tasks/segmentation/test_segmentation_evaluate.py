@@ -71,6 +71,7 @@ def test_a_whole_set_is_compared_with_its_labels():
     assert steps == [(done, 5) for done in range(1, 6)]
     labelled = sum(int((labels != IGNORED).sum()) for _, labels in images.items)
     assert sum(evaluation.scores.pixels) == labelled
+    assert evaluation.counts.sum(1).tolist() == evaluation.scores.pixels
 
 
 def test_results_are_told_class_by_class_in_plain_types():

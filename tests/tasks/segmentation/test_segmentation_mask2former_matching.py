@@ -190,6 +190,16 @@ def test_layers_are_added_up_and_divided_by_the_segments(monkeypatch):
     assert one["mask"].item() == pytest.approx(5 * math.log(1 + math.exp(-0.3)), rel=1e-4)
 
 
+def test_each_layer_is_matched_by_itself():
+    """The queries of the second layer are those of the first the other way round: its losses are the same."""
+    pixels = torch.arange(8).div(4, rounding_mode="floor").expand(1, 8, 8)
+    masks = torch.where(torch.stack((pixels[0] == 0, pixels[0] == 1, pixels[0] > 1)), 30.0, -30.0)[None]
+    logits = 20 * torch.eye(3)[None]
+    found = set_losses([logits, logits.flip(1)], [masks, masks.flip(1)], Segments.of(pixels, 2), 200)
+    assert found["class"].item() == pytest.approx(0, abs=1e-4)
+    assert found["dice"].item() < 3  # borders cost something; with wrong pairs it is 10
+
+
 def test_images_without_labels_teach_that_nothing_is_there():
     logits, masks = predictions(2, 4, 4)
     found = set_losses(logits, masks, Segments.of(torch.full((3, 8, 8), IGNORED), 4), 20)
@@ -199,6 +209,26 @@ def test_images_without_labels_teach_that_nothing_is_there():
         assert (each.grad[..., -1] < 0).all()
     for each in masks:
         assert torch.equal(each.grad, torch.zeros_like(each))
+
+
+def test_costs_are_told_apart_in_mixed_precision_as_well():
+    """All masks are right, and one of each segment is a little surer than the others."""
+    pixels = torch.arange(8).div(4, rounding_mode="floor").expand(1, 8, 8)
+    sureness = 3 + 0.01 * torch.tensor([3, 5, 0, 7, 1, 6, 2, 4])
+    right = torch.where(pixels == 0, sureness[:, None, None], -sureness[:, None, None])
+    with torch.autocast("cpu", torch.bfloat16):
+        pairs = match([torch.zeros(1, 16, 3)], [torch.cat((right, -right))[None]], Segments.of(pixels, 2), 4000)
+    assert pairs.label.tolist() == [[0, 1]]
+    assert pairs.query.tolist() == [[3, 11]]
+
+
+def test_sums_over_points_do_not_overflow_in_float16():
+    """One mask covers everything, the other one what it should."""
+    pixels = torch.where(torch.arange(8) < 4, IGNORED, 0).expand(1, 8, 8)
+    half = torch.where(pixels == 0, 40.0, -40.0)
+    with torch.autocast("cpu", torch.float16):
+        pairs = match([torch.zeros(1, 2, 2)], [torch.stack((half.abs(), half), 1)], Segments.of(pixels, 1), 4000)
+    assert pairs.query.tolist() == [[1]]
 
 
 def test_half_precision_predictions_are_counted_in_float32():

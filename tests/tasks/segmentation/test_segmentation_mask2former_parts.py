@@ -10,7 +10,8 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerTransformerModule,
 )
 
-from foveal.tasks.segmentation.mask2former.parts import Positions, make_pixel_decoder, make_transformer
+from foveal.tasks.dense.deformable import sample_levels
+from foveal.tasks.segmentation.mask2former.parts import Encoder, Positions, make_pixel_decoder, make_transformer
 from foveal.tasks.segmentation.mask2former.settings import Settings
 from support.accuracy import relative_error
 
@@ -111,3 +112,13 @@ def test_pixel_decoders_heads_begin_by_looking_in_all_directions():
         torch.testing.assert_close(offsets[:, 2, point], directions * (point + 1), atol=1e-6, rtol=0)
     assert not attention.sampling_offsets.weight.any()
     assert not attention.attention_weights.weight.any()
+
+
+def test_places_are_not_rounded_where_tokens_are_in_half_precision():
+    """In bfloat16, places on a map of 200 columns would be off by up to a whole one."""
+    ratios = torch.ones(1, 1, 2, dtype=torch.bfloat16)
+    places = Encoder.get_reference_points([(1, 200)], ratios, torch.device("cpu"))
+    torch.testing.assert_close(places[0, :, 0, 0], (torch.arange(200) + 0.5) / 200)
+    tokens = torch.arange(200.0).bfloat16().view(1, 200, 1, 1)  # each its own column
+    found = sample_levels(tokens, [(1, 200)], places[:, :, None, :, None], torch.ones(1, 200, 1, 1, 1).bfloat16())
+    torch.testing.assert_close(found.flatten(), torch.arange(200.0), atol=1e-3, rtol=0)

@@ -94,12 +94,20 @@ def test_the_position_bias_of_a_restored_segmenter_can_be_another(data, tmp_path
     fit(create_task(recipe, data), recipe.train, tmp_path)
     usual = restore_segmenter(tmp_path / "best.pt").model
     other = restore_segmenter(tmp_path / "best.pt", position_bias="interpolate").model
+    larger = restore_segmenter(tmp_path / "best.pt", position_bias="interpolate", reference_size=96).model
     assert same_state(snapshot(usual), snapshot(other))
-    for model in (usual, other):
-        lively(model)
     image = torch.rand(1, 3, 96, 160, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert not torch.equal(usual(image), other(image))
+        one, two, three = (lively(model)(image) for model in (usual, other, larger))
+    assert not torch.equal(one, two)
+    assert not torch.equal(two, three)
+
+
+def test_a_position_bias_is_asked_of_transnext_alone(data, tmp_path):
+    recipe = small_recipe("semantic_fpn", epochs=1)
+    fit(create_task(recipe, data), recipe.train, tmp_path)
+    with pytest.raises(FovealError, match=r"^transxnet_atto has no position bias, .*: leave --position-bias out\.$"):
+        restore_segmenter(tmp_path / "best.pt", position_bias="interpolate")
 
 
 def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from foveal.errors import FovealError
 from foveal.tasks.network import best_device
@@ -26,6 +27,7 @@ class SegmentationEvaluation:
         images: N, those that could be read.
         broken: names of those that could not, and are not counted.
         images_per_second: over the whole evaluation, loading and counting included.
+        counts: (classes, classes) int64, pixels by their class (row) and the one that they were given (column).
     """
 
     scores: SegmentationScores
@@ -33,6 +35,7 @@ class SegmentationEvaluation:
     images: int
     broken: list[str]
     images_per_second: float
+    counts: Tensor = field(compare=False)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -94,8 +97,9 @@ def evaluate_segmenter(
     images, broken = sum(share.images for share in shares), sorted(name for share in shares for name in share.broken)
     if not images:
         raise all_broken(broken)
-    scores = sum((share.confusion for share in shares), Confusion(model.num_classes)).scores()
-    return SegmentationEvaluation(scores, list(classes), images, broken, images / (time.monotonic() - started))
+    confusion = sum((share.confusion for share in shares), Confusion(model.num_classes))
+    scores, speed = confusion.scores(), images / (time.monotonic() - started)
+    return SegmentationEvaluation(scores, list(classes), images, broken, speed, confusion.counts)
 
 
 def _count(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.models import TransNeXt
 from foveal.tasks.card import check_task
 from foveal.tasks.dense.released import load_dense
 from foveal.tasks.segmentation.data import ADE20K_CLASSES, Augmentation
@@ -35,6 +36,7 @@ def restore_segmenter(
     *,
     size: int | None = None,
     position_bias: str | None = None,
+    reference_size: int | None = None,
 ) -> KnownSegmenter:
     """The segmenter in a file. One of ``foveal train`` says itself what it is; a released one is as ``recipe`` tells.
 
@@ -42,6 +44,7 @@ def restore_segmenter(
         size: side of the crops that it was trained on, which sizes of evaluation are in proportion to; the recipe's if
             left out.
         position_bias: of a TransNeXt, "interpolate" or "extrapolate" instead of how it was trained.
+        reference_size: of a TransNeXt: side of the images that an interpolated position bias is computed for.
 
     Raises:
         FovealError: the file is missing, broken, not described, or does not fit.
@@ -54,9 +57,13 @@ def restore_segmenter(
     else:
         raise FovealError(f"{path} does not say which segmenter it holds: pass the recipe, as in ade20k.NAME.")
     chosen = recipe if size is None else recipe.with_size(size)
-    if position_bias is not None:
-        chosen = replace(chosen, options={**chosen.options, "position_bias": position_bias})
+    asked = {"position_bias": position_bias, "reference_size": reference_size}
+    given = {name: value for name, value in asked.items() if value is not None}
+    chosen = replace(chosen, options={**chosen.options, **given})
     model = chosen.create(len(classes))
+    if given and not isinstance(model.backbone.body, TransNeXt):
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise FovealError(f"{chosen.model} has no position bias, TransNeXt alone has: leave {option} out.")
     load_dense(model, path)
     name = f"{chosen.segmenter} {chosen.model}"
     return KnownSegmenter(name, model.eval(), classes, chosen.inference, chosen.zero_ignored)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from foveal.ops.numerics import without_autocast
 from foveal.tasks.dense.losses import at_least_float32
 from foveal.tasks.segmentation.mask2former.points import draw, sample
 from foveal.tasks.segmentation.mask2former.segments import Segments, inside
@@ -62,7 +63,9 @@ def match(logits: list[Tensor], masks: list[Tensor], segments: Segments, points:
         segments: what is there.
         points: how many.
     """
-    tables = [_table(at_least_float32(a), at_least_float32(b), segments, points) for a, b in zip(logits, masks)]
+    # Products over thousands of points, and small differences of large sums: half types would overflow and mistake.
+    with without_autocast(segments.labels.device):
+        tables = [_table(at_least_float32(a), at_least_float32(b), segments, points) for a, b in zip(logits, masks)]
     # One copy from the device for all of them. An assignment exists whatever the numbers are: the loss will show
     # those that are none.
     table = torch.stack(tables).nan_to_num(nan=1e9, posinf=1e9, neginf=-1e9).cpu()

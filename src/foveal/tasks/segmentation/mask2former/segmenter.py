@@ -47,7 +47,7 @@ class Mask2Former(Segmenter):
         return combine(classes, at_least_float32(masks[-1]), size)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Scores as they are: sums of probabilities, which the authors average as well."""
+        """Scores as they are: Mask2Former's authors average them so. MMSegmentation takes one more softmax of them."""
         return scores
 
     def no_weight_decay(self) -> set[str]:
