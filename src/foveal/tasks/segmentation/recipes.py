@@ -131,7 +131,7 @@ def _shapes_mask2former() -> SegmentationRecipe:
 
 def _shapes_semantic_fpn() -> SegmentationRecipe:
     head = {"pyramid_channels": 64, "channels": 64}
-    return _shapes("semantic_fpn", "Semantic FPN", "transxnet_atto", head, epochs=14)
+    return _shapes("semantic_fpn", "Semantic FPN", "transxnet_atto", head, epochs=20)
 
 
 MAKERS: tuple[Callable[[], SegmentationRecipe], ...] = (
