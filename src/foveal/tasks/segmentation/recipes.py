@@ -126,7 +126,7 @@ def _shapes_mask2former() -> SegmentationRecipe:
         "dim": 64, "heads": 4, "queries": 20, "encoder_layers": 2, "encoder_mlp_dim": 256, "decoder_layers": 3,
         "mlp_dim": 256, "train_points": 1024,
     }  # fmt: skip
-    return _shapes("mask2former", "Mask2Former", "transnext_atto", head, epochs=16, lr=1e-3)
+    return _shapes("mask2former", "Mask2Former", "transnext_atto", head, epochs=18, lr=1e-3)
 
 
 def _shapes_semantic_fpn() -> SegmentationRecipe:
