@@ -1,5 +1,7 @@
 """Which samples are drawn, by whom, and with which randomness."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -259,3 +261,17 @@ print(len(multiprocessing.active_children()))
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr
+
+
+def test_a_notice_that_comes_while_a_loading_process_starts_does_not_end_it(monkeypatch):
+    """A scheduler's SIGTERM to the whole job, before the process has had the time to ignore it."""
+    here, limit_threads = os.getpid(), torch.set_num_threads
+
+    def told(count):  # PyTorch's loading processes call it first of all
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGTERM)
+        limit_threads(count)
+
+    monkeypatch.setattr(torch, "set_num_threads", told)
+    assert len(list(train_loader(Noise(), 4, 20, Share(), 0, workers=1).epoch(0))) == 5
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -200,7 +200,7 @@ def _print_recipes() -> None:
     rows["finetune.MODEL"] = "any model of timm, fine-tuned on a folder of your own"
     width, columns = max(map(len, rows)), shutil.get_terminal_size().columns
     for name, summary in rows.items():
-        lines = textwrap.wrap(summary, max(columns - width - 2, NARROWEST))
+        lines = textwrap.wrap(summary, max(columns - width - 2, NARROWEST), break_on_hyphens=False)
         print(f"{name:<{width}}  " + f"\n{'':<{width}}  ".join(lines))
 
 

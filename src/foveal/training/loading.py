@@ -1,6 +1,7 @@
 """Batches for the loop: which sample is drawn when, by which process, with which randomness."""
 
 import atexit
+import contextlib
 import multiprocessing.util  # noqa: F401 - its handler at exit is registered before ours, and so runs after it
 import os
 import signal
@@ -81,7 +82,9 @@ class Loader:
 
     def _batches(self) -> Iterator[Any]:
         arrived = 0
-        for arrival in self._loader:
+        with _notices_held_back():
+            arrivals = iter(self._loader)
+        for arrival in arrivals:
             if isinstance(arrival, Failure):
                 raise FovealError(arrival.text)
             self._note(arrival.broken)
@@ -203,6 +206,22 @@ def _leave_notices_to_the_main_process(worker: int) -> None:
     """Schedulers and Ctrl-C tell every process of a job; a loading process that obeyed would break the update."""
     for notice in NOTICES:
         signal.signal(notice, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NOTICES)
+
+
+@contextlib.contextmanager
+def _notices_held_back() -> Iterator[None]:
+    """Loading processes that are started here inherit that notices wait, until they ignore them: one that came before
+    would end them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which has no such signals
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOTICES)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def as_it_is(batch: Any) -> Any:
