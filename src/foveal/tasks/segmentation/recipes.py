@@ -126,7 +126,10 @@ def _shapes_mask2former() -> SegmentationRecipe:
         "dim": 64, "heads": 4, "queries": 20, "encoder_layers": 2, "encoder_mlp_dim": 256, "decoder_layers": 3,
         "mlp_dim": 256, "train_points": 1024,
     }  # fmt: skip
-    return _shapes("mask2former", "Mask2Former", "transnext_atto", head, epochs=18, lr=1e-3)
+    # With the head's rate the backbone learns half as well from nothing: mIoU 62 after 18 epochs.
+    return _shapes(
+        "mask2former", "Mask2Former", "transnext_atto", head, epochs=22, lr=1e-3, lr_factors={"backbone.": 2.0}
+    )
 
 
 def _shapes_semantic_fpn() -> SegmentationRecipe:
