@@ -126,7 +126,7 @@ def _shapes_mask2former() -> SegmentationRecipe:
         "dim": 64, "heads": 4, "queries": 20, "encoder_layers": 2, "encoder_mlp_dim": 256, "decoder_layers": 3,
         "mlp_dim": 256, "train_points": 1024,
     }  # fmt: skip
-    # With the head's rate the backbone learns half as well from nothing: mIoU 62 after 18 epochs.
+    # A backbone without trained weights: at the rate of the head 18 epochs come to a mean IoU of 62.
     return _shapes(
         "mask2former", "Mask2Former", "transnext_atto", head, epochs=22, lr=1e-3, lr_factors={"backbone.": 2.0}
     )
