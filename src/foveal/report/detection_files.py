@@ -3,17 +3,15 @@ annotations."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from foveal.errors import FovealError
-from foveal.files import whole
 from foveal.plotting import save_whole
 from foveal.report.detection_scores import Comparison, draw_classes, draw_comparisons, draw_precision_recall
+from foveal.report.evaluation import write_document
 from foveal.report.picture import write_picture
 from foveal.tasks.detection.data import CocoImages
 from foveal.tasks.detection.evaluate import DetectionEvaluation, write_detections
@@ -21,7 +19,7 @@ from foveal.tasks.detection.predict import DetectedObject, detected_objects
 from foveal.tasks.detection.results import ImageResult
 from foveal.tasks.detection.rle import Rle
 
-RESULTS, CURVES, CLASSES, EXAMPLES = "results.json", "precision_recall.png", "classes.png", "examples.png"
+CURVES, CLASSES, EXAMPLES = "precision_recall.png", "classes.png", "examples.png"
 MOST_EXAMPLES = 8
 SHOWN_FROM = 0.5  # score
 
@@ -39,13 +37,7 @@ def write_evaluation(
     Raises:
         FovealError: matplotlib is not installed, or the folder cannot be written.
     """
-    advice = "choose another --out"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FovealError(f"{folder} cannot be written ({error.strerror}): {advice}.") from error
-    with whole(folder / RESULTS, advice) as part:
-        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_document(folder, document)
     write_detections(folder, evaluation, images.category_ids)
     scores = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
     save_whole(draw_precision_recall(scores, title), folder / CURVES)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal.errors import FovealError
+from foveal.files import whole
 from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
 from foveal.tasks.classification.imagenet.sets import set_title
@@ -39,6 +40,21 @@ def check_out_folder(folder: Path) -> None:
     near = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not os.access(near, os.W_OK):
         raise FovealError(f"{folder} cannot be written: choose another --out.")
+
+
+def write_document(folder: Path, document: dict[str, Any]) -> None:
+    """Write ``document`` as results.json into a folder, which is made if need be.
+
+    Raises:
+        FovealError: it cannot be written.
+    """
+    advice = "choose another --out"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FovealError(f"{folder} cannot be written ({error.strerror}): {advice}.") from error
+    with whole(folder / JSON, advice) as part:
+        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from foveal.errors import FovealError
-from foveal.files import whole
 from foveal.plotting import save_whole
+from foveal.report.evaluation import write_document
 from foveal.report.picture import write_picture
 from foveal.report.segmentation_scores import Example, draw_classes, draw_confusion, draw_examples
 from foveal.tasks.segmentation.data import LabelledImages
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
 
-RESULTS, CLASSES, CONFUSION, EXAMPLES = "results.json", "classes.png", "confusion.png", "examples.png"
+CLASSES, CONFUSION, EXAMPLES = "classes.png", "confusion.png", "examples.png"
 MOST_CONFUSED = 30  # classes: of more, nobody could read a square
 MOST_EXAMPLES = 8
 
@@ -39,13 +37,7 @@ def write_evaluation(
     Raises:
         FovealError: matplotlib is not installed, or the folder cannot be written.
     """
-    advice = "choose another --out"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FovealError(f"{folder} cannot be written ({error.strerror}): {advice}.") from error
-    with whole(folder / RESULTS, advice) as part:
-        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_document(folder, document)
     save_whole(draw_classes(evaluation.scores, evaluation.classes, title), folder / CLASSES)
     if len(evaluation.classes) <= MOST_CONFUSED:
         save_whole(draw_confusion(evaluation.counts.numpy(), evaluation.classes, title), folder / CONFUSION)

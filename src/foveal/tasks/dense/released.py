@@ -117,3 +117,20 @@ def _rename(name: str, model: DenseModel) -> str:
         if re.match(pattern, name):
             return re.sub(pattern, replacement, name)
     return name
+
+
+def split_attention(state: dict[str, Tensor], layers: str) -> dict[str, Tensor]:
+    """The rows of each ``in_proj`` of nn.MultiheadAttention as what they are: query, key and value, in this order.
+
+    Args:
+        layers: pattern of the names of those layers that are split.
+    """
+    split = {}
+    for name, tensor in state.items():
+        packed = re.fullmatch(rf"({layers})\.in_proj_(weight|bias)", name)
+        if packed is None:
+            split[name] = tensor
+            continue
+        for part, rows in zip(("q_proj", "k_proj", "v_proj"), tensor.chunk(3), strict=True):
+            split[f"{packed[1]}.{part}.{packed[2]}"] = rows
+    return split

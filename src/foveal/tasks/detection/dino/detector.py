@@ -9,6 +9,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.losses import mean_count
+from foveal.tasks.dense.released import split_attention
 from foveal.tasks.detection.detector import Detector, Target
 from foveal.tasks.detection.dino.decoder import Decoder
 from foveal.tasks.detection.dino.denoising import Denoising, NoisedQueries, restored, seen_by
@@ -19,7 +20,7 @@ from foveal.tasks.detection.dino.losses import set_losses
 from foveal.tasks.detection.dino.matching import match
 from foveal.tasks.detection.dino.neck import Neck
 from foveal.tasks.detection.dino.objects import Objects, to_corners
-from foveal.tasks.detection.dino.released import RENAMES, split_attention
+from foveal.tasks.detection.dino.released import RENAMES
 from foveal.tasks.detection.dino.selection import QuerySelection, Selection
 from foveal.tasks.detection.dino.settings import Settings
 from foveal.tasks.detection.images import ImageList, Images
@@ -89,7 +90,7 @@ class Dino(Detector):
 
     def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A released state, by our names, with what a name alone cannot say; see ``split_attention``."""
-        return split_attention(state)
+        return split_attention(state, r".*\.self_attn")
 
     def _encode(self, batch: ImageList) -> tuple[Levels, Tensor, Selection]:
         height, width = batch.tensors.shape[-2:]

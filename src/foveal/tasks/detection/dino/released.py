@@ -1,9 +1,5 @@
 """Names of the released files: MMDetection 3's, which trained them, and ours."""
 
-import re
-
-from torch import Tensor
-
 # (pattern, replacement) for everything but the backbone; at most one matches a name, before and after.
 RENAMES: tuple[tuple[str, str], ...] = (
     (r"^neck\.convs\.(\d+)\.gn\.", r"neck.convs.\1.norm."),
@@ -29,16 +25,3 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^(decoder\.layers\.\d+)\.self_attn\.attn\.out_proj\.", r"\1.self_attn.o_proj."),
     (r"^(decoder\.layers\.\d+)\.self_attn\.attn\.in_proj_", r"\1.self_attn.in_proj_"),
 )
-
-
-def split_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The rows of each ``in_proj`` of nn.MultiheadAttention as what they are: query, key and value, in this order."""
-    split = {}
-    for name, tensor in state.items():
-        packed = re.fullmatch(r"(.*\.self_attn)\.in_proj_(weight|bias)", name)
-        if packed is None:
-            split[name] = tensor
-            continue
-        for part, rows in zip(("q_proj", "k_proj", "v_proj"), tensor.chunk(3), strict=True):
-            split[f"{packed[1]}.{part}.{packed[2]}"] = rows
-    return split

@@ -1,9 +1,5 @@
 """Names of the released files, MMSegmentation 1's with MMDetection 3 or 2, and ours."""
 
-import re
-
-from torch import Tensor
-
 _ENCODER = r"^decode_head\.pixel_decoder\.(encoder\.layers\.\d+)\."
 _DECODER = r"^decode_head\.transformer_decoder\.(layers\.\d+)\."
 _OURS = r"transformer.decoder.\1."
@@ -40,19 +36,3 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^decode_head\.mask_embed\.2\.", "transformer.decoder.mask_predictor.mask_embedder.1.0."),
     (r"^decode_head\.mask_embed\.4\.", "transformer.decoder.mask_predictor.mask_embedder.2.0."),
 )
-
-
-def split_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The rows of each self-attention's ``in_proj`` as what they are: query, key and value, in this order.
-
-    Those of masked attention stay together, since transformers has nn.MultiheadAttention there.
-    """
-    split = {}
-    for name, tensor in state.items():
-        packed = re.fullmatch(r"(transformer\..*\.self_attn)\.in_proj_(weight|bias)", name)
-        if packed is None:
-            split[name] = tensor
-            continue
-        for part, rows in zip(("q_proj", "k_proj", "v_proj"), tensor.chunk(3), strict=True):
-            split[f"{packed[1]}.{part}.{packed[2]}"] = rows
-    return split

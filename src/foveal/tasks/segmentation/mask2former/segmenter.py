@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.losses import at_least_float32
+from foveal.tasks.dense.released import split_attention
 from foveal.tasks.segmentation.mask2former.losses import set_losses
 from foveal.tasks.segmentation.mask2former.parts import make_pixel_decoder, make_transformer
-from foveal.tasks.segmentation.mask2former.released import RENAMES, split_attention
+from foveal.tasks.segmentation.mask2former.released import RENAMES
 from foveal.tasks.segmentation.mask2former.segments import Segments
 from foveal.tasks.segmentation.mask2former.settings import Settings
 from foveal.tasks.segmentation.segmenter import Segmenter
@@ -56,8 +57,11 @@ class Mask2Former(Segmenter):
         return super().no_weight_decay() | {f"transformer.{name}.weight" for name in names}
 
     def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A released state, by our names, with what a name alone cannot say; see ``split_attention``."""
-        return split_attention(state)
+        """A released state, by our names, with what a name alone cannot say; see ``split_attention``.
+
+        Masked attention is not split: transformers has nn.MultiheadAttention there.
+        """
+        return split_attention(state, r"transformer\..*\.self_attn")
 
     def _decode(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Normalised queries (B, Q, dim) and masks (B, Q, h, w), logits, before the first layer and behind each."""
