@@ -1,8 +1,5 @@
 """Detection in the loop: runs that go on bit by bit, what a run starts from, and what it refuses."""
 
-import json
-import os
-import signal
 from dataclasses import replace
 
 import pytest
@@ -18,34 +15,14 @@ from foveal.training.checkpoint import read_checkpoint
 from support.coco_folders import annotation, change, write_objects, write_split
 from support.detectors import small_detector, small_recipe
 from support.nets import lively, shrunk
+from support.runs import leaving_in_update, lines
 
 DETECTORS = ("mask_rcnn", "retinanet", "dino")
-TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_bytes")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_objects(tmp_path_factory.mktemp("coco"))
-
-
-def lines(out, name):
-    """A log without what a clock says."""
-    found = [json.loads(line) for line in (out / name).read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
-
-
-def leaving_in_update(task, update):
-    """The task, whose process is told to leave in this update."""
-    loss, passes = task.loss, []
-
-    def told(model, batch):
-        passes.append(1)
-        if len(passes) == update:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss(model, batch)
-
-    task.loss = told
-    return task
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -1,8 +1,5 @@
 """Segmentation in the loop: runs that go on bit by bit, what a run starts from, and what it refuses."""
 
-import json
-import os
-import signal
 from dataclasses import replace
 
 import pytest
@@ -17,37 +14,17 @@ from foveal.training.batching import Share, split_batch
 from foveal.training.checkpoint import read_checkpoint
 from support.checkpoints import same_state, snapshot
 from support.nets import lively, shrunk
+from support.runs import leaving_in_update, lines
 from support.segmentation_folders import write_regions
 from support.segmentation_recipes import small_recipe
 
 SEGMENTERS = ("upernet", "mask2former", "semantic_fpn")
-TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_bytes")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Six images to train on and two to validate, of three classes."""
     return write_regions(tmp_path_factory.mktemp("labelled"))
-
-
-def lines(out, name):
-    """A log without what a clock says."""
-    found = [json.loads(line) for line in (out / name).read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
-
-
-def leaving_in_update(task, update):
-    """The task, whose process is told to leave in this update."""
-    loss, passes = task.loss, []
-
-    def told(model, batch):
-        passes.append(1)
-        if len(passes) == update:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss(model, batch)
-
-    task.loss = told
-    return task
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)

@@ -1,0 +1,27 @@
+"""What tests of runs share: their logs, and a notice to leave in the middle."""
+
+import json
+import os
+import signal
+
+TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_bytes")
+
+
+def lines(out, name):
+    """A log without what a clock says."""
+    found = [json.loads(line) for line in (out / name).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
+
+
+def leaving_in_update(task, update):
+    """The task, whose process is told to leave in this update."""
+    loss, passes = task.loss, []
+
+    def told(model, batch):
+        passes.append(1)
+        if len(passes) == update:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(model, batch)
+
+    task.loss = told
+    return task
