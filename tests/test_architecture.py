@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "foveal"
 FILES = sorted(SOURCE.rglob("*.py"))
-ALL_MAY_KNOW = {"errors", "files", "plotting", "version"}
+ALL_MAY_KNOW = {"errors", "files", "plotting", "types", "version"}
 
 # What each place may bring in beside torch and the standard library; the longest matching place counts.
 OUTSIDE = {

@@ -86,7 +86,7 @@ def main(
     if plot is not None:
         _check_plot(plot, parts, order.sizes)
     if torch.device(device).type == "cuda":
-        torch.cuda.set_device(device)  # events and kernels go to the current device
+        torch.cuda.set_device(torch.device(device).index or 0)  # events and kernels go to the current device
     keeps = keep_memory()
     if threads is not None:
         torch.set_num_threads(threads)
