@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from foveal.errors import FovealError
-from foveal.tasks.detection import create_detector, dino
+from foveal.tasks.detection import create_detector
 from foveal.tasks.detection.counting import count_detector
 from foveal.tasks.detection.dino.detector import best
 
@@ -208,8 +208,8 @@ def test_half_precision_gives_nearly_the_losses_of_full():
 
 @pytest.mark.parametrize("missing", ["transformers", "scipy"])
 def test_a_package_that_is_not_there_is_one_sentence(monkeypatch, missing):
-    found = dino.find_spec
-    monkeypatch.setattr(dino, "find_spec", lambda name: None if name == missing else found(name))
+    found = create.find_spec
+    monkeypatch.setattr(create, "find_spec", lambda name: None if name == missing else found(name))
     with pytest.raises(FovealError, match=r"^DINO needs \w+: install it with `pip install 'foveal\[dense\]'`\.$"):
         small_dino()
 

@@ -1,7 +1,10 @@
-"""What ``create_detector`` and ``create_segmenter`` share: from names to a head's builder and its backbone."""
+"""Find a head by its name and configure it; shared by ``create_detector`` and ``create_segmenter``."""
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from foveal.errors import FovealError
@@ -12,22 +15,59 @@ Builder = Callable[..., Any]
 def find_builder(
     kind: str, name: str, builders: Mapping[str, str], num_classes: int, options: dict[str, Any]
 ) -> Builder:
-    """``build`` of the module that makes the head ``name``, which takes these options.
+    """Return ``build`` of the module that defines the head ``name``, with its ``settings`` filled in.
+
+    Such a module has a frozen dataclass ``Settings``, whose fields are the head's options, and a function ``build``
+    with a parameter ``settings``.
 
     Args:
-        kind: "detector" or "segmenter", for the sentence.
-        builders: the module of each name, imported when asked for.
+        kind: "detector" or "segmenter", for error messages.
+        name: a key of ``builders``.
+        builders: module of each head, imported when the head is created.
+        num_classes: checked to be at least 1.
+        options: values of ``Settings``; missing ones keep their defaults.
 
     Raises:
-        FovealError: no such head, no classes, or options that it does not have.
+        FovealError: unknown head or option, ``num_classes`` below 1, or invalid settings.
     """
     if name not in builders:
         raise FovealError(f"There is no {kind} {name!r}: choose one of {', '.join(builders)}.")
     if num_classes < 1:
         raise FovealError(f"num_classes must be at least 1, not {num_classes}.")
-    build: Builder = importlib.import_module(builders[name]).build
-    allowed = build.__kwdefaults__ or {}
+    module = importlib.import_module(builders[name])
+    if not hasattr(module, "Settings"):  # heads that still declare their options as arguments of ``build``
+        _check_options(name, options, list(module.build.__kwdefaults__))
+        return partial(module.build, **options)
+    _check_options(name, options, [field.name for field in fields(module.Settings)])
+    return partial(module.build, settings=module.Settings(**options))
+
+
+def require_packages(head: str, *packages: str) -> None:
+    """Check that the packages that ``head`` is built on are installed: ``transformers``, ``scipy``.
+
+    Raises:
+        FovealError: one of them is not.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            name = {"scipy": "SciPy"}.get(package, package)
+            raise FovealError(f"{head} needs {name}: install it with `pip install 'foveal[dense]'`.")
+
+
+def check_width(head: str, dim: int, heads: int, groups: int) -> None:
+    """Check that attention heads and the groups of group norm divide the width ``dim``.
+
+    Raises:
+        FovealError: they do not.
+    """
+    # With one channel per group, group norm of a map of a single token would always return zero.
+    if dim % groups or dim <= groups:
+        raise FovealError(f"{head}'s dim must be 2, 3, ... times {groups}, not {dim}.")
+    if dim % heads:
+        raise FovealError(f"{head}'s {heads} heads must divide its dim, {dim}.")
+
+
+def _check_options(name: str, options: dict[str, Any], allowed: list[str]) -> None:
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise FovealError(f"{name} has no option {unknown[0]}: its options are {', '.join(allowed)}.")
-    return build

@@ -60,4 +60,4 @@ def create_detector(
             args=backbone_args,
         )
 
-    return build(make_backbone, num_classes, Images(short, long), **options)
+    return build(make_backbone, num_classes, Images(short, long))

@@ -5,6 +5,7 @@ checked, is in docs/released_detectors.md.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -67,44 +68,62 @@ class MaskRCNN(Detector):
         self.roi_heads.mask_head(images.new_zeros(COUNTED_MASKS, channels, MASK_SIZE, MASK_SIZE))
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Options of Mask R-CNN, by default as published; smaller ones suit small images."""
+
+    channels: int = 256
+    """Channels of the pyramid and of the convolutions after it."""
+    hidden: int = 1024
+    """Width of the box head's two layers."""
+    mask_convs: int = 4
+    """3x3 convolutions of the mask head."""
+    anchor_scale: float = 8
+    """Side of the square anchor, in strides."""
+    finest: float = 56
+    """Boxes with a side of less than twice this many pixels are taken from the finest map."""
+    anchor_samples: int = 256
+    """Anchors per image that the losses of the first stage are computed from."""
+    box_samples: int = 512
+    """Boxes per image that the losses of the second stage are computed from."""
+    candidates: tuple[int, int] = (2000, 1000)
+    """Candidates per level in training and in evaluation; see ``ProposalNetwork``."""
+    proposals: int = 1000
+    """Proposals per image."""
+    score: float = 0.05
+    """Detections have a score above this."""
+    overlap: float = 0.5
+    """Detections of a class overlap by at most this intersection over union."""
+    most: int = 100
+    """Detections kept per image."""
+
+
 def build(
-    make_backbone: Callable[[tuple[int, ...]], DenseBackbone],
-    num_classes: int,
-    images: Images,
-    *,
-    channels: int = 256,
-    hidden: int = 1024,
-    mask_convs: int = 4,
-    anchor_scale: float = 8,
-    finest: float = 56,
-    anchor_samples: int = 256,
-    box_samples: int = 512,
-    candidates: tuple[int, int] = (2000, 1000),
-    proposals: int = 1000,
-    score: float = 0.05,
-    overlap: float = 0.5,
-    most: int = 100,
+    make_backbone: Callable[[tuple[int, ...]], DenseBackbone], num_classes: int, images: Images, settings: Settings
 ) -> MaskRCNN:
-    """A Mask R-CNN as published, and smaller ones.
+    """Build a Mask R-CNN.
 
     Args:
-        make_backbone: gives a backbone with the named stages' maps.
-        num_classes: without the background.
-        images: see ``Images``.
-        channels: of the pyramid and of the convolutions behind it.
-        hidden: width of the box head's two layers.
-        mask_convs: 3x3 convolutions of the mask head.
-        anchor_scale: side of the square anchor, in strides.
-        finest: boxes of less than twice this side, in pixels, are taken from the finest map.
-        anchor_samples, box_samples: of an image, from which the losses of the two stages are computed.
-        candidates, proposals: see ``ProposalNetwork``.
-        score, overlap, most: see ``Selection``.
+        make_backbone: called with the stages whose maps are needed.
+        num_classes: object classes, without the background.
+        images: preprocessing.
+        settings: options.
     """
+    channels = settings.channels
     backbone = make_backbone((0, 1, 2, 3))
     strides = tuple(backbone.strides)
-    anchors = AnchorGenerator((*strides, 2 * strides[-1]), (anchor_scale,))
+    anchors = AnchorGenerator((*strides, 2 * strides[-1]), (settings.anchor_scale,))
     head = ProposalHead(channels, anchors.per_cell)
-    rpn = ProposalNetwork(head, anchors, images.size_divisible, anchor_samples, candidates, proposals)
-    selection = Selection(score, overlap, most)
-    roi_heads = RoIHeads(channels, num_classes, strides, finest, hidden, mask_convs, box_samples, selection)
+    divisor, samples = images.size_divisible, settings.anchor_samples
+    rpn = ProposalNetwork(head, anchors, divisor, samples, settings.candidates, settings.proposals)
+    roi_heads = RoIHeads(
+        channels,
+        num_classes,
+        strides,
+        settings.finest,
+        settings.hidden,
+        settings.mask_convs,
+        settings.box_samples,
+        Selection(settings.score, settings.overlap, settings.most),
+    )
     return MaskRCNN(backbone, num_classes, images, FeaturePyramid(backbone.channels, channels), rpn, roi_heads)

@@ -6,6 +6,7 @@ those of the published detectors; what agrees with the released ones is in docs/
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -151,32 +152,39 @@ class RetinaNet(Detector):
         return self.box_coder.decode_single(codes[anchor], anchors[anchor]), best, label[order]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Options of RetinaNet, by default as published; smaller ones suit small images."""
+
+    channels: int = 256
+    """Channels of the pyramid and of the head."""
+    convs: int = 4
+    """Convolutions of each of the head's two towers."""
+    anchor_scale: float = 4
+    """Side of the smallest square anchor, in strides; two more of each shape follow within an octave."""
+    score: float = 0.05
+    """Detections have a score above this."""
+    overlap: float = 0.5
+    """Detections of a class overlap by at most this intersection over union."""
+    most: int = 100
+    """Detections kept per image."""
+
+
 def build(
-    make_backbone: Callable[[tuple[int, ...]], DenseBackbone],
-    num_classes: int,
-    images: Images,
-    *,
-    channels: int = 256,
-    convs: int = 4,
-    anchor_scale: float = 4,
-    score: float = 0.05,
-    overlap: float = 0.5,
-    most: int = 100,
+    make_backbone: Callable[[tuple[int, ...]], DenseBackbone], num_classes: int, images: Images, settings: Settings
 ) -> RetinaNet:
-    """A RetinaNet as published, and smaller ones.
+    """Build a RetinaNet.
 
     Args:
-        make_backbone: gives a backbone with the named stages' maps.
-        num_classes: without the background.
-        images: see ``Images``.
-        channels: of the pyramid and of the head.
-        convs: of each of the head's two towers.
-        anchor_scale: side of the smallest square anchor, in strides; two more of each shape follow within an octave.
-        score, overlap, most: see ``Selection``.
+        make_backbone: called with the stages whose maps are needed.
+        num_classes: object classes, without the background.
+        images: preprocessing.
+        settings: options.
     """
-    backbone = make_backbone((1, 2, 3))
+    backbone, channels = make_backbone((1, 2, 3)), settings.channels
     strides = (*backbone.strides, 2 * backbone.strides[-1], 4 * backbone.strides[-1])
-    anchors = AnchorGenerator(strides, [anchor_scale * 2 ** (step / 3) for step in range(3)])
-    head = DenseHead(channels, convs, anchors.per_cell, num_classes)
+    anchors = AnchorGenerator(strides, [settings.anchor_scale * 2 ** (step / 3) for step in range(3)])
+    head = DenseHead(channels, settings.convs, anchors.per_cell, num_classes)
     pyramid = FeaturePyramid(backbone.channels, channels, extra="conv")
-    return RetinaNet(backbone, num_classes, images, pyramid, head, anchors, Selection(score, overlap, most))
+    selection = Selection(settings.score, settings.overlap, settings.most)
+    return RetinaNet(backbone, num_classes, images, pyramid, head, anchors, selection)

@@ -56,4 +56,4 @@ def create_segmenter(
         reference_size=reference_size,
         args=backbone_args,
     )
-    return build(made, num_classes, **options)
+    return build(made, num_classes)

@@ -1,70 +1,83 @@
 """DINO: DETR with improved denoising anchor boxes (Zhang et al. 2022, arXiv:2203.03605).
 
-Neither torchvision nor transformers has it. It is built here on the layers of transformers' Deformable DETR; the
-definitions that the paper leaves open are those of MMDetection 3, with which the released files were trained.
+Neither torchvision nor transformers implements it. It is built on the layers of transformers' Deformable DETR; what
+the paper leaves open follows MMDetection 3, which the released files were trained with.
 """
 
 from collections.abc import Callable
-from importlib.util import find_spec
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.create import check_width, require_packages
 from foveal.tasks.detection.images import Images
 
 if TYPE_CHECKING:
     from foveal.tasks.detection.dino.detector import Dino
 
+#: Groups of the neck's group norms.
+GROUPS = 32
 
-def build(
-    make_backbone: Callable[[tuple[int, ...]], DenseBackbone],
-    num_classes: int,
-    images: Images,
-    *,
-    num_levels: int = 4,
-    queries: int = 900,
-    denoising_queries: int = 100,
-    dim: int = 256,
-    heads: int = 8,
-    points: int = 4,
-    mlp_dim: int = 2048,
-    encoder_layers: int = 6,
-    decoder_layers: int = 6,
-    max_detections: int = 300,
-) -> "Dino":
-    """DINO with the published settings; smaller ones are for small images.
 
-    Args:
-        make_backbone: gives the backbone with the maps of the stages that it is called with.
-        num_classes: classes of objects.
-        images: makes batches; here padded to the largest image alone, as published.
-        num_levels: 4 (stages 2 to 4 and a level of half the last one's size) or 5 (stage 1 as well).
-        queries: objects that are looked for in an image.
-        denoising_queries: noised objects in training, positive and negative ones each, shared out to groups.
-        dim, heads, points, mlp_dim: width, attention heads, points that a head samples in a level, hidden width of
-            the feed-forward blocks.
-        encoder_layers, decoder_layers: depths.
-        max_detections: detections kept for an image.
+@dataclass(frozen=True)
+class Settings:
+    """Options of DINO, by default as published; smaller ones suit small images. There is no dropout, as published.
 
     Raises:
-        FovealError: transformers or SciPy is not installed, or settings that do not fit together.
+        FovealError: values that do not fit together.
     """
-    for package, name in (("transformers", "transformers"), ("scipy", "SciPy")):
-        if find_spec(package) is None:
-            raise FovealError(f"DINO needs {name}: install it with `pip install 'foveal[dense]'`.")
-    from foveal.tasks.detection.dino.detector import Dino
-    from foveal.tasks.detection.dino.settings import Settings
 
-    settings = Settings(
-        num_levels=num_levels,
-        queries=queries,
-        denoising_queries=denoising_queries,
-        dim=dim,
-        heads=heads,
-        points=points,
-        mlp_dim=mlp_dim,
-        encoder_layers=encoder_layers,
-        decoder_layers=decoder_layers,
-        max_detections=max_detections,
-    )
+    num_levels: int = 4
+    """4 (stages 2 to 4 and a level at half the resolution of the last) or 5 (stage 1 as well)."""
+    queries: int = 900
+    """Object queries per image."""
+    denoising_queries: int = 100
+    """Approximate number of positive noised queries in training, and of negative ones, over all groups."""
+    dim: int = 256
+    """Width of tokens and queries."""
+    heads: int = 8
+    """Attention heads."""
+    points: int = 4
+    """Sampling points per head and level in deformable attention."""
+    mlp_dim: int = 2048
+    """Hidden width of the feed-forward blocks."""
+    encoder_layers: int = 6
+    """Depth of the encoder."""
+    decoder_layers: int = 6
+    """Depth of the decoder."""
+    max_detections: int = 300
+    """Detections kept per image."""
+
+    def __post_init__(self) -> None:
+        if self.num_levels not in (4, 5):
+            raise FovealError(f"DINO has 4 or 5 levels, not {self.num_levels}.")
+        counts = (self.queries, self.denoising_queries, self.heads, self.points, self.mlp_dim, self.max_detections)
+        if min(*counts, self.encoder_layers, self.decoder_layers) < 1:
+            raise FovealError("DINO's queries, heads, points, widths, layers and detections must be at least 1.")
+        check_width("DINO", self.dim, self.heads, GROUPS)
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Backbone stages, from 0, whose maps are used; one more level is computed from the last."""
+        return (1, 2, 3) if self.num_levels == 4 else (0, 1, 2, 3)
+
+
+def build(
+    make_backbone: Callable[[tuple[int, ...]], DenseBackbone], num_classes: int, images: Images, settings: Settings
+) -> "Dino":
+    """Build DINO.
+
+    Args:
+        make_backbone: called with the stages whose maps are needed.
+        num_classes: object classes.
+        images: preprocessing. DINO pads to the largest image of the batch and no further, as published.
+        settings: options.
+
+    Raises:
+        FovealError: transformers or SciPy is not installed.
+    """
+    require_packages("DINO", "transformers", "scipy")
+    from foveal.tasks.detection.dino.detector import Dino
+
     return Dino(make_backbone(settings.stages), num_classes, images, settings)

@@ -3,12 +3,14 @@
 import math
 
 from torch import Tensor, nn
+from transformers import DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import (
     DeformableDetrMultiscaleDeformableAttention,
     DeformableDetrSelfAttention,
 )
 
 from foveal.tasks.dense.deformable import look_around, sample_levels
+from foveal.tasks.detection.dino import Settings
 
 
 class Sampling(nn.Module):
@@ -26,6 +28,22 @@ class Sampling(nn.Module):
     ) -> Tensor:
         """(B, Q, heads * width); see ``sample_levels``."""
         return sample_levels(value, spatial_shapes_list, sampling_locations, attention_weights)
+
+
+def layer_config(settings: Settings) -> DeformableDetrConfig:
+    """Return the configuration of transformers' encoder and decoder layers; its other fields are not used."""
+    return DeformableDetrConfig(
+        d_model=settings.dim,
+        num_feature_levels=settings.num_levels,
+        encoder_attention_heads=settings.heads,
+        decoder_attention_heads=settings.heads,
+        encoder_n_points=settings.points,
+        decoder_n_points=settings.points,
+        encoder_ffn_dim=settings.mlp_dim,
+        decoder_ffn_dim=settings.mlp_dim,
+        dropout=0.0,
+        attn_implementation="sdpa",  # type: ignore[call-arg]
+    )
 
 
 def sample_by_level(layer: nn.Module) -> nn.Module:

@@ -8,10 +8,10 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
     inverse_sigmoid,
 )
 
-from foveal.tasks.detection.dino.attention import initialise, sample_by_level
+from foveal.tasks.detection.dino import Settings
+from foveal.tasks.detection.dino.attention import initialise, layer_config, sample_by_level
 from foveal.tasks.detection.dino.levels import Levels
 from foveal.tasks.detection.dino.positions import embed_boxes
-from foveal.tasks.detection.dino.settings import Settings
 
 # Boxes are kept this far from 0 and 1 before they are refined, as published.
 REFINED_EPS = 1e-3
@@ -22,7 +22,7 @@ class Decoder(nn.Module):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        config, dim = settings.layers(), settings.dim
+        config, dim = layer_config(settings), settings.dim
         self.dim = dim
         self.layers = nn.ModuleList(
             sample_by_level(DeformableDetrDecoderLayer(config)) for _ in range(settings.decoder_layers)

@@ -11,6 +11,7 @@ from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.losses import mean_count
 from foveal.tasks.dense.released import split_attention
 from foveal.tasks.detection.detector import Detector, Target
+from foveal.tasks.detection.dino import Settings
 from foveal.tasks.detection.dino.decoder import Decoder
 from foveal.tasks.detection.dino.denoising import Denoising, NoisedQueries, restored, seen_by
 from foveal.tasks.detection.dino.encoder import Encoder, recompute
@@ -22,7 +23,6 @@ from foveal.tasks.detection.dino.neck import Neck
 from foveal.tasks.detection.dino.objects import Objects, to_corners
 from foveal.tasks.detection.dino.released import RENAMES
 from foveal.tasks.detection.dino.selection import QuerySelection, Selection
-from foveal.tasks.detection.dino.settings import Settings
 from foveal.tasks.detection.images import ImageList, Images
 
 SMALLEST = 32

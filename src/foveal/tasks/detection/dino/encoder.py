@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrEncoderLayer
 
-from foveal.tasks.detection.dino.attention import initialise, sample_by_level
+from foveal.tasks.detection.dino import Settings
+from foveal.tasks.detection.dino.attention import initialise, layer_config, sample_by_level
 from foveal.tasks.detection.dino.levels import Levels
-from foveal.tasks.detection.dino.settings import Settings
 
 
 class Encoder(nn.Module):
@@ -16,7 +16,7 @@ class Encoder(nn.Module):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        config = settings.layers()
+        config = layer_config(settings)
         self.layers = nn.ModuleList(
             sample_by_level(DeformableDetrEncoderLayer(config)) for _ in range(settings.encoder_layers)
         )

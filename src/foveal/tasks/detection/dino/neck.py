@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-GROUPS = 32
+from foveal.tasks.detection.dino import GROUPS
 
 
 class ConvNorm(nn.Module):
