@@ -14,8 +14,8 @@ from foveal.report.segmentation import draw_label_map
 from foveal.report.segmentation_files import MOST_CONFUSED, MOST_EXAMPLES, choose_examples, write_evaluation
 from foveal.report.segmentation_scores import LONGEST, Example, draw_classes, draw_confusion, draw_examples
 from foveal.tasks.segmentation import IGNORED
-from foveal.tasks.segmentation.confusion import Confusion
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
+from foveal.tasks.segmentation.metrics import Confusion
 
 CLASSES = ["wall", "sky", "tree", "lamp"]
 

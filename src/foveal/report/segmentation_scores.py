@@ -16,7 +16,7 @@ from foveal.report.picture import resized
 from foveal.report.segmentation import draw_label_map
 from foveal.report.sheet import CAPTION, draw_sheet, draw_strip
 from foveal.tasks.segmentation import IGNORED
-from foveal.tasks.segmentation.confusion import SegmentationScores
+from foveal.tasks.segmentation.metrics import SegmentationScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,7 @@ from foveal.errors import FovealError
 from foveal.tasks.classification import imagenet
 from foveal.tasks.classification.data import open_split
 from foveal.tasks.classification.evaluate import Inference, score
-from foveal.tasks.classification.imagenet.classes import indices, synsets
-from foveal.tasks.classification.imagenet.sets import SETS, check_knows_imagenet
+from foveal.tasks.classification.imagenet.sets import SETS, check_knows_imagenet, indices, synsets
 from support.greys import grey_classifier, random_table, write_greys
 
 ROOT = Path(__file__).parents[3]

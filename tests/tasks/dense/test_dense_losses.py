@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foveal.tasks.dense.losses import at_least_float32, mean_count
+from foveal.tasks.dense.detr import at_least_float32, mean_count
 
 
 def test_sums_are_divided_by_the_objects_and_at_least_by_1():

@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.shapes import CLASSES, shapes_folder, write_shapes
-from foveal.tasks.dense.shapes import photographs as photos
-from foveal.tasks.dense.shapes.scene import random_scene
+from foveal.tasks.dense.shapes import textures as photos
+from foveal.tasks.dense.shapes.scenes import random_scene
 from foveal.tasks.detection.data import open_train_and_val
 
 COUNTS = dict(train=60, val=12)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as pycoco
 
-from foveal.tasks.dense.shapes.segmentation import outlines, runs, segmentation
+from foveal.tasks.dense.shapes.coco import outlines, runs, segmentation
 
 
 def drawn(*rows):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.segmentation.confusion import Confusion
+from foveal.tasks.segmentation.metrics import Confusion
 from foveal.tasks.segmentation.segmenter import IGNORED
 
 X = IGNORED

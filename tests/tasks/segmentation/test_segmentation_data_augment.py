@@ -7,8 +7,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.tasks.segmentation.data import PUBLISHED, SMALL, Augment, Augmentation
-from foveal.tasks.segmentation.data.augment import fill_up, random_size
-from foveal.tasks.segmentation.data.resizing import ResizedLabels, is_mixed, random_square
+from foveal.tasks.segmentation.data.augment import ResizedLabels, fill_up, is_mixed, random_size, random_square
 from foveal.training.seeding import seeded_on_cpu
 
 NO_COLOUR = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
@@ -149,7 +148,7 @@ def test_crops_of_one_class_are_passed_over_ten_times_and_then_taken():
 def test_ten_draws_are_looked_at(monkeypatch):
     looked = []
     monkeypatch.setattr(
-        "foveal.tasks.segmentation.data.resizing.is_mixed", lambda labels, share: looked.append(labels) or False
+        "foveal.tasks.segmentation.data.augment.is_mixed", lambda labels, share: looked.append(labels) or False
     )
     random_square(ResizedLabels(torch.zeros(30, 30).long(), 30, 30), 16, 0.75)
     assert len(looked) == 10

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from foveal.tasks.segmentation.data import open_split
-from foveal.tasks.segmentation.data.label_maps import label_table, labels_of
+from foveal.tasks.segmentation.data.dataset import label_table, labels_of
 from foveal.training.samples import BrokenSample
 from support.segmentation_folders import write_ade20k, write_split
 

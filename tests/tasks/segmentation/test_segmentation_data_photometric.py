@@ -5,7 +5,7 @@ import colorsys
 import pytest
 import torch
 
-from foveal.tasks.segmentation.data.photometric import Photometric, multiply_saturation, turn_hue
+from foveal.tasks.segmentation.data.augment import Photometric, multiply_saturation, turn_hue
 
 NONE = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
 #: Every order of the three channels, ties, greys, black and white.

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.segmentation.confusion import Confusion
 from foveal.tasks.segmentation.evaluate import evaluate_segmenter
 from foveal.tasks.segmentation.inference import Inference
+from foveal.tasks.segmentation.metrics import Confusion
 from foveal.tasks.segmentation.segmenter import IGNORED
 from foveal.training.batching import Share
 from foveal.training.loading import evaluation_loader

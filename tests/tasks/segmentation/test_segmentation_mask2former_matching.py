@@ -10,10 +10,8 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
 from foveal.tasks.segmentation import IGNORED
 from foveal.tasks.segmentation.mask2former import losses as losses_module
-from foveal.tasks.segmentation.mask2former.losses import class_loss, mask_losses, set_losses
-from foveal.tasks.segmentation.mask2former.matching import costs, match
-from foveal.tasks.segmentation.mask2former.points import draw_uncertain, sample
-from foveal.tasks.segmentation.mask2former.segments import Segments, inside
+from foveal.tasks.segmentation.mask2former.losses import class_loss, costs, mask_losses, match, set_losses
+from foveal.tasks.segmentation.mask2former.points import Segments, draw_uncertain, inside, sample
 from support.plain_dino import bilinear
 
 LABELS = torch.tensor([[[3, 3, 1], [IGNORED, 1, 1]], [[IGNORED] * 3] * 2, [[2, 2, 2]] * 2])

@@ -10,8 +10,8 @@ import torch
 from foveal.errors import FovealError
 from foveal.tasks.dense.counting import count_dense
 from foveal.tasks.segmentation import IGNORED, create_segmenter
-from foveal.tasks.segmentation.mask2former import segmenter as module
-from foveal.tasks.segmentation.mask2former.segmenter import combine
+from foveal.tasks.segmentation.mask2former import model as module
+from foveal.tasks.segmentation.mask2former.model import combine
 from support.accuracy import relative_error
 
 CLASSES = 4

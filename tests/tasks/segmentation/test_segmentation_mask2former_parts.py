@@ -10,8 +10,8 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerTransformerModule,
 )
 
-from foveal.tasks.dense.deformable import sample_levels
-from foveal.tasks.segmentation.mask2former.parts import Encoder, Positions, make_pixel_decoder, make_transformer
+from foveal.tasks.dense.detr import sample_levels
+from foveal.tasks.segmentation.mask2former.layers import Encoder, Positions, make_pixel_decoder, make_transformer
 from foveal.tasks.segmentation.mask2former.settings import Settings
 from support.accuracy import relative_error
 

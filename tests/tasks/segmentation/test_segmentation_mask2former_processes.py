@@ -12,7 +12,7 @@ import torch
 
 from foveal.tasks.segmentation import IGNORED
 from foveal.tasks.segmentation.mask2former.losses import set_losses
-from foveal.tasks.segmentation.mask2former.segments import Segments
+from foveal.tasks.segmentation.mask2former.points import Segments
 
 # Of the first process: three segments; of the second: one; then none at all.
 LABELS = (torch.tensor([[[0, 1, 2]]]), torch.tensor([[[1, 1, IGNORED]]]), torch.tensor([[[IGNORED] * 3]]))

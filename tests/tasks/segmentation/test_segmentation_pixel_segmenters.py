@@ -9,7 +9,7 @@ from torch import nn
 
 from foveal.errors import FovealError
 from foveal.tasks.segmentation import IGNORED, create_segmenter
-from foveal.tasks.segmentation.pixel_segmenter import pixel_cross_entropy
+from foveal.tasks.segmentation.segmenter import pixel_cross_entropy
 from support.pixel_segmenters import SMALL, batch, small_segmenter
 
 NAMES = ["upernet", "semantic_fpn"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from foveal.tasks.segmentation.windows import slide, window_starts
+from foveal.tasks.segmentation.inference import slide, window_starts
 
 
 def mean_red(images):

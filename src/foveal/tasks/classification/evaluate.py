@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from foveal.errors import FovealError
 from foveal.models import optimize
 from foveal.tasks.classification.data import Images, match_classes, open_split
-from foveal.tasks.classification.imagenet.classes import synsets
-from foveal.tasks.classification.imagenet.sets import Labels
+from foveal.tasks.classification.imagenet.sets import Labels, synsets
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.network import best_device
 from foveal.training.batching import Share

@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 from foveal.errors import FovealError
 from foveal.models.transnext import TransNeXt
 from foveal.tasks.classification.network import Classifier
-from foveal.tasks.classification.preprocessing import Size
 from foveal.tasks.network import set_input_size
+from foveal.types import Size
 
 Mode = Literal["normal", "linear", "no_length_scaling", "interpolate"]
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -14,10 +14,11 @@ from foveal.errors import FovealError
 from foveal.models.pyramid import Pyramid
 from foveal.models.released import compare, load_checkpoint
 from foveal.tasks.card import check_task
-from foveal.tasks.classification.preprocessing import Preprocessing, Size
+from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.network import create_network, set_input_size
 from foveal.training.checkpoint import read_card, read_content
+from foveal.types import Size
 
 #: Where trainers put the weights in a file, the averaged ones first, as in timm.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 
 from foveal.errors import FovealError
-
-Size = tuple[int, int]
+from foveal.types import Size
 
 
 @dataclass(frozen=True)

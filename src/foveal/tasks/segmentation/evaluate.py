@@ -10,8 +10,8 @@ from torch import Tensor
 
 from foveal.errors import FovealError
 from foveal.tasks.network import best_device
-from foveal.tasks.segmentation.confusion import Confusion, SegmentationScores
 from foveal.tasks.segmentation.inference import BrokenScores, Inference, label_map
+from foveal.tasks.segmentation.metrics import Confusion, SegmentationScores
 from foveal.tasks.segmentation.segmenter import Segmenter
 from foveal.training.loading import Loader, all_broken
 from foveal.training.processes import Processes, to_device

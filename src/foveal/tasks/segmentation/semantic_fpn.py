@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.pyramid import FeaturePyramid
-from foveal.tasks.segmentation.pixel_segmenter import PixelSegmenter, draw_weights
+from foveal.tasks.segmentation.segmenter import PixelSegmenter, draw_weights
 
 
 class ConvNorm(nn.Module):

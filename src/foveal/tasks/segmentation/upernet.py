@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
-from foveal.tasks.segmentation.pixel_segmenter import PixelSegmenter, draw_weights, pixel_cross_entropy
+from foveal.tasks.segmentation.segmenter import PixelSegmenter, draw_weights, pixel_cross_entropy
 
 AUXILIARY_STAGE = 2  # the third, of stride 16
 

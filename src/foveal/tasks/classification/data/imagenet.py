@@ -10,8 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.data.folders import existing_split, has_class_folders, open_class_folders
-from foveal.tasks.classification.data.images import EXTENSIONS, FileImages, Images
+from foveal.tasks.classification.data.images import (
+    EXTENSIONS,
+    FileImages,
+    Images,
+    existing_split,
+    has_class_folders,
+    open_class_folders,
+)
 from foveal.tasks.image_files import read_text
 
 KAGGLE = Path("ILSVRC", "Data", "CLS-LOC")

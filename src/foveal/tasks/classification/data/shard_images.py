@@ -12,8 +12,7 @@ from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data.images import Images
-from foveal.tasks.classification.data.labels import IMAGES, label_of
-from foveal.tasks.classification.data.tar_index import Entry
+from foveal.tasks.classification.data.tar_index import IMAGES, Entry, label_of
 from foveal.tasks.image_files import decode_rgb
 from foveal.training.streaming import ShardedSamples
 

@@ -9,7 +9,7 @@ import timm
 from foveal.models.catalogue import published_top1
 from foveal.tasks.classification.imagenet.sets import SetName
 from foveal.tasks.classification.modes import Mode
-from foveal.tasks.classification.preprocessing import Size
+from foveal.types import Size
 
 _ROBUSTNESS: dict[str, dict[SetName, float]] = {
     "transnext_micro.in1k": {"c": 50.8, "a": 29.9, "r": 45.8, "sketch": 33.0, "v2": 72.6},

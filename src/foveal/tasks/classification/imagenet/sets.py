@@ -7,6 +7,7 @@ matched-frequency images). ImageNet-C: see corruptions.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,24 @@ import torch
 from torch import Tensor
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.imagenet.classes import ClassList, indices, synsets
 from foveal.tasks.classification.network import Classifier
+
+ClassList = Literal["imagenet_1k", "imagenet_a", "imagenet_r"]
+
+
+@cache
+def synsets(name: ClassList) -> tuple[str, ...]:
+    """WordNet's names of a set's classes ("n01440764"), in the order of ImageNet-1K's logits."""
+    lines = Path(__file__).with_name(f"{name}.txt").read_text(encoding="ascii").splitlines()
+    return tuple(line for line in lines if not line.startswith("#"))
+
+
+@cache
+def indices(name: ClassList) -> tuple[int, ...]:
+    """The logits (0 to 999) of a set's classes, in ascending order."""
+    place = {synset: index for index, synset in enumerate(synsets("imagenet_1k"))}
+    return tuple(place[synset] for synset in synsets(name))
+
 
 SetName = Literal["val", "a", "r", "sketch", "v2", "c"]
 

@@ -9,7 +9,7 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
     DeformableDetrSelfAttention,
 )
 
-from foveal.tasks.dense.deformable import look_around, sample_levels
+from foveal.tasks.dense.detr import look_around, sample_levels
 from foveal.tasks.detection.dino import Settings
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.tasks.dense.positions import embed_map
+from foveal.tasks.dense.detr import embed_map
 
 Size = tuple[int, int]
 

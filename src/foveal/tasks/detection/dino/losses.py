@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from foveal.tasks.dense.losses import at_least_float32
+from foveal.tasks.dense.detr import at_least_float32
 from foveal.tasks.detection.dino.matching import ALPHA, GAMMA, Pairs
 from foveal.tasks.detection.dino.objects import Objects, to_corners
 
@@ -21,7 +21,7 @@ def set_losses(
         boxes: (S, B, Q, 4) as (cx, cy, w, h) relative to the image.
         pairs: which prediction answers for which object.
         objects: the objects.
-        count: what sums are divided by; see ``dense.losses.mean_count``.
+        count: what sums are divided by; see ``dense.detr.mean_count``.
     """
     logits, boxes = at_least_float32(logits), at_least_float32(boxes)
     wanted = torch.zeros_like(logits)

@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import generalized_box_iou
 
-from foveal.tasks.dense.losses import at_least_float32
+from foveal.tasks.dense.detr import at_least_float32
 from foveal.tasks.detection.dino.objects import Objects, to_corners
 
 CLASS_COST, L1_COST, GIOU_COST = 2.0, 5.0, 2.0

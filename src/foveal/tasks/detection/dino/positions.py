@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from foveal.tasks.dense.positions import sine_embedding
+from foveal.tasks.dense.detr import sine_embedding
 
 BOX_TEMPERATURE = 10000
 

@@ -1,19 +1,141 @@
-"""What training does to images and their labels: sizes, crops, mirror images, colours.
+"""Training augmentation: sizes, crops, mirroring, colours.
 
-All randomness is PyTorch's, so a draw's seed decides it.
+All randomness is PyTorch's, so a sample's seed decides it.
 """
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from foveal.errors import FovealError
-from foveal.tasks.segmentation.data.photometric import LARGEST_HUE, Photometric
-from foveal.tasks.segmentation.data.resizing import ResizedLabels, random_square
 from foveal.tasks.segmentation.segmenter import IGNORED
+
+CHANCE = 0.5  # of each of the four
+LARGEST_HUE = 60.0  # degrees; within it ``turn_hue`` needs no modulus
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """Each of the four is drawn evenly from its range and applied to half of the images.
+
+    Attributes:
+        brightness: added to all channels, at most so many of 255 levels.
+        contrast: 0.5 multiplies all channels by 0.5 to 1.5; before or after the next two, by chance.
+        saturation: 0.5 multiplies the saturation of HSV by 0.5 to 1.5.
+        hue: added to the hue of HSV, at most so many degrees, up to 60.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """The image (3, H, W), float in [0, 1], distorted; what leaves [0, 1] is cut off."""
+        applied = (torch.rand(4) < CHANCE).tolist()
+        brightness, contrast, saturation, hue = (2 * torch.rand(4) - 1).tolist()  # of the ranges, -1 to 1
+        contrast_first = bool(torch.rand(()) < 0.5)
+        if applied[0] and self.brightness:
+            image = (image + brightness * self.brightness / 255).clamp_(0, 1)
+        with_contrast = applied[1] and self.contrast
+        if with_contrast and contrast_first:
+            image = (image * (1 + contrast * self.contrast)).clamp_(0, 1)
+        if applied[2] and self.saturation:
+            image = multiply_saturation(image, 1 + saturation * self.saturation)
+        if applied[3] and self.hue:
+            image = turn_hue(image, hue * self.hue)
+        if with_contrast and not contrast_first:
+            image = (image * (1 + contrast * self.contrast)).clamp_(0, 1)
+        return image
+
+
+def multiply_saturation(image: Tensor, factor: float) -> Tensor:
+    """The image (3, H, W) with its saturation of HSV times ``factor``, at most 1; hue and value stay."""
+    value = image.amax(0)
+    if factor <= 1:
+        return torch.lerp(value, image, factor)
+    chroma = value - image.amin(0)
+    most = value / chroma.clamp_(min=torch.finfo(image.dtype).tiny)  # 1 / saturation
+    missing = (value - image).mul_(most.clamp_(max=factor))  # in place: fresh memory costs more than the sums
+    return missing.neg_().add_(value).clamp_(min=0)  # rounding may end just below
+
+
+def turn_hue(image: Tensor, degrees: float) -> Tensor:
+    """The image (3, H, W) with ``degrees``, -60 to 60, added to its hue of HSV; saturation and value stay."""
+    red, green, blue = image
+    value = image.amax(0)
+    chroma = value - image.amin(0)
+    safe = chroma.clamp(min=torch.finfo(image.dtype).tiny)
+    hue = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )  # in sixths of the circle, -1 to 5
+    hue += degrees / 60
+    turned = torch.empty_like(image)
+    for channel, shift in zip(turned, (5, 3, 1), strict=True):
+        # The chroma is missing in full where hue + shift is 2 sixths, modulo 6, and not at all from 2 sixths away on.
+        away = torch.add(hue, shift - 5, out=safe).abs_().sub_(3).abs_()
+        torch.addcmul(value, away.neg_().add_(2).clamp_(0, 1), chroma, value=-1, out=channel)
+    return turned.clamp_(min=0)
+
+
+TRIES = 10  # for a square that has not too much of one class
+
+
+class ResizedLabels:
+    """Labels (H, W) as they are when resized to (height, width): each that of the nearest pixel's centre.
+
+    Only what is cut out is made: a crop is a quarter of an image twice as large.
+    """
+
+    def __init__(self, labels: Tensor, height: int, width: int) -> None:
+        self.shape = height, width
+        self._labels = labels.numpy()  # whose take is several times faster
+        self._rows, self._columns = (_nearest(*sides) for sides in zip(labels.shape, self.shape, strict=True))
+
+    def cut(self, top: int, left: int, side: int) -> Tensor:
+        """The square of ``side`` pixels there, or what of it is within."""
+        rows, columns = self._rows[top : top + side], self._columns[left : left + side]
+        strip = self._labels[rows[0] : rows[-1] + 1]
+        return torch.from_numpy(strip.take(columns, axis=1).take(rows - rows[0], axis=0))
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """(new,): of each new pixel the old one in which its centre lies, in whole numbers; of two the second."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)
+
+
+def random_square(labels: ResizedLabels, side: int, largest_share: float) -> tuple[int, int, Tensor]:
+    """Top and left of a square of ``side`` pixels, 0 where the labels end within it; and the labels there.
+
+    ``TRIES`` times one with too much of one class is passed over, as MMSegmentation does; the next is taken whatever it
+    has. So one with a single class, or nothing but ignored pixels, is passed over too.
+    """
+    free = [max(length - side, 0) for length in labels.shape]
+    for _ in range(TRIES if largest_share < 1 and any(free) else 0):
+        top, left = _draw_corner(free)
+        square = labels.cut(top, left, side)
+        if is_mixed(square, largest_share):
+            return top, left, square
+    top, left = _draw_corner(free)
+    return top, left, labels.cut(top, left, side)
+
+
+def _draw_corner(free: list[int]) -> tuple[int, int]:
+    top, left = (int(torch.randint(most + 1, ())) for most in free)
+    return top, left
+
+
+def is_mixed(labels: Tensor, largest_share: float) -> bool:
+    """Whether every class has less than this share of the labelled pixels, of which there must be some."""
+    counts = torch.bincount(labels.flatten(), minlength=IGNORED + 1)
+    counts[IGNORED] = 0
+    return bool(counts.max() < largest_share * counts.sum())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
 
 if TYPE_CHECKING:
-    from foveal.tasks.segmentation.mask2former.segmenter import Mask2Former
+    from foveal.tasks.segmentation.mask2former.model import Mask2Former
 
 
 def build(
@@ -45,7 +45,7 @@ def build(
     for package, name in (("transformers", "transformers"), ("scipy", "SciPy")):
         if find_spec(package) is None:
             raise FovealError(f"Mask2Former needs {name}: install it with `pip install 'foveal[dense]'`.")
-    from foveal.tasks.segmentation.mask2former.segmenter import Mask2Former
+    from foveal.tasks.segmentation.mask2former.model import Mask2Former
     from foveal.tasks.segmentation.mask2former.settings import Settings
 
     settings = Settings(

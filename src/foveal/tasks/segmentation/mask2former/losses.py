@@ -1,13 +1,90 @@
-"""What predictions that were paired with segments cost: cross entropy of classes, and of masks with their dice."""
+"""Bipartite matching of predictions and segments, and the set losses (Mask2Former, section 3.2)."""
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from foveal.tasks.dense.losses import at_least_float32, mean_count
-from foveal.tasks.segmentation.mask2former.matching import CLASS_WEIGHT, DICE_WEIGHT, MASK_WEIGHT, match
-from foveal.tasks.segmentation.mask2former.points import draw_uncertain, sample
-from foveal.tasks.segmentation.mask2former.segments import Segments, inside
+from foveal.ops.numerics import without_autocast
+from foveal.tasks.dense.detr import at_least_float32, mean_count
+from foveal.tasks.segmentation.mask2former.points import Segments, draw, draw_uncertain, inside, sample
+
+CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
+"""Of costs, and of losses."""
+
+
+class Pairs(NamedTuple):
+    """K predictions of each of S layers and the segments that they answer for, image by image.
+
+    Attributes:
+        image: (K,) int64, the same for all layers.
+        query: (S, K) int64.
+        label: (S, K) int64, the segments' classes.
+    """
+
+    image: Tensor
+    query: Tensor
+    label: Tensor
+
+
+def costs(logits: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The cost (B, Q, M) of each prediction for each segment: class, cross entropy and dice with their weights.
+
+    Args:
+        logits: (B, Q, classes + 1).
+        masks: (B, Q, P), logits of masks at P points.
+        labels: (B, M), the segments' classes.
+        targets: (B, M, P) in [0, 1], how much of each point lies in each segment.
+    """
+    found = logits.softmax(-1)
+    by_class = -found.gather(2, labels[:, None].expand(-1, found.shape[1], -1))
+    together = masks @ targets.mT
+    # Of a logit x and a target t in [0, 1], the cross entropy is softplus(x) - x t.
+    by_mask = (F.softplus(masks).sum(-1, keepdim=True) - together) / masks.shape[-1]
+    probabilities = masks.sigmoid()
+    sums = probabilities.sum(-1)[..., None] + targets.sum(-1)[:, None]
+    by_dice = 1 - (2 * probabilities @ targets.mT + 1) / (sums + 1)
+    return CLASS_WEIGHT * by_class + MASK_WEIGHT * by_mask + DICE_WEIGHT * by_dice
+
+
+@torch.no_grad()
+def match(logits: list[Tensor], masks: list[Tensor], segments: Segments, points: int) -> Pairs:
+    """The cheapest assignment for the predictions of each of S layers.
+
+    Each layer and each image is looked at in points of its own. Where an image has more segments than there are
+    queries, the dearest go without.
+
+    Args:
+        logits: S times (B, Q, classes + 1).
+        masks: S times (B, Q, h, w), logits.
+        segments: what is there.
+        points: how many.
+    """
+    # Products over thousands of points, and small differences of large sums: half types would overflow and mistake.
+    with without_autocast(segments.labels.device):
+        tables = [_table(at_least_float32(a), at_least_float32(b), segments, points) for a, b in zip(logits, masks)]
+    # One copy from the device for all of them. An assignment exists whatever the numbers are: the loss will show
+    # those that are none.
+    table = torch.stack(tables).nan_to_num(nan=1e9, posinf=1e9, neginf=-1e9).cpu()
+    pairs = []
+    for of_layer in table:
+        for image, (cost, count) in enumerate(zip(of_layer, segments.counts, strict=True)):
+            queries, places = linear_sum_assignment(cost[:, :count].numpy())
+            pairs += [(image, int(q), int(m)) for q, m in zip(queries, places, strict=True)]
+    found = torch.tensor(pairs, dtype=torch.int64).view(len(logits), -1, 3).to(segments.labels.device)
+    image_of, query, place = found.unbind(-1)
+    return Pairs(image_of[0], query, segments.labels[image_of, place])
+
+
+def _table(logits: Tensor, masks: Tensor, segments: Segments, points: int) -> Tensor:
+    """The costs (B, Q, M) of one layer."""
+    at = draw(len(masks), points, masks)
+    image = torch.arange(len(masks), device=masks.device)[:, None]
+    targets = inside(segments.pixels, image, segments.labels, at[:, None])
+    return costs(logits, sample(masks, at), segments.labels, targets)
+
 
 NO_OBJECT_WEIGHT = 0.1
 

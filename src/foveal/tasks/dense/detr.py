@@ -1,4 +1,4 @@
-"""Deformable attention (Zhu et al., "Deformable DETR", arXiv:2010.04159): what detectors and segmenters share of it."""
+"""Parts that DETR-like heads (DINO, Mask2Former) share."""
 
 import math
 from collections.abc import Sequence
@@ -56,3 +56,44 @@ def look_around(attention: nn.Module) -> None:
     offsets = directions[:, None, None] * steps[:, None]
     with torch.no_grad():
         layer.sampling_offsets.bias.copy_(offsets.expand(heads, levels, points, 2).flatten())
+
+
+def sine_embedding(coordinates: Tensor, size: int, temperature: float) -> Tensor:
+    """``size`` numbers for each coordinate c in [0, 1], in pairs: sin and cos of 2 pi c / temperature^(2 i / size).
+
+    Args:
+        coordinates: of any shape (...).
+        size: even; pair i has the numbers 2 i and 2 i + 1.
+
+    Returns:
+        (..., size), in the coordinates' dtype.
+    """
+    pair = torch.arange(size // 2, dtype=coordinates.dtype, device=coordinates.device)
+    angles = coordinates[..., None] * (2 * math.pi / temperature ** (2 * pair / size))
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
+
+
+def embed_map(rows: Tensor, columns: Tensor, dim: int, temperature: float) -> Tensor:
+    """(B, H, W, dim) for every place of a map, y's half first.
+
+    Args:
+        rows, columns: (B, H) and (B, W), where each row and column is, relative to the image.
+    """
+    y = sine_embedding(rows, dim // 2, temperature)
+    x = sine_embedding(columns, dim // 2, temperature)
+    height, width = rows.shape[1], columns.shape[1]
+    return torch.cat((y[:, :, None].expand(-1, -1, width, -1), x[:, None].expand(-1, height, -1, -1)), dim=-1)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Costs and losses are not counted in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def mean_count(count: int, device: torch.device) -> Tensor:
+    """``count`` as the mean over all processes that train together, at least 1: () float."""
+    mean = torch.tensor(float(count), device=device)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(mean)
+        mean /= torch.distributed.get_world_size()
+    return mean.clamp(min=1)

@@ -13,9 +13,7 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerTransformerModule,
 )
 
-from foveal.tasks.dense.deformable import look_around, sample_levels
-from foveal.tasks.dense.losses import at_least_float32
-from foveal.tasks.dense.positions import embed_map
+from foveal.tasks.dense.detr import at_least_float32, embed_map, look_around, sample_levels
 from foveal.tasks.segmentation.mask2former.settings import LEVELS, Settings
 
 POINTS = 4
