@@ -15,14 +15,14 @@ from foveal.report.segmentation_files import MOST_CONFUSED, MOST_EXAMPLES, choos
 from foveal.report.segmentation_scores import LONGEST, Example, draw_classes, draw_confusion, draw_examples
 from foveal.tasks.segmentation import IGNORED
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
-from foveal.tasks.segmentation.metrics import Confusion
+from foveal.tasks.segmentation.metrics import ConfusionMatrix
 
 CLASSES = ["wall", "sky", "tree", "lamp"]
 
 
 def evaluation(broken=()):
     """Of 10 pixels of wall 8 are right and 2 taken for sky; of sky all 4; a tree is a wall; no lamp anywhere."""
-    confusion = Confusion(4)
+    confusion = ConfusionMatrix(4)
     confusion.add(torch.tensor([0] * 8 + [1] * 6 + [0]), torch.tensor([0] * 10 + [1] * 4 + [2]))
     return SegmentationEvaluation(confusion.scores(), CLASSES, 10, list(broken), 2.5, confusion.counts)
 
@@ -61,7 +61,7 @@ def test_classes_are_bars_the_best_first_and_those_without_a_figure_left_out():
 
 def test_many_classes_stand_in_columns_and_none_is_lost():
     count = 150
-    confusion = Confusion(count)
+    confusion = ConfusionMatrix(count)
     confusion.add(torch.arange(count), torch.arange(count))
     names = [f"class {number}" for number in range(count)]
     panels = draw_classes(confusion.scores(), names, "net").axes
@@ -83,7 +83,7 @@ def test_confusion_says_what_the_pixels_of_each_class_were_taken_for():
 
 def test_confusion_of_too_many_classes_to_read_is_not_drawn(tmp_path):
     count = MOST_CONFUSED + 1
-    confusion = Confusion(count)
+    confusion = ConfusionMatrix(count)
     confusion.add(torch.arange(count), torch.arange(count))
     names = [f"class {number}" for number in range(count)]
     found = SegmentationEvaluation(confusion.scores(), names, 1, [], 1.0, confusion.counts)

@@ -7,7 +7,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.tasks.segmentation.data import PUBLISHED, SMALL, Augment, Augmentation
-from foveal.tasks.segmentation.data.augment import ResizedLabels, fill_up, is_mixed, random_size, random_square
+from foveal.tasks.segmentation.data.augment import ResizedLabels, is_mixed, pad_to_square, random_crop, random_size
 from foveal.training.seeding import seeded_on_cpu
 
 NO_COLOUR = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
@@ -98,7 +98,7 @@ def test_factors_are_drawn_evenly_from_their_range():
 
 def test_where_the_image_ends_the_crop_is_filled_with_the_mean_and_ignored():
     image, labels = torch.rand(3, 2, 3), torch.zeros(2, 3, dtype=torch.int64)
-    filled, ignored = fill_up(image, labels, 4)
+    filled, ignored = pad_to_square(image, labels, 4)
     assert torch.equal(filled[:, :2, :3], image)
     assert ignored.tolist() == [[0, 0, 0, 255], [0, 0, 0, 255], [255] * 4, [255] * 4]
     outside = filled[:, ignored == 255]
@@ -137,12 +137,12 @@ def test_crops_of_one_class_are_passed_over_ten_times_and_then_taken():
     labels = torch.cat([torch.zeros(16, 32), torch.ones(16, 32)], 1).long()
 
     def shares(largest_share):
-        cuts = [random_square(ResizedLabels(labels, 16, 64), 16, largest_share)[2] for _ in range(300)]
+        cuts = [random_crop(ResizedLabels(labels, 16, 64), 16, largest_share)[2] for _ in range(300)]
         return sum(is_mixed(cut, 0.75) for cut in cuts) / 300
 
     assert 0.07 < shares(1.0) < 0.23  # 7 of 49 have at least 5 pixels of both
     assert shares(0.75) > 0.7  # 1 - (42/49) ** 11 = 0.82
-    assert torch.equal(random_square(ResizedLabels(labels[:, :32], 16, 32), 16, 0.75)[2], labels[:, :16])
+    assert torch.equal(random_crop(ResizedLabels(labels[:, :32], 16, 32), 16, 0.75)[2], labels[:, :16])
 
 
 def test_ten_draws_are_looked_at(monkeypatch):
@@ -150,9 +150,9 @@ def test_ten_draws_are_looked_at(monkeypatch):
     monkeypatch.setattr(
         "foveal.tasks.segmentation.data.augment.is_mixed", lambda labels, share: looked.append(labels) or False
     )
-    random_square(ResizedLabels(torch.zeros(30, 30).long(), 30, 30), 16, 0.75)
+    random_crop(ResizedLabels(torch.zeros(30, 30).long(), 30, 30), 16, 0.75)
     assert len(looked) == 10
-    random_square(ResizedLabels(torch.zeros(16, 16).long(), 16, 16), 16, 0.75)  # there is one place only
+    random_crop(ResizedLabels(torch.zeros(16, 16).long(), 16, 16), 16, 0.75)  # there is one place only
     assert len(looked) == 10
 
 
@@ -160,7 +160,7 @@ def test_squares_lie_anywhere_within():
     labels = torch.arange(10 * 14).reshape(10, 14)
     corners = set()
     for _ in range(400):
-        top, left, square = random_square(ResizedLabels(labels, 10, 14), 8, 1.0)
+        top, left, square = random_crop(ResizedLabels(labels, 10, 14), 8, 1.0)
         assert torch.equal(square, labels[top : top + 8, left : left + 8])
         corners.add((top, left))
     assert corners == {(top, left) for top in range(3) for left in range(7)}

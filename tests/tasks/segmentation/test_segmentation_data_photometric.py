@@ -5,7 +5,7 @@ import colorsys
 import pytest
 import torch
 
-from foveal.tasks.segmentation.data.augment import Photometric, multiply_saturation, turn_hue
+from foveal.tasks.segmentation.data.augment import PhotometricDistortion, multiply_saturation, turn_hue
 
 NONE = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
 #: Every order of the three channels, ties, greys, black and white.
@@ -36,8 +36,8 @@ def test_hue_is_turned_around_the_whole_circle(degrees):
 
 
 def drawn(words, image, count=400):
-    """What ``Photometric`` makes of an image in many draws."""
-    photometric = Photometric(**{**NONE, **words})
+    """What ``PhotometricDistortion`` makes of an image in many draws."""
+    photometric = PhotometricDistortion(**{**NONE, **words})
     return torch.stack([photometric(image) for _ in range(count)])
 
 
@@ -71,7 +71,7 @@ def test_contrast_comes_before_saturation_or_after_it():
         torch.manual_seed(seed)
         applied, amounts = torch.rand(4) < 0.5, 2 * torch.rand(4) - 1
         torch.manual_seed(seed)
-        result = Photometric(**{**NONE, "contrast": 0.5, "saturation": 0.5})(image)
+        result = PhotometricDistortion(**{**NONE, "contrast": 0.5, "saturation": 0.5})(image)
         contrast, saturation = (1 + 0.5 * amounts[1:3]).tolist()
         if not (applied[1] and applied[2] and contrast > 1.2):
             continue

@@ -13,7 +13,7 @@ import torch
 from foveal.errors import FovealError
 from foveal.tasks.segmentation.evaluate import evaluate_segmenter
 from foveal.tasks.segmentation.inference import Inference
-from foveal.tasks.segmentation.metrics import Confusion
+from foveal.tasks.segmentation.metrics import ConfusionMatrix
 from foveal.tasks.segmentation.segmenter import IGNORED
 from foveal.training.batching import Share
 from foveal.training.loading import evaluation_loader
@@ -53,7 +53,7 @@ def evaluated(images, model=None, broken="stop", inference=OWN_SIZE, **options):
 
 def by_hand(images, numbers):
     """The scores of what ``by_red`` says of these images."""
-    confusion = Confusion(len(CLASSES))
+    confusion = ConfusionMatrix(len(CLASSES))
     for number in numbers:
         confusion.add(images.answers(number), images.items[number][1])
     return confusion.scores()

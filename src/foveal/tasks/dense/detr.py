@@ -38,7 +38,7 @@ def sample_levels(value: Tensor, shapes: Sequence[tuple[int, int]], places: Tens
     return total.view(batch, heads * width, -1).transpose(1, 2)
 
 
-def look_around(attention: nn.Module) -> None:
+def init_deformable_attention(attention: nn.Module) -> None:
     """First weights of one of transformers' deformable attentions, as published.
 
     Head h samples in direction 2 pi h / heads, its points 1, 2, 3, ... steps away, all weighed alike.
@@ -73,7 +73,7 @@ def sine_embedding(coordinates: Tensor, size: int, temperature: float) -> Tensor
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
 
-def embed_map(rows: Tensor, columns: Tensor, dim: int, temperature: float) -> Tensor:
+def sine_embedding_2d(rows: Tensor, columns: Tensor, dim: int, temperature: float) -> Tensor:
     """(B, H, W, dim) for every place of a map, y's half first.
 
     Args:

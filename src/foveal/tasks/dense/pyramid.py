@@ -32,7 +32,7 @@ class FeaturePyramid(nn.Module):
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
         coarser = (in_channels[-1], channels) if extra == "conv" else ()
         self.extra = nn.ModuleList(nn.Conv2d(dim, channels, 3, stride=2, padding=1) for dim in coarser)
-        self.apply(_draw)
+        self.apply(_init_weights)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps of the backbone, (B, in_channels[i], h, w), each at least half as large as the one before."""
@@ -50,7 +50,7 @@ class FeaturePyramid(nn.Module):
         return outputs
 
 
-def _draw(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)  # type: ignore[arg-type]

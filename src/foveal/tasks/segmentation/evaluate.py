@@ -11,7 +11,7 @@ from torch import Tensor
 from foveal.errors import FovealError
 from foveal.tasks.network import best_device
 from foveal.tasks.segmentation.inference import BrokenScores, Inference, label_map
-from foveal.tasks.segmentation.metrics import Confusion, SegmentationScores
+from foveal.tasks.segmentation.metrics import ConfusionMatrix, SegmentationScores
 from foveal.tasks.segmentation.segmenter import Segmenter
 from foveal.training.loading import Loader, all_broken
 from foveal.training.processes import Processes, to_device
@@ -55,7 +55,7 @@ class SegmentationEvaluation:
 class _Share:
     """What one process found on its share of the images."""
 
-    confusion: Confusion
+    confusion: ConfusionMatrix
     images: int
     broken: list[str]
     failure: str | None = None
@@ -97,7 +97,7 @@ def evaluate_segmenter(
     images, broken = sum(share.images for share in shares), sorted(name for share in shares for name in share.broken)
     if not images:
         raise all_broken(broken)
-    confusion = sum((share.confusion for share in shares), Confusion(model.num_classes))
+    confusion = sum((share.confusion for share in shares), ConfusionMatrix(model.num_classes))
     scores, speed = confusion.scores(), images / (time.monotonic() - started)
     return SegmentationEvaluation(scores, list(classes), images, broken, speed, confusion.counts)
 
@@ -110,7 +110,7 @@ def _count(
     on_batch: Callable[[int, int], None] | None,
 ) -> _Share:
     """This process's share; it ends with the first image whose scores are no numbers."""
-    confusion, images = Confusion(model.num_classes), 0
+    confusion, images = ConfusionMatrix(model.num_classes), 0
     for done, batch in enumerate(loader, start=1):
         for image, labels in zip(*to_device(batch, device, channels_last=False), strict=True):
             try:

@@ -27,7 +27,9 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def slide(scores: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int, at_once: int = 1) -> Tensor:
+def sliding_window(
+    scores: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int, at_once: int = 1
+) -> Tensor:
     """Scores (C, H, W), float32, of an image (3, H, W): each pixel's mean over the windows that see it.
 
     The rule is that of MMSegmentation's ``slide_inference``: scores are summed, and divided by how often a pixel was
@@ -227,7 +229,7 @@ def _scores(model: Segmenter, image: Tensor, inference: Inference, scale: float,
     seen = seen.flip(-1) if mirrored else seen
     if inference.window is None or inference.stride is None:
         return model(seen[None])[0].float()
-    return slide(model, seen, inference.window, inference.stride, inference.windows_at_once)
+    return sliding_window(model, seen, inference.window, inference.stride, inference.windows_at_once)
 
 
 def _fit(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -39,7 +39,7 @@ class SegmentationScores:
         return {"miou": self.miou, "macc": self.macc, "aacc": self.aacc}
 
 
-class Confusion:
+class ConfusionMatrix:
     """Counts of pixels by their class and by the one that they were given. Counts add up: over images, over processes.
 
     Attributes:
@@ -77,8 +77,8 @@ class Confusion:
         pairs = torch.bincount(true * self.num_classes + given, minlength=self.num_classes**2)
         self.counts += pairs.view_as(self.counts).cpu()
 
-    def __add__(self, other: Confusion) -> Confusion:
-        total = Confusion(self.num_classes)
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        total = ConfusionMatrix(self.num_classes)
         total.counts = self.counts + other.counts
         return total
 

@@ -137,7 +137,7 @@ def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(resized, labels, ignore_index=IGNORED, reduction="none").mean()
 
 
-def draw_weights(head: nn.Module) -> None:
+def init_weights(head: nn.Module) -> None:
     """First weights of a head: convolutions for ReLUs (He et al., arXiv:1502.01852, by what comes out), its
     ``classifier`` from a normal distribution of 0.01, biases 0."""
     for layer in head.modules():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.pyramid import FeaturePyramid
-from foveal.tasks.segmentation.segmenter import PixelSegmenter, draw_weights
+from foveal.tasks.segmentation.segmenter import PixelSegmenter, init_weights
 
 
 class ConvNorm(nn.Module):
@@ -37,7 +37,7 @@ class SemanticHead(nn.Module):
         self.scale_heads = nn.ModuleList(_scale_head(in_channels, channels, level) for level in range(levels))
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
-        draw_weights(self)
+        init_weights(self)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Logits (B, num_classes, h, w), from maps (B, in_channels, ., .), the first of which has this size."""

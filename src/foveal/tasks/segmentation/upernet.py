@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
-from foveal.tasks.segmentation.segmenter import PixelSegmenter, draw_weights, pixel_cross_entropy
+from foveal.tasks.segmentation.segmenter import PixelSegmenter, init_weights, pixel_cross_entropy
 
 AUXILIARY_STAGE = 2  # the third, of stride 16
 
@@ -104,5 +104,5 @@ def build(
 
 def _prepare(head: nn.Module, before_classifier: nn.Module, dropout: float) -> None:
     """Draw a head's weights, and put dropout where it has none without changing a name."""
-    draw_weights(head)
+    init_weights(head)
     before_classifier.activation = nn.Sequential(nn.ReLU(), nn.Dropout2d(dropout))

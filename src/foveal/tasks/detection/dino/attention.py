@@ -9,7 +9,7 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
     DeformableDetrSelfAttention,
 )
 
-from foveal.tasks.dense.detr import look_around, sample_levels
+from foveal.tasks.dense.detr import init_deformable_attention, sample_levels
 from foveal.tasks.detection.dino import Settings
 
 
@@ -70,4 +70,4 @@ def initialise(layers: nn.Module) -> None:
             for linear in (module.q_proj, module.k_proj, module.v_proj, module.o_proj):
                 nn.init.zeros_(linear.bias)
         elif isinstance(module, DeformableDetrMultiscaleDeformableAttention):
-            look_around(module)
+            init_deformable_attention(module)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.tasks.dense.detr import embed_map
+from foveal.tasks.dense.detr import sine_embedding_2d
 
 Size = tuple[int, int]
 
@@ -70,7 +70,7 @@ class Flatten(nn.Module):
         y, x = _ends(rows, dtype), _ends(columns, dtype)
         return (
             m.flatten(2).transpose(1, 2),
-            (embed_map(y, x, dim, TEMPERATURE) + embedding).flatten(1, 2),
+            (sine_embedding_2d(y, x, dim, TEMPERATURE) + embedding).flatten(1, 2),
             (rows[:, :, None] & columns[:, None]).flatten(1),
             _grid(y - y[:, :1] / 2, x - x[:, :1] / 2).flatten(1, 2),
             torch.stack((columns.sum(1).to(dtype) / width, rows.sum(1).to(dtype) / height), -1),

@@ -19,7 +19,7 @@ LARGEST_HUE = 60.0  # degrees; within it ``turn_hue`` needs no modulus
 
 
 @dataclass(frozen=True)
-class Photometric:
+class PhotometricDistortion:
     """Each of the four is drawn evenly from its range and applied to half of the images.
 
     Attributes:
@@ -110,7 +110,7 @@ def _nearest(old: int, new: int) -> np.ndarray:
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
-def random_square(labels: ResizedLabels, side: int, largest_share: float) -> tuple[int, int, Tensor]:
+def random_crop(labels: ResizedLabels, side: int, largest_share: float) -> tuple[int, int, Tensor]:
     """Top and left of a square of ``side`` pixels, 0 where the labels end within it; and the labels there.
 
     ``TRIES`` times one with too much of one class is passed over, as MMSegmentation does; the next is taken whatever it
@@ -150,8 +150,8 @@ class Augmentation:
         largest_share: a crop in which one class has this share of the labelled pixels or more is drawn again, ten times
             at most; 1: the first is taken.
         flip: how often an image is mirrored.
-        brightness, contrast, saturation, hue: see ``Photometric``. MMSegmentation's 18 of hue are OpenCV's, whose
-            circle of 8 bits has 180: 36 degrees.
+        brightness, contrast, saturation, hue: see ``PhotometricDistortion``. MMSegmentation's hue of 18 counts
+            OpenCV's units, 180 to the circle: 36 degrees.
     """
 
     short: int | None = 512
@@ -211,7 +211,7 @@ class Augment:
 
     def __init__(self, augmentation: Augmentation) -> None:
         self.augmentation = augmentation
-        self.photometric = Photometric(
+        self.photometric = PhotometricDistortion(
             augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue
         )
 
@@ -219,11 +219,11 @@ class Augment:
         """See the class: image (3, H, W), labels int64 (H, W); returned with ``crop`` as both sides."""
         asked = self.augmentation
         height, width = random_size(asked, image.shape[-2], image.shape[-1])
-        top, left, labels = random_square(ResizedLabels(labels, height, width), asked.crop, asked.largest_share)
+        top, left, labels = random_crop(ResizedLabels(labels, height, width), asked.crop, asked.largest_share)
         image = F.resize(image, [height, width], antialias=True)[..., top : top + asked.crop, left : left + asked.crop]
         if torch.rand(()) < asked.flip:
             image, labels = image.flip(-1), labels.flip(-1)
-        return fill_up(self.photometric(image.contiguous() / 255), labels, asked.crop)
+        return pad_to_square(self.photometric(image.contiguous() / 255), labels, asked.crop)
 
 
 def random_size(augmentation: Augmentation, height: int, width: int) -> tuple[int, int]:
@@ -236,7 +236,7 @@ def random_size(augmentation: Augmentation, height: int, width: int) -> tuple[in
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
-def fill_up(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def pad_to_square(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Image (3, h, w), float, and labels (h, w) made square at the right and below: mean colour and ``IGNORED``."""
     height, width = labels.shape
     if (height, width) == (side, side):

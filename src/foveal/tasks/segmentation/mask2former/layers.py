@@ -13,7 +13,7 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerTransformerModule,
 )
 
-from foveal.tasks.dense.detr import at_least_float32, embed_map, look_around, sample_levels
+from foveal.tasks.dense.detr import at_least_float32, init_deformable_attention, sample_levels, sine_embedding_2d
 from foveal.tasks.segmentation.mask2former.settings import LEVELS, Settings
 
 POINTS = 4
@@ -36,7 +36,7 @@ class Positions(nn.Module):
         rows, columns = (
             (torch.arange(1, count + 1, dtype=dtype, device=device) / (count + EPS))[None] for count in (height, width)
         )
-        return embed_map(rows, columns, self.dim, TEMPERATURE).permute(0, 3, 1, 2).expand(batch, -1, -1, -1)
+        return sine_embedding_2d(rows, columns, self.dim, TEMPERATURE).permute(0, 3, 1, 2).expand(batch, -1, -1, -1)
 
 
 class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
@@ -95,7 +95,7 @@ class CrossAttention(nn.MultiheadAttention):
         return super().forward(query, key, value, need_weights=False, attn_mask=attn_mask)[0], None
 
 
-def make_pixel_decoder(settings: Settings, channels: Sequence[int]) -> Mask2FormerPixelDecoder:
+def create_pixel_decoder(settings: Settings, channels: Sequence[int]) -> Mask2FormerPixelDecoder:
     """For maps of these channels, fine to coarse; its first weights as MMSegmentation draws them."""
     config = settings.config()
     decoder = Mask2FormerPixelDecoder(config, list(channels))
@@ -111,33 +111,33 @@ def make_pixel_decoder(settings: Settings, channels: Sequence[int]) -> Mask2Form
                 nn.init.zeros_(module.bias)
     for projection in decoder.input_projections:
         nn.init.xavier_uniform_(projection[0].weight)  # type: ignore[index]
-    _draw_matrices(decoder.encoder)
+    _init_matrices(decoder.encoder)
     for module in decoder.encoder.modules():
         if isinstance(module, DeformableAttention):
-            look_around(module)
+            init_deformable_attention(module)
     return decoder
 
 
-def make_transformer(settings: Settings) -> Mask2FormerTransformerModule:
+def create_transformer(settings: Settings) -> Mask2FormerTransformerModule:
     """Queries and the decoder; their first weights as MMSegmentation draws them."""
     transformer = Mask2FormerTransformerModule(settings.dim, settings.config())
     transformer.position_embedder = Positions(settings.dim)  # type: ignore[assignment]
     for layer in transformer.decoder.layers:
         layer.cross_attn = CrossAttention(settings.dim, settings.heads)
-        _draw_matrices(layer)
+        _init_matrices(layer)
     for module in transformer.modules():
         if isinstance(module, Mask2FormerAttention):
-            _draw_as_packed(module)
+            _init_as_packed(module)
     return transformer
 
 
-def _draw_matrices(layers: nn.Module) -> None:
+def _init_matrices(layers: nn.Module) -> None:
     for parameter in layers.parameters():
         if parameter.ndim > 1:
             nn.init.xavier_normal_(parameter)
 
 
-def _draw_as_packed(attention: Mask2FormerAttention) -> None:
+def _init_as_packed(attention: Mask2FormerAttention) -> None:
     """nn.MultiheadAttention, which the released nets were trained with, draws query, key and value as one matrix three
     times as high, and has no bias at the start."""
     for linear in (attention.q_proj, attention.k_proj, attention.v_proj):

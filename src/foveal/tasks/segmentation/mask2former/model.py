@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.detr import at_least_float32
 from foveal.tasks.dense.released import split_attention
-from foveal.tasks.segmentation.mask2former.layers import make_pixel_decoder, make_transformer
+from foveal.tasks.segmentation.mask2former.layers import create_pixel_decoder, create_transformer
 from foveal.tasks.segmentation.mask2former.losses import set_losses
 from foveal.tasks.segmentation.mask2former.points import Segments
 from foveal.tasks.segmentation.mask2former.settings import Settings
@@ -69,8 +69,8 @@ class Mask2Former(Segmenter):
     def __init__(self, backbone: DenseBackbone, num_classes: int, settings: Settings) -> None:
         super().__init__(backbone, num_classes)
         self.settings = settings
-        self.pixel_decoder = make_pixel_decoder(settings, backbone.channels)
-        self.transformer = make_transformer(settings)
+        self.pixel_decoder = create_pixel_decoder(settings, backbone.channels)
+        self.transformer = create_transformer(settings)
         self.classes = nn.Linear(settings.dim, num_classes + 1)
 
     def losses(self, maps: list[Tensor], labels: Tensor) -> dict[str, Tensor]:

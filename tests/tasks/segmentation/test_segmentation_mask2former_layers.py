@@ -11,7 +11,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from foveal.tasks.dense.detr import sample_levels
-from foveal.tasks.segmentation.mask2former.layers import Encoder, Positions, make_pixel_decoder, make_transformer
+from foveal.tasks.segmentation.mask2former.layers import Encoder, Positions, create_pixel_decoder, create_transformer
 from foveal.tasks.segmentation.mask2former.settings import Settings
 from support.accuracy import relative_error
 
@@ -27,7 +27,7 @@ def make_maps(batch=2, dtype=torch.float64):
 @pytest.fixture
 def ours():
     torch.manual_seed(1)
-    parts = nn.ModuleList((make_pixel_decoder(SETTINGS, CHANNELS), make_transformer(SETTINGS))).double()
+    parts = nn.ModuleList((create_pixel_decoder(SETTINGS, CHANNELS), create_transformer(SETTINGS))).double()
     for parameter in parts.parameters():  # samples far from the start, masks that are not alike
         nn.init.normal_(parameter, std=0.3)
     return parts
@@ -72,14 +72,14 @@ def test_places_are_told_in_float32_however_small_the_maps_numbers_are():
 
 def test_no_result_on_fake_tensors_is_kept_for_real_ones():
     """A dry run leaves nothing behind for the run."""
-    decoder, maps = make_pixel_decoder(SETTINGS, CHANNELS).eval(), make_maps(dtype=torch.float32)
+    decoder, maps = create_pixel_decoder(SETTINGS, CHANNELS).eval(), make_maps(dtype=torch.float32)
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
         assert type(decoder(maps).mask_features) is not torch.Tensor
     assert type(decoder(maps).mask_features) is torch.Tensor
 
 
 def test_matrices_begin_as_glorots_and_attention_as_one_matrix_of_query_key_and_value():
-    layer = make_transformer(Settings(dim=256, decoder_layers=3)).decoder.layers[0]
+    layer = create_transformer(Settings(dim=256, decoder_layers=3)).decoder.layers[0]
     for linear in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
         assert linear.weight.std().item() == pytest.approx(math.sqrt(2 / (4 * 256)), rel=0.02)
         assert not linear.bias.any()
@@ -90,7 +90,7 @@ def test_matrices_begin_as_glorots_and_attention_as_one_matrix_of_query_key_and_
 
 def test_convolutions_of_the_pixel_decoder_begin_as_published():
     """Uniform: Glorot's bound where tokens are made, else by what goes in; no bias."""
-    decoder = make_pixel_decoder(Settings(), [8, 64, 128, 512])
+    decoder = create_pixel_decoder(Settings(), [8, 64, 128, 512])
     bounds = {
         decoder.input_projections[0][0]: math.sqrt(6 / (512 + 256)),
         decoder.input_projections[2][0]: math.sqrt(6 / (64 + 256)),
@@ -105,7 +105,7 @@ def test_convolutions_of_the_pixel_decoder_begin_as_published():
 
 
 def test_pixel_decoders_heads_begin_by_looking_in_all_directions():
-    attention = make_pixel_decoder(SETTINGS, CHANNELS).encoder.layers[1].self_attn
+    attention = create_pixel_decoder(SETTINGS, CHANNELS).encoder.layers[1].self_attn
     offsets = attention.sampling_offsets.bias.view(4, 3, 4, 2)
     directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     for point in range(4):

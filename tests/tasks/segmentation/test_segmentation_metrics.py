@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.segmentation.metrics import Confusion
+from foveal.tasks.segmentation.metrics import ConfusionMatrix
 from foveal.tasks.segmentation.segmenter import IGNORED
 
 X = IGNORED
 
 
 def counted(predicted, labels, num_classes):
-    confusion = Confusion(num_classes)
+    confusion = ConfusionMatrix(num_classes)
     confusion.add(torch.tensor(predicted), torch.tensor(labels))
     return confusion
 
@@ -85,7 +85,7 @@ def test_counts_stay_exact_beyond_what_float32_can_hold():
 
 @pytest.mark.parametrize("labels", [[[X, X]], [[]]])
 def test_images_without_a_pixel_that_counts_are_refused(labels):
-    confusion = Confusion(2)
+    confusion = ConfusionMatrix(2)
     confusion.add(torch.zeros(1, len(labels[0]), dtype=torch.int64), torch.tensor(labels, dtype=torch.int64))
     with pytest.raises(FovealError, match="No pixel of the images has a label that counts, all are ignored"):
         confusion.scores()
@@ -107,6 +107,6 @@ def test_numbers_that_are_no_classes_are_refused(predicted, labels, sentence):
 
 
 def test_more_classes_than_labels_can_name_are_refused():
-    Confusion(255)
+    ConfusionMatrix(255)
     with pytest.raises(ValueError, match="num_classes must be from 1 to 255, not 256"):
-        Confusion(256)
+        ConfusionMatrix(256)
