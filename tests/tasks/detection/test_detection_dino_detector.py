@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from foveal.errors import FovealError
+from foveal.tasks.dense import create
 from foveal.tasks.detection import create_detector
 from foveal.tasks.detection.counting import count_detector
 from foveal.tasks.detection.dino.detector import best
