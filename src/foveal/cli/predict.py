@@ -11,12 +11,12 @@ from foveal.cli.options import only_for, refuse_others
 from foveal.cli.predict_classes import predict_classes
 from foveal.cli.predict_maps import predict_maps
 from foveal.cli.predict_objects import predict_objects
+from foveal.models.weights_file import WeightsFile
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.recipes import RECIPES, get_recipe
 from foveal.tasks.segmentation.recipe import SegmentationRecipe
-from foveal.training.checkpoint import read_card
 
 TOP_K, THRESHOLD = 5, 0.5
 
@@ -57,9 +57,10 @@ def main(
         images: Image files of any size and format.
     """
     _check(images, options)
-    task, recipe = _what_it_holds(options.checkpoint, options.model)
+    checkpoint = WeightsFile.open(options.checkpoint)
+    task, recipe = _what_it_holds(checkpoint, options.model)
     refuse_others(options, task, "this file holds")
-    checkpoint, size, out, json = options.checkpoint, options.size, options.out, options.json
+    size, out, json = options.size, options.out, options.json
     if task == DetectionRecipe.kind:
         assert recipe is None or isinstance(recipe, DetectionRecipe)
         threshold = THRESHOLD if options.score is None else options.score
@@ -80,17 +81,17 @@ def _check(images: tuple[Path, ...], options: PredictOptions) -> None:
         raise UsageError(f"--score must be from 0 to 1, not {options.score}.")
 
 
-def _what_it_holds(checkpoint: Path, model: str | None) -> tuple[str, BaseRecipe | None]:
+def _what_it_holds(checkpoint: WeightsFile, model: str | None) -> tuple[str, BaseRecipe | None]:
     """The task of what a file holds, which it says itself or --model by the name of a recipe; and that recipe.
 
     A classifier's --model is the name of a network instead.
     """
     named = get_recipe(model) if model in RECIPES else None
     recipe = None if named is None or named.kind == Recipe.kind else named
-    card = read_card(checkpoint)
+    card = checkpoint.metadata
     if card is None:
         return (Recipe.kind if recipe is None else recipe.kind), recipe
     task = card.get("task", Recipe.kind)
     if model is not None and (task != Recipe.kind or recipe is not None):
-        raise UsageError(f"{checkpoint} says itself what it holds: leave --model out.")
+        raise UsageError(f"{checkpoint.path} says itself what it holds: leave --model out.")
     return task, None

@@ -5,12 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from foveal.cli.console import print_json, progress
+from foveal.models.weights_file import WeightsFile
 from foveal.tasks.classification.network import restore
 from foveal.tasks.classification.predict import Prediction, predict
 
 
 def predict_classes(
-    images: Sequence[Path], checkpoint: Path, model: str | None, *, size: int | None, top_k: int, json: bool
+    images: Sequence[Path], checkpoint: WeightsFile, model: str | None, *, size: int | None, top_k: int, json: bool
 ) -> None:
     """Classify ``images`` and tell their most probable classes."""
     classifier = restore(checkpoint, model, size=None if size is None else (size, size))

@@ -10,6 +10,7 @@ import numpy as np
 from foveal.cli.console import print_json, progress
 from foveal.cli.predict_files import name_files
 from foveal.errors import FovealError
+from foveal.models.weights_file import WeightsFile
 from foveal.report.evaluation import check_out_folder
 from foveal.report.legend import percent
 from foveal.report.picture import write_picture
@@ -25,7 +26,7 @@ Files = Mapping[str, Sequence[Path]]
 
 def predict_maps(
     images: Sequence[Path],
-    checkpoint: Path,
+    checkpoint: WeightsFile,
     recipe: SegmentationRecipe | None,
     *,
     size: int | None,

@@ -10,6 +10,7 @@ from foveal.cli.console import print_json, progress
 from foveal.cli.predict_files import name_files
 from foveal.errors import FovealError
 from foveal.files import whole
+from foveal.models.weights_file import WeightsFile
 from foveal.report.detection import draw_objects
 from foveal.report.evaluation import check_out_folder
 from foveal.report.picture import write_picture
@@ -23,7 +24,7 @@ DETECTIONS = "detections.json"
 
 def predict_objects(
     images: Sequence[Path],
-    checkpoint: Path,
+    checkpoint: WeightsFile,
     recipe: DetectionRecipe | None,
     *,
     size: int | None,

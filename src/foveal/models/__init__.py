@@ -2,8 +2,20 @@
 
 from .counting import Count, flops
 from .folded import optimize
-from .released import CheckpointError, LoadReport, load_checkpoint
+from .load_report import CheckpointError, LoadReport
+from .loading import load_checkpoint
 from .transnext import TransNeXt
 from .transxnet import TransXNet
+from .weights_file import WeightsFile
 
-__all__ = ["CheckpointError", "Count", "LoadReport", "TransNeXt", "TransXNet", "flops", "load_checkpoint", "optimize"]
+__all__ = [
+    "CheckpointError",
+    "Count",
+    "LoadReport",
+    "TransNeXt",
+    "TransXNet",
+    "WeightsFile",
+    "flops",
+    "load_checkpoint",
+    "optimize",
+]

@@ -33,9 +33,9 @@ from .configs import classification_cfg
 from .drawing import trunc_normal_
 from .geometry import Size, StageGeometry
 from .linear import Linear
+from .loading import prepare_state_dict
 from .position_bias import continuous_position_bias, distinct_offsets, position_bias_table, resize_position_bias
 from .pyramid import Pyramid, Stage, stage_sizes
-from .released import prepare_state_dict
 
 HEAD_DIM = 24
 _INITIAL_SCALE = 1 / 0.24  # softplus(temperature) at the start, section 3.1.3

@@ -33,8 +33,8 @@ from .cache import SizeCache
 from .configs import classification_cfg
 from .drawing import trunc_normal_
 from .geometry import Size
+from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, ceil_div, stage_sizes
-from .released import prepare_state_dict
 
 _LAYER_SCALE = 1e-5  # at the start
 _DYNAMIC_KERNEL = 7

@@ -51,13 +51,17 @@ def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made], needs_drop_path
     try:
         return recipe, make(recipe)
     except FovealError as error:
-        lacks = isinstance(error.__cause__, TypeError) and "drop_path_rate" in str(error.__cause__)
-        if not (recipe.drop_path and lacks):
+        # A TypeError means an argument that the network does not take: it is drop path if all is well without it.
+        if not (recipe.drop_path and isinstance(error.__cause__, TypeError)):
             raise
+        without = replace(recipe, drop_path=0.0)
+        try:
+            model = make(without)
+        except FovealError:
+            raise error from error.__cause__
     if needs_drop_path:
         raise FovealError(f"{recipe.model} has no stochastic depth: leave --drop-path out.")
-    without = replace(recipe, drop_path=0.0)
-    return without, make(without)
+    return without, model
 
 
 def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -> None:

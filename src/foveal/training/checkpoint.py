@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from foveal.errors import FovealError
-from foveal.models.released import CheckpointError, read_file
+from foveal.models.load_report import CheckpointError
+from foveal.models.weights_file import WeightsFile, WeightsSource, read_content
 
 FORMAT = 1
 
@@ -77,25 +78,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         FovealError: the file is missing, broken, or not one that foveal wrote.
     """
     try:
-        state = read_file(path)
+        state = read_content(path)
     except CheckpointError as error:
         raise FovealError(
-            f"{path}: {str(error).rsplit(';', 1)[0]}: start a new run with another --out, or start from best.pt with "
-            "--checkpoint."
+            f"{path}: {error.finding}: start a new run with another --out, or start from best.pt with --checkpoint."
         ) from error
     if "card" not in state:
         raise FovealError(f"{path} was not written by foveal train: pass it as --checkpoint to start from its weights.")
     return state
 
 
-def read_card(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint tells about itself; None for weights that come from elsewhere. Raises as read_checkpoint."""
-    return read_content(path).get("card")
+def read_card(path: WeightsSource) -> dict[str, Any] | None:
+    """Return the metadata of a checkpoint; None for weights that come from elsewhere.
 
-
-def read_content(path: Path) -> dict[str, Any]:
-    """What any file of weights holds, on the CPU. Raises FovealError where it is missing or broken."""
-    try:
-        return read_file(path)
-    except CheckpointError as error:
-        raise FovealError(f"{path}: {error}.") from error
+    Raises:
+        CheckpointError: the file is missing or broken.
+    """
+    return WeightsFile.open(path).metadata

@@ -1,6 +1,5 @@
 """Released weights into a backbone that a head holds."""
 
-from pathlib import Path
 from typing import Any
 
 from timm.models import load_pretrained
@@ -8,10 +7,11 @@ from torch import nn
 
 from foveal.errors import FovealError
 from foveal.integrations.transformers.backbone import PyramidBackbone
-from foveal.models.released import filter_of, load_checkpoint, without_feature_norms
+from foveal.models.loading import filter_of, load_checkpoint, without_feature_norms
+from foveal.models.weights_file import WeightsSource
 
 
-def load_released(model: nn.Module, file: str | Path | None = None) -> None:
+def load_released(model: nn.Module, file: WeightsSource | None = None) -> None:
     """Fill the backbone in a model with a classifier's weights; norms of feature maps, which no classifier has, stay.
 
     Args:

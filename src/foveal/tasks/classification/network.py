@@ -1,27 +1,23 @@
 """Classifiers: made new, started from weights, or restored from a file with all that belongs to them."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
 from timm.data import ImageNetInfo, resolve_model_data_config
-from timm.models import PretrainedCfg, clean_state_dict
+from timm.models import PretrainedCfg
 from torch import nn
 
 from foveal.errors import FovealError
+from foveal.models.loading import compare, load_checkpoint
 from foveal.models.pyramid import Pyramid
-from foveal.models.released import compare, load_checkpoint
+from foveal.models.weights_file import WeightsFile, WeightsSource
 from foveal.tasks.card import check_task
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.network import create_network, set_input_size
-from foveal.training.checkpoint import read_card, read_content
 from foveal.types import Size
-
-#: Where trainers put the weights in a file, the averaged ones first, as in timm.
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
 @dataclass(frozen=True)
@@ -37,30 +33,31 @@ class Classifier:
     """Whether the file came from ``foveal train`` and so names its own classes."""
 
 
-def load_weights(model: nn.Module, path: Path, *, new_classifier: bool = False) -> None:
+def load_weights(model: nn.Module, path: WeightsSource, *, new_classifier: bool = False) -> None:
     """Fill ``model`` from a file, whole or not at all; with ``new_classifier`` a head of another class count stays new.
 
     Raises:
         FovealError: the file is missing, broken, or does not fit.
     """
-    _check_model(model, path)
+    file = WeightsFile.open(path)
+    _check_model(model, file)
     if isinstance(model, Pyramid):
-        load_checkpoint(model, path, new_classifier=new_classifier)
+        load_checkpoint(model, file, new_classifier=new_classifier)
         return
-    weights = _weights_in(path)
+    weights = file.state
     if new_classifier:
         weights = _keep_own_classifier(weights, model)
     report = compare(weights, model)
     missing = [name for name in report.missing if not name.endswith(".num_batches_tracked")]  # old files lack it
     if missing or report.unexpected or report.misshaped:
         raise FovealError(
-            f"{path} does not fit this {type(model).__name__} ({report}): pass the --model that it was trained as."
+            f"{file.path} does not fit this {type(model).__name__} ({report}): pass the --model that it was trained as."
         )
     model.load_state_dict(weights, strict=False)
 
 
 def restore(
-    path: Path,
+    path: WeightsSource,
     name: str | None = None,
     *,
     size: Size | None = None,
@@ -79,20 +76,21 @@ def restore(
     Raises:
         FovealError: the file is missing, broken, not described, or does not fit.
     """
-    card = read_card(path)
+    file = WeightsFile.open(path)
+    card = file.metadata
     if card is not None:
-        check_task(card, path, Recipe.kind)
+        check_task(card, file.path, Recipe.kind)
         classifier = _described_by_card(card, name)
     elif recipe is not None and name in (None, recipe.model):
         classifier = _described_by_recipe(recipe)
     elif name is not None:
         classifier = _described_by_timm(name)
     else:
-        raise FovealError(f"{path} does not say which model it holds: pass --model NAME.")
+        raise FovealError(f"{file.path} does not say which model it holds: pass --model NAME.")
     if size is not None:
         classifier = replace(classifier, fit=replace(classifier.fit, size=size))
     set_input_size(classifier.model, classifier.fit.size, pool_size)
-    load_weights(classifier.model, path)
+    load_weights(classifier.model, file)
     return classifier
 
 
@@ -172,21 +170,11 @@ def class_names(model: nn.Module) -> list[str]:
     return [str(index) for index in range(count)]
 
 
-def _check_model(model: nn.Module, path: Path) -> None:
-    """A file that says which model it holds is believed; of any other the weights must tell."""
-    card, name = read_card(path), cast(dict[str, Any], model.pretrained_cfg)["architecture"]
+def _check_model(model: nn.Module, file: WeightsFile) -> None:
+    """Raise FovealError if the file's metadata names another model; without metadata, the weights decide later."""
+    card, name = file.metadata, cast(dict[str, Any], model.pretrained_cfg)["architecture"]
     if card is not None and card["model"].split(".")[0] != name:  # a timm name is architecture.tag
-        raise FovealError(f"{path} holds a {card['model']} and not a {name}: pass --model {card['model']}.")
-
-
-def _weights_in(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a file, bare or wrapped, without what DistributedDataParallel and torch.compile prefix."""
-    content = read_content(path)
-    inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), dict)), content)
-    weights = clean_state_dict({str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)})
-    if not weights:
-        raise FovealError(f"{path} holds no weights: pass a file with a model's state dict.")
-    return weights
+        raise FovealError(f"{file.path} holds a {card['model']} and not a {name}: pass --model {card['model']}.")
 
 
 def _keep_own_classifier(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,7 +1,6 @@
 """A backbone as detectors and segmenters hold it: maps instead of classes, and the first stages frozen where asked."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from timm.layers.format import Format
@@ -10,8 +9,10 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.models import TransNeXt, TransXNet
+from foveal.models.load_report import LoadReport
+from foveal.models.loading import load_checkpoint, without_feature_norms
 from foveal.models.pyramid import Pyramid
-from foveal.models.released import LoadReport, load_checkpoint, without_feature_norms
+from foveal.models.weights_file import WeightsSource
 from foveal.tasks.network import create_network
 
 STAGES = 4
@@ -87,7 +88,7 @@ class DenseBackbone(nn.Module):
             return [m.permute(0, 3, 1, 2) for m in maps]
         return list(maps)
 
-    def load(self, path: str | Path) -> LoadReport:
+    def load(self, path: WeightsSource) -> LoadReport:
         """Fill the network from a classifier's file; what classifiers do not have (norms of maps) stays new.
 
         Raises:

@@ -3,34 +3,25 @@ MMSegmentation saved, and our own."""
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor
 
-from foveal.errors import FovealError
+from foveal.models.load_report import CheckpointError, LoadReport, Problem
+from foveal.models.loading import compare, filter_of
 from foveal.models.pyramid import Pyramid
-from foveal.models.released import (
-    CheckpointError,
-    LoadReport,
-    compare,
-    filter_of,
-    read_file,
-    unwrap,
-    without_wrappers,
-)
+from foveal.models.weights_file import WeightsFile, WeightsSource, errors_name
 from foveal.tasks.dense.model import DenseModel
-from foveal.training.checkpoint import read_content
 
 _BACKBONE, _OURS = "backbone.", "backbone.net."
 
 
-def load_dense(model: DenseModel, path: str | Path, *, new_classes: bool = False) -> LoadReport:
+def load_dense(model: DenseModel, path: WeightsSource, *, new_classes: bool = False) -> LoadReport:
     """Fill a model from a local file, or raise and leave it as it was.
 
     Args:
         model: as it was when the file was saved: backbone, classes and options.
         path: a ``.pth``, ``.pt`` or ``.safetensors`` file, of the authors' (``backbone.``, ``neck.``, ``decode_head.``
-            and so on) or of ours, its state dict bare or wrapped.
+            and so on) or of ours, its state dict bare or wrapped; or an opened ``WeightsFile``.
         new_classes: accept a file of a model for another number of classes; the layers that belong to classes keep
             their initial values.
 
@@ -39,21 +30,16 @@ def load_dense(model: DenseModel, path: str | Path, *, new_classes: bool = False
     Raises:
         CheckpointError: the file is missing, damaged, holds something else, or would leave the model half loaded.
     """
-    try:
-        content = unwrap(read_file(path))
-        state = state_in_our_names(without_wrappers(content), model)
+    file = WeightsFile.open(path)
+    with errors_name(file.path):
+        state = state_in_our_names(file.state, model)
         report = compare(state, model)
         if new_classes:
             report = _without_classes(report, model.class_layers)
         if not report.complete:
-            kind = type(model).__name__
-            raise CheckpointError(
-                f"does not fit this {kind}: {report}; create the {model.called} that it was saved from"
-            )
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+            raise CheckpointError(Problem.MISFIT, type(model).__name__, model.called, report=report)
     model.load_state_dict({name: state[name] for name in report.loaded}, strict=not report.new)
-    return replace(report, left_out=max(len(content) - len(report.loaded), 0))
+    return replace(report, left_out=max(len(file.state) - len(report.loaded), 0))
 
 
 def _without_classes(report: LoadReport, layers: tuple[str, ...]) -> LoadReport:
@@ -78,9 +64,7 @@ def state_in_our_names(state: dict[str, Tensor], model: DenseModel) -> dict[str,
         return state
     backbone = {name.removeprefix(_BACKBONE): t for name, t in state.items() if name.startswith(_BACKBONE)}
     if not backbone:
-        raise CheckpointError(
-            f"holds no {model.called}: no name in it begins with backbone.; give a whole {model.called}'s file"
-        )
+        raise CheckpointError(Problem.NO_HEAD, model.called)
     rest = {_rename(name, model): t for name, t in state.items() if not name.startswith(_BACKBONE)}
     body = model.backbone.body
     if isinstance(body, Pyramid):
@@ -89,27 +73,18 @@ def state_in_our_names(state: dict[str, Tensor], model: DenseModel) -> dict[str,
     return {**{f"{place}.{name}": t for name, t in backbone.items()}, **model.adapt_released(rest)}
 
 
-def start_from(model: DenseModel, path: Path) -> None:
+def start_from(model: DenseModel, path: WeightsSource) -> None:
     """Fill a model's backbone from a classifier's file, or all of it from a file of its kind; layers for other classes
     stay new.
 
     Raises:
         FovealError: the file is missing, broken, or does not fit.
     """
-    if holds_head(path):
-        load_dense(model, path, new_classes=True)
+    file = WeightsFile.open(path)
+    if file.has_head:
+        load_dense(model, file, new_classes=True)
     else:
-        model.backbone.load(path)
-
-
-def holds_head(path: Path) -> bool:
-    """Whether a file has more than a backbone in it: names behind ``backbone.``, and others."""
-    try:
-        names = without_wrappers(unwrap(read_content(path)))
-    except CheckpointError as error:
-        raise FovealError(f"{path}: {error}.") from error
-    behind = [name.startswith("backbone.") for name in names]
-    return any(behind) and not all(behind)
+        model.backbone.load(file)
 
 
 def _rename(name: str, model: DenseModel) -> str:

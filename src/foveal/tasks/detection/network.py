@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.models.weights_file import WeightsFile, WeightsSource
 from foveal.tasks.card import check_task
 from foveal.tasks.dense.released import load_dense
 from foveal.tasks.detection.coco_classes import COCO_CLASSES
 from foveal.tasks.detection.data.augment import Augmentation
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.recipe import DetectionRecipe
-from foveal.training.checkpoint import read_card
 from foveal.training.config import TrainConfig
 
 
@@ -27,7 +27,9 @@ class KnownDetector:
     """The id of each label in COCO's annotations."""
 
 
-def restore_detector(path: Path, recipe: DetectionRecipe | None = None, *, size: int | None = None) -> KnownDetector:
+def restore_detector(
+    path: WeightsSource, recipe: DetectionRecipe | None = None, *, size: int | None = None
+) -> KnownDetector:
     """The detector in a file. One of ``foveal train`` says itself what it is; a released one is as ``recipe`` tells.
 
     Args:
@@ -36,16 +38,17 @@ def restore_detector(path: Path, recipe: DetectionRecipe | None = None, *, size:
     Raises:
         FovealError: the file is missing, broken, not described, or does not fit.
     """
-    card = read_card(path)
+    file = WeightsFile.open(path)
+    card = file.metadata
     if card is not None:
-        recipe, ids, names = _described(card, path), card["category_ids"], card["classes"]
+        recipe, ids, names = _described(card, file.path), card["category_ids"], card["classes"]
     elif recipe is not None:
         ids, names = list(COCO_CLASSES), list(COCO_CLASSES.values())
     else:
-        raise FovealError(f"{path} does not say which detector it holds: pass the recipe, as in coco.NAME.")
+        raise FovealError(f"{file.path} does not say which detector it holds: pass the recipe, as in coco.NAME.")
     chosen = recipe if size is None else recipe.with_size(size)
     model = chosen.create(len(names))
-    load_dense(model, path)
+    load_dense(model, file)
     return KnownDetector(f"{chosen.detector} {chosen.model}", model.eval(), names, ids)
 
 

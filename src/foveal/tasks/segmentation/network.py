@@ -6,13 +6,13 @@ from typing import Any
 
 from foveal.errors import FovealError
 from foveal.models import TransNeXt
+from foveal.models.weights_file import WeightsFile, WeightsSource
 from foveal.tasks.card import check_task
 from foveal.tasks.dense.released import load_dense
 from foveal.tasks.segmentation.data import ADE20K_CLASSES, Augmentation
 from foveal.tasks.segmentation.inference import Inference
 from foveal.tasks.segmentation.recipe import SegmentationRecipe
 from foveal.tasks.segmentation.segmenter import Segmenter
-from foveal.training.checkpoint import read_card
 from foveal.training.config import TrainConfig
 
 
@@ -31,7 +31,7 @@ class KnownSegmenter:
 
 
 def restore_segmenter(
-    path: Path,
+    path: WeightsSource,
     recipe: SegmentationRecipe | None = None,
     *,
     size: int | None = None,
@@ -49,13 +49,14 @@ def restore_segmenter(
     Raises:
         FovealError: the file is missing, broken, not described, or does not fit.
     """
-    card = read_card(path)
+    file = WeightsFile.open(path)
+    card = file.metadata
     if card is not None:
-        recipe, classes = _described(card, path), card["classes"]
+        recipe, classes = _described(card, file.path), card["classes"]
     elif recipe is not None:
         classes = list(ADE20K_CLASSES)
     else:
-        raise FovealError(f"{path} does not say which segmenter it holds: pass the recipe, as in ade20k.NAME.")
+        raise FovealError(f"{file.path} does not say which segmenter it holds: pass the recipe, as in ade20k.NAME.")
     chosen = recipe if size is None else recipe.with_size(size)
     asked = {"position_bias": position_bias, "reference_size": reference_size}
     given = {name: value for name, value in asked.items() if value is not None}
@@ -64,7 +65,7 @@ def restore_segmenter(
     if given and not isinstance(model.backbone.body, TransNeXt):
         option = "--" + next(iter(given)).replace("_", "-")
         raise FovealError(f"{chosen.model} has no position bias, TransNeXt alone has: leave {option} out.")
-    load_dense(model, path)
+    load_dense(model, file)
     name = f"{chosen.segmenter} {chosen.model}"
     return KnownSegmenter(name, model.eval(), classes, chosen.inference, chosen.zero_ignored)
 

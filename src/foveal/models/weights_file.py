@@ -1,0 +1,223 @@
+"""A file of network weights, opened once and handed on.
+
+All knowledge of how trainers wrap weights stands here: the keys that they save state dicts under, and the prefixes that
+compiling, parallel training and averaging put before names. Nothing is unpickled beyond tensors, plain containers and
+argument namespaces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import pickletools
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .load_report import CheckpointError, Problem
+
+# Keys of the averaged weights come first, as in timm: these are the weights that get published.
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+_WRAPPERS = (*_AVERAGED, "state_dict", "model")
+_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
+_BACKBONE_PREFIXES = ("backbone.", "net.", "model.")
+_AVERAGING_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the names under `module.`
+_METADATA = "card"
+
+# What PyTorch's and safetensors' readers raise on files that were cut short or overwritten.
+_DAMAGED = (
+    SafetensorError, RuntimeError, OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, struct.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """A state dict without its wrappers.
+
+    Attributes:
+        state: tensors by name.
+        wrapper: keys that led to it, outermost first.
+        prefixes: prefixes that were removed from every name.
+    """
+
+    state: dict[str, Tensor]
+    wrapper: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class WeightsFile:
+    """The weights in a file, without wrappers, and the file's metadata.
+
+    Every function of this library that reads weights takes a path or an opened ``WeightsFile``; hand on the latter to
+    read a file once.
+
+    Attributes:
+        path: the file.
+        state: tensors by name, on the CPU: the averaged weights if the file has them.
+        metadata: what ``foveal train`` saved about model, classes and preprocessing; None in other files.
+        wrapper: keys that the state dict was found under, outermost first; empty for a bare state dict.
+        prefixes: prefixes that were removed from every name.
+        is_training_checkpoint: whether the file also holds an optimiser's state.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    metadata: dict[str, Any] | None = None
+    wrapper: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    is_training_checkpoint: bool = False
+
+    @classmethod
+    def open(cls, source: WeightsSource) -> WeightsFile:
+        """Read a ``.pth``, ``.pt``, ``.tar`` or ``.safetensors`` file; return an opened one as it is.
+
+        Raises:
+            CheckpointError: the file is missing, damaged or without weights.
+        """
+        if isinstance(source, WeightsFile):
+            return source
+        path = Path(source)
+        content = read_content(path)
+        with errors_name(path):
+            found = unwrap(content)
+        return cls(
+            path,
+            found.state,
+            content.get(_METADATA),
+            found.wrapper,
+            found.prefixes,
+            is_training_checkpoint="optimizer" in content,
+        )
+
+    @property
+    def averaged(self) -> bool:
+        """Whether ``state`` holds averaged weights (an EMA)."""
+        return any(key in _AVERAGED for key in self.wrapper)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the file holds a whole detector or segmenter: a backbone, and something else."""
+        in_backbone = [name.startswith("backbone.") for name in self.state]
+        return any(in_backbone) and not all(in_backbone)
+
+    def __repr__(self) -> str:
+        return f"WeightsFile({str(self.path)!r}, {len(self.state)} tensors)"
+
+
+WeightsSource: TypeAlias = str | Path | WeightsFile
+
+
+def unwrap(content: Mapping[str, Any]) -> Unwrapped:
+    """Return the tensors in a file's content, without wrappers and prefixes.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    wrapper: list[str] = []
+    while True:
+        key = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if key is None:
+            break
+        wrapper.append(key)
+        content = content[key]
+    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise CheckpointError(Problem.NO_WEIGHTS, *map(str, list(content)[:6]))
+    state = {name: tensor for name, tensor in state.items() if name != _AVERAGING_COUNTER}
+    prefixes: list[str] = []
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
+            prefixes.append(prefix)
+    return Unwrapped(state, tuple(wrapper), tuple(prefixes))
+
+
+def backbone_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the unwrapped tensors in a file's content; of a detector or segmenter, those of its backbone alone."""
+    state = unwrap(content).state
+    for prefix in _BACKBONE_PREFIXES:
+        inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+        if inner:
+            return backbone_state(inner)
+    return state
+
+
+@contextmanager
+def errors_name(path: Path) -> Iterator[None]:
+    """Add ``path`` to a CheckpointError that is raised inside."""
+    try:
+        yield
+    except CheckpointError as error:
+        error.path = path
+        raise
+
+
+def read_content(path: str | Path) -> dict[str, Any]:
+    """Return the whole content of a checkpoint, on the CPU; never run code from the file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not a checkpoint.
+    """
+    path = Path(path)
+    with errors_name(path):
+        content = _load(path)
+        if not isinstance(content, Mapping):
+            raise CheckpointError(Problem.NOT_A_STATE_DICT, f"a {type(content).__name__}")
+        return dict(content)
+
+
+def _load(path: Path) -> object:
+    if path.is_dir():
+        raise CheckpointError(Problem.FOLDER)
+    if not path.is_file():
+        raise CheckpointError(Problem.NO_FILE)
+    if path.stat().st_size == 0:
+        raise CheckpointError(Problem.EMPTY)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # Trainers in timm's tradition keep their arguments in the file; a namespace is as harmless as a dict.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        # PyTorch refuses objects and damage with the same exception; a pickle that is whole holds objects.
+        problem = Problem.PYTHON_OBJECTS if _is_whole(path) else Problem.NOT_A_CHECKPOINT
+        raise CheckpointError(problem) from None
+    except PermissionError:
+        raise CheckpointError(Problem.NOT_READABLE) from None
+    except _DAMAGED as error:
+        raise CheckpointError(Problem.DAMAGED) from error
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the pickles of a PyTorch checkpoint, zipped or in the old format, can be disassembled to their end."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+                with archive.open(name) as file:
+                    _disassemble(file)
+            return True
+        with path.open("rb") as file:
+            if torch.serialization.MAGIC_NUMBER not in _disassemble(file):
+                return False
+            for _ in ("protocol", "system", "content"):
+                _disassemble(file)
+        return True
+    except (OSError, EOFError, LookupError, StopIteration, ValueError, struct.error, zipfile.BadZipFile):
+        return False
+
+
+def _disassemble(file: IO[bytes]) -> list[Any]:
+    """Return the arguments of one pickle's opcodes, without running any."""
+    return [argument for _, argument, _ in pickletools.genops(file)]
