@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from foveal.cli.app import main
@@ -38,6 +39,19 @@ def foveal(capsys) -> Callable[..., Said]:
         return Said(leave.value.code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def files_read(monkeypatch) -> list[Path]:
+    """The checkpoints that PyTorch has read since, in order."""
+    read, load = [], torch.load
+
+    def recorded(file, *args, **kwargs):
+        read.append(Path(file))
+        return load(file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", recorded)
+    return read
 
 
 def _write(folder: Path, per_class: int) -> None:

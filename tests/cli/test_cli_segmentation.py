@@ -64,6 +64,14 @@ def test_evaluating_repeats_the_figures_of_the_run_exactly(measure, trained):
     assert (document["results"]["images"], document["recipe"], document["split"]) == (3, UPERNET, "val")
 
 
+def test_a_command_reads_the_weights_once(foveal, measure, data, trained, files_read):
+    image = next((data / "val").iterdir())
+    assert foveal("predict", image, "--checkpoint", trained).code == 0
+    assert files_read == [trained]
+    assert measure().code == 0
+    assert files_read == [trained, trained]
+
+
 def test_the_advice_after_training_runs(foveal, data, tmp_path):
     said = foveal("train", UPERNET, "--data", data, "--out", tmp_path / "a run", *QUICK)
     assert said.code == 0, said.error

@@ -212,6 +212,14 @@ def test_a_file_of_the_other_task_is_one_sentence(foveal, data, retinanet, class
         assert said.is_one_sentence(*parts)
 
 
+def test_a_command_reads_the_weights_once(foveal, data, retinanet, files_read):
+    assert foveal("predict", data / "val" / "3.png", "--checkpoint", retinanet).code == 0
+    assert files_read == [retinanet]
+    words = ["--checkpoint", retinanet, "--data", data, "--workers", 0]
+    assert foveal("evaluate", RETINANET, *words).code == 0
+    assert files_read == [retinanet, retinanet]
+
+
 def test_data_of_other_classes_is_one_sentence(foveal, data, retinanet, tmp_path):
     others = [{"id": 3, "name": "cat"}, {"id": 7, "name": "cow"}]
     folder = write_split(tmp_path / "other", "val", categories=others)

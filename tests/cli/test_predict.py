@@ -22,6 +22,15 @@ def test_json_gives_the_classes_of_each_image_best_first(foveal, images, trained
         assert {guess["name"] for guess in answer["guesses"]} == {"blue", "green", "red"}
 
 
+def test_a_command_reads_the_weights_once(foveal, colours, images, trained, files_read):
+    files_read.clear()  # the training above
+    assert foveal("predict", *images, "--checkpoint", trained).code == 0
+    assert files_read == [trained]
+    words = ["--checkpoint", trained, "--data", colours, "--workers", 0]
+    assert foveal("evaluate", "digits.transnext_atto", *words).code == 0
+    assert files_read == [trained, trained]
+
+
 def test_text_shows_top_k_in_percent(foveal, images, trained):
     said = foveal("predict", *images, "--checkpoint", trained, "--top-k", 1)
     lines = said.out.splitlines()

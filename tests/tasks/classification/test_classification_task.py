@@ -58,6 +58,13 @@ def test_a_checkpoint_describes_itself(run):
     assert classifier.fit == RECIPE.fit
 
 
+def test_the_averaged_weights_of_a_last_checkpoint_are_restored(run):
+    last = run[0] / "run" / "last.pt"
+    content, restored = torch.load(last), restore(last).model.state_dict()
+    assert all(torch.equal(tensor, content["ema"][name]) for name, tensor in restored.items())
+    assert not all(torch.equal(tensor, content["model"][name]) for name, tensor in restored.items())
+
+
 def test_evaluation_agrees_with_the_run_and_with_its_own_parts(run):
     folder, outcome = run
     found = evaluate(restore(outcome.best_path), folder, batch_size=5, workers=0)
