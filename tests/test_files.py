@@ -1,38 +1,224 @@
-"""A file appears whole or not at all."""
+"""A file or folder appears whole or not at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from foveal.errors import FovealError
-from foveal.files import whole
+from foveal.files import atomic_file, atomic_folder, cache_folder, check_writable, staging_folder
+
+KINDS = {"file": atomic_file, "folder": atomic_folder, "staging": staging_folder}
+STOPS = [
+    (OSError("full"), FovealError, r"out could not be written \(full\): make room\.$"),
+    (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
+]
 
 
-def test_the_file_of_before_stays_until_the_new_one_is_whole(tmp_path):
-    path = tmp_path / "a.txt"
+def content(place):
+    """Every file below a folder, with its text."""
+    return {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file()}
+
+
+def fill(part, text):
+    """Write a file at ``part``, or two below it."""
+    if part.is_dir():
+        (part / "inner").mkdir()
+        (part / "inner" / "one").write_text(text)
+        (part / "two").write_text(text)
+    else:
+        part.write_text(text)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, durable):
+    path = tmp_path / "out"
     path.write_text("before")
-    with whole(path) as part:
+    with atomic_file(path, durable=durable) as part:
         part.write_text("after")
         assert path.read_text() == "before"
-    assert path.read_text() == "after"
-    assert list(tmp_path.iterdir()) == [path]
+    assert content(tmp_path) == {"out": "after"}
 
 
-@pytest.mark.parametrize(
-    ("stopped", "error", "sentence"),
-    [
-        (OSError("full"), FovealError, r"a\.txt could not be written \(full\): make room\.$"),
-        (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
-    ],
-)
-def test_what_was_stopped_leaves_nothing_but_the_file_of_before(tmp_path, stopped, error, sentence):
-    path = tmp_path / "a.txt"
-    path.write_text("before")
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_folder_appears_when_it_is_filled(tmp_path, durable):
+    folder = tmp_path / "new" / "out"
+    with atomic_folder(folder, durable=durable) as part:
+        fill(part, "text")
+        assert not folder.exists()
+    assert content(tmp_path) == {"new/out/inner/one": "text", "new/out/two": "text"}
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_several_files_appear_together_among_others(tmp_path):
+    fill(tmp_path, "old")
+    with staging_folder(tmp_path) as staging:
+        (staging / "two").write_text("new")
+        (staging / "three").write_text("new")
+        assert (tmp_path / "two").read_text() == "old"
+    assert content(tmp_path) == {"inner/one": "old", "two": "new", "three": "new"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("stop", "error", "sentence"), STOPS)
+def test_an_interrupted_write_leaves_nothing(tmp_path, kind, stop, error, sentence):
+    def write_half():
+        with KINDS[kind](tmp_path / "out", "make room") as part:
+            fill(part, "half")
+            raise stop
+
+    expected = type(stop) if kind == "staging" else error  # its block may do more than write
+    with pytest.raises(expected, match=None if kind == "staging" else sentence):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("stop", "error", "sentence"), STOPS)
+def test_an_interrupted_write_leaves_the_old_file_untouched(tmp_path, stop, error, sentence):
+    (tmp_path / "out").write_text("before")
 
     def write_half():
-        with whole(path, "make room") as part:
+        with atomic_file(tmp_path / "out", "make room") as part:
             part.write_text("half")
-            raise stopped
+            raise stop
 
     with pytest.raises(error, match=sentence):
         write_half()
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
+    assert content(tmp_path) == {"out": "before"}
+
+
+def test_an_interrupted_write_leaves_an_old_folder_untouched(tmp_path):
+    fill(tmp_path, "before")
+
+    def write_half():
+        with staging_folder(tmp_path) as staging:
+            (staging / "two").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert content(tmp_path) == {"inner/one": "before", "two": "before"}
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    """The file is a device that is really full."""
+
+    def write():
+        with atomic_file(tmp_path / "out", "make room") as part:
+            part.symlink_to("/dev/full")
+            part.write_text("text")
+
+    with pytest.raises(FovealError, match=r"out could not be written \(No space left on device\): make room\.$"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_noticed_at_the_end_is_one_sentence(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    def write():
+        with atomic_folder(tmp_path / "out", "make room", durable=True) as part:
+            fill(part, "text")
+
+    with pytest.raises(FovealError, match=r"out could not be written \(No space left on device\): make room\.$"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_durable_write_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    events = []
+    fsync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda descriptor: events.append("fsync") or fsync(descriptor))
+    monkeypatch.setattr(Path, "rename", lambda part, folder: events.append("rename") or rename(part, folder))
+    with atomic_folder(tmp_path / "out", durable=True) as part:
+        fill(part, "text")
+    assert events == ["fsync"] * 4 + ["rename", "fsync"]  # two files and their two folders; then the name
+
+
+def test_of_two_that_fill_the_same_folder_the_first_stays(tmp_path):
+    with atomic_folder(tmp_path / "data") as second:
+        (second / "second").touch()
+        with atomic_folder(tmp_path / "data") as first:
+            (first / "first").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "first"]
+
+
+RACE = """
+import sys
+from pathlib import Path
+from foveal.files import atomic_folder
+
+folder, me = Path(sys.argv[1]), sys.argv[2]
+with atomic_folder(folder) as part:
+    for number in range(50):
+        (part / str(number)).write_text(me)
+    print("filled", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_processes_that_fill_the_same_folder_leave_one_whole(tmp_path):
+    folder = tmp_path / "data"
+    words = [sys.executable, "-c", RACE, str(folder)]
+    both = [
+        subprocess.Popen([*words, me], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for me in ("a", "b")
+    ]
+    for process in both:
+        assert process.stdout.readline() == "filled\n"
+    for process in both:  # both are whole now; they take the name at the same time
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in both:
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    texts = [path.read_text() for path in folder.iterdir()]
+    assert len(texts) == 50
+    assert len(set(texts)) == 1
+
+
+def test_something_else_in_the_folders_place_is_no_success(tmp_path):
+    (tmp_path / "data").write_text("")
+    with pytest.raises(FovealError, match="Not a directory"), atomic_folder(tmp_path / "data"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("write", [atomic_folder, staging_folder])
+def test_a_folder_below_a_file_is_one_sentence(tmp_path, write):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(FovealError, match=r"file/out could not be written \(.*\): choose another place\.$"),
+        write(tmp_path / "file" / "out"),
+    ):
+        pass
+
+
+def test_a_place_is_checked_before_the_work_and_nothing_is_created(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "inner"):
+        with pytest.raises(FovealError, match=r"file is a file: pass --out with a folder\.$"):
+            check_writable(place)
+    check_writable(tmp_path / "not" / "yet")
+    check_writable(Path("relative"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_without_permission_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # root may write everywhere
+    with pytest.raises(FovealError, match=r" is not writable: choose another --out\.$"):
+        check_writable(tmp_path / "new")
+
+
+def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.delenv("FOVEAL_CACHE", raising=False)
+    assert cache_folder() == tmp_path / "user" / "foveal"
+    monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"

@@ -1,24 +1,158 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and the folder for generated data.
 
+Content is written beside its place, under a hidden name that ends in ``.part``, and renamed in one step. If anything
+stops the block, Ctrl-C included, the hidden file or folder is removed and what was there before is untouched.
+"""
+
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from foveal.errors import FovealError
 
+ELSEWHERE = "choose another place"
+
 
 @contextmanager
-def whole(path: Path, advice: str = "choose another place") -> Iterator[Path]:
-    """A place beside ``path`` to write to; it takes the name when the block has ended, in one step.
+def atomic_file(path: Path, advice: str = ELSEWHERE, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a hidden path to write to, and rename it to ``path`` after the block.
+
+    The hidden name is always the same, so what a kill leaves is overwritten by the next write.
+
+    Args:
+        path: The file to create or replace. Its folder must exist.
+        advice: End of the error sentence.
+        durable: Force the content and the new name to the disk (fsync), so that they survive a power failure.
 
     Raises:
-        FovealError: the system refuses; the sentence ends with ``advice``. What was there before is untouched.
+        FovealError: The system refuses to write.
     """
     part = path.with_name(f".{path.name}.part")
+    with write_errors(path, advice):
+        try:
+            yield part
+            if durable:
+                _flush_file(part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        if durable:
+            _flush_folder(path.parent)
+
+
+@contextmanager
+def atomic_folder(folder: Path, advice: str = ELSEWHERE, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a hidden folder to fill, and rename it to ``folder`` after the block.
+
+    If another process has filled ``folder`` in the meantime, its folder stays and ours is removed.
+
+    Args:
+        folder: The folder to create, together with its parents.
+        advice: End of the error sentence.
+        durable: Force all files and names to the disk (fsync), so that they survive a power failure.
+
+    Raises:
+        FovealError: The system refuses to write, or something else has the name of ``folder``.
+    """
+    with write_errors(folder, advice):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        try:
+            yield part
+            part.chmod(0o755)
+            if durable:
+                _flush_tree(part)
+            _rename_unless_filled(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        if durable:
+            _flush_folder(folder.parent)
+
+
+def _rename_unless_filled(part: Path, folder: Path) -> None:
     try:
-        yield part
-        part.replace(path)
+        part.rename(folder)
+    except OSError:
+        if not (folder.is_dir() and any(folder.iterdir())):  # every process renames, so a folder that is there is whole
+            raise
+
+
+@contextmanager
+def staging_folder(folder: Path, advice: str = ELSEWHERE) -> Iterator[Path]:
+    """Yield a hidden folder inside ``folder``, and move its content into ``folder`` after the block.
+
+    For several files that belong together, in a folder that may hold others. A file of the same name is replaced. If
+    the block is stopped, ``folder`` is removed too, provided that it was created here and is empty.
+
+    Raises:
+        FovealError: The system refuses to create the folders or to move the content.
+    """
+    is_new = not folder.exists()
+    make_folder(folder, advice)
+    with write_errors(folder, advice):
+        staging = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
+    try:
+        yield staging
+        with write_errors(folder, advice):
+            for item in sorted(staging.iterdir()):
+                item.replace(folder / item.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def write_errors(path: Path, advice: str = ELSEWHERE) -> Iterator[None]:
+    """Turn an ``OSError`` inside the block into one sentence about ``path`` that ends with ``advice``."""
+    try:
+        yield
     except OSError as error:
         raise FovealError(f"{path} could not be written ({error.strerror or error}): {advice}.") from error
-    finally:  # whatever stopped it, also Ctrl-C
-        part.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, advice: str = ELSEWHERE) -> None:
+    """Create ``folder`` and its parents unless they exist. Raises FovealError."""
+    with write_errors(folder, advice):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise FovealError if nothing could be written into ``folder``, which need not exist yet. Nothing is created."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise FovealError(f"{nearest} is a file: pass --out with a folder.")
+    if not os.access(nearest, os.W_OK):
+        raise FovealError(f"{nearest} is not writable: choose another --out.")
+
+
+def cache_folder() -> Path:
+    """Return the folder for generated and unpacked data: ``$FOVEAL_CACHE``, or ``foveal`` in the user's cache."""
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FOVEAL_CACHE") or Path(user, "foveal"))
+
+
+def _flush_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _flush_file(Path(root, name))
+        _flush_folder(Path(root))
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable, if the system can open a folder."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveal.errors import FovealError
-from foveal.files import whole
+from foveal.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,5 +55,5 @@ def save_whole(figure: Figure, path: Path) -> None:
     Raises:
         FovealError: it cannot be written; what was there before is untouched.
     """
-    with whole(path) as part:
+    with atomic_file(path) as part:
         save(figure, part, path.suffix[1:])

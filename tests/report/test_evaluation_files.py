@@ -99,7 +99,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_there_stays(tmp_path, monkeypa
         return part
 
     monkeypatch.setattr(tempfile, "mkdtemp", filled)
-    with pytest.raises(FovealError, match=r"cannot be written \(No space left on device\): choose another --out"):
+    with pytest.raises(FovealError, match=r"could not be written \(No space left on device\): choose another --out"):
         write_results(tmp_path, document(SIZES), SIZES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "sizes.png"]
     assert (tmp_path / "results.json").read_text() == "older"

@@ -30,5 +30,5 @@ def test_an_interrupted_write_leaves_the_old_page_and_no_part(tmp_path, monkeypa
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FovealError, match="cannot be written"):
+    with pytest.raises(FovealError, match="could not be written"):
         write_page(tmp_path / "file" / "report.html", "text")

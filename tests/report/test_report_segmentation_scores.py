@@ -139,5 +139,5 @@ def test_all_files_are_written(tmp_path):
 
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FovealError, match=r"cannot be written .*choose another --out"):
+    with pytest.raises(FovealError, match=r"could not be written .*choose another --out"):
         write_evaluation(Path(tmp_path / "file" / "folder"), {}, evaluation(), [], "net")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.training.checkpoint import read_card, read_checkpoint, save_atomically
+from foveal.training.checkpoint import read_card, read_checkpoint, save_checkpoint
 
 OLD, NEW = ({"card": {"model": "points"}, "step": step, "model": {"w": torch.full((4,), step)}} for step in (1, 2))
 
@@ -18,7 +18,7 @@ def files(folder):
 
 
 def test_what_was_saved_is_read_again(tmp_path):
-    save_atomically(OLD, tmp_path / "last.pt")
+    save_checkpoint(OLD, tmp_path / "last.pt")
     state = read_checkpoint(tmp_path / "last.pt")
     assert state["step"] == 1
     assert torch.equal(state["model"]["w"], OLD["model"]["w"])
@@ -31,23 +31,23 @@ import os, sys, torch
 from pathlib import Path
 from foveal.training import checkpoint
 Path.replace = lambda *paths: os.kill(os.getpid(), 9)
-checkpoint.save_atomically({"card": {}, "step": 2, "model": {"w": torch.zeros(9)}}, Path(sys.argv[1]))
+checkpoint.save_checkpoint({"card": {}, "step": 2, "model": {"w": torch.zeros(9)}}, Path(sys.argv[1]))
 """
 
 
 def test_a_kill_between_write_and_rename_leaves_the_old_file(tmp_path):
     path = tmp_path / "last.pt"
-    save_atomically(OLD, path)
+    save_checkpoint(OLD, path)
     killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_RENAME, str(path)], capture_output=True)
     assert killed.returncode == -9, killed.stderr
     assert read_checkpoint(path)["step"] == 1
-    save_atomically(NEW, path)  # what the kill left does not lie about for ever
+    save_checkpoint(NEW, path)  # what the kill left does not lie about for ever
     assert files(tmp_path) == ["last.pt"]
     assert read_checkpoint(path)["step"] == 2
 
 
 def test_an_interruption_while_writing_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    save_atomically(OLD, tmp_path / "last.pt")
+    save_checkpoint(OLD, tmp_path / "last.pt")
 
     def interrupted(state, file):
         file.write(b"half a checkpoint")
@@ -55,27 +55,27 @@ def test_an_interruption_while_writing_leaves_the_old_file_and_no_litter(tmp_pat
 
     monkeypatch.setattr(torch, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save_atomically(NEW, tmp_path / "last.pt")
+        save_checkpoint(NEW, tmp_path / "last.pt")
     assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
     assert files(tmp_path) == ["last.pt"]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, monkeypatch):
-    save_atomically(OLD, tmp_path / "last.pt")
+    save_checkpoint(OLD, tmp_path / "last.pt")
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FovealError, match=r"No space left on device.*make room"):
-        save_atomically(NEW, tmp_path / "last.pt")
+        save_checkpoint(NEW, tmp_path / "last.pt")
     assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
     assert files(tmp_path) == ["last.pt"]
 
 
 def test_a_file_cut_short_is_one_sentence(tmp_path):
     path = tmp_path / "last.pt"
-    save_atomically(OLD, path)
+    save_checkpoint(OLD, path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(FovealError, match=r"last.pt"):
         read_checkpoint(path)
@@ -100,7 +100,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 
 def test_checkpoints_are_as_readable_as_other_files(tmp_path):
-    save_atomically(OLD, tmp_path / "last.pt")
+    save_checkpoint(OLD, tmp_path / "last.pt")
     (tmp_path / "plain").touch()
     assert (tmp_path / "last.pt").stat().st_mode == (tmp_path / "plain").stat().st_mode
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from foveal.cli.console import print_json, progress
 from foveal.cli.evaluate_checks import check_classes, single_size, weights_file
 from foveal.cli.evaluate_options import EvaluateOptions
+from foveal.files import check_writable
 from foveal.report.detection_files import write_evaluation
-from foveal.report.evaluation import check_out_folder
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
 from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector
@@ -28,7 +28,7 @@ def evaluate_on_coco(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
     checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
     out, broken = options.out, options.broken
     if out is not None:
-        check_out_folder(out)
+        check_writable(out)
     known = restore_detector(checkpoint, recipe, size=size)
     folder = data_folder(recipe, options.data)
     images = open_split(folder, options.split, masks=known.model.needs_masks, broken=broken)

@@ -9,9 +9,8 @@ import numpy as np
 
 from foveal.cli.console import print_json, progress
 from foveal.cli.predict_files import name_files
-from foveal.errors import FovealError
+from foveal.files import check_writable, make_folder
 from foveal.models.weights_file import WeightsFile
-from foveal.report.evaluation import check_out_folder
 from foveal.report.legend import percent
 from foveal.report.picture import write_picture
 from foveal.report.segmentation import draw_prediction
@@ -35,7 +34,7 @@ def predict_maps(
 ) -> None:
     """Tell the class of every pixel of ``images``; with ``out`` also draw them, and write them as label maps."""
     if out is not None:
-        check_out_folder(out)
+        check_writable(out)
     files: Files = name_files(images, out, ENDINGS) if out is not None else {}
     known = restore_segmenter(checkpoint, recipe, size=size)
     with progress("Segmenting") as on_batch:
@@ -49,10 +48,7 @@ def predict_maps(
 
 
 def _write(out: Path, predictions: Sequence[LabelMapPrediction], files: Files, classes: Sequence[str]) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FovealError(f"{out} cannot be written ({error.strerror}): choose another --out.") from error
+    make_folder(out, "choose another --out")
     for prediction in predictions:
         picture, label_map = files[prediction.path]
         image = np.asarray(load_rgb(prediction.path, upright=True))

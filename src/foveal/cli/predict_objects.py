@@ -8,11 +8,9 @@ import numpy as np
 
 from foveal.cli.console import print_json, progress
 from foveal.cli.predict_files import name_files
-from foveal.errors import FovealError
-from foveal.files import whole
+from foveal.files import atomic_file, check_writable, make_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.detection import draw_objects
-from foveal.report.evaluation import check_out_folder
 from foveal.report.picture import write_picture
 from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.predict import DetectionPrediction, predict, to_coco
@@ -34,7 +32,7 @@ def predict_objects(
 ) -> None:
     """Find the objects on ``images`` and tell them; with ``out`` also draw them."""
     if out is not None:
-        check_out_folder(out)
+        check_writable(out)
     files = name_files(images, out, [".png"]) if out is not None else {}
     pictures = {path: picture for path, (picture,) in files.items()}
     known = restore_detector(checkpoint, recipe, size=size)
@@ -50,15 +48,12 @@ def predict_objects(
 
 
 def _write(out: Path, document: str, predictions: Sequence[DetectionPrediction], pictures: dict[str, Path]) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for prediction in predictions:
-            picture = draw_objects(np.asarray(load_rgb(prediction.path, upright=True)), prediction.objects)
-            write_picture(pictures[prediction.path], picture)
-        with whole(out / DETECTIONS, "choose another --out") as part:
-            part.write_text(document + "\n", encoding="utf-8")
-    except OSError as error:
-        raise FovealError(f"{out} cannot be written ({error.strerror}): choose another --out.") from error
+    make_folder(out, "choose another --out")
+    for prediction in predictions:
+        picture = draw_objects(np.asarray(load_rgb(prediction.path, upright=True)), prediction.objects)
+        write_picture(pictures[prediction.path], picture)
+    with atomic_file(out / DETECTIONS, "choose another --out") as part:
+        part.write_text(document + "\n", encoding="utf-8")
 
 
 def _print(predictions: Sequence[DetectionPrediction], pictures: dict[str, Path]) -> None:

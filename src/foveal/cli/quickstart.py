@@ -1,9 +1,7 @@
 """``foveal quickstart``: the main job end to end, on real images that come with the installed packages."""
 
 import contextlib
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +14,7 @@ from PIL import Image
 from foveal.cli.console import Json, print_json, progress
 from foveal.errors import FovealError
 from foveal.explain.draw import check_drawing
+from foveal.files import staging_folder
 from foveal.report.attention import Attention, attention_of
 from foveal.report.page import write_page
 from foveal.report.photograph import CREDITS, sample_photograph
@@ -58,7 +57,9 @@ def main(*, out: Path | None = None, seed: int = 0, epochs: int | None = None, j
     check_drawing()  # better now than after the training
     recipe = _recipe(seed, epochs)
     target = _next_free(Path(DEFAULT_OUT)) if out is None else out
-    with _appearing_whole(target) as folder, _one_thread():
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FovealError(f"{target} exists already: choose another --out, or remove it.")
+    with staging_folder(target, "choose another --out") as folder, _one_thread():
         results = _run(recipe, folder, target, started)
         write_page(folder / "report.html", quickstart_page(results))
     if json:
@@ -109,31 +110,6 @@ def _attention(network: Classifier, digit: Path) -> list[Attention]:
 def _spread(files: list[Path], count: int) -> list[Path]:
     """`count` of the files, evenly over the list."""
     return [files[index * len(files) // count] for index in range(count)]
-
-
-@contextlib.contextmanager
-def _appearing_whole(target: Path) -> Iterator[Path]:
-    """A hidden folder to fill: its content moves to `target` when all is done, and vanishes when anything stops it.
-
-    Raises:
-        FovealError: something lies at `target` already, or the place cannot be written to.
-    """
-    new = not target.exists()
-    if not new and (not target.is_dir() or any(target.iterdir())):
-        raise FovealError(f"{target} exists already: choose another --out, or remove it.")
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=target))
-    except OSError as problem:
-        raise FovealError(f"{target} cannot be written ({problem.strerror}): choose another --out.") from problem
-    try:
-        yield folder
-        for piece in sorted(folder.iterdir()):
-            piece.rename(target / piece.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if new and not any(target.iterdir()):
-            target.rmdir()
 
 
 @contextlib.contextmanager

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveal.errors import FovealError
-from foveal.files import whole
+from foveal.files import atomic_file, check_writable, make_folder, staging_folder, write_errors
 from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
 from foveal.tasks.classification.imagenet.sets import set_title
@@ -25,21 +21,13 @@ if TYPE_CHECKING:
 # Marker, its size, dashes and width of each line, later ones smaller: where lines coincide, all of them are seen.
 LINES = (("o", 9, "-", 3.5), ("s", 6, "--", 2.5), ("D", 4, "-.", 1.8), ("x", 4, ":", 1.2))
 JSON, SCALES, CORRUPTIONS = "results.json", "sizes.png", "corruptions.png"
+ADVICE = "choose another --out"
 
 
 def check_results_folder(folder: Path) -> None:
     """Raise the FovealError that `write_results` would raise, before the work that ends in files."""
     matplotlib("figure")
-    check_out_folder(folder)
-
-
-def check_out_folder(folder: Path) -> None:
-    """Raise FovealError where nothing could be written into ``folder``, which need not be there yet."""
-    if folder.exists() and not folder.is_dir():
-        raise FovealError(f"{folder} is a file: pass --out with a folder.")
-    near = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not os.access(near, os.W_OK):
-        raise FovealError(f"{folder} cannot be written: choose another --out.")
+    check_writable(folder)
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
@@ -48,12 +36,8 @@ def write_document(folder: Path, document: dict[str, Any]) -> None:
     Raises:
         FovealError: it cannot be written.
     """
-    advice = "choose another --out"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FovealError(f"{folder} cannot be written ({error.strerror}): {advice}.") from error
-    with whole(folder / JSON, advice) as part:
+    make_folder(folder, ADVICE)
+    with atomic_file(folder / JSON, ADVICE) as part:
         part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
@@ -64,19 +48,10 @@ def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell])
     Raises:
         FovealError: matplotlib is not installed, or the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
-        try:
-            _write_files(part, document, cells)
-            for picture in (SCALES, CORRUPTIONS):
-                (folder / picture).unlink(missing_ok=True)
-            for piece in part.iterdir():
-                piece.replace(folder / piece.name)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
-        raise FovealError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
+    with staging_folder(folder, ADVICE) as staging, write_errors(folder, ADVICE):
+        _write_files(staging, document, cells)
+        for picture in (SCALES, CORRUPTIONS):
+            (folder / picture).unlink(missing_ok=True)
 
 
 def _write_files(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:

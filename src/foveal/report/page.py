@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from foveal.errors import FovealError
+from foveal.files import atomic_file, make_folder
 from foveal.report.markup import Child, Html, el, join
 from foveal.report.style import STYLE
 
@@ -47,18 +46,7 @@ def write_page(path: Path, text: str) -> Path:
     Raises:
         FovealError: the file cannot be written. Whatever stood at `path` is as before.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_and_rename(text, path)
-    except OSError as problem:
-        raise FovealError(f"The report cannot be written to {path}: {problem.strerror}.") from problem
-    return path
-
-
-def _write_and_rename(text: str, path: Path) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    make_folder(path.parent)
+    with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    return path

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFont
 
 from foveal.errors import FovealError
-from foveal.files import whole
+from foveal.files import atomic_file
 
 DARK = (16, 17, 20)
 PAPER, INK, GREY = (252, 251, 248), (29, 28, 26), (93, 89, 82)  # of sheets: their ground, and two inks
@@ -44,7 +44,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         raise FovealError(f"{path} has no ending of a picture: name it .png or .jpg.")
     content = io.BytesIO()
     Image.fromarray(picture).save(content, form, quality=92)
-    with whole(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(content.getvalue())
 
 

@@ -16,59 +16,28 @@
 cards and without optimiser: the file to evaluate, to predict with and to give away.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from foveal.errors import FovealError
+from foveal.files import atomic_file
 from foveal.models.load_report import CheckpointError
 from foveal.models.weights_file import WeightsFile, WeightsSource, read_content
 
 FORMAT = 1
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write ``state`` so that ``path`` is, at every instant, the old file or the whole new one.
-
-    The bytes go to a temporary file in the same folder, reach the disk (fsync) and take the name in one step.
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write ``state`` so that ``path`` is, at every instant, the old file or the whole new one on the disk.
 
     Raises:
-        FovealError: the disk is full or not writable; the file of before is untouched.
+        FovealError: The disk is full or not writable. The old file is untouched.
     """
-    try:
-        _write_and_rename(state, path)
-    except OSError as error:
-        raise FovealError(
-            f"{path} could not be written ({error.strerror or error}): make room or choose another --out; "
-            "what was saved before is untouched."
-        ) from error
-
-
-def _write_and_rename(state: dict[str, Any], path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")  # one name, so that what a kill leaves is written over by the next save
-    try:
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:  # also KeyboardInterrupt: no litter, whatever stops us
-        part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can open a folder."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    advice = "make room or choose another --out; what was saved before is untouched"
+    with atomic_file(path, advice, durable=True) as part, part.open("wb") as file:
+        torch.save(state, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

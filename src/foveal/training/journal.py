@@ -7,10 +7,10 @@ reached the disk is the save announced. Resuming cuts the logs back to what ``la
 from pathlib import Path
 from typing import Any
 
-from foveal.training.checkpoint import save_atomically
+from foveal.training.checkpoint import save_checkpoint
 from foveal.training.finite import refuse_nonfinite_weights
 from foveal.training.listener import Listener, StepReport
-from foveal.training.log import JsonLines, write_whole
+from foveal.training.log import JsonLines, write_lines
 from foveal.training.run import Run, cards, state_of
 
 BEST, LAST, METRICS, STEPS = "best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"
@@ -47,7 +47,7 @@ class Journal:
         run.meter.read(run.processes)
         refuse_nonfinite_weights(run.model, f"step {run.step}")
         if run.processes.is_main:
-            save_atomically(state_of(run), self.out / LAST)
+            save_checkpoint(state_of(run), self.out / LAST)
         run.processes.wait()
         self.listener.saved(run.step, self.out / LAST)
 
@@ -66,7 +66,7 @@ class Journal:
             self._epochs.append(record)
             if is_best:
                 best = {**cards(run), "model": run.evaluated.state_dict(), "metrics": record}
-                save_atomically(best, self.out / BEST)
+                save_checkpoint(best, self.out / BEST)
         self.save()
         self.listener.epoch(record, is_best)
 
@@ -76,7 +76,7 @@ class Journal:
         if names and self.run.processes.is_main:
             path = self.out / BROKEN
             known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            write_whole(path, "".join(f"{name}\n" for name in sorted({*known, *names})))
+            write_lines(path, sorted({*known, *names}))
 
 
 #: What every line of steps.jsonl tells; all else in it is the task's.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from foveal.errors import FovealError
+from foveal.files import write_errors
 
 LOCK = ".lock"
 
@@ -20,11 +21,9 @@ def locked(out: Path) -> Iterator[None]:
         FovealError: another process holds it, or it cannot be made.
     """
     path = out / LOCK
-    try:
+    with write_errors(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
-    except OSError as error:
-        raise FovealError(f"{out} cannot be written to ({error.strerror}): choose another --out.") from error
     with file:
         try:
             import fcntl

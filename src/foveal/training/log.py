@@ -1,12 +1,14 @@
 """Logs for programs and plots: one JSON object a line, stamped with the time."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from foveal.errors import FovealError
+from foveal.files import atomic_file, write_errors
+
+ADVICE = "make room, then --resume; what was saved before is untouched"
 
 
 class JsonLines:
@@ -22,18 +24,15 @@ class JsonLines:
     def append(self, record: dict[str, Any]) -> None:
         """Add one record, stamped with the time in UTC. Raises FovealError where the disk refuses."""
         line = json.dumps({**record, "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds")})
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise _refused(self.path, error) from error
+        with write_errors(self.path, ADVICE), self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def rewind(self, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         """Leave out the records that ``keep`` says no to, and return the others. Raises as ``append``."""
         records = self.read()
         kept = [record for record in records if keep(record)]
         if self.path.exists():
-            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+            write_lines(self.path, map(json.dumps, kept))
         return kept
 
     def read(self) -> list[dict[str, Any]]:
@@ -44,18 +43,7 @@ class JsonLines:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write beside the file and take its name in one step. Raises FovealError where the disk refuses."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise _refused(path, error) from error
-
-
-def _refused(path: Path, error: OSError) -> FovealError:
-    return FovealError(
-        f"{path} could not be written ({error.strerror}): make room, then --resume; what was saved before is untouched."
-    )
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Replace a text file of a run, whole or not at all. Raises FovealError if the disk refuses."""
+    with atomic_file(path, ADVICE) as part:
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -6,7 +6,6 @@ written and told goes through ``Journal``.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.files import check_writable
 from foveal.ops import keep_memory
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import TrainConfig
@@ -86,7 +86,7 @@ def fit(
         raise FovealError(f"{out} already holds a run: pass --resume to continue it, or choose another --out.")
     if resume is not None and not resume.exists():
         raise FovealError(f"There is no run to continue, {resume} does not exist: leave --resume out, or check --out.")
-    _check_folder(out)
+    check_writable(out)
     run = set_up(task, config)
     if run.processes.device.type == "cpu":
         keep_memory()
@@ -219,13 +219,6 @@ def _summary(run: Run) -> dict[str, float]:
         "data_wait_seconds": round(meter.waited, 3),
         **({"broken_images": meter.broken} if run.config.broken == "skip" else {}),
     }
-
-
-def _check_folder(out: Path) -> None:
-    """Refuse now what the first save would fail on; nothing is made yet."""
-    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise FovealError(f"{out} cannot be written to, because of {existing}: choose another --out.")
 
 
 def _plan(run: Run) -> Plan:

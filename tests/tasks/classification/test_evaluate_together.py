@@ -17,7 +17,7 @@ from foveal.tasks.classification.data import open_split
 from foveal.tasks.classification.evaluate import Inference, _together_in_order, evaluate, score
 from foveal.tasks.classification.network import restore
 from foveal.training.batching import Share
-from foveal.training.checkpoint import save_atomically
+from foveal.training.checkpoint import save_checkpoint
 
 SCRIPT = """
 import sys
@@ -44,7 +44,7 @@ def weights(tmp_path):
     fit = {"size": (32, 32), "crop": 1.0}
     card = {"model": "test_convnext", "model_args": {}, "classes": ["cat", "dog", "eel"], "preprocessing": fit}
     model = timm.create_model("test_convnext", num_classes=3)
-    save_atomically({"model": model.state_dict(), "card": card, "format": 1}, tmp_path / "best.pt")
+    save_checkpoint({"model": model.state_dict(), "card": card, "format": 1}, tmp_path / "best.pt")
     return tmp_path / "best.pt"
 
 

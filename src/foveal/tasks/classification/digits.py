@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.tasks.cache import cache_folder, filled_whole
+from foveal.files import atomic_folder, cache_folder
 
 COUNT = 1797
 LEVELS = 16
@@ -35,12 +35,8 @@ def write_digits(folder: Path, *, val_fraction: float = 0.2, seed: int = 0) -> P
         return folder
     images, labels = _load()
     in_val = _stratified(labels, val_fraction, seed)
-    try:
-        _write_whole(folder, images, labels, in_val)
-    except OSError as error:
-        raise FovealError(
-            f"The digits could not be written to {folder} ({error.strerror}): choose another folder."
-        ) from error
+    with atomic_folder(folder, "choose another folder") as part:
+        _write_files(part, images, labels, in_val)
     return folder
 
 
@@ -71,10 +67,9 @@ def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return mask
 
 
-def _write_whole(folder: Path, images: np.ndarray, labels: np.ndarray, in_val: np.ndarray) -> None:
-    with filled_whole(folder) as part:
-        for number, (image, label, val) in enumerate(zip(images, labels, in_val, strict=True)):
-            place = part / ("val" if val else "train") / str(label)
-            place.mkdir(parents=True, exist_ok=True)
-            grey = np.round(image * (255 / LEVELS)).astype(np.uint8)
-            Image.fromarray(grey).save(place / f"{number:04d}.png")
+def _write_files(folder: Path, images: np.ndarray, labels: np.ndarray, in_val: np.ndarray) -> None:
+    for number, (image, label, val) in enumerate(zip(images, labels, in_val, strict=True)):
+        place = folder / ("val" if val else "train") / str(label)
+        place.mkdir(parents=True, exist_ok=True)
+        grey = np.round(image * (255 / LEVELS)).astype(np.uint8)
+        Image.fromarray(grey).save(place / f"{number:04d}.png")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from foveal.files import whole
+from foveal.files import atomic_file
 from foveal.tasks.detection.rle import Rle, encode_masks
 
 #: A pixel belongs to a mask from this probability on, as in Mask R-CNN (He et al. 2017, section 3.1).
@@ -75,5 +75,5 @@ def write_coco_results(path: Path, records: Sequence[Record]) -> None:
     Raises:
         FovealError: the file cannot be written; what was there before is untouched.
     """
-    with whole(path) as part:
+    with atomic_file(path) as part:
         part.write_text(json.dumps(list(records)), encoding="utf-8")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.files import whole
+from foveal.files import atomic_file
 from foveal.tasks.image_files import load_rgb
 from foveal.tasks.network import best_device
 from foveal.tasks.segmentation.inference import WHOLE, Inference, label_map
@@ -97,5 +97,5 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
     """
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ValueError(f"a label map must be (height, width) uint8, not {labels.dtype} {labels.shape}")
-    with whole(path) as part:
+    with atomic_file(path) as part:
         Image.fromarray(labels).save(part, format="PNG")

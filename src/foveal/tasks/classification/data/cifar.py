@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.tasks.cache import cache_folder, filled_whole
+from foveal.files import atomic_folder, cache_folder
 
 FOLDER = "cifar-100-python"
 SPLITS = {"train": "train", "test": "val"}  # file -> split
@@ -50,13 +50,8 @@ def cifar100_folder(data: Path) -> Path:
     if not folder.exists():
         names = _field(_unpickle(contents["meta"], place / "meta"), "fine_label_names", place / "meta")
         splits = {split: _images(contents[name], place / name, len(names)) for name, split in SPLITS.items()}
-        try:
-            _write_whole(folder, names, splits)
-        except OSError as error:
-            raise FovealError(
-                f"CIFAR-100's images could not be written to {folder} ({error.strerror}): make room, or set "
-                "FOVEAL_CACHE to another folder."
-            ) from error
+        with atomic_folder(folder, "make room, or set FOVEAL_CACHE to another folder") as part:
+            _write_files(part, names, splits)
     return folder
 
 
@@ -105,10 +100,9 @@ def _images(raw: bytes, path: Path, classes: int) -> tuple[np.ndarray, list[int]
     return pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), labels
 
 
-def _write_whole(folder: Path, names: list[str], splits: dict[str, tuple[np.ndarray, list[int]]]) -> None:
-    with filled_whole(folder) as part:
-        for split, (pixels, labels) in splits.items():
-            for name in names:
-                (part / split / name).mkdir(parents=True)
-            for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-                Image.fromarray(np.ascontiguousarray(image)).save(part / split / names[label] / f"{number:05d}.png")
+def _write_files(folder: Path, names: list[str], splits: dict[str, tuple[np.ndarray, list[int]]]) -> None:
+    for split, (pixels, labels) in splits.items():
+        for name in names:
+            (folder / split / name).mkdir(parents=True)
+        for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+            Image.fromarray(np.ascontiguousarray(image)).save(folder / split / names[label] / f"{number:05d}.png")

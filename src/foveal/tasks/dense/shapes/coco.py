@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.tasks.cache import cache_folder, filled_whole
+from foveal.files import atomic_folder, cache_folder
 from foveal.tasks.dense.shapes.scenes import CLASSES, Scene, random_scene
 from foveal.tasks.dense.shapes.textures import photographs
 
@@ -136,15 +136,10 @@ def write_shapes(folder: str | Path, *, seed: int = 0, train: int = TRAIN, val: 
         return folder
     for split in counts:
         photographs(split)
-    try:
-        with filled_whole(folder) as part:
-            for split, count in counts.items():
-                _write_split(part, split, count, seed, side)
-            (part / "classes.txt").write_text("\n".join(("background", *CLASSES, "")))
-    except OSError as error:
-        raise FovealError(
-            f"The shapes could not be written to {folder} ({error.strerror}): make room, or choose another folder."
-        ) from error
+    with atomic_folder(folder, "make room, or choose another folder") as part:
+        for split, count in counts.items():
+            _write_split(part, split, count, seed, side)
+        (part / "classes.txt").write_text("\n".join(("background", *CLASSES, "")))
     return folder
 
 
