@@ -20,7 +20,7 @@ from PIL import Image
 
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe
-from foveal.tasks.classification.task import create_task
+from foveal.tasks.recipes import create_task
 from foveal.training import Outcome, fit
 
 EPOCHS_BEFORE, EPOCHS = 8, 8

@@ -18,9 +18,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import foveal
-from foveal.tasks.classification.plan import KNOWN
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe
+from foveal.tasks.classification.task import ClassificationTask
 from foveal.training.batching import split_batch
 
 RECIPES = [
@@ -29,7 +29,7 @@ RECIPES = [
     *(f"imagenet.transxnet_{size}" for size in ("t", "s", "b")),
 ]
 GPUS = (8, 64, 512)
-IMAGES = KNOWN["imagenet"].count
+IMAGES = ClassificationTask.known_sets["imagenet"].count
 GRADIENT_BYTES = 4  # gradients are float32, whatever the forward pass computes in
 NODE = 8  # GPUs that share the fast network
 

@@ -183,7 +183,7 @@ def test_a_file_of_another_task_is_one_sentence(foveal, data, trained, others):
             ["evaluate", UPERNET, "--checkpoint", others / "classifier.pt"],
             ["a classifier (transnext_atto), and no seg"],
         ),
-        (["evaluate", UPERNET, "--checkpoint", others / "detector.pt"], ["holds a detector (dino), and no segmenter"]),
+        (["evaluate", UPERNET, "--checkpoint", others / "detector.pt"], ["holds a detector (dino), not a segmenter"]),
         (["evaluate", UPERNET, "--checkpoint", others / "bare.pt"], ["holds no segmenter"]),
         (["evaluate", "digits.transnext_atto", "--checkpoint", trained], ["holds a segmenter (upernet), and no class"]),
         (

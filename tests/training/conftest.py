@@ -64,7 +64,7 @@ class PointsTask:
         sums = processes.sum(sums)
         return {"top1": 100.0 * sums["right"] / sums["images"]}
 
-    def card(self):
+    def metadata(self):
         return {"model": "points", "classes": ["below", "above"]}
 
 

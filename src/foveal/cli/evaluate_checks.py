@@ -7,8 +7,8 @@ from pathlib import Path
 from foveal.cli.console import UsageError
 from foveal.cli.evaluate_options import EvaluateOptions
 from foveal.errors import FovealError
-from foveal.tasks.card import NOUNS
 from foveal.tasks.recipe import BaseRecipe
+from foveal.tasks.registry import noun
 
 
 def weights_file(recipe: BaseRecipe, options: EvaluateOptions) -> Path:
@@ -21,7 +21,7 @@ def weights_file(recipe: BaseRecipe, options: EvaluateOptions) -> Path:
 def single_size(recipe: BaseRecipe, options: EvaluateOptions) -> int | None:
     """The one size that was given, or None. Raises UsageError for several."""
     if len(options.size) > 1:
-        raise UsageError(f"{recipe.name} is a {NOUNS[recipe.kind]}, which is evaluated at one --size: name one.")
+        raise UsageError(f"{recipe.name} is a {noun(recipe.kind)}, which is evaluated at one --size: name one.")
     return options.size[0] if options.size else None
 
 
@@ -30,6 +30,6 @@ def check_classes(recipe: BaseRecipe, known: Sequence[str], classes: Sequence[st
     for number, (own, other) in enumerate(zip_longest(known, classes, fillvalue="missing"), start=1):
         if own != other:
             raise FovealError(
-                f"The {NOUNS[recipe.kind]} knows {len(known)} classes and {folder} has {len(classes)}, of which number "
+                f"The {noun(recipe.kind)} knows {len(known)} classes and {folder} has {len(classes)}, of which number "
                 f"{number} is {own} there and {other} here: pass the --data that it was trained on."
             )

@@ -12,32 +12,33 @@ from foveal.cli.console import print_json, progress
 from foveal.cli.evaluate_options import EvaluateOptions
 from foveal.cli.evaluate_tables import print_cells
 from foveal.report.evaluation import check_results_folder, write_results
-from foveal.tasks.classification.evaluate import Inference
+from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.published import SIZES
 from foveal.tasks.classification.modes import MODES, has_modes
 from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
 from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.classification.survey import Plan, survey
-from foveal.tasks.classification.task import data_folder
+from foveal.tasks.classification.survey import EvaluationGrid, survey
+from foveal.tasks.classification.task import ClassificationTask
 from foveal.training.processes import leave_processes, start_processes
 
 
 def evaluate_classifier(recipe: Recipe, options: EvaluateOptions) -> None:
     """Measure the classifier in a file, or the released one, and print the figures."""
     out, checkpoint = options.out, options.checkpoint
-    inference = Inference(
+    settings = EvaluationSettings(
         options.batch_size or 64, options.workers, None, None, options.precision, options.optimize, options.broken
     )
     if out is not None:
         check_results_folder(out)
-    with _processes(inference) as shared:
+    with _processes(settings) as shared:
         classifier = _classifier(recipe, checkpoint, options.model)
-        folder = data_folder(recipe, options.data)  # may write images: not for a file that cannot be evaluated
+        # May write images: not for a file that cannot be evaluated.
+        folder = ClassificationTask.data_folder(recipe, options.data)
         known = classifier.name if checkpoint is None else None
         asked = released_name(options.model or recipe.model, recipe.fit.size) if options.paper else None
-        plan = _plan(classifier, folder, options, known or asked)
+        grid = _grid(classifier, folder, options, known or asked)
         main_process = shared.processes is None or shared.processes.is_main
-        cells = survey(classifier, plan, shared, partial(progress, shown=main_process))
+        cells = survey(classifier, grid, shared, partial(progress, shown=main_process))
     if not main_process:
         return
     for name in dict.fromkeys(name for cell in cells for name in cell.score.broken_names):
@@ -46,22 +47,22 @@ def evaluate_classifier(recipe: Recipe, options: EvaluateOptions) -> None:
         "recipe": recipe.name,
         "model": classifier.name,
         "checkpoint": None if checkpoint is None else str(checkpoint),
-        "data": str(folder / plan.split) if plan.sets == ("val",) else str(folder),
-        "precision": inference.precision,
-        "optimized": inference.folded,
+        "data": str(folder / grid.split) if grid.sets == ("val",) else str(folder),
+        "precision": settings.precision,
+        "optimized": settings.folded,
         "results": [cell.document() for cell in cells],
     }
     if options.json:
         print_json(document)
     else:
-        print_cells(cells, plan)
+        print_cells(cells, grid)
     if out is not None:  # last, so that a full disk costs no answer
         write_results(out, document, cells)
 
 
-def _plan(classifier: Classifier, folder: Path, options: EvaluateOptions, weights: str | None) -> Plan:
+def _grid(classifier: Classifier, folder: Path, options: EvaluateOptions, weights: str | None) -> EvaluationGrid:
     sizes = options.size or (SIZES if options.multi_scale else ())
-    return Plan(
+    return EvaluationGrid(
         data=folder,
         sets=options.set,
         split=options.split,
@@ -78,7 +79,7 @@ def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> C
 
 
 @contextlib.contextmanager
-def _processes(alone: Inference) -> Iterator[Inference]:
+def _processes(alone: EvaluationSettings) -> Iterator[EvaluationSettings]:
     """By this process alone, or by those that a launcher started."""
     started = int(os.environ.get("WORLD_SIZE", 1)) > 1
     yield replace(alone, processes=start_processes()) if started else alone

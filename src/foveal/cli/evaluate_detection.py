@@ -14,9 +14,8 @@ from foveal.report.detection_files import write_evaluation
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
 from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector
-from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
-from foveal.tasks.detection.task import data_folder, notices_of
+from foveal.tasks.detection.task import DetectionTask, notices_of
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import check_precision, leave_processes, start_processes
 
@@ -29,8 +28,8 @@ def evaluate_on_coco(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
     out, broken = options.out, options.broken
     if out is not None:
         check_writable(out)
-    known = restore_detector(checkpoint, recipe, size=size)
-    folder = data_folder(recipe, options.data)
+    known = DetectionTask.restore(checkpoint, recipe, size=size)
+    folder = DetectionTask.data_folder(recipe, options.data)
     images = open_split(folder, options.split, masks=known.model.needs_masks, broken=broken)
     check_classes(recipe, known.classes, images.classes, folder)
     processes = start_processes()

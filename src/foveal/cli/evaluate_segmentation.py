@@ -16,9 +16,8 @@ from foveal.report.segmentation_files import choose_examples, write_evaluation
 from foveal.tasks.segmentation.data import LabelledImages, open_split
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
 from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map
-from foveal.tasks.segmentation.network import KnownSegmenter, restore_segmenter
 from foveal.tasks.segmentation.recipe import SegmentationRecipe
-from foveal.tasks.segmentation.task import data_folder
+from foveal.tasks.segmentation.task import SegmentationTask, TrainedSegmenter
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import Processes, check_precision, leave_processes, start_processes
 
@@ -28,11 +27,11 @@ def evaluate_on_label_maps(recipe: SegmentationRecipe, options: EvaluateOptions)
     checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
     if options.out is not None:
         check_results_folder(options.out)
-    known = restore_segmenter(
+    known = SegmentationTask.restore(
         checkpoint, recipe, size=size, position_bias=options.position_bias, reference_size=options.reference_size
     )
     known = replace(known, inference=adapt_inference(known.inference, options))
-    folder = data_folder(recipe, options.data)
+    folder = SegmentationTask.data_folder(recipe, options.data)
     images = open_split(folder, options.split, zero_ignored=known.zero_ignored)
     check_classes(recipe, known.classes, images.classes, folder)
     processes = start_processes()
@@ -85,7 +84,7 @@ def adapt_inference(usual: Inference, options: EvaluateOptions) -> Inference:
 
 
 def _evaluate(
-    known: KnownSegmenter, images: LabelledImages, options: EvaluateOptions, processes: Processes
+    known: TrainedSegmenter, images: LabelledImages, options: EvaluateOptions, processes: Processes
 ) -> SegmentationEvaluation:
     loader = evaluation_loader(images, 1, processes.share, options.workers, broken=options.broken)
     model = known.model.to(processes.device)
@@ -95,7 +94,7 @@ def _evaluate(
 
 def _document(
     recipe: SegmentationRecipe,
-    known: KnownSegmenter,
+    known: TrainedSegmenter,
     folder: Path,
     options: EvaluateOptions,
     evaluation: SegmentationEvaluation,

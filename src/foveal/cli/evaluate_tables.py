@@ -8,10 +8,10 @@ from rich.table import Table
 from foveal.tasks.classification.imagenet.corruptions import SEVERITIES, CorruptionErrors
 from foveal.tasks.classification.imagenet.sets import SETS, VAL_IMAGES, set_title
 from foveal.tasks.classification.modes import MODE_TITLES
-from foveal.tasks.classification.survey import Cell, Plan
+from foveal.tasks.classification.survey import Cell, EvaluationGrid
 
 
-def print_cells(cells: Sequence[Cell], plan: Plan) -> None:
+def print_cells(cells: Sequence[Cell], plan: EvaluationGrid) -> None:
     """All results on stdout: a row an evaluation, or sizes side by side where modes are compared; ImageNet-C apart."""
     console = Console(highlight=False)
     plain = [cell for cell in cells if cell.corruptions is None]
@@ -85,7 +85,7 @@ def _corruption_lines(cell: Cell, found: CorruptionErrors) -> list[str | Table]:
     ]
 
 
-def _remarks(cells: Sequence[Cell], plan: Plan) -> list[str]:
+def _remarks(cells: Sequence[Cell], plan: EvaluationGrid) -> list[str]:
     """What was left out; why a figure of the paper is not there; what stands for its weights but is not them."""
     broken = dict.fromkeys((cell.set, cell.score.broken) for cell in cells if cell.score.broken)
     left_out = [f"{set_title(name)}: {count:,} broken images were left out." for name, count in broken]

@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from foveal.cli.console import UsageError
-from foveal.tasks.card import NOUNS
+from foveal.tasks.registry import noun
 
 TASKS = "tasks"
 
@@ -23,6 +23,6 @@ def refuse_others(options: Any, task: str, who: str) -> None:
     for one in fields(options):
         tasks = one.metadata.get(TASKS)
         if tasks and task not in tasks and getattr(options, one.name) != one.default:
-            takers = " and ".join(f"{NOUNS[name]}s" for name in tasks)
+            takers = " and ".join(f"{noun(name)}s" for name in tasks)
             option = "--" + one.name.replace("_", "-")
-            raise UsageError(f"{option} is for {takers}, and {who} a {NOUNS[task]}: leave it out.")
+            raise UsageError(f"{option} is for {takers}, and {who} a {noun(task)}: leave it out.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from foveal.cli.console import print_json
-from foveal.tasks.plan import RecipePlan
+from foveal.tasks.plan import TrainingPlan
 from foveal.training.footprint import Footprint
 from foveal.training.plan import LISTED, RULES, PlannedParameter, RunPlan, learning_rates
 
@@ -20,7 +20,7 @@ def started_processes(asked: int | None) -> int:
     return int(os.environ.get("WORLD_SIZE", 1)) if asked is None else asked
 
 
-def show_plan(plan: RecipePlan, as_json: bool) -> None:
+def show_plan(plan: TrainingPlan, as_json: bool) -> None:
     """Print a plan; of several processes the main one does."""
     if os.environ.get("RANK", "0") != "0":
         return
@@ -30,7 +30,7 @@ def show_plan(plan: RecipePlan, as_json: bool) -> None:
         print("\n".join(_lines(plan)))
 
 
-def _lines(plan: RecipePlan) -> Iterator[str]:
+def _lines(plan: TrainingPlan) -> Iterator[str]:
     yield plan.recipe.name
     yield plan.recipe.summary
     yield ""
@@ -52,17 +52,17 @@ def _lines(plan: RecipePlan) -> Iterator[str]:
     yield "Nothing was read or written. --json tells every parameter and every epoch."
 
 
-def _facts(plan: RecipePlan) -> Iterator[tuple[str, str]]:
+def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
     recipe, run, config = plan.recipe, plan.run, plan.run.config
-    height, width = plan.size
-    yield "model", f"{recipe.model}, {plan.params / 1e6:.2f} M parameters, {plan.images.classes:,} classes"
-    macs = "" if plan.macs is None else f", {plan.macs / 1e9:.2f} G multiply-adds forward"
+    height, width = plan.network.size
+    yield "model", f"{recipe.model}, {plan.network.params / 1e6:.2f} M parameters, {plan.images.classes:,} classes"
+    macs = "" if plan.network.macs is None else f", {plan.network.macs / 1e9:.2f} G multiply-adds forward"
     yield "image", f"{height} x {width} pixels{macs}"
-    if plan.sides is not None:
-        yield "trained on", plan.sides
+    if plan.network.sides is not None:
+        yield "trained on", plan.network.sides
     if recipe.starts_from_weights:
         yield "starts from", "trained weights: --checkpoint FILE or --pretrained"
-    yield "training set", f"{plan.images.count:,} images ({plan.images.source})" + _views(plan.views)
+    yield "training set", f"{plan.images.count:,} images ({plan.images.source})" + _views(plan.network.views)
     cut = run.batching
     yield (
         "batch",

@@ -15,9 +15,9 @@ from foveal.report.legend import percent
 from foveal.report.picture import write_picture
 from foveal.report.segmentation import draw_prediction
 from foveal.tasks.image_files import load_rgb
-from foveal.tasks.segmentation.network import restore_segmenter
 from foveal.tasks.segmentation.predict import LabelMapPrediction, predict, write_label_map
 from foveal.tasks.segmentation.recipe import SegmentationRecipe
+from foveal.tasks.segmentation.task import SegmentationTask
 
 ENDINGS = (".png", "_labels.png")
 Files = Mapping[str, Sequence[Path]]
@@ -36,7 +36,7 @@ def predict_maps(
     if out is not None:
         check_writable(out)
     files: Files = name_files(images, out, ENDINGS) if out is not None else {}
-    known = restore_segmenter(checkpoint, recipe, size=size)
+    known = SegmentationTask.restore(checkpoint, recipe, size=size)
     with progress("Segmenting") as on_batch:
         predictions = predict(known.model, known.classes, images, inference=known.inference, on_batch=on_batch)
     if out is not None:

@@ -12,9 +12,9 @@ from foveal.files import atomic_file, check_writable, make_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.detection import draw_objects
 from foveal.report.picture import write_picture
-from foveal.tasks.detection.network import restore_detector
 from foveal.tasks.detection.predict import DetectionPrediction, predict, to_coco
 from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.detection.task import DetectionTask
 from foveal.tasks.image_files import load_rgb
 
 DETECTIONS = "detections.json"
@@ -35,7 +35,7 @@ def predict_objects(
         check_writable(out)
     files = name_files(images, out, [".png"]) if out is not None else {}
     pictures = {path: picture for path, (picture,) in files.items()}
-    known = restore_detector(checkpoint, recipe, size=size)
+    known = DetectionTask.restore(checkpoint, recipe, size=size)
     with progress("Detecting") as on_batch:
         predictions = predict(known.model, known.classes, images, threshold=threshold, on_batch=on_batch)
     document = to_coco(predictions, known.classes, known.category_ids)

@@ -26,7 +26,7 @@ from foveal.tasks.classification.network import Classifier, restore
 from foveal.tasks.classification.predict import predict
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe
-from foveal.tasks.classification.task import create_task
+from foveal.tasks.recipes import create_task
 from foveal.training import fit
 from foveal.training.progress import listener_for
 

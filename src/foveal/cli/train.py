@@ -16,7 +16,7 @@ from foveal.cli.console import Json, UsageError, print_json
 from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
 from foveal.report.curves import draw_curves
-from foveal.tasks.recipe import BaseRecipe
+from foveal.tasks.recipe import BaseRecipe, check_drop_path
 from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_recipe
 from foveal.training import Outcome, fit
 from foveal.training.config import Broken, Precision, TrainConfig
@@ -124,9 +124,8 @@ def main(
     }
     chosen = _adapt(get_recipe(recipe), model, size, drop_path, settings)
     if dry_run:
-        plan = plan_recipe(
-            chosen, data, images=images, processes=started_processes(processes), needs_drop_path=drop_path is not None
-        )
+        plan = plan_recipe(chosen, data, images=images, processes=started_processes(processes))
+        check_drop_path(drop_path, plan.recipe)
         show_plan(plan, json)
         return
     if processes is not None or images is not None:
@@ -139,8 +138,8 @@ def main(
         checkpoint=checkpoint,
         pretrained=pretrained,
         resumes=resume,
-        needs_drop_path=drop_path is not None,
     )
+    check_drop_path(drop_path, task.recipe)
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
         _tell_notices(task.notices)

@@ -10,10 +10,10 @@ from torch import nn
 
 from foveal.errors import FovealError
 from foveal.tasks.recipe import BaseRecipe
+from foveal.types import Size
 
 Kind = TypeVar("Kind", bound=BaseRecipe)
 Made = TypeVar("Made", bound=nn.Module)
-Size = tuple[int, int]
 
 
 def create_network(
@@ -39,14 +39,11 @@ def create_network(
     return model
 
 
-def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made], needs_drop_path: bool) -> tuple[Kind, Made]:
-    """What ``make`` makes of a recipe, and the recipe as it was made: without drop path where the network has none.
-
-    Args:
-        needs_drop_path: refuse such a network, because stochastic depth was asked for by name.
+def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made]) -> tuple[Kind, Made]:
+    """Return the recipe as it is run, without drop path if the network has none, and what ``make`` creates from it.
 
     Raises:
-        FovealError: what ``make`` raises, or a network without stochastic depth where it is needed.
+        FovealError: what ``make`` raises for any other reason.
     """
     try:
         return recipe, make(recipe)
@@ -56,12 +53,9 @@ def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made], needs_drop_path
             raise
         without = replace(recipe, drop_path=0.0)
         try:
-            model = make(without)
+            return without, make(without)
         except FovealError:
             raise error from error.__cause__
-    if needs_drop_path:
-        raise FovealError(f"{recipe.model} has no stochastic depth: leave --drop-path out.")
-    return without, model
 
 
 def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -> None:

@@ -1,46 +1,73 @@
-"""The plan of a recipe of any task: what ``foveal train --dry-run`` tells."""
+"""The plan of a recipe: what ``foveal train --dry-run`` reports."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.tasks.recipe import BaseRecipe
 from foveal.training.plan import RunPlan
+from foveal.types import Size
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The training set that a plan is made for: how many images of how many classes, and who says so."""
+    """The size of a training set, its number of classes, and the source of both."""
 
     count: int
     classes: int
     source: str
 
+    @classmethod
+    def as_given(cls, count: int, classes: int) -> "TrainingSet":
+        """Return a set of as many images as the user says. Raises FovealError for fewer than one."""
+        if count < 1:
+            raise FovealError(f"--images must be at least 1, not {count}.")
+        return cls(count, classes, "as given")
+
 
 @dataclass(frozen=True, kw_only=True)
-class RecipePlan:
+class PlannedNetwork:
+    """The cost of a network.
+
+    Attributes:
+        size: (height, width) of the image that multiply-adds are counted for.
+        params: number of parameters.
+        macs: multiply-adds of the forward pass of one image; None if they cannot be counted.
+        sides: the range of training image sizes in words, if they differ.
+        views: augmented views per image and epoch; an epoch then visits fewer images.
+        step: from a model and a batch size to the loss of a batch without content, to estimate memory; None if memory
+            depends on the content.
+    """
+
+    size: Size
+    params: int
+    macs: int | None
+    sides: str | None = None
+    views: int = 1
+    step: Callable[[nn.Module, int], Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
     """A recipe as it would be run.
 
     Attributes:
-        recipe: as it was made: without drop path where the model has none.
+        recipe: the recipe as it would be run: without drop path if the network has none.
         images: the training set.
-        views: augmented views of an image within an epoch, which then sees fewer images.
-        size: (height, width) of the image that multiply-adds are told for.
-        sides: how large images are, where they differ, in words.
-        params, macs: of the model; multiply-adds of one image's forward pass, None where they cannot be counted.
+        network: the cost of the network.
+        run: updates, learning rates, weight decay and memory.
     """
 
     recipe: BaseRecipe
     images: TrainingSet
-    views: int = 1
-    size: tuple[int, int]
-    sides: str | None = None
-    params: int
-    macs: int | None
+    network: PlannedNetwork
     run: RunPlan
 
     def document(self) -> dict[str, Any]:
-        """All of it in plain types, every parameter included."""
+        """Return the plan in plain types, every parameter included."""
         run = {name: value for name, value in asdict(self.run).items() if name != "images"}
         if self.run.memory is not None:
             run["memory"]["total"] = self.run.memory.total
@@ -48,28 +75,8 @@ class RecipePlan:
         return {
             "recipe": recipe,
             "images": asdict(self.images),
-            "params": self.params,
-            "macs": self.macs,
-            "size": self.size,
+            "params": self.network.params,
+            "macs": self.network.macs,
+            "size": self.network.size,
             **run,
         }
-
-
-def set_as_given(images: int, classes: int) -> TrainingSet:
-    """A set whose number of images the user tells. Raises FovealError where that is none."""
-    if images < 1:
-        raise FovealError(f"--images must be at least 1, not {images}.")
-    return TrainingSet(images, classes, "as given")
-
-
-def check_processes(processes: int) -> None:
-    """Raise FovealError for fewer than one."""
-    if processes < 1:
-        raise FovealError(f"--processes must be at least 1, not {processes}.")
-
-
-def no_images(recipe: BaseRecipe) -> FovealError:
-    """What to raise where nobody says how many images a recipe has."""
-    return FovealError(
-        f"{recipe.name} is for images of your own: pass --data DIR to count them, or --images with their number."
-    )

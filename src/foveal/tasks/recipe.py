@@ -84,6 +84,13 @@ def check_start(recipe: BaseRecipe, start: str, checkpoint: Path | None, pretrai
         raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
 
 
+def check_drop_path(asked: float | None, recipe: BaseRecipe) -> None:
+    """Raise FovealError if stochastic depth was asked for by name and the network of ``recipe``, as it is run, has
+    none."""
+    if asked and recipe.drop_path != asked:
+        raise FovealError(f"{recipe.model} has no stochastic depth: leave --drop-path out.")
+
+
 def look_up(name: str, makers: Mapping[str, Callable[[], Kind]]) -> Kind:
     """The recipe called ``name``.
 

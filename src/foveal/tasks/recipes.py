@@ -1,26 +1,19 @@
-"""The recipes of all tasks by name, and the task that each of them is carried out by."""
+"""The recipes of all tasks by name, and what is created from them."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 from foveal.tasks.classification import recipes as classification
-from foveal.tasks.detection import recipes as detection
-from foveal.tasks.plan import RecipePlan
+from foveal.tasks.plan import TrainingPlan
 from foveal.tasks.recipe import BaseRecipe, look_up
-from foveal.tasks.segmentation import recipes as segmentation
-from foveal.training.task import Task
+from foveal.tasks.registry import TASKS, recipes_of, task_class
+from foveal.tasks.task import Task
 
-RECIPES: dict[str, Callable[[], BaseRecipe]] = {
-    **classification.RECIPES,
-    **detection.RECIPES,
-    **segmentation.RECIPES,
-}
+RECIPES: dict[str, Callable[[], BaseRecipe]] = {name: make for kind in TASKS for name, make in recipes_of(kind).items()}
 
 
 def get_recipe(name: str) -> BaseRecipe:
-    """The recipe called ``name``; ``finetune.MODEL`` exists for every model of timm.
+    """Return the recipe called ``name``; ``finetune.MODEL`` exists for every model of timm.
 
     Raises:
         FovealError: there is none; the sentence gives near names and the command that lists all.
@@ -31,7 +24,7 @@ def get_recipe(name: str) -> BaseRecipe:
 
 
 def list_recipes() -> list[BaseRecipe]:
-    """All recipes with a name of their own, task by task."""
+    """Return all recipes with a fixed name, task by task."""
     return [make() for make in RECIPES.values()]
 
 
@@ -42,33 +35,14 @@ def create_task(
     checkpoint: Path | None = None,
     pretrained: bool = False,
     resumes: bool = False,
-    needs_drop_path: bool = False,
 ) -> Task:
-    """Check the images, make the network, and start it from weights where some are given; see each task's own."""
-    return _of(recipe, "task").create_task(
-        recipe,
-        data,
-        checkpoint=checkpoint,
-        pretrained=pretrained,
-        resumes=resumes,
-        needs_drop_path=needs_drop_path,
-    )
+    """Create the task of a recipe; see ``Task.create``."""
+    task = task_class(recipe.kind)
+    return task.create(recipe, data, checkpoint=checkpoint, pretrained=pretrained, resumes=resumes)
 
 
 def plan_recipe(
-    recipe: BaseRecipe,
-    data: Path | None = None,
-    *,
-    images: int | None = None,
-    processes: int = 1,
-    needs_drop_path: bool = False,
-) -> RecipePlan:
-    """What training by ``recipe`` would do; see each task's own."""
-    return _of(recipe, "plan").plan_recipe(
-        recipe, data, images=images, processes=processes, needs_drop_path=needs_drop_path
-    )
-
-
-def _of(recipe: BaseRecipe, module: str) -> ModuleType:
-    """A module of the recipe's task."""
-    return importlib.import_module(f"foveal.tasks.{recipe.kind}.{module}")
+    recipe: BaseRecipe, data: Path | None = None, *, images: int | None = None, processes: int = 1
+) -> TrainingPlan:
+    """Plan training with a recipe; see ``Task.plan``."""
+    return task_class(recipe.kind).plan(recipe, data, images=images, processes=processes)

@@ -109,7 +109,7 @@ def cards(run: Run) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "config": asdict(run.config),
         "batching": asdict(run.batching),
-        "card": run.task.card(),
+        "card": run.task.metadata(),
         "step": run.step,
         "epoch": run.epoch,
         "train_size": run.task.train_size,
@@ -183,7 +183,7 @@ def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
     if "optimizer" not in state:
         raise FovealError("A best.pt has no optimiser state to continue from: resume from the last.pt beside it.")
     then = {**asdict(TrainConfig()), **state["config"], **state["card"]}  # older files lack newer settings
-    now = {**asdict(run.config), **run.task.card()}
+    now = {**asdict(run.config), **run.task.metadata()}
     for name in sorted(now.keys() - FREE_ON_RESUME):
         if then.get(name) != now[name]:
             raise FovealError(

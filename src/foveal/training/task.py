@@ -40,6 +40,6 @@ class Task(Protocol):
         """Metrics over the whole validation set, equal on every process; ``on_batch(done, total)`` after each batch."""
         ...
 
-    def card(self) -> dict[str, Any]:
-        """What a checkpoint tells about itself (model name and arguments, classes, preprocessing), in plain types."""
+    def metadata(self) -> dict[str, Any]:
+        """Return what a checkpoint says about its network (name, arguments, classes, preprocessing), in plain types."""
         ...

@@ -11,7 +11,8 @@ from torchvision.datasets import CIFAR100
 from foveal.errors import FovealError
 from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.recipes import get_recipe
-from foveal.tasks.classification.task import create_task, data_folder
+from foveal.tasks.classification.task import ClassificationTask
+from foveal.tasks.recipes import create_task
 
 NAMES = ["apple", "bear", "clock"]
 
@@ -66,13 +67,13 @@ def test_a_recipe_trains_on_it(cifar):
 
 
 def test_images_are_written_once_and_other_contents_elsewhere(cifar):
-    first = data_folder(get_recipe("cifar100.transnext_pico"), cifar)
+    first = ClassificationTask.data_folder(get_recipe("cifar100.transnext_pico"), cifar)
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*.png")}
-    assert data_folder(get_recipe("cifar100.transnext_pico"), cifar) == first
+    assert ClassificationTask.data_folder(get_recipe("cifar100.transnext_pico"), cifar) == first
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*.png")} == before
     content = {"data": np.zeros((3, 3072), np.uint8), "fine_labels": [0, 1, 2]}
     write_pickle(cifar / "test", content)
-    assert data_folder(get_recipe("cifar100.transnext_pico"), cifar) != first
+    assert ClassificationTask.data_folder(get_recipe("cifar100.transnext_pico"), cifar) != first
 
 
 class Harm:

@@ -11,11 +11,11 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data import open_split, open_train_and_val
-from foveal.tasks.classification.evaluate import Inference, check_split, evaluate, score
+from foveal.tasks.classification.evaluate import EvaluationSettings, check_split, evaluate, score
 from foveal.tasks.classification.network import restore
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.classification.task import create_task
+from foveal.tasks.recipes import create_task
 from foveal.training import TrainConfig, fit
 from foveal.training.loading import Share
 from foveal.training.processes import start_processes
@@ -87,7 +87,10 @@ def test_classes_are_matched_by_name_and_not_by_number(pets, reversed_shards, tm
     check_split(classifier, found, reversed_shards)
     expected = open_split(pets, "val")
     assert (found.classes, [found[n][1] for n in range(len(found))]) == (expected.classes, expected.targets)
-    assert score(classifier, found, inference=Inference(workers=0)).top1 == evaluate(classifier, pets, workers=0).top1
+    assert (
+        score(classifier, found, settings=EvaluationSettings(workers=0)).top1
+        == evaluate(classifier, pets, workers=0).top1
+    )
     if found.targets:
         assert evaluate(classifier, reversed_shards, workers=0).targets.tolist() == expected.targets
 
@@ -159,7 +162,7 @@ def test_a_process_whose_images_are_all_broken_leaves_them_to_the_others(pets):
     """With three processes the first one has images 0, 3 and 6."""
     for name in ("cat", "dog", "eel"):
         (pets / "val" / name / "0.png").write_bytes(b"broken")
-    loader = create_task(SKIPPING, pets)._validation(Share(0, 3))
+    loader = create_task(SKIPPING, pets).validation_loader(Share(0, 3))
     assert list(loader) == []
     assert len(loader.broken) == 3
 

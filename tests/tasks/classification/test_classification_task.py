@@ -16,7 +16,8 @@ from foveal.tasks.classification.predict import predict
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe
-from foveal.tasks.classification.task import create_task
+from foveal.tasks.recipe import check_drop_path
+from foveal.tasks.recipes import create_task
 from foveal.training import TrainConfig, fit
 from foveal.training.batching import Batching
 
@@ -226,11 +227,12 @@ def test_another_model_does_not_inherit_the_arguments_of_the_recipes_own():
 
 def test_a_model_without_stochastic_depth_is_trained_without_unless_it_was_asked_for(pets):
     recipe = replace(RECIPE, model="test_vit2", model_args={}, drop_path=0.1)
-    assert create_task(recipe, pets).card()["drop_path"] == 0.1
+    check_drop_path(0.1, create_task(recipe, pets).recipe)
     recipe = replace(recipe, model="dla46_c")
-    assert create_task(recipe, pets).card()["drop_path"] == 0.0
+    check_drop_path(None, create_task(recipe, pets).recipe)
+    assert create_task(recipe, pets).metadata()["drop_path"] == 0.0
     with pytest.raises(FovealError, match=r"no stochastic depth: leave --drop-path out"):
-        create_task(recipe, pets, needs_drop_path=True)
+        check_drop_path(0.1, create_task(recipe, pets).recipe)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])

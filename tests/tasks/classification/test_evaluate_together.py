@@ -14,7 +14,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data import open_split
-from foveal.tasks.classification.evaluate import Inference, _together_in_order, evaluate, score
+from foveal.tasks.classification.evaluate import EvaluationSettings, _together_in_order, evaluate, score
 from foveal.tasks.classification.network import restore
 from foveal.training.batching import Share
 from foveal.training.checkpoint import save_checkpoint
@@ -122,7 +122,7 @@ def test_a_broken_image_is_left_out_of_answers_and_counts_where_asked(pets, weig
     torch.testing.assert_close(kept.probabilities, whole.probabilities[left])
     assert kept.targets.tolist() == whole.targets[left].tolist()
     images = open_split(pets, "val", classifier.fit.transform())
-    counted = score(classifier, images, inference=Inference(batch_size=2, workers=0, broken="skip"))
+    counted = score(classifier, images, settings=EvaluationSettings(batch_size=2, workers=0, broken="skip"))
     assert (counted.images, counted.broken) == (8, 1)
     assert counted.top1 == kept.top1
     with pytest.raises(FovealError, match="is not a readable image"):
@@ -133,7 +133,9 @@ def test_counting_agrees_with_keeping_every_answer(pets, weights):
     classifier = restore(weights)
     kept = evaluate(classifier, pets, batch_size=4, workers=0)
     counted = score(
-        classifier, open_split(pets, "val", classifier.fit.transform()), inference=Inference(batch_size=2, workers=0)
+        classifier,
+        open_split(pets, "val", classifier.fit.transform()),
+        settings=EvaluationSettings(batch_size=2, workers=0),
     )
     assert (counted.images, counted.top1, counted.top5) == (9, kept.top1, kept.top5)
     assert counted.loss == pytest.approx(kept.loss, rel=1e-5)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.evaluate import Inference
+from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.corruptions import (
     ALEXNET,
     CorruptionErrors,
@@ -17,7 +17,7 @@ from foveal.tasks.classification.imagenet.corruptions import (
     uncropped,
 )
 from foveal.tasks.classification.preprocessing import Preprocessing
-from foveal.tasks.classification.survey import Plan, survey
+from foveal.tasks.classification.survey import EvaluationGrid, survey
 from support.greys import grey_classifier, write_greys
 
 # Typed from the published code, apart from those of the package: (AlexNet's mean error, where it lies in the archives).
@@ -55,8 +55,8 @@ def test_errors_and_mce_are_those_counted_by_hand(nested, tmp_path):
     (tmp_path / "imagenet-c" / "speckle_noise" / "1").mkdir(parents=True)  # an extra corruption is not used
     table = torch.zeros(256, 1000)
     table[200, 0] = table[50, 1] = 1.0
-    inference = Inference(batch_size=3, workers=0, device=torch.device("cpu"))
-    (cell,) = survey(grey_classifier(table), Plan(tmp_path, sets=("c",)), inference, quiet)
+    settings = EvaluationSettings(batch_size=3, workers=0, device=torch.device("cpu"))
+    (cell,) = survey(grey_classifier(table), EvaluationGrid(tmp_path, sets=("c",)), settings, quiet)
     found, total = cell.document(), 0.0
     for name, (alexnet, _) in PUBLISHED.items():
         relative = 100 * sum(errors[name]) / (5 * 100 * alexnet)

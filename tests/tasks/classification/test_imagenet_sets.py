@@ -12,12 +12,12 @@ import torch
 from foveal.errors import FovealError
 from foveal.tasks.classification import imagenet
 from foveal.tasks.classification.data import open_split
-from foveal.tasks.classification.evaluate import Inference, score
+from foveal.tasks.classification.evaluate import EvaluationSettings, score
 from foveal.tasks.classification.imagenet.sets import SETS, check_knows_imagenet, indices, synsets
 from support.greys import grey_classifier, random_table, write_greys
 
 ROOT = Path(__file__).parents[3]
-ALONE = Inference(batch_size=4, workers=0, device=torch.device("cpu"))
+ALONE = EvaluationSettings(batch_size=4, workers=0, device=torch.device("cpu"))
 
 
 def timms(file: str) -> list[str]:

@@ -11,12 +11,12 @@ from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data import open_split
-from foveal.tasks.classification.evaluate import Inference, score
+from foveal.tasks.classification.evaluate import EvaluationSettings, score
 from foveal.tasks.classification.imagenet.published import SIZES, published
 from foveal.tasks.classification.modes import MODES, in_mode, linear_pool
 from foveal.tasks.classification.network import Classifier, released_name
 from foveal.tasks.classification.preprocessing import Preprocessing
-from foveal.tasks.classification.survey import Plan, survey
+from foveal.tasks.classification.survey import EvaluationGrid, survey
 from support.nets import SHALLOW, atto, image, lively, shrunk
 
 MADE = {
@@ -25,7 +25,7 @@ MADE = {
     "no_length_scaling": {"length_scaling": False},
     "interpolate": {"position_bias": "interpolate"},
 }
-ALONE = Inference(batch_size=5, workers=0, device=torch.device("cpu"))
+ALONE = EvaluationSettings(batch_size=5, workers=0, device=torch.device("cpu"))
 FIT = Preprocessing((64, 64), crop=0.8, whole_from=96)
 
 
@@ -118,7 +118,7 @@ def prepared(path, size):
 def test_the_table_of_sizes_and_modes_has_the_accuracies_counted_by_hand(classifier, pets):
     """Image by image, through networks made so."""
     sizes = (64, 80, 96)
-    plan = Plan(pets, modes=MODES, sizes=tuple((size, size) for size in sizes))
+    plan = EvaluationGrid(pets, modes=MODES, sizes=tuple((size, size) for size in sizes))
     cells = survey(classifier, plan, ALONE, quiet)
     assert [(cell.mode, cell.size[0]) for cell in cells] == [(mode, size) for size in sizes for mode in MODES]
     assert [cell.pool_size for cell in cells] == [2 if cell.mode == "linear" else None for cell in cells]
@@ -142,7 +142,7 @@ def test_networks_without_modes_go_through_sizes_as_well(family, classifier, pet
     torch.manual_seed(0)
     net = lively(timm.create_model(name, num_classes=3, img_size=64)).eval()
     one = replace(classifier, name=name, model=net)
-    cells = survey(one, Plan(pets, sizes=((64, 64), (96, 96))), ALONE, quiet)
+    cells = survey(one, EvaluationGrid(pets, sizes=((64, 64), (96, 96))), ALONE, quiet)
     assert [cell.size for cell in cells] == [(64, 64), (96, 96)]
     again = timm.create_model(name, num_classes=3, img_size=64)
     again.load_state_dict(net.state_dict())

@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 
+from foveal.tasks.dense.released import load_dense as load_detector
 from foveal.tasks.detection import create_detector
 from foveal.tasks.detection.images import ImageList
-from foveal.tasks.detection.released import load_detector
 from support.accuracy import relative_error
 from support.plain_dino import PlainDino
 

@@ -8,8 +8,8 @@ import torch
 from foveal.errors import FovealError
 from foveal.tasks.dense.released import start_from
 from foveal.tasks.detection.coco_classes import COCO_CLASSES
-from foveal.tasks.detection.network import restore_detector
-from foveal.tasks.detection.task import create_task
+from foveal.tasks.detection.task import DetectionTask
+from foveal.tasks.recipes import create_task
 from foveal.training import fit
 from support.checkpoints import same_state, snapshot
 from support.coco_folders import write_objects
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 
 
 def test_our_file_is_restored_by_itself(run):
-    known = restore_detector(run / "best.pt")
+    known = DetectionTask.restore(run / "best.pt")
     assert (known.name, known.classes, known.category_ids) == ("retinanet transxnet_atto", ["cat", "dog"], [3, 7])
     assert not known.model.training
     assert same_state(snapshot(known.model), torch.load(run / "best.pt")["model"])
@@ -34,12 +34,12 @@ def test_our_file_is_restored_by_itself(run):
 
 
 def test_our_file_is_what_it_says_whatever_the_recipe(run):
-    known = restore_detector(run / "best.pt", small_recipe("mask_rcnn"))
+    known = DetectionTask.restore(run / "best.pt", small_recipe("mask_rcnn"))
     assert known.name == "retinanet transxnet_atto"
 
 
 def test_another_size_is_the_short_side_and_the_long_one_follows(run):
-    usual, larger = restore_detector(run / "best.pt").model, restore_detector(run / "best.pt", size=96).model
+    usual, larger = DetectionTask.restore(run / "best.pt").model, DetectionTask.restore(run / "best.pt", size=96).model
     assert (larger.images.min_size[-1], larger.images.max_size) == (96, 192)
     assert same_state(snapshot(usual), snapshot(larger))
     batch, _ = larger.images([noise(40, 60)])
@@ -50,7 +50,7 @@ def test_the_authors_file_is_what_the_recipe_says_and_knows_coco(tmp_path):
     recipe = replace(small_recipe("retinanet"), name="coco.retinanet")
     trained = lively(recipe.create(80))
     torch.save({"state_dict": trained.state_dict(), "meta": {}}, tmp_path / "released.pth")
-    known = restore_detector(tmp_path / "released.pth", recipe)
+    known = DetectionTask.restore(tmp_path / "released.pth", recipe)
     assert same_state(snapshot(known.model), trained.state_dict())
     assert (known.classes[0], known.category_ids[0]) == ("person", 1)
     assert (known.classes[79], known.category_ids[79]) == ("toothbrush", 90)
@@ -68,7 +68,7 @@ def test_coco_has_80_classes_and_leaves_these_ids_out():
         ({"model": {"weight": torch.zeros(1)}}, "does not say which detector it holds: pass the recipe"),
         (
             {"model": {"weight": torch.zeros(1)}, "card": {"task": "classification", "model": "transnext_atto"}},
-            r"holds a classifier \(transnext_atto\), and no detector",
+            r"holds a classifier \(transnext_atto\), not a detector",
         ),
     ],
     ids=["bare", "classifier"],
@@ -76,12 +76,12 @@ def test_coco_has_80_classes_and_leaves_these_ids_out():
 def test_a_file_that_says_nothing_or_something_else_is_one_sentence(content, sentence, tmp_path):
     torch.save(content, tmp_path / "file.pt")
     with pytest.raises(FovealError, match=sentence):
-        restore_detector(tmp_path / "file.pt")
+        DetectionTask.restore(tmp_path / "file.pt")
 
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(FovealError, match=r"nowhere\.pt"):
-        restore_detector(tmp_path / "nowhere.pt")
+        DetectionTask.restore(tmp_path / "nowhere.pt")
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "state_dict_ema"])

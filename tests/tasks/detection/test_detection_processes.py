@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from foveal.tasks.detection.data import Augmentation
-from foveal.tasks.detection.task import create_task
+from foveal.tasks.recipes import create_task
 from foveal.training import fit
 from support.coco_folders import annotation, write_split
 from support.detectors import small_recipe

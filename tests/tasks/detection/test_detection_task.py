@@ -8,7 +8,8 @@ import torch
 from foveal.errors import FovealError
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.detection.recipes import get_recipe
-from foveal.tasks.detection.task import create_task
+from foveal.tasks.recipe import check_drop_path
+from foveal.tasks.recipes import create_task
 from foveal.training import fit
 from foveal.training.batching import Share, split_batch
 from foveal.training.checkpoint import read_checkpoint
@@ -63,10 +64,14 @@ def test_the_figures_that_count_come_first(data, tmp_path):
 
 def test_a_file_says_what_is_needed_to_detect_with_it(data, tmp_path):
     recipe = replace(small_recipe("retinanet"), frozen_stages=1)
-    card = create_task(recipe, data).card()
-    assert (card["task"], card["detector"], card["model"]) == ("detection", "retinanet", "transxnet_atto")
-    assert (card["classes"], card["category_ids"]) == (["cat", "dog"], [3, 7])
-    assert (card["options"], card["model_args"], card["frozen_stages"]) == (recipe.options, recipe.model_args, 1)
+    metadata = create_task(recipe, data).metadata()
+    assert (metadata["task"], metadata["detector"], metadata["model"]) == ("detection", "retinanet", "transxnet_atto")
+    assert (metadata["classes"], metadata["category_ids"]) == (["cat", "dog"], [3, 7])
+    assert (metadata["options"], metadata["model_args"], metadata["frozen_stages"]) == (
+        recipe.options,
+        recipe.model_args,
+        1,
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,6 +144,12 @@ def test_a_run_starts_from_a_detectors_file(name, classes, data, tmp_path):
         assert torch.equal(value, source.state_dict()[parameter]), parameter
 
 
+def create_with_drop_path(recipe, data, **words):
+    """The task of a recipe whose drop path was asked for by name, as on the command line."""
+    task = create_task(recipe, data, **words)
+    check_drop_path(recipe.drop_path, task.recipe)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -152,7 +163,7 @@ def test_a_run_starts_from_a_detectors_file(name, classes, data, tmp_path):
         (dict(data="classes"), "has no annotations of train: lay them out as"),
         (dict(model="transnext_tinny"), "transnext_tinny"),
         (dict(model="vit_tiny_patch16_224"), "choose a model with four stages"),
-        (dict(model="dla46x_c", needs_drop_path=True), "dla46x_c has no stochastic depth: leave --drop-path out"),
+        (dict(model="dla46x_c"), "dla46x_c has no stochastic depth: leave --drop-path out"),
     ],
     ids=lambda value: None if isinstance(value, dict) else "",
 )
@@ -165,9 +176,8 @@ def test_what_cannot_be_trained_is_one_sentence(settings, sentence, data, tmp_pa
         recipe = replace(recipe.with_model(settings["model"]), drop_path=0.1)
     checkpoint = tmp_path / settings["checkpoint"] if "checkpoint" in settings else None
     folder = tmp_path / settings["data"] if "data" in settings else data
-    words = {name: settings[name] for name in ("pretrained", "needs_drop_path") if name in settings}
     with pytest.raises(FovealError, match=sentence) as caught:
-        create_task(recipe, folder, checkpoint=checkpoint, **words)
+        create_with_drop_path(recipe, folder, checkpoint=checkpoint, pretrained=settings.get("pretrained", False))
     assert "\n" not in str(caught.value)
 
 
@@ -184,7 +194,7 @@ def test_a_run_that_goes_on_needs_no_weights_to_start_from(data):
 
 def test_a_backbone_without_stochastic_depth_is_trained_without_and_says_so(data):
     recipe = replace(small_recipe("retinanet").with_model("dla46x_c"), drop_path=0.1)
-    assert create_task(recipe, data).card()["drop_path"] == 0
+    assert create_task(recipe, data).metadata()["drop_path"] == 0
 
 
 def test_broken_annotations_stop_a_run_or_are_told(tmp_path):

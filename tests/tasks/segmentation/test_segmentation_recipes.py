@@ -7,8 +7,7 @@ import timm
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.recipes import create_task, get_recipe, list_recipes
-from foveal.tasks.segmentation.plan import plan_recipe
+from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_recipe
 from foveal.tasks.segmentation.recipes import RECIPES
 from foveal.training.plan import learning_rates
 

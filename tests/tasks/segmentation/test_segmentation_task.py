@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.segmentation.network import restore_segmenter
+from foveal.tasks.recipe import check_drop_path
+from foveal.tasks.recipes import create_task
 from foveal.tasks.segmentation.recipes import get_recipe
-from foveal.tasks.segmentation.task import create_task
+from foveal.tasks.segmentation.task import SegmentationTask
 from foveal.training import fit
 from foveal.training.batching import Share, split_batch
 from foveal.training.checkpoint import read_checkpoint
@@ -58,7 +59,7 @@ def test_a_file_is_restored_by_itself(data, tmp_path):
     recipe = replace(small_recipe("upernet", epochs=1), frozen_stages=1)
     task = create_task(recipe, data)
     fit(task, recipe.train, tmp_path)
-    known = restore_segmenter(tmp_path / "best.pt", get_recipe("ade20k.upernet_transnext_tiny"))
+    known = SegmentationTask.restore(tmp_path / "best.pt", get_recipe("ade20k.upernet_transnext_tiny"))
     assert (known.name, known.classes) == ("upernet transnext_atto", task.train.classes)
     assert (known.inference, known.zero_ignored) == (recipe.inference, False)
     assert not known.model.training
@@ -69,9 +70,9 @@ def test_the_position_bias_of_a_restored_segmenter_can_be_another(data, tmp_path
     """Extrapolated as trained here, interpolated on demand: the same weights, another answer beyond the reference."""
     recipe = small_recipe("upernet", epochs=1)
     fit(create_task(recipe, data), recipe.train, tmp_path)
-    usual = restore_segmenter(tmp_path / "best.pt").model
-    other = restore_segmenter(tmp_path / "best.pt", position_bias="interpolate").model
-    larger = restore_segmenter(tmp_path / "best.pt", position_bias="interpolate", reference_size=96).model
+    usual = SegmentationTask.restore(tmp_path / "best.pt").model
+    other = SegmentationTask.restore(tmp_path / "best.pt", position_bias="interpolate").model
+    larger = SegmentationTask.restore(tmp_path / "best.pt", position_bias="interpolate", reference_size=96).model
     assert same_state(snapshot(usual), snapshot(other))
     image = torch.rand(1, 3, 96, 160, generator=torch.Generator().manual_seed(0))
     weights = lively(usual).state_dict()
@@ -87,14 +88,14 @@ def test_a_position_bias_is_asked_of_transnext_alone(data, tmp_path):
     recipe = small_recipe("semantic_fpn", epochs=1)
     fit(create_task(recipe, data), recipe.train, tmp_path)
     with pytest.raises(FovealError, match=r"^transxnet_atto has no position bias, .*: leave --position-bias out\.$"):
-        restore_segmenter(tmp_path / "best.pt", position_bias="interpolate")
+        SegmentationTask.restore(tmp_path / "best.pt", position_bias="interpolate")
 
 
 def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):
     recipe = replace(small_recipe("semantic_fpn"), zero_ignored=True)
     trained = lively(recipe.create(150))
     torch.save({"state_dict": trained.state_dict(), "meta": {}}, tmp_path / "released.pth")
-    known = restore_segmenter(tmp_path / "released.pth", recipe)
+    known = SegmentationTask.restore(tmp_path / "released.pth", recipe)
     assert same_state(snapshot(known.model), trained.state_dict())
     assert (len(known.classes), known.classes[0], known.classes[149], known.zero_ignored) == (150, "wall", "flag", True)
 
@@ -105,7 +106,7 @@ def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):
         ({"model": {"weight": torch.zeros(1)}}, "does not say which segmenter it holds: pass the recipe"),
         (
             {"model": {"weight": torch.zeros(1)}, "card": {"task": "classification", "model": "transnext_atto"}},
-            r"holds a classifier \(transnext_atto\), and no segmenter",
+            r"holds a classifier \(transnext_atto\), not a segmenter",
         ),
     ],
     ids=["bare", "classifier"],
@@ -113,7 +114,7 @@ def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):
 def test_a_file_that_says_nothing_or_something_else_is_one_sentence(content, sentence, tmp_path):
     torch.save(content, tmp_path / "file.pt")
     with pytest.raises(FovealError, match=sentence):
-        restore_segmenter(tmp_path / "file.pt")
+        SegmentationTask.restore(tmp_path / "file.pt")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,12 @@ def test_a_run_starts_from_a_segmenters_file(name, classes, data, tmp_path):
         assert torch.equal(value, source.state_dict()[parameter]), parameter
 
 
+def create_with_drop_path(recipe, data, **words):
+    """The task of a recipe whose drop path was asked for by name, as on the command line."""
+    task = create_task(recipe, data, **words)
+    check_drop_path(recipe.drop_path, task.recipe)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -174,7 +181,7 @@ def test_a_run_starts_from_a_segmenters_file(name, classes, data, tmp_path):
         (dict(pretrained=True), "transxnet_atto"),
         (dict(data="nowhere"), "nowhere.* pass --data"),
         (dict(model="vit_tiny_patch16_224"), "choose a model with four stages"),
-        (dict(model="dla46x_c", needs_drop_path=True), "dla46x_c has no stochastic depth: leave --drop-path out"),
+        (dict(model="dla46x_c"), "dla46x_c has no stochastic depth: leave --drop-path out"),
     ],
     ids=lambda value: None if isinstance(value, dict) else "",
 )
@@ -185,9 +192,8 @@ def test_what_cannot_be_trained_is_one_sentence(settings, sentence, data, tmp_pa
         recipe = replace(recipe.with_model(settings["model"]), drop_path=0.1)
     checkpoint = tmp_path / settings["checkpoint"] if "checkpoint" in settings else None
     folder = tmp_path / settings["data"] if "data" in settings else data
-    words = {name: settings[name] for name in ("pretrained", "needs_drop_path") if name in settings}
     with pytest.raises(FovealError, match=sentence) as caught:
-        create_task(recipe, folder, checkpoint=checkpoint, **words)
+        create_with_drop_path(recipe, folder, checkpoint=checkpoint, pretrained=settings.get("pretrained", False))
     assert "\n" not in str(caught.value)
 
 

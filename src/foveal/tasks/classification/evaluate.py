@@ -1,8 +1,8 @@
-"""Top-1, top-5 and everything behind them."""
+"""Top-1, top-5 and loss of a classifier, counted in one loop for training, evaluation and surveys."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,10 +23,10 @@ from foveal.training.processes import DTYPES, Processes, check_precision
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier said about N images of K classes. Tensors are on the CPU, in the order of ``paths``.
+    """The answers of a classifier on N images of K classes. Tensors are on the CPU, in the order of ``paths``.
 
     Attributes:
-        top1, top5: accuracy in percent; with fewer than 5 classes top-5 asks for all of them.
+        top1, top5: accuracy in percent; with fewer than 5 classes top-5 takes all of them.
         loss: mean cross entropy.
         probabilities: (N, K) float32.
         targets: (N,) int64, the true classes.
@@ -51,14 +51,22 @@ class Evaluation:
 
     @property
     def confusion(self) -> Tensor:
-        """(K, K) int64: images of true class i that were taken for class j."""
+        """(K, K) int64: number of images of true class i that were classified as class j."""
         count = len(self.classes)
         return torch.bincount(self.targets * count + self.predictions, minlength=count**2).view(count, count)
 
 
 @dataclass(frozen=True)
 class Score:
-    """What remains of an evaluation when no image's answer is kept: accuracies in percent, mean cross entropy."""
+    """The figures of an evaluation: accuracies in percent, mean cross entropy, and how many images they are of.
+
+    Attributes:
+        images: images counted.
+        top1, top5: accuracy in percent; with fewer than 5 classes top-5 takes all of them.
+        loss: mean cross entropy.
+        images_per_second: over the whole evaluation, loading included.
+        broken, broken_names: images that could not be read and were left out.
+    """
 
     images: int
     top1: float
@@ -66,23 +74,21 @@ class Score:
     loss: float
     images_per_second: float
     broken: int = 0
-    """Images that could not be read and were left out."""
     broken_names: tuple[str, ...] = ()
-    """What they are called."""
 
 
 @dataclass(frozen=True)
-class Inference:
-    """How a network is run over images, wherever they come from.
+class EvaluationSettings:
+    """How a network is run over images, whatever their source.
 
     Attributes:
-        batch_size: images at a time, on each process.
-        workers: loading processes beside each.
-        processes: those that share the work; None for this one alone.
-        device: of this process where it is alone; None takes the best.
-        precision: what the network computes in; weights stay float32 unless ``folded``.
-        folded: run the network as `foveal.optimize` makes it, its weights in ``precision`` too.
-        broken: what an image that cannot be read does: "stop" the evaluation, or "skip" itself and be counted.
+        batch_size: images per batch on each process.
+        workers: loading processes per process.
+        processes: the processes that share the work; None for this one alone.
+        device: the device if this process is alone; None selects the best one.
+        precision: precision of the computation; weights stay float32 unless ``folded``.
+        folded: run the network that ``foveal.optimize`` returns, with its weights in ``precision`` too.
+        broken: "stop" at an image that cannot be read, or "skip" and count it.
     """
 
     batch_size: int = 64
@@ -98,15 +104,15 @@ class Inference:
         return self.processes.device if self.processes else self.device or best_device()
 
     def loader(self, images: Images) -> Loader:
-        """This process's share of the images."""
+        """Return a loader of this process's share of the images."""
         share = self.processes.share if self.processes else Share()
         return evaluation_loader(images, self.batch_size, share, self.workers, broken=self.broken)
 
     def network(self, classifier: Classifier) -> Callable[[Tensor], Tensor]:
-        """The classifier's network on the device, ready to be called.
+        """Return the classifier's network on the device, ready to be called.
 
         Raises:
-            FovealError: it cannot be folded, or the device does not compute in this precision.
+            FovealError: it cannot be folded, or the device does not support this precision.
         """
         check_precision(self.precision, self.place)
         dtype = DTYPES[self.precision]
@@ -122,6 +128,90 @@ class Inference:
         return run
 
 
+@dataclass
+class Answers:
+    """The counts of this process over its share of the images.
+
+    Attributes:
+        images: images counted.
+        sums: over these images, see ``batch_sums``.
+        broken: how many images were left out; ``names``: their names.
+        kept: logits and targets of each batch on the CPU, if they are kept.
+        started: when the evaluation began.
+    """
+
+    images: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: {"top1": 0.0, "top5": 0.0, "loss": 0.0})
+    broken: int = 0
+    names: list[str] = field(default_factory=list)
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def score(self, processes: Processes | None = None) -> Score:
+        """Return the figures over all ``processes``, equal on each. Raises FovealError if no image could be read."""
+        totals, names = {"images": float(self.images), "broken": float(self.broken), **self.sums}, self.names
+        if processes is not None:
+            totals, names = processes.sum(totals), processes.gather_objects(names)
+        count, broken = int(totals.pop("images")), int(totals.pop("broken"))
+        if not count:
+            raise all_broken(names)
+        speed = count / (time.monotonic() - self.started)
+        means = {name: total / count for name, total in totals.items()}
+        return Score(count, **means, images_per_second=speed, broken=broken, broken_names=tuple(sorted(names)))
+
+
+def count_answers(
+    network: Callable[[Tensor], Tensor],
+    loader: Loader,
+    device: torch.device,
+    labels: Labels | None = None,
+    keep: bool = False,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> Answers:
+    """Run ``network`` over this process's share of the images and count; every evaluation of a classifier does.
+
+    Args:
+        labels: which logits take part, and the class of each folder; None if folder i is logit i.
+        keep: keep all logits; otherwise memory does not grow with the number of images.
+        on_batch: called with (done, total) after each batch.
+    """
+    answers, before = Answers(), loader.skipped
+    columns = None if labels is None or labels.columns is None else labels.columns.to(device)
+    classes = None if labels is None else labels.targets.to(device)
+    for done, (images, targets) in enumerate(loader, start=1):
+        with torch.no_grad():
+            logits = network(images.to(device, non_blocking=True))
+        targets = targets.to(device)
+        targets = targets if classes is None else classes[targets]
+        logits = logits if columns is None else logits[:, columns]
+        answers.images += len(targets)
+        for name, value in batch_sums(logits, targets).items():
+            answers.sums[name] += value
+        if keep:
+            answers.kept.append((logits.float().cpu(), targets.cpu()))
+        if on_batch is not None:
+            on_batch(done, len(loader))
+    answers.broken, answers.names = loader.skipped - before, list(loader.broken)
+    return answers
+
+
+def score(
+    classifier: Classifier,
+    images: Images,
+    labels: Labels | None = None,
+    settings: EvaluationSettings = EvaluationSettings(),
+    on_batch: Callable[[int, int], None] | None = None,
+) -> Score:
+    """Return the figures of ``classifier`` on ``images``; see ``count_answers``.
+
+    Raises:
+        FovealError: an image is broken, or the network cannot be run like this.
+    """
+    network = settings.network(classifier)
+    answers = count_answers(network, settings.loader(images), settings.place, labels, on_batch=on_batch)
+    return answers.score(settings.processes)
+
+
 def evaluate(
     classifier: Classifier,
     data: Path,
@@ -134,77 +224,38 @@ def evaluate(
     broken: Broken = "stop",
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Run ``classifier`` over every image of ``data/split``, on ``device`` (None: the best one), and keep every answer.
+    """Run ``classifier`` over every image of ``data/split`` on ``device`` (None: the best one), and keep every answer.
 
-    Several ``processes`` share the images, each taken once; all of them return the same, the whole. A ``broken`` image
-    is the end, or with "skip" missing in what is returned. ``on_batch(done, total)`` is called after each batch.
+    Several ``processes`` share the images, each counted once; all of them return the same, the whole. A ``broken``
+    image is an error, or with "skip" left out. ``on_batch(done, total)`` is called after each batch.
 
     Raises:
         FovealError: the images cannot be used, one is broken, or the classes are not the classifier's.
     """
     images = open_split(data, split, classifier.fit.transform())
     check_split(classifier, images, data / split)
-    inference = Inference(batch_size, workers, processes, device, broken=broken)
-    loader = inference.loader(images)
-    started = time.monotonic()
-    batches = logits_of(inference.network(classifier), loader, inference.place, on_batch)
-    pairs = [(logits.float().cpu(), targets.cpu()) for logits, targets in batches]
-    logits = torch.cat([torch.empty(0, len(images.classes)), *(pair[0] for pair in pairs)])
-    targets = torch.cat([torch.empty(0, dtype=torch.int64), *(pair[1] for pair in pairs)])
+    settings = EvaluationSettings(batch_size, workers, processes, device, broken=broken)
+    loader = settings.loader(images)
+    answers = count_answers(settings.network(classifier), loader, settings.place, keep=True, on_batch=on_batch)
+    logits = torch.cat([torch.empty(0, len(images.classes)), *(kept[0] for kept in answers.kept)])
+    targets = torch.cat([torch.empty(0, dtype=torch.int64), *(kept[1] for kept in answers.kept)])
     indices = torch.tensor([i for i in loader.order if i not in loader.left_out], dtype=torch.int64)
     indices, logits, targets = _together_in_order(indices, logits, targets, processes)
-    if not len(targets):
-        raise all_broken(loader.broken)
-    seconds = time.monotonic() - started
-    sums = batch_sums(logits, targets)
+    found = answers.score(processes)
     return Evaluation(
-        **{name: total / len(targets) for name, total in sums.items()},
+        top1=found.top1,
+        top5=found.top5,
+        loss=found.loss,
         probabilities=logits.softmax(1),
         targets=targets,
         paths=[images.names[i] for i in indices.tolist()],
         classes=images.classes,
-        images_per_second=len(targets) / seconds,
+        images_per_second=found.images_per_second,
     )
 
 
-def score(
-    classifier: Classifier,
-    images: Images,
-    labels: Labels | None = None,
-    inference: Inference = Inference(),
-    on_batch: Callable[[int, int], None] | None = None,
-) -> Score:
-    """Run ``classifier`` over ``images`` and count, batch by batch: memory does not grow with their number.
-
-    Args:
-        labels: which logits take part, and what the folders of ``images`` stand for; None where folder i is logit i.
-
-    Raises:
-        FovealError: an image is broken, or the network cannot be run so.
-    """
-    network, loader, place = inference.network(classifier), inference.loader(images), inference.place
-    columns, meaning = (None, None) if labels is None else (labels.columns, labels.targets.to(place))
-    columns = columns if columns is None else columns.to(place)
-    totals = {"images": 0.0, "top1": 0.0, "top5": 0.0, "loss": 0.0}
-    started = time.monotonic()
-    for logits, targets in logits_of(network, loader, place, on_batch):
-        targets = targets if meaning is None else meaning[targets]
-        logits = logits if columns is None else logits[:, columns]
-        for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
-            totals[name] += value
-    totals["broken"], names = float(loader.skipped), loader.broken
-    if inference.processes is not None:
-        totals, names = inference.processes.sum(totals), inference.processes.gather_objects(names)
-    count, broken = int(totals.pop("images")), int(totals.pop("broken"))
-    if not count:
-        raise all_broken(names)
-    speed = count / (time.monotonic() - started)
-    means = {name: total / count for name, total in totals.items()}
-    return Score(count, **means, images_per_second=speed, broken=broken, broken_names=tuple(sorted(names)))
-
-
 def batch_sums(logits: Tensor, targets: Tensor) -> dict[str, float]:
-    """Sums over a batch: 100 for each image that top-1 and top-5 get right, and its cross entropy.
+    """Return sums over a batch: 100 per image that top-1 and top-5 classify correctly, and the cross entropy.
 
     Args:
         logits: (N, K).
@@ -219,23 +270,8 @@ def batch_sums(logits: Tensor, targets: Tensor) -> dict[str, float]:
     }
 
 
-def logits_of(
-    model: Callable[[Tensor], Tensor],
-    loader: Loader,
-    device: torch.device,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(logits, targets) of every batch, on ``device``, without gradients."""
-    for done, (images, targets) in enumerate(loader, start=1):
-        with torch.no_grad():
-            logits = model(images.to(device, non_blocking=True))
-        yield logits, targets.to(device)
-        if on_batch is not None:
-            on_batch(done, len(loader))
-
-
 def fold(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """`foveal.optimize`, whose refusal becomes a sentence."""
+    """Return ``foveal.optimize(model, dtype)``. Raises FovealError if the network cannot be optimised."""
     try:
         return optimize(model, dtype)
     except ValueError as error:
@@ -243,7 +279,7 @@ def fold(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
-    """Number the images' classes as the classifier does; refuse those that it does not know."""
+    """Number the classes of images as the classifier does. Raises FovealError for classes that it does not know."""
     known = list(synsets("imagenet_1k"))
     if classifier.trained_here:
         match_classes(images, classifier.classes, str(folder), "the checkpoint")
@@ -259,7 +295,7 @@ def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
 def _together_in_order(
     indices: Tensor, logits: Tensor, targets: Tensor, processes: Processes | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows of all processes in the order of the images, on the CPU."""
+    """Return the rows of all processes in the order of the images, on the CPU."""
     rows = [indices, logits, targets]
     if processes is not None and processes.share.count > 1:
         whole = [processes.gather_rows(part, padding=-1) for part in rows]

@@ -13,10 +13,10 @@ from foveal.errors import FovealError
 from foveal.models.loading import compare, load_checkpoint
 from foveal.models.pyramid import Pyramid
 from foveal.models.weights_file import WeightsFile, WeightsSource
-from foveal.tasks.card import check_task
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.network import create_network, set_input_size
+from foveal.tasks.registry import check_kind
 from foveal.types import Size
 
 
@@ -79,7 +79,7 @@ def restore(
     file = WeightsFile.open(path)
     card = file.metadata
     if card is not None:
-        check_task(card, file.path, Recipe.kind)
+        check_kind(card, file.path, Recipe.kind)
         classifier = _described_by_card(card, name)
     elif recipe is not None and name in (None, recipe.model):
         classifier = _described_by_recipe(recipe)

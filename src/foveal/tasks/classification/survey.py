@@ -9,7 +9,7 @@ from typing import Any
 
 from foveal.tasks.classification.data import Images, open_split
 from foveal.tasks.classification.data.images import check_class_folders
-from foveal.tasks.classification.evaluate import Inference, Score, check_split, score
+from foveal.tasks.classification.evaluate import EvaluationSettings, Score, check_split, score
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors, corruption_folders, uncropped
 from foveal.tasks.classification.imagenet.published import published
 from foveal.tasks.classification.imagenet.sets import SETS, VAL_IMAGES, ImageSet, Labels, SetName, check_knows_imagenet
@@ -22,7 +22,7 @@ Progress = Callable[[str], AbstractContextManager[OnBatch]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationGrid:
     """What is evaluated: every set in every mode at every size.
 
     Attributes:
@@ -77,7 +77,11 @@ class Cell:
 
 
 def survey(
-    classifier: Classifier, plan: Plan, inference: Inference, progress: Progress, sets: dict[SetName, ImageSet] = SETS
+    classifier: Classifier,
+    grid: EvaluationGrid,
+    settings: EvaluationSettings,
+    progress: Progress,
+    sets: dict[SetName, ImageSet] = SETS,
 ) -> list[Cell]:
     """Evaluate all that is planned, size by size, mode by mode, set by set.
 
@@ -88,30 +92,30 @@ def survey(
     Raises:
         FovealError: a set is missing or broken, the classifier does not know its classes, or has not this mode or size.
     """
-    plain: list[SetName] = [name for name in plan.sets if name != "c"]
-    opened = {name: _open(classifier, plan, name, sets) for name in plain}
-    parts = _corruptions(classifier, plan, sets["c"]) if "c" in plan.sets else {}
-    return list(_Survey(classifier, plan, inference, progress, sets, opened, parts).cells())
+    plain: list[SetName] = [name for name in grid.sets if name != "c"]
+    opened = {name: _open(classifier, grid, name, sets) for name in plain}
+    parts = _corruptions(classifier, grid, sets["c"]) if "c" in grid.sets else {}
+    return list(_Survey(classifier, grid, settings, progress, sets, opened, parts).cells())
 
 
 def _open(
-    classifier: Classifier, plan: Plan, name: SetName, sets: dict[SetName, ImageSet]
+    classifier: Classifier, grid: EvaluationGrid, name: SetName, sets: dict[SetName, ImageSet]
 ) -> tuple[Images, Labels | None]:
     """A set that is one folder, and what its class folders stand for."""
     if name == "val":
-        images = open_split(plan.data, plan.split)
-        check_split(classifier, images, plan.data / plan.split)
+        images = open_split(grid.data, grid.split)
+        check_split(classifier, images, grid.data / grid.split)
         return images, None
     check_knows_imagenet(classifier, sets[name].title)
-    folder = sets[name].folder(plan.data)
+    folder = sets[name].folder(grid.data)
     images = open_split(folder.parent, folder.name)
     return images, sets[name].labels(images.classes, folder)
 
 
-def _corruptions(classifier: Classifier, plan: Plan, found: ImageSet) -> dict[tuple[str, int], Path]:
+def _corruptions(classifier: Classifier, grid: EvaluationGrid, found: ImageSet) -> dict[tuple[str, int], Path]:
     """The folders of ImageNet-C, whose classes are checked; its millions of images are listed folder by folder."""
     check_knows_imagenet(classifier, found.title)
-    parts = corruption_folders(found.folder(plan.data))
+    parts = corruption_folders(found.folder(grid.data))
     for folder in parts.values():
         found.labels(check_class_folders(folder), folder)
     return parts
@@ -120,8 +124,8 @@ def _corruptions(classifier: Classifier, plan: Plan, found: ImageSet) -> dict[tu
 @dataclass(frozen=True)
 class _Survey:
     classifier: Classifier
-    plan: Plan
-    inference: Inference
+    grid: EvaluationGrid
+    settings: EvaluationSettings
     progress: Progress
     sets: dict[SetName, ImageSet]
     opened: dict[SetName, tuple[Images, Labels | None]]
@@ -129,15 +133,15 @@ class _Survey:
     """Of ImageNet-C."""
 
     def cells(self) -> Iterator[Cell]:
-        for size in self.plan.sizes:
-            for mode in self.plan.modes:
-                classifier = in_mode(self.classifier, mode, size, self.plan.pool_size)
-                for name in self.plan.sets:
+        for size in self.grid.sizes:
+            for mode in self.grid.modes:
+                classifier = in_mode(self.classifier, mode, size, self.grid.pool_size)
+                for name in self.grid.sets:
                     yield self.cell(classifier, mode, name)
 
     def cell(self, classifier: Classifier, mode: Mode | None, name: SetName) -> Cell:
         size = classifier.fit.size
-        pool_size = self.plan.pool_size
+        pool_size = self.grid.pool_size
         if mode == "linear" and pool_size is None:
             pool_size = linear_pool(classifier)
         pool_size = pool_size if mode in (None, "linear") else None
@@ -155,7 +159,7 @@ class _Survey:
     def plain(self, classifier: Classifier, name: SetName, on_batch: OnBatch) -> Score:
         images, labels = self.opened[name]
         images.transform = classifier.fit.transform()
-        return score(classifier, images, labels, self.inference, on_batch)
+        return score(classifier, images, labels, self.settings, on_batch)
 
     def corruptions(self, classifier: Classifier, on_batch: OnBatch) -> tuple[Score, CorruptionErrors]:
         transform = uncropped(classifier.fit).transform()
@@ -167,13 +171,13 @@ class _Survey:
             def tell(done: int, total: int, before: int = index) -> None:
                 on_batch(before * total + done, len(self.parts) * total)  # all parts have as many images
 
-            scores.setdefault(corruption, []).append(score(classifier, images, labels, self.inference, tell))
+            scores.setdefault(corruption, []).append(score(classifier, images, labels, self.settings, tell))
         errors = {name: tuple(100.0 - one.top1 for one in found) for name, found in scores.items()}
         return _together([one for found in scores.values() for one in found]), CorruptionErrors(errors)
 
     def paper(self, name: SetName, mode: Mode | None, size: Size, pool_size: int | None, images: int) -> float | None:
-        weights, expected = self.plan.weights, VAL_IMAGES if name == "val" else self.sets[name].images
-        if weights is None or not (self.plan.always or images == expected):
+        weights, expected = self.grid.weights, VAL_IMAGES if name == "val" else self.sets[name].images
+        if weights is None or not (self.grid.always or images == expected):
             return None
         if pool_size is not None:
             if pool_size != linear_pool(self.classifier):

@@ -1,63 +1,90 @@
-"""Classification as the loop sees it."""
+"""The task of classification: a network, images with one class each, and a recipe."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
 
-from foveal.errors import FovealError
+from foveal.models.counting import flops
+from foveal.models.weights_file import WeightsSource
 from foveal.tasks.classification.data import Images, open_train_and_val
 from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
-from foveal.tasks.classification.evaluate import batch_sums, logits_of
-from foveal.tasks.classification.network import load_weights
+from foveal.tasks.classification.evaluate import count_answers
+from foveal.tasks.classification.network import Classifier, load_weights, restore
 from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.network import create_by_recipe, create_network
-from foveal.tasks.recipe import check_start
+from foveal.tasks.network import create_network
+from foveal.tasks.plan import PlannedNetwork, TrainingSet
+from foveal.tasks.task import Task
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
-from foveal.training.loading import Loader, all_broken, evaluation_loader, train_loader
+from foveal.training.loading import Loader
 from foveal.training.processes import Processes
-from foveal.training.seeding import mix, seed_everything
+
+LARGEST_VALIDATION_BATCH = 128
+CIFAR100 = TrainingSet(50_000, 100, "CIFAR-100")
 
 
-class ClassificationTask:
-    """A classifier, its images, and the recipe that joins them. Fulfils ``foveal.training.Task``."""
+class ClassificationTask(Task[Recipe]):
+    """A classifier, its images, and the recipe that joins them."""
 
+    kind = "classification"
     monitor = "top1"
-    higher_is_better = True
-    notices: Sequence[str] = ()
+    starts_from = "trained weights"
+    layout = "with DIR/train/<class>/ and DIR/val/<class>/"
+    own_images = {"digits": lambda: write_digits(default_digits_folder())}
+    known_sets = {
+        "imagenet": TrainingSet(1_281_167, 1000, "ImageNet-1K"),
+        "cifar100": CIFAR100,
+        "digits": TrainingSet(1438, 10, "scikit-learn's digits"),
+    }
+    default_classes = 1000
 
     def __init__(self, recipe: Recipe, model: nn.Module, train: Images, val: Images) -> None:
-        self.recipe, self.model, self.train, self.val = recipe, model, train, val
+        super().__init__(recipe, model, train, val)
         self.classes = train.classes
-        self.train_size = len(train)
+        self.repeats = recipe.augment.repeats
         self._mixup = _mixup(recipe, len(self.classes))
         self.mixes = self._mixup is not None
-        self._val_loader: Loader | None = None
 
-    def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
-        self.recipe.augment.check_device_batch(batching.device)
-        repeats = self.recipe.augment.repeats
-        return train_loader(
-            self.train,
-            batching.device,
-            draws,
-            share,
-            config.seed,
-            config.workers,
-            repeats,
-            broken=config.broken,
-            pass_by_pass=config.epoch_steps is not None,
+    @classmethod
+    def build(cls, recipe: Recipe, num_classes: int, pretrained: bool) -> nn.Module:
+        drop_path = {"drop_path_rate": recipe.drop_path} if recipe.drop_path else {}
+        return create_network(
+            recipe.model, num_classes, recipe.fit.size, {**recipe.model_args, **drop_path}, pretrained
         )
 
+    @classmethod
+    def load_start(cls, model: nn.Module, checkpoint: Path) -> None:
+        load_weights(model, checkpoint, new_classifier=True)
+
+    @classmethod
+    def open_images(cls, recipe: Recipe, data: str | Path | None) -> tuple[Images, Images]:
+        where = data if isinstance(data, str) else cls.data_folder(recipe, data)  # "hf:NAME" is no folder
+        train, val = open_train_and_val(where)
+        train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
+        return train, val
+
+    @classmethod
+    def data_folder(cls, recipe: Recipe, data: str | Path | None) -> Path:
+        """As in ``Task``; CIFAR-100 as it is distributed becomes a folder of class folders first (see ``cifar``)."""
+        folder = super().data_folder(recipe, data)
+        return cifar100_folder(folder) if data is not None and is_cifar100(folder) else folder
+
+    def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
+        self.check_batching(self.recipe, batching)
+        return super().train_loader(batching, draws, share, config)
+
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross entropy against smoothed or mixed targets; top-1 in percent against the class with the largest
-        share."""
+        """Return the cross entropy with smoothed or mixed targets, and top-1 in percent, for which the class with the
+        largest share of a mixed target counts."""
         images, targets = batch
         smoothing = self.recipe.augment.label_smoothing
         if self._mixup is not None:
@@ -71,96 +98,54 @@ class ClassificationTask:
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Top-1, top-5 (percent) and loss over the validation set, every image counted once over all processes.
+        """Return top-1 and top-5 in percent and the loss; ``skipped`` counts broken images, if those are skipped."""
+        answers = count_answers(model, self.validation_loader(processes.share), processes.device, on_batch=on_batch)
+        score = answers.score(processes)
+        means = {"top1": score.top1, "top5": score.top5, "loss": score.loss}
+        return {**means, "skipped": float(score.broken)} if self.recipe.train.broken == "skip" else means
 
-        Where broken images are skipped, ``skipped`` is their number.
-        """
-        loader = self._validation(processes.share)
-        before = loader.skipped
-        totals = {"images": 0.0, "top1": 0.0, "top5": 0.0, "loss": 0.0}
-        for logits, targets in logits_of(model, loader, processes.device, on_batch):
-            for name, value in {"images": len(targets), **batch_sums(logits, targets)}.items():
-                totals[name] += value
-        totals = processes.sum({**totals, "skipped": float(loader.skipped - before)})
-        images, skipped = totals.pop("images"), totals.pop("skipped")
-        if not images:
-            raise all_broken(loader.broken)
-        means = {name: total / images for name, total in totals.items()}
-        return {**means, "skipped": skipped} if self.recipe.train.broken == "skip" else means
+    @property
+    def validation_batch(self) -> int:
+        return min(self.recipe.train.batch_size, LARGEST_VALIDATION_BATCH)
 
-    def _validation(self, share: Share) -> Loader:
-        if self._val_loader is None:
-            config = self.recipe.train
-            self._val_loader = evaluation_loader(
-                self.val, min(config.batch_size, 128), share, config.workers, broken=config.broken
-            )
-        return self._val_loader
+    def own_metadata(self) -> dict[str, Any]:
+        return {"preprocessing": asdict(self.recipe.fit), "augmentation": asdict(self.recipe.augment)}
 
-    def card(self) -> dict[str, Any]:
-        return {
-            "task": "classification",
-            "recipe": self.recipe.name,
-            "model": self.recipe.model,
-            "model_args": self.recipe.model_args,
-            "classes": self.classes,
-            "preprocessing": asdict(self.recipe.fit),
-            "augmentation": asdict(self.recipe.augment),
-            "drop_path": self.recipe.drop_path,
-        }
+    @classmethod
+    def count_images(cls, recipe: Recipe, data: Path) -> TrainingSet:
+        return CIFAR100 if is_cifar100(data) else super().count_images(recipe, data)
 
+    @classmethod
+    def planned_network(cls, recipe: Recipe, model: nn.Module, images: TrainingSet) -> PlannedNetwork:
+        size = recipe.fit.size
+        return PlannedNetwork(
+            size=size,
+            params=sum(parameter.numel() for parameter in model.parameters()),
+            macs=flops(model, size).macs,
+            views=recipe.augment.repeats,
+            step=lambda net, batch: _step(net, recipe, images, batch),
+        )
 
-def create_task(
-    recipe: Recipe,
-    data: str | Path | None = None,
-    *,
-    checkpoint: Path | None = None,
-    pretrained: bool = False,
-    resumes: bool = False,
-    needs_drop_path: bool = False,
-) -> ClassificationTask:
-    """Check the images, make the network, and start it from weights where some are given.
+    @classmethod
+    def check_batching(cls, recipe: Recipe, batching: Batching) -> None:
+        recipe.augment.check_device_batch(batching.device)
 
-    Args:
-        data: a folder with ``train/<class>/`` and ``val/<class>/``, or another source (see ``data``); None for
-            the images that come with the recipe.
-        checkpoint: weights to start from; a classifier for other classes is replaced by a new one.
-        pretrained: start from the released weights, from their public home.
-        resumes: the weights will come from the run that is continued, so none are needed to start from.
-        needs_drop_path: refuse a model without stochastic depth, instead of training it without.
-
-    Raises:
-        FovealError: whatever is wrong with the images, the model or the weights.
-    """
-    check_start(recipe, "trained weights", checkpoint, pretrained, resumes)
-    train, val = open_train_and_val(data if isinstance(data, str) else data_folder(recipe, data))
-    train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
-    seed_everything(mix(recipe.train.seed, "weights"))
-    recipe, model = create_model(recipe, len(train.classes), pretrained, needs_drop_path)
-    if checkpoint is not None:
-        load_weights(model, checkpoint, new_classifier=True)
-    return ClassificationTask(recipe, model, train, val)
+    @classmethod
+    def restore(
+        cls, path: WeightsSource, recipe: Recipe | None = None, *, size: int | None = None, name: str | None = None
+    ) -> Classifier:
+        """Return the classifier in a file; see ``network.restore``. ``size`` is the side of the images in pixels."""
+        return restore(path, name, recipe=recipe, size=None if size is None else (size, size))
 
 
-def create_model(recipe: Recipe, num_classes: int, pretrained: bool, needs_drop_path: bool) -> tuple[Recipe, nn.Module]:
-    """The network, and the recipe as it was made: without drop path where the model has none."""
-
-    def make(of: Recipe) -> nn.Module:
-        args = {**of.model_args, **({"drop_path_rate": of.drop_path} if of.drop_path else {})}
-        return create_network(of.model, num_classes, of.fit.size, args, pretrained)
-
-    return create_by_recipe(recipe, make, needs_drop_path)
-
-
-def data_folder(recipe: Recipe, data: Path | None) -> Path:
-    """``data`` as it is, or the folder of the images that come with the recipe, written if need be.
-
-    CIFAR-100 as it is distributed (see ``cifar``) becomes a folder of class folders.
-    """
-    if data is not None:
-        return cifar100_folder(data) if is_cifar100(data) else data
-    if recipe.data == "digits":
-        return write_digits(default_digits_folder())
-    raise FovealError(f"{recipe.name} needs images: pass --data DIR with DIR/train/<class>/ and DIR/val/<class>/.")
+def _step(model: nn.Module, recipe: Recipe, images: TrainingSet, batch: int) -> Tensor:
+    """Return the loss of a batch without content."""
+    pixels = torch.empty(batch, 3, *recipe.fit.size)
+    if recipe.train.channels_last:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    mixed = recipe.augment.mixes
+    targets = torch.empty(batch, images.classes) if mixed else torch.empty(batch, dtype=torch.long)
+    return F.cross_entropy(model(pixels).float(), targets)
 
 
 def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:

@@ -1,22 +1,34 @@
-"""Multiply-adds and parameters of a detector or segmenter, as the papers' tables tell them."""
+"""Multiply-adds and parameters of detectors and segmenters, by the rules of the papers' tables."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from foveal.models import TransNeXt
 from foveal.models.counting import Count, LayerRule, convolution_macs, count_pass
 from foveal.models.transxnet import IDConv, TransXNet
 from foveal.tasks.dense.model import DenseModel
+from foveal.types import Size
 
+aten = torch.ops.aten
+
+# What fvcore counts per output element, in addition to all that ``Count.macs`` contains.
+_RESIZING = {
+    aten.upsample_nearest2d.default: 1,
+    aten.upsample_bilinear2d.default: 4,
+    aten.grid_sampler_2d.default: 4,
+}
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, IDConv)  # IDConv pools to a kernel, in no module of its own
 
 
-def count_dense(model: DenseModel, size: tuple[int, int]) -> Count:
-    """Count a model's multiply-adds and parameters without running it.
-
-    Counted is one image through all layers (``DenseModel.dense_pass``).
+def count_dense(model: DenseModel, size: Size) -> Count:
+    """Count multiply-adds and parameters of a model without running it, for one image through all layers
+    (``DenseModel.dense_pass``).
 
     Args:
         model: any detector or segmenter of this library, on any device; it is neither moved nor changed.
@@ -31,6 +43,49 @@ def count_dense(model: DenseModel, size: tuple[int, int]) -> Count:
     prefix = "model"
     modules = {name.removeprefix(prefix).removeprefix("."): of for name, of in count.modules.items() if name}
     return replace(count, modules=modules)
+
+
+def count_detector(detector: DenseModel, size: Size = (800, 1280)) -> Count:
+    """Count multiply-adds and parameters of a detector; see ``count_dense``.
+
+    For two-stage detectors, whose work depends on the number of proposals, 1000 boxes and 100 masks are counted.
+    """
+    return count_dense(detector, size)
+
+
+def count_segmenter(segmenter: DenseModel, size: Size = (512, 512)) -> Count:
+    """Count multiply-adds and parameters of a segmenter; see ``count_dense``.
+
+    All parameters are counted; an auxiliary head, which only training uses, has no multiply-adds.
+
+    Returns:
+        A Count. Its ``paper_macs`` follow the authors of the backbone. Those of TransXNet used MMSegmentation's
+        ``get_flops`` (see ``count_dense``), which is used for all other networks as well. Those of TransNeXt used
+        fvcore (issue 11 of their repository): it counts what ``macs`` contains, and 4 per element that bilinear
+        resizing returns, in the head and in an interpolated position bias. The bias is resized twice in every block,
+        even if the image has the reference size and nothing changes.
+    """
+    if not isinstance(segmenter.backbone.body, TransNeXt):
+        return count_dense(segmenter, size)
+    with _Resizing() as resizing:
+        count = count_dense(segmenter, size)
+    return replace(count, paper_macs=count.macs + resizing.macs)
+
+
+class _Resizing(TorchDispatchMode):
+    """Sums what fvcore counts for resizing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in _RESIZING:
+            self.macs += _RESIZING[func] * output.numel()
+        return output
 
 
 class _DensePass(nn.Module):

@@ -1,8 +1,8 @@
 """Object detection and instance segmentation: Mask R-CNN, RetinaNet and DINO on any backbone, and all around them."""
 
-from foveal.tasks.detection.counting import count_detector
+from foveal.tasks.dense.counting import count_detector
+from foveal.tasks.dense.released import load_dense as load_detector
 from foveal.tasks.detection.create import create_detector
 from foveal.tasks.detection.detector import Detector
-from foveal.tasks.detection.released import load_detector
 
 __all__ = ["Detector", "count_detector", "create_detector", "load_detector"]

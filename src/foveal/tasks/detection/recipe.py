@@ -20,6 +20,10 @@ class DetectionRecipe(DenseRecipe):
     keep_empty: bool = False
     """Whether images without objects are trained on."""
 
+    @property
+    def head(self) -> str:
+        return self.detector
+
     def with_size(self, size: int) -> "DetectionRecipe":
         """The recipe for images whose short side has this many pixels; all other sides in proportion."""
         short, long = self.sides

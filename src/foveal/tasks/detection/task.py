@@ -1,162 +1,159 @@
-"""Detection as the loop sees it."""
+"""The task of detection: a detector, images in COCO's layout, and a recipe."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.recipe import start_model
-from foveal.tasks.dense.shapes import shapes_folder
-from foveal.tasks.detection.data import Augment, CocoImages, collate, open_train_and_val
+from foveal.models.weights_file import WeightsSource
+from foveal.tasks.dense.counting import count_detector
+from foveal.tasks.dense.shapes import CLASSES, TRAIN
+from foveal.tasks.dense.task import DenseTask
+from foveal.tasks.detection.coco_classes import COCO_CLASSES
+from foveal.tasks.detection.data import Augment, Augmentation, CocoImages, collate, open_train_and_val
 from foveal.tasks.detection.data.coco import Empty
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
-from foveal.tasks.recipe import check_start
-from foveal.training.batching import Batching, Share
+from foveal.tasks.plan import PlannedNetwork, TrainingSet
 from foveal.training.config import TrainConfig
-from foveal.training.loading import Loader, evaluation_loader, train_loader
 from foveal.training.processes import Processes
 
 HEADLINES = ("box_ap", "mask_ap")  # the metrics that come first
+EVERY_IMAGE = TrainingSet(118_287, len(COCO_CLASSES), "COCO train2017")
 
 
-class DetectionTask:
-    """A detector, its images, and the recipe that joins them. Fulfils ``foveal.training.Task``.
+@dataclass(frozen=True)
+class TrainedDetector:
+    """A detector and the meaning of its labels."""
 
-    Images of a device batch are padded to one size, and what their losses are divided by is counted over the batch. So
-    its size is part of a run, and two processes learn the same as one where both see the same batches: one image at a
-    time, for others are not the same in pairs. What a detector draws (Mask R-CNN its samples, DINO its noise) each
-    process draws for itself. DINO alone divides by a count over all processes.
+    name: str
+    model: Detector
+    classes: list[str]
+    """One name per label, in order."""
+    category_ids: list[int]
+    """The id of each label in COCO's annotations."""
+
+
+class DetectionTask(DenseTask[DetectionRecipe]):
+    """A detector, its images, and the recipe that joins them.
+
+    Images of a device batch are padded to one size, and their losses are divided by counts over the batch, so the
+    device batch is part of a run. Two processes learn the same as one if both see the same batches: single images are
+    not the same as pairs. Each process draws its own random numbers (samples of Mask R-CNN, noise of DINO). Only DINO
+    divides by a count over all processes.
     """
 
+    kind = "detection"
     monitor = "box_ap"
-    higher_is_better = True
-    mixes = True
+    layout = "in COCO's layout, with DIR/annotations/instances_train2017.json, DIR/train2017, and the same for val2017"
+    known_sets = {
+        "coco": TrainingSet(117_266, len(COCO_CLASSES), "COCO train2017, those with an object"),
+        "shapes": TrainingSet(TRAIN, len(CLASSES), "generated shapes on photographs"),
+    }
+    default_classes = len(COCO_CLASSES)
+    released_recipe = "coco.NAME"
+    collate = staticmethod(collate)
 
     def __init__(self, recipe: DetectionRecipe, model: Detector, train: CocoImages, val: CocoImages) -> None:
-        self.recipe, self.model, self.train, self.val = recipe, model, train, val
-        self.train_size = len(train)
+        super().__init__(recipe, model, train, val)
         self.notices = [notice for images in (train, val) for notice in notices_of(images)]
-        self._val_loader: Loader | None = None
 
-    def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
-        return train_loader(
-            self.train,
-            batching.device,
-            draws,
-            share,
-            config.seed,
-            config.workers,
-            collate=collate,
-            broken=config.broken,
-            pass_by_pass=config.epoch_steps is not None,
-        )
+    @classmethod
+    def check_recipe(cls, recipe: DetectionRecipe) -> None:
+        if recipe.train.compile:
+            raise FovealError(
+                "Detectors cannot be compiled, since shapes depend on the detected objects: leave --compile out."
+            )
 
-    def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the detector's losses, and each of them."""
-        images, targets = batch
-        losses = model(images, targets)
-        return torch.stack(list(losses.values())).sum(), self.model.summary(losses)
+    @classmethod
+    def open_images(cls, recipe: DetectionRecipe, data: str | Path | None) -> tuple[CocoImages, CocoImages]:
+        empty: Empty = "keep" if recipe.keep_empty else "drop"
+        masks = recipe.detector == "mask_rcnn"
+        train, val = open_train_and_val(cls.data_folder(recipe, data), masks, recipe.train.broken, empty)
+        train.transform = Augment(recipe.augment)
+        return train, val
 
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Average precision of boxes, and of masks where the detector finds them, in percent; each image once.
+        """Return the average precision of boxes, and of masks if the detector predicts them, in percent.
 
-        Images come one by one, as in the published evaluations: what is found on one does not depend on the padding
-        that its neighbours need, and the figures not on the number of processes.
+        Images are evaluated one by one, as in the published evaluations: the result does not depend on the padding that
+        other images of a batch need, nor on the number of processes.
         """
-        found = evaluate_detector(model, self._validation(processes.share), self.val, processes, on_batch=on_batch)
+        loader = self.validation_loader(processes.share)
+        found = evaluate_detector(model, loader, self.val, processes, on_batch=on_batch)
         return dict(sorted(found.metrics.items(), key=lambda metric: metric[0] not in HEADLINES))
 
-    def _validation(self, share: Share) -> Loader:
-        if self._val_loader is None:
-            config = self.recipe.train
-            self._val_loader = evaluation_loader(
-                self.val, 1, share, config.workers, collate=collate, broken=config.broken
-            )
-        return self._val_loader
+    def own_metadata(self) -> dict[str, Any]:
+        ids, augment = self.train.category_ids, asdict(self.recipe.augment)
+        return {**super().own_metadata(), "category_ids": ids, "augmentation": augment}
 
-    def card(self) -> dict[str, Any]:
-        recipe = self.recipe
-        return {
-            "task": recipe.kind,
-            "recipe": recipe.name,
-            "detector": recipe.detector,
-            "options": recipe.options,
-            "model": recipe.model,
-            "model_args": recipe.model_args,
-            "classes": self.train.classes,
-            "category_ids": self.train.category_ids,
-            "augmentation": asdict(recipe.augment),
-            "drop_path": recipe.drop_path,
-            "frozen_stages": recipe.frozen_stages,
-        }
+    @classmethod
+    def known_set(cls, recipe: DetectionRecipe) -> TrainingSet | None:
+        known = super().known_set(recipe)
+        return EVERY_IMAGE if recipe.keep_empty and known is cls.known_sets["coco"] else known
 
+    @classmethod
+    def planned_network(cls, recipe: DetectionRecipe, model: Detector, images: TrainingSet) -> PlannedNetwork:
+        """Count without memory, which depends on the sizes and the content of images."""
+        short, long = recipe.sides
+        size = (short, min(long, short * 8 // 5))  # as in the papers' tables: 800 x 1280
+        count = count_detector(model, size)
+        return PlannedNetwork(size=size, params=count.params, macs=count.macs, sides=_describe(recipe.augment))
 
-def create_task(
-    recipe: DetectionRecipe,
-    data: str | Path | None = None,
-    *,
-    checkpoint: Path | None = None,
-    pretrained: bool = False,
-    resumes: bool = False,
-    needs_drop_path: bool = False,
-) -> DetectionTask:
-    """Check images and annotations, make the detector, and start it from weights where some are given.
+    @classmethod
+    def restore(
+        cls, path: WeightsSource, recipe: DetectionRecipe | None = None, *, size: int | None = None
+    ) -> TrainedDetector:
+        """Return the detector in a file of ``foveal train``, or in a released file that ``recipe`` describes.
 
-    Args:
-        data: a folder in COCO's layout; None for the images that come with the recipe.
-        checkpoint: weights to start from: a backbone's (a classifier's file), or a whole detector's; layers for other
-            classes stay new.
-        pretrained: start from the backbone's released weights, from their public home.
-        resumes: the weights will come from the run that is continued, so none are needed to start from.
-        needs_drop_path: refuse a backbone without stochastic depth, instead of training it without.
+        Args:
+            size: short side that images are resized to, in pixels; None for the size of the recipe.
 
-    Raises:
-        FovealError: whatever is wrong with the images, the annotations, the model or the weights.
-    """
-    check_start(recipe, "a trained backbone", checkpoint, pretrained, resumes)
-    if recipe.train.compile:
-        raise FovealError("Detectors are not compiled, since what they find changes shapes: leave --compile out.")
-    train, val = open_images(recipe, data)
-    recipe, model = start_model(recipe, len(train.classes), checkpoint, pretrained, needs_drop_path)
-    return DetectionTask(recipe, model, train, val)
+        Raises:
+            FovealError: the file is missing, broken, not described, or does not fit.
+        """
+        recipe, model, metadata = cls.restore_model(path, recipe, lambda of: of if size is None else of.with_size(size))
+        ids = list(COCO_CLASSES) if metadata is None else metadata["category_ids"]
+        return TrainedDetector(f"{recipe.detector} {recipe.model}", model, cls.class_names(metadata), ids)
 
+    @classmethod
+    def described(cls, metadata: dict[str, Any]) -> DetectionRecipe:
+        return DetectionRecipe(
+            name=metadata["recipe"],
+            summary="",
+            detector=metadata["detector"],
+            options=metadata["options"],
+            model=metadata["model"],
+            model_args=metadata["model_args"],
+            augment=Augmentation(),
+            train=TrainConfig(),
+        )
 
-def open_images(recipe: DetectionRecipe, data: str | Path | None) -> tuple[CocoImages, CocoImages]:
-    """The recipe's training and validation images, the former augmented as it says.
-
-    Raises:
-        FovealError: there are none, or their annotations are broken.
-    """
-    empty: Empty = "keep" if recipe.keep_empty else "drop"
-    masks = recipe.detector == "mask_rcnn"
-    train, val = open_train_and_val(data_folder(recipe, data), masks, recipe.train.broken, empty)
-    train.transform = Augment(recipe.augment)
-    return train, val
+    @classmethod
+    def class_names(cls, metadata: dict[str, Any] | None) -> list[str]:
+        return list(COCO_CLASSES.values()) if metadata is None else metadata["classes"]
 
 
 def notices_of(images: CocoImages) -> list[str]:
-    """A sentence about the entries of an annotation file that were skipped, if there are any."""
+    """Return a sentence about the entries of an annotation file that were skipped, if there are any."""
     if not images.problems:
         return []
     entries = "a broken entry" if len(images.problems) == 1 else f"{len(images.problems)} broken entries"
     return [f"{images.annotation_file} has {entries}, left out here; the first: {images.problems[0]}"]
 
 
-def data_folder(recipe: DetectionRecipe, data: str | Path | None) -> Path:
-    """``data`` as it is, or the folder of the images that come with the recipe, written if need be."""
-    if data is not None:
-        return Path(data)
-    if recipe.data == "shapes":
-        return shapes_folder()
-    raise FovealError(
-        f"{recipe.name} needs images: pass --data DIR in COCO's layout, with DIR/annotations/instances_train2017.json, "
-        "DIR/train2017, and the same for val2017."
-    )
+def _describe(augment: Augmentation) -> str:
+    """Return the range of training image sizes in words."""
+    if not augment.short:
+        return "as they are" if augment.scale == (1, 1) else "times {:g} to {:g}".format(*augment.scale)
+    first, last = min(augment.short), max(augment.short)
+    short = f"{first:,}" if first == last else f"{first:,} to {last:,}"
+    return f"short side {short} pixels, long side at most {augment.long:,}"

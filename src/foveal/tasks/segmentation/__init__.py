@@ -1,8 +1,8 @@
 """Semantic segmentation: ``create_segmenter`` makes one, ``load_segmenter`` fills it."""
 
-from foveal.tasks.segmentation.counting import count_segmenter
+from foveal.tasks.dense.counting import count_segmenter
+from foveal.tasks.dense.released import load_dense as load_segmenter
 from foveal.tasks.segmentation.create import create_segmenter
-from foveal.tasks.segmentation.released import load_segmenter
 from foveal.tasks.segmentation.segmenter import IGNORED, Segmenter
 
 __all__ = ["IGNORED", "Segmenter", "count_segmenter", "create_segmenter", "load_segmenter"]

@@ -23,6 +23,10 @@ class SegmentationRecipe(DenseRecipe):
     zero_ignored: bool = True
     """Whether 0 in a label map is no class, and class 0 is written as 1 (ADE20K)."""
 
+    @property
+    def head(self) -> str:
+        return self.segmenter
+
     def with_size(self, size: int) -> "SegmentationRecipe":
         """The recipe for crops of this many pixels; all other sides in proportion."""
         factor = size / self.augment.crop

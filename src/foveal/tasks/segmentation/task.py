@@ -1,148 +1,147 @@
-"""Segmentation as the loop sees it."""
+"""The task of segmentation: a segmenter, images with label maps, and a recipe."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.recipe import start_model
-from foveal.tasks.dense.shapes import shapes_folder
-from foveal.tasks.recipe import check_start
-from foveal.tasks.segmentation.data import Augment, LabelledImages, open_train_and_val
+from foveal.models import TransNeXt
+from foveal.models.weights_file import WeightsSource
+from foveal.tasks.dense.counting import count_segmenter
+from foveal.tasks.dense.shapes import CLASSES, TRAIN
+from foveal.tasks.dense.task import DenseTask, crop_step
+from foveal.tasks.plan import PlannedNetwork, TrainingSet
+from foveal.tasks.segmentation.data import ADE20K_CLASSES, Augment, Augmentation, LabelledImages, open_train_and_val
 from foveal.tasks.segmentation.evaluate import evaluate_segmenter
+from foveal.tasks.segmentation.inference import Inference
 from foveal.tasks.segmentation.recipe import SegmentationRecipe
 from foveal.tasks.segmentation.segmenter import Segmenter
-from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
-from foveal.training.loading import Loader, evaluation_loader, train_loader
 from foveal.training.processes import Processes
 
 
-class SegmentationTask:
-    """A segmenter, its labelled images, and the recipe that joins them. Fulfils ``foveal.training.Task``.
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """A segmenter and the meaning of its labels."""
 
-    Losses are means over the pixels of a device batch, or over what is found in it (Mask2Former), so its size is part
-    of a run.
+    name: str
+    model: Segmenter
+    classes: list[str]
+    """One name per label, in order."""
+    inference: Inference
+    """How images are presented to it."""
+    zero_ignored: bool
+    """Whether 0 in the label maps that it was trained on is no class."""
+
+
+class SegmentationTask(DenseTask[SegmentationRecipe]):
+    """A segmenter, its labelled images, and the recipe that joins them.
+
+    Losses are means over the pixels of a device batch, or over the segments in it (Mask2Former), so the device batch is
+    part of a run.
     """
 
+    kind = "segmentation"
     monitor = "miou"
-    higher_is_better = True
-    mixes = True
-    notices: tuple[str, ...] = ()
+    layout = "in ADE20K's layout, with DIR/images/training, DIR/annotations/training, and the same for validation"
+    known_sets = {
+        "ade20k": TrainingSet(20_210, len(ADE20K_CLASSES), "ADE20K's training images"),
+        "shapes": TrainingSet(TRAIN, 1 + len(CLASSES), "generated shapes on photographs"),
+    }
+    default_classes = len(ADE20K_CLASSES)
+    released_recipe = "ade20k.NAME"
 
-    def __init__(
-        self, recipe: SegmentationRecipe, model: Segmenter, train: LabelledImages, val: LabelledImages
-    ) -> None:
-        self.recipe, self.model, self.train, self.val = recipe, model, train, val
-        self.train_size = len(train)
-        self._val_loader: Loader | None = None
-
-    def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
-        return train_loader(
-            self.train,
-            batching.device,
-            draws,
-            share,
-            config.seed,
-            config.workers,
-            broken=config.broken,
-            pass_by_pass=config.epoch_steps is not None,
-        )
-
-    def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the segmenter's losses, and each of them."""
-        images, labels = batch
-        losses = model(images, labels)
-        return torch.stack(list(losses.values())).sum(), self.model.summary(losses)
+    @classmethod
+    def open_images(cls, recipe: SegmentationRecipe, data: str | Path | None) -> tuple[LabelledImages, LabelledImages]:
+        train, val = open_train_and_val(cls.data_folder(recipe, data), zero_ignored=recipe.zero_ignored)
+        train.transform = Augment(recipe.augment)
+        return train, val
 
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Mean IoU, mean accuracy and accuracy of all pixels, in percent; each image once, in its own size."""
-        loader, inference = self._validation(processes.share), self.recipe.inference
-        return evaluate_segmenter(
-            model,  # type: ignore[arg-type]  # the loop's, which is the segmenter
-            loader,
-            self.train.classes,
-            inference,
-            processes,
-            on_batch=on_batch,
-        ).metrics
+        """Return mean IoU, mean accuracy and pixel accuracy in percent; each image counts in its own size."""
+        loader, inference = self.validation_loader(processes.share), self.recipe.inference
+        segmenter: Any = model  # the loop's, which is the segmenter
+        found = evaluate_segmenter(segmenter, loader, self.train.classes, inference, processes, on_batch=on_batch)
+        return found.metrics
 
-    def _validation(self, share: Share) -> Loader:
-        if self._val_loader is None:
-            config = self.recipe.train
-            self._val_loader = evaluation_loader(self.val, 1, share, config.workers, broken=config.broken)
-        return self._val_loader
-
-    def card(self) -> dict[str, Any]:
+    def own_metadata(self) -> dict[str, Any]:
         recipe = self.recipe
         return {
-            "task": recipe.kind,
-            "recipe": recipe.name,
-            "segmenter": recipe.segmenter,
-            "options": recipe.options,
-            "model": recipe.model,
-            "model_args": recipe.model_args,
-            "classes": self.train.classes,
+            **super().own_metadata(),
             "zero_ignored": recipe.zero_ignored,
             "augmentation": asdict(recipe.augment),
             "inference": asdict(recipe.inference),
-            "drop_path": recipe.drop_path,
-            "frozen_stages": recipe.frozen_stages,
         }
 
+    @classmethod
+    def planned_network(cls, recipe: SegmentationRecipe, model: Segmenter, images: TrainingSet) -> PlannedNetwork:
+        """Count; without memory for Mask2Former, whose matching depends on the content of images."""
+        side = recipe.augment.crop
+        count = count_segmenter(model, (side, side))
 
-def create_task(
-    recipe: SegmentationRecipe,
-    data: str | Path | None = None,
-    *,
-    checkpoint: Path | None = None,
-    pretrained: bool = False,
-    resumes: bool = False,
-    needs_drop_path: bool = False,
-) -> SegmentationTask:
-    """Check images and label maps, make the segmenter, and start it from weights where some are given.
+        def step(net: nn.Module, batch: int) -> Any:
+            return crop_step(net, batch, side, recipe.train.channels_last)
 
-    Args:
-        data: a folder in ADE20K's layout; None for the images that come with the recipe.
-        checkpoint: weights to start from: a backbone's (a classifier's file), or a whole segmenter's; layers for other
-            classes stay new.
-        pretrained: start from the backbone's released weights, from their public home.
-        resumes: the weights will come from the run that is continued, so none are needed to start from.
-        needs_drop_path: refuse a backbone without stochastic depth, instead of training it without.
+        matches = recipe.segmenter == "mask2former"
+        return PlannedNetwork(size=(side, side), params=count.params, macs=count.macs, step=None if matches else step)
 
-    Raises:
-        FovealError: whatever is wrong with the images, the label maps, the model or the weights.
-    """
-    check_start(recipe, "a trained backbone", checkpoint, pretrained, resumes)
-    train, val = open_images(recipe, data)
-    recipe, model = start_model(recipe, len(train.classes), checkpoint, pretrained, needs_drop_path)
-    return SegmentationTask(recipe, model, train, val)
+    @classmethod
+    def restore(
+        cls,
+        path: WeightsSource,
+        recipe: SegmentationRecipe | None = None,
+        *,
+        size: int | None = None,
+        position_bias: str | None = None,
+        reference_size: int | None = None,
+    ) -> TrainedSegmenter:
+        """Return the segmenter in a file of ``foveal train``, or in a released file that ``recipe`` describes.
 
+        Args:
+            size: side of the training crops in pixels, to which all sizes of evaluation are in proportion; None for the
+                size of the recipe.
+            position_bias: for TransNeXt, "interpolate" or "extrapolate" instead of the mode of training.
+            reference_size: for TransNeXt, side of the images that an interpolated position bias is computed for.
 
-def open_images(recipe: SegmentationRecipe, data: str | Path | None) -> tuple[LabelledImages, LabelledImages]:
-    """The recipe's training and validation images, the former augmented as it says.
+        Raises:
+            FovealError: the file is missing, broken, not described, or does not fit.
+        """
+        asked = {"position_bias": position_bias, "reference_size": reference_size}
+        given = {name: value for name, value in asked.items() if value is not None}
 
-    Raises:
-        FovealError: there are none, or their label maps are missing.
-    """
-    train, val = open_train_and_val(data_folder(recipe, data), zero_ignored=recipe.zero_ignored)
-    train.transform = Augment(recipe.augment)
-    return train, val
+        def adapt(usual: SegmentationRecipe) -> SegmentationRecipe:
+            sized = usual if size is None else usual.with_size(size)
+            return replace(sized, options={**sized.options, **given})
 
+        recipe, model, metadata = cls.restore_model(path, recipe, adapt)
+        if given and not isinstance(model.backbone.body, TransNeXt):
+            option = "--" + next(iter(given)).replace("_", "-")
+            raise FovealError(f"{recipe.model} has no position bias, only TransNeXt has: leave {option} out.")
+        name, classes = f"{recipe.segmenter} {recipe.model}", cls.class_names(metadata)
+        return TrainedSegmenter(name, model, classes, recipe.inference, recipe.zero_ignored)
 
-def data_folder(recipe: SegmentationRecipe, data: str | Path | None) -> Path:
-    """``data`` as it is, or the folder of the images that come with the recipe, written if need be."""
-    if data is not None:
-        return Path(data)
-    if recipe.data == "shapes":
-        return shapes_folder()
-    raise FovealError(
-        f"{recipe.name} needs images: pass --data DIR in ADE20K's layout, with DIR/images/training, "
-        "DIR/annotations/training, and the same for validation."
-    )
+    @classmethod
+    def described(cls, metadata: dict[str, Any]) -> SegmentationRecipe:
+        return SegmentationRecipe(
+            name=metadata["recipe"],
+            summary="",
+            segmenter=metadata["segmenter"],
+            options=metadata["options"],
+            model=metadata["model"],
+            model_args=metadata["model_args"],
+            augment=Augmentation(**metadata["augmentation"]),
+            inference=Inference(**metadata["inference"]),
+            zero_ignored=metadata["zero_ignored"],
+            train=TrainConfig(),
+        )
+
+    @classmethod
+    def class_names(cls, metadata: dict[str, Any] | None) -> list[str]:
+        return list(ADE20K_CLASSES) if metadata is None else metadata["classes"]

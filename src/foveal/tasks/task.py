@@ -1,0 +1,263 @@
+"""A task: a network, its images, and the recipe that joins them, from the first check to the trained network.
+
+The training loop sees a task through ``foveal.training.task``. A new task is a subclass in a folder of its own and an
+entry in ``registry.py``; CONTRIBUTING.md lists the files that it needs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from foveal.errors import FovealError
+from foveal.tasks.network import create_by_recipe
+from foveal.tasks.plan import PlannedNetwork, TrainingPlan, TrainingSet
+from foveal.tasks.recipe import BaseRecipe, check_start
+from foveal.training.batching import Batching, Share
+from foveal.training.config import TrainConfig
+from foveal.training.loading import Loader, evaluation_loader, train_loader
+from foveal.training.plan import plan_run
+from foveal.training.processes import Processes
+from foveal.training.seeding import mix, seed_everything
+
+R = TypeVar("R", bound=BaseRecipe)
+T = TypeVar("T", bound="Task")
+
+
+class Images(Sized, Protocol):
+    """A set of images with the names of its classes, in the order of their labels."""
+
+    classes: list[str]
+
+
+class Task(ABC, Generic[R]):
+    """A network, its images, and the recipe that joins them. Fulfils ``foveal.training.Task``."""
+
+    kind: ClassVar[str]
+    """The key in the registry."""
+    monitor: str
+    """The metric that selects the best epoch."""
+    higher_is_better: bool = True
+    mixes: bool = True
+    """Whether the samples of a device batch meet in the loss."""
+    notices: Sequence[str] = ()
+    starts_from: ClassVar[str]
+    """What a recipe that fine-tunes starts from, in words."""
+    layout: ClassVar[str]
+    """What ``--data`` expects, for the error if it is missing."""
+    own_images: ClassVar[Mapping[str, Callable[[], Path]]]
+    """Images that come with recipes (``BaseRecipe.data``), and what writes them."""
+    known_sets: ClassVar[Mapping[str, TrainingSet]]
+    """Training sets by the first part of a recipe's name."""
+    default_classes: ClassVar[int]
+    """Number of classes that a plan assumes for images of unknown classes."""
+    repeats: int = 1
+    """Augmented views per image and epoch."""
+    collate: Callable | None = None
+    """What joins samples to a batch; None for PyTorch's own."""
+
+    def __init__(self, recipe: R, model: nn.Module, train: Any, val: Any) -> None:
+        self.recipe, self.model, self.train, self.val = recipe, model, train, val
+        self.train_size = len(train)
+        self._validation: Loader | None = None
+
+    # Creation
+
+    @classmethod
+    def create(
+        cls: type[T],
+        recipe: Any,
+        data: str | Path | None = None,
+        *,
+        checkpoint: Path | None = None,
+        pretrained: bool = False,
+        resumes: bool = False,
+    ) -> T:
+        """Check the images, create the network, and load the weights to start from.
+
+        Args:
+            recipe: a recipe of this task.
+            data: the images; None for those that come with the recipe.
+            checkpoint: weights to start from; layers for other classes keep their initial values.
+            pretrained: start from the released weights, downloaded from their public home.
+            resumes: the weights will come from the run that is resumed, so none are needed to start from.
+
+        Raises:
+            FovealError: anything wrong with the images, the network or the weights.
+        """
+        check_start(recipe, cls.starts_from, checkpoint, pretrained, resumes)
+        cls.check_recipe(recipe)
+        train, val = cls.open_images(recipe, data)
+        seed_everything(mix(recipe.train.seed, "weights"))
+        recipe, model = cls.create_model(recipe, len(train.classes), pretrained)
+        if checkpoint is not None:
+            cls.load_start(model, checkpoint)
+        return cls(recipe, model, train, val)
+
+    @classmethod
+    def check_recipe(cls, recipe: R) -> None:
+        """Raise FovealError for settings that this task cannot train with."""
+
+    @classmethod
+    def create_model(cls, recipe: R, num_classes: int, pretrained: bool = False) -> tuple[R, Any]:
+        """Return the recipe as it is run, without drop path if the network has none, and its network."""
+        return create_by_recipe(recipe, lambda of: cls.build(of, num_classes, pretrained))
+
+    @classmethod
+    @abstractmethod
+    def build(cls, recipe: R, num_classes: int, pretrained: bool) -> nn.Module:
+        """Create the network of a recipe. Raises FovealError if it does not exist or its options do not suit it."""
+
+    @classmethod
+    @abstractmethod
+    def load_start(cls, model: Any, checkpoint: Path) -> None:
+        """Load weights to start from; layers for other classes keep their initial values."""
+
+    @classmethod
+    @abstractmethod
+    def open_images(cls, recipe: R, data: str | Path | None) -> tuple[Any, Any]:
+        """Open the training images, augmented as the recipe says, and the validation images.
+
+        Raises:
+            FovealError: there are none, or they are broken.
+        """
+
+    @classmethod
+    def data_folder(cls, recipe: R, data: str | Path | None) -> Path:
+        """Return ``data``, or the folder of the images that come with the recipe, written first if necessary."""
+        if data is not None:
+            return Path(data)
+        if recipe.data is not None and recipe.data in cls.own_images:
+            return cls.own_images[recipe.data]()
+        raise FovealError(f"{recipe.name} needs images: pass --data DIR {cls.layout}.")
+
+    # Training
+
+    def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
+        """Return a loader of batches of ``batching.device`` samples, ``draws`` samples per epoch for this process."""
+        return train_loader(
+            self.train,
+            batching.device,
+            draws,
+            share,
+            config.seed,
+            config.workers,
+            self.repeats,
+            self.collate,
+            broken=config.broken,
+            pass_by_pass=config.epoch_steps is not None,
+        )
+
+    @abstractmethod
+    def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar loss of a batch, and scalars to log."""
+
+    @abstractmethod
+    def evaluate(
+        self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
+    ) -> dict[str, float]:
+        """Return the metrics of ``model`` on the validation set, each image counted once over all processes."""
+
+    def validation_loader(self, share: Share) -> Loader:
+        """Return the loader of this process's share of the validation set, the same at each call."""
+        if self._validation is None:
+            config = self.recipe.train
+            self._validation = evaluation_loader(
+                self.val,
+                self.validation_batch,
+                share,
+                config.workers,
+                self.collate,
+                broken=config.broken,
+            )
+        return self._validation
+
+    @property
+    def validation_batch(self) -> int:
+        """Images per validation batch."""
+        return 1
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what a checkpoint says about its network, in plain types."""
+        recipe = self.recipe
+        return {
+            "task": self.kind,
+            "recipe": recipe.name,
+            "model": recipe.model,
+            "model_args": recipe.model_args,
+            "classes": self.train.classes,
+            "drop_path": recipe.drop_path,
+            **self.own_metadata(),
+        }
+
+    @abstractmethod
+    def own_metadata(self) -> dict[str, Any]:
+        """Return the part of ``metadata`` that only this task has."""
+
+    # Planning
+
+    @classmethod
+    def plan(
+        cls, recipe: Any, data: Path | None = None, *, images: int | None = None, processes: int = 1
+    ) -> TrainingPlan:
+        """Plan a run on ``processes`` devices. No image is decoded and nothing is written.
+
+        Args:
+            recipe: a recipe of this task.
+            data: the images to count; None for the set that the recipe is named after.
+            images: number of training images instead of ``data``.
+
+        Raises:
+            FovealError: anything that training would refuse before its first step, or an unknown number of images.
+        """
+        if processes < 1:
+            raise FovealError(f"--processes must be at least 1, not {processes}.")
+        cls.check_recipe(recipe)
+        found = cls._training_set(recipe, data, images)
+        with torch.device("meta"):
+            recipe, model = cls.create_model(recipe, found.classes)
+        network = cls.planned_network(recipe, model, found)
+        run = plan_run(model, recipe.train, found.count, processes, network.step)
+        cls.check_batching(recipe, run.batching)
+        return TrainingPlan(recipe=recipe, images=found, network=network, run=run)
+
+    @classmethod
+    def _training_set(cls, recipe: R, data: Path | None, images: int | None) -> TrainingSet:
+        known = cls.known_set(recipe)
+        if images is not None and data is not None:
+            raise FovealError("--images and --data both give the number of images: pass one of them.")
+        if images is not None:
+            return TrainingSet.as_given(images, known.classes if known else cls.default_classes)
+        if data is not None:
+            return cls.count_images(recipe, data)
+        if known is None:
+            raise FovealError(
+                f"{recipe.name} is for images of your own: pass --data DIR to count them, or --images with their "
+                "number."
+            )
+        return known
+
+    @classmethod
+    def known_set(cls, recipe: R) -> TrainingSet | None:
+        """Return the training set that the recipe is named after, if any."""
+        return cls.known_sets.get(recipe.name.partition(".")[0])
+
+    @classmethod
+    def count_images(cls, recipe: R, data: Path) -> TrainingSet:
+        """Count the training images and classes in ``data``."""
+        train, _ = cls.open_images(recipe, data)
+        return TrainingSet(len(train), len(train.classes), str(data))
+
+    @classmethod
+    @abstractmethod
+    def planned_network(cls, recipe: R, model: Any, images: TrainingSet) -> PlannedNetwork:
+        """Count what a network on the meta device takes for one image."""
+
+    @classmethod
+    def check_batching(cls, recipe: R, batching: Batching) -> None:
+        """Raise FovealError for a device batch that this task cannot train with."""
