@@ -1,22 +1,29 @@
-"""Anchors: the boxes that a dense head moves and judges."""
+"""Anchors, the assignment of anchors and proposals to objects, and their sampling for a loss."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.ops import box_iou
+
+from foveal.types import Size
+
+BACKGROUND, IGNORED = -1, -2
 
 
 class AnchorGenerator(nn.Module):
-    """Boxes of several sizes and shapes around the corner of every cell, the same in every image.
+    """Anchors of several sizes and shapes around the corner of every cell, the same in every image.
 
-    As in MMDetection, and unlike torchvision's: sides are not rounded, and strides are given, where torchvision divides
-    the image's size by the map's, which is another number where an odd map was halved.
+    As in MMDetection, and unlike torchvision's: sides are not rounded, and strides are given. torchvision divides the
+    image's size by the map's, which gives a different stride if a map of odd size was halved.
 
     Args:
-        strides: pixels between neighbouring anchors, one a level.
+        strides: pixels between neighbouring anchors, one per level.
         scales: sides of the square anchor, in strides.
-        ratios: height over width. An anchor of ratio r and scale s has the area of the square one.
+        ratios: height over width. All anchors of a scale have the same area.
     """
 
     cells: Tensor
@@ -29,22 +36,22 @@ class AnchorGenerator(nn.Module):
         self.register_buffer("cells", cells, persistent=False)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Of every level (h * w * per_cell, 4) boxes (x1, y1, x2, y2) in pixels: row by row, cell by cell."""
+        """Return the anchors of every level, (h * w * per_cell, 4) as (x1, y1, x2, y2) in pixels, in row-major order."""
         return [
             _shifted(cells, m.shape[-2], m.shape[-1], stride)
             for m, stride, cells in zip(maps, self.strides, self.cells, strict=True)
         ]
 
-    def inside(self, maps: Sequence[Tensor], sizes: Sequence[tuple[int, int]], divisor: int) -> Tensor:
-        """(images, anchors) of all levels: whether an anchor's cell begins in its image as it would be padded alone.
+    def inside(self, maps: Sequence[Tensor], sizes: Sequence[Size], divisor: int) -> Tensor:
+        """Return (images, anchors) bool: whether an anchor's cell begins in its image, as it would be padded alone.
 
-        What is padded only because another image of the batch is larger is neither object nor background, and shows
-        nothing: so an image's answer does not depend on which ones it is seen with.
+        Anchors in the padding that is only there because another image of the batch is larger are neither objects
+        nor background and detect nothing, so that an image's detections do not depend on the rest of its batch.
 
         Args:
-            maps: the levels' maps.
+            maps: maps of all levels.
             sizes: (height, width) of the images without padding.
-            divisor: what the sides of padded images are multiples of.
+            divisor: padded sides are multiples of it.
         """
         return torch.stack(
             [self._inside(maps, _padded(height, divisor), _padded(width, divisor)) for height, width in sizes]
@@ -73,3 +80,56 @@ def _shifted(cells: Tensor, height: int, width: int, stride: int) -> Tensor:
 
 def _padded(side: int, divisor: int) -> int:
     return math.ceil(side / divisor) * divisor
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Assign candidates (anchors or proposals) to objects by intersection over union, as MMDetection does.
+
+    A candidate is assigned to the object that it overlaps most if their overlap is at least ``positive``; it is
+    background if that overlap is below ``negative``, and ignored in between. Then every object takes the candidates
+    that overlap it most (all of them if several are equal), whatever they were assigned to before; if two objects take
+    the same candidate, the later one has it. torchvision's matcher assigns such a candidate to the object that it
+    overlaps most itself, and has no ``minimum``.
+
+    Attributes:
+        positive, negative: the two thresholds.
+        minimum: overlap from which an object takes its best candidates.
+    """
+
+    positive: float
+    negative: float
+    minimum: float
+
+    def __call__(self, boxes: Tensor, candidates: Tensor) -> Tensor:
+        """Return the object's index, BACKGROUND or IGNORED for each candidate.
+
+        Args:
+            boxes: (objects, 4), possibly none.
+            candidates: (candidates, 4), possibly none.
+        """
+        if not len(boxes) or not len(candidates):
+            return torch.full((len(candidates),), BACKGROUND, dtype=torch.int64, device=candidates.device)
+        overlap = box_iou(boxes, candidates)
+        best, match = overlap.max(0)
+        match = match.masked_fill(best < self.positive, IGNORED).masked_fill(best < self.negative, BACKGROUND)
+        most = overlap.amax(1, keepdim=True)
+        takes = (overlap == most) & (most >= self.minimum) & (most > 0)
+        number = torch.arange(len(boxes), device=match.device)[:, None]
+        taker = torch.where(takes, number, BACKGROUND).amax(0)
+        return torch.where(taker >= 0, taker, match)
+
+
+class Sampler:
+    """Sample ``count`` candidates at random: up to ``fraction`` of them with an object, the rest background.
+
+    Uses PyTorch's global generator.
+    """
+
+    def __init__(self, count: int, fraction: float) -> None:
+        self._sampler = BalancedPositiveNegativeSampler(count, fraction)
+
+    def __call__(self, match: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the indices of sampled candidates with an object, and of those without, from a ``Matcher``'s result."""
+        positive, negative = self._sampler([match + 1])  # there 0 is background, and negative values are ignored
+        return positive[0].nonzero()[:, 0], negative[0].nonzero()[:, 0]

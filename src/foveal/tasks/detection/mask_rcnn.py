@@ -1,7 +1,7 @@
 """Mask R-CNN on a feature pyramid, with the parts and settings of the published detectors.
 
-He, Gkioxari, Dollár, Girshick, "Mask R-CNN", arXiv:1703.06870. What agrees with the released ones, and how that was
-checked, is in docs/released_detectors.md.
+He, Gkioxari, Dollár, Girshick, "Mask R-CNN", arXiv:1703.06870. docs/released_detectors.md says how agreement with the
+released detectors was checked.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,16 @@ from torch import Tensor
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.pyramid import FeaturePyramid
 from foveal.tasks.detection.anchors import AnchorGenerator
-from foveal.tasks.detection.detector import Detector, Target
-from foveal.tasks.detection.images import ImageList, Images
+from foveal.tasks.detection.boxes import BoxSelection
+from foveal.tasks.detection.detector import Detector, ImageList, Images, Target
 from foveal.tasks.detection.roi_heads import BOX_SIZE, MASK_SIZE, RoIHeads
 from foveal.tasks.detection.rpn import ProposalHead, ProposalNetwork
-from foveal.tasks.detection.selection import Selection
 
-COUNTED_BOXES, COUNTED_MASKS = 1000, 100  # that published multiply-adds of two-stage detectors are told for
+COUNTED_BOXES, COUNTED_MASKS = 1000, 100  # as in published multiply-adds of two-stage detectors
 
 
 class MaskRCNN(Detector):
-    """Objects with boxes and masks: proposals of a small network, judged by a second one. See ``Detector``."""
+    """Two-stage detector of boxes and masks: a proposal network and RoI heads. See ``Detector``."""
 
     needs_masks = True
     class_layers = ("roi_heads.box_head.classifier.", "roi_heads.box_head.box.", "roi_heads.mask_head.logits.")
@@ -49,7 +48,7 @@ class MaskRCNN(Detector):
         self.pyramid, self.rpn, self.roi_heads = pyramid, rpn, roi_heads
 
     def losses(self, batch: ImageList, targets: list[Target]) -> dict[str, Tensor]:
-        """``loss_objectness``, ``loss_rpn_box_reg``, ``loss_classifier``, ``loss_box_reg`` and ``loss_mask``."""
+        """Return ``loss_objectness``, ``loss_rpn_box_reg``, ``loss_classifier``, ``loss_box_reg`` and ``loss_mask``."""
         maps = self.pyramid(self.backbone(batch.tensors))
         proposals, losses = self.rpn(batch, maps, targets)
         return {**losses, **self.roi_heads.losses(maps, proposals, targets)}
@@ -60,7 +59,7 @@ class MaskRCNN(Detector):
         return self.roi_heads.detections(maps, proposals, batch.image_sizes)
 
     def dense_pass(self, images: Tensor) -> None:
-        """All layers on as many boxes and masks as published multiply-adds are told for."""
+        """Run all layers, the heads on as many boxes and masks as in published multiply-adds."""
         maps = self.pyramid(self.backbone(images))
         self.rpn.head(maps)
         channels = self.roi_heads.channels
@@ -124,6 +123,6 @@ def build(
         settings.hidden,
         settings.mask_convs,
         settings.box_samples,
-        Selection(settings.score, settings.overlap, settings.most),
+        BoxSelection(settings.score, settings.overlap, settings.most),
     )
     return MaskRCNN(backbone, num_classes, images, FeaturePyramid(backbone.channels, channels), rpn, roi_heads)

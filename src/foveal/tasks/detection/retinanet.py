@@ -1,7 +1,7 @@
 """RetinaNet: classes and boxes at every position of a feature pyramid, trained with the focal loss.
 
 Lin, Goyal, Girshick, He, Dollár, "Focal Loss for Dense Object Detection", arXiv:1708.02002. Parts and settings are
-those of the published detectors; what agrees with the released ones is in docs/released_detectors.md.
+those of the published detectors; docs/released_detectors.md says how agreement with the released ones was checked.
 """
 
 import math
@@ -14,19 +14,18 @@ from torchvision.ops import sigmoid_focal_loss
 
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.pyramid import FeaturePyramid
-from foveal.tasks.detection.anchors import AnchorGenerator
-from foveal.tasks.detection.detector import Detector, Target
-from foveal.tasks.detection.images import ImageList, Images
-from foveal.tasks.detection.matching import BACKGROUND, IGNORED, BoxCoder, Matcher
-from foveal.tasks.detection.selection import Selection, full_precision
+from foveal.tasks.detection.anchors import BACKGROUND, IGNORED, AnchorGenerator, Matcher
+from foveal.tasks.detection.boxes import BoxCoder, BoxSelection, full_precision
+from foveal.tasks.detection.detector import Detector, ImageList, Images, Target
+from foveal.types import Size
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss, equation 5
-PRIOR = 0.01  # probability of every class at the start, section 4.1
-BEFORE = 1000  # scores of a level that are looked at
+PRIOR = 0.01  # initial probability of every class, section 4.1
+BEFORE = 1000  # candidates per level, before suppression
 
 
 class DenseHead(nn.Module):
-    """Two towers of 3x3 convolutions, the same on every level: one for classes, one for boxes."""
+    """Two towers of 3x3 convolutions, shared by all levels: one for classes, one for boxes."""
 
     def __init__(self, channels: int, convs: int, anchors: int, num_classes: int) -> None:
         super().__init__()
@@ -43,31 +42,31 @@ class DenseHead(nn.Module):
         nn.init.constant_(self.classifier.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Of every map (B, channels, h, w): logits (B, A, num_classes) and codes (B, A, 4), A being h * w * anchors."""
-        logits = [_by_anchor(self.classifier(self._climb(self.class_tower, m)), self.num_classes) for m in maps]
-        codes = [_by_anchor(self.box(self._climb(self.box_tower, m)), 4) for m in maps]
+        """Return logits (B, A, num_classes) and codes (B, A, 4) of every map (B, channels, h, w); A = h * w * anchors."""
+        logits = [_by_anchor(self.classifier(self._run_tower(self.class_tower, m)), self.num_classes) for m in maps]
+        codes = [_by_anchor(self.box(self._run_tower(self.box_tower, m)), 4) for m in maps]
         return logits, codes
 
-    def _climb(self, tower: nn.ModuleList, x: Tensor) -> Tensor:
+    def _run_tower(self, tower: nn.ModuleList, x: Tensor) -> Tensor:
         for conv in tower:
             x = self.act(conv(x))
         return x
 
 
 def _by_anchor(x: Tensor, numbers: int) -> Tensor:
-    """(B, anchors * numbers, h, w) to (B, h * w * anchors, numbers)."""
+    """Reshape (B, anchors * numbers, h, w) to (B, h * w * anchors, numbers)."""
     return full_precision(x.permute(0, 2, 3, 1).reshape(len(x), -1, numbers))
 
 
 class RetinaNet(Detector):
-    """Objects with boxes, from one dense pass. See ``Detector``.
+    """One-stage detector of boxes. See ``Detector``.
 
     Args:
         backbone, num_classes, images: see ``Detector``.
-        pyramid: of as many levels as the anchors have.
-        head: what runs on each of them.
-        anchors: as many a cell as the head has.
-        selection: which boxes are detections.
+        pyramid: with as many levels as the anchors have.
+        head: applied to each level.
+        anchors: as many per cell as the head has.
+        selection: of detections from scored boxes.
     """
 
     class_layers = ("head.classifier.",)
@@ -84,7 +83,7 @@ class RetinaNet(Detector):
 
     def __init__(
         self, backbone: DenseBackbone, num_classes: int, images: Images, pyramid: FeaturePyramid,
-        head: DenseHead, anchors: AnchorGenerator, selection: Selection,
+        head: DenseHead, anchors: AnchorGenerator, selection: BoxSelection,
     ) -> None:  # fmt: skip
         super().__init__(backbone, num_classes, images)
         self.pyramid, self.head, self.anchors = pyramid, head, anchors
@@ -92,9 +91,9 @@ class RetinaNet(Detector):
         self.selection = selection
 
     def losses(self, batch: ImageList, targets: list[Target]) -> dict[str, Tensor]:
-        """``loss_classifier`` and ``loss_box_reg``: sums over the batch, divided by the anchors that have an object.
+        """Return ``loss_classifier`` and ``loss_box_reg``: sums over the batch, over the number of positive anchors.
 
-        An image without any counts one, as in MMDetection; torchvision divides image by image and takes the mean.
+        An image without positives counts one, as in MMDetection; torchvision divides per image and takes the mean.
         """
         maps = self.pyramid(self.backbone(batch.tensors))
         logits, codes = (torch.cat(of_levels, dim=1) for of_levels in self.head(maps))
@@ -108,7 +107,7 @@ class RetinaNet(Detector):
     def _losses_of(
         self, logits: Tensor, codes: Tensor, inside: Tensor, target: Target, anchors: Tensor
     ) -> tuple[Tensor, Tensor, int]:
-        """An image's focal loss, the L1 distance of its boxes' codes, and how many anchors have an object."""
+        """Return an image's focal loss, the L1 loss of its box codes, and the number of anchors with an object."""
         numbers = inside.nonzero()[:, 0]
         match = self.matcher(target["boxes"], anchors[numbers])
         numbers, match = numbers[match != IGNORED], match[match != IGNORED]
@@ -132,11 +131,11 @@ class RetinaNet(Detector):
         ]
 
     def dense_pass(self, images: Tensor) -> None:
-        """Everything but the choice of boxes, which has no layers."""
+        """Run everything but the selection of boxes, which has no layers."""
         self.head(self.pyramid(self.backbone(images)))
 
-    def _detect(self, levels: list[tuple[Tensor, ...]], size: tuple[int, int]) -> dict[str, Tensor]:
-        """Of an image's logits, codes, anchors that take part, and anchors, level by level."""
+    def _detect(self, levels: list[tuple[Tensor, ...]], size: Size) -> dict[str, Tensor]:
+        """Return an image's detections from its logits, codes, mask of anchors inside, and anchors of each level."""
         candidates = [self._candidates(*level) for level in levels]
         boxes, scores, labels = (torch.cat(parts) for parts in zip(*candidates, strict=True))
         return self.selection(boxes, scores, labels, size)
@@ -144,7 +143,7 @@ class RetinaNet(Detector):
     def _candidates(
         self, logits: Tensor, codes: Tensor, inside: Tensor, anchors: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes, scores and labels of a level's best scores, several of one anchor where several classes have them."""
+        """Return boxes, scores and labels of a level's best scores, possibly several classes of one anchor."""
         scores = logits.sigmoid()
         anchor, label = ((scores > self.selection.score) & inside[:, None]).nonzero(as_tuple=True)
         best, order = scores[anchor, label].topk(min(BEFORE, len(anchor)))
@@ -186,5 +185,5 @@ def build(
     anchors = AnchorGenerator(strides, [settings.anchor_scale * 2 ** (step / 3) for step in range(3)])
     head = DenseHead(channels, settings.convs, anchors.per_cell, num_classes)
     pyramid = FeaturePyramid(backbone.channels, channels, extra="conv")
-    selection = Selection(settings.score, settings.overlap, settings.most)
+    selection = BoxSelection(settings.score, settings.overlap, settings.most)
     return RetinaNet(backbone, num_classes, images, pyramid, head, anchors, selection)

@@ -1,6 +1,8 @@
-"""Masks as COCO keeps them: run lengths down the columns, packed into a short string.
+"""COCO's run-length encoding of masks.
 
-The functions come from faster-coco-eval, which is asked for when the first mask or average precision is wanted.
+A mask's runs of 0 and 1 alternate down its columns, starting with 0. Compressed, each run is a number in base 32,
+lowest digit first, with one character per digit; from the fourth run on it is the difference from the run before the
+previous one. The functions come from faster-coco-eval, except for decoding in data loading, which is faster here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,33 +13,36 @@ from torch import Tensor
 
 from foveal.errors import FovealError
 
+# Parts of a character: the code of digit 0, the flag "more digits follow", the sign bit, and the bits per digit.
+_ZERO, _MORE, _NEGATIVE, _BITS = 48, 32, 16, 5
+
 
 class Rle(TypedDict):
-    """One mask: ``size`` is [height, width], ``counts`` the compressed run lengths as text, ready for JSON."""
+    """One mask: ``size`` is [height, width], ``counts`` the compressed runs as text, ready for JSON."""
 
     size: list[int]
     counts: str
 
 
 def coco_tools() -> Any:
-    """faster-coco-eval; its ``mask`` has the functions of run lengths.
+    """Import and return faster-coco-eval, whose ``mask`` module has the functions for run lengths.
 
     Raises:
         FovealError: it is not installed.
     """
     try:
         import faster_coco_eval
-    except ModuleNotFoundError as missing:
+    except ModuleNotFoundError as error:
         raise FovealError(
             "Average precision and COCO's masks need faster-coco-eval: install it with `pip install 'foveal[dense]'`."
-        ) from missing
+        ) from error
     return faster_coco_eval
 
 
 def encode_masks(masks: Tensor) -> list[Rle]:
-    """Each of the masks (N, H, W), bool or 0 and 1, on any device, as run lengths.
+    """Encode each of the masks (N, H, W), bool or 0 and 1, on any device.
 
-    They cross from the device one by one: N masks of a large image would take N times its size.
+    They are copied from the device one by one: N masks of a large image would take N times its size.
     """
     tools = coco_tools().mask
     runs = []
@@ -49,10 +54,46 @@ def encode_masks(masks: Tensor) -> list[Rle]:
 
 
 def decode_mask(rle: Mapping[str, Any]) -> np.ndarray:
-    """(H, W) bool: the mask that these run lengths say."""
+    """Return the mask (H, W) bool of an encoding."""
     return coco_tools().mask.decode(dict(rle)).astype(bool)
 
 
 def mask_areas(runs: Sequence[Rle]) -> list[int]:
-    """Pixels of each mask."""
+    """Return the number of pixels of each mask."""
     return [int(area) for area in coco_tools().mask.area([dict(run) for run in runs])] if runs else []
+
+
+def compress_segmentation(segmentation: Any, height: int, width: int) -> bytes:
+    """Return the compressed runs of polygons [[x1, y1, x2, y2, ...], ...] or of run lengths, compressed or not.
+
+    Raises:
+        FovealError: faster-coco-eval is not installed.
+    """
+    counts = coco_tools().mask.segmToRle(segmentation, width, height)["counts"]
+    return counts if isinstance(counts, bytes) else counts.encode()
+
+
+def decode_runs(counts: bytes, height: int, width: int) -> np.ndarray:
+    """Return the mask (height, width) uint8 of compressed runs.
+
+    Faster than faster-coco-eval's function, which is made for many masks at a time.
+    """
+    runs = run_lengths(counts)
+    columns = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs).reshape(width, height)
+    return np.ascontiguousarray(columns.T)
+
+
+def run_lengths(counts: bytes) -> np.ndarray:
+    """Return the runs (N,) int64 of a compressed encoding; empty if it ends within a number."""
+    characters = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - _ZERO
+    last = np.flatnonzero((characters & _MORE) == 0)
+    if not len(last) or last[-1] != len(characters) - 1:
+        return np.empty(0, dtype=np.int64)
+    first = np.concatenate([[0], last[:-1] + 1])
+    digits = last - first + 1
+    shift = _BITS * (np.arange(len(characters)) - np.repeat(first, digits))
+    numbers = np.add.reduceat((characters & (_MORE - 1)) << shift, first)
+    runs = np.where(characters[last] & _NEGATIVE, numbers - (1 << _BITS * digits), numbers)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs

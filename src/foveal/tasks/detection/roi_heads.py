@@ -1,7 +1,7 @@
 """The second stage of Mask R-CNN: class, box and mask of every proposal.
 
-He, Gkioxari, Dollár, Girshick, "Mask R-CNN", arXiv:1703.06870. Written anew rather than configured from torchvision's
-``RoIHeads``, which has the background first, a box of its own for it, smooth L1 and soft mask targets in its middle.
+He, Gkioxari, Dollár, Girshick, "Mask R-CNN", arXiv:1703.06870. Not configured from torchvision's ``RoIHeads``, which
+hard-codes the background as first class with a box of its own, smooth L1 and soft mask targets.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foveal.tasks.detection.anchors import Matcher, Sampler
+from foveal.tasks.detection.boxes import BoxCoder, BoxSelection, full_precision
 from foveal.tasks.detection.detector import Target
-from foveal.tasks.detection.masks import crop_masks
-from foveal.tasks.detection.matching import BoxCoder, Matcher, Sampler
-from foveal.tasks.detection.roi_align import RoIAlign
-from foveal.tasks.detection.selection import Selection, full_precision
+from foveal.tasks.detection.roi_align import RoIAlign, crop_masks
+from foveal.types import Size
 
 BOX_SIZE, MASK_SIZE = 7, 14
 
 
 class BoxHead(nn.Module):
-    """Logits (N, num_classes + 1), the background last, and codes (N, num_classes, 4) of features of boxes."""
+    """Predict logits (N, num_classes + 1), the background last, and box codes (N, num_classes, 4) from features."""
 
     def __init__(self, channels: int, hidden: int, num_classes: int) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class BoxHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features are (N, channels, 7, 7)."""
+        """Return logits and codes of features (N, channels, 7, 7)."""
         hidden = self.act(self.fc2(self.act(self.fc1(features.flatten(1)))))
         return full_precision(self.classifier(hidden)), full_precision(self.box(hidden)).unflatten(1, (-1, 4))
 
 
 class MaskHead(nn.Module):
-    """Logits (N, num_classes, 28, 28) of features (N, channels, 14, 14): convolutions, then twice the size."""
+    """Predict mask logits at twice the resolution of the features: convolutions, then a transposed convolution."""
 
     def __init__(self, channels: int, convs: int, num_classes: int) -> None:
         super().__init__()
@@ -57,19 +57,19 @@ class MaskHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features are (N, channels, 14, 14)."""
+        """Return logits (N, num_classes, 28, 28) of features (N, channels, 14, 14)."""
         for conv in self.convs:
             x = self.act(conv(x))
         return full_precision(self.logits(self.act(self.upsample(x))))
 
 
 class Samples(NamedTuple):
-    """What an image's second stage learns from: those with an object first."""
+    """Boxes of an image that the second stage learns from, the P boxes with an object first."""
 
     boxes: Tensor  # (N, 4)
-    labels: Tensor  # (N,), the background being num_classes
-    objects: Tensor  # (P,), of the first P the object's number
-    codes: Tensor  # (P, 4), of the first P the box to be predicted
+    labels: Tensor  # (N,), num_classes for the background
+    objects: Tensor  # (P,), index of each object
+    codes: Tensor  # (P, 4), targets of the box head
 
 
 class RoIHeads(nn.Module):
@@ -77,13 +77,13 @@ class RoIHeads(nn.Module):
 
     Args:
         channels: of the pyramid.
-        num_classes: without the background.
-        strides: of the maps that boxes are taken from.
+        num_classes: object classes, without the background.
+        strides: of the maps that features are taken from.
         finest: see ``RoIAlign``.
         hidden: width of the box head.
         mask_convs: 3x3 convolutions of the mask head.
-        samples: boxes of an image that its losses are computed from, up to a quarter of them objects'.
-        selection: which boxes are detections.
+        samples: boxes per image that the losses are computed from, up to a quarter of them with an object.
+        selection: of detections from scored boxes.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RoIHeads(nn.Module):
         hidden: int,
         mask_convs: int,
         samples: int,
-        selection: Selection,
+        selection: BoxSelection,
     ) -> None:
         super().__init__()
         self.num_classes, self.channels = num_classes, channels
@@ -107,7 +107,7 @@ class RoIHeads(nn.Module):
         self.selection = selection
 
     def sample(self, proposals: Tensor, target: Target) -> Samples:
-        """The boxes that an image's losses are computed from; the objects' own are among the proposals."""
+        """Sample the boxes that an image's losses are computed from; its objects' boxes are added to the proposals."""
         boxes, own = target["boxes"], torch.arange(len(target["boxes"]), device=proposals.device)
         match = torch.cat([own, self.matcher(boxes, proposals)])
         candidates = torch.cat([boxes, proposals])
@@ -122,7 +122,7 @@ class RoIHeads(nn.Module):
         )
 
     def losses(self, maps: list[Tensor], proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """``loss_classifier`` and ``loss_box_reg``, sums divided by the boxes drawn, and the mean ``loss_mask``."""
+        """Return ``loss_classifier`` and ``loss_box_reg``, sums over the number of samples, and the mean ``loss_mask``."""
         samples = [self.sample(of_image, target) for of_image, target in zip(proposals, targets, strict=True)]
         with_object = [s.boxes[: len(s.objects)] for s in samples]
         logits, codes = self.box_head(self.box_align(maps, [s.boxes for s in samples]))
@@ -136,17 +136,17 @@ class RoIHeads(nn.Module):
         distance = _of_class(codes[found], labels[found]) - torch.cat([s.codes for s in samples])
         mask_logits = _of_class(mask_logits, labels[found])
         masks = F.binary_cross_entropy_with_logits(mask_logits, torch.cat(wanted), reduction="sum")
-        drawn = max(len(labels), 1)
+        count = max(len(labels), 1)
         return {
-            "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / drawn,
-            "loss_box_reg": distance.abs().sum() / drawn,
+            "loss_classifier": F.cross_entropy(logits, labels, reduction="sum") / count,
+            "loss_box_reg": distance.abs().sum() / count,
             "loss_mask": masks / max(mask_logits.numel(), 1),
         }
 
     def detections(
-        self, maps: list[Tensor], proposals: list[Tensor], sizes: list[tuple[int, int]]
+        self, maps: list[Tensor], proposals: list[Tensor], sizes: list[Size]
     ) -> list[dict[str, Tensor]]:
-        """``boxes``, ``scores``, ``labels`` and ``masks`` (N, 1, 28, 28) of every image, best first."""
+        """Return ``boxes``, ``scores``, ``labels`` and ``masks`` (N, 1, 28, 28) of every image, best first."""
         logits, codes = self.box_head(self.box_align(maps, proposals))
         boxes = self.box_coder.decode_single(codes.flatten(1), torch.cat(proposals)).unflatten(1, (-1, 4))
         counts = [len(of_image) for of_image in proposals]
@@ -160,11 +160,11 @@ class RoIHeads(nn.Module):
             result["masks"] = of_image
         return results
 
-    def _select(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    def _select(self, boxes: Tensor, scores: Tensor, size: Size) -> dict[str, Tensor]:
         proposal, label = (scores > self.selection.score).nonzero(as_tuple=True)
         return self.selection(boxes[proposal, label], scores[proposal, label], label, size)
 
 
 def _of_class(x: Tensor, labels: Tensor) -> Tensor:
-    """Of (N, classes, ...) each one's own class: (N, ...)."""
+    """Return the entries of (N, classes, ...) for each sample's own class: (N, ...)."""
     return x[torch.arange(len(labels), device=x.device), labels]

@@ -1,11 +1,10 @@
-"""Images with objects in them: COCO's layout read and checked, augmented, and put into batches.
+"""Images with objects: data sets in COCO's layout, read and checked, with augmentation and batching.
 
-``open_split`` and ``open_train_and_val`` are the doors; ``Augment`` is the transform of training.
+Open them with ``open_split`` or ``open_train_and_val``; ``Augment`` is the transform for training.
 """
 
 from foveal.tasks.detection.data.augment import MULTI_SCALE, SMALL, Augment, Augmentation
-from foveal.tasks.detection.data.coco import CocoImages, open_split, open_train_and_val
-from foveal.tasks.detection.data.collate import collate
+from foveal.tasks.detection.data.coco import CocoImages, collate, open_split, open_train_and_val
 
 __all__ = [
     "MULTI_SCALE",

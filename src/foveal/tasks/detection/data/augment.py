@@ -1,35 +1,37 @@
-"""What training does to images and what is in them: sizes, crops, mirror images, colours.
+"""Augmentation of images and their objects: random sizes, crops, flips and colours.
 
-All randomness is PyTorch's, so a draw's seed decides it.
+All randomness comes from PyTorch's global generator, so that a sample follows from its seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
 
 from foveal.errors import FovealError
-from foveal.tasks.detection.data.resizing import RandomPiece, RandomScale, RandomShortSide
 
 Target = dict[str, Tensor]
-THINNEST = 1.0  # pixel: boxes with a smaller side after augmentation are taken out
+THINNEST = 1.0  # pixel: objects whose box has a shorter side after augmentation are dropped
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The defaults are the COCO recipes' that TransNeXt and TransXNet were trained with (MMDetection's 1x schedule).
+    """Settings of ``Augment``. The defaults are those of TransNeXt's and TransXNet's COCO recipes (MMDetection's 1x).
 
     Attributes:
-        short: the short side in pixels becomes one of these, the long one follows; empty: sizes stay as they are.
-        long: what the long side must not exceed, before ``short``.
-        crop: DETR's augmentation, which DINO's recipe has: half of the images are first brought to a short side of one
-            of ``crop_short``, and cut to a random piece whose sides are in this range of pixels. None: no crop.
-        scale: both sides by a factor of this range, before all else but the mirror.
-        flip: how often an image is mirrored.
-        colour: how far brightness, contrast and saturation go, 0.4 being from 0.6 to 1.4.
+        short: the short side is resized to one of these, in pixels, keeping the aspect ratio; empty for no resizing.
+        long: upper bound of the long side, which takes precedence over ``short``.
+        crop: DETR's augmentation, part of DINO's recipe: half of the images are first resized to a short side from
+            ``crop_short`` and cropped to random sides within this range of pixels. None for no crop.
+        crop_short: see ``crop``.
+        scale: range of a factor for both sides, applied first except for the flip.
+        flip: probability of a horizontal flip.
+        colour: strength of the changes in brightness, contrast and saturation; 0.4 means factors from 0.6 to 1.4.
     """
 
     short: tuple[int, ...] = (800,)
@@ -49,8 +51,10 @@ class Augmentation:
             raise FovealError("flip and colour of an augmentation must be from 0 to 1.")
 
     def scaled(self, factor: float) -> "Augmentation":
-        """The same for images of another size: all sides in pixels times ``factor``, also of images that would else
-        stay as they are."""
+        """Return the settings for images of another size: all sides multiplied by ``factor``.
+
+        Images that are otherwise not resized are scaled by ``factor`` too.
+        """
 
         def side(pixels: int) -> int:
             return max(1, round(factor * pixels))
@@ -65,17 +69,17 @@ class Augmentation:
         )
 
 
-#: DINO's, DETR's own: short sides from 480 to 800, half of the images cut before that.
+#: DINO's augmentation, from DETR: short sides from 480 to 800, half of the images cropped first.
 MULTI_SCALE = Augmentation(short=tuple(range(480, 801, 32)), crop=(384, 600))
-#: For small images, whose sizes stay as they are.
+#: For small images, which are not resized.
 SMALL = Augmentation(short=(), colour=0.3)
 
 
 class Augment:
     """``Augmentation`` as a transform: (uint8 image, target) -> (float image in [0, 1], target).
 
-    Boxes, masks and areas follow the image. What lies beyond its border is cut off; an object whose box has less than
-    a pixel left is taken out with its label and mask.
+    Boxes, masks and areas are transformed with the image and clipped to it. An object of whose box less than a pixel is
+    left is dropped with its label and mask.
     """
 
     def __init__(self, augmentation: Augmentation) -> None:
@@ -85,14 +89,14 @@ class Augment:
         self.augmentation, self.steps = augmentation, v2.Compose(steps)
 
     def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
-        """See the class; the image is (3, H, W), the target as ``CocoImages`` gives it, with masks or without."""
+        """Augment an image (3, H, W) and its target, as from ``CocoImages``, with or without masks."""
         size = tuple(image.shape[-2:])
         boxes: Any = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=size)  # type: ignore[call-overload]
-        moving = {"image": tv_tensors.Image(image), "boxes": boxes}
+        inputs = {"image": tv_tensors.Image(image), "boxes": boxes}
         if "masks" in target:
-            moving["masks"] = tv_tensors.Mask(target["masks"])
-        moved = {name: value.as_subclass(Tensor) for name, value in self.steps(moving).items()}
-        return moved.pop("image") / 255, _whole({**target, **moved}, _areas(target["boxes"]))
+            inputs["masks"] = tv_tensors.Mask(target["masks"])
+        outputs = {name: value.as_subclass(Tensor) for name, value in self.steps(inputs).items()}
+        return outputs.pop("image") / 255, _drop_vanished({**target, **outputs}, _areas(target["boxes"]))
 
 
 def _sizes(augmentation: Augmentation) -> list[Callable[..., Any]]:
@@ -100,21 +104,91 @@ def _sizes(augmentation: Augmentation) -> list[Callable[..., Any]]:
     if augmentation.scale != (1.0, 1.0):
         steps.append(RandomScale(*augmentation.scale))
     if augmentation.crop:
-        pieces = [RandomShortSide(augmentation.crop_short), RandomPiece(*augmentation.crop)]
-        steps.append(v2.RandomApply(pieces, p=0.5))
+        crop = [RandomShortSide(augmentation.crop_short), RandomSizedCrop(*augmentation.crop)]
+        steps.append(v2.RandomApply(crop, p=0.5))
     if augmentation.short:
         steps.append(RandomShortSide(augmentation.short, augmentation.long))
     return steps
 
 
-def _whole(target: Target, areas: Tensor) -> Target:
-    """The objects of which something is left; ``areas`` are those of their boxes before."""
+def _drop_vanished(target: Target, areas: Tensor) -> Target:
+    """Return the target without vanished objects; ``areas`` are those of the boxes before augmentation."""
     boxes = target["boxes"]
     sides = boxes[:, 2:] - boxes[:, :2]
-    target = {**target, "area": target["area"] * _areas(boxes) / areas}  # as far as the box tells
+    target = {**target, "area": target["area"] * _areas(boxes) / areas}  # estimated from the box
     left = (sides >= THINNEST).all(1)
     return {name: value if name == "image_id" else value[left] for name, value in target.items()}
 
 
 def _areas(boxes: Tensor) -> Tensor:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+class _Resize(v2.Transform):
+    """Resize to ``params["size"]``: images bilinear with antialiasing, masks to the pixel with the nearest centre.
+
+    torchvision's own resizing of masks takes the pixel with the nearest corner, which shifts them by up to half a
+    pixel relative to the boxes.
+    """
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        mask = isinstance(inpt, tv_tensors.Mask)
+        mode = InterpolationMode.NEAREST_EXACT if mask else InterpolationMode.BILINEAR
+        return self._call_kernel(F.resize, inpt, size=params["size"], interpolation=mode, antialias=True)
+
+
+class RandomShortSide(_Resize):
+    """Resize the short side to one of ``sides``, or less if the long side would exceed ``longest``."""
+
+    def __init__(self, sides: Sequence[int], longest: int | None = None) -> None:
+        super().__init__()
+        self.sides, self.longest = tuple(sides), longest
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = v2.query_size(flat_inputs)
+        factor = self.sides[int(torch.randint(len(self.sides), ()))] / min(height, width)
+        if self.longest is not None:
+            factor = min(factor, self.longest / max(height, width))
+        return {"size": [max(round(height * factor), 1), max(round(width * factor), 1)]}
+
+
+class RandomScale(_Resize):
+    """Scale both sides by a factor between ``low`` and ``high``, whose logarithm is uniformly distributed."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = v2.query_size(flat_inputs)
+        factor = self.low * (self.high / self.low) ** float(torch.rand(()))
+        return {"size": [max(round(height * factor), 1), max(round(width * factor), 1)]}
+
+
+class _Crop(v2.Transform):
+    """Crop to ``params`` (top, left, height and width) and clip boxes to the crop."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return self._call_kernel(F.crop, inpt, **params)
+
+
+class RandomSizedCrop(_Crop):
+    """Crop to random sides between ``low`` and ``high`` pixels, or the image's own if shorter, at a random position."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        sides = v2.query_size(flat_inputs)
+        return _random_position(sides, [_random_integer(min(self.low, side), min(self.high, side)) for side in sides])
+
+
+def _random_position(sides: Sequence[int], lengths: Sequence[int]) -> dict[str, int]:
+    top, left = (_random_integer(0, side - length) for side, length in zip(sides, lengths, strict=True))
+    return {"top": top, "left": left, "height": lengths[0], "width": lengths[1]}
+
+
+def _random_integer(low: int, high: int) -> int:
+    """Return a random integer from ``low`` to ``high``, both included."""
+    return int(torch.randint(low, high + 1, ()))

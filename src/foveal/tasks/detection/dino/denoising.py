@@ -1,4 +1,4 @@
-"""Contrastive denoising: objects with noise, to be restored where it is small and refused where not (section 3.3)."""
+"""Contrastive denoising: objects with little noise to reconstruct, and with more noise to reject (DINO, 3.3)."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.deformable_detr.modeling_deformable_detr import inverse_sigmoid
 
-from foveal.tasks.detection.dino.matching import Pairs
-from foveal.tasks.detection.dino.objects import Objects, to_corners
+from foveal.tasks.detection.dino.matching import Objects, Pairs, to_corners
 
 # Noised boxes are kept this far from 0 and 1, as published.
 NOISED_EPS = 1e-3
@@ -15,10 +14,10 @@ NOISED_EPS = 1e-3
 
 @dataclass(frozen=True)
 class NoisedQueries:
-    """Queries of G groups, each of the M objects with little noise and then again with more: D = 2 G M in all.
+    """Queries of G groups, each with M positives (little noise) and then M negatives: D = 2 G M in all.
 
     Attributes:
-        content: (B, D, dim), embeddings of labels, some of them wrong; zero where an image has fewer objects.
+        content: (B, D, dim), embeddings of labels, some of them wrong; zero in the padding of ``Objects``.
         boxes: (B, D, 4) as (cx, cy, w, h) relative to the image.
         groups: G.
     """
@@ -29,14 +28,15 @@ class NoisedQueries:
 
 
 class Denoising(nn.Module):
-    """Makes queries of objects, by changing labels and moving boxes.
+    """Create noised queries from objects by flipping labels and moving boxes.
 
     Args:
-        num_classes: classes of objects.
+        num_classes: object classes.
         dim: width of a query.
-        queries: in so many groups that there are about this many of each sort, positive and negative.
-        label_noise: half of it is the share of labels that are drawn anew, from all classes.
-        box_noise: 1 moves a positive's corner by up to half the box's side, a negative's by half to a whole one.
+        queries: approximate number of positives, and of negatives; determines the number of groups.
+        label_noise: half of it is the fraction of labels that are redrawn from all classes.
+        box_noise: 1 moves the corners of positives by up to half the box's side, those of negatives by half to all
+            of it.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Denoising(nn.Module):
         self.label_embedding = nn.Embedding(num_classes, dim)
 
     def forward(self, objects: Objects) -> NoisedQueries:
-        """Noised queries, none at all (D = 0) where no image has an object.
+        """Return noised queries, none (D = 0) if no image has an object.
 
-        The embedding takes part in the graph even then, as processes that train together need it.
+        The embedding is part of the graph even then, as distributed training requires.
         """
         groups = max(self.queries // max(objects.most, 1), 1)
         labels = flip_labels(
@@ -58,22 +58,21 @@ class Denoising(nn.Module):
         present = objects.present.repeat(1, 2 * groups)
         content = self.label_embedding(labels) * present[..., None]
         boxes = move_boxes(objects.boxes.repeat(1, 2 * groups, 1), objects.most, self.box_noise)
-        # What fills up stands for no object, and looks at the image's middle.
+        # Padding stands for no object; its box is in the middle of the image.
         return NoisedQueries(content, boxes.where(present[..., None], 0.5), groups)
 
 
 def flip_labels(labels: Tensor, noise: float, num_classes: int) -> Tensor:
-    """Labels of which a share of ``noise / 2`` is drawn anew, from all classes alike; which may leave them as they
-    are."""
+    """Return labels of which a fraction ``noise / 2`` is redrawn uniformly from all classes, including their own."""
     chosen = torch.rand(labels.shape, device=labels.device) < noise / 2
     return torch.where(chosen, torch.randint_like(labels, num_classes), labels)
 
 
 def move_boxes(boxes: Tensor, most: int, noise: float) -> Tensor:
-    """Boxes (B, D, 4) with both corners moved, each coordinate by itself (figure 3).
+    """Return boxes (B, D, 4) with each coordinate of both corners moved independently (DINO, figure 3).
 
-    In turns of ``most``, boxes are positive and negative. A coordinate moves by ``noise * r / 2`` of the box's side,
-    with |r| from 0 to 1 in positives and from 1 to 2 in negatives, to either side; corners stay in the image.
+    Boxes alternate: ``most`` positives, then ``most`` negatives. A coordinate moves by ``noise * r / 2`` of the box's
+    side in either direction, with r from 0 to 1 for positives and from 1 to 2 for negatives; corners stay in the image.
     """
     negative = torch.arange(boxes.shape[1], device=boxes.device) // max(most, 1) % 2
     size = torch.rand_like(boxes) + negative[:, None]
@@ -83,24 +82,24 @@ def move_boxes(boxes: Tensor, most: int, noise: float) -> Tensor:
     return inverse_sigmoid(torch.cat(((low + high) / 2, high - low), -1), NOISED_EPS).sigmoid()
 
 
-def seen_by(objects: int, groups: int, queries: int, device: torch.device) -> Tensor:
-    """(D + Q, D + Q) bool, which queries (columns) each query (rows) sees; noised ones come first.
+def attention_mask(objects: int, groups: int, queries: int, device: torch.device) -> Tensor:
+    """Return (D + Q, D + Q) bool: which queries (columns) each query (rows) attends to, noised ones first.
 
-    A group sees itself and the queries that look for objects; these see each other alone, so that no noised object
-    can tell them anything (section 3.3, as DN-DETR).
+    A group attends to itself and to the matched queries. These attend only to each other, so that noised objects leak
+    nothing to them (section 3.3, as DN-DETR).
 
     Args:
         objects: M, so that a group has 2 M queries.
         groups, queries: G and Q.
-        device: where it is made.
+        device: of the result.
     """
     group = torch.arange(groups, device=device).repeat_interleave(2 * objects)
     group = torch.cat((group, group.new_full((queries,), -1)))
     return (group[:, None] == group) | (group == -1)
 
 
-def restored(objects: Objects, groups: int, layers: int) -> Pairs:
-    """Which noised query is to become which object: the positives of each group, alike for each layer."""
+def denoising_pairs(objects: Objects, groups: int, layers: int) -> Pairs:
+    """Return each noised query's object to reconstruct: the positives of each group, the same for every layer."""
     image = torch.arange(len(objects.counts)).repeat_interleave(torch.tensor(objects.counts))
     number = torch.cat([torch.arange(count) for count in objects.counts])
     starts = torch.arange(groups) * 2 * objects.most

@@ -1,4 +1,4 @@
-"""DINO itself: from images to losses or detections."""
+"""DINO: from images to losses or detections."""
 
 from collections.abc import Sequence
 
@@ -10,29 +10,50 @@ from torchvision.ops import clip_boxes_to_image
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.detr import mean_count
 from foveal.tasks.dense.released import split_attention
-from foveal.tasks.detection.detector import Detector, Target
+from foveal.tasks.detection.detector import Detector, ImageList, Images, Target
 from foveal.tasks.detection.dino import Settings
-from foveal.tasks.detection.dino.decoder import Decoder
-from foveal.tasks.detection.dino.denoising import Denoising, NoisedQueries, restored, seen_by
-from foveal.tasks.detection.dino.encoder import Encoder, recompute
-from foveal.tasks.detection.dino.heads import Heads
-from foveal.tasks.detection.dino.levels import Flatten, Levels
-from foveal.tasks.detection.dino.losses import set_losses
-from foveal.tasks.detection.dino.matching import match
-from foveal.tasks.detection.dino.neck import Neck
-from foveal.tasks.detection.dino.objects import Objects, to_corners
-from foveal.tasks.detection.dino.released import RENAMES
-from foveal.tasks.detection.dino.selection import QuerySelection, Selection
-from foveal.tasks.detection.images import ImageList, Images
+from foveal.tasks.detection.dino.denoising import Denoising, NoisedQueries, attention_mask, denoising_pairs
+from foveal.tasks.detection.dino.levels import Flatten, Levels, Neck
+from foveal.tasks.detection.dino.matching import Objects, match, set_losses, to_corners
+from foveal.tasks.detection.dino.queries import Heads, QuerySelection, SelectedQueries
+from foveal.tasks.detection.dino.transformer import Decoder, Encoder, set_checkpointing
+from foveal.types import Size
 
-SMALLEST = 32
+SMALLEST = 32  # pixels: the shortest side that backbones of stride 32 take
+
+# From MMDetection 3's names in the released files to ours, all but the backbone's: (pattern, replacement). At most one
+# pattern matches a name, before and after.
+RENAMES: tuple[tuple[str, str], ...] = (
+    (r"^neck\.convs\.(\d+)\.gn\.", r"neck.convs.\1.norm."),
+    (r"^neck\.extra_convs\.0\.conv\.", "neck.extra.conv."),
+    (r"^neck\.extra_convs\.0\.gn\.", "neck.extra.norm."),
+    (r"^level_embed$", "flatten.level_embedding"),
+    (r"^memory_trans_fc\.", "selection.project."),
+    (r"^memory_trans_norm\.", "selection.norm."),
+    (r"^query_embedding\.", "selection.content."),
+    (r"^dn_query_generator\.", "denoising."),
+    (r"^bbox_head\.cls_branches\.", "heads.classes."),
+    (r"^bbox_head\.reg_branches\.(\d+)\.0\.", r"heads.boxes.\1.layers.0."),
+    (r"^bbox_head\.reg_branches\.(\d+)\.2\.", r"heads.boxes.\1.layers.1."),
+    (r"^bbox_head\.reg_branches\.(\d+)\.4\.", r"heads.boxes.\1.layers.2."),
+    (r"^decoder\.ref_point_head\.", "decoder.place."),
+    (r"^((?:en|de)coder\.layers\.\d+)\.ffn\.layers\.0\.0\.", r"\1.mlp.fc1."),
+    (r"^((?:en|de)coder\.layers\.\d+)\.ffn\.layers\.1\.", r"\1.mlp.fc2."),
+    (r"^((?:en|de)coder\.layers\.\d+)\.norms\.0\.", r"\1.self_attn_layer_norm."),
+    (r"^(encoder\.layers\.\d+)\.norms\.1\.", r"\1.final_layer_norm."),
+    (r"^(decoder\.layers\.\d+)\.norms\.1\.", r"\1.encoder_attn_layer_norm."),
+    (r"^(decoder\.layers\.\d+)\.norms\.2\.", r"\1.final_layer_norm."),
+    (r"^(decoder\.layers\.\d+)\.cross_attn\.", r"\1.encoder_attn."),
+    (r"^(decoder\.layers\.\d+)\.self_attn\.attn\.out_proj\.", r"\1.self_attn.o_proj."),
+    (r"^(decoder\.layers\.\d+)\.self_attn\.attn\.in_proj_", r"\1.self_attn.in_proj_"),
+)
 
 
 class Dino(Detector):
-    """DINO (arXiv:2203.03605): a transformer that finds objects as a set, without anchors and without suppression.
+    """DINO (arXiv:2203.03605): a transformer that detects objects as a set, without anchors or suppression.
 
-    Its losses are ``loss_class``, ``loss_l1`` and ``loss_giou`` of the last layer, and the same with ``_auxiliary``
-    (the other layers' sum), ``_encoder`` (the proposals) and ``_denoising`` (all layers' sum).
+    Its losses are ``loss_class``, ``loss_l1`` and ``loss_giou`` of the last layer, and the same with the suffixes
+    ``_auxiliary`` (sum over the other layers), ``_encoder`` (the proposals) and ``_denoising`` (sum over all layers).
     """
 
     class_layers = ("heads.classes.", "denoising.label_embedding.")
@@ -40,7 +61,7 @@ class Dino(Detector):
 
     def __init__(self, backbone: DenseBackbone, num_classes: int, images: Images, settings: Settings) -> None:
         super().__init__(backbone, num_classes, images)
-        # Padded to the batch's largest image and no further, as published; the maps are of any size.
+        # Images are padded to the largest of the batch and no further, as published.
         images.size_divisible = 1
         self.settings, dim = settings, settings.dim
         self.neck = Neck(backbone.channels, dim)
@@ -53,7 +74,7 @@ class Dino(Detector):
 
     def losses(self, batch: ImageList, targets: list[Target]) -> dict[str, Tensor]:
         levels, memory, selection = self._encode(batch)
-        objects = Objects.of(targets, batch.image_sizes)
+        objects = Objects.from_targets(targets, batch.image_sizes)
         noised = self.denoising(objects)
         queries, starts = self._decode(levels, memory, selection, noised)
         logits, boxes = self.heads(queries, starts)
@@ -68,10 +89,10 @@ class Dino(Detector):
         queries, starts = self._decode(levels, memory, selection, None)
         last = len(queries) - 1
         logits, boxes = self.heads(queries[last:], starts[last:], first=last)
-        return best(logits[0], boxes[0], batch.image_sizes, self.settings.max_detections)
+        return top_detections(logits[0], boxes[0], batch.image_sizes, self.settings.max_detections)
 
     def summary(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The last layer's losses, and what the other parts add up to."""
+        """Return the last layer's losses, and the sum of each other part."""
         parts: dict[str, Tensor] = {}
         for name, loss in losses.items():
             kind, _, part = name.removeprefix("loss_").partition("_")
@@ -79,22 +100,21 @@ class Dino(Detector):
         return parts
 
     def dense_pass(self, images: Tensor) -> None:
-        """The encoder on all tokens, the decoder on its queries, all heads."""
+        """Run the encoder on all tokens, the decoder on its queries, and all heads."""
         batch = ImageList(images, [(images.shape[-2], images.shape[-1])] * len(images))
         self.heads(*self._decode(*self._encode(batch), None))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         super().set_grad_checkpointing(enable)
-        recompute(self.encoder.layers, enable)
-        recompute(self.decoder.layers, enable)
+        set_checkpointing(self.encoder.layers, enable)
+        set_checkpointing(self.decoder.layers, enable)
 
     def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A released state, by our names, with what a name alone cannot say; see ``split_attention``."""
+        """Split the packed attention projections of a renamed released state; see ``split_attention``."""
         return split_attention(state, r".*\.self_attn")
 
-    def _encode(self, batch: ImageList) -> tuple[Levels, Tensor, Selection]:
+    def _encode(self, batch: ImageList) -> tuple[Levels, Tensor, SelectedQueries]:
         height, width = batch.tensors.shape[-2:]
-        # Networks of stride 32 need so much; what is added is padding like any other.
         images = pad(batch.tensors, (0, max(SMALLEST - width, 0), 0, max(SMALLEST - height, 0)))
         maps = self.neck(self.backbone(images))
         levels = self.flatten(maps, batch.image_sizes, (images.shape[-2], images.shape[-1]))
@@ -102,17 +122,19 @@ class Dino(Detector):
         return levels, memory, self.selection(memory, levels, self.heads.classes[-1], self.heads.boxes[-1])
 
     def _decode(
-        self, levels: Levels, memory: Tensor, selection: Selection, noised: NoisedQueries | None
+        self, levels: Levels, memory: Tensor, selection: SelectedQueries, noised: NoisedQueries | None
     ) -> tuple[Tensor, Tensor]:
-        content, boxes, seen = selection.content, selection.boxes.detach(), None
+        content, boxes, mask = selection.content, selection.boxes.detach(), None
         if noised is not None:
             per_group = noised.boxes.shape[1] // (2 * noised.groups)
-            seen = seen_by(per_group, noised.groups, boxes.shape[1], boxes.device)
+            mask = attention_mask(per_group, noised.groups, boxes.shape[1], boxes.device)
             content, boxes = torch.cat((noised.content, content), 1), torch.cat((noised.boxes, boxes), 1)
-        return self.decoder(content, boxes, memory, levels, self.heads.boxes, seen)
+        return self.decoder(content, boxes, memory, levels, self.heads.boxes, mask)
 
-    def _set_losses(self, selection: Selection, logits: Tensor, boxes: Tensor, objects: Objects) -> dict[str, Tensor]:
-        """Of the encoder and of all layers, each matched by itself."""
+    def _set_losses(
+        self, selection: SelectedQueries, logits: Tensor, boxes: Tensor, objects: Objects
+    ) -> dict[str, Tensor]:
+        """Return the losses of the encoder and of all layers, each matched independently."""
         logits, boxes = torch.cat((selection.logits[None], logits)), torch.cat((selection.boxes[None], boxes))
         count = mean_count(sum(objects.counts), logits.device)
         losses = set_losses(logits, boxes, match(logits, boxes, objects), objects, count)
@@ -122,26 +144,26 @@ class Dino(Detector):
         }
 
     def _denoising_losses(self, logits: Tensor, boxes: Tensor, objects: Objects, groups: int) -> dict[str, Tensor]:
-        pairs = restored(objects, groups, len(logits))
+        pairs = denoising_pairs(objects, groups, len(logits))
         count = mean_count(groups * sum(objects.counts), logits.device)
         losses = set_losses(logits, boxes, pairs, objects, count)
         return {f"loss_{kind}_denoising": loss.sum() for kind, loss in losses.items()}
 
 
-def best(logits: Tensor, boxes: Tensor, image_sizes: Sequence[tuple[int, int]], most: int) -> list[dict[str, Tensor]]:
-    """The highest scores over queries and classes together: a query may be detected as several classes.
+def top_detections(logits: Tensor, boxes: Tensor, image_sizes: Sequence[Size], most: int) -> list[dict[str, Tensor]]:
+    """Return the highest scores over queries and classes together: a query may be detected as several classes.
 
     Args:
         logits: (B, Q, classes).
         boxes: (B, Q, 4) as (cx, cy, w, h) relative to the image.
         image_sizes: (height, width) of each image in pixels.
-        most: how many are kept of an image.
+        most: detections kept per image.
     """
     num_classes = logits.shape[-1]
-    scores, places = logits.float().sigmoid().flatten(1).topk(min(most, logits[0].numel()), dim=1)
+    scores, indices = logits.float().sigmoid().flatten(1).topk(min(most, logits[0].numel()), dim=1)
     found = []
-    for score, place, box, (height, width) in zip(scores, places, boxes.float(), image_sizes, strict=True):
-        pixels = to_corners(box)[place // num_classes] * box.new_tensor([width, height, width, height])
+    for score, index, box, (height, width) in zip(scores, indices, boxes.float(), image_sizes, strict=True):
+        pixels = to_corners(box)[index // num_classes] * box.new_tensor([width, height, width, height])
         pixels = clip_boxes_to_image(pixels, (height, width))
-        found.append({"boxes": pixels, "labels": place % num_classes, "scores": score})
+        found.append({"boxes": pixels, "labels": index % num_classes, "scores": score})
     return found
