@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 
 from foveal.errors import FovealError
 from foveal.tasks.detection.data import MULTI_SCALE, SMALL, Augment, Augmentation
-from foveal.tasks.detection.data.resizing import RandomPiece
+from foveal.tasks.detection.data.augment import RandomSizedCrop
 from foveal.training.seeding import seeded_on_cpu
 
 AS_IT_IS = Augmentation(short=(), flip=0.0)
@@ -77,7 +77,7 @@ def test_masks_do_not_move_against_their_boxes_at_odd_factors():
 
 
 def test_a_piece_cuts_boxes_and_takes_out_those_outside():
-    class Fixed(RandomPiece):
+    class Fixed(RandomSizedCrop):
         def make_params(self, flat_inputs):
             return {"top": 5, "left": 10, "height": 10, "width": 15}
 
@@ -130,7 +130,7 @@ def test_the_multi_scale_recipe_gives_detrs_sizes():
 def test_a_piece_has_sides_in_its_range_and_lies_within():
     for seed in range(50):
         torch.manual_seed(seed)
-        params = RandomPiece(20, 60).make_params([tv_tensors.Image(torch.zeros(3, 50, 100))])
+        params = RandomSizedCrop(20, 60).make_params([tv_tensors.Image(torch.zeros(3, 50, 100))])
         assert 20 <= params["height"] <= 50
         assert 20 <= params["width"] <= 60
         assert 0 <= params["top"] <= 50 - params["height"]

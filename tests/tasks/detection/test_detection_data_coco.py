@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 
 from foveal.errors import FovealError
 from foveal.tasks.detection.data import open_split, open_train_and_val
-from foveal.tasks.detection.data.runs import decode, run_lengths
 from foveal.tasks.detection.detector import check_targets
+from foveal.tasks.detection.rle import decode_runs, run_lengths
 from foveal.training.samples import BrokenSample
 from support.coco_folders import annotation, change, write_split
 
@@ -88,8 +88,8 @@ def test_runs_of_many_kinds_of_masks_are_decoded_as_by_pycocotools():
     for share in (0.001, 0.03, 0.5, 0.99):
         mask = (draw.random((97, 203)) < share).astype(np.uint8)
         counts = pycoco.encode(np.asfortranarray(mask))["counts"]
-        assert (decode(counts, 97, 203) == mask).all()
-    assert decode(pycoco.encode(np.zeros((3, 5), np.uint8, order="F"))["counts"], 3, 5).tolist() == [[0] * 5] * 3
+        assert (decode_runs(counts, 97, 203) == mask).all()
+    assert decode_runs(pycoco.encode(np.zeros((3, 5), np.uint8, order="F"))["counts"], 3, 5).tolist() == [[0] * 5] * 3
 
 
 def test_runs_that_end_within_a_number_are_none():
@@ -173,7 +173,7 @@ def test_what_is_missing_is_named(tmp_path):
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
             r"has the category 1 \('b'\) twice",
         ),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "has no image that can be used"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "has no usable image"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, content, sentence):

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from foveal.tasks.detection import create_detector
-from foveal.tasks.detection.images import ImageList
-from foveal.tasks.detection.matching import Matcher
-from foveal.tasks.detection.selection import Selection
+from foveal.tasks.detection.anchors import Matcher
+from foveal.tasks.detection.boxes import BoxSelection
+from foveal.tasks.detection.detector import ImageList
 from support.detectors import noise, small_detector, target
 
 DETECTORS = ("mask_rcnn", "retinanet")
@@ -165,7 +165,7 @@ def test_published_settings_are_the_defaults():
     assert rpn.matcher == Matcher(0.7, 0.3, 0.3)
     assert heads.matcher == Matcher(0.5, 0.5, 0.5)
     assert dense.matcher == Matcher(0.5, 0.4, 0.0)
-    assert heads.selection == dense.selection == Selection(score=0.05, overlap=0.5, most=100)
+    assert heads.selection == dense.selection == BoxSelection(score=0.05, overlap=0.5, most=100)
     many = torch.cat([torch.arange(1000), torch.full((1000,), -1)])
     assert [len(part) for part in rpn.sampler(many)] == [128, 128]
     assert [len(part) for part in heads.sampler(many)] == [128, 384]

@@ -5,10 +5,8 @@ import torch
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
 from foveal.tasks.detection.dino import Settings
-from foveal.tasks.detection.dino.attention import Sampling
-from foveal.tasks.detection.dino.encoder import Encoder
 from foveal.tasks.detection.dino.levels import Flatten
-from foveal.tasks.detection.dino.positions import embed_boxes
+from foveal.tasks.detection.dino.transformer import Encoder, Sampling, embed_boxes
 from support.accuracy import relative_error
 from support.plain_dino import deformable_sum, waves
 

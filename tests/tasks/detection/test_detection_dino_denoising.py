@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from foveal.tasks.detection.dino.denoising import Denoising, flip_labels, move_boxes, restored, seen_by
-from foveal.tasks.detection.dino.objects import Objects, to_corners
+from foveal.tasks.detection.dino.denoising import Denoising, attention_mask, denoising_pairs, flip_labels, move_boxes
+from foveal.tasks.detection.dino.matching import Objects, to_corners
 
 
 def target(*rows):
@@ -18,7 +18,7 @@ SIZES = [(100, 50), (80, 80), (50, 100)]
 
 
 def test_objects_are_relative_to_their_own_image_and_filled_up_to_the_fullest():
-    objects = Objects.of(TARGETS, SIZES)
+    objects = Objects.from_targets(TARGETS, SIZES)
     assert objects.counts == (1, 0, 2)
     assert objects.labels.tolist() == [[2, 0], [0, 0], [0, 1]]
     assert objects.present.tolist() == [[True, False], [False, False], [True, True]]
@@ -30,9 +30,9 @@ def test_objects_are_relative_to_their_own_image_and_filled_up_to_the_fullest():
 @pytest.mark.parametrize("boxes", [torch.float64, torch.bfloat16, torch.int64])
 def test_boxes_and_labels_of_other_dtypes_are_the_same_objects(labels, boxes):
     """1333 pixels, which bfloat16 does not have, are not rounded."""
-    want = Objects.of([TARGETS[1], TARGETS[0]], [(80, 80), (100, 1333)])
+    want = Objects.from_targets([TARGETS[1], TARGETS[0]], [(80, 80), (100, 1333)])
     cast = [{"labels": t["labels"].to(labels), "boxes": t["boxes"].to(boxes)} for t in (TARGETS[1], TARGETS[0])]
-    found = Objects.of(cast, [(80, 80), (100, 1333)])
+    found = Objects.from_targets(cast, [(80, 80), (100, 1333)])
     assert (found.labels.dtype, found.boxes.dtype) == (torch.int64, torch.float32)
     assert torch.equal(found.labels, want.labels)
     assert torch.equal(found.boxes, want.boxes)
@@ -91,7 +91,7 @@ def test_noised_boxes_stay_in_the_image():
 
 def test_noised_queries_carry_the_embeddings_of_their_labels_and_nothing_where_filled_up():
     denoising = Denoising(num_classes=4, dim=8, queries=5, label_noise=1e-9)
-    noised = denoising(Objects.of(TARGETS, SIZES))
+    noised = denoising(Objects.from_targets(TARGETS, SIZES))
     assert noised.groups == 2  # 5 // 2
     labels, weight = [[2, None], [None, None], [0, 1]], denoising.label_embedding.weight
     for image, row in enumerate(labels):
@@ -105,14 +105,14 @@ def test_noised_queries_carry_the_embeddings_of_their_labels_and_nothing_where_f
 @pytest.mark.parametrize(("most", "groups"), [(1, 100), (3, 33), (60, 1), (100, 1), (101, 1), (250, 1)])
 def test_groups_are_as_many_as_the_queries_allow_and_at_least_one(most, groups):
     crowd = target(*[(0, 0, 0, 10, 10)] * most)
-    noised = Denoising(num_classes=2, dim=4)(Objects.of([crowd, target()], [(20, 20)] * 2))
+    noised = Denoising(num_classes=2, dim=4)(Objects.from_targets([crowd, target()], [(20, 20)] * 2))
     assert noised.groups == groups
     assert noised.content.shape == (2, 2 * most * groups, 4)
 
 
 def test_without_objects_there_is_nothing_to_denoise_but_the_embedding_takes_part():
     denoising = Denoising(num_classes=2, dim=4)
-    noised = denoising(Objects.of([target(), target()], [(20, 20)] * 2))
+    noised = denoising(Objects.from_targets([target(), target()], [(20, 20)] * 2))
     assert noised.content.shape == (2, 0, 4)
     assert noised.boxes.shape == (2, 0, 4)
     torch.cat((noised.content, torch.ones(2, 3, 4)), 1).sum().backward()
@@ -130,16 +130,16 @@ def test_groups_see_themselves_and_the_matched_queries_and_these_see_no_noised_o
         [0, 0, 0, 0, 1, 1, 1],
         [0, 0, 0, 0, 1, 1, 1],
     ]
-    assert seen_by(objects=1, groups=2, queries=3, device=torch.device("cpu")).int().tolist() == want
+    assert attention_mask(objects=1, groups=2, queries=3, device=torch.device("cpu")).int().tolist() == want
 
 
 def test_matched_queries_see_each_other_where_there_is_nothing_to_denoise():
-    assert seen_by(objects=0, groups=1, queries=2, device=torch.device("cpu")).all()
+    assert attention_mask(objects=0, groups=1, queries=2, device=torch.device("cpu")).all()
 
 
 def test_positives_of_each_group_are_to_become_their_objects():
     """M = 2, so groups are P P N N; the first image fills up its second place."""
-    pairs = restored(Objects.of(TARGETS, SIZES), groups=2, layers=2)
+    pairs = denoising_pairs(Objects.from_targets(TARGETS, SIZES), groups=2, layers=2)
     found = set(zip(*(column.tolist() for column in pairs), strict=True))
     of_layer = {(0, 0, 0), (2, 0, 0), (2, 1, 1), (0, 4, 0), (2, 4, 0), (2, 5, 1)}
     assert found == {(layer, *pair) for layer in range(2) for pair in of_layer}

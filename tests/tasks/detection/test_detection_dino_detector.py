@@ -176,7 +176,7 @@ def test_the_best_scores_over_queries_and_classes_are_kept():
     """A query may be kept twice, as two classes; boxes end at their image."""
     probabilities = torch.tensor([[[0.9, 0.2], [0.1, 0.3], [0.8, 0.7]]])
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1], [0.9, 0.5, 0.4, 0.2]]])
-    (found,) = best(probabilities.logit(), boxes, [(100, 50)], most=4)
+    (found,) = top_detections(probabilities.logit(), boxes, [(100, 50)], most=4)
     assert found["scores"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.3])
     assert found["labels"].tolist() == [0, 0, 1, 1]
     want = [[20, 30, 30, 70], [35, 40, 50, 60], [35, 40, 50, 60], [2.5, 5, 7.5, 15]]

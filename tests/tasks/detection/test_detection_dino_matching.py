@@ -7,9 +7,7 @@ import pytest
 import torch
 from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatcher
 
-from foveal.tasks.detection.dino.losses import set_losses
-from foveal.tasks.detection.dino.matching import Pairs, costs, match
-from foveal.tasks.detection.dino.objects import Objects
+from foveal.tasks.detection.dino.matching import Objects, Pairs, match, matching_costs, set_losses
 
 
 def objects_of(*images):
@@ -42,15 +40,15 @@ def test_a_cost_is_2_of_class_5_of_l1_and_2_of_giou():
     positive, negative = 0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)
     iou = 0.5 / 1.5  # they share half of each; their hull has nothing else
     want = 2 * (positive - negative) + 5 * 0.1 - 2 * iou
-    assert costs(logits, boxes, torch.tensor([0]), target).item() == pytest.approx(want, abs=1e-6)
+    assert matching_costs(logits, boxes, torch.tensor([0]), target).item() == pytest.approx(want, abs=1e-6)
 
 
 def test_boxes_apart_cost_what_their_hull_leaves_empty():
     logits = torch.zeros(1, 1, dtype=torch.float64)
     boxes, target = torch.tensor([[[0.1, 0.5, 0.2, 0.2]], [[0.7, 0.5, 0.2, 0.2]]], dtype=torch.float64)
     giou = -(0.8 - 0.4) / 0.8  # a hull of 0.8 x 0.2, of which the boxes fill 0.4 x 0.2
-    same = costs(logits, boxes, torch.tensor([0]), boxes).item()
-    apart = costs(logits, boxes, torch.tensor([0]), target).item()
+    same = matching_costs(logits, boxes, torch.tensor([0]), boxes).item()
+    apart = matching_costs(logits, boxes, torch.tensor([0]), target).item()
     assert apart - same == pytest.approx(5 * 0.6 + 2 * (1 - giou), abs=1e-9)
 
 
@@ -74,7 +72,7 @@ def test_assignments_are_those_of_transformers_matcher():
 def test_an_assignment_is_the_cheapest_of_all():
     objects = random_objects([3])
     logits, boxes = (t.detach() for t in predictions(1, 1, 4))
-    table = costs(logits[0, 0], boxes[0, 0], objects.labels[0], objects.boxes[0])
+    table = matching_costs(logits[0, 0], boxes[0, 0], objects.labels[0], objects.boxes[0])
     cheapest = min(itertools.permutations(range(4), 3), key=lambda rows: sum(table[q, m] for m, q in enumerate(rows)))
     pairs = match(logits, boxes, objects)
     assert dict(zip(pairs.object.tolist(), pairs.query.tolist(), strict=True)) == dict(enumerate(cheapest))

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from foveal.tasks.detection.dino import Settings
-from foveal.tasks.detection.dino.decoder import Decoder
-from foveal.tasks.detection.dino.neck import Neck
-from foveal.tasks.detection.dino.selection import QuerySelection
+from foveal.tasks.detection.dino.levels import Neck
+from foveal.tasks.detection.dino.queries import QuerySelection
+from foveal.tasks.detection.dino.transformer import Decoder
 
 
 def test_the_neck_gives_a_level_for_each_map_and_one_of_half_the_size():

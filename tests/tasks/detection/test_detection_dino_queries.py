@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from foveal.tasks.detection.dino import Settings
-from foveal.tasks.detection.dino.decoder import Decoder, refine
-from foveal.tasks.detection.dino.heads import Heads
 from foveal.tasks.detection.dino.levels import Flatten
-from foveal.tasks.detection.dino.selection import QuerySelection, propose
+from foveal.tasks.detection.dino.queries import Heads, QuerySelection, propose
+from foveal.tasks.detection.dino.transformer import Decoder, refine
 
 DIM = 64
 

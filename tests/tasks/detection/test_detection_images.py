@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foveal.tasks.detection.images import Images
+from foveal.tasks.detection.detector import Images
 
 
 @pytest.mark.parametrize(

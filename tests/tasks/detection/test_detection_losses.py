@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from foveal.tasks.detection.anchors import AnchorGenerator
-from foveal.tasks.detection.images import ImageList
-from foveal.tasks.detection.matching import BACKGROUND, IGNORED
+from foveal.tasks.detection.anchors import BACKGROUND, IGNORED, AnchorGenerator
+from foveal.tasks.detection.boxes import BoxSelection
+from foveal.tasks.detection.detector import ImageList
 from foveal.tasks.detection.roi_heads import RoIHeads
 from foveal.tasks.detection.rpn import ProposalNetwork
-from foveal.tasks.detection.selection import Selection
 from support.detectors import small_detector, target
 
 
@@ -82,7 +81,7 @@ class Asked:
 
 def test_the_second_stages_losses(scene):
     _, targets = scene
-    heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, Selection(0.05, 0.5, 10)).double()
+    heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, BoxSelection(0.05, 0.5, 10)).double()
     proposals = [torch.tensor([[2.0, 0, 34, 30], [20, 0, 60, 32]]).double(), torch.tensor([[5.0, 5, 20, 20]]).double()]
     boxes = [[0, 0, 32, 32], [41, 40, 60, 60], [2, 0, 34, 30], [20, 0, 60, 32], [5, 5, 20, 20]]  # as they are drawn
     labels, objects = [1, 2, 1, 3, 3], [0, 1, 0]  # 3 is the background
@@ -109,7 +108,7 @@ def test_the_second_stages_losses(scene):
 
 def test_what_the_second_stage_finds():
     """Of two images' proposals: boxes and masks of their own class, best first, masks taken from the boxes found."""
-    heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, Selection(0.4, 0.5, 10))
+    heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, BoxSelection(0.4, 0.5, 10))
     proposals = [torch.tensor([[0.0, 0, 20, 20], [30, 30, 50, 60]]), torch.tensor([[10.0, 10, 30, 30]])]
     logits, codes, masks = torch.zeros(3, 4), torch.zeros(3, 3, 4), torch.randn(3, 3, 28, 28)
     logits[0, 1], logits[1, 0], logits[2, 2] = 2, 3, 4
@@ -130,7 +129,7 @@ def test_what_the_second_stage_finds():
 
 
 def test_images_without_objects_have_no_box_and_no_mask_loss():
-    heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, Selection(0.05, 0.5, 10))
+    heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, BoxSelection(0.05, 0.5, 10))
     empty, maps = target([], [], (64, 64)), [torch.randn(1, 2, 64 // s, 64 // s) for s in (4, 8, 16, 32)]
     losses = heads.losses(maps, [torch.tensor([[5.0, 5, 20, 20]])], [empty])
     assert losses["loss_box_reg"] == losses["loss_mask"] == 0

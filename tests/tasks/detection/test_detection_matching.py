@@ -7,7 +7,8 @@ import torch
 from torchvision.models.detection._utils import Matcher as Torchvision
 from torchvision.ops import box_iou
 
-from foveal.tasks.detection.matching import BACKGROUND, IGNORED, BoxCoder, Matcher, Sampler
+from foveal.tasks.detection.anchors import BACKGROUND, IGNORED, Matcher, Sampler
+from foveal.tasks.detection.boxes import BoxCoder
 
 
 def boxes(*rows):

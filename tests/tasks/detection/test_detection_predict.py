@@ -11,8 +11,7 @@ from pycocotools.coco import COCO
 from torch import nn
 
 from foveal.errors import FovealError
-from foveal.tasks.detection.detector import Detector
-from foveal.tasks.detection.images import Images
+from foveal.tasks.detection.detector import Detector, Images
 from foveal.tasks.detection.predict import detected_objects, predict, to_coco
 from foveal.tasks.detection.rle import decode_mask
 

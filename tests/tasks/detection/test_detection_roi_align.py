@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foveal.tasks.detection.masks import crop_masks, paste_masks
-from foveal.tasks.detection.roi_align import RoIAlign
+from foveal.tasks.detection.roi_align import RoIAlign, crop_masks, paste_masks
 
 STRIDES = (4, 8, 16, 32)
 

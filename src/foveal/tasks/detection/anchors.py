@@ -36,7 +36,7 @@ class AnchorGenerator(nn.Module):
         self.register_buffer("cells", cells, persistent=False)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Return the anchors of every level, (h * w * per_cell, 4) as (x1, y1, x2, y2) in pixels, in row-major order."""
+        """Return every level's anchors (h * w * per_cell, 4), (x1, y1, x2, y2) in pixels, in row-major order."""
         return [
             _shifted(cells, m.shape[-2], m.shape[-1], stride)
             for m, stride, cells in zip(maps, self.strides, self.cells, strict=True)
@@ -130,6 +130,6 @@ class Sampler:
         self._sampler = BalancedPositiveNegativeSampler(count, fraction)
 
     def __call__(self, match: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the indices of sampled candidates with an object, and of those without, from a ``Matcher``'s result."""
+        """Return indices of the sampled candidates with an object, and without, from a ``Matcher``'s result."""
         positive, negative = self._sampler([match + 1])  # there 0 is background, and negative values are ignored
         return positive[0].nonzero()[:, 0], negative[0].nonzero()[:, 0]

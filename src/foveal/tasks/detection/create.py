@@ -4,8 +4,7 @@ from typing import Any
 
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.create import find_builder
-from foveal.tasks.detection.detector import Detector
-from foveal.tasks.detection.images import Images
+from foveal.tasks.detection.detector import Detector, Images
 
 SHORT, LONG = 800, 1333  # pixels: what images are fitted to in the published evaluations
 

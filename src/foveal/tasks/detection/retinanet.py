@@ -42,7 +42,7 @@ class DenseHead(nn.Module):
         nn.init.constant_(self.classifier.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return logits (B, A, num_classes) and codes (B, A, 4) of every map (B, channels, h, w); A = h * w * anchors."""
+        """Return logits (B, A, num_classes) and codes (B, A, 4) per map (B, channels, h, w); A = h * w * anchors."""
         logits = [_by_anchor(self.classifier(self._run_tower(self.class_tower, m)), self.num_classes) for m in maps]
         codes = [_by_anchor(self.box(self._run_tower(self.box_tower, m)), 4) for m in maps]
         return logits, codes

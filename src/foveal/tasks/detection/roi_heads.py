@@ -122,7 +122,7 @@ class RoIHeads(nn.Module):
         )
 
     def losses(self, maps: list[Tensor], proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Return ``loss_classifier`` and ``loss_box_reg``, sums over the number of samples, and the mean ``loss_mask``."""
+        """Return ``loss_classifier`` and ``loss_box_reg``, averaged over all samples, and the mean ``loss_mask``."""
         samples = [self.sample(of_image, target) for of_image, target in zip(proposals, targets, strict=True)]
         with_object = [s.boxes[: len(s.objects)] for s in samples]
         logits, codes = self.box_head(self.box_align(maps, [s.boxes for s in samples]))
@@ -143,9 +143,7 @@ class RoIHeads(nn.Module):
             "loss_mask": masks / max(mask_logits.numel(), 1),
         }
 
-    def detections(
-        self, maps: list[Tensor], proposals: list[Tensor], sizes: list[Size]
-    ) -> list[dict[str, Tensor]]:
+    def detections(self, maps: list[Tensor], proposals: list[Tensor], sizes: list[Size]) -> list[dict[str, Tensor]]:
         """Return ``boxes``, ``scores``, ``labels`` and ``masks`` (N, 1, 28, 28) of every image, best first."""
         logits, codes = self.box_head(self.box_align(maps, proposals))
         boxes = self.box_coder.decode_single(codes.flatten(1), torch.cat(proposals)).unflatten(1, (-1, 4))

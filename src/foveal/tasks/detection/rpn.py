@@ -70,7 +70,7 @@ class ProposalNetwork(RegionProposalNetwork):
     def forward(
         self, batch: ImageList, maps: list[Tensor], targets: list[Target] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Return proposals (N, 4) of every image, best first and without gradients; with targets, the losses as well."""
+        """Return each image's proposals (N, 4), best first and without gradients; with targets, also the losses."""
         objectness, deltas = self.head(maps)
         of_levels = [m[0].numel() for m in objectness]
         logits, codes = map(full_precision, concat_box_prediction_layers(objectness, deltas))

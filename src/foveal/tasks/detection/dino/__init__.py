@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.create import check_width, require_packages
-from foveal.tasks.detection.images import Images
+from foveal.tasks.detection.detector import Images
 
 if TYPE_CHECKING:
     from foveal.tasks.detection.dino.detector import Dino
