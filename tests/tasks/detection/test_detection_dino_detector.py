@@ -8,7 +8,7 @@ from foveal.errors import FovealError
 from foveal.tasks.dense import create
 from foveal.tasks.dense.counting import count_detector
 from foveal.tasks.detection import create_detector
-from foveal.tasks.detection.dino.detector import best
+from foveal.tasks.detection.dino.detector import top_detections
 
 SMALL = dict(dim=64, heads=4, points=2, mlp_dim=48, encoder_layers=1, decoder_layers=2, queries=12, denoising_queries=6)
 

@@ -7,7 +7,7 @@ import torch
 
 from foveal.tasks.dense.released import load_dense as load_detector
 from foveal.tasks.detection import create_detector
-from foveal.tasks.detection.images import ImageList
+from foveal.tasks.detection.detector import ImageList
 from support.accuracy import relative_error
 from support.plain_dino import PlainDino
 

@@ -14,9 +14,9 @@ from foveal.models.weights_file import WeightsSource
 from foveal.tasks.dense.counting import count_detector
 from foveal.tasks.dense.shapes import CLASSES, TRAIN
 from foveal.tasks.dense.task import DenseTask
-from foveal.tasks.detection.coco_classes import COCO_CLASSES
 from foveal.tasks.detection.data import Augment, Augmentation, CocoImages, collate, open_train_and_val
 from foveal.tasks.detection.data.coco import Empty
+from foveal.tasks.detection.data.layout import COCO_CLASSES
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.detection.recipe import DetectionRecipe
