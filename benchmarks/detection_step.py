@@ -19,10 +19,9 @@ from torch import Tensor
 
 from foveal import ops
 from foveal.bench.machine import device_name, machine_facts, slug
-from foveal.bench.measure import Spread, ratios
-from foveal.bench.memory import peak_on_cpu
-from foveal.bench.rows import append_rows, check_csv, row
-from foveal.bench.run import Plan, Result, run_setting
+from foveal.bench.measure import Spread, peak_on_cpu, ratios
+from foveal.bench.results import Result, append_rows, check_csv, row
+from foveal.bench.run import MeasurementSettings, run_setting
 from foveal.bench.settings import Setting, parse_size
 from foveal.bench.subjects import Prepared
 from foveal.tasks.detection import Detector, create_detector
@@ -80,7 +79,7 @@ def _step(net: Detector, images: list[Tensor], targets: list[dict[str, Tensor]],
 
 def measure(pair: list[DetectorSubject], setting: Setting, rounds: int, memory_rounds: int) -> list[Result]:
     """Times of both, the second the baseline of the first, with the median of the peaks; prints the peaks' ratio."""
-    outcome = run_setting(pair, setting, Plan(rounds, memory=False), lambda subject: pair[1])
+    outcome = run_setting(pair, setting, MeasurementSettings(rounds, memory=False), lambda subject: pair[1])
     if outcome.left_out:
         raise SystemExit(f"{outcome.left_out[0].name}: {outcome.left_out[0].reason}")
     peaks: dict[DetectorSubject, list[int]] = {subject: [] for subject in pair}

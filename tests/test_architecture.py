@@ -41,7 +41,7 @@ OUTSIDE = {
     "bench": {"timm"},
     "bench/plot.py": {"matplotlib"},
     "report": {"matplotlib", "numpy", "PIL", "torchvision"},
-    "report/photograph.py": {"sklearn", "numpy", "PIL"},
+    "report/page_attention.py": {"sklearn", "numpy", "PIL", "torchvision"},
     "cli": {"tyro", "rich", "numpy", "PIL"},
     "cli/app.py": {"foveal_script"},
 }

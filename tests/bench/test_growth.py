@@ -3,8 +3,7 @@
 import pytest
 
 from foveal.bench.measure import Spread
-from foveal.bench.run import Result
-from foveal.bench.scaling import growth
+from foveal.bench.results import Result, growth
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import ModelSubject
 

@@ -8,9 +8,8 @@ import torch
 
 import foveal
 from foveal.bench import subjects
-from foveal.bench.scaling import scaling_subjects
 from foveal.bench.settings import Setting, parse_size
-from foveal.bench.subjects import ModelSubject, baseline_of, is_ours, model_subjects
+from foveal.bench.subjects import ModelSubject, baseline_of, is_ours, model_subjects, scaling_subjects
 from foveal.errors import FovealError
 
 SMALL = Setting(batch=2, height=64, width=32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from foveal.bench.memory import peak_on_cpu
+from foveal.bench.measure import peak_on_cpu
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared
 

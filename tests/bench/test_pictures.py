@@ -8,8 +8,7 @@ from PIL import Image
 from foveal.bench.measure import Spread
 from foveal.bench.operators import OperatorSubject, places
 from foveal.bench.plot import check_plot, draw_bars, draw_growth
-from foveal.bench.run import Result
-from foveal.bench.scaling import growth
+from foveal.bench.results import Result, growth
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import ModelSubject
 from foveal.errors import FovealError
@@ -46,7 +45,7 @@ def test_lines_have_a_panel_for_memory_where_it_was_measured(tmp_path, peak):
 
 
 def test_what_cannot_be_drawn_is_said_before(tmp_path, monkeypatch):
-    with pytest.raises(FovealError, match=r"\.jpeg is none of them"):
+    with pytest.raises(FovealError, match=r"not a\.jpeg"):
         check_plot(tmp_path / "a.jpeg")
     with pytest.raises(FovealError, match="no folder"):
         check_plot(tmp_path / "away" / "a.png")

@@ -6,8 +6,7 @@ import pytest
 
 from foveal.bench.machine import device_name, machine_facts, slug
 from foveal.bench.measure import Spread
-from foveal.bench.rows import COLUMNS, append_rows, check_csv, row
-from foveal.bench.run import Result
+from foveal.bench.results import COLUMNS, Result, append_rows, check_csv, row
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import ModelSubject
 from foveal.errors import FovealError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveal.bench.rows import COLUMNS
+from foveal.bench.results import COLUMNS
 from foveal.errors import FovealError
 from foveal.ops.backend import _operators
 from support.tables import read_rows
@@ -79,8 +79,7 @@ def test_operators_are_compared_with_their_reference(foveal, tmp_path):
 
 
 def test_scaling_says_what_becomes_of_a_pixels_time(foveal, monkeypatch):
-    for module in ("subjects", "scaling"):
-        monkeypatch.setattr(f"foveal.bench.{module}.BASELINE", "test_convnext")  # a smaller one
+    monkeypatch.setattr("foveal.bench.subjects.BASELINE", "test_convnext")  # a smaller one
     words = ["bench", "scaling", "--models", "transnext_atto", "--forms", "eager", *QUICK, "--sizes", "64,32x64"]
     said = foveal(*words, "--json")
     (grown,) = json.loads(said.out)["growth"].values()
@@ -99,7 +98,7 @@ def test_nothing_is_timed_while_an_operator_fails(foveal, broken, tmp_path):
 def test_nothing_that_ran_is_a_failure(foveal):
     said = foveal("bench", *MODELS[:1], "transnext_atto", "--forms", "optimised", "--mode", "training", *QUICK)
     assert said.code == 1
-    assert said.is_one_sentence("Nothing of models could be timed", "foveal.optimize")
+    assert said.is_one_sentence("Nothing could be timed for models", "foveal.optimize")
 
 
 @pytest.mark.parametrize(
@@ -120,8 +119,8 @@ def test_nothing_that_ran_is_a_failure(foveal):
         (["--csv", __file__], ["other columns"]),
         (["--plot", "/nowhere/a.png"], ["no folder /nowhere"]),
         (["--plot", "a.jpeg"], ["a.jpeg"]),
-        (["models,scaling", "--plot", "a.png"], ["picture of their own"]),
-        (["scaling", "--plot", "a.png", "--sizes", "64"], ["One size alone"]),
+        (["models,scaling", "--plot", "a.png"], ["chart of its own"]),
+        (["scaling", "--plot", "a.png", "--sizes", "64"], ["One size is not enough"]),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(foveal, words, parts):

@@ -1,1 +1,1 @@
-"""Speed beside peers, measured in one interleaved run. Knows models, ops and timm."""
+"""Speed and memory next to peers, measured in one interleaved run. Knows models, ops and timm."""

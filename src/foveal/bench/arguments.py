@@ -1,4 +1,4 @@
-"""Arguments of every operator at a given shape, laid out in memory as the networks pass them."""
+"""Arguments of every operator at a given shape, with the memory layout that the networks use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from foveal import ops
 from foveal.ops.aggregated_attention.offsets import expand_table, offset_count
+from foveal.types import Size
 
-Size = tuple[int, int]
-HEAD_DIM, WINDOW = 24, 3  # of TransNeXt
-DYNAMIC_KERNEL, FFN_KERNELS = 7, (1, 3, 5, 7)  # of TransXNet
+HEAD_DIM, WINDOW = 24, 3  # TransNeXt
+DYNAMIC_KERNEL, FFN_KERNELS = 7, (1, 3, 5, 7)  # TransXNet
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Of one call: maps in the dtype of the activations, parameters in theirs, and what is no tensor.
+    """Arguments of one call: activations and parameters, each in their own dtype, and constants that are not tensors.
 
-    Tensors called "weights.0", "weights.1" and so on are given as one list, "weights".
+    Tensors named "weights.0", "weights.1" and so on are passed as one list, "weights".
     """
 
     operator: str
@@ -34,7 +34,7 @@ class Arguments:
         return {**self.activations, **self.parameters}
 
     def to(self, activations: torch.dtype, parameters: torch.dtype) -> Arguments:
-        """The same numbers, rounded to these dtypes."""
+        """Return the same values in other dtypes."""
         return replace(
             self,
             activations={name: t.to(activations) for name, t in self.activations.items()},
@@ -42,7 +42,7 @@ class Arguments:
         )
 
     def leaves(self) -> Arguments:
-        """The same tensors, each wanting a gradient; strides stay."""
+        """Return the same tensors as leaves that require a gradient; strides are unchanged."""
         return replace(
             self,
             activations={name: t.detach().requires_grad_() for name, t in self.activations.items()},
@@ -50,8 +50,8 @@ class Arguments:
         )
 
     def dense(self) -> Arguments:
-        """The same call with the dense position bias that a table of offsets stands for, its queries side by side: what
-        the networks keep and pass where no table is read in place."""
+        """Return the same call with a dense position bias instead of a table of offsets, as the networks pass it to
+        backends that do not read the table in place."""
         others = dict(self.parameters)
         table = others.pop("pool_bias_table", None)
         if table is None:
@@ -61,11 +61,11 @@ class Arguments:
         return replace(self, parameters={**others, "pool_bias": bias})
 
     def run(self) -> Tensor:
-        """The operator's result, on the implementation that is in force."""
+        """Run the operator on the backend in use."""
         return getattr(ops, self.operator)(**self._named(), **self.constants)
 
     def available_backends(self) -> dict[str, str | None]:
-        """Every implementation, from fastest to slowest, with the reason why it cannot take this call, or None."""
+        """Return every backend, fastest first, with the reason why it cannot take this call, or None."""
         return ops.explain(self.operator, **self._named(), **self.constants).reasons
 
     def _named(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ Draw = Callable[..., Tensor]
 
 
 def normal(device: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Draw:
-    """`draw(*shape, spread=1.0)`: normal numbers, the same at every call of `normal`."""
+    """Return ``draw(*shape, spread=1.0)``, which draws normally distributed values, the same ones for each ``seed``."""
     generator = torch.Generator(device).manual_seed(seed)
 
     def draw(*shape: int, spread: float = 1.0) -> Tensor:
@@ -93,8 +93,11 @@ def normal(device: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Dr
 
 
 def aggregated_attention(draw: Draw, batch: int, size: Size, pool: Size, heads: int) -> Arguments:
-    """Of a map of `size` and its pooled map: keys and values are halves of one linear layer's output; the position bias
-    is a table of offsets (see `Arguments.dense`)."""
+    """Return arguments for a map of ``size`` and its pooled map.
+
+    Keys and values are halves of one linear layer's output; the position bias is a table of offsets (see
+    ``Arguments.dense``).
+    """
     channels, area = heads * HEAD_DIM, WINDOW**2
     k, v = draw(batch, *size, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
     k_pool, v_pool = draw(batch, *pool, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
@@ -112,20 +115,21 @@ def aggregated_attention(draw: Draw, batch: int, size: Size, pool: Size, heads: 
 
 
 def gated_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
-    """Gate and value are one linear layer's output, side by side."""
+    """Return arguments whose gate and value are one linear layer's output, side by side."""
     parameters = dict(weight=draw(channels, 1, 3, 3, spread=1 / 3), bias=draw(channels))
     return Arguments("gated_dwconv", dict(g=draw(batch, *size, 2 * channels)), parameters, dict(v=None))
 
 
 def dynamic_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
-    """The kernels are activations as well: another network computes them from the image."""
+    """Return arguments whose kernels are activations too: another network computes them from the image."""
     x = draw(batch, *size, channels)
     weight = draw(batch, channels, DYNAMIC_KERNEL, DYNAMIC_KERNEL, spread=1 / DYNAMIC_KERNEL)
     return Arguments("dynamic_dwconv", dict(x=x, weight=weight, bias=draw(batch, channels)), {})
 
 
 def multiscale_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
-    """Of TransXNet's feed-forward network: a quarter of the channels for every kernel, the first takes the rest."""
+    """Return arguments of TransXNet's feed-forward network: a quarter of the channels per kernel, the first takes the
+    remainder."""
     quarter = channels // len(FFN_KERNELS)
     groups = [channels - quarter * (len(FFN_KERNELS) - 1), *[quarter] * (len(FFN_KERNELS) - 1)]
     parameters = {
@@ -137,5 +141,5 @@ def multiscale_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Argu
 
 
 def gelu_pool(draw: Draw, batch: int, size: Size, pool: Size, channels: int) -> Arguments:
-    """Of a map that is pooled to `pool`."""
+    """Return arguments for a map that is pooled to ``pool``."""
     return Arguments("gelu_pool", dict(x=draw(batch, *size, channels)), {}, dict(size=pool))

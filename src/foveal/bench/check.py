@@ -1,8 +1,8 @@
-"""Nothing is timed while an operator computes something else than its formula.
+"""A check before any timing that all operators compute their formula.
 
-Every implementation that a call could take is compared with the reference in float64, on the device and in the dtypes
-that are to be timed: outputs, and gradients where training is. The error may be twice that of plain PyTorch in the same
-dtype, plus a band for rounding: the budget of the operators' tests.
+Every backend that could take a call is compared with the reference in float64, on the device and in the dtypes of the
+benchmark: outputs and, if training is timed, gradients. The error may be twice that of plain PyTorch in the same dtype,
+plus an allowance for rounding, which is the tolerance of the operators' tests.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from foveal.bench.arguments import Arguments, normal
 from foveal.bench.settings import DTYPES
 from foveal.errors import FovealError
 
-_BATCH, _SIZE, _POOL = 2, (13, 10), (3, 2)  # half pixels between the rows of queries and pooled keys
+_BATCH, _SIZE, _POOL = 2, (13, 10), (3, 2)  # query rows fall half a pixel between rows of pooled keys
 _CHANNELS = 72
-_TERMS = _BATCH * _SIZE[0] * _SIZE[1] * (arguments.DYNAMIC_KERNEL**2 + _POOL[0] * _POOL[1])  # of the longest sum
+_TERMS = _BATCH * _SIZE[0] * _SIZE[1] * (arguments.DYNAMIC_KERNEL**2 + _POOL[0] * _POOL[1])  # in the longest sum
 
 Case = Callable[[arguments.Draw], Arguments]
 
@@ -31,14 +31,14 @@ def _attention(draw: arguments.Draw) -> Arguments:
     return arguments.aggregated_attention(draw, _BATCH, _SIZE, _POOL, heads=3)
 
 
-def _attention_turned(draw: arguments.Draw) -> Arguments:
+def _attention_transposed(draw: arguments.Draw) -> Arguments:
     return arguments.aggregated_attention(draw, _BATCH, _SIZE[::-1], _POOL[::-1], heads=3)
 
 
-#: Small calls of every operator, with borders that matter and sides that no block divides: of attention with half
-#: pixels between rows, between columns, and with a dense bias.
+#: Small calls of every operator, with significant borders and sides that no block size divides. Attention is called
+#: with half pixels between rows, between columns, and with a dense bias.
 CASES: dict[str, tuple[Case, ...]] = {
-    "aggregated_attention": (_attention, _attention_turned, lambda draw: _attention(draw).dense()),
+    "aggregated_attention": (_attention, _attention_transposed, lambda draw: _attention(draw).dense()),
     "gelu_pool": (lambda draw: arguments.gelu_pool(draw, _BATCH, _SIZE, _POOL, _CHANNELS),),
     "gated_dwconv": (lambda draw: arguments.gated_dwconv(draw, _BATCH, _SIZE, _CHANNELS),),
     "dynamic_dwconv": (lambda draw: arguments.dynamic_dwconv(draw, _BATCH, _SIZE, _CHANNELS),),
@@ -49,16 +49,16 @@ CASES: dict[str, tuple[Case, ...]] = {
 def check_operators(
     device: str, dtypes: tuple[str, ...], training: bool, on_step: Callable[[int, int], None] = lambda done, total: None
 ) -> None:
-    """Compare all operators.
+    """Check all operators.
 
     Args:
-        device: where they run.
-        dtypes: keys of DTYPES.
-        training: whether gradients are compared as well.
-        on_step: told (done, total) now and then.
+        device: device to run on.
+        dtypes: keys of ``DTYPES``.
+        training: whether to compare gradients as well.
+        on_step: called with (done, total) after each comparison.
 
     Raises:
-        FovealError: one of them fails; the sentence names it.
+        FovealError: an operator fails; the message names it.
     """
     pairs = [(dtype, parameters) for dtype in dtypes for parameters in sorted({dtype, "fp32"})]  # cast and autocast
     comparisons = [(operator, case, *pair) for operator, cases in CASES.items() for case in cases for pair in pairs]
@@ -69,28 +69,28 @@ def check_operators(
 
 
 def _check(operator: str, case: Case, dtype: str, parameters: str, device: str, training: bool) -> None:
-    drawn = case(normal(device)).to(DTYPES[dtype], DTYPES[parameters])
-    exact = _results(drawn.to(torch.float64, torch.float64), "reference", training)
-    plain = _results(drawn, "reference", training)
-    backends = [name for name, reason in drawn.available_backends().items() if reason is None and name != "reference"]
+    call = case(normal(device)).to(DTYPES[dtype], DTYPES[parameters])
+    exact = _results(call.to(torch.float64, torch.float64), "reference", training)
+    plain = _results(call, "reference", training)
+    backends = [name for name, reason in call.available_backends().items() if reason is None and name != "reference"]
     for backend in backends:
         try:
-            found = _results(drawn, backend, training)
+            found = _results(call, backend, training)
         except RuntimeError as error:
             raise FovealError(_refusal(operator, backend, dtype, f"fails: {str(error).splitlines()[0]}")) from error
         for what, value in exact.items():
             off, allowed = _relative_error(found[what], value), _budget(plain[what], value, DTYPES[dtype])
             if off > allowed:
-                wrong = f"is off by {off:.1e} of the largest value in {what}, where {allowed:.1e} is rounding"
+                wrong = f"is off by {off:.1e} of the largest value in {what}, and rounding allows {allowed:.1e}"
                 raise FovealError(_refusal(operator, backend, dtype, wrong))
 
 
 def _refusal(operator: str, backend: str, dtype: str, wrong: str) -> str:
-    return f"Nothing is timed, because {operator} on backend {backend} in {dtype} {wrong}: run `make test` to see more."
+    return f"Nothing is timed, because {operator} on backend {backend} in {dtype} {wrong}: run `make test` for details."
 
 
 def _results(call: Arguments, backend: str, training: bool) -> dict[str, Tensor]:
-    """The output, and in training the gradient of every tensor."""
+    """Return the output and, in training, the gradient of every tensor."""
     with ops.use_backend(backend):
         if not training:
             with torch.no_grad():
@@ -104,14 +104,14 @@ def _results(call: Arguments, backend: str, training: bool) -> dict[str, Tensor]
 
 
 def _relative_error(found: Tensor, exact: Tensor) -> float:
-    """max |difference| / max |exact|; infinite where shapes differ or a number is not finite."""
+    """Return max |difference| / max |exact|; infinity if shapes differ or a value is not finite."""
     if found.shape != exact.shape or not found.isfinite().all():
         return math.inf
     return ((found.double() - exact).abs().max() / exact.abs().max()).item()
 
 
 def _budget(plain: Tensor, exact: Tensor, dtype: torch.dtype) -> float:
-    """What may be lost where the maps are of `dtype`, of the largest value."""
+    """Return the allowed error for activations of ``dtype``, relative to the largest value."""
     accumulation = torch.promote_types(dtype, torch.float32)
     rounding = torch.finfo(dtype).eps + 4 * math.sqrt(_TERMS) * torch.finfo(accumulation).eps
     return 2 * _relative_error(plain, exact) + rounding
@@ -119,7 +119,7 @@ def _budget(plain: Tensor, exact: Tensor, dtype: torch.dtype) -> float:
 
 @contextmanager
 def _full_float32() -> Iterator[None]:
-    """Single precision means single precision while it is checked: TF32 would be another dtype."""
+    """Disable TF32, which would be another dtype, during the check."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False

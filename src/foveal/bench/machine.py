@@ -1,4 +1,4 @@
-"""Where and with what a row was measured: device, versions, commit, and the allocator's habit."""
+"""Facts about the machine and the software that a row was measured with: device, versions, commit, allocator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foveal import ops
 
 
 def machine_facts(device: str, keeps_memory: bool) -> dict[str, str]:
-    """Name -> value of what stands in every row: date, commit, device, threads, allocator, versions."""
+    """Return the facts of every row, name -> value: date, commit, device, threads, allocator, versions."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": source_commit() or "unknown",
@@ -32,7 +32,7 @@ def machine_facts(device: str, keeps_memory: bool) -> dict[str, str]:
 
 
 def device_name(device: str) -> str:
-    """What the maker calls the device; of a CPU with the number of processors that this process may use."""
+    """Return the product name of the device; for a CPU with the number of processors that this process may use."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     if torch.device(device).type != "cpu":
@@ -42,18 +42,20 @@ def device_name(device: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A device's name as that of a file: "NVIDIA H200" is nvidia-h200."""
+    """Return a device's name as a file name: "NVIDIA H200" becomes nvidia-h200."""
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(r\)|\(tm\)", "", name.lower())).strip("-")
 
 
 def keep_memory() -> bool:
-    """Have the C allocator keep freed memory, for every subject alike; whether this machine can."""
+    """Let the C allocator keep freed memory, for all subjects alike; return whether this machine can."""
     return ops.keep_memory()
 
 
 def source_commit() -> str | None:
-    """The commit that this package is checked out at, `-dirty` where files other than results differ; None if it is no
-    checkout."""
+    """Return the commit that this package is checked out at, or None if it is not in a checkout.
+
+    The suffix ``-dirty`` marks changes in files other than results.
+    """
     package = Path(foveal.__file__).parent
     root = package.parents[1]
     if not (root / ".git").exists():

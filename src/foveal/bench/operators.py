@@ -1,4 +1,5 @@
-"""Every operator at the shapes of TransNeXt-Tiny's and TransXNet-S's stages, on every implementation that takes it."""
+"""Operators as subjects, at the shapes of TransNeXt-Tiny's and TransXNet-S's stages, on every backend that takes
+them."""
 
 from __future__ import annotations
 
@@ -10,19 +11,20 @@ from torch import Tensor
 
 from foveal import ops
 from foveal.bench import arguments
-from foveal.bench.arguments import Arguments, Draw, Size, normal
+from foveal.bench.arguments import Arguments, Draw, normal
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared
 from foveal.models.pyramid import stage_sizes
 from foveal.ops.aggregated_attention.offsets import TABLE_BACKEND
+from foveal.types import Size
 
 BASELINE = "reference"
-LEAST_SECONDS = 2e-3  # a measurement lasts at least so long
-_HEADS = (3, 6, 12)  # TransNeXt-Tiny's stages with aggregated attention, whose maps are pooled to 1/32 of the image
+LEAST_SECONDS = 2e-3  # minimum duration of a measurement
+_HEADS = (3, 6, 12)  # of TransNeXt-Tiny's stages with aggregated attention; maps are pooled to 1/32 of the image
 _POOLING = (8, 4, 2)
 _DEPTHS = (2, 2, 15)
-_HIDDEN = (384, 768, 768, 1536)  # channels of TransNeXt-Tiny's gates
-_DYNAMIC = (32, 64, 160, 256)  # half the channels of TransXNet-S
+_HIDDEN = (384, 768, 768, 1536)  # channels of the gates of TransNeXt-Tiny
+_DYNAMIC = (32, 64, 160, 256)  # half of TransXNet-S's channels
 _MULTISCALE = (384, 768, 1280, 2048)  # hidden channels of its feed-forward networks
 
 
@@ -56,7 +58,7 @@ def _multiscale(draw: Draw, setting: Setting, stage: int) -> Arguments:
     return arguments.multiscale_dwconv(draw, setting.batch, size, _MULTISCALE[stage])
 
 
-#: Operator -> (its arguments in a stage, counted from 0; how many stages have it).
+#: Operator -> (function that returns its arguments in a stage, counted from 0; number of stages that have it).
 SHAPES: dict[str, tuple[Callable[[Draw, Setting, int], Arguments], int]] = {
     "aggregated_attention": (_attention, 3),
     "gelu_pool": (_pool, 3),
@@ -68,22 +70,22 @@ SHAPES: dict[str, tuple[Callable[[Draw, Setting, int], Arguments], int]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Calls of one operator that are timed as one: a stage's, or those of all attention layers of TransNeXt-Tiny."""
+    """Calls of one operator that are timed together: one stage's, or all attention layers of TransNeXt-Tiny."""
 
     operator: str
     title: str
     stages: tuple[int, ...]
 
     def draw(self, setting: Setting) -> list[Arguments]:
-        """Arguments of every call. Parameters stay float32 under autocast, as in training."""
+        """Draw the arguments of every call. Parameters stay float32 under autocast, as in training."""
         make = SHAPES[self.operator][0]
         draw = normal(setting.device)
-        drawn = [make(draw, setting, stage) for stage in self.stages]
-        return [one.to(setting.torch_dtype, setting.activation_dtype) for one in drawn]
+        calls = [make(draw, setting, stage) for stage in self.stages]
+        return [call.to(setting.torch_dtype, setting.activation_dtype) for call in calls]
 
 
 def places() -> list[Place]:
-    """Every operator in every stage that has it, then the attention layers of TransNeXt-Tiny together."""
+    """Return every operator in every stage that has it, then all attention layers of TransNeXt-Tiny together."""
     single = [
         Place(operator, f"stage {stage + 1}", (stage,))
         for operator, (_, stages) in SHAPES.items()
@@ -95,7 +97,7 @@ def places() -> list[Place]:
 
 @dataclass(frozen=True)
 class OperatorSubject:
-    """One operator in one place on one implementation."""
+    """One operator in one place on one backend."""
 
     place: Place
     form: str
@@ -105,12 +107,12 @@ class OperatorSubject:
         return f"{self.place.operator} {self.place.title}"
 
     def prepare(self, setting: Setting) -> Prepared:
-        drawn = [self._as_the_networks(one) for one in self.place.draw(setting)]
-        held = sum(_bytes(one) for one in drawn)
+        calls = [self._as_the_networks(one) for one in self.place.draw(setting)]
+        held = sum(_bytes(one) for one in calls)
         with torch.no_grad(), ops.use_backend(self.form):
-            outputs = [one.run() for one in drawn]
-        moved = sum(moved_bytes(one, out, setting.training) for one, out in zip(drawn, outputs, strict=True))
-        passes = [_backward(one, out) if setting.training else _forward(one) for one, out in zip(drawn, outputs)]
+            outputs = [one.run() for one in calls]
+        moved = sum(moved_bytes(one, out, setting.training) for one, out in zip(calls, outputs, strict=True))
+        passes = [_backward(one, out) if setting.training else _forward(one) for one, out in zip(calls, outputs)]
 
         def call() -> None:
             with ops.use_backend(self.form):
@@ -120,12 +122,12 @@ class OperatorSubject:
         return Prepared(call, held, moved)
 
     def _as_the_networks(self, call: Arguments) -> Arguments:
-        """A table of offsets is for the backend that reads it in place: the others would expand it at every call."""
+        """Pass a table of offsets only to the backend that reads it in place: others would expand it in every call."""
         return call if self.form == TABLE_BACKEND else call.dense()
 
 
 def operator_subjects(place: Place, setting: Setting) -> tuple[list[OperatorSubject], dict[str, str]]:
-    """The subjects of one place: a backend each; and the backends that cannot take it, with their reasons."""
+    """Return the subjects of one place, one per backend, and the backends that cannot run it with their reasons."""
     smallest = replace(place, stages=place.stages[:1]).draw(setting.smallest())
     reasons = smallest[0].available_backends()
     able = [OperatorSubject(place, backend) for backend, reason in reasons.items() if reason is None]
@@ -133,8 +135,10 @@ def operator_subjects(place: Place, setting: Setting) -> tuple[list[OperatorSubj
 
 
 def moved_bytes(call: Arguments, out: Tensor, training: bool) -> int:
-    """Bytes that must move: every input read and the output written once; in training the inputs and the output's
-    gradient are read again, and a gradient written for every input."""
+    """Return the bytes that a call must move: inputs are read and the output is written once.
+
+    In training, inputs and the output's gradient are read once more, and a gradient is written for every input.
+    """
     inputs = _bytes(call)
     return inputs + out.nbytes + (inputs + out.nbytes + inputs if training else 0)
 
@@ -153,5 +157,5 @@ def _forward(call: Arguments) -> Callable[[], object]:
 
 def _backward(call: Arguments, out: Tensor) -> Callable[[], object]:
     leaves, grad = call.leaves(), torch.randn_like(out)
-    wanted = list(leaves.tensors.values())
-    return lambda: torch.autograd.grad(leaves.run(), wanted, grad)
+    inputs = list(leaves.tensors.values())
+    return lambda: torch.autograd.grad(leaves.run(), inputs, grad)

@@ -1,4 +1,4 @@
-"""Pictures of measurements: bars with their spread, and lines against the size of the image."""
+"""Charts of measurements: bars with their spread, and lines against the image size."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal.bench.operators import OperatorSubject
-from foveal.bench.run import Result
-from foveal.bench.scaling import Growth
+from foveal.bench.results import Growth, Result
 from foveal.bench.subjects import ModelSubject, Subject, is_ours
 from foveal.errors import FovealError
 from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save_whole
@@ -23,18 +22,18 @@ _BAR, _HEAD, _WIDTH, _LINES_WIDTH = 0.24, 0.95, 8.0, 11.0  # inches
 
 
 def check_plot(path: Path) -> None:
-    """Raise the FovealError that drawing would raise, before the work that ends in a picture."""
+    """Raise FovealError, before the measurements, if the chart could not be drawn or written."""
     matplotlib("figure")
     if path.suffix not in SUFFIXES:
-        raise FovealError(f"--plot draws {', '.join(SUFFIXES)} files, and {path.name} is none of them.")
+        raise FovealError(f"--plot writes {', '.join(SUFFIXES)} files, not {path.name}.")
     if not path.parent.is_dir():
-        raise FovealError(f"There is no folder {path.parent} to write {path.name} into: make it first.")
+        raise FovealError(f"There is no folder {path.parent} to write {path.name} into: create it first.")
 
 
 def draw_bars(path: Path, results: Sequence[Result], note: str) -> None:
-    """One panel a setting (and operator): a bar a subject, its median with a line from the 20th to the 80th percentile.
+    """Draw one panel per setting and operator, with one bar per subject: its median, and a line from p20 to p80.
 
-    Networks are drawn as times faster than their baseline where there is one, operators as milliseconds.
+    Networks are drawn as speedup over their baseline if there is one, operators as milliseconds.
 
     Raises:
         FovealError: matplotlib is not installed.
@@ -50,8 +49,9 @@ def draw_bars(path: Path, results: Sequence[Result], note: str) -> None:
 
 
 def draw_growth(path: Path, grown: Mapping[str, Sequence[Growth]], note: str) -> None:
-    """Against the side of the image: milliseconds of an image, how the time of a pixel grows, and memory where it was
-    measured; a row of panels for every title.
+    """Draw milliseconds per image, growth of the time per pixel, and memory if measured, against the image size.
+
+    There is one row of panels per title.
 
     Raises:
         FovealError: matplotlib is not installed.
@@ -61,13 +61,13 @@ def draw_growth(path: Path, grown: Mapping[str, Sequence[Growth]], note: str) ->
     rows = figure.subplots(len(grown), 2 + with_memory, squeeze=False)
     for axes, (title, found) in zip(rows, grown.items(), strict=True):
         times = [[1e3 * s for s in one.seconds] for one in found]
-        _line_panel(axes[0], f"{title}\nms an image", found, times)
-        _line_panel(axes[1], "time of a pixel, over that at the smallest size", found, [one.growth for one in found])
+        _line_panel(axes[0], f"{title}\nms per image", found, times)
+        _line_panel(axes[1], "time per pixel, relative to the smallest size", found, [one.growth for one in found])
         axes[0].set_yscale("log")
         axes[1].set_ylim(bottom=0)
         if with_memory:
             peaks = [[None if p is None else p / 2**20 for p in one.peak] for one in found]
-            _line_panel(axes[2], "MiB an image, beyond the network", found, peaks)
+            _line_panel(axes[2], "MiB per image, beyond the network", found, peaks)
             axes[2].set_yscale("log")
         for one in axes[0:3:2]:
             _plain_logarithms(one)
@@ -102,7 +102,7 @@ def _bar_panel(axes: Axes, title: str, panel: Sequence[Result], forms: list[str]
     axes.margins(x=0.12)
     axes.set_title(title, fontsize=10, loc="left")
     baseline = next((r.baseline for r in panel if r.baseline), None)
-    axes.set_xlabel(f"times as fast as {baseline.name}" if by_ratio and baseline else "ms a call", fontsize=8)
+    axes.set_xlabel(f"speedup over {baseline.name}" if by_ratio and baseline else "ms per call", fontsize=8)
     if by_ratio:
         axes.axvline(1, color=MUTED, linewidth=1, linestyle=":")
     plain(axes, "x")
@@ -125,7 +125,7 @@ def _line_panel(axes: Axes, title: str, grown: Sequence[Growth], values: Sequenc
 
 
 def _plain_logarithms(axes: Axes) -> None:
-    """1, 2, 5, 10 instead of powers; room above for the legend."""
+    """Label a logarithmic axis with 1, 2, 5, 10, and leave room above for the legend."""
     ticker = matplotlib("ticker")
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(ticker.NullLocator())
@@ -135,7 +135,7 @@ def _plain_logarithms(axes: Axes) -> None:
 
 
 def _colour(subject: Subject, forms: list[str]) -> str:
-    """One a form or backend; peers are grey."""
+    """Return one colour per form or backend; peers are grey."""
     if isinstance(subject, ModelSubject) and not is_ours(subject.model):
         return PEER
     return COLOURS[forms.index(subject.form) % len(COLOURS)]

@@ -1,29 +1,43 @@
-"""One setting measured: subjects are built, timed in turn, compared round by round, and their memory is taken."""
+"""Running a benchmark: jobs, and the interleaved measurement of all subjects of one setting."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
-from foveal.bench.measure import WARMUP, Call, Spread, Stopwatch, interleave, ratios, stopwatch_for
-from foveal.bench.memory import peak_on_cpu, peak_on_gpu
+from foveal.bench import operators, subjects
+from foveal.bench.measure import (
+    WARMUP,
+    Call,
+    Spread,
+    Stopwatch,
+    interleave,
+    peak_on_cpu,
+    peak_on_gpu,
+    ratios,
+    stopwatch_for,
+)
+from foveal.bench.operators import OperatorSubject, operator_subjects, places
+from foveal.bench.results import LeftOut, Outcome, Result
 from foveal.bench.settings import Setting
-from foveal.bench.subjects import ModelSubject, Subject, is_ours
+from foveal.bench.subjects import ModelSubject, Subject, baseline_of, is_ours, model_subjects, scaling_subjects
 from foveal.errors import FovealError
+
+PARTS = ("models", "ops", "scaling")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How everything is measured.
+class MeasurementSettings:
+    """How every setting is measured.
 
     Attributes:
         rounds: counted rounds, at least 2.
         memory: whether peak memory is measured.
-        stopwatch: what takes the time; None for the device's own.
-        on_step: told after each step, `steps(subjects)` times a setting.
+        stopwatch: measures the time; None for the device's own.
+        on_step: called after each step, ``steps(subjects)`` times per setting.
     """
 
     rounds: int
@@ -32,100 +46,115 @@ class Plan:
     on_step: Callable[[], None] = lambda: None
 
     def steps(self, subjects: int) -> int:
-        """Preparing, timing, memory."""
+        """Return the number of steps: preparation, rounds and memory of each subject."""
         return subjects * (1 + WARMUP + self.rounds + self.memory)
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was measured of one subject in one setting.
+class Job:
+    """Subjects that are timed in one interleaved run.
 
     Attributes:
-        seconds: a call.
-        baseline: the subject that it is compared with, or None.
-        ratio: how many times faster than the baseline, over the rounds.
-        held: bytes of network and inputs.
-        peak: bytes at the most beyond these, or None where that was not measured.
-        moved: bytes that a call must move, or None.
+        part: one of ``PARTS``.
+        setting: the setting that they share.
+        subjects: what is measured.
+        baseline: returns the subject that a subject is compared with.
+        least: minimum seconds per measurement.
+        left_out: subjects that are known not to run.
     """
 
-    subject: Subject
+    part: str
     setting: Setting
-    rounds: int
-    seconds: Spread
-    baseline: Subject | None
-    ratio: Spread | None
-    held: int
-    peak: int | None
-    moved: int | None
+    subjects: Sequence[Subject]
+    baseline: Callable[[Subject], Subject]
+    least: float = 0.0
+    left_out: Sequence[LeftOut] = ()
+
+    def run(self, measurement: MeasurementSettings) -> Outcome:
+        """Measure all subjects; reports its steps to ``measurement.on_step``."""
+        outcome = run_setting(self.subjects, self.setting, measurement, self.baseline, self.least)
+        return Outcome(outcome.results, [*self.left_out, *outcome.left_out])
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A subject that was not measured, and the reason."""
+def jobs(part: str, setting: Setting, models: tuple[str, ...], peers: bool, forms: tuple[str, ...] | None) -> list[Job]:
+    """Return the jobs of one part in one setting.
 
-    name: str
-    form: str
-    setting: Setting
-    reason: str
+    Args:
+        part: one of ``PARTS``.
+        setting: the setting that all subjects share.
+        models: names in timm's registry.
+        peers: whether to measure timm's peers as well; scaling always includes ConvNeXt-T.
+        forms: some of ``subjects.FORMS``, or None for ``default_forms``.
+    """
+    if part == "ops":
+        return [_operator_job(place, setting) for place in places()]
+    chosen = default_forms(part, setting) if forms is None else forms
+    all_models = (*models, *(subjects.PEERS if peers else ()))
+    choose = scaling_subjects if part == "scaling" else model_subjects
+    return [Job(part, setting, choose(all_models, chosen), baseline_of)]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Of one setting or several."""
+def default_forms(part: str, setting: Setting) -> tuple[str, ...]:
+    """Return the forms that are measured by default: only eager for training, and one form for scaling."""
+    if setting.training:
+        return ("eager",)
+    return ("eager", "optimised") if part == "models" else ("optimised",)
 
-    results: list[Result] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
 
-    def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(self.results + other.results, self.left_out + other.left_out)
+def _operator_job(place: operators.Place, setting: Setting) -> Job:
+    able, reasons = operator_subjects(place, setting)
+    left_out = [LeftOut(place.operator, backend, setting, reason) for backend, reason in reasons.items()]
+    plain = OperatorSubject(place, operators.BASELINE)
+    return Job("ops", setting, able, lambda subject: plain, operators.LEAST_SECONDS, left_out)
 
 
 def run_setting(
     subjects: Sequence[Subject],
     setting: Setting,
-    plan: Plan,
+    measurement: MeasurementSettings,
     baseline: Callable[[Subject], Subject | None] = lambda subject: None,
     least: float = 0.0,
 ) -> Outcome:
-    """Measure all subjects in one interleaved run.
+    """Measure all subjects in one interleaved run: time round by round, then memory.
 
     Args:
         subjects: what to measure, each once.
-        setting: what they share.
-        plan: how.
-        baseline: which of them a subject is compared with.
-        least: seconds that a measurement lasts at least, as `interleave` takes it.
+        setting: the setting that they share.
+        measurement: how to measure.
+        baseline: returns the subject that a subject is compared with.
+        least: minimum seconds per measurement, see ``interleave``.
 
-    Raises FovealError where the device does not hold all of them together.
+    Raises:
+        FovealError: the device cannot hold all subjects together.
     """
     ready: dict[Subject, _Ready] = {}
     left_out = []
     for subject in subjects:
-        prepared = _prepare(subject, setting, plan)
+        prepared = _prepare(subject, setting, measurement)
         if isinstance(prepared, _Ready):
             ready[subject] = prepared
-            plan.on_step()
+            measurement.on_step()
         else:
             left_out.append(LeftOut(subject.name, subject.form, setting, prepared))
-            _step(plan.steps(1), plan)
-    seconds = _time(ready, setting, plan, least)
+            for _ in range(measurement.steps(1)):
+                measurement.on_step()
+    seconds = _time(ready, setting, measurement, least)
     unloaded = {subject: replace(one, call=None) for subject, one in ready.items()}
     ready.clear()
     torch.compiler.reset()
     _free(setting)
     results = []
     for subject, one in unloaded.items():
-        if plan.memory:
+        if measurement.memory:
             one = one if _on_gpu(setting) else replace(one, peak=peak_on_cpu(subject, setting))
-            plan.on_step()
+            measurement.on_step()
         results.append(_result(subject, setting, baseline(subject), seconds, one))
     return Outcome(results, left_out)
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A subject after its first call; on a GPU with its peak memory, which counts from before that call."""
+    """A subject after its first call. On a GPU, with its peak memory, which is counted from before that call."""
 
     call: Call | None
     held: int
@@ -133,11 +162,11 @@ class _Ready:
     peak: int | None
 
 
-def _prepare(subject: Subject, setting: Setting, plan: Plan) -> _Ready | str:
-    """The subject, or the reason why it is left out."""
+def _prepare(subject: Subject, setting: Setting, measurement: MeasurementSettings) -> _Ready | str:
+    """Return the prepared subject, or the reason why it is left out."""
     try:
         prepared = subject.prepare(setting)
-        peak = peak_on_gpu(prepared, setting.device) if plan.memory and _on_gpu(setting) else None
+        peak = peak_on_gpu(prepared, setting.device) if measurement.memory and _on_gpu(setting) else None
         prepared.call()
         return _Ready(prepared.call, prepared.held, prepared.moved, peak)
     except (AssertionError, RuntimeError, ValueError, FovealError) as error:
@@ -149,7 +178,7 @@ def _prepare(subject: Subject, setting: Setting, plan: Plan) -> _Ready | str:
 
 
 def _reason(subject: Subject, error: Exception) -> str | None:
-    """Why a subject is left out, or None where its error is a bug to be seen: ours, outside a compiler."""
+    """Return why a subject is left out, or None for a bug in foveal that must not be hidden."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, FovealError):
         return first
@@ -158,15 +187,17 @@ def _reason(subject: Subject, error: Exception) -> str | None:
     if not isinstance(subject, ModelSubject):
         return None
     if subject.form == "compiled":
-        return f"torch.compile does not get through it: {first}"
+        return f"torch.compile fails on it: {first}"
     return None if is_ours(subject.model) else f"it does not run here: {first}"
 
 
-def _time(ready: dict[Subject, _Ready], setting: Setting, plan: Plan, least: float) -> dict[Subject, list[float]]:
+def _time(
+    ready: dict[Subject, _Ready], setting: Setting, measurement: MeasurementSettings, least: float
+) -> dict[Subject, list[float]]:
     calls = {subject: one.call for subject, one in ready.items() if one.call is not None}
-    stopwatch = plan.stopwatch or stopwatch_for(setting.device)
+    stopwatch = measurement.stopwatch or stopwatch_for(setting.device)
     try:
-        return interleave(calls, plan.rounds, stopwatch, least=least, on_call=plan.on_step)
+        return interleave(calls, measurement.rounds, stopwatch, least=least, on_call=measurement.on_step)
     except torch.OutOfMemoryError:
         advice = "take fewer models or forms at a time, or smaller batches"
         raise FovealError(f"All of {setting} together need more memory than the device has: {advice}.") from None
@@ -179,11 +210,6 @@ def _result(
     ratio = Spread.of(ratios(seconds[other], mine)) if other in seconds else None
     baseline = other if other in seconds else None
     return Result(subject, setting, len(mine), Spread.of(mine), baseline, ratio, one.held, one.peak, one.moved)
-
-
-def _step(steps: int, plan: Plan) -> None:
-    for _ in range(steps):
-        plan.on_step()
 
 
 def _on_gpu(setting: Setting) -> bool:

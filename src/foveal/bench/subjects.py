@@ -1,9 +1,9 @@
-"""What a benchmark times: a subject prepares itself for a setting, and is then called. Here the networks."""
+"""Subjects of a benchmark: each prepares itself for a setting and is then called. This file has the networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import timm
@@ -19,8 +19,9 @@ from foveal.errors import FovealError
 MODELS = ("transnext_tiny", "transxnet_s")
 PEERS = ("convnext_tiny", "swin_tiny_patch4_window7_224", "pvt_v2_b2")
 BASELINE = "convnext_tiny"
-#: eager is plain PyTorch with foveal's operators; optimised what `foveal.optimize` returns; compiled what
-#: `torch.compile` returns; reference eager with the authors' form of the operators, `use_backend("reference")`.
+LINEAR_POOL = 7  # side of a TransNeXt's pooled map in linear mode, for every image size
+#: eager: plain PyTorch with foveal's operators; optimised: the result of ``foveal.optimize``; compiled: the result of
+#: ``torch.compile``; reference: eager with the authors' form of the operators, ``use_backend("reference")``.
 FORMS = ("eager", "optimised", "compiled", "reference")
 
 
@@ -29,9 +30,9 @@ class Prepared:
     """A subject that is ready to run.
 
     Attributes:
-        call: one pass.
-        held: bytes of weights, buffers and inputs, which stand in memory before a call.
-        moved: bytes that a call must move at least, each tensor once; None where it is not counted.
+        call: runs one pass.
+        held: bytes of weights, buffers and inputs, which are in memory before a call.
+        moved: bytes that a call must move, each tensor once; None if not counted.
     """
 
     call: Callable[[], object]
@@ -44,19 +45,19 @@ class Subject(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, in a row of results."""
+        """Name in a row of results."""
 
     @property
     def form(self) -> str:
-        """How it runs: one of FORMS for a network, a backend for an operator."""
+        """One of ``FORMS`` for a network, a backend for an operator."""
 
     def prepare(self, setting: Setting) -> Prepared:
-        """Build it. Raises FovealError where it cannot be built or run in this setting."""
+        """Build the subject; raise FovealError if it cannot be built or run in this setting."""
 
 
 @dataclass(frozen=True)
 class ModelSubject:
-    """A network of timm's registry, in one form, with options of its constructor."""
+    """A network from timm's registry, in one form, with options for its constructor."""
 
     model: str
     form: str = "eager"
@@ -68,7 +69,7 @@ class ModelSubject:
 
     def prepare(self, setting: Setting) -> Prepared:
         if self.form == "optimised" and setting.training:
-            raise FovealError("foveal.optimize folds a network for inference: there is no training step of it")
+            raise FovealError("foveal.optimize folds a network for inference, so it has no training step")
         image = torch.randn(setting.batch, 3, setting.height, setting.width, device=setting.device)
         image = image.to(setting.activation_dtype, memory_format=torch.channels_last)
         net = self._network(setting)
@@ -81,7 +82,7 @@ class ModelSubject:
     def _network(self, setting: Setting) -> nn.Module:
         options = dict(self.options)
         cfg = timm.get_pretrained_cfg(self.model)
-        if cfg is not None and cfg.fixed_input_size:  # Swin runs at the size that it is built for
+        if cfg is not None and cfg.fixed_input_size:  # Swin runs only at the size it is built for
             options["img_size"] = (setting.height, setting.width)
         net = timm.create_model(self.model, **options).to(setting.device).to(memory_format=torch.channels_last)
         net.train(setting.training)
@@ -91,15 +92,17 @@ class ModelSubject:
 
 
 def is_ours(model: str) -> bool:
-    """Whether a name of timm's registry is a network of foveal. Raises FovealError for a name that is not there."""
+    """Return whether a model of timm's registry is one of foveal's; raise FovealError for an unknown name."""
     if not timm.is_model(model):
-        raise FovealError(f"There is no model {model!r}: `foveal models` and `timm.list_models()` show what there is.")
+        raise FovealError(f"There is no model {model!r}: `foveal models` and `timm.list_models()` list all models.")
     return timm.model_entrypoint(model).__module__.startswith("foveal.")
 
 
 def model_subjects(models: tuple[str, ...], forms: tuple[str, ...]) -> list[ModelSubject]:
-    """Every model in every form that it has, of those asked. Networks of timm have two: a compiled one, and one that
-    stands beside all others."""
+    """Return every model in every requested form that it has.
+
+    Networks of timm have two forms: compiled, and eager for comparison with all other forms.
+    """
     subjects = [
         ModelSubject(model, form if is_ours(model) or form == "compiled" else "eager")
         for model in models
@@ -108,8 +111,18 @@ def model_subjects(models: tuple[str, ...], forms: tuple[str, ...]) -> list[Mode
     return list(dict.fromkeys(subjects))
 
 
+def scaling_subjects(models: tuple[str, ...], forms: tuple[str, ...]) -> list[ModelSubject]:
+    """Return every model in every form, TransNeXt in normal and in linear mode, and ConvNeXt-T for comparison."""
+    subjects = []
+    for subject in model_subjects((*models, BASELINE), forms):
+        subjects.append(subject)
+        if subject.model.startswith("transnext"):
+            subjects.append(replace(subject, options=(("pool_size", LINEAR_POOL),)))
+    return subjects
+
+
 def baseline_of(subject: Subject) -> ModelSubject:
-    """What a network is compared with: ConvNeXt-T, compiled where the network is, else eager."""
+    """Return the baseline of a network: ConvNeXt-T, compiled if the network is, else eager."""
     return ModelSubject(BASELINE, "compiled" if subject.form == "compiled" else "eager")
 
 
@@ -122,7 +135,7 @@ def _inference(run: Callable[[Tensor], Tensor], image: Tensor) -> Callable[[], o
 
 
 def _step(net: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor, setting: Setting) -> Callable[[], object]:
-    """Forward, cross-entropy, backward; the gradients are dropped as an optimiser's `zero_grad` drops them."""
+    """Return a training step: forward, cross-entropy, backward; gradients are dropped as ``zero_grad`` does."""
     targets = torch.zeros(len(image), dtype=torch.long, device=image.device)
 
     def call() -> None:

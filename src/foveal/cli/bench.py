@@ -1,4 +1,4 @@
-"""``foveal bench``: speed and memory beside timm's peers, in one interleaved run."""
+"""``foveal bench``: speed and memory next to timm's peers, in one interleaved run."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,18 +11,17 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from foveal.bench.check import check_operators
-from foveal.bench.jobs import PARTS, Job, jobs
 from foveal.bench.machine import device_name, keep_memory, machine_facts, slug
 from foveal.bench.plot import check_plot, draw_bars, draw_growth
-from foveal.bench.rows import append_rows, check_csv, row
-from foveal.bench.run import Outcome, Plan
-from foveal.bench.scaling import SIZES, Growth, growth
+from foveal.bench.results import Growth, Outcome, append_rows, check_csv, growth, row
+from foveal.bench.run import PARTS, Job, MeasurementSettings, jobs
 from foveal.bench.settings import DTYPES, MODES, Setting, parse_size
 from foveal.bench.subjects import FORMS, MODELS, is_ours
 from foveal.cli.bench_tables import growth_table, left_out_lines, remarks, tables
 from foveal.cli.console import Json, print_json, progress
 from foveal.errors import FovealError
 
+SCALING_SIZES = ("224", "320", "448", "640", "768", "1024")
 Outcomes = dict[str, Outcome]  # by part
 
 
@@ -44,31 +43,30 @@ def main(
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Speed and peak memory of models and operators, and how both grow with the image.
+    """Measure speed and peak memory of models and operators, and their growth with the image size.
 
-    All are timed in turn, round after round: compare ratios, not seconds of different runs. Nothing is timed while an
-    operator fails a short test of its formula. Options that say "list" take several values with commas, and every
-    combination is measured.
+    All subjects are timed in turn, round by round: compare ratios, not seconds of different runs. Before any timing, a
+    short test checks that every operator computes its formula. Options that say "list" take several values separated
+    by commas; every combination is measured.
 
     Args:
-        what: models; ops, the operators at the shapes of TransNeXt-Tiny and TransXNet-S; scaling, models against the
-            image's size in normal and linear mode; or a list.
-        peers: Time timm's ConvNeXt-T, Swin-T and PVTv2-B2 in the same run.
+        what: models; ops, the operators at the shapes of TransNeXt-Tiny and TransXNet-S; scaling, models at several
+            image sizes in normal and linear mode; or a list.
+        peers: Also measure timm's ConvNeXt-T, Swin-T and PVTv2-B2.
         models: List of models.
         forms: List of eager, optimised (foveal.optimize), compiled (torch.compile), reference (the authors' form of the
-            operators). Left out, what suits: eager and optimised, in training eager, for scaling optimised. Peers are
-            eager beside all but compiled.
+            operators). Default: eager and optimised; for training eager, for scaling optimised. Peers are measured
+            compiled if compiled is listed, and eager for all other forms.
         mode: List of inference (a forward pass) and training (forward, loss, backward, no optimiser).
-        dtypes: List of fp32, bf16, fp16. Half types: in inference the whole network is cast, in training it runs under
-            autocast.
-        batches: List of images a call; 8 if left out, 1 for scaling.
-        sizes: List of sides in pixels, or heights x widths as in 480x640; 224 if left out, 224 to 1024 for scaling.
+        dtypes: List of fp32, bf16, fp16. In half types the network is cast for inference, autocast for training.
+        batches: List of images per call. Default: 8, for scaling 1.
+        sizes: List of sides in pixels, or height x width as in 480x640. Default: 224, for scaling 224 to 1024.
         device: cpu, cuda, cuda:1, ...
-        threads: Of PyTorch on the CPU; its own choice if left out.
-        rounds: Counted rounds, after two that are not.
-        no_memory: Leave peak memory out, which on a CPU takes a process of its own for each subject.
-        csv: File to add rows to; in a folder, a file named after the device.
-        plot: Picture to draw, a .png, .svg or .pdf file; of scaling, the lines.
+        threads: PyTorch's threads on the CPU. Default: PyTorch's choice.
+        rounds: Counted rounds, after two warm-up rounds.
+        no_memory: Do not measure peak memory, which on a CPU takes a separate process for each subject.
+        csv: File to append rows to; in a folder, a file named after the device.
+        plot: Chart to draw, a .png, .svg or .pdf file; for scaling, lines against the image size.
     """
     parts = _listed("what to time", what, PARTS)
     order = _Order(
@@ -83,29 +81,15 @@ def main(
     )
     _check(order, rounds, threads)
     target = _csv_file(csv, device)
-    if plot is not None:
-        _check_plot(plot, parts, order.sizes)
-    if torch.device(device).type == "cuda":
-        torch.cuda.set_device(torch.device(device).index or 0)  # events and kernels go to the current device
-    keeps = keep_memory()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with progress("Testing the operators") as on_step:
-        check_operators(device, order.dtypes, "training" in order.modes, on_step)
-    facts = machine_facts(device, keeps)
+    _check_plot(plot, parts, order.sizes)
+    facts = _prepare_machine(order, threads)
     outcomes = _measure({part: order.jobs(part) for part in parts}, rounds, not no_memory, target, facts)
-    grown = _growths(outcomes)
-    if plot is not None:
-        _draw(plot, outcomes, grown, facts)
-    if json:
-        print_json(_document(outcomes, grown, facts))
-    else:
-        _print(outcomes, grown, facts)
+    _show(outcomes, facts, plot, json)
 
 
 @dataclass(frozen=True)
 class _Order:
-    """The options that say what is measured; None where the part decides."""
+    """The options that say what is measured; None leaves the choice to the part."""
 
     models: tuple[str, ...]
     peers: bool
@@ -118,7 +102,7 @@ class _Order:
 
     def jobs(self, part: str) -> list[Job]:
         batches = self.batches or ((1,) if part == "scaling" else (8,))
-        sizes = [parse_size(size) for size in self.sizes or (SIZES if part == "scaling" else ("224",))]
+        sizes = [parse_size(size) for size in self.sizes or (SCALING_SIZES if part == "scaling" else ("224",))]
         return [
             job
             for mode, dtype, batch, (height, width) in product(self.modes, self.dtypes, batches, sizes)
@@ -132,30 +116,53 @@ class _Order:
         ]
 
 
+def _prepare_machine(order: _Order, threads: int | None) -> dict[str, str]:
+    """Set up device, allocator and threads, check the operators, and return the facts of every row."""
+    if torch.device(order.device).type == "cuda":
+        torch.cuda.set_device(torch.device(order.device).index or 0)  # events and kernels go to the current device
+    keeps = keep_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with progress("Testing the operators") as on_step:
+        check_operators(order.device, order.dtypes, "training" in order.modes, on_step)
+    return machine_facts(order.device, keeps)
+
+
 def _measure(
     planned: dict[str, list[Job]], rounds: int, memory: bool, target: Path | None, facts: dict[str, str]
 ) -> Outcomes:
-    """All jobs in turn; rows are written as soon as a job is done."""
-    total = sum(Plan(rounds, memory).steps(len(job.subjects)) for part in planned.values() for job in part)
+    """Run all jobs; rows are written as soon as a job is done."""
+    count = MeasurementSettings(rounds, memory).steps
+    total = sum(count(len(job.subjects)) for part in planned.values() for job in part)
     outcomes = {}
-    with progress("Timing") as tell:
+    with progress("Timing") as on_step:
         steps = iter(range(1, total + 1))
-        plan = Plan(rounds, memory, on_step=lambda: tell(next(steps), total))
+        measurement = MeasurementSettings(rounds, memory, on_step=lambda: on_step(next(steps), total))
         for part, part_jobs in planned.items():
             outcomes[part] = Outcome()
             for job in part_jobs:
-                outcome = job.run(plan)
+                outcome = job.run(measurement)
                 outcomes[part] += outcome
                 if target is not None:
                     append_rows(target, [row(part, result, facts) for result in outcome.results])
     for part, outcome in outcomes.items():
         if not outcome.results:
-            raise FovealError(f"Nothing of {part} could be timed. {left_out_lines(outcome.left_out)[0]}")
+            raise FovealError(f"Nothing could be timed for {part}. {left_out_lines(outcome.left_out)[0]}")
     return outcomes
 
 
+def _show(outcomes: Outcomes, facts: dict[str, str], plot: Path | None, json: bool) -> None:
+    grown = _growths(outcomes)
+    if plot is not None:
+        _draw(plot, outcomes, grown, facts)
+    if json:
+        print_json(_document(outcomes, grown, facts))
+    else:
+        _print(outcomes, grown, facts)
+
+
 def _growths(outcomes: Outcomes) -> dict[str, list[Growth]]:
-    """Of scaling, by what was held fixed: "inference, fp32, batch 1"."""
+    """Return the growth of scaling by what was held fixed: "inference, fp32, batch 1"."""
     results = outcomes.get("scaling", Outcome()).results
     groups = groupby(results, key=lambda r: str(r.setting).rpartition(", ")[0])
     grown = {title: growth(list(group)) for title, group in groups}
@@ -171,9 +178,9 @@ def _print(outcomes: Outcomes, grown: dict[str, list[Growth]], facts: dict[str, 
             console.print(line)
         console.print()
     for title, found in grown.items():
-        console.print(f"{title}: ms an image by size", growth_table(found), sep="\n")
+        console.print(f"{title}: ms per image by size", growth_table(found), sep="\n")
     if grown:
-        console.print("time/px, mem/px: of a pixel at the largest size, over the smallest; x1 is linear in the pixels.")
+        console.print("time/px, mem/px: per pixel, largest over smallest size; x1 is linear in the pixels.")
 
 
 def _document(outcomes: Outcomes, grown: dict[str, list[Growth]], facts: dict[str, str]) -> dict:
@@ -190,7 +197,7 @@ def _document(outcomes: Outcomes, grown: dict[str, list[Growth]], facts: dict[st
 
 
 def _draw(plot: Path, outcomes: Outcomes, grown: dict[str, list[Growth]], facts: dict[str, str]) -> None:
-    note = f"{facts['device']}, threads {facts['threads']}, torch {facts['torch']}, foveal {facts['commit']}"
+    note = f"{facts['device']}, threads: {facts['threads']}, torch {facts['torch']}, foveal {facts['commit']}"
     if "scaling" not in outcomes:
         draw_bars(plot, [result for outcome in outcomes.values() for result in outcome.results], note)
     elif grown:
@@ -198,12 +205,12 @@ def _draw(plot: Path, outcomes: Outcomes, grown: dict[str, list[Growth]], facts:
 
 
 def _listed(option: str, text: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The values of a list with commas, each once."""
+    """Split a list at its commas, keeping each value once."""
     values = tuple(dict.fromkeys(value.strip() for value in text.split(",")))
     for value in values:
         if not value or (known is not None and value not in known):
-            choice = f"; there are {', '.join(known)}" if known else ""
-            raise FovealError(f"{option} cannot be {value!r}{choice}: give one or more, with commas and no spaces.")
+            choices = f" of {', '.join(known)}" if known else ""
+            raise FovealError(f"{option} cannot be {value!r}: give one or more{choices}, separated by commas.")
     return values
 
 
@@ -211,7 +218,7 @@ def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
     values = _listed(option, text)
     for value in values:
         if not value.isdecimal() or int(value) < 1:
-            raise FovealError(f"{option} takes whole numbers from 1, with commas, not {value!r}.")
+            raise FovealError(f"{option} takes positive whole numbers separated by commas, not {value!r}.")
     return tuple(map(int, values))
 
 
@@ -226,7 +233,7 @@ def _check(order: _Order, rounds: int, threads: int | None) -> None:
     try:
         torch.empty(1, device=order.device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise FovealError(f"There is no device {order.device!r} here: leave --device out, or name another.") from None
+        raise FovealError(f"There is no device {order.device!r} here: omit --device or name another.") from None
 
 
 def _csv_file(path: Path | None, device: str) -> Path | None:
@@ -237,9 +244,11 @@ def _csv_file(path: Path | None, device: str) -> Path | None:
     return target
 
 
-def _check_plot(plot: Path, parts: tuple[str, ...], sizes: tuple[str, ...] | None) -> None:
+def _check_plot(plot: Path | None, parts: tuple[str, ...], sizes: tuple[str, ...] | None) -> None:
+    if plot is None:
+        return
     if "scaling" in parts and len(parts) > 1:
-        raise FovealError("The lines of scaling are a picture of their own: run it apart, with another --plot.")
+        raise FovealError("scaling needs a chart of its own: run it separately, with another --plot.")
     if "scaling" in parts and sizes is not None and len(sizes) < 2:
-        raise FovealError("One size alone has no line to draw: give --sizes two or more.")
+        raise FovealError("One size is not enough to draw a line: give --sizes two or more.")
     check_plot(plot)

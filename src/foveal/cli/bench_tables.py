@@ -7,20 +7,19 @@ from rich.table import Table
 
 from foveal.bench.measure import Spread
 from foveal.bench.operators import OperatorSubject
-from foveal.bench.run import LeftOut, Result
-from foveal.bench.scaling import Growth
+from foveal.bench.results import Growth, LeftOut, Result
 
 _MIB = 2**20
 
 
 def tables(results: Sequence[Result]) -> list[tuple[str, Table]]:
-    """(title, table), one a setting, in the order of the results."""
+    """Return pairs (title, table), one per setting, in the order of the results."""
     groups = groupby(results, key=lambda result: result.setting)
     return [(str(setting), _table(list(group))) for setting, group in groups]
 
 
 def growth_table(grown: Sequence[Growth]) -> Table:
-    """Milliseconds of one image by size, and what becomes of the time and memory of a pixel from first to last."""
+    """Return a table of milliseconds per image by size, and of the growth of time and memory per pixel."""
     table = _empty(("model", "form"))
     sizes = list(dict.fromkeys(size for one in grown for size in one.sizes))
     for size in sizes:
@@ -36,23 +35,23 @@ def growth_table(grown: Sequence[Growth]) -> Table:
 
 
 def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
-    """One a subject and reason, however many settings it has."""
+    """Return one line per subject and reason, for all settings together."""
     return list(dict.fromkeys(f"Left out: {one.name}, {one.form}: {one.reason}." for one in left_out))
 
 
 def remarks(results: Sequence[Result], facts: dict[str, str]) -> list[str]:
-    """What the columns mean, and where they were measured."""
+    """Return lines that explain the columns and say where they were measured."""
     of_operators = isinstance(results[0].subject, OperatorSubject)
-    ratio = "the reference's speed" if of_operators else "ConvNeXt-T's speed (eager, or compiled beside compiled)"
-    columns = [f"ms: median of {results[0].rounds} rounds, and from the 20th to the 80th percentile"]
+    baseline = "the reference backend" if of_operators else "ConvNeXt-T (eager; compiled for compiled networks)"
+    columns = [f"ms: median of {results[0].rounds} rounds, then 20th to 80th percentile"]
     if any(r.ratio for r in results):
-        columns.append(f"x: times {ratio}, median of the rounds' ratios, above 1 is faster")
+        columns.append(f"x: speedup over {baseline}, median of the rounds' ratios; above 1 is faster")
     if any(r.peak is not None for r in results):
-        columns.append("MiB: the most memory beyond the network and its inputs")
+        columns.append("MiB: peak memory beyond the network and its inputs")
     if any(r.setting.training for r in results):
-        columns.append(f"training: forward, {'' if of_operators else 'loss, '}backward, no optimiser")
-    memory = f"allocator keeps memory: {facts['keep_memory']}"
-    where = f"{facts['device']}, threads {facts['threads']}, {memory}"
+        columns.append(f"training: forward, {'' if of_operators else 'loss, '}backward; no optimiser")
+    memory = f"allocator keeps freed memory: {facts['keep_memory']}"
+    where = f"{facts['device']}, threads: {facts['threads']}, {memory}"
     what = f"foveal {facts['foveal']} ({facts['commit']}), torch {facts['torch']}, timm {facts['timm']}"
     return ["; ".join(columns) + ".", f"{where}, {what}."]
 
@@ -88,7 +87,7 @@ def _empty(headings: Sequence[str]) -> Table:
 
 
 def _short(name: str) -> str:
-    """timm's long names without the part that says how they are built."""
+    """Shorten timm's long names."""
     return name.partition("_patch")[0].replace("pool_size=", "pool ")
 
 
@@ -101,5 +100,5 @@ def _range(spread: Spread, unit: float = 1.0) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, and all of those before the point."""
+    """Format with three significant digits, and all digits before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -11,7 +11,8 @@ from pathlib import Path
 from foveal.cli.console import print_json, progress
 from foveal.cli.evaluate_options import EvaluateOptions
 from foveal.cli.evaluate_tables import print_cells
-from foveal.report.evaluation import check_results_folder, write_results
+from foveal.report.evaluation import check_results_folder
+from foveal.report.evaluation_classification import write_results
 from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.published import SIZES
 from foveal.tasks.classification.modes import MODES, has_modes

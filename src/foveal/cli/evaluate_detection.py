@@ -10,7 +10,7 @@ from foveal.cli.console import print_json, progress
 from foveal.cli.evaluate_checks import check_classes, single_size, weights_file
 from foveal.cli.evaluate_options import EvaluateOptions
 from foveal.files import check_writable
-from foveal.report.detection_files import write_evaluation
+from foveal.report.evaluation_detection import write_evaluation
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
 from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector

@@ -12,7 +12,7 @@ from foveal.cli.evaluate_checks import check_classes, single_size, weights_file
 from foveal.cli.evaluate_options import EvaluateOptions
 from foveal.cli.segmentation_tables import print_evaluation
 from foveal.report.evaluation import check_results_folder
-from foveal.report.segmentation_files import choose_examples, write_evaluation
+from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
 from foveal.tasks.segmentation.data import LabelledImages, open_split
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
 from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map

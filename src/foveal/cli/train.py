@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from foveal.cli.console import Json, UsageError, print_json
 from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
-from foveal.report.curves import draw_curves
+from foveal.report.chart_training import draw_curves
 from foveal.tasks.recipe import BaseRecipe, check_drop_path
 from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_recipe
 from foveal.training import Outcome, fit

@@ -1,4 +1,10 @@
-"""Pages for people: one HTML file each, complete in itself."""
+"""Pages, pictures and files for people. A file's name says what it makes:
+
+- ``page*.py``: HTML pages, complete in one file, and their sections.
+- ``draw*.py``: pictures drawn on photographs: boxes, masks, label maps, legends.
+- ``chart_*.py``: charts made with matplotlib.
+- ``evaluation*.py``: the files of one task's evaluation: ``results.json``, charts and example pictures.
+"""
 
 from foveal.report.page import page, section, write_page
 

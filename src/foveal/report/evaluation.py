@@ -1,37 +1,26 @@
-"""Evaluations as files: results.json, accuracy against the size of the image, and relative errors by corruption."""
+"""What the evaluations of all tasks write: ``results.json``, after a check of the folder that it goes into."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from foveal.files import atomic_file, check_writable, make_folder, staging_folder, write_errors
-from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save
-from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
-from foveal.tasks.classification.imagenet.sets import set_title
-from foveal.tasks.classification.modes import MODE_TITLES
-from foveal.tasks.classification.survey import Cell
+from foveal.files import atomic_file, check_writable, make_folder
+from foveal.plotting import matplotlib
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Marker, its size, dashes and width of each line, later ones smaller: where lines coincide, all of them are seen.
-LINES = (("o", 9, "-", 3.5), ("s", 6, "--", 2.5), ("D", 4, "-.", 1.8), ("x", 4, ":", 1.2))
-JSON, SCALES, CORRUPTIONS = "results.json", "sizes.png", "corruptions.png"
+JSON = "results.json"
 ADVICE = "choose another --out"
 
 
 def check_results_folder(folder: Path) -> None:
-    """Raise the FovealError that `write_results` would raise, before the work that ends in files."""
+    """Raise FovealError, before a long evaluation, if its charts and files could not be written into ``folder``."""
     matplotlib("figure")
     check_writable(folder)
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
-    """Write ``document`` as results.json into a folder, which is made if need be.
+    """Write ``document`` as ``results.json`` into ``folder``, which is created if needed.
 
     Raises:
         FovealError: it cannot be written.
@@ -39,85 +28,3 @@ def write_document(folder: Path, document: dict[str, Any]) -> None:
     make_folder(folder, ADVICE)
     with atomic_file(folder / JSON, ADVICE) as part:
         part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
-    """Write ``document`` as results.json, sizes.png where there are several sizes, corruptions.png where ImageNet-C was
-    evaluated. They are made beside the folder's files and moved there when all are whole; older pictures go.
-
-    Raises:
-        FovealError: matplotlib is not installed, or the folder cannot be written.
-    """
-    with staging_folder(folder, ADVICE) as staging, write_errors(folder, ADVICE):
-        _write_files(staging, document, cells)
-        for picture in (SCALES, CORRUPTIONS):
-            (folder / picture).unlink(missing_ok=True)
-
-
-def _write_files(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
-    plain = [cell for cell in cells if cell.corruptions is None]
-    (folder / JSON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    if len({cell.size for cell in plain}) > 1:
-        save(draw_sizes(plain, document["model"]), folder / SCALES, "png")
-    if len(plain) < len(cells):
-        corrupted = [cell for cell in cells if cell.corruptions is not None]
-        save(draw_corruptions(corrupted, document["model"]), folder / CORRUPTIONS, "png")
-
-
-def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:
-    """Top-1 against the side of the image: a line a mode, the paper's figures as rings; a panel a set."""
-    sets = list(dict.fromkeys(cell.set for cell in cells))
-    figure = new_figure(6.4, 0.5 + 3.6 * len(sets))
-    axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
-    for one, name in zip(axes, sets, strict=True):
-        _size_panel(one, [cell for cell in cells if cell.set == name], f"{title}: top-1, {set_title(name)}, %")
-    return figure
-
-
-def draw_corruptions(cells: Sequence[Cell], title: str) -> Figure:
-    """CE of each corruption as a bar, AlexNet at 100; a panel an evaluation."""
-    figure = new_figure(6.4, 4.6 * len(cells))
-    axes = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
-    for one, cell in zip(axes, cells, strict=True):
-        assert cell.corruptions is not None
-        mode = f", {MODE_TITLES[cell.mode]}" if cell.mode else ""
-        _corruption_panel(one, cell.corruptions, cell.paper)
-        one.set_title(f"{title}: ImageNet-C at {cell.size[0]} pixels{mode}", fontsize=10, loc="left")
-    return figure
-
-
-def _size_panel(axes: Axes, cells: Sequence[Cell], title: str) -> None:
-    for number, mode in enumerate(dict.fromkeys(cell.mode for cell in cells)):
-        colour, (marker, size, dashes, width) = COLOURS[number], LINES[number % len(LINES)]
-        line = sorted((cell for cell in cells if cell.mode == mode), key=_side)
-        style: dict[str, Any] = {"color": colour, "label": MODE_TITLES[mode] or "top-1"}
-        style |= {"marker": marker, "markersize": size, "linestyle": dashes}
-        axes.plot([_side(c) for c in line], [c.score.top1 for c in line], linewidth=width, zorder=2 + number, **style)
-        rings = [(_side(cell), cell.paper) for cell in line if cell.paper is not None]
-        if rings:
-            axes.plot(*zip(*rings, strict=True), "o", color=colour, markersize=11 + 3 * number, fillstyle="none")
-    if any(cell.paper is not None for cell in cells):
-        axes.plot([], [], "o", color=MUTED, markersize=9, fillstyle="none", label="the paper's")
-    sides = sorted({_side(cell) for cell in cells})
-    axes.set_xticks(sides, [f"{side:g}" for side in sides], rotation=0 if len(sides) < 12 else 90)
-    axes.set_xlabel("side of the image, pixels", fontsize=8)
-    axes.set_title(title, fontsize=10, loc="left")
-    if axes.get_legend_handles_labels()[1] != ["top-1"]:
-        axes.legend(frameon=False, fontsize=8)
-    plain(axes, "y")
-
-
-def _corruption_panel(axes: Axes, found: CorruptionErrors, paper: float | None) -> None:
-    relative = found.relative
-    axes.barh(range(len(relative)), list(relative.values()), height=0.7, color=COLOURS[0])
-    labels = [f"{name.replace('_', ' ')}   {value:.1f}" for name, value in relative.items()]
-    axes.set_yticks(range(len(relative)), labels, fontsize=8)
-    axes.invert_yaxis()
-    beside = "" if paper is None else f", the paper's {paper:.1f}"
-    axes.axvline(found.mce, color="black", linewidth=1, linestyle="--")
-    axes.set_xlabel(f"CE: error relative to AlexNet's, %; dashed: their mean, mCE {found.mce:.1f}{beside}", fontsize=8)
-    plain(axes, "x")
-
-
-def _side(cell: Cell) -> float:
-    return (cell.size[0] * cell.size[1]) ** 0.5

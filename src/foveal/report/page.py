@@ -1,13 +1,151 @@
-"""A page for people: sections in order, one file that needs nothing beside it, written whole or not at all."""
+"""HTML pages: elements that escape their text, the components of a report, and the page itself in one file.
+
+Text becomes markup only through ``el``, which escapes every plain ``str``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
 
 from foveal.files import atomic_file, make_folder
-from foveal.report.markup import Child, Html, el, join
-from foveal.report.style import STYLE
+from foveal.report.page_style import STYLE
+
+
+class Html(str):
+    """Markup that can be placed in a page unchanged."""
+
+    __slots__ = ()
+
+
+Child: TypeAlias = "Html | str | Iterable[Child] | None"
+
+VOID = frozenset({"img", "meta", "br", "hr", "link"})  # elements without an end tag
+
+
+def el(tag: str, *children: Child, **attributes: object) -> Html:
+    """Return one element. Plain strings are escaped, ``Html`` is kept, iterables are flattened, None is skipped.
+
+    Attribute names lose a trailing underscore (``class_``), and inner underscores become dashes (``aria_label``). An
+    attribute whose value is None or False is omitted; True gives an attribute without a value.
+    """
+    opening = f"<{tag}{''.join(_attribute(name, value) for name, value in attributes.items())}>"
+    return Html(opening if tag in VOID else f"{opening}{join(children)}</{tag}>")
+
+
+def join(children: Iterable[Child]) -> Html:
+    """Return the children one after another, escaped as in ``el``."""
+    return Html("".join(_child(child) for child in children))
+
+
+def data_uri(content: bytes, mime: str = "image/png") -> str:
+    """Return the bytes as a ``data:`` URI, which needs no request."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _child(child: Child) -> str:
+    if child is None:
+        return ""
+    if isinstance(child, Html):
+        return child
+    return html.escape(child) if isinstance(child, str) else join(child)
+
+
+def _attribute(name: str, value: object) -> str:
+    if value is None or value is False:
+        return ""
+    name = name.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{html.escape(str(value))}"'
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The bytes of an image file, with its alternative text and caption."""
+
+    content: bytes
+    alt: str
+    caption: Child = None
+    mime: str = "image/png"
+
+    def html(self, **attributes: object) -> Html:
+        return el("img", src=data_uri(self.content, self.mime), alt=self.alt, **attributes)
+
+
+def headline(numbers: Mapping[str, str]) -> Html:
+    """Return the few numbers that matter most: name -> value with its unit."""
+    return el("dl", [el("div", el("dt", name), el("dd", value)) for name, value in numbers.items()], class_="headline")
+
+
+def facts(pairs: Mapping[str, str]) -> Html:
+    """Return names and values, one pair per line."""
+    return el("dl", [[el("dt", name), el("dd", value)] for name, value in pairs.items()], class_="facts")
+
+
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[Child]]) -> Html:
+    """Return a table whose first column names the row."""
+    head = el("thead", el("tr", [el("th", name, scope="col") for name in header]))
+    body = [el("tr", el("th", row[0], scope="row"), [el("td", cell) for cell in row[1:]]) for row in rows]
+    return el("div", el("table", el("caption", caption), head, el("tbody", body)), class_="scroll")
+
+
+def confusion_table(counts: np.ndarray, classes: Sequence[str]) -> Html:
+    """Return a confusion matrix as a table.
+
+    The diagonal is shaded by the recall of the class; all other cells that are not 0 stand out.
+
+    Args:
+        counts: (C, C) integers, true class (row) by predicted class (column).
+        classes: names of the C classes.
+    """
+    head = el(
+        "thead",
+        el("tr", el("td"), el("th", "predicted", colspan=len(classes), scope="colgroup")),
+        el("tr", el("th", "true", scope="col"), [el("th", name, scope="col") for name in classes]),
+    )
+    rows = []
+    for true, name in enumerate(classes):
+        total = max(int(counts[true].sum()), 1)
+        cells = [_confusion_cell(int(count), total, hit=true == column) for column, count in enumerate(counts[true])]
+        rows.append(el("tr", el("th", name, scope="row"), cells))
+    caption = el("caption", "Images of each true class (row) by predicted class (column)", class_="quiet")
+    return el("div", el("table", caption, head, el("tbody", rows), class_="confusion"), class_="scroll")
+
+
+def _confusion_cell(count: int, total: int, hit: bool) -> Html:
+    if not count:
+        return el("td", el("span", "0", class_="zero"))
+    strength = 0.12 + 0.3 * count / total if hit else 0.25 + 0.3 * count / total
+    return el("td", str(count), class_="hit" if hit else "miss", style=f"--strength: {strength:.2f}")
+
+
+def gallery(pictures: Iterable[Picture], class_: str = "gallery") -> Html:
+    """Return small pictures side by side, each with its caption."""
+    figures = [el("figure", picture.html(loading="lazy"), el("figcaption", picture.caption)) for picture in pictures]
+    return el("div", figures, class_=class_)
+
+
+def probability_bar(name: str, probability: float) -> Html:
+    """Return a class name with its probability, as a bar and as a number."""
+    percent = f"{100 * probability:.1f}"
+    words = el("span", name), el("span", f"{percent} %", class_="number")
+    return el("div", words, class_="bar", style=f"--share: {percent}%")
+
+
+def commands(lines: Iterable[tuple[str, str]]) -> Html:
+    """Return commands to run next, from pairs (purpose, command)."""
+    return el("dl", [[el("dt", why), el("dd", el("pre", _command(line)))] for why, line in lines], class_="commands")
+
+
+def _command(line: str) -> Html:
+    """Put each word into a box of its own: browsers would break lines after the dashes of an option."""
+    return el("code", [[" " if number else None, el("span", word)] for number, word in enumerate(line.split(" "))])
+
 
 # A retina from the front: the fovea in the middle, the periphery around it.
 EMBLEM = el(
@@ -23,12 +161,12 @@ EMBLEM = el(
 
 
 def section(title: str, *content: Child) -> Html:
-    """A part of the page under a heading."""
+    """Return a section of the page with a heading."""
     return el("section", el("h2", title), content)
 
 
 def page(title: str, lead: str, content: Iterable[Child]) -> str:
-    """A whole HTML document: title, one leading paragraph, then the content."""
+    """Return a complete HTML document: title, lead paragraph, content."""
     head = el(
         "head",
         el("meta", charset="utf-8"),
@@ -41,10 +179,10 @@ def page(title: str, lead: str, content: Iterable[Child]) -> str:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write the text beside `path` first and move it there when it is complete.
+    """Write ``text`` to a temporary file next to ``path``, then move it into place.
 
     Raises:
-        FovealError: the file cannot be written. Whatever stood at `path` is as before.
+        FovealError: the file cannot be written. An existing file at ``path`` is unchanged.
     """
     make_folder(path.parent)
     with atomic_file(path) as part:

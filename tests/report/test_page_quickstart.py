@@ -1,6 +1,7 @@
 """The report as a reader gets it, from made-up results with awkward names."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import timm
 import torch
 from PIL import Image
 
+import foveal
 from foveal.explain.attention import AttentionMaps
-from foveal.report.attention import Attention
-from foveal.report.quickstart import Results, duration, next_commands, quickstart_page
+from foveal.report import page_quickstart
+from foveal.report.page_attention import Attention
+from foveal.report.page_quickstart import Results, duration, next_commands, quickstart_page
 from foveal.tasks.classification.evaluate import Evaluation
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.classification.predict import Guess, Prediction
@@ -113,7 +116,7 @@ def test_the_numbers_are_those_of_the_results(report):
 
 
 def test_wrong_examples_come_surest_first_and_right_ones_least_sure(report):
-    wrong, right = report.text.index("Wrong: all 2"), report.text.index("Right, though least sure")
+    wrong, right = report.text.index("Wrong: all 2"), report.text.index("Correct, but least confident")
     assert wrong < report.text.index("b, 80 %") < report.text.index("a, 55 %") < right
     assert right < report.text.index("a, 70 %")
     assert "a, 90 %" not in report.text
@@ -129,3 +132,32 @@ def test_commands_survive_a_shell(results, report):
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (161, "2 min 41 s")])
 def test_durations_for_people(seconds, text):
     assert duration(seconds) == text
+
+
+def test_versions_are_those_that_are_running():
+    facts = page_quickstart.provenance()
+    assert facts["foveal"].startswith(foveal.__version__)
+    assert facts["timm"] == timm.__version__
+
+
+def test_the_commit_is_that_of_the_checkout_the_package_lies_in(monkeypatch, tmp_path):
+    package = tmp_path / "src" / "foveal"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(page_quickstart.foveal, "__file__", str(package / "__init__.py"))
+    assert page_quickstart.source_commit() is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert page_quickstart.source_commit() == commit[:12]
+    (package / "__init__.py").write_text("changed")
+    assert page_quickstart.source_commit() == f"{commit[:12]}-dirty"
+
+
+def test_a_machine_without_git_has_no_commit(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert page_quickstart.source_commit() is None

@@ -1,36 +1,45 @@
-"""The report of `foveal quickstart`: what was learned, what it gets wrong, where it looks, and what to type next."""
+"""The report page of ``foveal quickstart``: training curves, errors, attention, and what to run next."""
 
 from __future__ import annotations
 
+import os
+import platform
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
+import foveal
+from foveal.bench.machine import source_commit
 from foveal.models import flops
-from foveal.report.attention import Attention, attention_pictures
-from foveal.report.classification import confusion, examples, predictions_on_files
-from foveal.report.markup import el
-from foveal.report.page import page, section
-from foveal.report.pieces import commands, facts, headline
-from foveal.report.provenance import provenance
-from foveal.report.training import training_curves
+from foveal.report.page import commands, el, facts, headline, page, section
+from foveal.report.page_attention import Attention, attention_pictures
+from foveal.report.page_classification import confusion, examples, predictions_on_files
+from foveal.report.page_curves import training_curves
 from foveal.tasks.classification.evaluate import Evaluation
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.classification.predict import Prediction
 from foveal.tasks.classification.recipe import Recipe
 from foveal.training import Outcome
 
+PACKAGES = {"PyTorch": "torch", "timm": "timm", "NumPy": "numpy"}
 PREDICTIONS = (
-    "The weights of the best epoch read image files from disk, as foveal predict does. Each file comes with its three "
-    "most probable classes."
+    "Predictions of the best epoch's weights on image files, as foveal predict makes them, with the three most "
+    "probable classes of each file."
 )
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that the page tells. `folder` is where digits, run and report lie in the end; `seconds`, the time in all."""
+    """Everything that the page shows.
+
+    Attributes:
+        folder: where the digits, the run and the report end up.
+        seconds: duration of the whole quickstart.
+    """
 
     recipe: Recipe
     network: Classifier
@@ -51,12 +60,12 @@ class Results:
 
     @property
     def images_per_second(self) -> float:
-        """Of training, over all epochs."""
+        """Training speed, averaged over all epochs."""
         return fmean(record["images_per_second"] for record in self.outcome.history)
 
 
 def quickstart_page(results: Results) -> str:
-    """The whole HTML document."""
+    """Return the complete HTML document."""
     content = (
         headline(_headline(results)),
         section("How it learned", training_curves(results.outcome.history)),
@@ -71,7 +80,7 @@ def quickstart_page(results: Results) -> str:
 
 
 def next_commands(results: Results) -> list[tuple[str, str]]:
-    """What one can type next, as (why, the command)."""
+    """Return commands to run next, as pairs (purpose, command)."""
     best, digits = (shlex.quote(str(results.folder / part)) for part in ("run/best.pt", "digits"))
     image = shlex.quote(str(results.folder / "digits" / "val" / "/".join(Path(results.predictions[0].path).parts[-2:])))
     name = results.recipe.name
@@ -79,21 +88,34 @@ def next_commands(results: Results) -> list[tuple[str, str]]:
         ("Predict on an image file", f"foveal predict {image} --checkpoint {best}"),
         ("Evaluate the weights again", f"foveal evaluate {name} --checkpoint {best} --data {digits}"),
         (
-            "Train again, with settings of your own",
+            "Train again with your own settings",
             f"foveal train {name} --data {digits} --epochs 40 --out runs/digits",
         ),
         (
             "Fine-tune released weights on your own images: MY_IMAGES/train/CLASS/*.jpg, MY_IMAGES/val/CLASS/*.jpg",
             "foveal train finetune.transnext_micro --pretrained --data MY_IMAGES",
         ),
-        ("See every model", "foveal models"),
+        ("List all models", "foveal models"),
     ]
 
 
 def duration(seconds: float) -> str:
-    """For a person: "41 s", "2 min 41 s"."""
+    """Format a duration: "41 s", "2 min 41 s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def provenance() -> dict[str, str]:
+    """Return versions, time and machine, name -> value; without the commit if foveal does not run from its
+    repository."""
+    commit = source_commit()
+    return {
+        "foveal": foveal.__version__ if commit is None else f"{foveal.__version__}, commit {commit}",
+        **{name: version(package) for name, package in PACKAGES.items()},
+        "Python": platform.python_version(),
+        "Created": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+    }
 
 
 def _lead(results: Results) -> str:
@@ -108,7 +130,7 @@ def _headline(results: Results) -> dict[str, str]:
     cost = flops(results.network.model, size)
     return {
         "Validation accuracy": f"{results.evaluation.top1:.1f} %",
-        "Time in all": duration(results.seconds),
+        "Total time": duration(results.seconds),
         "Training, images/s": f"{results.images_per_second:.0f}",
         "Parameters": f"{cost.params / 1e6:.2f} M",
         f"Multiply-adds at {size[0]} x {size[1]}": f"{cost.macs / 1e6:.1f} M",
@@ -124,8 +146,8 @@ def _facts(results: Results) -> dict[str, str]:
             f"{results.images} of them are kept for validation"
         ),
         "Weights": (
-            f"of epoch {outcome.best_epoch}, the best on these same validation images: a choice that flatters the "
-            "accuracy a little"
+            f"of epoch {outcome.best_epoch}, the best on these same validation images, which makes the accuracy "
+            "slightly optimistic"
         ),
         "Seed": f"{train.seed}: the same seed gives the same numbers on the same machine",
         **provenance(),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.report.curves import _epoch_places, draw_curves
+from foveal.report.chart_training import _epochs_of_steps, draw_curves
 
 STEPS = [
     {"update": u, "epoch": 1 + (u - 1) // 6, "loss": 2 / u, "lr": 1e-3, "images_per_second": 100.0}
@@ -20,7 +20,7 @@ def write(path, records):
 
 
 def test_looks_lie_between_the_epochs_they_belong_to():
-    assert _epoch_places(STEPS, EPOCHS) == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
+    assert _epochs_of_steps(STEPS, EPOCHS) == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
 
 
 @pytest.mark.parametrize("epochs", [EPOCHS, EPOCHS[:1], [{**EPOCHS[0], "train_top1": 40.0}]])
@@ -43,7 +43,7 @@ def test_a_run_without_an_epoch_is_refused(tmp_path):
 def test_a_detectors_losses_and_both_average_precisions_are_drawn(tmp_path, monkeypatch):
     """Each part of the loss is a line with its name; of the metrics those of one kind share a panel."""
     drawn = {}
-    monkeypatch.setattr("foveal.report.curves.save_whole", lambda figure, path: drawn.update(axes=figure.axes))
+    monkeypatch.setattr("foveal.report.chart_training.save_whole", lambda figure, path: drawn.update(axes=figure.axes))
     write(tmp_path / "steps.jsonl", [{**step, "class": 1.0, "l1": 0.5} for step in STEPS])
     ap = {"val_box_ap": 30.0, "val_mask_ap": 25.0, "val_box_ap50": 60.0}
     write(tmp_path / "metrics.jsonl", [{"epoch": e, "step": 6 * e, "lr": 1e-3, **ap} for e in (1, 2)])

@@ -9,10 +9,17 @@ import torch
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.report.palette import class_colours
-from foveal.report.segmentation import draw_label_map
-from foveal.report.segmentation_files import MOST_CONFUSED, MOST_EXAMPLES, choose_examples, write_evaluation
-from foveal.report.segmentation_scores import LONGEST, Example, draw_classes, draw_confusion, draw_examples
+from foveal.report.draw_label_map import Example, draw_examples, draw_label_map
+from foveal.report.draw_legend import class_colours
+from foveal.report.evaluation_segmentation import (
+    LONGEST,
+    MOST_CONFUSED,
+    MOST_EXAMPLES,
+    choose_examples,
+    draw_classes,
+    draw_confusion,
+    write_evaluation,
+)
 from foveal.tasks.segmentation import IGNORED
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
 from foveal.tasks.segmentation.metrics import ConfusionMatrix
@@ -77,7 +84,7 @@ def test_confusion_says_what_the_pixels_of_each_class_were_taken_for():
     np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), shares)
     numbers = {(*text.get_position(), text.get_text()) for text in axes.texts}  # x is the answer, y the class
     assert numbers == {(0, 0, "80"), (1, 0, "20"), (1, 1, "100"), (0, 2, "100")}
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("taken for", "pixels of")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "annotated")
     assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
 
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.report import evaluation
-from foveal.report.evaluation import check_results_folder, draw_corruptions, draw_sizes, write_results
+from foveal.report import evaluation_classification
+from foveal.report.evaluation import check_results_folder
+from foveal.report.evaluation_classification import draw_corruptions, draw_sizes, write_results
 from foveal.tasks.classification.evaluate import Score
 from foveal.tasks.classification.imagenet.corruptions import ALEXNET, CorruptionErrors
 from foveal.tasks.classification.modes import MODES
@@ -52,7 +53,7 @@ def test_lines_and_rings_are_the_figures():
     assert drawn["normal"] == [[224.0, 89.5], [256.0, 90.0]]
     assert drawn["linear"] == [[224.0, 89.5], [256.0, 90.0]]
     assert [[224.0, 83.0]] in drawn.values()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["normal", "linear", "the paper's"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["normal", "linear", "published"]
 
 
 def test_lines_that_coincide_are_told_apart():
@@ -70,7 +71,7 @@ def test_bars_are_relative_to_alexnet():
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([40 / error for error in ALEXNET.values()])
     assert axes.get_yticklabels()[0].get_text() == "gaussian noise   45.1"
     mean = sum(40 / error for error in ALEXNET.values()) / 15
-    assert f"mCE {mean:.1f}, the paper's 50.0" in axes.get_xlabel()
+    assert f"mCE {mean:.1f} (published: 50.0)" in axes.get_xlabel()
 
 
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
@@ -79,7 +80,7 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     def fails(figure, path, form):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "save", fails)
+    monkeypatch.setattr(evaluation_classification, "save", fails)
     with pytest.raises(KeyboardInterrupt):
         write_results(tmp_path, document(SIZES), SIZES)
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]

@@ -2,7 +2,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from foveal.report.chart import Series, line_chart, nice_ticks
+from foveal.report.page_curves import Series, line_chart, nice_ticks
 
 
 @pytest.mark.parametrize(

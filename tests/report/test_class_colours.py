@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from foveal.report.palette import MOST, NEUTRAL, class_colours, palette
+from foveal.report.draw_legend import MOST, NEUTRAL, class_colours, palette
 
 
 def lab(colours):

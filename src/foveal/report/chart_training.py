@@ -1,4 +1,4 @@
-"""The curves of a run as a picture, from the logs in its folder."""
+"""The chart of a training run, drawn from the logs in its folder."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw loss, metrics, learning rate and speed of the run in ``folder`` into its ``curves.png``; returns its path.
+    """Draw loss, metrics, learning rate and speed of the run in ``folder`` into its ``curves.png``; return its path.
 
-    The x axis counts epochs, so that both logs share it: ``steps.jsonl`` gives the training lines, ``metrics.jsonl``
-    the validation points.
+    The x axis counts epochs, which both logs share: ``steps.jsonl`` gives the training lines, ``metrics.jsonl`` the
+    validation points.
 
     Raises:
         FovealError: matplotlib is not installed, or the folder holds no finished epoch.
     """
     steps, epochs = JsonLines(folder / STEPS).read(), JsonLines(folder / METRICS).read()
     if not (steps and epochs):
-        raise FovealError(f"{folder} holds no finished epoch to draw: train for one at least.")
+        raise FovealError(f"{folder} holds no finished epoch to draw: train for at least one.")
     figure = new_figure(10, 6.4)
     axes = figure.subplots(2, 2).flatten()
-    place = _epoch_places(steps, epochs)
-    _draw_losses(axes[0], steps, place, epochs)
-    _draw_metrics(axes[1], steps, place, epochs)
-    axes[2].plot(place, [step["lr"] for step in steps], color=TRAINED)
+    x = _epochs_of_steps(steps, epochs)
+    _draw_losses(axes[0], steps, x, epochs)
+    _draw_metrics(axes[1], steps, x, epochs)
+    axes[2].plot(x, [step["lr"] for step in steps], color=TRAINED)
     axes[2].set_title("Learning rate", loc="left", fontsize=10)
-    _draw_speed(axes[3], steps, place)
+    _draw_speed(axes[3], steps, x)
     for one in axes:
         one.set_xlabel("epoch", fontsize=8)
         plain(one, "both")
@@ -48,46 +48,46 @@ def draw_curves(folder: Path) -> Path:
     return folder / PICTURE
 
 
-def _epoch_places(steps: Records, epochs: Records) -> list[float]:
-    """Where each look lies on an axis of epochs."""
+def _epochs_of_steps(steps: Records, epochs: Records) -> list[float]:
+    """Return the position of each logged step on an axis of epochs."""
     updates = epochs[0]["step"] / epochs[0]["epoch"]
     return [step["update"] / updates for step in steps]
 
 
-def _draw_losses(axes: Axes, steps: Records, place: list[float], epochs: Records) -> None:
-    """The loss and, where it is a sum, its parts."""
+def _draw_losses(axes: Axes, steps: Records, x: list[float], epochs: Records) -> None:
+    """Draw the loss and, if it is a sum, its parts."""
     parts = [name for name in steps[0] if name not in LOGGED and f"val_{name}" not in epochs[0]]
     for colour, name in zip(itertools.cycle(PARTS), parts, strict=False):
-        axes.plot(place, [step[name] for step in steps], color=colour, linewidth=0.8, label=name)
-    _draw_trained(axes, steps, place, "loss", "sum" if parts else "training")
+        axes.plot(x, [step[name] for step in steps], color=colour, linewidth=0.8, label=name)
+    _draw_trained(axes, steps, x, "loss", "sum" if parts else "training")
     _draw_validated(axes, epochs, "loss", VALIDATED, "validation")
     _title(axes, "Loss")
 
 
-def _draw_metrics(axes: Axes, steps: Records, place: list[float], epochs: Records) -> None:
-    """The first metric of the validation that is not its loss and those of the same kind (box_ap, mask_ap), with what
-    training says of it."""
+def _draw_metrics(axes: Axes, steps: Records, x: list[float], epochs: Records) -> None:
+    """Draw the first validation metric that is not the loss and those of its kind (box_ap, mask_ap), each with its
+    training value if there is one."""
     names = [key.removeprefix("val_") for key in epochs[0] if key.startswith("val_") and key != "val_loss"]
     alike = [name for name in names if _kind(name) == _kind(names[0])]
     for colour, name in zip((VALIDATED, ALIKE), alike, strict=False):
-        _draw_trained(axes, steps, place, name, "training")
+        _draw_trained(axes, steps, x, name, "training")
         _draw_validated(axes, epochs, name, colour, name if len(alike) > 1 else "validation")
     _title(axes, ", ".join(alike))
 
 
 def _kind(metric: str) -> str:
-    """What several metrics may be of different things: ap of box_ap and mask_ap."""
+    """Return the part of a name that related metrics share: "ap" of box_ap and mask_ap."""
     return metric.partition("_")[2] or metric
 
 
-def _draw_trained(axes: Axes, steps: Records, place: list[float], name: str, label: str) -> None:
-    """A thin line of looks, where they were logged."""
+def _draw_trained(axes: Axes, steps: Records, x: list[float], name: str, label: str) -> None:
+    """Draw a thin line through the logged steps, if they have this value."""
     if name in steps[0]:
-        axes.plot(place, [step[name] for step in steps], color=TRAINED, linewidth=0.8, alpha=0.75, label=label)
+        axes.plot(x, [step[name] for step in steps], color=TRAINED, linewidth=0.8, alpha=0.75, label=label)
 
 
 def _draw_validated(axes: Axes, epochs: Records, name: str, colour: str, label: str) -> None:
-    """Points after each epoch, where they were logged."""
+    """Draw one point per epoch, if the epochs have this value."""
     if f"val_{name}" in epochs[0]:
         at = [record["epoch"] for record in epochs]
         values = [record[f"val_{name}"] for record in epochs]
@@ -99,9 +99,9 @@ def _title(axes: Axes, text: str) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_speed(axes: Axes, steps: Records, place: list[float]) -> None:
-    """Images a second between two looks."""
+def _draw_speed(axes: Axes, steps: Records, x: list[float]) -> None:
+    """Draw images per second between logged steps."""
     speed = [step["images_per_second"] for step in steps]
-    axes.plot(place, speed, color=TRAINED, linewidth=0.8)
+    axes.plot(x, speed, color=TRAINED, linewidth=0.8)
     axes.set_ylim(bottom=0)
-    axes.set_title("Images a second", loc="left", fontsize=10)
+    axes.set_title("Images per second", loc="left", fontsize=10)

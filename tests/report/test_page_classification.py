@@ -3,9 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from foveal.report.classification import confusion, examples
-from foveal.report.markup import join
-from foveal.report.pieces import confusion_table, probability_bar
+from foveal.report.page import confusion_table, join, probability_bar
+from foveal.report.page_classification import confusion, examples
 from foveal.tasks.classification.evaluate import Evaluation
 
 
@@ -23,9 +22,9 @@ def evaluation(folder, targets: list[int], predictions: list[int]) -> Evaluation
 @pytest.mark.parametrize(
     ("targets", "predictions", "sentence"),
     [
-        ([0, 1, 2], [0, 1, 2], "0 of 3 validation images were taken for another class."),
-        ([0, 1, 2], [0, 2, 1], "2 of 3 validation images were taken for another class. No mistake was made twice."),
-        ([0, 2, 2, 2], [0, 1, 1, 2], "The commonest mistake: z taken for y (2 of 3 images)."),
+        ([0, 1, 2], [0, 1, 2], "0 of 3 validation images were misclassified."),
+        ([0, 1, 2], [0, 2, 1], "2 of 3 validation images were misclassified. No confusion occurred twice."),
+        ([0, 2, 2, 2], [0, 1, 1, 2], "The most common confusion: z taken for y (2 of 3 images)."),
     ],
 )
 def test_the_sentence_about_mistakes_counts_them(targets, predictions, sentence, tmp_path, read_html):
@@ -34,13 +33,13 @@ def test_the_sentence_about_mistakes_counts_them(targets, predictions, sentence,
 
 def test_without_mistakes_the_page_says_so(tmp_path, read_html):
     page = read_html(join([examples(evaluation(tmp_path, [0, 1, 2], [0, 1, 2]))]))
-    assert "Not one validation image was taken for another class." in page.text
+    assert "No validation image was misclassified." in page.text
     assert len(page.all("img")) == 3
 
 
 def test_many_mistakes_are_cut_and_the_cut_is_told(tmp_path, read_html):
     page = read_html(join([examples(evaluation(tmp_path, [0] * 30, [1] * 30))]))
-    assert "Wrong: the surest 20 of 30" in page.text
+    assert "Wrong: the 20 most confident of 30" in page.text
     assert len(page.all("img")) == 20
 
 

@@ -1,20 +1,76 @@
-"""Line charts as inline SVG: they take the page's colours, light or dark, and its font."""
+"""Training curves of a page: line charts as inline SVG, which take the page's colours and font."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from foveal.report.markup import Html, el
+from foveal.report.page import Child, Html, el, table
+
+COLUMNS = {
+    "epoch": "{:d}",
+    "train_loss": "{:.4f}",
+    "val_loss": "{:.4f}",
+    "train_top1": "{:.2f}",
+    "val_top1": "{:.2f}",
+    "lr": "{:.2e}",
+    "images_per_second": "{:.0f}",
+    "seconds": "{:.1f}",
+}
+HEADER = (
+    "epoch",
+    "training loss",
+    "validation loss",
+    "training accuracy, %",
+    "validation accuracy, %",
+    "learning rate",
+    "images/s",
+    "seconds",
+)
+HOW_MEASURED = (
+    "Training figures are averages over an epoch, during which the weights change; they use augmented images and, if "
+    "the recipe says so, smoothed labels. Validation figures are computed after the epoch, on images without "
+    "augmentation. The training loss can therefore be higher than the validation loss."
+)
 
 WIDTH, HEIGHT = 360, 220  # units of the drawing; at phone width one unit is about one CSS pixel
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 34
 
 
+def training_curves(history: Sequence[Mapping[str, Any]]) -> Child:
+    """Return loss, accuracy and learning rate over epochs as charts, and the same numbers as a folded table.
+
+    Args:
+        history: one record per epoch, as the training loop writes them for a classifier.
+    """
+    epochs = [record["epoch"] for record in history]
+    values = {key: [record[key] for record in history] for key in COLUMNS}
+    charts = (
+        line_chart("Loss", epochs, _pair(values, "loss"), "{:.3f}".format, floor=0),
+        line_chart("Accuracy, %", epochs, _pair(values, "top1"), "{:.4g}".format),
+        line_chart("Learning rate x 1000", epochs, [_thousandths(values["lr"])], "{:.3g}".format, floor=0),
+    )
+    rows = [[form.format(record[key]) for key, form in COLUMNS.items()] for record in history]
+    numbers = el("details", el("summary", "The numbers, epoch by epoch"), table("Every epoch of the run", HEADER, rows))
+    return el("div", charts, class_="charts"), el("p", HOW_MEASURED, class_="note"), numbers
+
+
+def _pair(values: Mapping[str, list[float]], name: str) -> list[Series]:
+    return [
+        Series("training", values[f"train_{name}"], "fovea"),
+        Series("validation", values[f"val_{name}"], "periphery"),
+    ]
+
+
+def _thousandths(rates: list[float]) -> Series:
+    return Series("last", [1000 * rate for rate in rates], "fovea")
+
+
 @dataclass(frozen=True)
 class Series:
-    """One line: its name, a y value an epoch (None where there is none), and the name of its CSS colour class."""
+    """One line of a chart: its name, one y value per epoch (None for a gap), and the name of its CSS colour class."""
 
     name: str
     values: Sequence[float | None]
@@ -28,14 +84,14 @@ def line_chart(
     label: Callable[[float], str] = "{:g}".format,
     floor: float | None = None,
 ) -> Html:
-    """A figure with a heading, a legend that gives the last values, and one line a series.
+    """Return a figure with a heading, a legend with the last values, and one line per series.
 
     Args:
-        title: the heading, with the unit where there is one.
-        epochs: x of every value.
-        series: lines of the same length as `epochs`.
-        label: how the last values are written in the legend.
-        floor: the axis starts here; None takes the smallest value.
+        title: the heading, with the unit if there is one.
+        epochs: x values.
+        series: lines of the same length as ``epochs``.
+        label: formats the last values in the legend.
+        floor: start of the y axis; the smallest value if None.
     """
     known = [value for line in series for value in line.values if value is not None]
     ticks = nice_ticks(min(known) if floor is None else floor, max(known))
@@ -54,7 +110,7 @@ def line_chart(
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers at even distances; the first is at most `low`, the last at least `high`."""
+    """Return about ``count`` evenly spaced round numbers, the first at most ``low`` and the last at least ``high``."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / (count - 1)))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * (count - 1) >= span * (1 - 1e-9))
@@ -64,7 +120,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The plotting area, from data to drawing units."""
+    """The plotting area: maps data to drawing units."""
 
     first: float
     last: float
@@ -97,7 +153,7 @@ def _last(line: Series) -> float:
 
 
 def _epoch_ticks(epochs: Sequence[int]) -> list[int]:
-    """First, last, and round epochs between, far enough apart to be read."""
+    """Return the first, the last, and round epochs between them, spaced far enough to be legible."""
     step = max(1, math.ceil(nice_ticks(0, max(epochs) - min(epochs))[1]))
     between = [
         epoch for epoch in epochs if epoch % step == 0 and min(epoch - epochs[0], epochs[-1] - epoch) >= step / 2

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from foveal.report.legend import Entry, Layout, percent, with_legend
-from foveal.report.palette import class_colours
-from foveal.report.picture import PAPER
-from foveal.report.segmentation import _borders, _resized_labels, draw_label_map, draw_prediction
+from foveal.report.draw import PAPER
+from foveal.report.draw_label_map import _borders, _resized_labels, draw_label_map, draw_prediction
+from foveal.report.draw_legend import Entry, Layout, class_colours, percent, with_legend
 from foveal.tasks.segmentation import IGNORED
 from foveal.tasks.segmentation.predict import class_shares
 

@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong: confusion, examples, predictions on files."""
+"""A classifier's results as sections of a page: confusion, examples, predictions on files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from foveal.report.markup import Child, Html, el
-from foveal.report.pieces import Picture, confusion_table, gallery, probability_bar
+from foveal.report.page import Child, Html, Picture, confusion_table, el, gallery, probability_bar
 from foveal.tasks.classification.evaluate import Evaluation
 from foveal.tasks.classification.predict import Prediction
 
-MOST_EXAMPLES = 20  # of each kind: a page is to be read
+MOST_EXAMPLES = 20  # of each kind, to keep the page readable
 MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
 
 
 @dataclass(frozen=True)
 class Example:
-    """One evaluated image: its file, its class, the predicted class and the probability of that."""
+    """One evaluated image: its file, true class, predicted class, and the probability of the predicted class."""
 
     path: Path
     true: str
@@ -32,33 +31,33 @@ class Example:
 
 
 def confusion(evaluation: Evaluation) -> Child:
-    """How many were wrong, the commonest mistake, and the whole table."""
+    """Return the number of errors, the most common confusion, and the whole confusion matrix."""
     counts, classes = evaluation.confusion.numpy(), evaluation.classes
     wrong = counts - np.diag(np.diag(counts))
-    text = f"{wrong.sum()} of {counts.sum()} validation images were taken for another class."
+    text = f"{wrong.sum()} of {counts.sum()} validation images were misclassified."
     if wrong.max() > 1:
         true, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
         times = f"{wrong.max()} of {counts[true].sum()} images"
-        text += f" The commonest mistake: {classes[true]} taken for {classes[predicted]} ({times})."
+        text += f" The most common confusion: {classes[true]} taken for {classes[predicted]} ({times})."
     elif wrong.sum() > 1:
-        text += " No mistake was made twice."
+        text += " No confusion occurred twice."
     return el("p", text), confusion_table(counts, classes)
 
 
 def examples(evaluation: Evaluation) -> Child:
-    """The surest mistakes, and of every class the right answer that was least sure."""
+    """Return the most confident errors, and the least confident correct prediction of each class."""
     shown = _examples(evaluation)
     wrong = sorted((example for example in shown if not example.right), key=lambda example: -example.probability)
-    right = _least_sure_of_each_class(example for example in shown if example.right)
-    count = f"all {len(wrong)}" if len(wrong) <= MOST_EXAMPLES else f"the surest {MOST_EXAMPLES} of {len(wrong)}"
-    mistakes = (
-        _row(f"Wrong: {count}", wrong) if wrong else el("p", "Not one validation image was taken for another class.")
+    right = _least_confident_of_each_class(example for example in shown if example.right)
+    count = (
+        f"all {len(wrong)}" if len(wrong) <= MOST_EXAMPLES else f"the {MOST_EXAMPLES} most confident of {len(wrong)}"
     )
-    return mistakes, _row("Right, though least sure, one a class", right)
+    errors = _row(f"Wrong: {count}", wrong) if wrong else el("p", "No validation image was misclassified.")
+    return errors, _row("Correct, but least confident, one per class", right)
 
 
 def predictions_on_files(predictions: Sequence[Prediction]) -> Child:
-    """Each file with its most probable classes."""
+    """Return each file with its most probable classes."""
     cards = [
         el(
             "figure",
@@ -80,8 +79,7 @@ def _examples(evaluation: Evaluation) -> list[Example]:
     return [Example(Path(path), names[true], names[guess], value) for path, true, guess, value in answers]
 
 
-def _least_sure_of_each_class(right: Iterable[Example]) -> list[Example]:
-    """One a class: the sure answers have nothing to tell."""
+def _least_confident_of_each_class(right: Iterable[Example]) -> list[Example]:
     chosen: dict[str, Example] = {}
     for example in sorted(right, key=lambda example: example.probability):
         chosen.setdefault(example.true, example)
@@ -95,7 +93,7 @@ def _row(title: str, shown: Sequence[Example]) -> Child:
 def _example_picture(example: Example) -> Picture:
     name = _short(example.path)
     alt = f"{name}: true class {example.true}, predicted {example.predicted}"
-    truth = "right" if example.right else f"truly {example.true}"
+    truth = "correct" if example.right else f"true class {example.true}"
     caption = el("strong", f"{example.predicted}, {100 * example.probability:.0f} %"), el("br"), truth, el("br"), name
     return _picture(example.path, alt, caption)
 
@@ -105,5 +103,5 @@ def _picture(path: Path, alt: str, caption: Html | tuple[Child, ...] | None = No
 
 
 def _short(path: str | Path) -> str:
-    """Class folder and file name: what tells one image from another."""
+    """Return class folder and file name, which identify an image."""
     return "/".join(Path(path).parts[-2:])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from foveal.plotting import save_whole
-from foveal.report.detection import class_colour, draw_objects
-from foveal.report.detection_scores import Comparison, draw_classes, draw_comparisons, draw_precision_recall
+from foveal.report.draw_objects import Comparison, class_colour, draw_comparisons, draw_objects
+from foveal.report.evaluation_detection import draw_classes, draw_precision_recall
 from foveal.tasks.detection.average_precision import average_precision
 from foveal.tasks.detection.predict import DetectedObject
 

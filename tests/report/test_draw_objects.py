@@ -9,9 +9,9 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from foveal.errors import FovealError
-from foveal.report.detection import PALETTE, Pens, _places, class_colour, draw_objects
-from foveal.report.picture import DARK, fitting, letters
-from foveal.report.picture import write_picture as write
+from foveal.report.draw import DARK, load_font, truncated
+from foveal.report.draw import write_picture as write
+from foveal.report.draw_objects import PALETTE, Pens, _label_places, class_colour, draw_objects
 from foveal.tasks.detection.predict import DetectedObject
 from foveal.tasks.detection.rle import encode_masks
 
@@ -101,9 +101,9 @@ def test_labels_stay_inside_the_picture(size):
 
 
 def test_every_place_of_a_label_is_inside_and_the_first_is_above_the_box():
-    assert next(_places((100, 100, 200, 200), (50, 20), (400, 300))) == (100, 80, 150, 100)
+    assert next(_label_places((100, 100, 200, 200), (50, 20), (400, 300))) == (100, 80, 150, 100)
     for box in [(0, 0, 400, 300), (-5, -5, 2, 2), (390, 290, 405, 310), (100, 3, 120, 9)]:
-        for x1, y1, x2, y2 in _places(box, (50, 20), (400, 300)):
+        for x1, y1, x2, y2 in _label_places(box, (50, 20), (400, 300)):
             assert (x2 - x1, y2 - y1) == (50, 20)
             assert 0 <= x1 < x2 <= 400
             assert 0 <= y1 < y2 <= 300
@@ -118,22 +118,22 @@ def test_labels_of_objects_in_one_place_do_not_hide_each_other():
 
 
 def test_a_name_wider_than_the_picture_is_cut():
-    text = fitting("a very long name of a class 0.93", letters(20), 108)
+    text = truncated("a very long name of a class 0.93", load_font(20), 108)
     assert text.endswith("...")
-    assert letters(20).getlength(text) <= 108
-    assert fitting("dog", letters(20), 108) == "dog"
+    assert load_font(20).getlength(text) <= 108
+    assert truncated("dog", load_font(20), 108) == "dog"
 
 
 def test_a_picture_narrower_than_a_letter_is_drawn():
-    assert fitting("dog 0.93", letters(20), 7.2) == "..."
+    assert truncated("dog 0.93", load_font(20), 7.2) == "..."
     assert draw_objects(ground(1000, 8), [thing(0, 0, 8, 1000)]).shape == (1000, 8, 3)
 
 
 def test_lines_and_letters_grow_with_the_picture():
     small, large = Pens.of(64, 64), Pens.of(4000, 3000)
-    assert (small.stroke, small.letters) == (2, 13)
+    assert (small.stroke, small.font_size) == (2, 13)
     assert large.stroke > 5 * small.stroke
-    assert large.letters > 5 * small.letters
+    assert large.font_size > 5 * small.font_size
 
 
 @pytest.mark.parametrize("box", [(10.2, 10.2, 10.3, 10.3), (-20, -20, 900, 900), (700, 700, 800, 800)])
@@ -174,8 +174,8 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
     (tmp_path / "b.png").mkdir()
     with pytest.raises(FovealError, match=r"b.png could not be written .*: choose another place"):
         write(tmp_path / "b.png", photo)
-    with pytest.raises(FovealError, match=r"has no ending of a picture: name it .png or .jpg"):
+    with pytest.raises(FovealError, match=r"is not the name of a picture: end it with .png or .jpg"):
         write(tmp_path / "a.txt", photo)
-    with pytest.raises(FovealError, match=r"has no ending of a picture"):  # Pillow reads those, and writes none
+    with pytest.raises(FovealError, match=r"is not the name of a picture"):  # Pillow reads those, and writes none
         write(tmp_path / "a.psd", photo)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]

@@ -1,4 +1,4 @@
-"""The look of a report: one sheet, inline in the page; light, dark and print."""
+"""The style sheet of a report page, inline in the page: light, dark and print."""
 
 STYLE = """
 :root {

@@ -1,0 +1,139 @@
+"""A segmenter's evaluation as files: results, charts of the classes, and examples with annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from foveal.plotting import COLOURS, new_figure, plain, save_whole
+from foveal.report.draw import write_picture
+from foveal.report.draw_label_map import Example, draw_examples
+from foveal.report.evaluation import write_document
+from foveal.tasks.segmentation.data import LabelledImages
+from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
+from foveal.tasks.segmentation.metrics import SegmentationScores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CLASSES, CONFUSION, EXAMPLES = "classes.png", "confusion.png", "examples.png"
+MOST_CONFUSED = 30  # classes; a larger confusion matrix would be illegible
+MOST_EXAMPLES = 8
+LONGEST = 38  # classes per column of bars
+LEAST_SHOWN = 0.5  # percent; cells of the confusion matrix below it have no number
+
+
+def write_evaluation(
+    folder: Path,
+    document: dict[str, Any],
+    evaluation: SegmentationEvaluation,
+    examples: list[Example],
+    title: str,
+) -> None:
+    """Write ``results.json``, ``classes.png``, ``examples.png`` and, for at most 30 classes, ``confusion.png``.
+
+    Args:
+        folder: where to write.
+        document: content of ``results.json``.
+        evaluation: scores and confusion matrix.
+        examples: images to show, see ``choose_examples``.
+        title: title of the charts.
+
+    Raises:
+        FovealError: matplotlib is not installed, or the folder cannot be written.
+    """
+    write_document(folder, document)
+    save_whole(draw_classes(evaluation.scores, evaluation.classes, title), folder / CLASSES)
+    if len(evaluation.classes) <= MOST_CONFUSED:
+        save_whole(draw_confusion(evaluation.counts.numpy(), evaluation.classes, title), folder / CONFUSION)
+    write_picture(folder / EXAMPLES, draw_examples(examples, evaluation.classes))
+
+
+def choose_examples(
+    images: LabelledImages, evaluation: SegmentationEvaluation, segment: Callable[[Tensor], Tensor]
+) -> list[Example]:
+    """Choose at most eight images, evenly over the evaluated ones, each with its label maps.
+
+    Args:
+        images: the evaluated images.
+        evaluation: names the images that could not be read.
+        segment: maps an image (3, H, W), float in [0, 1], to its classes (H, W).
+    """
+    broken = set(evaluation.broken)
+    files = zip(images.paths, images.label_paths, strict=True)
+    whole_ones = [index for index, pair in enumerate(files) if broken.isdisjoint(map(str, pair))]
+    places = np.linspace(0, len(whole_ones) - 1, min(MOST_EXAMPLES, len(whole_ones))).round().astype(int)
+    return [_example(images, whole_ones[place], segment) for place in places]
+
+
+def _example(images: LabelledImages, index: int, segment: Callable[[Tensor], Tensor]) -> Example:
+    image, labels = images.image(index), images.labels(index)
+    predicted = segment(image.float() / 255).cpu().numpy()
+    return Example(images.name(index), image.permute(1, 2, 0).numpy(), labels.numpy(), predicted)
+
+
+def draw_classes(scores: SegmentationScores, classes: Sequence[str], title: str) -> Figure:
+    """Draw the IoU of each class as a bar and its accuracy as a mark, best at the top, in several columns if there
+    are many.
+
+    Classes without an IoU are omitted.
+    """
+    rows = [(name, iou, acc) for name, iou, acc in zip(classes, scores.iou, scores.accuracy, strict=True)]
+    known = sorted([row for row in rows if row[1] is not None], key=lambda row: -(row[1] or 0))
+    columns = -(-len(known) // LONGEST)
+    length = -(-len(known) // columns)
+    figure = new_figure(1.6 + 3.7 * columns, 1.3 + 0.2 * length)
+    panels = figure.subplots(1, columns, squeeze=False, sharex=True)[0]
+    for number, axes in enumerate(panels):
+        _class_panel(axes, known[number * length : (number + 1) * length], length, scores.miou)
+    figure.suptitle(f"{title}: IoU of {len(known)} classes, %", x=0.01, horizontalalignment="left", fontsize=10)
+    figure.supxlabel(
+        f"Bars: IoU; dashed: mean, mIoU {scores.miou:.1f}. Marks: accuracy, mean {scores.macc:.1f}.",
+        fontsize=8,
+    )
+    return figure
+
+
+def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Draw the confusion matrix in percent of the pixels of each true class (row).
+
+    The row of a class without pixels is empty.
+
+    Args:
+        counts: (C, C), pixels by true class (row) and predicted class (column).
+        classes: names of the C classes.
+        title: title of the chart.
+    """
+    total = counts.sum(1, keepdims=True)
+    shares = np.divide(100 * counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
+    side = 1.8 + 0.36 * len(classes)
+    figure = new_figure(side + 1, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= LEAST_SHOWN:
+            ink = "white" if share > 50 else "black"
+            axes.text(column, row, f"{share:.0f}", color=ink, fontsize=7, ha="center", va="center")
+    axes.set_xticks(range(len(classes)), classes, rotation=90)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.tick_params(length=0, labelsize=7)
+    axes.set_xlabel("predicted", fontsize=8)
+    axes.set_ylabel("annotated", fontsize=8)
+    figure.suptitle(f"{title}: pixels of each class, %", x=0.01, horizontalalignment="left", fontsize=10)
+    return figure
+
+
+def _class_panel(axes: Axes, rows: Sequence[tuple[str, float | None, float | None]], length: int, mean: float) -> None:
+    axes.barh(range(len(rows)), [iou or 0 for _, iou, _ in rows], height=0.7, color=COLOURS[0])
+    marks = [(accuracy, place) for place, (_, _, accuracy) in enumerate(rows) if accuracy is not None]
+    if marks:
+        axes.plot(*zip(*marks, strict=True), "|", color=COLOURS[5], markersize=8, markeredgewidth=2)
+    axes.set_yticks(range(len(rows)), [f"{name}   {iou:.1f}" for name, iou, _ in rows], fontsize=8)
+    axes.set(xlim=(0, 101), ylim=(length - 0.4, -0.6))
+    axes.axvline(mean, color="black", linewidth=1, linestyle="--")
+    plain(axes, "x")

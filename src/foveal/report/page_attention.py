@@ -1,0 +1,110 @@
+"""Attention pictures as a section of a page, and the sample photographs that they are taken of.
+
+The pictures are small multiples whose words are HTML, so that they can be read on a phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms.functional import normalize, to_tensor
+
+from foveal.errors import FovealError
+from foveal.explain.attention import AttentionMaps, foveal_peripheral_attention
+from foveal.explain.draw import HeadPanel, colour_scale, encode, head_panels, mark_query
+from foveal.report.page import Child, Html, Picture, el
+from foveal.tasks.classification.network import Classifier
+
+MOST_HEADS = 8
+CREDITS = {
+    "flower": "flickr.com/photos/vultilion, CC BY 2.0, from scikit-learn",
+    "china": "flickr.com/photos/danielbuechele, CC BY 2.0, from scikit-learn",
+}
+
+EXPLANATION = (
+    "A TransNeXt looks at an image in two ways at once. The fovea is a small window of fine keys that moves with the "
+    "query; the periphery is the whole image, pooled to a coarse grid. One softmax weighs both, so fine detail and "
+    "coarse outline compete for the same attention. The pictures show one query, the cyan dot, in the last block of "
+    "the third stage. The colour of every place shows how similar its key is to that query.",
+    "The foveal picture shows all fine keys, as figure 7 of the paper does; the query itself attends only to those "
+    "inside the cyan frame. Both pictures of a head share one colour scale, from the least to the most similar key. "
+    "The percentage is the share of the head's attention inside the frame, position biases included.",
+)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A photograph, (H, W, 3) uint8, with its attention maps; ``note`` names the network and what to look for."""
+
+    name: str
+    photo: np.ndarray
+    maps: AttentionMaps
+    note: str
+
+
+def attention_of(network: Classifier, name: str, photo: np.ndarray, note: str = "") -> Attention:
+    """Compute the attention of the photograph's centre, at full resolution, normalised as in training."""
+    image = normalize(to_tensor(photo.copy()), network.fit.mean, network.fit.std)
+    return Attention(name, photo, foveal_peripheral_attention(network.model, image), note)
+
+
+def sample_photograph(name: Literal["flower", "china"], side: int = 512) -> np.ndarray:
+    """Return the centre square of one of scikit-learn's sample photographs, resized: (side, side, 3) uint8.
+
+    They are installed with scikit-learn and need no download. Both are published under CC BY 2.0: name their authors
+    (``CREDITS``) when you show them.
+
+    Raises:
+        FovealError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_sample_image
+    except ModuleNotFoundError as missing:
+        raise FovealError(
+            "The photograph comes with scikit-learn: install it with `pip install 'foveal[train]'`."
+        ) from missing
+    photo = load_sample_image(f"{name}.jpg")
+    height, width = photo.shape[:2]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    square = Image.fromarray(photo[top : top + short, left : left + short])
+    return np.asarray(square.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def attention_pictures(pictures: Iterable[Attention]) -> Child:
+    """Return the explanation, the colour scale, then every photograph with its heads."""
+    scale = Picture(encode(colour_scale()), "Colour scale from dark (dissimilar to the query) to light (similar)")
+    legend = el("p", "dissimilar", scale.html(), "similar", class_="scale")
+    return [el("p", text) for text in EXPLANATION], legend, [_photograph(picture) for picture in pictures]
+
+
+def _photograph(picture: Attention) -> Child:
+    maps = picture.maps
+    marked = Picture(
+        encode(mark_query(picture.photo, maps), "JPEG"), f"{picture.name}, with the query marked", mime="image/jpeg"
+    )
+    grids = "foveal {} x {} keys, peripheral {} x {}".format(*maps.foveal.shape[1:], *maps.peripheral.shape[1:])
+    first = el("figure", marked.html(), el("figcaption", f"The query and its window. Maps: {grids}."))
+    panels = head_panels(picture.photo, maps)[:MOST_HEADS]
+    heads = [_head(picture.name, number, panel) for number, panel in enumerate(panels, start=1)]
+    return el("h3", picture.name), el("p", picture.note, class_="note"), el("div", first, heads, class_="attention")
+
+
+def _head(name: str, number: int, panel: HeadPanel) -> Html:
+    foveal, peripheral = (
+        Picture(
+            encode(pixels, "JPEG"), f"{name}, head {number}: similarity with the {kind} keys", mime="image/jpeg"
+        ).html()
+        for kind, pixels in (("fine", panel.foveal), ("pooled", panel.peripheral))
+    )
+    labels = (el("span", word, class_=colour) for word, colour in (("foveal", "fovea"), ("peripheral", "periphery")))
+    caption = el("figcaption", f"Head {number}: {_percent(panel.foveal_share)} in the window")
+    return el("figure", foveal, next(labels), peripheral, next(labels), caption, class_="head")
+
+
+def _percent(share: float) -> str:
+    return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
