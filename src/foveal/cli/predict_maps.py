@@ -11,9 +11,9 @@ from foveal.cli.console import print_json, progress
 from foveal.cli.predict_files import name_files
 from foveal.files import check_writable, make_folder
 from foveal.models.weights_file import WeightsFile
-from foveal.report.draw_legend import percent
 from foveal.report.draw import write_picture
 from foveal.report.draw_label_map import draw_prediction
+from foveal.report.draw_legend import percent
 from foveal.tasks.image_files import load_rgb
 from foveal.tasks.segmentation.predict import LabelMapPrediction, predict, write_label_map
 from foveal.tasks.segmentation.recipe import SegmentationRecipe

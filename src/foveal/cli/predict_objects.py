@@ -10,8 +10,8 @@ from foveal.cli.console import print_json, progress
 from foveal.cli.predict_files import name_files
 from foveal.files import atomic_file, check_writable, make_folder
 from foveal.models.weights_file import WeightsFile
-from foveal.report.draw_objects import draw_objects
 from foveal.report.draw import write_picture
+from foveal.report.draw_objects import draw_objects
 from foveal.tasks.detection.predict import DetectionPrediction, predict, to_coco
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.detection.task import DetectionTask

@@ -15,9 +15,8 @@ from foveal.cli.console import Json, print_json, progress
 from foveal.errors import FovealError
 from foveal.explain.draw import check_drawing
 from foveal.files import staging_folder
-from foveal.report.page_attention import Attention, attention_of
 from foveal.report.page import write_page
-from foveal.report.page_attention import CREDITS, sample_photograph
+from foveal.report.page_attention import CREDITS, Attention, attention_of, sample_photograph
 from foveal.report.page_quickstart import Results, duration, quickstart_page
 from foveal.tasks.classification.data import load_rgb
 from foveal.tasks.classification.digits import write_digits
