@@ -150,7 +150,7 @@ def test_no_stage_runs_behind_the_last_that_is_asked_for():
 def test_a_map_whose_norm_was_never_made_is_refused():
     backbone = small_backbone("transxnet", out_features=["stage4"])
     backbone.out_features = ["stage1", "stage4"]
-    with pytest.raises(ValueError, match="made without a norm for stage1"):
+    with pytest.raises(ValueError, match="created without a norm for stage1"):
         run(backbone)
 
 

@@ -71,8 +71,14 @@ def test_another_choice_of_maps_can_be_made_later():
         ),
         (lambda: TransNeXtConfig(model_name="transxnet_t"), "TransNeXtConfig has no model 'transxnet_t'"),
         (lambda: TransXNetConfig(model_name="transnext_tiny"), "TransXNetConfig has no model 'transnext_tiny'"),
-        (lambda: TransNeXtConfig(model_name="transnext_tiny.in22k"), "transnext_tiny.in22k cannot be made so: .*in22k"),
-        (lambda: small_config("transnext", window_size=4), "transnext_atto cannot be made so: window_size must be odd"),
+        (
+            lambda: TransNeXtConfig(model_name="transnext_tiny.in22k"),
+            "transnext_tiny.in22k cannot be created like this: .*in22k",
+        ),
+        (
+            lambda: small_config("transnext", window_size=4),
+            "transnext_atto cannot be created like this: window_size must be odd",
+        ),
         (lambda: small_config("transnext", pool_size=9), "pool_size 9 x 9 must be smaller than"),
         (lambda: small_config("transnext", position_bias="resize"), 'position_bias must be "extrapolate" or "interp'),
         (lambda: small_config("transxnet", img_size=16), "img_size must be at least 32 x 32, got 16 x 16.$"),

@@ -256,7 +256,7 @@ def test_what_cannot_be_loaded_is_said_in_one_sentence(monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("foveal.integrations.transformers.released.load_pretrained", unreachable)
+    monkeypatch.setattr("foveal.integrations.transformers.backbone.load_pretrained", unreachable)
     backbone.net.pretrained_cfg = {**backbone.net.pretrained_cfg, "url": "https://weights.example"}
     with pytest.raises(
         FovealError, match=r"transnext_atto cannot be fetched \(no route to host\): check the connection"

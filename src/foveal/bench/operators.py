@@ -14,7 +14,7 @@ from foveal.bench import arguments
 from foveal.bench.arguments import Arguments, Draw, normal
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared
-from foveal.models.pyramid import stage_sizes
+from foveal.models.sizes import stage_sizes
 from foveal.ops.aggregated_attention.offsets import TABLE_BACKEND
 from foveal.types import Size
 

@@ -1,1 +1,1 @@
-"""The backbones as other libraries want them: one folder a library, each imported by its own name."""
+"""The backbones in other libraries: one folder per library, each imported by its own name."""

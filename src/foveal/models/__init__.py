@@ -1,4 +1,4 @@
-"""The backbones, registered in timm on import. Knows ops and timm."""
+"""The backbones, which are registered in timm on import."""
 
 from .counting import Count, flops
 from .folded import optimize

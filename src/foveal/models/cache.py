@@ -1,4 +1,4 @@
-"""Tensors that depend on a size and on weights alone, kept between calls while nothing trains them."""
+"""A cache for tensors that depend on a size and on weights only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def _identity(source: Tensor) -> tuple:
-    """Changes whenever the tensor is replaced, written in place, moved, or converted."""
+    """Return a key that changes when the tensor is replaced, written in place, moved or converted."""
     return source.data_ptr(), source._version, source.dtype, source.device
 
 
 def _cacheable(sources: tuple[Tensor, ...]) -> bool:
-    """False where a kept result would be wrong (gradients, tracing) or its staleness could not be seen."""
+    """Return False if a cached result would be wrong (gradients, tracing) or could become stale unnoticed."""
     if torch.compiler.is_compiling():
         return False
     if torch.is_grad_enabled() and any(s.requires_grad for s in sources):
@@ -24,12 +24,12 @@ def _cacheable(sources: tuple[Tensor, ...]) -> bool:
 
 
 class SizeCache:
-    """Keeps the results of a function of (size, weights): the last one always, older ones while they fit in `budget`
-    bytes.
+    """Cache of a function of a size and weights.
 
-    A result is dropped as soon as one of the weights it came from is written in place, replaced, moved or converted.
-    Writes through `tensor.data` are invisible to PyTorch's version counter: call `clear`, or `train()`/`eval()` on the
-    network, after such a write. Copies and pickles of the owner start with an empty cache.
+    The last result is always kept, older ones while they fit in ``budget`` bytes. A result is dropped as soon as one of
+    its weights is written in place, replaced, moved or converted. Writes through ``tensor.data`` are invisible to
+    PyTorch's version counter: call ``clear``, or ``train()``/``eval()`` on the network, after such a write. Copies and
+    pickles of the owner start with an empty cache.
     """
 
     def __init__(self, budget: int = 64 << 20):
@@ -38,8 +38,10 @@ class SizeCache:
         self._results: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def get(self, key: Hashable, sources: tuple[Tensor, ...], compute: Callable[[], Tensor]) -> Tensor:
-        """The result for `key`; `compute()` runs if it is not kept, or must not be (training, tracing, meta
-        tensors)."""
+        """Return the cached result for ``key``, or that of ``compute()``.
+
+        Nothing is cached while training or tracing, nor for meta tensors.
+        """
         if not _cacheable(sources):
             return compute()
         state = tuple(_identity(s) for s in sources)
@@ -47,7 +49,7 @@ class SizeCache:
             self.clear()
             self._state = state
         if key not in self._results:
-            # A tensor born in inference mode could not be used in a later backward pass.
+            # A tensor created in inference mode could not be used in a later backward pass.
             with torch.inference_mode(False), torch.no_grad():
                 self._results[key] = compute()
             self._shrink()
@@ -55,7 +57,7 @@ class SizeCache:
         return self._results[key]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all results."""
         self._results.clear()
         self._state = ()
 

@@ -1,4 +1,4 @@
-"""Every model of this library with its weights: where they live, and the accuracy that their authors publish."""
+"""The models of this library: their sizes, their released weights, and the accuracy that the authors publish."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Entry:
     """One model with one set of weights.
 
     Attributes:
-        name: what `timm.create_model` takes, with the tag of the weights ("transnext_tiny.in1k"); without a tag for
-            models of ours.
+        name: name for ``timm.create_model``, with the tag of the weights ("transnext_tiny.in1k"), or without a tag for
+            models that are not in the papers.
         size: side in pixels of the images that the figures are for.
-        params, macs, paper_macs: counted here, see `foveal.flops`.
-        top1: published ImageNet-1K accuracy in percent; None for models of ours.
-        published_params, published_macs: as the paper prints them, in M and G; None for models of ours.
-        home: where the weights are downloaded from; None where there are none.
+        params, macs, paper_macs: as counted by ``foveal.flops``.
+        top1: published ImageNet-1K accuracy in percent, or None.
+        published_params, published_macs: figures of the paper, in M and G, or None.
+        home: address that the weights are downloaded from, or None.
     """
 
     name: str
@@ -57,9 +57,11 @@ class Entry:
 
 
 def catalogue(pattern: str = "*", on_entry: Callable[[int, int], None] | None = None) -> list[Entry]:
-    """Every model whose name matches `pattern` (as in a shell; a part of a name is enough), smallest first in a family.
+    """Return the models whose name matches ``pattern``, sorted by family and size.
 
-    Counting takes about a second a model: `on_entry` is told (done, total) after each.
+    Args:
+        pattern: a part of the name, or a shell pattern.
+        on_entry: called with (done, total) after each model; counting takes about a second per model.
     """
     names = [n for n in _names() if fnmatch.fnmatch(n, f"*{pattern}*")]
     entries = []
@@ -71,7 +73,7 @@ def catalogue(pattern: str = "*", on_entry: Callable[[int, int], None] | None = 
 
 
 def published_top1(name: str) -> float | None:
-    """The authors' ImageNet-1K top-1 in percent for the weights `name` ("transnext_tiny.in1k"); None for others."""
+    """Return the authors' ImageNet-1K top-1 in percent for weights such as "transnext_tiny.in1k", or None."""
     return _PUBLISHED.get(name, (None, None, None))[0]
 
 

@@ -1,8 +1,8 @@
 """Multiply-adds and parameters by module, counted on the meta device: nothing is computed, at any size and in any mode.
 
-Counted as the papers do: convolutions, linear layers and matrix products by their multiply-adds, LayerNorm and
-GroupNorm with 5 an element, BatchNorm with 2, pooling with 1 an input element (a global mean with none); activations,
-additions and softmax not at all.
+Counted as in the papers: convolutions, linear layers and matrix products by their multiply-adds, LayerNorm and
+GroupNorm with 5 per element, BatchNorm with 2, pooling with 1 per input element (a global mean with none). Activations,
+additions and softmax are not counted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ aten, operators = torch.ops.aten, torch.ops.foveal
 KINDS = ("conv", "linear", "matmul", "norm", "pool")
 
 LayerRule = Callable[[nn.Module, tuple, Any], int]
-"""What one call of a layer counts, from the module, its arguments and its output."""
+"""Multiply-adds of one call of a layer, from the module, its arguments and its output."""
 
 
 @dataclass(frozen=True)
 class ModuleCount:
-    """Multiply-adds of one forward pass and parameters of one module, those of its children included."""
+    """Multiply-adds of one forward pass and parameters of a module, including its children."""
 
     macs: int
     params: int
@@ -40,18 +40,19 @@ class ModuleCount:
 
 @dataclass(frozen=True)
 class Count:
-    """What `flops` returns.
+    """The result of ``flops``.
 
     Attributes:
         macs: multiply-adds of one forward pass.
         params: parameters.
-        paper_macs: multiply-adds by the rule of the network's own paper, which calls them FLOPs: for TransNeXt all of
-            them; for TransXNet what a counter sees that hooks layers, that is convolution layers with their biases and
-            normalisations with 2 an element, but neither dynamic kernels nor the products of attention. For detectors
-            see `foveal.tasks.detection.count_detector`, for segmenters `foveal.tasks.segmentation.count_segmenter`.
-        kinds: the multiply-adds by kind of operation: conv, linear, matmul, norm, pool.
-        modules: every module by its name, in the order of `named_modules`; "" is the whole net.
-        size: (H, W) of the image counted for.
+        paper_macs: multiply-adds by the rule of the network's own paper, which calls them FLOPs. For TransNeXt these
+            are all multiply-adds; for TransXNet those that hooks on layers see: convolution layers with their biases
+            and normalisations with 2 per element, but neither dynamic kernels nor the products of attention. For
+            detectors see ``foveal.tasks.detection.count_detector``, for segmenters
+            ``foveal.tasks.segmentation.count_segmenter``.
+        kinds: multiply-adds by kind of operation: conv, linear, matmul, norm, pool.
+        modules: counts by module name, in the order of ``named_modules``; "" is the whole network.
+        size: (H, W) of the image.
     """
 
     macs: int
@@ -70,15 +71,15 @@ class Count:
 
 
 def flops(net: nn.Module, size: int | tuple[int, int] | None = None, *, batch: int = 1) -> Count:
-    """Count a net's multiply-adds and parameters without running it.
+    """Count a network's multiply-adds and parameters without running it.
 
     Args:
-        net: a backbone of this library, or any module that takes (B, in_chans, H, W); it is neither moved nor changed.
-        size: side or (H, W) of the image; None takes the net's own `img_size`, else 224.
-        batch: images a pass.
+        net: a backbone of this library, or any module that takes (B, in_chans, H, W). It is neither moved nor changed.
+        size: side or (H, W) of the image; None for the network's own ``img_size``, or 224 if it has none.
+        batch: images per pass.
 
     Returns:
-        A Count; `print(count)` shows it by stage. Multiply-adds, not twice their number.
+        A Count of multiply-adds, not of twice their number; ``print(count)`` shows it by stage.
     """
     backbone = net.model if isinstance(net, FeatureGetterNet) else net
     height, width = to_2tuple(size if size is not None else getattr(backbone, "img_size", 224))
@@ -87,35 +88,39 @@ def flops(net: nn.Module, size: int | tuple[int, int] | None = None, *, batch: i
 
 
 def count_pass(net: nn.Module, shape: tuple[int, int, int, int], rule: LayerRule | None = None) -> Count:
-    """Count one pass of `net` over an image tensor of `shape`, on the meta device.
+    """Count one pass of ``net`` over an image tensor of ``shape``, on the meta device.
 
     Args:
-        net: any module that takes one tensor; it is neither moved nor changed.
+        net: any module that takes one tensor. It is neither moved nor changed.
         shape: (B, channels, H, W).
-        rule: what gives `paper_macs`, layer by layer; None counts for them what `macs` counts.
+        rule: gives ``paper_macs``, layer by layer; None for the same count as ``macs``.
     """
     tensors = {n: t.detach().to("meta") for n, t in [*net.named_parameters(), *net.named_buffers()]}
     dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
     image = torch.empty(shape, device="meta", dtype=dtype)
     counter = FlopCounterMode(display=False, custom_mapping=_formulas())
+
+    def by_rule(module: nn.Module, args: tuple, output: Any) -> tuple[str, int]:
+        return "layer", rule(module, args, output) if rule else 0
+
     with (
         torch.no_grad(),
         _as_in_evaluation(net),
-        _hidden_work(net) as hidden,
-        _layer_work(net, rule) as layers,
+        _work_by_module(net, _elementwise_macs) as elementwise,
+        _work_by_module(net, by_rule) as layers,
         counter,
     ):
         torch.func.functional_call(net, tensors, (image,))
-    return _collect(net, counter, hidden, layers.total() if rule else None, shape[-2:])
+    return _collect(net, counter, elementwise, layers.total() if rule else None, shape[-2:])
 
 
 def _collect(
-    net: nn.Module, counter: FlopCounterMode, hidden: Counter, paper_macs: int | None, size: tuple[int, int]
+    net: nn.Module, counter: FlopCounterMode, elementwise: Counter, paper_macs: int | None, size: tuple[int, int]
 ) -> Count:
     by_path = {path: sum(counts.values()) // 2 for path, counts in counter.get_flop_counts().items()}
     root = type(net).__name__
     extra: Counter = Counter()
-    for (name, _), macs in hidden.items():
+    for (name, _), macs in elementwise.items():
         for ancestor in _with_ancestors(name):
             extra[ancestor] += macs
     own = {name: by_path.get(f"{root}.{name}" if name else root, 0) + extra[name] for name, _ in net.named_modules()}
@@ -125,21 +130,21 @@ def _collect(
     kinds = Counter(dict.fromkeys(KINDS, 0))
     for operator, count in counter.get_flop_counts()["Global"].items():
         kinds[_kind(operator)] += count // 2
-    for (_, kind), macs in hidden.items():
+    for (_, kind), macs in elementwise.items():
         kinds[kind] += macs
     macs, params = modules[""].macs, modules[""].params
     return Count(macs, params, macs if paper_macs is None else paper_macs, dict(kinds), modules, size)
 
 
 def _macs_of(own: dict[str, int], name: str, module: nn.Module) -> int:
-    """Multiply-adds of a module; of a container whose members are called one by one, which is never entered, theirs."""
+    """Return a module's multiply-adds; for a container that is never called itself, the sum over its members."""
     prefix = f"{name}." if name else ""
     children = sum(_macs_of(own, prefix + child, inner) for child, inner in module.named_children())
     return max(own[name], children)
 
 
 def _with_ancestors(name: str) -> Iterator[str]:
-    """A module's name and those of all that hold it; "" is the net."""
+    """Yield a module's name and those of its ancestors; "" is the network."""
     while name:
         yield name
         name = name.rpartition(".")[0]
@@ -148,8 +153,7 @@ def _with_ancestors(name: str) -> Iterator[str]:
 
 @contextmanager
 def _as_in_evaluation(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the time of a block, every module's own mode afterwards; unlike `eval()` it leaves caches
-    alone."""
+    """Put a network into evaluation mode inside a block; unlike ``eval()``, keep its caches."""
     modes = [(module, module.training) for module in net.modules()]
     try:
         for module, _ in modes:
@@ -161,37 +165,18 @@ def _as_in_evaluation(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _hidden_work(net: nn.Module) -> Iterator[Counter]:
-    """Collects, by (module name, kind), the products that a module writes element by element: see its
-    `elementwise_macs`."""
-    hidden: Counter = Counter()
-    handles = []
-    for name, module in net.named_modules():
-        if hasattr(module, "elementwise_macs"):
-
-            def count(module: nn.Module, args: tuple, name: str = name) -> None:
-                kind, macs = module.elementwise_macs(args[0])
-                hidden[name, kind] += macs
-
-            handles.append(module.register_forward_pre_hook(count))
-    try:
-        yield hidden
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _layer_work(net: nn.Module, rule: LayerRule | None) -> Iterator[Counter]:
-    """Collects, by module name, what a counter that hooks layers sees by its `rule`; nothing without one."""
+def _work_by_module(net: nn.Module, count: Callable[[nn.Module, tuple, Any], tuple[str, int]]) -> Iterator[Counter]:
+    """Sum up ``count(module, args, output)``, a kind and multiply-adds, over all calls, by (module name, kind)."""
     work: Counter = Counter()
     handles = []
-    for name, module in net.named_modules() if rule else ():
+    for name, module in net.named_modules():
 
-        def count(module: nn.Module, args: tuple, output: Any, name: str = name) -> None:
-            work[name] += rule(module, args, output)  # type: ignore[misc]
+        def collect(module: nn.Module, args: tuple, output: Any, name: str = name) -> None:
+            kind, macs = count(module, args, output)
+            if macs:
+                work[name, kind] += macs
 
-        handles.append(module.register_forward_hook(count))
+        handles.append(module.register_forward_hook(collect))
     try:
         yield work
     finally:
@@ -199,16 +184,21 @@ def _layer_work(net: nn.Module, rule: LayerRule | None) -> Iterator[Counter]:
             handle.remove()
 
 
+def _elementwise_macs(module: nn.Module, args: tuple, output: Any) -> tuple[str, int]:
+    """Return the products that a module computes element by element, which the counter of operators does not see."""
+    return module.elementwise_macs(args[0]) if hasattr(module, "elementwise_macs") else ("", 0)
+
+
 def layer_macs(module: nn.Module, args: tuple, output: Any) -> int:
-    """What TransXNet's paper counts of a layer: convolutions with biases, normalisations with 2 an element."""
+    """Count a layer as TransXNet's paper does: convolutions with biases, normalisations with 2 per element."""
     norm = isinstance(module, nn.BatchNorm2d | nn.GroupNorm) or hasattr(module, "is_layer_scale")
     return convolution_macs(module, output) + (2 * output.numel() if norm else 0)
 
 
 def convolution_macs(module: nn.Module, output: Any) -> int:
-    """Multiply-adds, with those of biases, of a convolution, or of those that a module computes in one, else 0."""
+    """Return the multiply-adds, biases included, of a convolution or of those that a module fuses; else 0."""
     layers = [layer for layer in (module, *getattr(module, "fused_layers", ())) if isinstance(layer, nn.Conv2d)]
-    # Of a fused module the output has other channels than each of its layers, but the same positions.
+    # The output of a fused module has other channels than each of its layers, but the same positions.
     return sum(
         output.numel() // output.shape[1] * layer.out_channels * (layer.weight[0].numel() + (layer.bias is not None))
         for layer in layers
@@ -220,7 +210,7 @@ def _per_element(weight: int):
 
 
 def _attention(q, k, v, k_pool, *args, out_shape=None, **kwargs) -> int:
-    """Similarities, positional attention and sums of values: three products a window key, two a pooled key."""
+    """Count similarities, positional attention and sums of values: 3 products per window key, 2 per pooled key."""
     area, pooled = args[3][-1], k_pool[1] * k_pool[2]
     return 2 * math.prod(q) * (3 * area + 2 * pooled)
 

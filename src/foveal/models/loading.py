@@ -13,8 +13,8 @@ from timm.models import adapt_input_conv
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from .configs import CLASSIFIER, FIRST_CONV
 from .load_report import CheckpointError, LoadReport, Problem
+from .registration import CLASSIFIER, FIRST_CONV
 from .weights_file import WeightsFile, WeightsSource, backbone_state, errors_name
 
 Renames = Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]

@@ -1,8 +1,7 @@
 """Log-spaced continuous position bias: a small network of the distance between a query and a (pooled) key.
 
-TransNeXt paper, section 3.1.3. The bias of a query and a key depends on their offset alone, so the network runs once
-for every distinct offset; the operator reads the bias of a query and a key from this table, or is given the dense
-bias (query, key) that is expanded from it.
+TransNeXt paper, section 3.1.3. The bias of a query and a key depends on their offset only, so the network runs once for
+every distinct offset. The operator reads biases from this table, or from the dense bias (query, key) expanded from it.
 """
 
 from __future__ import annotations
@@ -15,38 +14,36 @@ from torch import Tensor, nn
 
 from foveal.ops.aggregated_attention.offsets import axis_offsets, expand_table, offset_count
 from foveal.ops.numerics import without_autocast
+from foveal.types import Size
 
 _HIDDEN_BUDGET = 1 << 24  # elements of the hidden layer that are held at a time when no gradient is needed
 _SPAN = 8  # offsets are scaled so that the pre-training map spans -8..8, and their logarithm to base 8 -1..1
 
 
-def distinct_offsets(size: tuple[int, int], pool: tuple[int, int]) -> int:
-    """How many different offsets the queries of a map and the cells of its pooled map have: what the network is run
-    on."""
+def distinct_offsets(size: Size, pool: Size) -> int:
+    """Return the number of distinct offsets between the queries of a map and the cells of its pooled map."""
     rows, columns = map(offset_count, size, pool)
     return rows * columns
 
 
 def log_spaced(offsets: Tensor, side: int) -> Tensor:
-    """sign(x) log2(|x| + 1) / log2(8) with x the offset over the pre-training side, scaled to -8..8."""
+    """Return sign(x) log2(|x| + 1) / log2(8), where x is the offset over the pre-training side, scaled to -8..8."""
     x = offsets * (_SPAN / max(side - 1, 1))
     return x.sign() * (x.abs() + 1).log2() / math.log2(_SPAN)
 
 
-def position_bias_table(
-    fc1: nn.Linear, fc2: nn.Linear, size: tuple[int, int], pool: tuple[int, int], sides: tuple[int, int]
-) -> Tensor:
-    """The bias of every offset between a query and a pooled key, extrapolated to this size.
+def position_bias_table(fc1: nn.Linear, fc2: nn.Linear, size: Size, pool: Size, sides: Size) -> Tensor:
+    """Return the bias of every offset between a query and a pooled key, extrapolated to this size.
 
     Args:
         fc1, fc2: the network, 2 -> hidden -> heads with a ReLU between.
         size: (H, W) of the query map.
-        pool: (Hp, Wp) of the key map; equal to `size` for attention between all tokens.
+        pool: (Hp, Wp) of the key map; equal to ``size`` for attention between all tokens.
         sides: (height, width) of this stage's map at the pre-training size, which sets the scale of the offsets.
 
     Returns:
-        (heads, Dr, Dc) as `foveal.ops.aggregated_attention` takes it, in the dtype of the weights, computed in float32
-        at least, outside autocast.
+        (heads, Dr, Dc) for ``foveal.ops.aggregated_attention``, in the dtype of the weights; computed in float32 at
+        least, outside autocast.
     """
     device = fc1.weight.device
     dtype = torch.promote_types(fc1.weight.dtype, torch.float32)
@@ -57,19 +54,22 @@ def position_bias_table(
     return table.to(fc1.weight.dtype).unflatten(1, (rows.shape[0], columns.shape[0]))
 
 
-def continuous_position_bias(
-    fc1: nn.Linear, fc2: nn.Linear, size: tuple[int, int], pool: tuple[int, int], sides: tuple[int, int]
-) -> Tensor:
-    """The bias of every query and pooled key, (heads, H*W, Hp*Wp), key by key in memory: `position_bias_table`
-    expanded."""
+def continuous_position_bias(fc1: nn.Linear, fc2: nn.Linear, size: Size, pool: Size, sides: Size) -> Tensor:
+    """Return the bias of every query and pooled key, (heads, H*W, Hp*Wp), key by key in memory.
+
+    It is ``position_bias_table``, expanded.
+    """
     return expand_table(position_bias_table(fc1, fc2, size, pool, sides), size, pool).to(fc1.weight.dtype)
 
 
 def _offset_table(
     rows: Tensor, columns: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
 ) -> Tensor:
-    """(h, Dr * Dc): the network at every pair of a row offset and a column offset; its first layer is a sum of one
-    term an axis."""
+    """Run the network on every pair of a row offset and a column offset; its first layer is a sum of one term per axis.
+
+    Returns:
+        (h, Dr * Dc).
+    """
     by_row = rows[:, None] * weight1[:, 0] + bias1
     by_column = columns[:, None] * weight1[:, 1]
 
@@ -84,18 +84,18 @@ def _offset_table(
 
 def resize_position_bias(
     bias: Tensor,
-    size: tuple[int, int],
-    pool: tuple[int, int],
-    new_size: tuple[int, int],
-    new_pool: tuple[int, int],
+    size: Size,
+    pool: Size,
+    new_size: Size,
+    new_pool: Size,
 ) -> Tensor:
     """Resize a bias table bilinearly, first over the key axes, then over the query axes (math.md, "Sizes and modes").
 
     Args:
-        bias: (h, H*W, Hp*Wp) at `size` and `pool`.
+        bias: (h, H*W, Hp*Wp) at ``size`` and ``pool``.
 
     Returns:
-        (h, H'*W', Hp'*Wp') at `new_size` and `new_pool`, in the dtype of `bias`; key by key in memory.
+        (h, H'*W', Hp'*Wp') at ``new_size`` and ``new_pool``, in the dtype of ``bias``; key by key in memory.
     """
     heads = bias.shape[0]
     dtype = torch.promote_types(bias.dtype, torch.float32)

@@ -1,7 +1,7 @@
-"""What every four-stage backbone here shares: the loop over its stages, and timm's contract for a network.
+"""The base of both backbones: common layers, the loop over four stages, and timm's contract for a network.
 
-A network sets `stages` (an nn.Sequential whose members take and return NCHW maps), `norm` (applied to the last map
-before the head), `head` (timm's ClassifierHead) and `feature_info`; everything below follows from these.
+A network sets ``stages`` (an nn.Sequential of modules that take and return NCHW maps), ``norm`` (applied to the last
+map before the head), ``head`` (timm's ClassifierHead) and ``feature_info``; everything below follows from these.
 """
 
 from __future__ import annotations
@@ -10,43 +10,44 @@ from collections.abc import Callable
 
 import torch
 from timm.layers import ClassifierHead, get_device_dtype
-from timm.models import register_notrace_function
+from timm.layers import trunc_normal_ as trunc_normal_in_dtype_
+from timm.models import register_notrace_module
 from timm.models._features import feature_take_indices
 from timm.models._manipulate import MATCH_PREV_GROUP, checkpoint
 from torch import Tensor, nn
 
-MIN_SIZE = 32  # pixels: the last stage has a stride of 32
+from foveal.ops.linear import linear
+
+from .sizes import check_image
+
 _POOLS = ("avg", "max", "avgmax", "catavgmax", "fast", "fastavg", "fastmax", "fastavgmax", "fastcatavgmax", "")
 
 
-@register_notrace_function
-def check_image(x: Tensor, in_chans: int) -> Tensor:
-    """x, or a ValueError if it is not a (B, in_chans, H, W) batch of images of at least 32 x 32 pixels."""
-    if x.ndim != 4 or x.shape[1] != in_chans:
-        raise ValueError(f"expected images of shape (batch, {in_chans}, height, width), got {tuple(x.shape)}")
-    # An exported program states its own size range; a check here would only narrow it.
-    if not torch.compiler.is_exporting() and (x.shape[2] < MIN_SIZE or x.shape[3] < MIN_SIZE):
-        raise ValueError(
-            f"images must be at least {MIN_SIZE} x {MIN_SIZE} pixels, got {x.shape[2]} x {x.shape[3]}; enlarge them"
-        )
-    return x
+@torch.no_grad()
+def trunc_normal_(tensor: Tensor, std: float) -> Tensor:
+    """Fill a tensor of any floating-point dtype from a normal distribution around 0, cut off at -2 and 2.
+
+    timm inverts the distribution in the tensor's own dtype. In half precision, one uniform number in some hundreds is
+    rounded to -1 there, and its weight would be -2: a hundred times the spread of the others.
+    """
+    if tensor.is_meta:  # there are no weights to initialise, but PyTorch would take milliseconds per tensor
+        return tensor
+    sample = tensor if tensor.dtype.itemsize >= 4 else torch.empty_like(tensor, dtype=torch.float32)
+    trunc_normal_in_dtype_(sample, std=std)
+    return tensor if sample is tensor else tensor.copy_(sample)
 
 
-def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up: what a strided convolution with these nets' padding makes of a side."""
-    return (a + b - 1) // b
+@register_notrace_module
+class Linear(nn.Linear):
+    """``torch.nn.Linear``, computed by the fastest library available for its input."""
 
-
-def stage_sizes(img_size: tuple[int, int], stages: int = 4) -> list[tuple[int, int]]:
-    """(H, W) of every stage's map for an image of `img_size`: strides 4, 8, 16, 32, each convolution rounding up."""
-    sizes = [(ceil_div(img_size[0], 4), ceil_div(img_size[1], 4))]
-    for _ in range(stages - 1):
-        sizes.append((ceil_div(sizes[-1][0], 2), ceil_div(sizes[-1][1], 2)))
-    return sizes
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        return linear(x, self.weight, self.bias)
 
 
 class Stage(nn.Module):
-    """One resolution: `embed` brings a map to it, `transform` runs `blocks` on it. All take and return NCHW maps."""
+    """One resolution: ``embed`` brings a map to it, ``transform`` runs ``blocks`` on it. All maps are NCHW."""
 
     downsample: nn.Module
     blocks: nn.Sequential
@@ -57,11 +58,11 @@ class Stage(nn.Module):
         self.checkpoint: Callable[..., Tensor] = checkpoint
 
     def embed(self, x: Tensor) -> Tensor:
-        """The map before this stage (or images), at this stage's resolution: what its first block takes."""
+        """Bring the previous stage's map, or images, to this stage's resolution, for its first block."""
         raise NotImplementedError
 
     def transform(self, x: Tensor) -> Tensor:
-        """What the blocks make of an embedded map: this stage's output."""
+        """Run the blocks on an embedded map, to this stage's output."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,12 +74,12 @@ class Stage(nn.Module):
         return x
 
     def feature(self, x: Tensor) -> Tensor:
-        """What is shown of this stage's output x as a feature map; a family may normalise it for dense prediction."""
+        """Return the feature map of this stage's output; a family may normalise it for dense prediction."""
         return x
 
 
 class Pyramid(nn.Module):
-    """Base of the backbones. `forward` gives logits (B, num_classes), or features where there is no classifier."""
+    """Base of the backbones. ``forward`` returns logits (B, num_classes), or pooled features without a classifier."""
 
     stages: nn.Sequential
     norm: nn.Module
@@ -97,7 +98,7 @@ class Pyramid(nn.Module):
         device: torch.device | None,
         dtype: torch.dtype | None,
     ) -> None:
-        """Record what timm asks of a network and make its head."""
+        """Set the attributes that timm expects of a network, and create its head."""
         _check_pool(global_pool)
         self.in_chans = in_chans
         self.num_classes = num_classes
@@ -116,22 +117,22 @@ class Pyramid(nn.Module):
         self.head_hidden_size = self.head.num_features
 
     def init_weights(self) -> None:
-        """Draw all weights anew as the papers' authors do."""
+        """Initialise all weights as the papers' authors do."""
         for module in self.modules():
             if module is not self and hasattr(module, "reset_parameters"):
                 module.reset_parameters()
         self.apply(self.init_module)
 
     def init_module(self, module: nn.Module) -> None:
-        """Draw the weights of a layer as the papers' authors do, where its own `reset_parameters` does it otherwise."""
+        """Initialise a layer as the papers' authors do, if its own ``reset_parameters`` does not."""
         raise NotImplementedError
 
     def adapt_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A loaded state dict with what depends on the image size fitted to this net."""
+        """Adapt the weights in a state dict that depend on the image size to this network."""
         return state
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last stage's map, normalised for the head: (B, C, ceil(H/32), ceil(W/32))."""
+        """Return the last stage's map, normalised for the head: (B, C, ceil(H/32), ceil(W/32))."""
         return self.norm(self.stages(self._enter(x)))
 
     def _enter(self, x: Tensor) -> Tensor:
@@ -141,11 +142,11 @@ class Pyramid(nn.Module):
         return x.contiguous(memory_format=torch.channels_last)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool and classify a map of `forward_features`; with `pre_logits` only pool it."""
+        """Pool and classify the output of ``forward_features``; with ``pre_logits`` only pool it."""
         return self.head(x, pre_logits=pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, in_chans, H, W), H and W at least 32."""
+        """Return logits (B, num_classes) of images (B, in_chans, H, W), H and W at least 32."""
         return self.forward_head(self.forward_features(x))
 
     def forward_intermediates(
@@ -157,14 +158,14 @@ class Pyramid(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The last map and the maps of the chosen stages.
+        """Return the last map and the maps of the chosen stages.
 
         Args:
-            indices: the last n stages if an int, all if None, those named if a sequence.
+            indices: the last n stages if an int, all if None, these stages if a sequence.
             norm: apply the final norm to the last stage's map as well.
-            stop_early: do not run the stages behind the last one chosen.
-            output_fmt: "NCHW" or "NHWC", of the chosen maps.
-            intermediates_only: return their list alone.
+            stop_early: do not run the stages after the last chosen one.
+            output_fmt: layout of the chosen maps, "NCHW" or "NHWC".
+            intermediates_only: return only the list of chosen maps.
         """
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt must be NCHW or NHWC, got {output_fmt!r}")
@@ -185,8 +186,10 @@ class Pyramid(nn.Module):
         return self.norm(x) if final else x, maps
 
     def hidden_maps(self, x: Tensor, count: int = 5) -> list[Tensor]:
-        """The stem's map and each stage's output, the first `count` of them, as the next part takes them: without the
-        norms that only a feature map has."""
+        """Return the first ``count`` of the stem's map and the stages' outputs.
+
+        These are the inputs of the next part, without the norms of feature maps.
+        """
         first = self.stages[0]
         maps = [first.embed(self._enter(x))]
         for stage in self.stages[: count - 1]:
@@ -196,7 +199,7 @@ class Pyramid(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the stages behind the last one chosen, and with them what only they feed. Returns the chosen indices."""
+        """Remove the stages after the last chosen one, and all that depends on them; return the chosen indices."""
         taken, last = feature_take_indices(len(self.stages), indices)
         shortened = last < len(self.stages) - 1
         self.stages = self.stages[: last + 1]
@@ -209,11 +212,11 @@ class Pyramid(nn.Module):
         return taken
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one, freshly initialised; 0 classes removes it. None keeps the pooling."""
+        """Replace the classifier by a newly initialised one; 0 classes removes it, and None keeps the pooling."""
         if global_pool is not None:
             _check_pool(global_pool)
             self.global_pool = global_pool
@@ -223,15 +226,18 @@ class Pyramid(nn.Module):
         self.head_hidden_size = self.head.num_features
 
     def set_grad_checkpointing(self, enable: bool = True, function: Callable[..., Tensor] = checkpoint) -> None:
-        """Compute activations again in the backward pass, block by block, instead of keeping them.
+        """Recompute activations in the backward pass, block by block, instead of storing them.
 
-        `function(block, *inputs)` does it: timm's, or `torch.utils.checkpoint.checkpoint` with options of its own.
+        Args:
+            enable: switch it on or off.
+            function: called as ``function(block, *inputs)``; timm's, or ``torch.utils.checkpoint.checkpoint`` with
+                its options set.
         """
         for stage in self.stages:
             stage.grad_checkpointing, stage.checkpoint = enable, function
 
     def group_matcher(self, coarse: bool = False) -> dict:
-        """How parameters fall into layers, from input to output: for layer-wise learning rates."""
+        """Return timm's patterns that group parameters into layers, for layer-wise learning rates."""
         if coarse:
             return dict(stem=r"^stages\.0\.downsample", blocks=r"^stages\.(\d+)")
         return dict(
@@ -245,7 +251,7 @@ class Pyramid(nn.Module):
         )
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that are not decayed (beside biases and 1-D parameters, which timm exempts itself)."""
+        """Return names of parameters without weight decay, in addition to 1-D parameters, which timm exempts itself."""
         return set()
 
 

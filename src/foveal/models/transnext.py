@@ -1,7 +1,7 @@
 """TransNeXt: aggregated (pixel-focused) attention and convolutional GLU.
 
 Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", CVPR 2024, arXiv:2311.17132. Equation
-numbers below are that paper's. The networks reproduce the released weights' outputs; `checkpoint_filter_fn` reads the
+numbers below are that paper's. The networks reproduce the released weights' outputs; ``checkpoint_filter_fn`` reads the
 released files.
 """
 
@@ -15,27 +15,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, to_ntuple
-from timm.models import (
-    build_model_with_cfg,
-    generate_default_cfgs,
-    register_model,
-    register_notrace_module,
-)
+from timm.models import generate_default_cfgs, register_model, register_notrace_module
 from timm.models._input import update_model_args, update_model_input_size
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
 from foveal.ops.aggregated_attention.api import reads_table
 from foveal.ops.numerics import without_autocast
+from foveal.types import Size
 
 from .cache import SizeCache
-from .configs import classification_cfg
-from .drawing import trunc_normal_
-from .geometry import Size, StageGeometry
-from .linear import Linear
 from .loading import prepare_state_dict
 from .position_bias import continuous_position_bias, distinct_offsets, position_bias_table, resize_position_bias
-from .pyramid import Pyramid, Stage, stage_sizes
+from .pyramid import Linear, Pyramid, Stage, trunc_normal_
+from .registration import build_backbone, classification_cfg
+from .sizes import StageGeometry, stage_sizes
 
 HEAD_DIM = 24
 _INITIAL_SCALE = 1 / 0.24  # softplus(temperature) at the start, section 3.1.3
@@ -55,8 +49,7 @@ class PatchEmbed(nn.Module):
 
 
 class CosineAttention(nn.Module):
-    """What both attentions share: length-scaled cosine similarity, query embedding, and the continuous position
-    bias."""
+    """Base of both attentions: length-scaled cosine similarity, query embedding, and the continuous position bias."""
 
     def __init__(self, dim: int, heads: int, geometry: StageGeometry, attn_drop: float, device=None, dtype=None):
         super().__init__()
@@ -71,7 +64,7 @@ class CosineAttention(nn.Module):
         self._bias_cache = SizeCache()
 
     def reset_parameters(self) -> None:
-        """Draw the parameters that are not layers of their own."""
+        """Initialise the parameters that do not belong to a layer."""
         nn.init.constant_(self.temperature, math.log(math.expm1(_INITIAL_SCALE)))
         trunc_normal_(self.query_embedding, std=0.02)
 
@@ -80,20 +73,22 @@ class CosineAttention(nn.Module):
         return super().train(mode)
 
     def scale(self) -> Tensor:
-        """(heads,) softplus of the temperature, in float32 at least."""
+        """Return the softplus of the temperature, (heads,), in float32 at least."""
         return F.softplus(self.temperature.flatten().to(torch.promote_types(self.temperature.dtype, torch.float32)))
 
     def key_size(self, size: Size) -> Size:
-        """(H, W) of the map that the position bias's keys come from, for queries on a map of `size`."""
+        """Return (H, W) of the map that the keys come from, for queries on a map of ``size``."""
         raise NotImplementedError
 
     def position_bias(self, height: int, width: int) -> Tensor:
-        """(heads, H*W, keys): computed once a size, and kept while the weights are not trained."""
+        """Return the bias (heads, H*W, keys), computed once per size and cached while the weights are not trained."""
         return self._kept("dense", (height, width), self._position_bias)
 
     def pool_bias(self, q: Tensor, window: int, dropout_p: float = 0.0) -> dict[str, Tensor]:
-        """The position bias as an argument of `aggregated_attention` beside these, kept like the dense one: a table of
-        offsets where there is one and it is read in place."""
+        """Return the position bias as an argument of ``aggregated_attention``, cached like the dense one.
+
+        It is a table of offsets if the operator can read one, and the dense bias otherwise.
+        """
         size = (q.shape[1], q.shape[2])
         if self.geometry.interpolate or not reads_table(q, window, dropout_p):
             return dict(pool_bias=self.position_bias(*size))
@@ -117,14 +112,14 @@ class CosineAttention(nn.Module):
         return resize_position_bias(bias, geometry.reference, reference_keys, size, keys)
 
     def elementwise_macs(self, x: Tensor) -> tuple[str, int]:
-        """Products of the position bias's first layer, which is computed as a sum of one term an axis: for counting."""
+        """Count the products of the position bias's first layer, which is computed as a sum of one term per axis."""
         size = (x.shape[1], x.shape[2])
         if self.geometry.interpolate:
             size = self.geometry.reference
         return "linear", distinct_offsets(size, self.key_size(size)) * self.cpb_fc1.weight.numel()
 
     def unit_queries_and_keys(self, q: Tensor, k: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-        """Normalised in float32 at least, queries embedded and scaled (equation 9); back in the dtype of q."""
+        """Normalise queries and keys in float32 at least, and embed and scale the queries (equation 9)."""
         scale = self.scale()
         with without_autocast(q.device):
             unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.to(scale.dtype)
@@ -138,8 +133,7 @@ class CosineAttention(nn.Module):
 
 @register_notrace_module
 class AggregatedAttention(CosineAttention):
-    """Each token attends to its window and to the pooled map, in one softmax, plus positional attention (equations
-    10-12)."""
+    """Attention to the window and to the pooled map in one softmax, plus positional attention (equations 10-12)."""
 
     def __init__(
         self, dim: int, heads: int, window: int, geometry: StageGeometry,
@@ -170,11 +164,11 @@ class AggregatedAttention(CosineAttention):
         return self.geometry.pooled(size)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, H, W, heads, dim) of tokens (B, H, W, C); not normalised."""
+        """Return queries, keys and values (B, H, W, heads, dim) of tokens (B, H, W, C), not normalised."""
         return self._split_heads(self.q(x)), *self._keys_and_values(x)
 
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, Hp, Wp, heads, dim) of the pooled map: "activate and pool", equation 5."""
+        """Return keys and values (B, Hp, Wp, heads, dim) of the pooled map ("activate and pool", equation 5)."""
         size = self.geometry.pooled((x.shape[1], x.shape[2]))
         x = self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self._keys_and_values(self.norm(gelu_pool(x, size)))
@@ -207,7 +201,7 @@ class AggregatedAttention(CosineAttention):
 
 @register_notrace_module
 class SelfAttention(CosineAttention):
-    """Every token attends to every token, with the same scaling and position bias: the last stage (section 3.4)."""
+    """Attention of every token to every token, with the same scaling and position bias (last stage, section 3.4)."""
 
     def __init__(
         self, dim: int, heads: int, geometry: StageGeometry,
@@ -238,13 +232,13 @@ class SelfAttention(CosineAttention):
 
 
 def _log(n: int, like: Tensor) -> Tensor:
-    """log(n) as a tensor beside `like`; n may be symbolic."""
+    """Return log(n) as a tensor with the device and dtype of ``like``; n may be symbolic."""
     return torch.full((), n, device=like.device, dtype=like.dtype).log()
 
 
 @register_notrace_module
 class ConvolutionalGLU(nn.Module):
-    """W2(GELU(DWConv(g)) * v) with [g, v] = W1 x: a gate that sees its neighbours (section 3.2, equation 19)."""
+    """W2(GELU(DWConv(g)) * v) with [g, v] = W1 x: a gate over neighbouring tokens (section 3.2, equation 19)."""
 
     def __init__(self, dim: int, ratio: float, drop: float = 0.0, device=None, dtype=None):
         super().__init__()
@@ -301,21 +295,21 @@ class TransNeXt(Pyramid):
     """The TransNeXt backbone and classifier.
 
     Args:
-        img_size: reference size (int or pair): not a limit. An interpolated position bias is computed there.
+        img_size: reference size (int or pair), at which an interpolated position bias is computed. It is not a limit.
         in_chans, num_classes, global_pool, drop_rate, proj_drop_rate, attn_drop_rate, drop_path_rate: as in timm.
-        pretrain_size: the size that the weights were trained at; sets the scale of the position bias. Stays when
-            fine-tuned at another.
-        window_size: side of the window that a token sees finely: odd, one for all stages or one a stage.
-        pool_size: None pools to 1/32 of the image (normal mode); an int or pair pools every map to that (linear mode);
-            a map that is smaller than that, of a small image met later, is pooled to itself.
-        position_bias: "extrapolate" computes the bias at the actual size, "interpolate" resizes it from `img_size`.
-        length_scaling: False scales attention by the number of keys of pre-training, whatever the size (the paper's
+        pretrain_size: size of the images in pre-training; sets the scale of the position bias, also after fine-tuning
+            at another size.
+        window_size: side of the window of fine-grained attention: odd, one for all stages or one per stage.
+        pool_size: None pools to 1/32 of the image (normal mode); an int or pair pools every map to this size (linear
+            mode). A smaller map, of a small image, is pooled to itself.
+        position_bias: "extrapolate" computes the bias at the actual size, "interpolate" resizes it from ``img_size``.
+        length_scaling: False scales attention by the number of keys in pre-training, whatever the size (the paper's
             ablation).
-        depths, embed_dims, mlp_ratios, sr_ratios: one a stage.
-        aggregated: which stages use aggregated attention; the others let all tokens attend to all.
+        depths, embed_dims, mlp_ratios, sr_ratios: one per stage.
+        aggregated: which stages use aggregated attention; in the others all tokens attend to all.
 
-    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that cannot
-        work together.
+    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that do not work
+        together.
     """
 
     def __init__(
@@ -378,7 +372,7 @@ class TransNeXt(Pyramid):
         position_bias: str,
         length_scaling: bool,
     ) -> list[StageGeometry]:
-        """One a stage; raises ValueError for what cannot work, and records the settings only then."""
+        """Return one geometry per stage, and store the settings; raise ValueError first if they do not work."""
         if position_bias not in ("extrapolate", "interpolate"):
             raise ValueError(f'position_bias must be "extrapolate" or "interpolate", got {position_bias!r}')
         if min(img_size) < 32:
@@ -409,16 +403,17 @@ class TransNeXt(Pyramid):
         position_bias: str | None = None,
         length_scaling: bool | None = None,
     ) -> None:
-        """Change how the net treats sizes, without touching a weight. What is left out stays as it is.
+        """Change how the network handles sizes, without changing a weight. Arguments left out stay as they are.
 
         Args:
             img_size: the reference size of an interpolated position bias.
             pool_size: None for normal mode, an int or pair for linear mode.
             pretrain_size, position_bias, length_scaling: as in the constructor.
 
-        Windows have parameters of their own and stay as they were made.
+        Windows have parameters of their own and cannot be changed.
 
-        Raises ValueError for what cannot work, and changes nothing then.
+        Raises:
+            ValueError: settings that do not work; nothing is changed.
         """
         geometries = self._geometries(
             self.img_size if img_size is None else to_2tuple(img_size),
@@ -431,7 +426,7 @@ class TransNeXt(Pyramid):
             for block in stage.blocks:
                 block.attn.geometry = geometry
         update_model_input_size(self, self.img_size)
-        update_model_args(  # unlike the above it records None, which is a mode here
+        update_model_args(  # unlike the above, this stores None, which is a mode here
             self,
             pool_size=self.pool_size,
             pretrain_size=self.pretrain_size,
@@ -440,7 +435,7 @@ class TransNeXt(Pyramid):
         )
 
     def no_weight_decay(self) -> set[str]:
-        """The authors' exceptions: embeddings, temperatures, local biases, and the position bias network."""
+        """Return the authors' exceptions: embeddings, temperatures, local biases, and the position bias network."""
         exempt = ("query_embedding", "relative_pos_bias_local", "cpb", "temperature")
         return {name for name, _ in self.named_parameters() if any(word in name for word in exempt)}
 
@@ -457,7 +452,7 @@ class TransNeXt(Pyramid):
 def _check_windows(window_size: int | tuple[int, ...], stages: int) -> tuple[int, ...]:
     windows = tuple(to_ntuple(stages)(window_size))
     if len(windows) != stages:
-        raise ValueError(f"window_size must be one number or {stages} of them, one a stage, got {window_size}")
+        raise ValueError(f"window_size must be one number, or {stages} with one per stage, got {window_size}")
     for window in windows:
         if window < 1 or window % 2 == 0:
             raise ValueError(f"window_size must be odd (3, 5, 7, ...), got {window}")
@@ -465,11 +460,11 @@ def _check_windows(window_size: int | tuple[int, ...], stages: int) -> tuple[int
 
 
 def _check_pool(pool: Size | None, sizes: list[Size], img_size: Size) -> None:
-    """Pooling to the map itself would put every key into the softmax twice."""
+    """Raise ValueError for pooling to the map itself, which would put every key into the softmax twice."""
     if pool is None:
         return
     if not all(isinstance(side, int) and side > 0 for side in pool):
-        raise ValueError(f"pool_size must be at least 1 and whole, got {pool[0]!r} x {pool[1]!r}")
+        raise ValueError(f"pool_size must be whole numbers of at least 1, got {pool[0]!r} x {pool[1]!r}")
     for height, width in sizes:
         if pool[0] >= height or pool[1] >= width:
             raise ValueError(
@@ -488,23 +483,14 @@ _RELEASED_NAMES = (
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """A state dict in this module's names from a released file's content, a training checkpoint, or a whole detector's.
+    """Return a state dict with this module's names from the content of a released file, a training checkpoint, or a
+    whole detector.
 
-    Raises CheckpointError where the result would leave part of `model` unloaded (classifier and first convolution
-    excepted, which timm adapts).
+    Raises:
+        CheckpointError: part of ``model`` would stay unloaded, except the classifier and the first convolution, which
+            timm adapts.
     """
     return prepare_state_dict(state_dict, model, _RELEASED_NAMES)
-
-
-def _create(variant: str, pretrained: bool, settings: dict[str, Any], **defaults: Any) -> TransNeXt:
-    return build_model_with_cfg(
-        TransNeXt,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **{**defaults, **settings},
-    )
 
 
 def _released(repository: str, file: str, size: int = 224) -> dict[str, Any]:
@@ -536,42 +522,49 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def transnext_micro(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
     """TransNeXt-Micro of the paper: 12.8 M parameters."""
-    return _create("transnext_micro", pretrained, kwargs)
+    return build_backbone(TransNeXt, "transnext_micro", pretrained, kwargs)
 
 
 @register_model
 def transnext_tiny(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
     """TransNeXt-Tiny of the paper: 28.3 M parameters."""
-    return _create("transnext_tiny", pretrained, kwargs, embed_dims=(72, 144, 288, 576))
+    return build_backbone(TransNeXt, "transnext_tiny", pretrained, kwargs, embed_dims=(72, 144, 288, 576))
 
 
 @register_model
 def transnext_small(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
     """TransNeXt-Small of the paper: 49.7 M parameters."""
-    return _create("transnext_small", pretrained, kwargs, embed_dims=(72, 144, 288, 576), depths=(5, 5, 22, 5))
+    return build_backbone(
+        TransNeXt, "transnext_small", pretrained, kwargs, embed_dims=(72, 144, 288, 576), depths=(5, 5, 22, 5)
+    )
 
 
 @register_model
 def transnext_base(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
     """TransNeXt-Base of the paper: 89.7 M parameters."""
-    return _create("transnext_base", pretrained, kwargs, embed_dims=(96, 192, 384, 768), depths=(5, 5, 23, 5))
+    return build_backbone(
+        TransNeXt, "transnext_base", pretrained, kwargs, embed_dims=(96, 192, 384, 768), depths=(5, 5, 23, 5)
+    )
 
 
 @register_model
 def transnext_micro_aaaa(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
     """The paper's A-A-A-A ablation (table 9): aggregated attention in all stages, trained at 256 pixels."""
     aggregated = dict(aggregated=(True,) * 4, sr_ratios=(16, 8, 4, 2), img_size=256, pretrain_size=256)
-    return _create("transnext_micro_aaaa", pretrained, kwargs, **aggregated)
+    return build_backbone(TransNeXt, "transnext_micro_aaaa", pretrained, kwargs, **aggregated)
 
 
 @register_model
 def transnext_atto(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
-    """Ours, not the paper's: the smallest, for experiments on a laptop."""
-    return _create("transnext_atto", pretrained, kwargs, embed_dims=(24, 48, 96, 192), depths=(1, 1, 3, 1))
+    """The smallest, for experiments on a laptop; not in the paper."""
+    return build_backbone(
+        TransNeXt, "transnext_atto", pretrained, kwargs, embed_dims=(24, 48, 96, 192), depths=(1, 1, 3, 1)
+    )
 
 
 @register_model
 def transnext_pico(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
-    """Ours, not the paper's: about the 2 M parameters of the paper's CIFAR-100 ablations, whose configuration is not
-    published."""
-    return _create("transnext_pico", pretrained, kwargs, embed_dims=(24, 48, 96, 192), depths=(2, 2, 6, 2))
+    """About the 2 M parameters of the paper's CIFAR-100 ablations, whose configuration is not published."""
+    return build_backbone(
+        TransNeXt, "transnext_pico", pretrained, kwargs, embed_dims=(24, 48, 96, 192), depths=(2, 2, 6, 2)
+    )

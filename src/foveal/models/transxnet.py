@@ -1,9 +1,8 @@
-"""TransXNet: a dual dynamic token mixer, input-dependent depthwise convolution beside overlapping spatial-reduction
-attention.
+"""TransXNet: a dual dynamic token mixer of input-dependent depthwise convolution and spatial-reduction attention.
 
 Lou, Zhang, Zhou, Yang, Wu, Yu, "TransXNet: Learning Both Global and Local Dynamics with a Dual Dynamic Token Mixer for
 Visual Recognition", arXiv:2310.19380. Equation and section numbers below are that paper's. The networks reproduce the
-released weights' outputs; `checkpoint_filter_fn` reads the released files.
+released weights' outputs; ``checkpoint_filter_fn`` reads the released files.
 """
 
 from __future__ import annotations
@@ -15,12 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, calculate_drop_path_rates, get_device_dtype, to_2tuple
-from timm.models import (
-    build_model_with_cfg,
-    generate_default_cfgs,
-    register_model,
-    register_notrace_module,
-)
+from timm.models import generate_default_cfgs, register_model, register_notrace_module
 from timm.models._builder import resolve_pretrained_cfg
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
@@ -28,13 +22,13 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from foveal.ops import dynamic_dwconv, multiscale_dwconv
 from foveal.ops.numerics import without_autocast
+from foveal.types import Size
 
 from .cache import SizeCache
-from .configs import classification_cfg
-from .drawing import trunc_normal_
-from .geometry import Size
 from .loading import prepare_state_dict
-from .pyramid import Pyramid, Stage, ceil_div, stage_sizes
+from .pyramid import Pyramid, Stage, trunc_normal_
+from .registration import build_backbone, classification_cfg
+from .sizes import ceil_div, stage_sizes
 
 _LAYER_SCALE = 1e-5  # at the start
 _DYNAMIC_KERNEL = 7
@@ -43,7 +37,7 @@ _FFN_KERNELS = (1, 3, 5, 7)
 
 @register_notrace_module
 class DepthwiseConv(nn.Conv2d):
-    """Depthwise convolution with padding kernel // 2; adds its input, and applies GELU, where asked to."""
+    """Depthwise convolution with padding kernel // 2, and optionally the addition of its input and GELU."""
 
     def __init__(
         self, dim: int, kernel: int, stride: int = 1, bias: bool = True,
@@ -62,12 +56,12 @@ class DepthwiseConv(nn.Conv2d):
 
 
 def group_norm(dim: int, **dd: Any) -> nn.GroupNorm:
-    """GroupNorm with one group: mean and variance over channels and positions together."""
+    """Return a GroupNorm with one group: mean and variance over channels and positions together."""
     return nn.GroupNorm(1, dim, **dd)
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, BatchNorm, and perhaps an activation."""
+    """Convolution without bias, BatchNorm, and optionally an activation."""
 
     def __init__(self, conv: nn.Conv2d, act: bool, **dd: Any):
         super().__init__()
@@ -94,11 +88,10 @@ class PatchEmbed(nn.Module):
 
 @register_notrace_module
 class IDConv(nn.Module):
-    """Input-dependent depthwise convolution (section III-B1, equation 3): every sample mixes `groups` learned kernels
-    per channel.
+    """Input-dependent depthwise convolution, which mixes ``groups`` learned kernels per sample and channel.
 
-    The bias is mixed by the same two layers from the global average, so in training their BatchNorm sees two batches a
-    step.
+    Section III-B1, equation 3. The bias is mixed by the same two layers from the global average, so in training their
+    BatchNorm sees two batches per step.
     """
 
     def __init__(self, dim: int, groups: int, kernel: int = _DYNAMIC_KERNEL, reduction: int = 4, **dd: Any):
@@ -112,13 +105,16 @@ class IDConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the kernels to be mixed."""
+        """Initialise the kernels to be mixed."""
         trunc_normal_(self.weight, std=0.02)
         trunc_normal_(self.bias, std=0.02)
 
     def _mix(self, x: Tensor, size: int, learned: Tensor) -> Tensor:
-        """(B, C, size, size): the learned (groups, C, size, size), weighted by a softmax over groups of the pooled
-        map."""
+        """Return the learned (groups, C, size, size), weighted by a softmax over groups of the pooled map.
+
+        Returns:
+            (B, C, size, size).
+        """
         scores = self.proj(F.adaptive_avg_pool2d(x, size)).unflatten(1, (self.groups, -1))
         return (scores.softmax(1) * learned).sum(1)
 
@@ -161,14 +157,15 @@ class OSRA(nn.Module):
 
 
 def _mask(bias: Tensor, q: Tensor) -> Tensor:
-    """The position bias as a mask beside q; without its gradient where none is wanted, or PyTorch's fused attention is
-    not taken."""
+    """Return the position bias as a mask for ``q``, detached without gradients: PyTorch's fused attention needs it."""
     return (bias if torch.is_grad_enabled() else bias.detach()).to(q.dtype)
 
 
 class DMixer(nn.Module):
-    """Dual dynamic token mixer (equation 2): IDConv on the first half of the channels, OSRA on the second, then the
-    squeezed token enhancer (equation 5)."""
+    """Dual dynamic token mixer: IDConv on one half of the channels, OSRA on the other, and the squeezed token enhancer.
+
+    Equations 2 and 5.
+    """
 
     def __init__(self, dim: int, heads: int, sr_ratio: int, groups: int, attn_drop: float, proj_drop: float, **dd: Any):
         super().__init__()
@@ -195,8 +192,10 @@ class DMixer(nn.Module):
 
 @register_notrace_module
 class MultiScaleDWConv(nn.Module):
-    """Depthwise convolutions of 1, 3, 5 and 7 pixels, each on a quarter of the channels, their input added, and GELU
-    (section III-C)."""
+    """Depthwise convolutions of 1, 3, 5 and 7 pixels on a quarter of the channels each, plus their input, and GELU.
+
+    Section III-C.
+    """
 
     def __init__(self, dim: int, **dd: Any):
         super().__init__()
@@ -206,7 +205,7 @@ class MultiScaleDWConv(nn.Module):
 
     @property
     def fused_layers(self) -> nn.ModuleList:
-        """The layers that this module computes without calling them: for counting."""
+        """The layers that this module computes without calling them, for counting."""
         return self.proj
 
     def forward(self, x: Tensor) -> Tensor:
@@ -234,9 +233,9 @@ class MultiScaleFFN(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned weight and bias a channel."""
+    """A learned weight and bias per channel."""
 
-    is_layer_scale = True  # the paper's code writes it as a convolution, and so it is counted
+    is_layer_scale = True  # counted as a convolution, as the paper's code writes it
 
     def __init__(self, dim: int, **dd: Any):
         super().__init__()
@@ -245,12 +244,12 @@ class LayerScale(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start nearly closed, so that a deep net starts near the identity."""
+        """Initialise close to 0, so that a deep network starts near the identity."""
         nn.init.constant_(self.weight, _LAYER_SCALE)
         nn.init.zeros_(self.bias)
 
     def elementwise_macs(self, x: Tensor) -> tuple[str, int]:
-        """Products of what the paper's code writes as a depthwise 1x1 convolution: for counting."""
+        """Count the products, which the paper's code writes as a depthwise 1x1 convolution."""
         return "conv", x.numel()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -279,10 +278,10 @@ class Block(nn.Module):
 
 @register_notrace_module
 class PositionTable(nn.Module):
-    """A stage's relative position bias, shared by its blocks: a learned table, resized where the map has another size
-    (section III-B2).
+    """The relative position bias of a stage, shared by its blocks (section III-B2).
 
-    Resized as a 2-D image of query by key positions, bicubically, as the released weights were.
+    A learned table. For maps of another size it is resized bicubically as a 2-D image of query by key positions, as the
+    released weights were.
     """
 
     def __init__(self, heads: int, size: Size, sr_ratio: int, **dd: Any):
@@ -293,11 +292,11 @@ class PositionTable(nn.Module):
         self.reset_parameters()
 
     def _shape(self, height: int, width: int) -> tuple[int, int]:
-        """How many queries and keys a map of this size has."""
+        """Return the numbers of queries and keys of a map of this size."""
         return height * width, ceil_div(height, self.sr_ratio) * ceil_div(width, self.sr_ratio)
 
     def reset_parameters(self) -> None:
-        """Start without a bias."""
+        """Initialise to no bias."""
         nn.init.zeros_(self.table)
 
     def train(self, mode: bool = True) -> PositionTable:
@@ -305,7 +304,7 @@ class PositionTable(nn.Module):
         return super().train(mode)
 
     def resize(self, size: Size) -> None:
-        """Make the learned table one for maps of `size`, from what it holds."""
+        """Resize the learned table for maps of ``size``."""
         shape = self._shape(*size)
         if tuple(self.table.shape[2:]) != shape:
             with torch.no_grad():
@@ -313,16 +312,16 @@ class PositionTable(nn.Module):
             self.table = nn.Parameter(resized, requires_grad=self.table.requires_grad)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(1, heads, H*W, keys) for a map x (B, C, H, W)."""
+        """Return the bias (1, heads, H*W, keys) for a map (B, C, H, W)."""
         shape = self._shape(x.shape[2], x.shape[3])
-        # Resizing to the same shape changes nothing; where a traced size is open, to ask would tie the program to it.
+        # Resizing to the same shape changes nothing. A comparison of a dynamic size would specialise a traced program.
         if all(statically_known_true(ours == asked) for ours, asked in zip(self.table.shape[2:], shape, strict=True)):
             return self.table
         return self._cache.get(shape, (self.table,), lambda: resize_table(self.table, shape))
 
 
 def resize_table(table: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(1, h, queries, keys) resized bicubically to `shape` (align_corners=False), in its own dtype."""
+    """Resize a table (1, h, queries, keys) bicubically to ``shape`` (align_corners=False), in its own dtype."""
     with without_autocast(table.device):
         wide = table.to(torch.promote_types(table.dtype, torch.float32))
         return F.interpolate(wide, size=shape, mode="bicubic", align_corners=False).to(table.dtype)
@@ -360,18 +359,17 @@ class TransXNet(Pyramid):
     """The TransXNet backbone and classifier.
 
     Args:
-        img_size: size (int or pair) of the learned position tables: not a limit, at other sizes they are resized.
+        img_size: size (int or pair) of the learned position tables, which are resized at other sizes.
         in_chans, num_classes, global_pool, drop_rate, proj_drop_rate, attn_drop_rate, drop_path_rate: as in timm.
-        depths, embed_dims, num_heads, sr_ratios, mlp_ratios: one a stage.
-        groups: kernels that IDConv mixes, one a stage.
-        feature_norm: give every stage's feature map a GroupNorm of its own, as the released detectors and segmenters
-            have.
+        depths, embed_dims, num_heads, sr_ratios, mlp_ratios: one per stage.
+        groups: number of kernels that IDConv mixes, per stage.
+        feature_norm: apply a GroupNorm to every stage's feature map, as the released detectors and segmenters do.
 
-    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that cannot
-        work together.
+    Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that do not work
+        together.
     """
 
-    paper_counts_layers = True  # see `foveal.models.counting`
+    paper_counts_layers = True  # see ``foveal.models.counting``
 
     def __init__(
         self,
@@ -413,20 +411,20 @@ class TransXNet(Pyramid):
         self.init_weights()
 
     def set_input_size(self, img_size: int | Size) -> None:
-        """Make the learned position tables ones for images of `img_size`, resized from what they hold."""
+        """Resize the learned position tables for images of ``img_size``."""
         self.img_size = _check_size(img_size)
         for stage, size in zip(self.stages, stage_sizes(self.img_size), strict=False):  # pruned nets have fewer stages
             stage.position_bias.resize(size)
         update_model_input_size(self, self.img_size)
 
     def add_feature_norms(self, stages: Sequence[int]) -> None:
-        """Give these stages' maps a GroupNorm each, as `feature_norm` does, but when weights are there already."""
+        """Add a GroupNorm to the feature maps of these stages, as ``feature_norm`` does, to an existing network."""
         for i in stages:
             dim = self.feature_info[i]["num_chs"]
             self.stages[i].feature_norm = group_norm(dim, **get_device_dtype(self))
 
     def adapt_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Position tables of another image size, resized to this net's."""
+        """Resize position tables of another image size to this network's."""
         state = dict(state)
         for i, stage in enumerate(self.stages):
             name, shape = f"stages.{i}.position_bias.table", stage.position_bias.table.shape
@@ -462,26 +460,23 @@ _RELEASED_NAMES = (
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """A state dict in this module's names from a released file's content, a training checkpoint, or a whole detector's.
+    """Return a state dict with this module's names from the content of a released file, a training checkpoint, or a
+    whole detector.
 
-    Position tables are resized to the net's image size. Raises CheckpointError where the result would leave part of
-    `model` unloaded (classifier and first convolution excepted, which timm adapts).
+    Position tables are resized to the network's image size.
+
+    Raises:
+        CheckpointError: part of ``model`` would stay unloaded, except the classifier and the first convolution, which
+            timm adapts.
     """
     return prepare_state_dict(state_dict, model, _RELEASED_NAMES)
 
 
 def _create(variant: str, pretrained: bool, settings: dict[str, Any], **defaults: Any) -> TransXNet:
-    # The learned tables have the size that the chosen weights were trained at, so that loading them changes nothing.
+    # The learned tables have the size of the chosen weights, so that loading does not resize them.
     cfg = resolve_pretrained_cfg(variant, settings.get("pretrained_cfg"), settings.get("pretrained_cfg_overlay"))
     defaults["img_size"] = tuple(cfg.input_size[-2:])
-    return build_model_with_cfg(
-        TransXNet,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **{**defaults, **settings},
-    )
+    return build_backbone(TransXNet, variant, pretrained, settings, **defaults)
 
 
 def _released(file: str, crop_pct: float, size: int = 224) -> dict[str, Any]:
@@ -522,5 +517,5 @@ def transxnet_b(pretrained: bool = False, **kwargs: Any) -> TransXNet:
 
 @register_model
 def transxnet_atto(pretrained: bool = False, **kwargs: Any) -> TransXNet:
-    """Ours, not the paper's: the smallest, for experiments on a laptop."""
+    """The smallest, for experiments on a laptop; not in the paper."""
     return _create("transxnet_atto", pretrained, kwargs, depths=(1, 1, 3, 1), embed_dims=(24, 48, 96, 192))

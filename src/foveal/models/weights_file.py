@@ -30,7 +30,7 @@ _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 _WRAPPERS = (*_AVERAGED, "state_dict", "model")
 _PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
 _BACKBONE_PREFIXES = ("backbone.", "net.", "model.")
-_AVERAGING_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the names under `module.`
+_AVERAGING_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the names under ``module.``
 _METADATA = "card"
 
 # What PyTorch's and safetensors' readers raise on files that were cut short or overwritten.

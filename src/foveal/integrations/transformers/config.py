@@ -1,4 +1,4 @@
-"""What transformers keeps of a backbone beside its weights: which network, with which arguments, and which maps."""
+"""Configurations of the backbones for transformers: network, arguments and feature maps."""
 
 from functools import cache
 from typing import Any, ClassVar
@@ -12,24 +12,24 @@ from foveal.errors import FovealError
 from foveal.models.transnext import default_cfgs as transnext_cfgs
 from foveal.models.transxnet import default_cfgs as transxnet_cfgs
 
-Sides = int | list[int] | tuple[int, ...]
+Sides = int | list[int] | tuple[int, ...]  # plain types, which JSON keeps
 
 STAGES = 4
 
 
 class PyramidConfig(BackboneConfigMixin, PreTrainedConfig):
-    """What the configurations of both families share.
+    """Base of both families' configurations.
 
     Args:
-        model_name: a network of the family, as ``timm.create_model`` knows it, perhaps with the tag of its weights.
-        num_channels: of the images.
+        model_name: a network of the family for ``timm.create_model``, with or without the tag of its weights.
+        num_channels: channels of the images.
         drop_path_rate, proj_drop_rate, attn_drop_rate: as in timm.
-        out_features, out_indices: the maps that a backbone gives, by name (``stage_names``) or by place among them;
-            one of the two is enough. "stem" is what the first stage's blocks take, at stride 4; "stage1" to "stage4"
-            are the stages' maps, at strides 4 to 32. The last alone if none is named.
+        out_features, out_indices: the maps that a backbone returns, by name (``stage_names``) or index; one of the two
+            is enough. "stem" is the input of the first stage's blocks, at stride 4; "stage1" to "stage4" are the
+            stages' maps, at strides 4 to 32. The default is the last map.
 
     Raises:
-        FovealError: no such network, or arguments that it cannot take.
+        FovealError: there is no such network, or it does not take these arguments.
     """
 
     names: ClassVar[tuple[str, ...]]
@@ -53,7 +53,7 @@ class PyramidConfig(BackboneConfigMixin, PreTrainedConfig):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Of ``timm.create_model``, for the network without a classifier; what is None is left to the network."""
+        """Arguments of ``timm.create_model`` for the network without a classifier; None is left to the network."""
         given = {name: getattr(self, name) for name in self.passed_on}
         plain = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
         return {"num_classes": 0, "in_chans": self.num_channels, **plain}
@@ -76,17 +76,18 @@ class PyramidConfig(BackboneConfigMixin, PreTrainedConfig):
             _channels(self.model_name, tuple(self.arguments.items()))
         except (ValueError, TypeError, RuntimeError) as error:
             sentence = str(error).partition("\n")[0].rstrip(".")
-            raise FovealError(f"{kind}: {self.model_name} cannot be made so: {sentence}.") from error
+            raise FovealError(f"{kind}: {self.model_name} cannot be created like this: {sentence}.") from error
 
 
 class TransNeXtConfig(PyramidConfig):
-    """A TransNeXt backbone; the arguments are the network's own, see ``foveal.TransNeXt`` and ``PyramidConfig``.
+    """A TransNeXt backbone; its arguments are the network's, see ``foveal.TransNeXt`` and ``PyramidConfig``.
 
     Args:
         model_name: "transnext_tiny" and so on.
-        img_size: where an interpolated position bias is computed, before it is resized; images may have any size.
-        pretrain_size: what the weights were trained at; None for what the network says.
-        window_size, pool_size, length_scaling: of the attention.
+        img_size: size at which an interpolated position bias is computed, before it is resized; images may have any
+            size.
+        pretrain_size: size of the images in pre-training; None for the network's default.
+        window_size, pool_size, length_scaling: settings of the attention.
         position_bias: "extrapolate", or "interpolate" as the released detectors (``img_size`` 800) and segmenters (512)
             were trained.
     """
@@ -108,13 +109,12 @@ class TransNeXtConfig(PyramidConfig):
 
 
 class TransXNetConfig(PyramidConfig):
-    """A TransXNet backbone; the arguments are the network's own, see ``foveal.TransXNet`` and ``PyramidConfig``.
+    """A TransXNet backbone; its arguments are the network's, see ``foveal.TransXNet`` and ``PyramidConfig``.
 
     Args:
         model_name: "transxnet_t" and so on.
-        img_size: size of the learned position tables, which are resized to an image's; None for that of the weights.
-        feature_norm: give every map that comes out a GroupNorm of its own, as the released detectors and segmenters
-            have.
+        img_size: size of the learned position tables, which are resized at other sizes; None for that of the weights.
+        feature_norm: apply a GroupNorm to every returned map, as the released detectors and segmenters do.
     """
 
     model_type = "foveal_transxnet"
@@ -128,8 +128,7 @@ class TransXNetConfig(PyramidConfig):
 
 @cache
 def _channels(name: str, arguments: tuple[tuple[str, Any], ...]) -> tuple[int, ...]:
-    """Channels of the four maps of a network that is made of nothing, with one block a stage; raises what making it
-    does."""
+    """Return the channels of a network's four maps, from a copy on the meta device with one block per stage."""
     with torch.device("meta"):
         net: Any = timm.create_model(name, depths=(1,) * STAGES, device="meta", **dict(arguments))
     return tuple(info["num_chs"] for info in net.feature_info)

@@ -1,5 +1,8 @@
-"""TransNeXt's blocks for inference: one product gives queries, keys, values and the map to be pooled; residual
-additions ride on the products before them."""
+"""TransNeXt's blocks for inference.
+
+One product gives queries, keys, values and the map to be pooled; residual additions are fused into the products before
+them.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
 from foveal.ops.linear import linear, linear_add
+from foveal.types import Size
 
 from ..transnext import AggregatedAttention, Block, ConvolutionalGLU, CosineAttention, SelfAttention
 from .parts import InferenceOnly, cast, constant
 
 
 class _FoldedAttention(InferenceOnly, CosineAttention):
-    """A `CosineAttention` with the parameters of another; those of the position bias and the softmax stay in float32 at
-    least, whatever dtype the products have."""
+    """A ``CosineAttention`` with the parameters of another.
+
+    Parameters of the position bias and of the softmax stay in float32 at least, whatever the dtype of the products.
+    """
 
     def __init__(self, source: CosineAttention, dtype: torch.dtype):
         dim = source.heads * source.query_embedding.shape[-1]
@@ -31,7 +37,7 @@ class _FoldedAttention(InferenceOnly, CosineAttention):
 
 
 class FoldedAggregatedAttention(_FoldedAttention):
-    """Aggregated attention, its projections side by side in one product."""
+    """Aggregated attention with its projections in one product."""
 
     def __init__(self, source: AggregatedAttention, dtype: torch.dtype):
         super().__init__(source, dtype)
@@ -45,7 +51,7 @@ class FoldedAggregatedAttention(_FoldedAttention):
         self.tokens = constant(source.learnable_tokens)
         self.token_bias = constant(source.learnable_bias.flatten(1))
 
-    def key_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def key_size(self, size: Size) -> Size:
         return self.geometry.pooled(size)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -79,13 +85,13 @@ class FoldedAggregatedAttention(_FoldedAttention):
 
 
 class FoldedSelfAttention(_FoldedAttention):
-    """Attention between all tokens, its residual addition folded."""
+    """Attention between all tokens, with the residual addition."""
 
     def __init__(self, source: SelfAttention, dtype: torch.dtype):
         super().__init__(source, dtype)
         self.weight, self.bias = cast(source.qkv.weight, dtype), cast(source.qkv.bias, dtype)
 
-    def key_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def key_size(self, size: Size) -> Size:
         return size
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -100,7 +106,7 @@ class FoldedSelfAttention(_FoldedAttention):
 
 
 class FoldedGLU(InferenceOnly):
-    """Convolutional GLU, its residual addition folded."""
+    """Convolutional GLU with the residual addition."""
 
     def __init__(self, source: ConvolutionalGLU, dtype: torch.dtype):
         super().__init__()
@@ -113,7 +119,7 @@ class FoldedGLU(InferenceOnly):
 
 
 class FoldedBlock(InferenceOnly):
-    """A block that has two residual branches and nothing beside them."""
+    """A block of two folded residual branches."""
 
     def __init__(self, source: Block, dtype: torch.dtype):
         super().__init__()

@@ -1,5 +1,7 @@
-"""TransXNet's blocks for inference: BatchNorm, layer scale and identity additions folded into the products beside them;
-tokens (B, H, W, C) throughout."""
+"""TransXNet's blocks for inference, on tokens (B, H, W, C) throughout.
+
+BatchNorm, layer scale and identity additions are folded into adjacent products.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from .parts import InferenceOnly, batch_norm_affine, cast, constant, scale_input
 
 
 class Layer(nn.Module):
-    """Weight and bias of a product; (C_out, C_in) for a linear layer, 4-D for a convolution."""
+    """Weight and bias of a product: (C_out, C_in) for a linear layer, 4-D for a convolution."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype):
         super().__init__()
@@ -25,7 +27,7 @@ class Layer(nn.Module):
 
     @staticmethod
     def of(layer: nn.Module, dtype: torch.dtype) -> Layer:
-        """A 1x1 convolution as a linear layer."""
+        """Return a 1x1 convolution as a linear layer."""
         return Layer(layer.weight.flatten(1), layer.bias, dtype)
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
@@ -33,12 +35,12 @@ class Layer(nn.Module):
         return linear(x, self.weight, self.bias, gelu=gelu)
 
     def add(self, x: Tensor, other: Tensor) -> Tensor:
-        """The product of x, plus other."""
+        """Return the product of ``x``, plus ``other``."""
         return linear_add(x, self.weight, self.bias, other)
 
 
 class FoldedPatchEmbed(InferenceOnly):
-    """Strided convolution with its BatchNorm inside."""
+    """Strided convolution with its BatchNorm folded in."""
 
     def __init__(self, source: PatchEmbed, dtype: torch.dtype):
         super().__init__()
@@ -53,7 +55,7 @@ class FoldedPatchEmbed(InferenceOnly):
 
 
 class FoldedIDConv(InferenceOnly):
-    """Input-dependent depthwise convolution; its kernels and biases are mixed by one run of the two small layers."""
+    """Input-dependent depthwise convolution; one run of the two small layers mixes kernels and biases."""
 
     def __init__(self, source: IDConv, dtype: torch.dtype):
         super().__init__()
@@ -77,7 +79,7 @@ class FoldedIDConv(InferenceOnly):
 
 
 class FoldedOSRA(InferenceOnly):
-    """Overlapping spatial-reduction attention; the convolutions that reduce have their BatchNorms inside."""
+    """Overlapping spatial-reduction attention with BatchNorms folded into the reducing convolutions."""
 
     def __init__(self, source: OSRA, dtype: torch.dtype):
         super().__init__()
@@ -101,7 +103,7 @@ class FoldedOSRA(InferenceOnly):
         if self.reduce is not None:
             layer = self.reduce
             reduced = F.gelu(F.conv2d(reduced, layer.weight, layer.bias, self.stride, self.padding, groups=channels))
-            # Kept apart from the next convolution: its zero padding comes behind this shift.
+            # Kept apart from the next convolution: its zero padding comes after this shift.
             reduced = torch.addcmul(
                 self.rescale.bias[:, None, None], reduced, self.rescale.weight.flatten(1)[..., None]
             )
@@ -117,7 +119,7 @@ class FoldedOSRA(InferenceOnly):
 
 
 class FoldedDMixer(InferenceOnly):
-    """Dual dynamic token mixer with the layer scale and the residual addition behind it."""
+    """Dual dynamic token mixer with the layer scale and the residual addition after it."""
 
     def __init__(self, source: DMixer, layer_scale: LayerScale, dtype: torch.dtype):
         super().__init__()
@@ -140,7 +142,7 @@ class FoldedDMixer(InferenceOnly):
 
 
 class FoldedFFN(InferenceOnly):
-    """Multi-scale feed-forward network with the layer scale and the residual addition behind it."""
+    """Multi-scale feed-forward network with the layer scale and the residual addition after it."""
 
     def __init__(self, source: MultiScaleFFN, layer_scale: LayerScale, dtype: torch.dtype):
         super().__init__()
@@ -157,7 +159,7 @@ class FoldedFFN(InferenceOnly):
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """residual + layer scale of the network of x; all (B, H, W, C)."""
-        # GELU and BatchNorm stand in front of zero padding, so they cannot move into the convolution's weights.
+        # GELU and BatchNorm come before zero padding, so they cannot be folded into the convolution's weights.
         y = multiscale_dwconv(
             self.fc1(x), list(self.weights), list(self.biases),
             entry=(self.scale, self.shift), identity=True, gelu=True,
