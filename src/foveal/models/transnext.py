@@ -452,7 +452,7 @@ class TransNeXt(Pyramid):
 def _check_windows(window_size: int | tuple[int, ...], stages: int) -> tuple[int, ...]:
     windows = tuple(to_ntuple(stages)(window_size))
     if len(windows) != stages:
-        raise ValueError(f"window_size must be one number, or {stages} with one per stage, got {window_size}")
+        raise ValueError(f"window_size must be one number or {stages} of them, one per stage, got {window_size}")
     for window in windows:
         if window < 1 or window % 2 == 0:
             raise ValueError(f"window_size must be odd (3, 5, 7, ...), got {window}")
@@ -464,7 +464,7 @@ def _check_pool(pool: Size | None, sizes: list[Size], img_size: Size) -> None:
     if pool is None:
         return
     if not all(isinstance(side, int) and side > 0 for side in pool):
-        raise ValueError(f"pool_size must be whole numbers of at least 1, got {pool[0]!r} x {pool[1]!r}")
+        raise ValueError(f"pool_size must be at least 1 and a whole number, got {pool[0]!r} x {pool[1]!r}")
     for height, width in sizes:
         if pool[0] >= height or pool[1] >= width:
             raise ValueError(
