@@ -143,13 +143,14 @@ def test_an_empty_split_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "{} is empty: write the names of the classes into it, one a line."),
-        (" \n\n", "{} is empty: write the names of the classes into it, one a line."),
-        ("sky\ntree\nsky\n", "{} has the class 'sky' twice: give each class a name of its own."),
+        ("", "{} is empty: write the names of the classes into it, one per line."),
+        (" \n\n", "{} is empty: write the names of the classes into it, one per line."),
+        ("sky\ntree\nsky\n", "{} has the class 'sky' twice: give each class a unique name."),
         ("sky\n\ntree\n", "Line 2 of {} is empty: every line must name a class."),
         (
             "\n".join(map(str, range(256))),
-            "{} names 256 classes, and 255 are the most, since 255 is the label of ignored pixels: join some of them.",
+            "{} names 256 classes, and at most 255 are possible, since 255 is the label of ignored pixels: merge some "
+            "of them.",
         ),
     ],
 )

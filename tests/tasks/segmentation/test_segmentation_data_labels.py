@@ -71,12 +71,12 @@ def test_a_number_that_no_class_has_is_named_with_its_place_and_what_may_be_ther
     file = str(images.label_paths[0])
     assert sentence(images) == (
         file,
-        f"{file} has the number 3 at x=1, y=1, and only 0 to 2 and 255 may be there, 255 for ignored pixels: correct "
+        f"{file} has the value 3 at x=1, y=1; only 0 to 2 and 255 are allowed, with 255 for ignored pixels: correct "
         "the label map, or name every class in classes.txt.",
     )
     images = open_split(folder, "train", zero_ignored=True)  # then 3 is the last class
     assert sentence(images)[1].startswith(
-        f"{file} has the number 4 at x=2, y=1, and only 0 to 3 and 255 may be there, 0 and 255 for ignored pixels:"
+        f"{file} has the value 4 at x=2, y=1; only 0 to 3 and 255 are allowed, with 0 and 255 for ignored pixels:"
     )
 
 
@@ -86,7 +86,7 @@ def test_a_large_number_of_16_bits_is_none_of_its_low_bits(tmp_path, number):
     folder = write_split(tmp_path)
     file = replace_map(folder, pixels=np.array([[0, 1], [number, 2]], dtype=np.uint16))
     assert sentence(open_split(folder, "train", zero_ignored=False))[1].startswith(
-        f"{file} has the number {number} at x=0"
+        f"{file} has the value {number} at x=0"
     )
 
 
@@ -114,8 +114,8 @@ def test_a_label_map_without_a_number_for_each_pixel_is_refused(tmp_path, mode, 
     file = replace_map(tmp_path, pixels=np.zeros(shape, dtype=bool if mode == "1" else np.uint8))
     assert sentence(images) == (
         str(file),
-        f"{file} is stored as {mode}, and a label map has the number of a class for each pixel: save it as PNG in grey "
-        "of 8 or 16 bits, or with a palette whose places are the classes.",
+        f"{file} has mode {mode}, and a label map stores a class number for each pixel: save it as a PNG with 8-bit or "
+        "16-bit grey, or with a palette whose indices are the classes.",
     )
 
 
@@ -127,7 +127,7 @@ def test_greys_of_few_bits_are_refused_since_they_are_stretched(tmp_path, bits):
     write_grey(file, bits, rows=[[0, 1], [2, 3]])
     with Image.open(file) as stretched:
         assert np.asarray(stretched).tolist()[0] == [0, {2: 85, 4: 17}[bits]]
-    assert f"{file} is stored as L;{bits}, and a label map has" in sentence(images)[1]
+    assert f"{file} has mode L;{bits}, and a label map stores" in sentence(images)[1]
 
 
 def write_grey(file, bits, rows):
@@ -178,7 +178,5 @@ def test_an_image_is_turned_as_its_camera_says_unless_its_label_map_knows_it_unt
 @pytest.mark.parametrize("number", [-1, -2, 300, 2**31 - 1])
 def test_a_number_beyond_8_bits_is_no_class_and_no_ignored_pixel(tmp_path, number):
     numbers = np.array([[0, number]], dtype=np.int32)
-    with pytest.raises(
-        BrokenSample, match=f"has the number {number} at x=1, y=0, and only 0 to 2 and 255 may be there"
-    ):
+    with pytest.raises(BrokenSample, match=f"has the value {number} at x=1, y=0; only 0 to 2 and 255 are allowed"):
         labels_of(numbers, label_table(3, zero_ignored=False), tmp_path / "a.png")

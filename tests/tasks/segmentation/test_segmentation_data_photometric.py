@@ -5,7 +5,7 @@ import colorsys
 import pytest
 import torch
 
-from foveal.tasks.segmentation.data.augment import PhotometricDistortion, multiply_saturation, turn_hue
+from foveal.tasks.segmentation.data.augment import PhotometricDistortion, multiply_saturation, shift_hue
 
 NONE = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
 #: Every order of the three channels, ties, greys, black and white.
@@ -32,7 +32,7 @@ def test_saturation_is_multiplied_and_ends_at_one(factor):
 @pytest.mark.parametrize("degrees", [-60.0, -36.0, -7.5, 0.0, 13.0, 36.0, 60.0])
 def test_hue_is_turned_around_the_whole_circle(degrees):
     expected = by_pixel(picture(), lambda h, s, v: ((h + degrees / 360) % 1, s, v))
-    torch.testing.assert_close(turn_hue(picture(), degrees), expected)
+    torch.testing.assert_close(shift_hue(picture(), degrees), expected)
 
 
 def drawn(words, image, count=400):

@@ -122,7 +122,7 @@ def test_a_second_evaluation_with_the_same_loader_says_the_same():
 
 
 def test_two_processes_count_as_one(tmp_path):
-    """Five images, two of them broken, one on each process. Scores that are no numbers on one are told by both."""
+    """Five images, two of them broken, one on each process. NaN scores on one are reported by both."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -140,7 +140,7 @@ def test_two_processes_count_as_one(tmp_path):
     for rank in (0, 1):
         document, sentence = torch.load(tmp_path / f"{rank}.pt")
         assert without_speed(document) == alone
-        assert sentence.startswith("FovealError: The segmenter's scores are no numbers")
+        assert sentence.startswith("FovealError: The segmenter's scores are NaN")
 
 
 def test_a_set_without_a_readable_image_is_refused():
@@ -151,16 +151,16 @@ def test_a_set_without_a_readable_image_is_refused():
 def test_a_set_without_a_pixel_that_counts_is_refused():
     images = MadeLabelMaps()
     images.items = [(image, torch.full_like(labels, IGNORED)) for image, labels in images.items]
-    with pytest.raises(FovealError, match="No pixel of the images has a label that counts"):
+    with pytest.raises(FovealError, match="All pixels of the images are ignored"):
         evaluated(images)
 
 
 def test_scores_that_are_no_numbers_are_refused():
     broken = KnownScores(lambda images: torch.full_like(images[:, :1], float("nan")).expand(-1, 5, -1, -1), 5)
-    with pytest.raises(FovealError, match="scores are no numbers: its weights are broken, take others"):
+    with pytest.raises(FovealError, match="scores are NaN: its weights are broken, use others"):
         evaluated(MadeLabelMaps(), broken)
 
 
 def test_other_classes_than_the_segmenters_are_refused():
-    with pytest.raises(FovealError, match="The segmenter knows 2 classes and the images have 5"):
+    with pytest.raises(FovealError, match="The segmenter has 2 classes and the images have 5"):
         evaluated(MadeLabelMaps(), KnownScores(lambda images: images[:, :2], 2))

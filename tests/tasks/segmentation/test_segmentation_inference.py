@@ -206,7 +206,7 @@ def test_scores_that_are_no_numbers_are_told(inference, broken):
         scores[0, broken, 2, 2] = float("nan")
         return scores
 
-    with pytest.raises(FovealError, match="scores are no numbers: its weights are broken, take others"):
+    with pytest.raises(FovealError, match="scores are NaN: its weights are broken, use others"):
         label_map(KnownScores(answer, num_classes=40), noise(3, 3), inference)
 
 
@@ -242,7 +242,7 @@ def test_whole_images_in_their_own_size_are_told_pixel_by_pixel():
         (dict(short=0), "short must be at least 1, not 0"),
         (dict(long=0), "long must be at least 1, not 0"),
         (dict(long=300), "The long side's limit, 300, is below the short side, 512: raise it"),
-        (dict(window=512), "A window needs a stride: pass both, or none to show images whole"),
+        (dict(window=512), "A window needs a stride: pass both, or neither for whole images"),
         (dict(stride=512), "A stride needs a window: pass both"),
         (dict(window=0, stride=1), "window must be at least 1"),
         (dict(window=8, stride=0), "stride must be at least 1"),

@@ -11,8 +11,14 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from foveal.tasks.dense.detr import sample_levels
-from foveal.tasks.segmentation.mask2former.layers import Encoder, Positions, create_pixel_decoder, create_transformer
-from foveal.tasks.segmentation.mask2former.settings import Settings
+from foveal.tasks.segmentation.mask2former import Settings
+from foveal.tasks.segmentation.mask2former.layers import (
+    Encoder,
+    Positions,
+    create_pixel_decoder,
+    create_transformer,
+    transformers_config,
+)
 from support.accuracy import relative_error
 
 CHANNELS = [8, 12, 16, 20]
@@ -35,7 +41,7 @@ def ours():
 
 @pytest.fixture
 def theirs(ours):
-    config = SETTINGS.config()
+    config = transformers_config(SETTINGS)
     parts = nn.ModuleList((Mask2FormerPixelDecoder(config, CHANNELS), Mask2FormerTransformerModule(64, config)))
     parts.double().load_state_dict(ours.state_dict())
     return parts

@@ -11,7 +11,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 from foveal.tasks.segmentation import IGNORED
 from foveal.tasks.segmentation.mask2former import losses as losses_module
 from foveal.tasks.segmentation.mask2former.losses import class_loss, costs, mask_losses, match, set_losses
-from foveal.tasks.segmentation.mask2former.points import Segments, draw_uncertain, inside, sample
+from foveal.tasks.segmentation.mask2former.points import Segments, sample, sample_segments, uncertain_points
 from support.plain_dino import bilinear
 
 LABELS = torch.tensor([[[3, 3, 1], [IGNORED, 1, 1]], [[IGNORED] * 3] * 2, [[2, 2, 2]] * 2])
@@ -31,7 +31,7 @@ def test_a_label_of_no_class_is_named():
 def test_a_point_is_inside_a_segment_as_its_mask_sampled_between_pixels_says():
     points = torch.cat((torch.rand(2, 40, 2), torch.tensor([[0.0, 0.0], [1.0, 1.0]]).expand(2, -1, -1)), 1).double()
     image, label = torch.tensor([0, 2]), torch.tensor([1, 2])
-    found = inside(LABELS, image, label, points)
+    found = sample_segments(LABELS, image, label, points)
     for number in range(2):
         mask = (LABELS[image[number]] == label[number]).double()[..., None]
         want = [bilinear(mask, x * 3, y * 2).item() for x, y in points[number].tolist()]
@@ -41,9 +41,9 @@ def test_a_point_is_inside_a_segment_as_its_mask_sampled_between_pixels_says():
 def test_points_of_an_image_are_looked_at_for_all_its_segments():
     points, image = torch.rand(3, 9, 2), torch.arange(3)
     labels = torch.tensor([[1, 3], [1, 2], [2, 1]])
-    found = inside(LABELS, image[:, None], labels, points[:, None])
+    found = sample_segments(LABELS, image[:, None], labels, points[:, None])
     for place in range(2):
-        assert torch.equal(found[:, place], inside(LABELS, image, labels[:, place], points))
+        assert torch.equal(found[:, place], sample_segments(LABELS, image, labels[:, place], points))
 
 
 def test_masks_are_sampled_between_their_pixels():
@@ -58,7 +58,7 @@ def test_masks_are_sampled_between_their_pixels():
 def test_three_quarters_of_the_points_are_the_least_certain_of_three_times_as_many():
     """A mask of logits that grow from left to right: the least certain lie on the left."""
     mask = torch.linspace(1, 10, 101).expand(1, 400, 101).contiguous()
-    points = draw_uncertain(mask, 400)
+    points = uncertain_points(mask, 400)
     assert points.shape == (1, 400, 2)
     x = points[0, :, 0]
     # 300 of 1200 are a quarter; 100 more lie anywhere, a quarter of them on the left as well.
@@ -104,7 +104,7 @@ def test_the_assignment_is_the_cheapest_of_all_in_every_layer_and_image():
     for layer in range(2):
         assert sorted(pairs.label[layer, :2].tolist()) == [1, 3]
         assert pairs.label[layer, 2] == 2
-        targets = inside(LABELS, torch.arange(3)[:, None], segments.labels, at[:, None])
+        targets = sample_segments(LABELS, torch.arange(3)[:, None], segments.labels, at[:, None])
         table = costs(logits[layer], sample(masks[layer], at), segments.labels, targets)
         best = min(itertools.permutations(range(4), 2), key=lambda two: sum(table[0, q, m] for m, q in enumerate(two)))
         found = dict(zip(pairs.label[layer].tolist(), pairs.query[layer].tolist(), strict=True))
@@ -137,7 +137,7 @@ def test_the_class_loss_is_a_mean_in_which_no_object_counts_a_tenth():
 
 def test_mask_losses_are_entropy_and_dice_at_the_drawn_points(monkeypatch):
     points = torch.rand(2, 8, 2, dtype=torch.float64)
-    monkeypatch.setattr(losses_module, "draw_uncertain", lambda masks, count: points)
+    monkeypatch.setattr(losses_module, "uncertain_points", lambda masks, count: points)
     masks = torch.randn(2, 4, 5, dtype=torch.float64)
     image, label = torch.tensor([0, 2]), torch.tensor([3, 2])
     entropy, dice = mask_losses(masks, image, label, Segments.of(LABELS, 4), 8)
@@ -179,7 +179,7 @@ def test_layers_are_added_up_and_divided_by_the_segments(monkeypatch):
     flat = [torch.full_like(masks[0], 0.3)]
     labels = torch.full((3, 40, 40), 2)
     segments = Segments.of(labels, 4)
-    monkeypatch.setattr(losses_module, "draw_uncertain", lambda m, count: 0.3 + 0.4 * torch.rand(len(m), count, 2))
+    monkeypatch.setattr(losses_module, "uncertain_points", lambda m, count: 0.3 + 0.4 * torch.rand(len(m), count, 2))
     one = set_losses(logits, flat, segments, 30)
     two = set_losses(logits * 2, flat * 2, segments, 30)
     for name in one:

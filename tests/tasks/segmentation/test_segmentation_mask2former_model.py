@@ -202,9 +202,7 @@ def test_embeddings_of_queries_and_levels_are_not_decayed():
 @pytest.mark.parametrize("package", ["transformers", "scipy"])
 def test_a_missing_package_is_one_sentence_that_names_the_extra(package, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        "foveal.tasks.segmentation.mask2former.find_spec", lambda name: None if name == package else find(name)
-    )
+    monkeypatch.setattr("foveal.tasks.dense.create.find_spec", lambda name: None if name == package else find(name))
     with pytest.raises(FovealError, match=rf"^Mask2Former needs (?i:{package}): .*pip install 'foveal\[dense\]'`\.$"):
         small()
 

@@ -216,6 +216,6 @@ def test_one_image_is_too_few_for_upernet_to_learn_from():
 
 
 def test_without_transformers_the_sentence_names_the_extra(monkeypatch):
-    monkeypatch.setattr("foveal.tasks.segmentation.upernet.find_spec", lambda name: None)
+    monkeypatch.setattr("foveal.tasks.dense.create.find_spec", lambda name: None)
     with pytest.raises(FovealError, match=r"UPerNet needs transformers.*foveal\[dense\]"):
         small_segmenter("upernet")

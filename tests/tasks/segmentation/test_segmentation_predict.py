@@ -58,7 +58,7 @@ def test_a_photograph_is_taken_upright(tmp_path):
 
 
 def test_other_classes_than_the_segmenters_are_refused(tmp_path):
-    with pytest.raises(FovealError, match="knows 5 classes and 2 names were given"):
+    with pytest.raises(FovealError, match="has 5 classes, and 2 names were given"):
         predict(by_red(), ["cat", "dog"], [write(tmp_path / "a.png")], device=CPU)
 
 

@@ -35,10 +35,10 @@ def find_builder(
     if num_classes < 1:
         raise FovealError(f"num_classes must be at least 1, not {num_classes}.")
     module = importlib.import_module(builders[name])
-    if not hasattr(module, "Settings"):  # heads that still declare their options as arguments of ``build``
-        _check_options(name, options, list(module.build.__kwdefaults__))
-        return partial(module.build, **options)
-    _check_options(name, options, [field.name for field in fields(module.Settings)])
+    allowed = [field.name for field in fields(module.Settings)]
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise FovealError(f"{name} has no option {unknown[0]}: its options are {', '.join(allowed)}.")
     return partial(module.build, settings=module.Settings(**options))
 
 
@@ -65,9 +65,3 @@ def check_width(head: str, dim: int, heads: int, groups: int) -> None:
         raise FovealError(f"{head}'s dim must be 2, 3, ... times {groups}, not {dim}.")
     if dim % heads:
         raise FovealError(f"{head}'s {heads} heads must divide its dim, {dim}.")
-
-
-def _check_options(name: str, options: dict[str, Any], allowed: list[str]) -> None:
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise FovealError(f"{name} has no option {unknown[0]}: its options are {', '.join(allowed)}.")

@@ -1,4 +1,4 @@
-"""A segmenter over a whole set: every image once over all processes, the same scores on each of them."""
+"""Evaluation of a segmenter on a dataset: each image once over all processes, the same scores on each of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ from foveal.training.processes import Processes, to_device
 
 @dataclass(frozen=True)
 class SegmentationEvaluation:
-    """How good a segmenter is on N images; the same on every process.
+    """Scores of a segmenter on N images; the same on every process.
 
     Attributes:
-        scores: the figures, overall and of each class.
-        classes: names of the classes, in the order of ``scores``.
-        images: N, those that could be read.
-        broken: names of those that could not, and are not counted.
-        images_per_second: over the whole evaluation, loading and counting included.
-        counts: (classes, classes) int64, pixels by their class (row) and the one that they were given (column).
+        scores: overall and per class.
+        classes: class names, in the order of ``scores``.
+        images: N, the number of images that could be read.
+        broken: names of unreadable images, which are not counted.
+        images_per_second: over the whole evaluation, including loading and counting.
+        counts: (classes, classes) int64, pixels by labelled class (row) and predicted class (column).
     """
 
     scores: SegmentationScores
@@ -39,12 +39,12 @@ class SegmentationEvaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All overall figures, in percent: ``miou``, ``macc`` and ``aacc``."""
+        """Overall scores in percent: ``miou``, ``macc`` and ``aacc``."""
         return self.scores.metrics
 
     @property
     def document(self) -> dict[str, Any]:
-        """The figures in plain types, as results.json holds them; a figure that a class does not have is None."""
+        """Scores in plain types, as in results.json; a score that a class does not have is None."""
         rows = zip(self.classes, self.scores.iou, self.scores.accuracy, self.scores.pixels, strict=True)
         classes = [{"name": name, "iou": iou, "accuracy": acc, "pixels": pixels} for name, iou, acc, pixels in rows]
         counts = {"images": self.images, "broken": len(self.broken), "broken_names": self.broken}
@@ -53,7 +53,7 @@ class SegmentationEvaluation:
 
 @dataclass
 class _Share:
-    """What one process found on its share of the images."""
+    """Counts of one process on its share of the images."""
 
     confusion: ConfusionMatrix
     images: int
@@ -70,27 +70,30 @@ def evaluate_segmenter(
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> SegmentationEvaluation:
-    """Run a segmenter, in evaluation mode and on its device, over all images of ``loader`` and count pixels.
+    """Run a segmenter over all images of ``loader`` and compute its scores.
 
-    It runs as the caller has arranged it: within ``processes.autocast(precision)`` for mixed precision.
+    For mixed precision, call it within ``processes.autocast(precision)``.
 
     Args:
+        model: in evaluation mode, on its device.
         loader: this process's share, in batches of one image: (1, 3, H, W) float in [0, 1] and labels (1, H, W) int64,
             both in the image's own size, in which pixels are counted.
         classes: name of each class.
-        processes: those that share the images; None for this one alone, on ``device`` (None: the best one).
+        inference: how images are fed to the model.
+        processes: processes that share the images; None for this one alone.
+        device: device if ``processes`` is None; None for the best one.
         on_batch: called with (done, total) after each batch.
 
     Raises:
-        FovealError: no image could be read, no pixel counts, the scores are no numbers, or ``classes`` are not the
-            segmenter's.
+        FovealError: no image could be read, all pixels are ignored, scores are NaN, or the number of classes differs
+            from the segmenter's.
     """
     if len(classes) != model.num_classes:
-        raise FovealError(f"The segmenter knows {model.num_classes} classes and the images have {len(classes)}.")
+        raise FovealError(f"The segmenter has {model.num_classes} classes and the images have {len(classes)}.")
     place, started = processes.device if processes else device or best_device(), time.monotonic()
     own = _count(model, loader, inference, place, on_batch)
     shares = [own] if processes is None else processes.gather_objects([own])
-    # From here on every process holds the same, so all of them raise the same or none does.
+    # From here on all processes hold the same values, so they raise the same error or none.
     failure = next((share.failure for share in shares if share.failure), None)
     if failure is not None:
         raise FovealError(failure)
@@ -109,7 +112,7 @@ def _count(
     device: torch.device,
     on_batch: Callable[[int, int], None] | None,
 ) -> _Share:
-    """This process's share; it ends with the first image whose scores are no numbers."""
+    """Count the pixels of this process's share; stop at the first image whose scores are NaN."""
     confusion, images = ConfusionMatrix(model.num_classes), 0
     for done, batch in enumerate(loader, start=1):
         for image, labels in zip(*to_device(batch, device, channels_last=False), strict=True):

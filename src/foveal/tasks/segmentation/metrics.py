@@ -1,4 +1,4 @@
-"""Which class pixels have and which one they were given: the counts, and the scores that follow from them."""
+"""Confusion matrices of pixel classes, and the segmentation scores computed from them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from foveal.tasks.segmentation.segmenter import IGNORED
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """How well pixels were told, in percent, by MMSegmentation's rules.
+    """Segmentation scores in percent, as MMSegmentation defines them.
 
     Attributes:
         miou: mean of ``iou`` over the classes that have one.
         macc: mean of ``accuracy`` over the classes that have one.
-        aacc: of all labelled pixels those that were given their class.
-        iou: of each class, pixels rightly given it, in proportion to those that have it or were given it; None where
-            there are neither. A class that was given to pixels and that none has counts with 0.
-        accuracy: of each class, those of its pixels that were given it; None where no pixel has it.
-        pixels: of each class, how many have it.
+        aacc: share of labelled pixels that are classified correctly.
+        iou: intersection over union of labelled and predicted pixels, per class; 0 for a class that is predicted but
+            never labelled, None for one that is neither.
+        accuracy: share of labelled pixels that are classified correctly, per class; None if no pixel has the class.
+        pixels: number of labelled pixels per class.
     """
 
     miou: float
@@ -35,19 +35,19 @@ class SegmentationScores:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The overall figures under the names of a training log."""
+        """Overall scores by the names used in training logs."""
         return {"miou": self.miou, "macc": self.macc, "aacc": self.aacc}
 
 
 class ConfusionMatrix:
-    """Counts of pixels by their class and by the one that they were given. Counts add up: over images, over processes.
+    """Pixel counts by labelled and predicted class. Matrices add up over images and processes.
 
     Attributes:
-        counts: (num_classes, num_classes) int64 on the CPU: row i, column j are pixels of class i that were taken for
-            class j.
+        counts: (num_classes, num_classes) int64 on the CPU; row i, column j counts pixels of class i that were
+            predicted as class j.
 
     Raises:
-        ValueError: more classes than labels can tell apart from ``IGNORED``.
+        ValueError: ``num_classes`` is below 1 or above ``IGNORED``.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -57,12 +57,12 @@ class ConfusionMatrix:
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
     def add(self, predicted: Tensor, labels: Tensor) -> None:
-        """Count an image, or several: classes given and labels, integers of one shape, on one device.
+        """Count one or more images, given predicted classes and labels: integers of the same shape and device.
 
-        Pixels whose label is ``IGNORED`` count nowhere, whatever they were given.
+        Pixels labelled ``IGNORED`` are not counted.
 
         Raises:
-            ValueError: shapes differ, or a number is no class.
+            ValueError: shapes differ, or a value is not a class.
         """
         if predicted.shape != labels.shape:
             raise ValueError(f"predicted classes {tuple(predicted.shape)} for labels {tuple(labels.shape)}")
@@ -83,7 +83,7 @@ class ConfusionMatrix:
         return total
 
     def scores(self) -> SegmentationScores:
-        """The scores of everything counted so far.
+        """Compute the scores of everything counted so far.
 
         Raises:
             FovealError: no pixel was counted.
@@ -91,8 +91,8 @@ class ConfusionMatrix:
         right, true, given = self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)
         if not true.sum():
             raise FovealError(
-                "No pixel of the images has a label that counts, all are ignored: check the label maps, and whether "
-                "their 0 is a class or to be ignored."
+                "All pixels of the images are ignored: check the label maps, and whether 0 in them is a class or an "
+                "ignored pixel."
             )
         iou, accuracy = _percent(right, true + given - right), _percent(right, true)
         (overall,) = _percent(right.sum(0, keepdim=True), true.sum(0, keepdim=True))

@@ -1,4 +1,4 @@
-"""The label maps of image files, and files that hold them."""
+"""Label maps predicted for image files, and label map files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from foveal.tasks.segmentation.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class ClassShare:
-    """A class that some pixels of an image have; ``share`` of all of them, above 0 and at most 1."""
+    """A class that occurs in an image, and its share of the pixels, above 0 and at most 1."""
 
     label: int
     name: str
@@ -27,11 +27,11 @@ class ClassShare:
 
 @dataclass(frozen=True, eq=False)
 class LabelMapPrediction:
-    """An image file, its height and width in pixels, and the class of each of them.
+    """The label map predicted for an image file of ``height`` x ``width`` pixels.
 
     Attributes:
-        labels: (height, width) uint8, the number of each pixel's class: its place among the segmenter's, from 0 on.
-        shares: the classes that are there, the largest first.
+        labels: (height, width) uint8, the class index of each pixel, from 0.
+        shares: the classes that occur, in descending order of their share.
     """
 
     path: str
@@ -50,20 +50,24 @@ def predict(
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> list[LabelMapPrediction]:
-    """Tell the class of every pixel of image files of any sizes and modes, on ``device`` (None: the best one).
+    """Predict the label maps of image files of any size and mode.
 
-    Images are taken upright, as cameras say (EXIF), one by one, in the order given.
+    Images are turned upright as their EXIF orientation says, and processed one at a time in the order given.
 
     Args:
+        segmenter: moved to ``device`` and set to evaluation mode.
         classes: name of each label.
+        paths: image files.
+        inference: how images are fed to the segmenter.
+        device: None for the best one.
         on_batch: called with (done, total) after each image.
 
     Raises:
-        FovealError: a file is missing or is no readable image, ``classes`` are not the segmenter's, or its scores are
-            no numbers.
+        FovealError: a file is missing or not a readable image, the number of classes differs from the segmenter's, or
+            its scores are NaN.
     """
     if len(classes) != segmenter.num_classes:
-        raise FovealError(f"The segmenter knows {segmenter.num_classes} classes and {len(classes)} names were given.")
+        raise FovealError(f"The segmenter has {segmenter.num_classes} classes, and {len(classes)} names were given.")
     device = device or best_device()
     model = segmenter.to(device).eval()
     predictions = []
@@ -79,21 +83,21 @@ def predict(
 
 
 def class_shares(labels: np.ndarray, classes: Sequence[str]) -> list[ClassShare]:
-    """The classes that are in a label map (H, W) of integers, the largest first."""
+    """Return the classes of a label map (H, W) of integers, in descending order of their share."""
     counts = np.bincount(labels.ravel(), minlength=len(classes))
     order = np.argsort(-counts, kind="stable")
     return [ClassShare(int(at), classes[at], counts[at] / labels.size) for at in order if counts[at]]
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> None:
-    """Write a label map (H, W), uint8, as a grey PNG: each pixel's value is its class, counted from 0.
+    """Write a label map (H, W), uint8, as a grey PNG: each pixel's value is its class index, from 0.
 
-    So it is also for a segmenter whose label maps have 0 for ignored pixels (``zero_ignored``): in ADE20K's own files
-    each class has the next number.
+    This also holds for a segmenter trained on label maps with 0 for ignored pixels (``zero_ignored``): in ADE20K's own
+    files, each class has the next number.
 
     Raises:
-        FovealError: the file cannot be written; what was there before is untouched.
-        ValueError: an array of another dtype or number of dimensions.
+        FovealError: the file cannot be written; an existing file is left untouched.
+        ValueError: another dtype or number of dimensions.
     """
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ValueError(f"a label map must be (height, width) uint8, not {labels.dtype} {labels.shape}")

@@ -1,8 +1,10 @@
-"""Semantic FPN: the maps of a feature pyramid, each refined and grown to the finest one's size, and their sum.
+"""Semantic FPN: the maps of a feature pyramid, refined, upsampled to the finest one's size, and summed.
 
-Kirillov, Girshick, He, Dollár, "Panoptic Feature Pyramid Networks", arXiv:1901.02446, section 3. Settings are those
-of the published segmenters; what agrees with the released ones is in docs/released_segmenters.md.
+Kirillov, Girshick, He, Dollár, "Panoptic Feature Pyramid Networks", arXiv:1901.02446, section 3. For agreement with the
+released segmenters see docs/released_segmenters.md.
 """
+
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,8 +14,20 @@ from foveal.tasks.dense.pyramid import FeaturePyramid
 from foveal.tasks.segmentation.segmenter import PixelSegmenter, init_weights
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Options of Semantic FPN, by default as published with TransXNet."""
+
+    pyramid_channels: int = 256
+    """Channels of the feature pyramid."""
+    channels: int = 128
+    """Channels of the head."""
+    dropout: float = 0.1
+    """Dropout rate of channels before the classifier."""
+
+
 class ConvNorm(nn.Module):
-    """A 3x3 convolution, batch norm and ReLU."""
+    """3x3 convolution, batch norm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -26,10 +40,10 @@ class ConvNorm(nn.Module):
 
 
 class SemanticHead(nn.Module):
-    """From maps of strides 4, 8, 16 and 32 to logits at stride 4.
+    """Compute logits at stride 4 from maps of strides 4, 8, 16 and 32.
 
-    The finest map has one convolution, every coarser one as many as it is doubled in size. What is then not quite the
-    finest map's size, because sizes were rounded up, is resized to it.
+    The finest map passes one convolution, each coarser one as many as it is doubled in size. If the result differs from
+    the finest map's size, because sizes were rounded up, it is resized.
     """
 
     def __init__(self, in_channels: int, channels: int, num_classes: int, levels: int, dropout: float) -> None:
@@ -40,10 +54,10 @@ class SemanticHead(nn.Module):
         init_weights(self)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Logits (B, num_classes, h, w), from maps (B, in_channels, ., .), the first of which has this size."""
+        """Return logits (B, num_classes, h, w), given maps (B, in_channels, ., .), the first of size (h, w)."""
         finest, *coarser = (head(m) for head, m in zip(self.scale_heads, maps, strict=True))
-        for grown in coarser:
-            finest = finest + F.interpolate(grown, size=finest.shape[-2:], mode="bilinear", align_corners=False)
+        for upsampled in coarser:
+            finest = finest + F.interpolate(upsampled, size=finest.shape[-2:], mode="bilinear", align_corners=False)
         return self.classifier(self.dropout(finest))
 
 
@@ -57,12 +71,12 @@ def _scale_head(in_channels: int, channels: int, doublings: int) -> nn.Sequentia
 
 
 class SemanticFPN(PixelSegmenter):
-    """Classes of pixels from a feature pyramid. See ``PixelSegmenter``.
+    """Semantic FPN. See ``PixelSegmenter``.
 
     Args:
         backbone, num_classes: see ``Segmenter``; all four maps of the backbone are used.
-        pyramid: of the backbone's maps, without coarser ones.
-        decode_head: takes the pyramid's maps.
+        pyramid: feature pyramid of the backbone's maps, without coarser ones.
+        decode_head: head on the pyramid's maps.
     """
 
     released_renames = (
@@ -81,23 +95,9 @@ class SemanticFPN(PixelSegmenter):
         return self.decode_head(self.pyramid(maps))
 
 
-def build(
-    backbone: DenseBackbone,
-    num_classes: int,
-    *,
-    pyramid_channels: int = 256,
-    channels: int = 128,
-    dropout: float = 0.1,
-) -> SemanticFPN:
-    """A Semantic FPN as published with TransXNet, and smaller ones.
-
-    Args:
-        backbone: gives the maps of all four stages.
-        num_classes: see ``Segmenter``.
-        pyramid_channels: of the feature pyramid.
-        channels: of the head.
-        dropout: share of channels that are dropped before the classifier, in training.
-    """
-    pyramid = FeaturePyramid(backbone.channels, pyramid_channels, extra=None)
-    head = SemanticHead(pyramid_channels, channels, num_classes, len(backbone.channels), dropout)
+def build(backbone: DenseBackbone, num_classes: int, settings: Settings) -> SemanticFPN:
+    """Build Semantic FPN on a ``backbone`` with the maps of all four stages."""
+    pyramid = FeaturePyramid(backbone.channels, settings.pyramid_channels, extra=None)
+    levels = len(backbone.channels)
+    head = SemanticHead(settings.pyramid_channels, settings.channels, num_classes, levels, settings.dropout)
     return SemanticFPN(backbone, num_classes, pyramid, head)

@@ -1,34 +1,50 @@
-"""UPerNet: a pooling pyramid on the last map, and a feature pyramid that joins all four.
+"""UPerNet: pyramid pooling on the last map, and a feature pyramid that fuses all four.
 
-Xiao, Liu, Zhou, Jiang, Sun, "Unified Perceptual Parsing for Scene Understanding", arXiv:1807.10221. The heads are
-transformers', with what they lack of the published segmenters: dropout and first weights. What agrees with the
-released ones is in docs/released_segmenters.md.
+Xiao, Liu, Zhou, Jiang, Sun, "Unified Perceptual Parsing for Scene Understanding", arXiv:1807.10221. The heads are those
+of transformers, with the dropout and initial weights of the published segmenters. For agreement with the released ones
+see docs/released_segmenters.md.
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.create import require_packages
 from foveal.tasks.segmentation.segmenter import PixelSegmenter, init_weights, pixel_cross_entropy
 
 AUXILIARY_STAGE = 2  # the third, of stride 16
 
 
-class UPerNet(PixelSegmenter):
-    """Classes of pixels from all maps, joined at stride 4. See ``PixelSegmenter``.
+@dataclass(frozen=True)
+class Settings:
+    """Options of UPerNet, by default as published with TransNeXt."""
 
-    In training a second, small head on the third map has a loss of its own, ``loss_auxiliary``, which is already
-    weighted. In evaluation it does not run. One of the pooled maps has a single position, so the batch norm behind it
-    needs at least two images a device batch to learn.
+    channels: int = 512
+    """Channels of the head."""
+    pool_scales: Sequence[int] = (1, 2, 3, 6)
+    """Sides of the maps that the last one is pooled to."""
+    dropout: float = 0.1
+    """Dropout rate of channels before the classifier of either head."""
+    auxiliary_channels: int = 256
+    """Channels of the auxiliary head."""
+    auxiliary_weight: float = 0.4
+    """Weight of the auxiliary loss; 0 for no auxiliary head."""
+
+
+class UPerNet(PixelSegmenter):
+    """UPerNet, with logits at stride 4. See ``PixelSegmenter``.
+
+    In training, a small auxiliary head on the third map adds ``loss_auxiliary``, which is already weighted. It does not
+    run in evaluation. One of the pooled maps has a single position, so the batch norm after it needs at
+    least two images per device batch in training.
 
     Args:
         backbone, num_classes: see ``Segmenter``; all four maps of the backbone are used.
-        decode_head: transformers' ``UperNetHead``, or what takes a list of maps and gives logits.
-        auxiliary_head: transformers' ``UperNetFCNHead``; None for none.
-        auxiliary_weight: of its loss.
+        decode_head: ``UperNetHead`` of transformers, or any module from a list of maps to logits.
+        auxiliary_head: ``UperNetFCNHead`` of transformers, or None.
+        auxiliary_weight: weight of the auxiliary loss.
     """
 
     class_layers = ("decode_head.classifier.", "auxiliary_head.classifier.")
@@ -56,53 +72,38 @@ class UPerNet(PixelSegmenter):
         return losses
 
     def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Without an auxiliary head, a file's is left out."""
+        """Drop the file's auxiliary head if this model has none."""
         if self.auxiliary_head is None:
             state = {name: tensor for name, tensor in state.items() if not name.startswith("auxiliary_head.")}
         return super().adapt_released(state)
 
 
-def build(
-    backbone: DenseBackbone,
-    num_classes: int,
-    *,
-    channels: int = 512,
-    pool_scales: Sequence[int] = (1, 2, 3, 6),
-    dropout: float = 0.1,
-    auxiliary_channels: int = 256,
-    auxiliary_weight: float = 0.4,
-) -> UPerNet:
-    """A UPerNet as published with TransNeXt, and smaller ones.
-
-    Args:
-        backbone: gives the maps of all four stages.
-        num_classes: see ``Segmenter``.
-        channels: of the head.
-        pool_scales: sides of the maps that the last one is pooled to.
-        dropout: share of channels that are dropped before either head's classifier, in training.
-        auxiliary_channels: of the auxiliary head.
-        auxiliary_weight: of its loss; 0 for no such head.
+def build(backbone: DenseBackbone, num_classes: int, settings: Settings) -> UPerNet:
+    """Build UPerNet on a ``backbone`` with the maps of all four stages.
 
     Raises:
         FovealError: transformers is not installed.
     """
-    if find_spec("transformers") is None:
-        raise FovealError("UPerNet needs transformers: install it with `pip install 'foveal[dense]'`.")
+    require_packages("UPerNet", "transformers")
     from transformers import UperNetConfig
     from transformers.models.upernet.modeling_upernet import UperNetFCNHead, UperNetHead
 
-    config = UperNetConfig(hidden_size=channels, pool_scales=tuple(pool_scales), auxiliary_channels=auxiliary_channels)
+    config = UperNetConfig(
+        hidden_size=settings.channels,
+        pool_scales=tuple(settings.pool_scales),
+        auxiliary_channels=settings.auxiliary_channels,
+    )
     config.num_labels = num_classes
     decode_head = UperNetHead(config, backbone.channels)
-    _prepare(decode_head, decode_head.fpn_bottleneck, dropout)
-    if not auxiliary_weight:
+    _prepare(decode_head, decode_head.fpn_bottleneck, settings.dropout)
+    if not settings.auxiliary_weight:
         return UPerNet(backbone, num_classes, decode_head)
     auxiliary_head = UperNetFCNHead(config, backbone.channels, in_index=AUXILIARY_STAGE)
-    _prepare(auxiliary_head, auxiliary_head.get_submodule("convs.0"), dropout)
-    return UPerNet(backbone, num_classes, decode_head, auxiliary_head, auxiliary_weight)
+    _prepare(auxiliary_head, auxiliary_head.get_submodule("convs.0"), settings.dropout)
+    return UPerNet(backbone, num_classes, decode_head, auxiliary_head, settings.auxiliary_weight)
 
 
 def _prepare(head: nn.Module, before_classifier: nn.Module, dropout: float) -> None:
-    """Draw a head's weights, and put dropout where it has none without changing a name."""
+    """Initialise a head and add dropout without changing the name of a parameter."""
     init_weights(head)
     before_classifier.activation = nn.Sequential(nn.ReLU(), nn.Dropout2d(dropout))

@@ -1,6 +1,6 @@
-"""Images with a class for every pixel: folders of label maps read and checked, and augmented.
+"""Images with a class for each pixel, read from folders and checked, and their augmentation.
 
-``open_split`` and ``open_train_and_val`` are the doors; ``Augment`` is the transform of training.
+``open_split`` and ``open_train_and_val`` open datasets; ``Augment`` is the training transform.
 """
 
 from foveal.tasks.segmentation.data.augment import PUBLISHED, SMALL, Augment, Augmentation

@@ -15,97 +15,98 @@ from foveal.tasks.segmentation.data.folders import find_pairs, find_split, read_
 from foveal.tasks.segmentation.segmenter import IGNORED
 from foveal.training.samples import BrokenSample
 
-WRONG = -1  # label of a number that no class has
-NUMBERS = 256  # that a pixel of 8 bits may have
+INVALID = -1  # label of a value that stands for no class
+NUMBERS = 256  # values of an 8-bit pixel
 
 
 def label_map_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels; only the head of the file is decoded.
+    """Return (width, height) in pixels; only the file's header is decoded.
 
     Raises:
-        BrokenSample: it is missing or no image.
+        BrokenSample: the file is missing or not an image.
     """
     with opened_image(path) as image:
         return image.size
 
 
 def read_label_map(path: Path) -> np.ndarray:
-    """The numbers (H, W) of a label map as they are stored: greys of 8 or 16 bits, or places in a palette.
+    """Return the values (H, W) stored in a label map: 8-bit or 16-bit grey, or palette indices.
 
     Raises:
-        BrokenSample: it is missing or cannot be read, or has no number for each pixel.
+        BrokenSample: the file is missing, cannot be read, or does not store a number for each pixel.
     """
     with opened_image(path) as image:
         if not _has_numbers(image):
             raise BrokenSample(
                 str(path),
-                f"{path} is stored as {_kind(image)}, and a label map has the number of a class for each pixel: save "
-                "it as PNG in grey of 8 or 16 bits, or with a palette whose places are the classes.",
+                f"{path} has mode {_layout(image)}, and a label map stores a class number for each pixel: save it as a "
+                "PNG with 8-bit or 16-bit grey, or with a palette whose indices are the classes.",
             )
         return np.array(image)
 
 
 def _has_numbers(image: Image.Image) -> bool:
-    """Greys of fewer bits have none: Pillow stretches them to 8 bits, and not everyone who writes them does."""
-    return _kind(image) in ("L", "P", "I") or image.mode.startswith("I;16")
+    """Refuse grey of fewer than 8 bits: Pillow stretches it to 8 bits, and not every writer does."""
+    return _layout(image) in ("L", "P", "I") or image.mode.startswith("I;16")
 
 
-def _kind(image: Image.Image) -> str:
-    """The mode, or how pixels lie in the file where that tells more: grey of 2 and 4 bits is L;2 and L;4."""
+def _layout(image: Image.Image) -> str:
+    """Return the mode, or the pixel layout within the file if that says more: 2-bit and 4-bit grey are L;2 and L;4."""
     tiles = getattr(image, "tile", None)
     layout = tiles[0][3] if tiles else None
     return layout if layout in ("L;2", "L;4") else image.mode
 
 
 def label_table(num_classes: int, zero_ignored: bool) -> np.ndarray:
-    """(257,) int64: of each number the label, ``IGNORED`` or ``WRONG``; the last stands for all others.
+    """Return (257,) int64: the label of each value, ``IGNORED`` or ``INVALID``; the last entry is for all other values.
 
     Args:
-        zero_ignored: 0 is ignored and class 0 has the number 1; MMSegmentation calls it ``reduce_zero_label``.
+        num_classes: number of classes.
+        zero_ignored: 0 is ignored and class 0 is stored as 1 (MMSegmentation's ``reduce_zero_label``).
     """
     first = int(zero_ignored)
     classes = min(num_classes, IGNORED - first)
-    table = np.full(NUMBERS + 1, WRONG, dtype=np.int64)
+    table = np.full(NUMBERS + 1, INVALID, dtype=np.int64)
     table[first : first + classes] = np.arange(classes)
     table[:first] = table[IGNORED] = IGNORED
     return table
 
 
 def labels_of(numbers: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
-    """The labels (H, W) int64 of a label map's numbers, see ``label_table``.
+    """Convert a label map's values to labels (H, W) int64 with a ``label_table``.
 
     Raises:
-        BrokenSample: a number belongs to no class; the first is named.
+        BrokenSample: a value stands for no class; the message names the first one.
     """
-    # Negative numbers, which 32 bits may hold, become the largest.
+    # Negative values, which 32-bit images can hold, become the largest.
     labels = table[numbers if numbers.dtype == np.uint8 else np.minimum(numbers.astype(np.uint32), NUMBERS)]
-    if labels.min() == WRONG:
-        y, x = np.argwhere(labels == WRONG)[0]
-        last = np.flatnonzero(table[:IGNORED] != WRONG)[-1]
+    if labels.min() == INVALID:
+        y, x = np.argwhere(labels == INVALID)[0]
+        last = np.flatnonzero(table[:IGNORED] != INVALID)[-1]
         ignored = f"0 and {IGNORED}" if table[0] == IGNORED else f"{IGNORED}"
         raise BrokenSample(
             str(path),
-            f"{path} has the number {numbers[y, x]} at x={x}, y={y}, and only 0 to {last} and {IGNORED} may be there, "
+            f"{path} has the value {numbers[y, x]} at x={x}, y={y}; only 0 to {last} and {IGNORED} are allowed, with "
             f"{ignored} for ignored pixels: correct the label map, or name every class in classes.txt.",
         )
     return labels
 
 
 class LabelledImages(Dataset):
-    """Item i is ``transform(image, labels)``: the image uint8 (3, H, W), its labels int64 (H, W).
+    """Dataset whose item i is ``transform(image, labels)``, with image uint8 (3, H, W) and labels int64 (H, W).
 
-    Labels go from 0 to ``len(classes) - 1``; ignored pixels have ``IGNORED``. A label map belongs to the image as its
-    camera says it is to be turned (EXIF), unless only the unturned one has its size; see ``image``.
+    Labels range from 0 to ``len(classes) - 1``; ignored pixels have ``IGNORED``. Images are turned by their EXIF
+    orientation, unless only the unturned one has the size of its label map; see ``image``.
 
     Attributes:
-        classes: names; a label is an index into them.
-        paths: of each image the file.
-        label_paths: of each image its label map.
-        transform: (image, labels) -> what the loader gives; None for the image as float in [0, 1] and the labels.
+        classes: class names, indexed by label.
+        paths: image files.
+        label_paths: label map files, one per image.
+        transform: function of (image, labels); None returns the image as float in [0, 1] and the labels.
     """
 
     def __init__(self, pairs: list[tuple[Path, Path]], classes: list[str], *, zero_ignored: bool) -> None:
-        """``zero_ignored``: 0 in label maps is an ignored pixel and 1 the first class; else 0 is the first class."""
+        """``zero_ignored``: whether 0 in label maps marks ignored pixels, and 1 the first class."""
         self.classes = classes
         self.paths, self.label_paths = [image for image, _ in pairs], [labels for _, labels in pairs]
         self.transform: Callable[[Tensor, Tensor], Any] | None = None
@@ -119,15 +120,14 @@ class LabelledImages(Dataset):
         return (image / 255, labels) if self.transform is None else self.transform(image, labels)
 
     def name(self, index: int) -> str:
-        """What image and label map are both called, without folder and ending."""
+        """Return the common name of image and label map, without folder and extension."""
         return self.paths[index].stem
 
     def image(self, index: int) -> Tensor:
-        """Image ``index``, uint8 (3, H, W), its channels side by side in memory, which is quicker to resize.
+        """Return image ``index``, uint8 (3, H, W) in channels-last memory format, which is faster to resize.
 
-        It is turned as its camera says, as where objects are detected; but stays as it is stored where its label map
-        has only that size. Of a label map that is as wide as high, or an image that stands on its head, the size tells
-        nothing.
+        It is turned by its EXIF orientation, as in detection, unless its label map only has the size of the unturned
+        image. For square label maps and rotations by 180 degrees, the size does not decide.
 
         Raises:
             BrokenSample: it cannot be read, or its label map has another size.
@@ -144,42 +144,41 @@ class LabelledImages(Dataset):
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def labels(self, index: int) -> Tensor:
-        """The labels of image ``index``, int64 (H, W); the image itself is not read.
+        """Return the labels of image ``index``, int64 (H, W); the image itself is not read.
 
         Raises:
-            BrokenSample: the label map cannot be read, or is none, or has a number that no class has.
+            BrokenSample: the label map cannot be read, is not a label map, or has a value that stands for no class.
         """
         path = self.label_paths[index]
         return torch.from_numpy(labels_of(read_label_map(path), self._table, path))
 
 
 def open_split(folder: str | Path, split: str, *, zero_ignored: bool) -> LabelledImages:
-    """The images of one split ("train", "val") and their label maps.
+    """Open the images and label maps of one split ("train", "val").
 
-    - ADE20K as it is unpacked: ``images/training/*.jpg``, ``annotations/training/*.png``, and ``validation``;
-    - one's own: ``images/<split>`` or ``<split>`` with images in any format that Pillow reads, label maps of the same
-      names as PNG in ``annotations/<split>`` or ``labels/<split>``, and ``classes.txt`` with a name a line. The made
-      shapes are laid out like this. In ADE20K's layout such a file counts as well, and is not needed.
+    Two layouts are supported:
 
-    That every image has a label map is checked here, what is in them when they are read.
+    - ADE20K as unpacked: ``images/training/*.jpg``, ``annotations/training/*.png``, and ``validation``;
+    - custom: ``images/<split>`` or ``<split>`` with images in any format that Pillow reads, PNG label maps of the same
+      names in ``annotations/<split>`` or ``labels/<split>``, and ``classes.txt`` with one name per line. The synthetic
+      shapes use this layout. In ADE20K's layout such a file is optional.
+
+    It is checked here that every image has a label map; their content is checked when they are read.
 
     Args:
-        zero_ignored: 0 in label maps is an ignored pixel and class 0 has the number 1, as in ADE20K; else classes count
-            from 0. 255 is ignored in any case.
+        folder: root of the dataset.
+        split: name of the split.
+        zero_ignored: 0 in label maps marks ignored pixels and class 0 is stored as 1, as in ADE20K; otherwise classes
+            count from 0. 255 is always ignored.
 
     Raises:
-        FovealError: folders, label maps or names of classes are missing, or do not fit together.
+        FovealError: folders, label maps or class names are missing or inconsistent.
     """
-    place = find_split(Path(folder), split)
-    classes = read_classes(place)
-    return LabelledImages(find_pairs(place, split), classes, zero_ignored=zero_ignored)
+    folders = find_split(Path(folder), split)
+    return LabelledImages(find_pairs(folders, split), read_classes(folders), zero_ignored=zero_ignored)
 
 
 def open_train_and_val(folder: str | Path, *, zero_ignored: bool) -> tuple[LabelledImages, LabelledImages]:
-    """Both splits; see ``open_split``.
-
-    Raises:
-        FovealError: as ``open_split``.
-    """
+    """Open the training and validation splits; see ``open_split``."""
     train, val = (open_split(folder, split, zero_ignored=zero_ignored) for split in ("train", "val"))
     return train, val

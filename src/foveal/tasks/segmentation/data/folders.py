@@ -9,6 +9,8 @@ from foveal.errors import FovealError
 from foveal.tasks.image_files import read_text
 from foveal.tasks.segmentation.segmenter import IGNORED
 
+# ADE20K's 150 pixel classes (Zhou et al. 2017) in the order of the scene parsing benchmark, which counts them from 1,
+# by MMSegmentation's short names.
 ADE20K_CLASSES = (
     "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet", "sidewalk",
     "person", "earth", "door", "table", "mountain", "plant", "curtain", "chair", "car", "water", "painting", "sofa",
@@ -27,13 +29,13 @@ ADE20K_CLASSES = (
 )  # fmt: skip
 
 
-NAMES = ("train", "training"), ("val", "validation")  # of one split; ADE20K's folders have the long ones
+SPLIT_NAMES = ("train", "training"), ("val", "validation")  # synonyms; ADE20K's folders have the long names
 CLASSES_FILE = "classes.txt"
 
 
 @dataclass(frozen=True)
-class Place:
-    """One split on disk: two folders in ``root``."""
+class SplitFolders:
+    """Image and label map folders of one split within ``root``."""
 
     root: Path
     images: Path
@@ -42,22 +44,23 @@ class Place:
     @property
     def is_ade20k(self) -> bool:
         """Whether the folders are named as in ADE20K's archive."""
-        ours = [(self.root / "images" / long, self.root / "annotations" / long) for _, long in NAMES]
-        return (self.images, self.labels) in ours
+        published = [(self.root / "images" / long, self.root / "annotations" / long) for _, long in SPLIT_NAMES]
+        return (self.images, self.labels) in published
 
 
-def find_split(root: Path, split: str) -> Place:
-    """Images in ``images/<split>`` or ``<split>``, label maps in ``annotations/<split>`` or ``labels/<split>``.
+def find_split(root: Path, split: str) -> SplitFolders:
+    """Find images in ``images/<split>`` or ``<split>``, label maps in ``annotations/<split>`` or ``labels/<split>``.
 
     Args:
-        split: "train" and "training" are one, as are "val" and "validation".
+        root: folder of the dataset.
+        split: "train" and "training" are synonyms, as are "val" and "validation".
 
     Raises:
-        FovealError: one of the folders is missing.
+        FovealError: a folder is missing.
     """
     if not root.is_dir():
         raise FovealError(f"There is no folder {root}: pass --data with a folder of images and label maps.")
-    names = next((names for names in NAMES if split in names), (split,))
+    names = next((names for names in SPLIT_NAMES if split in names), (split,))
     images = _first_folder(
         [root / above / name for above in ("images", "") for name in names],
         f"{root} has no images of {split}: put them into one of",
@@ -66,7 +69,7 @@ def find_split(root: Path, split: str) -> Place:
         [root / above / name for above in ("annotations", "labels") for name in names],
         f"The images in {images} have no label maps: put them into one of",
     )
-    return Place(root, images, labels)
+    return SplitFolders(root, images, labels)
 
 
 def _first_folder(candidates: list[Path], problem: str) -> Path:
@@ -76,62 +79,62 @@ def _first_folder(candidates: list[Path], problem: str) -> Path:
     return found
 
 
-def read_classes(place: Place) -> list[str]:
-    """The names in ``classes.txt``, one a line, the first that of class 0; of ADE20K without such a file its own.
+def read_classes(folders: SplitFolders) -> list[str]:
+    """Read class names from ``classes.txt``, one per line starting with class 0; ADE20K's own need no such file.
 
     Raises:
-        FovealError: there is no such file, or it is empty, or a name is missing or twice there, or they are too many.
+        FovealError: the file is missing or empty, a name is missing or occurs twice, or there are too many.
     """
-    file = place.root / CLASSES_FILE
+    file = folders.root / CLASSES_FILE
     if not file.is_file():
-        if place.is_ade20k:
+        if folders.is_ade20k:
             return list(ADE20K_CLASSES)
-        raise FovealError(f"There is no {file}: write the names of the classes into it, one a line.")
+        raise FovealError(f"There is no {file}: write the names of the classes into it, one per line.")
     names = [line.strip() for line in read_text(file).rstrip().splitlines()]
     if not names:
-        raise FovealError(f"{file} is empty: write the names of the classes into it, one a line.")
+        raise FovealError(f"{file} is empty: write the names of the classes into it, one per line.")
     for number, name in enumerate(names, 1):
         if not name:
             raise FovealError(f"Line {number} of {file} is empty: every line must name a class.")
         if name in names[: number - 1]:
-            raise FovealError(f"{file} has the class {name!r} twice: give each class a name of its own.")
+            raise FovealError(f"{file} has the class {name!r} twice: give each class a unique name.")
     if len(names) > IGNORED:
         raise FovealError(
-            f"{file} names {len(names)} classes, and {IGNORED} are the most, since {IGNORED} is the label of ignored "
-            "pixels: join some of them."
+            f"{file} names {len(names)} classes, and at most {IGNORED} are possible, since {IGNORED} is the label of "
+            "ignored pixels: merge some of them."
         )
     return names
 
 
-def find_pairs(place: Place, split: str) -> list[tuple[Path, Path]]:
-    """Each image with the label map of the same name, in alphabetical order; label maps without an image are left out.
+def find_pairs(folders: SplitFolders, split: str) -> list[tuple[Path, Path]]:
+    """Pair each image with the label map of the same name, in alphabetical order; other label maps are left out.
 
     Raises:
-        FovealError: there is no image, or one has no label map, or two have the same.
+        FovealError: there are no images, an image has no label map, or two images have the same.
     """
-    maps = {file.stem: file for file in _files(place.labels, {".png"})}
-    images = {file.stem: file for file in _files(place.images, _image_endings())}
+    maps = {file.stem: file for file in _files(folders.labels, {".png"})}
+    images = {file.stem: file for file in _files(folders.images, _image_extensions())}
     if not images:
-        raise FovealError(f"{place.images} has no image: put the images of {split} there.")
-    for file in _files(place.images, _image_endings()):
+        raise FovealError(f"{folders.images} has no image: put the images of {split} there.")
+    for file in _files(folders.images, _image_extensions()):
         if images[file.stem] != file:
             raise FovealError(f"{file} and {images[file.stem].name} have the same label map: remove one of them.")
     absent = [file for stem, file in images.items() if stem not in maps]
     if absent:
         more = f", and {len(absent) - 1} more images have none" if len(absent) > 1 else ""
         raise FovealError(
-            f"{absent[0]} has no label map {place.labels / absent[0].stem}.png{more}: add what is missing, or remove "
+            f"{absent[0]} has no label map {folders.labels / absent[0].stem}.png{more}: add what is missing, or remove "
             "the images."
         )
     return [(file, maps[stem]) for stem, file in images.items()]
 
 
-def _files(folder: Path, endings: set[str]) -> list[Path]:
-    """Without hidden files, some of which systems write beside each image under its name."""
-    found = (file for file in folder.iterdir() if file.suffix.lower() in endings and not file.name.startswith("."))
+def _files(folder: Path, extensions: set[str]) -> list[Path]:
+    """Return the files with these extensions, except hidden ones, which some systems write next to each image."""
+    found = (file for file in folder.iterdir() if file.suffix.lower() in extensions and not file.name.startswith("."))
     return sorted(found)
 
 
-def _image_endings() -> set[str]:
-    """Of all formats that Pillow reads."""
-    return {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
+def _image_extensions() -> set[str]:
+    """Return the extensions of all formats that Pillow reads."""
+    return {extension for extension, name in Image.registered_extensions().items() if name in Image.OPEN}

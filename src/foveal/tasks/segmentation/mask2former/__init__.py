@@ -1,61 +1,74 @@
-"""Mask2Former: masks and their classes, found as a set by masked attention (Cheng et al. 2021, arXiv:2112.01527).
+"""Mask2Former: masks and their classes, predicted as a set by masked attention (Cheng et al. 2021, arXiv:2112.01527).
 
-Pixel decoder and transformer are transformers'; matching and losses are here. What the paper leaves open is as in
-MMSegmentation 1, with which the released files were trained.
+Pixel decoder and transformer are those of transformers; matching and losses are implemented here. What the paper leaves
+open follows MMSegmentation 1, which the released files were trained with.
 """
 
-from importlib.util import find_spec
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.create import check_width, require_packages
 
 if TYPE_CHECKING:
     from foveal.tasks.segmentation.mask2former.model import Mask2Former
 
+#: Groups of the pixel decoder's group norms.
+GROUPS = 32
+#: Maps that become tokens of the pixel decoder, and that the decoder's layers attend to in turn.
+LEVELS = 3
 
-def build(
-    backbone: DenseBackbone,
-    num_classes: int,
-    *,
-    queries: int = 100,
-    dim: int = 256,
-    heads: int = 8,
-    encoder_layers: int = 6,
-    encoder_mlp_dim: int = 1024,
-    decoder_layers: int = 9,
-    mlp_dim: int = 2048,
-    train_points: int = 12544,
-) -> "Mask2Former":
-    """Mask2Former with the published settings; smaller ones are for small images.
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of Mask2Former, by default as published, without dropout; smaller ones suit small images.
+
+    Raises:
+        FovealError: values that do not fit together.
+    """
+
+    queries: int = 100
+    """Masks predicted per image; should be at least the number of classes that occur in one."""
+    dim: int = 256
+    """Width of tokens, queries and mask embeddings."""
+    heads: int = 8
+    """Attention heads."""
+    encoder_layers: int = 6
+    """Depth of the pixel decoder."""
+    encoder_mlp_dim: int = 1024
+    """Hidden width of the pixel decoder's feed-forward blocks."""
+    decoder_layers: int = 9
+    """Depth of the decoder."""
+    mlp_dim: int = 2048
+    """Hidden width of the decoder's feed-forward blocks."""
+    train_points: int = 12544
+    """Points per image at which masks are compared in training."""
+
+    def __post_init__(self) -> None:
+        counts = (self.queries, self.heads, self.encoder_layers, self.encoder_mlp_dim, self.mlp_dim, self.train_points)
+        if min(counts) < 1:
+            raise FovealError("Mask2Former's queries, heads, layers, widths and points must be at least 1.")
+        if self.decoder_layers < LEVELS:
+            raise FovealError(
+                f"Mask2Former's decoder attends to {LEVELS} maps in turn: decoder_layers must be at least {LEVELS}, "
+                f"not {self.decoder_layers}."
+            )
+        check_width("Mask2Former", self.dim, self.heads, GROUPS)
+
+
+def build(backbone: DenseBackbone, num_classes: int, settings: Settings) -> "Mask2Former":
+    """Build Mask2Former.
 
     Args:
         backbone: with the maps of all four stages.
-        num_classes: classes of pixels.
-        queries: masks that are looked for in an image; no fewer than classes occur in one.
-        dim: width of all tokens, queries and mask embeddings.
-        heads: of every attention.
-        encoder_layers, encoder_mlp_dim: depth of the pixel decoder, and hidden width of its feed-forward blocks.
-        decoder_layers, mlp_dim: depth of the decoder, and hidden width of its feed-forward blocks.
-        train_points: places of an image at which masks are compared in training.
+        num_classes: pixel classes.
+        settings: options.
 
     Raises:
-        FovealError: transformers or SciPy is not installed, or settings that do not fit together.
+        FovealError: transformers or SciPy is not installed.
     """
-    for package, name in (("transformers", "transformers"), ("scipy", "SciPy")):
-        if find_spec(package) is None:
-            raise FovealError(f"Mask2Former needs {name}: install it with `pip install 'foveal[dense]'`.")
+    require_packages("Mask2Former", "transformers", "scipy")
     from foveal.tasks.segmentation.mask2former.model import Mask2Former
-    from foveal.tasks.segmentation.mask2former.settings import Settings
 
-    settings = Settings(
-        queries=queries,
-        dim=dim,
-        heads=heads,
-        encoder_layers=encoder_layers,
-        encoder_mlp_dim=encoder_mlp_dim,
-        decoder_layers=decoder_layers,
-        mlp_dim=mlp_dim,
-        train_points=train_points,
-    )
     return Mask2Former(backbone, num_classes, settings)

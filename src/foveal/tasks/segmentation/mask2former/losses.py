@@ -9,14 +9,21 @@ from torch import Tensor
 
 from foveal.ops.numerics import without_autocast
 from foveal.tasks.dense.detr import at_least_float32, mean_count
-from foveal.tasks.segmentation.mask2former.points import Segments, draw, draw_uncertain, inside, sample
+from foveal.tasks.segmentation.mask2former.points import (
+    Segments,
+    random_points,
+    sample,
+    sample_segments,
+    uncertain_points,
+)
 
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
-"""Of costs, and of losses."""
+"""Weights of matching costs and of losses."""
+NO_OBJECT_WEIGHT = 0.1
 
 
 class Pairs(NamedTuple):
-    """K predictions of each of S layers and the segments that they answer for, image by image.
+    """K matched predictions and segments for each of S layers, image by image.
 
     Attributes:
         image: (K,) int64, the same for all layers.
@@ -30,18 +37,18 @@ class Pairs(NamedTuple):
 
 
 def costs(logits: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """The cost (B, Q, M) of each prediction for each segment: class, cross entropy and dice with their weights.
+    """Return the weighted costs (B, Q, M) of each prediction for each segment: class, cross entropy and dice.
 
     Args:
         logits: (B, Q, classes + 1).
-        masks: (B, Q, P), logits of masks at P points.
+        masks: (B, Q, P), mask logits at P points.
         labels: (B, M), the segments' classes.
-        targets: (B, M, P) in [0, 1], how much of each point lies in each segment.
+        targets: (B, M, P) in [0, 1], coverage of each point by each segment.
     """
     found = logits.softmax(-1)
     by_class = -found.gather(2, labels[:, None].expand(-1, found.shape[1], -1))
     together = masks @ targets.mT
-    # Of a logit x and a target t in [0, 1], the cross entropy is softplus(x) - x t.
+    # The cross entropy of a logit x and a target t in [0, 1] is softplus(x) - x t.
     by_mask = (F.softplus(masks).sum(-1, keepdim=True) - together) / masks.shape[-1]
     probabilities = masks.sigmoid()
     sums = probabilities.sum(-1)[..., None] + targets.sum(-1)[:, None]
@@ -51,22 +58,22 @@ def costs(logits: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Ten
 
 @torch.no_grad()
 def match(logits: list[Tensor], masks: list[Tensor], segments: Segments, points: int) -> Pairs:
-    """The cheapest assignment for the predictions of each of S layers.
+    """Assign predictions to segments one to one at the lowest total cost, for each of S layers.
 
-    Each layer and each image is looked at in points of its own. Where an image has more segments than there are
-    queries, the dearest go without.
+    Each layer and each image is compared at its own random points. If an image has more segments than there are
+    queries, the most expensive ones stay unmatched.
 
     Args:
         logits: S times (B, Q, classes + 1).
         masks: S times (B, Q, h, w), logits.
-        segments: what is there.
-        points: how many.
+        segments: targets.
+        points: number of points per image.
     """
-    # Products over thousands of points, and small differences of large sums: half types would overflow and mistake.
+    # Products over thousands of points and small differences of large sums overflow or lose accuracy in half precision.
     with without_autocast(segments.labels.device):
         tables = [_table(at_least_float32(a), at_least_float32(b), segments, points) for a, b in zip(logits, masks)]
-    # One copy from the device for all of them. An assignment exists whatever the numbers are: the loss will show
-    # those that are none.
+    # One copy from the device for all of them. Non-finite costs are replaced so that an assignment always exists: the
+    # loss will show them.
     table = torch.stack(tables).nan_to_num(nan=1e9, posinf=1e9, neginf=-1e9).cpu()
     pairs = []
     for of_layer in table:
@@ -79,27 +86,24 @@ def match(logits: list[Tensor], masks: list[Tensor], segments: Segments, points:
 
 
 def _table(logits: Tensor, masks: Tensor, segments: Segments, points: int) -> Tensor:
-    """The costs (B, Q, M) of one layer."""
-    at = draw(len(masks), points, masks)
+    """Return the costs (B, Q, M) of one layer."""
+    at = random_points(len(masks), points, masks)
     image = torch.arange(len(masks), device=masks.device)[:, None]
-    targets = inside(segments.pixels, image, segments.labels, at[:, None])
+    targets = sample_segments(segments.pixels, image, segments.labels, at[:, None])
     return costs(logits, sample(masks, at), segments.labels, targets)
 
 
-NO_OBJECT_WEIGHT = 0.1
-
-
 def set_losses(logits: list[Tensor], masks: list[Tensor], segments: Segments, points: int) -> dict[str, Tensor]:
-    """The weighted losses ``class``, ``mask`` and ``dice``, sums over S layers, each matched by itself.
+    """Return the weighted losses ``class``, ``mask`` and ``dice``, summed over S layers, each matched separately.
 
-    transformers' own divide by the number of masks of all processes once too often, and wait for the device in every
-    layer and image.
+    The losses of transformers divide by the number of masks of all processes once too often, and synchronise with the
+    device for every layer and image.
 
     Args:
-        logits: S times (B, Q, classes + 1), the last for no object.
+        logits: S times (B, Q, classes + 1); the last class is "no object".
         masks: S times (B, Q, h, w), logits.
-        segments: what is there.
-        points: at how many points masks are compared.
+        segments: targets.
+        points: number of points at which masks are compared.
     """
     pairs = match(logits, masks, segments, points)
     layers = []
@@ -119,20 +123,23 @@ def set_losses(logits: list[Tensor], masks: list[Tensor], segments: Segments, po
 
 
 def class_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """The mean cross entropy of logits (B, Q, classes + 1) for ``wanted`` (B, Q), weighed by what is wanted."""
+    """Return the class-weighted mean cross entropy of logits (B, Q, classes + 1) for target classes (B, Q)."""
     weights = torch.ones_like(logits[0, 0])
     weights[-1] = NO_OBJECT_WEIGHT
     return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weights)
 
 
 def mask_losses(masks: Tensor, image: Tensor, label: Tensor, segments: Segments, points: int) -> tuple[Tensor, Tensor]:
-    """Sums of the cross entropy and of the dice loss of K masks (K, h, w), logits, for their segments.
+    """Return the summed cross entropy and dice loss of K mask logits (K, h, w) for their segments.
 
     Args:
-        image, label: (K,), the image and the class of each one's segment.
+        masks: logits of the matched predictions.
+        image, label: (K,), image and class of each matched segment.
+        segments: targets.
+        points: number of points at which masks are compared.
     """
-    at = draw_uncertain(masks, points)
-    found, targets = sample(masks[:, None], at)[:, 0], inside(segments.pixels, image, label, at)
+    at = uncertain_points(masks, points)
+    found, targets = sample(masks[:, None], at)[:, 0], sample_segments(segments.pixels, image, label, at)
     entropy = F.binary_cross_entropy_with_logits(found, targets, reduction="none").mean(1).sum()
     probabilities = found.sigmoid()
     shared, sums = (probabilities * targets).sum(1), probabilities.sum(1) + targets.sum(1)

@@ -6,17 +6,22 @@ from torch import Tensor, nn
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.detr import at_least_float32
 from foveal.tasks.dense.released import split_attention
+from foveal.tasks.segmentation.mask2former import Settings
 from foveal.tasks.segmentation.mask2former.layers import create_pixel_decoder, create_transformer
 from foveal.tasks.segmentation.mask2former.losses import set_losses
 from foveal.tasks.segmentation.mask2former.points import Segments
-from foveal.tasks.segmentation.mask2former.settings import Settings
 from foveal.tasks.segmentation.segmenter import Segmenter
+from foveal.types import Size
+
+# Elements of the masks that are upsampled at a time: 256 MiB in float32.
+UPSAMPLED = 2**26
 
 _ENCODER = r"^decode_head\.pixel_decoder\.(encoder\.layers\.\d+)\."
 _DECODER = r"^decode_head\.transformer_decoder\.(layers\.\d+)\."
 _OURS = r"transformer.decoder.\1."
 
-# (pattern, replacement) for everything but the backbone; at most one matches a name, before and after.
+# (pattern, replacement) from the names of the released files (MMSegmentation 1 with MMDetection 3 or 2) to ours, for
+# everything but the backbone; at most one matches a name, before and after.
 RENAMES: tuple[tuple[str, str], ...] = (
     (r"^decode_head\.pixel_decoder\.input_convs\.(\d+)\.conv\.", r"pixel_decoder.input_projections.\1.0."),
     (r"^decode_head\.pixel_decoder\.input_convs\.(\d+)\.gn\.", r"pixel_decoder.input_projections.\1.1."),
@@ -50,19 +55,15 @@ RENAMES: tuple[tuple[str, str], ...] = (
 )
 
 
-# Masks that are enlarged at a time, in numbers: 256 MiB in float32.
-ENLARGED = 2**26
-
-
 class Mask2Former(Segmenter):
-    """Mask2Former (arXiv:2112.01527): each query finds one segment, a class and a mask.
+    """Mask2Former (arXiv:2112.01527): each query predicts one segment, a class and a mask.
 
-    In training each class that occurs in an image is one segment; ignored pixels lie outside of all of them. Its losses
-    are ``loss_class``, ``loss_mask`` and ``loss_dice``, sums over all layers with their weights (2, 5 and 5). Scores
-    are sums over the queries of the probability of a class times that of a pixel in the mask.
+    In training, each class that occurs in an image is one segment; ignored pixels lie outside all of them. The losses
+    ``loss_class``, ``loss_mask`` and ``loss_dice`` are sums over all layers, weighted by 2, 5 and 5. Scores are sums
+    over the queries of the class probability times the mask probability of a pixel.
     """
 
-    size_divisor = 32  # as the released ones were evaluated
+    size_divisor = 32  # as the released models were evaluated
     class_layers = ("classes.",)
     released_renames = RENAMES
 
@@ -79,49 +80,49 @@ class Mask2Former(Segmenter):
         losses = set_losses([self.classes(q) for q in queries], masks, segments, self.settings.train_points)
         return {f"loss_{name}": loss for name, loss in losses.items()}
 
-    def scores(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+    def scores(self, maps: list[Tensor], size: Size) -> Tensor:
         queries, masks = self._decode(maps)
         classes = at_least_float32(self.classes(queries[-1])).softmax(-1)[..., :-1]
         return combine(classes, at_least_float32(masks[-1]), size)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Scores as they are: Mask2Former's authors average them so. MMSegmentation takes one more softmax of them."""
+        """Return scores unchanged: Mask2Former's authors average them directly; MMSegmentation adds a softmax."""
         return scores
 
     def no_weight_decay(self) -> set[str]:
-        """Embeddings of queries and levels as well, as published."""
+        """Exclude the embeddings of queries and levels as well, as published."""
         names = ("queries_embedder", "queries_features", "level_embed")
         return super().no_weight_decay() | {f"transformer.{name}.weight" for name in names}
 
     def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A released state, by our names, with what a name alone cannot say; see ``split_attention``.
+        """Split the self attention of a renamed released state; see ``split_attention``.
 
-        Masked attention is not split: transformers has nn.MultiheadAttention there.
+        Masked attention is not split: transformers uses ``nn.MultiheadAttention`` there.
         """
         return split_attention(state, r"transformer\..*\.self_attn")
 
     def _decode(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Normalised queries (B, Q, dim) and masks (B, Q, h, w), logits, before the first layer and behind each."""
+        """Return normalised queries (B, Q, dim) and mask logits (B, Q, h, w), before the first layer and after each."""
         pixels = self.pixel_decoder(maps)
         found = self.transformer(pixels.multi_scale_features, pixels.mask_features)
         return [q.transpose(0, 1) for q in found.intermediate_hidden_states], list(found.masks_queries_logits)
 
 
-def combine(classes: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scores (B, C, *size): what is the probability of a class, in the masks of all queries (Mask2Former, section 4.1).
+def combine(classes: Tensor, masks: Tensor, size: Size) -> Tensor:
+    """Combine classes and masks of all queries to scores (B, C, *size) (Mask2Former, section 4.1).
 
-    Masks are enlarged before they become probabilities, as published, which is not the same as after; some queries at a
-    time, so that large images need little more memory than their scores.
+    Masks are upsampled before the sigmoid, as published, which differs from upsampling after it. A few queries are
+    processed at a time, so that large images need little more memory than their scores.
 
     Args:
         classes: (B, Q, C), probabilities.
         masks: (B, Q, h, w), logits.
-        size: height and width.
+        size: (height, width) of the scores.
     """
     height, width = size
     scores = classes.new_zeros(len(classes), classes.shape[2], height * width)
-    step = max(ENLARGED // (len(classes) * height * width), 1)
+    step = max(UPSAMPLED // (len(classes) * height * width), 1)
     for of_classes, part in zip(classes.split(step, 1), masks.split(step, 1), strict=True):
-        enlarged = F.interpolate(part, size=size, mode="bilinear", align_corners=False).sigmoid_()
-        scores = scores.baddbmm_(of_classes.mT, enlarged.flatten(2))
+        upsampled = F.interpolate(part, size=size, mode="bilinear", align_corners=False).sigmoid_()
+        scores = scores.baddbmm_(of_classes.mT, upsampled.flatten(2))
     return scores.unflatten(2, size)

@@ -9,18 +9,21 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foveal.tasks.segmentation.segmenter import IGNORED
 
+OVERSAMPLE = 3
+UNCERTAIN_SHARE = 0.75
+
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of B images, each filled up to the M of the image that has most.
+    """The target segments of B images, padded to M, the largest number in one image.
 
-    A segment is all pixels of a class. Ignored pixels lie outside of every segment, as in MMSegmentation: they are
-    learnt from as such.
+    A segment consists of all pixels of a class. Ignored pixels lie outside every segment and are learnt as such, as in
+    MMSegmentation.
 
     Attributes:
         pixels: (B, H, W) int64, the label maps.
-        labels: (B, M) int64, the classes that occur in each image, ascending; 0 where filled up.
-        counts: how many segments each image has, possibly none.
+        labels: (B, M) int64, the classes that occur in each image, ascending; padded with 0.
+        counts: number of segments in each image, possibly 0.
     """
 
     pixels: Tensor
@@ -29,7 +32,7 @@ class Segments:
 
     @classmethod
     def of(cls, pixels: Tensor, num_classes: int) -> "Segments":
-        """Of label maps (B, H, W) int64, with classes below ``num_classes`` or ``IGNORED``.
+        """Create segments from label maps (B, H, W) int64, with classes below ``num_classes`` or ``IGNORED``.
 
         Raises:
             ValueError: a label that is neither.
@@ -44,18 +47,18 @@ class Segments:
         return cls(pixels, labels, tuple(len(of_image) for of_image in classes))
 
 
-def inside(pixels: Tensor, image: Tensor, label: Tensor, points: Tensor) -> Tensor:
-    """How much of a point lies in a segment: its mask, sampled bilinearly between pixels' centres, 0 beyond the border.
+def sample_segments(pixels: Tensor, image: Tensor, label: Tensor, points: Tensor) -> Tensor:
+    """Sample the masks of segments bilinearly between pixel centres; 0 beyond the border.
 
-    That is ``grid_sample`` of the masks, which are never made: with many classes they would be far larger than the
-    label maps.
+    Equivalent to ``grid_sample`` on the masks, which are never materialised: with many classes they would be far larger
+    than the label maps.
 
     Args:
         pixels: (B, H, W) int64, the label maps.
-        image: which map each of the segments is of, int64, of any shape (...).
-        label: their classes, int64 (...).
-        points: (..., P, 2) float as (x, y) in [0, 1], or of a shape that ``image`` and ``label`` with a dimension more
-            can be expanded with.
+        image: index of each segment's label map, int64, of any shape (...).
+        label: class of each segment, int64 (...).
+        points: (..., P, 2) float as (x, y) in [0, 1], or broadcastable with ``image`` and ``label`` in all but the last
+            two dimensions.
 
     Returns:
         (..., P) in the points' dtype, from 0 to 1.
@@ -66,38 +69,34 @@ def inside(pixels: Tensor, image: Tensor, label: Tensor, points: Tensor) -> Tens
     total = points.new_zeros(())
     for column, by_column in ((left, 1 - (x - left)), (left + 1, x - left)):
         for row, by_row in ((top, 1 - (y - top)), (top + 1, y - top)):
-            there = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            place = (image[..., None] * height + row.clamp(0, height - 1).long()) * width
-            place = place + column.clamp(0, width - 1).long()
-            # index_select, because pixels[place] takes six times as long on a CPU
-            hit = pixels.flatten().index_select(0, place.flatten()).view_as(place) == label[..., None]
-            total = total + (by_column * by_row) * (hit & there)
+            within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            index = (image[..., None] * height + row.clamp(0, height - 1).long()) * width
+            index = index + column.clamp(0, width - 1).long()
+            # index_select, because pixels[index] takes six times as long on a CPU
+            hit = pixels.flatten().index_select(0, index.flatten()).view_as(index) == label[..., None]
+            total = total + (by_column * by_row) * (hit & within)
     return total
 
 
-OVERSAMPLE = 3
-UNCERTAIN_SHARE = 0.75
-
-
 def sample(masks: Tensor, points: Tensor) -> Tensor:
-    """Masks (N, C, h, w) between their pixels' centres, at points (N, P, 2) as (x, y) in [0, 1]: (N, C, P)."""
+    """Sample masks (N, C, h, w) bilinearly at points (N, P, 2), given as (x, y) in [0, 1]; return (N, C, P)."""
     return grid_sample(masks, 2 * points[:, None] - 1, align_corners=False)[:, :, 0]
 
 
-def draw(count: int, points: int, like: Tensor) -> Tensor:
-    """Points (count, points, 2) anywhere, as (x, y) in [0, 1)."""
+def random_points(count: int, points: int, like: Tensor) -> Tensor:
+    """Return random points (count, points, 2) as (x, y) in [0, 1), with the dtype and device of ``like``."""
     return torch.rand(count, points, 2, dtype=like.dtype, device=like.device)
 
 
 @torch.no_grad()
-def draw_uncertain(masks: Tensor, points: int) -> Tensor:
-    """Points (K, points, 2) for K masks of logits (K, h, w), three quarters of them where a mask is least certain.
+def uncertain_points(masks: Tensor, points: int) -> Tensor:
+    """Return points (K, points, 2) for K mask logits (K, h, w), three quarters of them where a mask is least certain.
 
-    Those are the nearest to 0 of three times as many as are wanted; the others lie anywhere.
+    These are the ones nearest to 0 among three times ``points`` candidates; the others are uniformly random.
     """
-    candidates = draw(len(masks), OVERSAMPLE * points, masks)
+    candidates = random_points(len(masks), OVERSAMPLE * points, masks)
     certainty = sample(masks[:, None], candidates)[:, 0].abs()
     uncertain = int(UNCERTAIN_SHARE * points)
     chosen = certainty.topk(uncertain, dim=1, largest=False, sorted=False).indices
     nearest = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
-    return torch.cat((nearest, draw(len(masks), points - uncertain, masks)), 1)
+    return torch.cat((nearest, random_points(len(masks), points - uncertain, masks)), 1)
