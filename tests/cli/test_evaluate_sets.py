@@ -123,7 +123,7 @@ def test_weights_that_nobody_released_cannot_be_fetched(foveal, data):
 def test_a_classifier_of_other_classes_is_refused(foveal, trained, data):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", data, "--set", "a")
     assert said.code == 1
-    assert said.is_one_sentence("ImageNet-A is for classifiers of ImageNet's 1,000 classes", "3 of its own")
+    assert said.is_one_sentence("ImageNet-A is for classifiers of ImageNet's 1,000 classes", "3 other classes")
 
 
 @pytest.mark.parametrize(

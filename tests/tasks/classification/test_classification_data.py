@@ -40,7 +40,7 @@ def test_a_split_without_classes_is_named(pets):
 def test_an_empty_class_is_named(pets, split):
     for file in (pets / split / "dog").iterdir():
         file.unlink()
-    with pytest.raises(FovealError, match=rf"{split}/dog holds no image"):
+    with pytest.raises(FovealError, match=rf"{split}/dog has no image"):
         open_train_and_val(pets)
 
 
@@ -133,5 +133,5 @@ def test_images_are_normalised_with_mean_and_deviation():
 def test_a_single_class_is_nothing_to_learn(tmp_path, images):
     for split in ("train", "val"):
         images(tmp_path / split, {"cat": 2})
-    with pytest.raises(FovealError, match=r"one class alone, 'cat'"):
+    with pytest.raises(FovealError, match=r"has only one class, 'cat'"):
         open_train_and_val(tmp_path)

@@ -132,7 +132,7 @@ def test_a_broken_image_is_named_or_skipped(hub, content):
 @pytest.mark.parametrize("label", [-1, 2, None])
 def test_a_label_out_of_range_is_named(hub, label):
     hub.found["pets",] = {"train": table([0, 1]), "val": table([0, 1, label])}
-    with pytest.raises(FovealError, match=rf"^pets/val\[2\] has the label {label}, which is none of its 2 classes"):
+    with pytest.raises(FovealError, match=rf"^pets/val\[2\] has the label {label}, which is not one of its 2 classes"):
         open_train_and_val("hf:pets")
 
 
@@ -140,7 +140,7 @@ CASES = {
     "no val": ({"train": table([0, 1])}, r"^pets has no split val or validation or valid or test, only train: choose"),
     "no images": (
         {"train": Table({"kind": ClassLabel(["a"])}, []), "val": table([0])},
-        r"^pets/train has no columns of images where there must be one",
+        r"^pets/train has no columns of images, and needs exactly one",
     ),
     "two labels": (
         {"train": table([0, 1], breed=ClassLabel(["x"])), "val": table([0])},
@@ -149,9 +149,9 @@ CASES = {
     "empty class": ({"train": table([0, 0]), "val": table([0])}, r"^pets/train has no image of the class 'dog'"),
     "other classes": (
         {"train": table([0, 1]), "val": table([0], ("cat", "eel"))},
-        r"^pets/val has a class 'eel' that pets/train does not know",
+        r"^pets/val has a class 'eel' that pets/train does not have",
     ),
-    "no splits": (table([0, 1]), r"^pets holds one split without a name: save a DatasetDict"),
+    "no splits": (table([0, 1]), r"^pets is a single split without a name: save a DatasetDict"),
 }
 
 

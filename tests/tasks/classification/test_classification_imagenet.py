@@ -137,11 +137,14 @@ def test_what_is_wrong_with_the_ground_truth_is_one_sentence(tmp_path, case):
 
 
 DEVKIT_CASES = {
-    "0": (lambda kit: (kit / LIST).write_text("1\n2\n0\n3\n"), r"has the label '0' in line 3, which is none of the 3"),
+    "0": (
+        lambda kit: (kit / LIST).write_text("1\n2\n0\n3\n"),
+        r"has the label '0' in line 3, which is not one of the 3",
+    ),
     "too high": (lambda kit: (kit / LIST).write_text("1\n2\n3\n4\n"), r"has the label '4' in line 4"),
     "word": (lambda kit: (kit / LIST).write_text("1\ncat\n3\n3\n"), r"has the label 'cat' in line 2"),
     "too few": (lambda kit: (kit / LIST).write_text("1\n2\n3\n"), r"has 3 labels for 4 images: unpack"),
-    "no meta": (lambda kit: (kit / "meta.mat").unlink(), r"meta\.mat is missing, which explains the labels"),
+    "no meta": (lambda kit: (kit / "meta.mat").unlink(), r"meta\.mat, which defines the labels of \S+, is missing"),
     "no mat": (lambda kit: (kit / "meta.mat").write_bytes(b"hello" * 99), r"meta\.mat is not the devkit's table"),
     "another mat": (lambda kit: savemat(kit / "meta.mat", {"a": 1}), r"meta\.mat is not the devkit's table"),
 }

@@ -95,7 +95,7 @@ def test_patterns_open_and_find_the_other_split_beside(shards, where):
 
 def test_shards_that_are_named_after_no_split_are_told_how_to_be(tmp_path):
     write_shard(tmp_path / "shard-000.tar", [labelled(0)])
-    with pytest.raises(FovealError, match=r"has tar shards, and none is named after a split: name them train-000\.tar"):
+    with pytest.raises(FovealError, match=r"has tar shards, but none is named after a split: name them train-000\.tar"):
         open_train_and_val(tmp_path)
 
 
@@ -227,16 +227,16 @@ def damage(shards, kind):
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("cut in an image", r"^The shard \S+train-001\.tar is cut short: copy or write it again\.$"),
-        ("cut before its end mark", r"^The shard \S+train-001\.tar is cut short: copy or write it again\.$"),
+        ("cut in an image", r"^The shard \S+train-001\.tar is truncated: copy or write it again\.$"),
+        ("cut before its end mark", r"^The shard \S+train-001\.tar is truncated: copy or write it again\.$"),
         ("empty", r"^The shard \S+train-001\.tar is not a readable tar file: copy or write it again\.$"),
         ("no tar", r"^The shard \S+train-001\.tar is not a readable tar file: copy or write it again\.$"),
-        ("compressed", r"^The shard \S+train-001\.tar is compressed: unpack it"),
-        ("no label", r"^\S+train-001\.tar/000000\.png has no label beside it"),
-        ("word", r"^\S+train-001\.tar/000000\.png has the label 'cat', which is no class number"),
+        ("compressed", r"^The shard \S+train-001\.tar is compressed: decompress it"),
+        ("no label", r"^\S+train-001\.tar/000000\.png has no label:"),
+        ("word", r"^\S+train-001\.tar/000000\.png has the label 'cat', which is not a class number"),
         ("json without label", r"^\S+train-001\.tar/000000\.png has a \.json without \"label\""),
-        ("no image", r"^\S+train-001\.tar/000000\.cls comes without an image \(jpg, jpeg, png, webp\)"),
-        ("negative", r"^\S+train-001\.tar/000000\.png has the label -1, and the classes go from 0 to 2"),
+        ("no image", r"^\S+train-001\.tar/000000\.cls has no image \(jpg, jpeg, png, webp\)"),
+        ("negative", r"^\S+train-001\.tar/000000\.png has the label -1, and classes range from 0 to 2"),
     ],
 )
 def test_what_is_wrong_with_a_shard_is_one_sentence_before_the_first_step(shards, kind, sentence):
@@ -248,15 +248,13 @@ def test_what_is_wrong_with_a_shard_is_one_sentence_before_the_first_step(shards
 
 def test_labels_beyond_the_named_classes_are_named(shards):
     (shards / "classes.txt").write_text("cat\ndog\n")
-    with pytest.raises(
-        FovealError, match=r"train-000\.tar/000002\.png has the label 2, and the classes go from 0 to 1"
-    ):
+    with pytest.raises(FovealError, match=r"train-000\.tar/000002\.png has the label 2, and classes range from 0 to 1"):
         open_train_and_val(shards)
 
 
 def test_labels_of_val_that_train_does_not_have_are_named(shards):
     write_shard(shards / "val-001.tar", [labelled(1, 7)])
-    with pytest.raises(FovealError, match=r"val-001\.tar/000000\.png has the label 7, and the classes go from 0 to 2"):
+    with pytest.raises(FovealError, match=r"val-001\.tar/000000\.png has the label 7, and classes range from 0 to 2"):
         open_train_and_val(shards)
 
 
@@ -269,7 +267,7 @@ def test_a_class_without_images_is_named(shards):
 @pytest.mark.parametrize("text", ["cat\ndog\ncat\n"])
 def test_class_names_that_stand_twice_are_named(shards, text):
     (shards / "classes.txt").write_text(text)
-    with pytest.raises(FovealError, match=r"class 'cat' stands twice"):
+    with pytest.raises(FovealError, match=r"class 'cat' occurs twice"):
         open_train_and_val(shards)
 
 
@@ -285,10 +283,10 @@ def test_missing_shards_and_splits_are_named(shards):
 @pytest.mark.parametrize(
     ("file", "text", "sentence"),
     [
-        ("sizes.json", None, r"nothing tells how many images it holds: put a sizes\.json beside it"),
+        ("sizes.json", None, r"its number of images is unknown: put a sizes\.json next to it"),
         ("sizes.json", "{", r"sizes\.json is not readable JSON"),
-        ("sizes.json", '{"train-000.tar": 7}', r"does not tell how many images train-001\.tar holds"),
-        ("classes.txt", None, r"nothing tells its classes: put a classes\.txt beside it"),
+        ("sizes.json", '{"train-000.tar": 7}', r"does not say how many images train-001\.tar has"),
+        ("classes.txt", None, r"has no list of classes: put a classes\.txt next to it"),
     ],
 )
 def test_what_is_missing_beside_shards_elsewhere_is_named(served, shards, file, text, sentence):
@@ -308,7 +306,7 @@ def test_an_index_that_is_wrong_is_named_when_the_shard_is_read(served, shards, 
     (shards / "sizes.json").write_text(json.dumps({"train-000.tar": told}))
     train = open_split(f"{served}/train-000.tar", "train", red)
     word = "more" if told == 6 else "fewer"
-    with pytest.raises(FovealError, match=rf"train-000\.tar holds {word} than the {told} images that its index says"):
+    with pytest.raises(FovealError, match=rf"train-000\.tar has {word} than the {told} images of its index"):
         list(train.read(0))
 
 
@@ -317,10 +315,10 @@ def test_a_shard_elsewhere_that_is_gone_or_cut_is_named(served, shards, scheme):
     base = served if scheme == "http" else f"pipe:cat 2>/dev/null {shards}"
     train = open_split(f"{base}/train-{{000..002}}.tar", "train", red)
     damage(shards, "cut in an image")
-    with pytest.raises(FovealError, match=r"train-001\.tar cannot be read to its end: check it and the network"):
+    with pytest.raises(FovealError, match=r"train-001\.tar cannot be read to its end: check the file and the network"):
         list(train_loader(train, 4, 20, Share(), 0, 0).epoch(0))
     (shards / "train-001.tar").unlink()
-    with pytest.raises(FovealError, match=r"train-001\.tar cannot be read to its end: check it and the network"):
+    with pytest.raises(FovealError, match=r"train-001\.tar cannot be read to its end: check the file and the network"):
         list(train_loader(train, 4, 20, Share(), 0, 0).epoch(0))
 
 

@@ -117,7 +117,7 @@ def test_predicting_a_missing_image_is_one_sentence(run):
 
 def test_evaluating_other_classes_is_refused(run, pets, images):
     images(pets / "val", {"fox": 1})
-    with pytest.raises(FovealError, match=r"has a class 'fox' that the checkpoint does not know"):
+    with pytest.raises(FovealError, match=r"has a class 'fox' that the checkpoint does not have"):
         evaluate(restore(run[1].best_path), pets, workers=0)
 
 

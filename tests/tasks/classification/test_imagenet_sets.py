@@ -102,7 +102,7 @@ def test_all_thousand_classes_of_sketch_take_part(tmp_path):
     [("a", "n01440764", "n01498041"), ("r", "cat", "n01443537"), ("v2", "1000", "0"), ("v2", "01", "0")],
 )
 def test_a_folder_that_is_no_class_of_the_set_is_named(name, stranger, known):
-    with pytest.raises(FovealError, match=f"class folder '{stranger}', and {SETS[name].title} has") as refusal:
+    with pytest.raises(FovealError, match=f"class folder '{stranger}', which .* {SETS[name].title}") as refusal:
         SETS[name].labels([known, stranger], Path("folder"))
     assert known in str(refusal.value)
 
@@ -119,7 +119,5 @@ def test_only_imagenets_classes_in_their_order_will_do():
     check_knows_imagenet(released, "ImageNet-A")
     check_knows_imagenet(replace(released, trained_here=True, classes=list(synsets("imagenet_1k"))), "ImageNet-A")
     for classes, here in ((["cat", "dog"], True), (["cat", "dog"], False), (released.classes, True)):
-        with pytest.raises(
-            FovealError, match=f"ImageNet's 1,000 classes, and greys here knows {len(classes)} of its own"
-        ):
+        with pytest.raises(FovealError, match=f"ImageNet's 1,000 classes, and greys has {len(classes)} other classes"):
             check_knows_imagenet(replace(released, trained_here=here, classes=classes), "ImageNet-A")

@@ -131,7 +131,7 @@ def test_a_folder_that_holds_something_else_is_refused(folder, tmp_path):
     with pytest.raises(FovealError, match="holds 60 of the 61 images"):
         write_shapes(folder, train=61, val=12)
     (tmp_path / "train").mkdir()
-    with pytest.raises(FovealError, match="holds 0 of the 60 images of shapes to train on"):
+    with pytest.raises(FovealError, match="has 0 of the 60 images of shapes for train"):
         write_shapes(tmp_path, **COUNTS)
 
 
@@ -143,7 +143,7 @@ def test_a_folder_may_be_named_by_a_string_and_its_images_be_as_small_as_32_pixe
 
 @pytest.mark.parametrize("wrong", [dict(side=31), dict(train=-1), dict(val=-1), dict(seed=-1)])
 def test_numbers_that_are_too_small_are_refused(tmp_path, wrong):
-    with pytest.raises(FovealError, match="at least 32 pixels, and no number of theirs is negative"):
+    with pytest.raises(FovealError, match="at least 32 pixels, and non-negative numbers of images and seeds"):
         write_shapes(tmp_path / "shapes", **wrong)
 
 

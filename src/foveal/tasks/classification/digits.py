@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits as a folder dataset: real images that come with an installed package.
+"""The handwritten digits of scikit-learn as class folders: real images that ship with an installed package.
 
 1,797 digits of 8x8 pixels with 17 grey levels, written by 43 people (E. Alpaydin and C. Kaynak, UCI Machine Learning
 Repository, 1998); scikit-learn ships the test part of the set.
@@ -17,18 +17,18 @@ LEVELS = 16
 
 
 def default_digits_folder() -> Path:
-    """``digits`` in the cache folder, see ``cache_folder``."""
+    """Return ``digits`` in the cache folder; see ``cache_folder``."""
     return cache_folder() / "digits"
 
 
 def write_digits(folder: Path, *, val_fraction: float = 0.2, seed: int = 0) -> Path:
     """Write ``folder/train/<0..9>/*.png`` and ``folder/val/<0..9>/*.png`` and return ``folder``.
 
-    The files are 8x8 grey PNGs; every class gives ``val_fraction`` of its images to val, the same ones for the same
-    seed. A complete folder is left as it is. The folder appears whole: it is filled under another name and renamed.
+    The files are 8x8 grey PNGs; ``val_fraction`` of each class goes to val, depending on ``seed``. A complete folder is
+    left unchanged. The folder is written atomically: it is filled under another name and renamed.
 
     Raises:
-        FovealError: scikit-learn is missing, the folder cannot be written, or something else lies there.
+        FovealError: scikit-learn is missing, the folder cannot be written, or it has other content.
     """
     if folder.exists():
         _check_complete(folder)
@@ -58,12 +58,12 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A mask over the images: in every class, ``fraction`` of them, rounded."""
-    draw = np.random.default_rng(seed)
+    """Return a mask over the images that selects ``fraction`` of each class, rounded."""
+    rng = np.random.default_rng(seed)
     mask = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        mask[draw.permutation(members)[: round(len(members) * fraction)]] = True
+        mask[rng.permutation(members)[: round(len(members) * fraction)]] = True
     return mask
 
 

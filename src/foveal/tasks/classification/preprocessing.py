@@ -1,5 +1,4 @@
-"""From an image file to the network's input: the papers' augmentation for training, their resize and crop for
-evaluation."""
+"""Preprocessing of images: the papers' augmentation for training, their resize and crop for evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from foveal.types import Size
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image is fitted to (height, width) pixels and normalised, without randomness.
+    """Deterministic resize, crop and normalisation to ``size``.
 
-    Below ``whole_from`` pixels the short side is resized so that the centre crop takes the fraction ``crop`` of it;
-    from ``whole_from`` on the whole image is resized to the size, whatever its shape, and nothing is cropped.
+    If the smaller side of ``size`` is below ``whole_from``, the image's short side is resized such that the centre crop
+    covers the fraction ``crop`` of it. Otherwise the whole image is resized to ``size``, ignoring its aspect ratio.
     """
 
     size: Size
@@ -27,10 +26,11 @@ class Preprocessing:
 
     @property
     def takes_whole_image(self) -> bool:
+        """Whether images are resized without cropping."""
         return self.whole_from is not None and min(self.size) >= self.whole_from
 
     def transform(self) -> Callable:
-        """PIL image in RGB -> float tensor (3, height, width)."""
+        """Return a function from a PIL image in RGB to a float tensor (3, height, width)."""
         return create_transform(
             self.size,
             is_training=False,
@@ -44,10 +44,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to images. The defaults are those of both papers' ImageNet training.
+    """Training augmentation, by default that of both papers' ImageNet training.
 
-    Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) act on batches: each batch is mixed with ``mix_prob``, by
-    CutMix with ``switch_prob`` where both are on. ``repeats`` is the views of an image within an epoch.
+    Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) act on batches: each batch is mixed with probability
+    ``mix_prob``, by CutMix with probability ``switch_prob`` if both are enabled. ``repeats`` is the number of views of
+    an image per epoch.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -65,10 +66,11 @@ class Augmentation:
 
     @property
     def mixes(self) -> bool:
+        """Whether Mixup or CutMix is enabled."""
         return self.mixup > 0 or self.cutmix > 0
 
     def check_device_batch(self, images: int) -> None:
-        """Refuse a number of images in a forward pass that cannot be mixed in pairs."""
+        """Raise FovealError if this number of images in a forward pass cannot be mixed in pairs."""
         if self.mixes and images % 2:
             raise FovealError(
                 f"Mixup pairs the images of a batch, and a device batch of {images} is odd: "
@@ -76,7 +78,10 @@ class Augmentation:
             )
 
     def transform(self, fit: Preprocessing) -> Callable:
-        """PIL image in RGB -> augmented float tensor (3, height, width), normalised as ``fit`` says."""
+        """Return a function from a PIL image in RGB to an augmented float tensor (3, height, width).
+
+        Size, interpolation and normalisation are those of ``fit``.
+        """
         return create_transform(
             fit.size,
             is_training=True,

@@ -8,40 +8,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
+from foveal.types import Size
 
-def sample_levels(value: Tensor, shapes: Sequence[tuple[int, int]], places: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of values sampled bilinearly, zero beyond the border (Deformable DETR, equation 3).
 
-    transformers keeps the samples of all levels side by side before it adds them up, gigabytes for one image of
-    800 x 1333 pixels; one level at a time takes a fraction of that, and a seventh off a small step on a CPU.
+def sample_levels(value: Tensor, shapes: Sequence[Size], locations: Tensor, weights: Tensor) -> Tensor:
+    """Return weighted sums of bilinearly sampled values, zero beyond the border.
+
+    This is the sampling of deformable attention (Zhu et al., "Deformable DETR", arXiv:2010.04159, equation 3).
+    transformers holds the samples of all levels before summing them, gigabytes for one image of 800 x 1333 pixels. One
+    level at a time takes a fraction of that, and makes a small training step on a CPU a seventh faster.
 
     Args:
         value: (B, N, heads, width), the tokens of all levels, level by level and row by row.
         shapes: (height, width) of each level.
-        places: (B, Q, heads, levels, points, 2) as (x, y) in [0, 1].
+        locations: (B, Q, heads, levels, points, 2) as (x, y) in [0, 1].
         weights: (B, Q, heads, levels, points).
 
     Returns:
-        (B, Q, heads * width), in the dtype of the places.
+        (B, Q, heads * width), in the dtype of the locations.
     """
     batch, _, heads, width = value.shape
-    # Levels first, queries last: what is read for a level lies together, and points are added up in long rows.
-    grids = (2 * places - 1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2).contiguous()
+    # Levels first, queries last: each level is contiguous, and points are summed over long rows.
+    grids = (2 * locations - 1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2).contiguous()
     weights = weights.permute(3, 0, 2, 4, 1).flatten(1, 2).contiguous()
     parts = value.split([h * w for h, w in shapes], dim=1)
     total = value.new_zeros(())
     for shape, part, grid, weight in zip(shapes, parts, grids.unbind(), weights.unbind()):
         plane = part.flatten(2).transpose(1, 2).reshape(batch * heads, width, *shape)
-        # Places have the last word on the dtype: in bfloat16 they would be off by pixels.
+        # The locations decide the dtype: in bfloat16 they would be off by pixels.
         samples = grid_sample(plane.to(grid.dtype), grid, align_corners=False)
         total = total + (samples * weight[:, None]).sum(2)
     return total.view(batch, heads * width, -1).transpose(1, 2)
 
 
 def init_deformable_attention(attention: nn.Module) -> None:
-    """First weights of one of transformers' deformable attentions, as published.
+    """Initialise a deformable attention of transformers as published.
 
-    Head h samples in direction 2 pi h / heads, its points 1, 2, 3, ... steps away, all weighed alike.
+    Head h samples in direction 2 pi h / heads, at points 1, 2, 3, ... pixels away with equal weights.
     """
     layer: Any = attention
     for linear in (layer.sampling_offsets, layer.attention_weights):
@@ -59,11 +62,14 @@ def init_deformable_attention(attention: nn.Module) -> None:
 
 
 def sine_embedding(coordinates: Tensor, size: int, temperature: float) -> Tensor:
-    """``size`` numbers for each coordinate c in [0, 1], in pairs: sin and cos of 2 pi c / temperature^(2 i / size).
+    """Embed each coordinate c in [0, 1] as sines and cosines (DETR, arXiv:2005.12872, section A.4).
+
+    Elements 2 i and 2 i + 1 are the sine and cosine of 2 pi c / temperature^(2 i / size).
 
     Args:
         coordinates: of any shape (...).
-        size: even; pair i has the numbers 2 i and 2 i + 1.
+        size: width of the embedding, even.
+        temperature: as above.
 
     Returns:
         (..., size), in the coordinates' dtype.
@@ -74,10 +80,12 @@ def sine_embedding(coordinates: Tensor, size: int, temperature: float) -> Tensor
 
 
 def sine_embedding_2d(rows: Tensor, columns: Tensor, dim: int, temperature: float) -> Tensor:
-    """(B, H, W, dim) for every place of a map, y's half first.
+    """Return the sine embedding (B, H, W, dim) of each position of a map, the half of y first.
 
     Args:
-        rows, columns: (B, H) and (B, W), where each row and column is, relative to the image.
+        rows, columns: (B, H) and (B, W), the relative position of each row and column.
+        dim: width of the embedding.
+        temperature: see ``sine_embedding``.
     """
     y = sine_embedding(rows, dim // 2, temperature)
     x = sine_embedding(columns, dim // 2, temperature)
@@ -86,12 +94,12 @@ def sine_embedding_2d(rows: Tensor, columns: Tensor, dim: int, temperature: floa
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Costs and losses are not counted in half precision."""
+    """Convert half precision to float32, for costs and losses."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def mean_count(count: int, device: torch.device) -> Tensor:
-    """``count`` as the mean over all processes that train together, at least 1: () float."""
+    """Return the mean of ``count`` over all training processes, at least 1, as a float scalar."""
     mean = torch.tensor(float(count), device=device)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(mean)

@@ -1,4 +1,4 @@
-"""A feature pyramid: maps of all strides, each with what the coarser ones know.
+"""Feature pyramid: maps of all strides, each with the information of the coarser ones.
 
 Lin, Dollár, Girshick, He, Hariharan, Belongie, "Feature Pyramid Networks for Object Detection", arXiv:1612.03144.
 """
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 
 class FeaturePyramid(nn.Module):
-    """Maps of equal channels at the backbone's strides, and coarser ones behind them.
+    """Compute maps of equal channels at the backbone's strides, and optionally coarser ones.
 
     Args:
-        in_channels: of the backbone's maps, from fine to coarse.
-        channels: of every map that comes out.
-        extra: "pool" adds one map, every second position of the coarsest (Mask R-CNN's); "conv" adds two, convolutions
-            of stride 2 on the backbone's last map and on the first of the two (RetinaNet's; nothing between them); None
-            adds none.
+        in_channels: channels of the backbone's maps, from fine to coarse.
+        channels: channels of all output maps.
+        extra: coarser maps. "pool" adds one with every second position of the coarsest map (Mask R-CNN); "conv" adds
+            two convolutions of stride 2, on the backbone's last map and on the first of the two, without activation
+            between them (RetinaNet); None adds none.
 
     Returns:
         A list of maps (B, channels, h, w), from fine to coarse.
@@ -35,7 +35,7 @@ class FeaturePyramid(nn.Module):
         self.apply(_init_weights)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Maps of the backbone, (B, in_channels[i], h, w), each at least half as large as the one before."""
+        """Compute the pyramid of maps (B, in_channels[i], h, w), each at least half the size of the one before."""
         inner = [layer(m) for layer, m in zip(self.lateral, maps, strict=True)]
         for level in reversed(range(1, len(inner))):
             finer = inner[level - 1]

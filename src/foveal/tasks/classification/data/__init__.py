@@ -1,9 +1,9 @@
-"""Images with classes, from wherever they lie: everything that can be wrong with them is said before the first step.
+"""Image classification datasets, opened and checked before training starts.
 
-``open_split`` and ``open_train_and_val`` are the doors. What the user types as ``--data`` is
+``open_split`` and ``open_train_and_val`` open what ``--data`` names:
 
-- a folder: of class folders (``folders``), of ImageNet as its archives give it (``imagenet``), of tar shards
-  (``shards``), or written by Hugging Face's ``save_to_disk`` (``hub``);
+- a folder: of class folders (``images``), of ImageNet's archives (``imagenet``), of tar shards (``shards``), or written
+  by ``save_to_disk`` of Hugging Face datasets (``hub``);
 - the pattern or address of tar shards: ``DIR/train-{000..146}.tar``, ``https://...``, ``pipe:...``;
 - a Hugging Face dataset: ``hf:NAME`` or ``hf:NAME:CONFIG``.
 """
@@ -22,26 +22,26 @@ from foveal.tasks.image_files import decode_rgb, load_rgb
 
 
 class Source(Protocol):
-    """A place with images in splits."""
+    """A source of images in splits."""
 
     def place(self, split: str) -> str:
-        """Where the split lies, for a sentence."""
+        """Return the location of the split, for error messages."""
         ...
 
     def check(self, split: str) -> None:
-        """Raise FovealError where there is no such split, before anything is read."""
+        """Raise FovealError if there is no such split, before anything is read."""
         ...
 
     def open(self, split: str, classes: list[str] | None = None) -> Images:
-        """The split; ``classes`` are those of the training images, for a source that only knows numbers."""
+        """Open the split; ``classes`` are those of the training images, for sources that only store class numbers."""
         ...
 
 
 def open_split(where: str | Path, split: str, transform: Callable | None = None) -> Images:
-    """The images of one split ("train", "val") of ``where``; item i is ``(transform(image), class index)``.
+    """Open the images of one split ("train", "val") of ``where``; item i is ``(transform(image), class index)``.
 
     Raises:
-        FovealError: the split is missing, or what it holds cannot be used; the sentence says what to do.
+        FovealError: the split is missing or its content cannot be used.
     """
     images = source_of(where).open(split)
     images.transform = transform
@@ -49,10 +49,10 @@ def open_split(where: str | Path, split: str, transform: Callable | None = None)
 
 
 def open_train_and_val(where: str | Path) -> tuple[Images, Images]:
-    """Both splits, which must know the same classes; those of val are numbered as those of train.
+    """Open both splits, which must have the same classes, numbered as in train.
 
     Raises:
-        FovealError: as open_split, or the classes differ, or there is only one.
+        FovealError: as ``open_split``, or the classes differ, or there is only one.
     """
     source = source_of(where)
     for split in ("train", "val"):
@@ -63,8 +63,7 @@ def open_train_and_val(where: str | Path) -> tuple[Images, Images]:
     match_classes(val, train.classes, source.place("val"), source.place("train"))
     if len(train.classes) == 1:
         raise FovealError(
-            f"{source.place('train')} has one class alone, {train.classes[0]!r}, and so nothing to tell apart: add "
-            "the folder of another class."
+            f"{source.place('train')} has only one class, {train.classes[0]!r}: add the folder of another class."
         )
     return train, val
 
@@ -79,8 +78,8 @@ def _check_no_class_is_empty(train: Images, place: str) -> None:
 
 
 def source_of(where: str | Path) -> Source:
-    """The source that ``where`` names, recognised by its spelling or by what lies there; nothing is read yet."""
-    text = re.sub(r"\b(https?|s3|gs):/(?!/)", r"\1://", str(where))  # a Path has made one slash of two
+    """Return the source that ``where`` names, recognised by its spelling or by what is in the folder."""
+    text = re.sub(r"\b(https?|s3|gs):/(?!/)", r"\1://", str(where))  # Path collapses two slashes into one
     if text.startswith("hf:"):
         return HubDataset(text.removeprefix("hf:"))
     if names_shards(text):
@@ -92,17 +91,17 @@ def source_of(where: str | Path) -> Source:
 
 
 def match_classes(images: Images, expected: list[str], where: str, expected_where: str) -> None:
-    """Give the images the class numbers of ``expected``, by name; refuse other classes, naming one that differs."""
+    """Renumber the classes of ``images`` as in ``expected``; raise FovealError if the names differ."""
     check_classes(images.classes, expected, where, expected_where)
     images.sort_classes(expected)
 
 
 def check_classes(found: list[str], expected: list[str], where: str, expected_where: str) -> None:
-    """Refuse two lists of class names that differ, naming one class that does."""
+    """Raise FovealError if two sets of class names differ; the message names one class that does."""
     extra, missing = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
     if extra:
         raise FovealError(
-            f"{where} has a class {extra[0]!r} that {expected_where} does not know: both must have the same classes."
+            f"{where} has a class {extra[0]!r} that {expected_where} does not have: both must have the same classes."
         )
     if missing:
         raise FovealError(

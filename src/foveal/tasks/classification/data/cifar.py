@@ -1,6 +1,6 @@
-"""CIFAR-100 (Krizhevsky 2009) as its authors and torchvision lay it on disk, turned into folders of classes.
+"""CIFAR-100 (Krizhevsky 2009) in its original format, converted to class folders.
 
-The files are Python pickles, which may run code when they are read; here they may make arrays and nothing else.
+The files are Python pickles, which can run code when they are loaded; here only arrays are allowed.
 """
 
 import hashlib
@@ -28,34 +28,36 @@ _ALLOWED = {
 
 
 def is_cifar100(data: Path) -> bool:
-    """Whether ``data`` is CIFAR-100's own folder, ``cifar-100-python``, or holds it as torchvision's root does."""
-    return _place(data) is not None
+    """Return whether ``data`` is the folder ``cifar-100-python``, or contains it like torchvision's root."""
+    return _find(data) is not None
 
 
 def cifar100_folder(data: Path) -> Path:
-    """CIFAR-100 as ``train/<class>/*.png`` and ``val/<class>/*.png``, its test images being val.
+    """Return a folder with CIFAR-100 as ``train/<class>/*.png`` and ``val/<class>/*.png``, from its test images.
 
-    The images are written once, about 60,000 small files, into the user's cache (``$FOVEAL_CACHE``), under a name that
-    tells one content of ``data`` from another.
+    About 60,000 small files are written once to the user's cache (``$FOVEAL_CACHE``), in a folder named after a digest
+    of ``data``'s content.
 
     Raises:
-        FovealError: a file is missing or is not what CIFAR-100 is made of, or the folder cannot be written.
+        FovealError: a file is missing or not a file of CIFAR-100, or the folder cannot be written.
     """
-    place = _place(data)
-    if place is None:
-        raise FovealError(f"{data} holds no {FOLDER}: pass --data with the folder that CIFAR-100 was unpacked into.")
-    contents = {name: _read(place / name) for name in (*SPLITS, "meta")}
+    root = _find(data)
+    if root is None:
+        raise FovealError(
+            f"{data} has no folder {FOLDER}: pass --data with the folder that CIFAR-100 was unpacked into."
+        )
+    contents = {name: _read(root / name) for name in (*SPLITS, "meta")}
     digest = hashlib.blake2b(b"".join(hashlib.blake2b(raw).digest() for raw in contents.values()), digest_size=6)
     folder = cache_folder() / f"cifar100-{digest.hexdigest()}"
     if not folder.exists():
-        names = _field(_unpickle(contents["meta"], place / "meta"), "fine_label_names", place / "meta")
-        splits = {split: _images(contents[name], place / name, len(names)) for name, split in SPLITS.items()}
+        names = _field(_unpickle(contents["meta"], root / "meta"), "fine_label_names", root / "meta")
+        splits = {split: _images(contents[name], root / name, len(names)) for name, split in SPLITS.items()}
         with atomic_folder(folder, "make room, or set FOVEAL_CACHE to another folder") as part:
             _write_files(part, names, splits)
     return folder
 
 
-def _place(data: Path) -> Path | None:
+def _find(data: Path) -> Path | None:
     for folder in (data, data / FOLDER):
         if all((folder / name).is_file() for name in (*SPLITS, "meta")):
             return folder
@@ -91,7 +93,7 @@ def _field(content: dict[str, Any], name: str, path: Path) -> Any:
 
 
 def _images(raw: bytes, path: Path, classes: int) -> tuple[np.ndarray, list[int]]:
-    """(N, 32, 32, 3) bytes and N labels; on disk an image is its red plane, then green, then blue."""
+    """Return images (N, 32, 32, 3) uint8 and N labels; on disk, an image is its red, green and blue plane in turn."""
     content = _unpickle(raw, path)
     pixels, labels = _field(content, "data", path), _field(content, "fine_labels", path)
     fits = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == (len(labels), 3 * SIDE**2)

@@ -1,4 +1,4 @@
-"""Hugging Face datasets: by name (``hf:NAME``, ``hf:NAME:CONFIG``), or a folder that ``save_to_disk`` wrote."""
+"""Hugging Face datasets by name (``hf:NAME``, ``hf:NAME:CONFIG``), or in a folder written by ``save_to_disk``."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,17 @@ from foveal.errors import FovealError
 from foveal.tasks.classification.data.images import Images
 from foveal.tasks.image_files import decode_rgb, load_rgb
 
-#: What the splits are called there; the first that is found counts.
+#: Names of the splits on the hub; the first one found is used.
 NAMES = {"train": ("train",), "val": ("val", "validation", "valid", "test")}
 
 
 def is_saved_dataset(root: Path) -> bool:
-    """Whether ``save_to_disk`` wrote the folder."""
+    """Return whether the folder was written by ``save_to_disk``."""
     return (root / "dataset_dict.json").is_file() or (root / "state.json").is_file()
 
 
 class HubDataset:
-    """The splits of a Hugging Face dataset: ``NAME`` or ``NAME:CONFIG``, or the Path of a saved one."""
+    """A Hugging Face dataset: ``NAME`` or ``NAME:CONFIG``, or the Path of a saved one."""
 
     def __init__(self, name: str | Path) -> None:
         self.name = name
@@ -59,7 +59,7 @@ class HubDataset:
 
 
 class HubImages(Images):
-    """Rows of a table with one column of undecoded images."""
+    """Images in the rows of a table, with one column of encoded images."""
 
     def __init__(self, table: Any, column: str, classes: list[str], targets: list[int], place: str) -> None:
         super().__init__(classes, [f"{place}[{row}]" for row in range(len(targets))], targets)
@@ -88,17 +88,17 @@ def _load(name: str | Path) -> dict[str, Any]:
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".:")
         raise FovealError(f"The dataset {name} cannot be opened ({reason}): check its name and the network.") from error
     if not isinstance(splits, dict):
-        raise FovealError(f"{name} holds one split without a name: save a DatasetDict with train and validation.")
+        raise FovealError(f"{name} is a single split without a name: save a DatasetDict with train and validation.")
     return splits
 
 
 def _column(table: Any, kind: type, what: str, place: str) -> str:
-    """The one column of a kind."""
+    """Return the name of the only column of a kind."""
     found = [name for name, feature in table.features.items() if isinstance(feature, kind)]
     if len(found) != 1:
         listed = f" ({', '.join(found)})" if found else ""
         raise FovealError(
-            f"{place} has {len(found) or 'no'} columns of {what}{listed} where there must be one: save it with one by "
+            f"{place} has {len(found) or 'no'} columns of {what}{listed}, and needs exactly one: save it with one by "
             "DatasetDict.save_to_disk and pass the folder."
         )
     return found[0]
@@ -108,6 +108,6 @@ def _check_labels(targets: list[int | None], names: list[str], place: str) -> No
     for row, label in enumerate(targets):
         if label is None or not 0 <= label < len(names):
             raise FovealError(
-                f"{place}[{row}] has the label {label}, which is none of its {len(names)} classes: choose a split that "
-                "is labelled, or filter such rows out."
+                f"{place}[{row}] has the label {label}, which is not one of its {len(names)} classes: choose a "
+                "labelled split, or filter out such rows."
             )

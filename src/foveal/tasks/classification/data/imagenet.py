@@ -1,8 +1,8 @@
-"""ImageNet-1K as its archives give it: class folders to train on, and a flat ``val`` with its ground truth apart.
+"""ImageNet-1K as unpacked from its archives: class folders for training, and a flat ``val`` with separate labels.
 
-The images lie in ``DIR/train/<wnid>/`` and ``DIR/val/``, or as Kaggle packs them in ``DIR/ILSVRC/Data/CLS-LOC/``. The
-ground truth of ``val`` is Kaggle's ``LOC_val_solution.csv``, or ``ILSVRC2012_validation_ground_truth.txt`` of the
-development kit, whose numbers its ``meta.mat`` explains.
+The images are in ``DIR/train/<wnid>/`` and ``DIR/val/``, or in Kaggle's ``DIR/ILSVRC/Data/CLS-LOC/``. The ground truth
+of ``val`` is Kaggle's ``LOC_val_solution.csv``, or ``ILSVRC2012_validation_ground_truth.txt`` of the development kit,
+with class numbers defined in its ``meta.mat``.
 """
 
 import csv
@@ -26,13 +26,13 @@ DEVKIT = ("ILSVRC2012_devkit_t12/data", "ILSVRC2012_devkit_t12", "devkit/data", 
 
 
 def is_imagenet(root: Path) -> bool:
-    """Whether ``root`` has Kaggle's folders, or a ``val`` with images and without class folders."""
+    """Return whether ``root`` has Kaggle's folders, or a ``val`` with images but without class folders."""
     val = root / "val"
     return (root / KAGGLE).is_dir() or (val.is_dir() and not has_class_folders(val) and bool(_images_in(val, 1)))
 
 
 class ImageNet:
-    """The splits of a folder that ``is_imagenet``."""
+    """Splits of a folder recognised by ``is_imagenet``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -62,7 +62,7 @@ class ImageNet:
         return sorted(entry.name for entry in train.iterdir() if entry.is_dir()) if train.is_dir() else None
 
     def _open_flat(self, folder: Path, classes: list[str] | None) -> FileImages:
-        """Every image of the folder with its class; classes that are not told are those of the ground truth."""
+        """Open all images of the folder; if ``classes`` is None, they are those of the ground truth."""
         source = self._ground_truth_file()
         files = _images_in(folder)
         labels = _from_csv(source) if source.name == CSV else _from_devkit(source, files)
@@ -73,7 +73,7 @@ class ImageNet:
         if unknown is not None:
             raise FovealError(
                 f"{source} names the class {unknown!r}, which {self.base / 'train'} does not have: unpack its training "
-                "images, or take the ground truth that belongs to them."
+                "images, or use the matching ground truth."
             )
         return FileImages(classes, [str(file) for file in files], [index[labels[file.stem]] for file in files])
 
@@ -85,7 +85,7 @@ class ImageNet:
         file = next((file for file in found if file.is_file()), None)
         if file is None:
             raise FovealError(
-                f"{self.base / 'val'} has no class folders, and the ground truth of its images is nowhere near: put "
+                f"{self.base / 'val'} has no class folders, and the ground truth of its images was not found: put "
                 f"{CSV} (Kaggle) or the folder ILSVRC2012_devkit_t12 into {self.root}, or the images into class "
                 "folders."
             )
@@ -93,7 +93,7 @@ class ImageNet:
 
 
 def _images_in(folder: Path, most: int | None = None) -> list[Path]:
-    """The image files of a folder in alphabetical order, or just the first ``most`` met."""
+    """Return the image files of a folder in alphabetical order, or any ``most`` of them."""
     found: list[Path] = []
     for entry in folder.iterdir():
         if entry.suffix.lower() in EXTENSIONS:
@@ -104,30 +104,30 @@ def _images_in(folder: Path, most: int | None = None) -> list[Path]:
 
 
 def _from_csv(path: Path) -> dict[str, str]:
-    """File name without its ending -> WNID, by Kaggle's columns ImageId and PredictionString ("wnid x y x y ...")."""
+    """Read WNIDs by file stem from Kaggle's columns ImageId and PredictionString ("wnid x y x y ...")."""
     labels = {}
     for number, row in enumerate(csv.reader(read_text(path).splitlines()), start=1):
         if row[:1] == ["ImageId"] or not row:
             continue
         if len(row) < 2 or not row[1].split():
-            raise FovealError(f"{path} has no class in line {number}: take the file as Kaggle gives it.")
+            raise FovealError(f"{path} has no class in line {number}: download the file from Kaggle again.")
         labels[row[0]] = row[1].split()[0]
     return labels
 
 
 def _from_devkit(path: Path, files: list[Path]) -> dict[str, str]:
-    """The n-th line is the class number of the n-th image in alphabetical order."""
+    """Read WNIDs by file stem; the n-th line is the class number of the n-th image in alphabetical order."""
     lines = read_text(path).split()
     if len(lines) != len(files):
         raise FovealError(
-            f"{path} has {len(lines)} labels for {len(files)} images: unpack ILSVRC2012_img_val.tar again, whole."
+            f"{path} has {len(lines)} labels for {len(files)} images: unpack ILSVRC2012_img_val.tar again."
         )
     wnids = _wnids(_beside(path))
     for number, line in enumerate(lines, start=1):
         if not line.isdecimal() or int(line) not in wnids:
             raise FovealError(
-                f"{path} has the label {line!r} in line {number}, which is none of the {len(wnids)} classes of {META}: "
-                "take both files from one development kit."
+                f"{path} has the label {line!r} in line {number}, which is not one of the {len(wnids)} classes of "
+                f"{META}: use both files of the same development kit."
             )
     return {file.stem: wnids[int(line)] for file, line in zip(files, lines, strict=True)}
 
@@ -135,12 +135,12 @@ def _from_devkit(path: Path, files: list[Path]) -> dict[str, str]:
 def _beside(truth: Path) -> Path:
     meta = truth.parent / META
     if not meta.is_file():
-        raise FovealError(f"{meta} is missing, which explains the labels of {truth.name}: put the devkit's file there.")
+        raise FovealError(f"{meta}, which defines the labels of {truth.name}, is missing: put the devkit's file there.")
     return meta
 
 
 def _wnids(path: Path) -> dict[int, str]:
-    """Class number (from 1) -> WNID, of the synsets without children: those that images have."""
+    """Read WNIDs by class number (from 1) of the synsets without children, which are those of the images."""
     try:
         from scipy.io import loadmat
     except ModuleNotFoundError as error:
@@ -155,18 +155,18 @@ def _wnids(path: Path) -> dict[int, str]:
             if synset["num_children"].item() == 0
         }
     except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
-        raise FovealError(f"{path} is not the devkit's table of classes: take it from the archive again.") from error
+        raise FovealError(f"{path} is not the devkit's table of classes: unpack it from the archive again.") from error
 
 
 def _check_complete(folder: Path, files: list[Path], source: Path, labels: dict[str, str]) -> None:
-    """Each image one label, and each label its image."""
+    """Check that images and labels correspond one to one."""
     names = {file.stem for file in files}
     unlabelled = next((file for file in files if file.stem not in labels), None)
     if unlabelled is not None:
-        raise FovealError(f"{unlabelled} has no label in {source}: remove the image, or take the whole ground truth.")
+        raise FovealError(f"{unlabelled} has no label in {source}: remove the image, or use the complete ground truth.")
     missing = next((name for name in labels if name not in names), None)
     if missing is not None:
         raise FovealError(
             f"{folder} lacks the image {missing} that {source} labels ({len(names)} images, {len(labels)} labels): "
-            "unpack ILSVRC2012_img_val.tar again, whole."
+            "unpack ILSVRC2012_img_val.tar again."
         )

@@ -1,4 +1,4 @@
-"""Labelled images by index, and folders of classes in torchvision's layout."""
+"""Base class of labelled images, and folders of classes in torchvision's layout, ``DIR/<split>/<class>/*``."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -20,17 +20,17 @@ class Images(Dataset, ABC):
     """Labelled images; item i is ``(transform(image), class index)``.
 
     Attributes:
-        classes: their names; an image's class is an index into them.
-        names: of each image, as a person finds it: a file, ``shard.tar/member``, ``dataset[17]``.
-        targets: of each image the class index; empty where only reading the image tells it (shards elsewhere).
-        transform: PIL image in RGB -> what the network gets; None for the image itself.
+        classes: class names, indexed by class.
+        names: human-readable name of each image: a file, ``shard.tar/member``, ``dataset[17]``.
+        targets: class index of each image; empty if it is only known once the image is read (remote shards).
+        transform: function from a PIL image in RGB to the network's input; None returns the image itself.
     """
 
     def __init__(
         self, classes: list[str], names: list[str], targets: list[int], transform: Callable | None = None
     ) -> None:
         self.classes, self.names, self.targets, self.transform = classes, names, targets, transform
-        self._places: list[int] | None = None  # of the classes as the source numbers them; None where they are as given
+        self._places: list[int] | None = None  # new index of each class of the source; None if unchanged
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,11 +40,11 @@ class Images(Dataset, ABC):
 
     @property
     def samples(self) -> list[tuple[str, int]]:
-        """(name, class index) of each image."""
+        """Pairs of (name, class index)."""
         return list(zip(self.names, self.targets, strict=True))
 
     def sort_classes(self, classes: list[str]) -> None:
-        """Number the classes as ``classes`` does, which are the same names; every target follows its class."""
+        """Reorder the classes as in ``classes``, which has the same names, and update all targets."""
         if classes == self.classes:
             return
         place = {name: number for number, name in enumerate(classes)}
@@ -53,20 +53,20 @@ class Images(Dataset, ABC):
         self.classes, self.targets = list(classes), [moved[target] for target in self.targets]
 
     def class_of(self, label: int) -> int:
-        """The class index of what the source itself gives as a label."""
+        """Return the class index of a label as stored in the source."""
         return label if self._places is None else self._places[label]
 
     def transformed(self, image: Image.Image) -> Any:
-        """The image as the network gets it."""
+        """Apply the transform."""
         return image if self.transform is None else self.transform(image)
 
     @abstractmethod
     def load(self, index: int) -> Image.Image:
-        """Image ``index`` in RGB. Raises BrokenSample where it cannot be read."""
+        """Return image ``index`` in RGB. Raises BrokenSample if it cannot be read."""
 
 
 class FileImages(Images):
-    """Images in files of their own; their names are the paths."""
+    """Images in separate files; their names are the paths."""
 
     def load(self, index: int) -> Image.Image:
         return load_rgb(self.names[index])
@@ -89,22 +89,22 @@ class ClassFolders:
 
 
 def open_class_folders(folder: Path, transform: Callable | None = None) -> FileImages:
-    """The images of ``folder/<class>/*``, classes in alphabetical order.
+    """Open the images of ``folder/<class>/*``, with classes in alphabetical order.
 
     Raises:
-        FovealError: the folder holds no classes, or one of them holds no image.
+        FovealError: there are no class folders, or one of them has no image.
     """
     check_class_folders(folder)
     found = ImageFolder(str(folder), allow_empty=True)
     counts = Counter(found.targets)
     empty = [name for index, name in enumerate(found.classes) if not counts[index]]
     if empty:
-        raise FovealError(f"The class folder {folder / empty[0]} holds no image: put images into it or remove it.")
+        raise FovealError(f"The class folder {folder / empty[0]} has no image: put images into it or remove it.")
     return FileImages(found.classes, [path for path, _ in found.samples], found.targets, transform)
 
 
 def check_class_folders(folder: Path) -> list[str]:
-    """The names of the class folders in alphabetical order. Raises FovealError where there is none."""
+    """Return the names of the class folders in alphabetical order. Raises FovealError if there are none."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if not names:
         raise FovealError(f"{folder} has no class folders: put the images of each class into {folder}/<class>/.")
@@ -112,19 +112,19 @@ def check_class_folders(folder: Path) -> list[str]:
 
 
 def has_class_folders(folder: Path) -> bool:
-    """Whether there is a folder in the folder."""
+    """Return whether the folder has subfolders."""
     return any(entry.is_dir() for entry in folder.iterdir())
 
 
 def existing_split(root: Path, split: str) -> Path:
-    """The folder ``root/split``. Raises FovealError where there is none."""
+    """Return the folder ``root/split``. Raises FovealError if there is none."""
     if not root.is_dir():
-        raise FovealError(f"There is no folder {root}: pass --data with a folder that holds train/ and val/.")
+        raise FovealError(f"There is no folder {root}: pass --data with a folder that contains train/ and val/.")
     folder = root / split
     if not has_class_folders(root) and any(root.glob("*.tar")):
         raise FovealError(
-            f"{root} has tar shards, and none is named after a split: name them train-000.tar, val-000.tar and so on."
+            f"{root} has tar shards, but none is named after a split: name them train-000.tar, val-000.tar and so on."
         )
     if not folder.is_dir():
-        raise FovealError(f"{root} has no folder {split}/: lay the images out as {folder}/<class>/<image>.")
+        raise FovealError(f"{root} has no folder {split}/: put the images into {folder}/<class>/.")
     return folder

@@ -1,4 +1,4 @@
-"""Images in tar shards: read in order by the webdataset library; from this machine's shards also one by one."""
+"""Images in tar shards, read sequentially by webdataset; local shards also support random access."""
 
 import contextlib
 import tarfile
@@ -18,7 +18,7 @@ from foveal.training.streaming import ShardedSamples
 
 
 def open_url(url: str) -> Any:
-    """A stream of bytes from a file, an address, or a command (``pipe:...``), by webdataset."""
+    """Open a byte stream from a file, an address, or a command (``pipe:...``) with webdataset."""
     try:
         from webdataset.gopen import gopen
     except ModuleNotFoundError as error:
@@ -27,7 +27,7 @@ def open_url(url: str) -> Any:
 
 
 class _TarShards(Images, ShardedSamples):
-    """What shards here and elsewhere have in common."""
+    """Base class of local and remote shards."""
 
     def __init__(
         self, urls: list[str], sizes: list[int], classes: list[str], names: list[str], targets: list[int]
@@ -39,14 +39,14 @@ class _TarShards(Images, ShardedSamples):
         ending = next((ending for ending in raw if ending in IMAGES), None)
         name = f"{raw['__url__']}/{raw['__key__']}.{ending}"
         if ending is None:
-            raise FovealError(f"{raw['__url__']}/{raw['__key__']} comes without an image: write the shard again.")
+            raise FovealError(f"{raw['__url__']}/{raw['__key__']} has no image: write the shard again.")
         label = label_of(raw, name)
         if not 0 <= label < len(self.classes):
-            raise FovealError(f"{name} has the label {label}, and the classes go from 0 to {len(self.classes) - 1}.")
+            raise FovealError(f"{name} has the label {label}, and classes range from 0 to {len(self.classes) - 1}.")
         return self.transformed(decode_rgb(raw[ending], name)), self.class_of(label)
 
     def _samples(self, shard: int, stream: Any, skip: int, left: int) -> Iterator[dict[str, Any]]:
-        """The grouped files of a stream without the first ``skip`` samples; there must be ``left`` of them."""
+        """Yield the samples of a stream after the first ``skip``; there must be ``left`` of them."""
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
         url, count = self.urls[shard], 0
@@ -58,19 +58,19 @@ class _TarShards(Images, ShardedSamples):
                     break
                 yield sample
         except (OSError, EOFError, ValueError, tarfile.TarError) as error:
-            raise FovealError(f"The shard {url} cannot be read to its end: check it and the network.") from error
+            raise FovealError(f"The shard {url} cannot be read to its end: check the file and the network.") from error
         finally:
-            with contextlib.suppress(OSError):  # a command that is left early complains of its broken pipe
+            with contextlib.suppress(OSError):  # a command that is stopped early reports a broken pipe
                 stream.close()
         if count != left:
             raise FovealError(
-                f"The shard {url} holds {'more' if count > left else 'fewer'} than the {left + skip} images that its "
-                "index says: copy the shard or write the index again."
+                f"The shard {url} has {'more' if count > left else 'fewer'} than the {left + skip} images of its "
+                "index: copy the shard or write the index again."
             )
 
 
 class LocalShards(_TarShards):
-    """Shards on this machine, whose headers have been read."""
+    """Local shards, whose headers have been read."""
 
     random_access = True
 
@@ -99,7 +99,7 @@ class LocalShards(_TarShards):
 
 
 class RemoteShards(_TarShards):
-    """Shards elsewhere: names and labels are known when they are read."""
+    """Remote shards, whose names and labels are only known once they are read."""
 
     random_access = False
 
@@ -119,7 +119,9 @@ class RemoteShards(_TarShards):
         try:
             stream = open_url(self.urls[shard])
         except OSError as error:
-            raise FovealError(f"The shard {self.urls[shard]} cannot be opened: check it and the network.") from error
+            raise FovealError(
+                f"The shard {self.urls[shard]} cannot be opened: check the address and the network."
+            ) from error
         yield from self._samples(shard, stream, start, self.sizes[shard] - start)
 
     def _raw(self, index: int) -> dict[str, Any]:

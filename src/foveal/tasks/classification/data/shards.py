@@ -1,4 +1,4 @@
-"""Tar shards in webdataset's form: where they are, how many images they hold, what their classes are called."""
+"""Tar shards in webdataset's format: their location, number of images, and class names."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from foveal.tasks.classification.data.images import Images
 from foveal.tasks.classification.data.shard_images import LocalShards, RemoteShards, open_url
 from foveal.tasks.classification.data.tar_index import read_index
 
-#: What the splits are called in the shards' names.
+#: Names of the splits within shard names, as regular expressions.
 WORDS = {"val": "val|valid|validation"}
 READERS = 8
 
 
 def names_shards(text: str) -> bool:
-    """Whether ``text`` is a pattern or address of shards, or a folder of them."""
+    """Return whether ``text`` is a pattern or address of shards, or a folder of them."""
     if is_remote(text):
         return True
     if Path(text).is_dir():
@@ -27,9 +27,9 @@ def names_shards(text: str) -> bool:
 
 
 class Shards:
-    """The splits of ``text``: a folder, or patterns with braces, several joined by ``::``.
+    """Splits of ``text``: a folder, or brace patterns joined by ``::``.
 
-    A shard belongs to the split whose name is in the file's (``train-000.tar``, ``imagenet-val-000.tar``).
+    A shard belongs to the split that its file name contains (``train-000.tar``, ``imagenet-val-000.tar``).
     """
 
     def __init__(self, text: str) -> None:
@@ -47,7 +47,7 @@ class Shards:
         if is_remote(urls[0]):
             if named is None:
                 raise FovealError(
-                    f"{urls[0]} lies elsewhere, and nothing tells its classes: put a classes.txt beside it, a name a "
+                    f"{urls[0]} is remote and has no list of classes: put a classes.txt next to it, with one name per "
                     "line."
                 )
             return RemoteShards(urls, _sizes(urls), named)
@@ -55,13 +55,13 @@ class Shards:
             shards = list(readers.map(read_index, map(Path, urls)))
         labels = [entry.label for shard in shards for entry in shard]
         if not labels:
-            raise FovealError(f"The shards {self.place(split)} hold no images: write them again.")
+            raise FovealError(f"The shards {self.place(split)} have no images: write them again.")
         images = LocalShards(urls, shards, named or classes or [str(number) for number in range(max(labels) + 1)])
         _check_labels(images)
         return images
 
     def _urls(self, split: str) -> list[str]:
-        """The split's shards in order; those of another split beside the ones that were named count too."""
+        """Return the split's shards in order, including those in the folders of another split's shards."""
         if not is_remote(self.text) and Path(self.text).is_dir():
             given, beside = [], [Path(self.text)]
         else:
@@ -82,7 +82,7 @@ class Shards:
 
 
 def is_remote(url: str) -> bool:
-    """Whether a shard is an address or a command, and not a file of this machine."""
+    """Return whether a shard is an address or a command instead of a local file."""
     return "://" in url or url.startswith("pipe:")
 
 
@@ -111,14 +111,14 @@ def _file_name(url: str) -> str:
 
 
 def _beside(url: str, name: str) -> str:
-    """The address of another file in the shard's folder, also within a command."""
+    """Return the address of another file in the shard's folder, also within a command."""
     shard = _file_name(url)
     before, _, after = url.rpartition(shard)
     return f"{before}{name}{after}"
 
 
 def _read_beside(url: str, name: str) -> str | None:
-    """The text of a file in the shard's folder; None where there is none."""
+    """Return the text of a file in the shard's folder, or None if there is none."""
     if not is_remote(url) and not Path(_beside(url, name)).is_file():
         return None
     try:
@@ -127,11 +127,11 @@ def _read_beside(url: str, name: str) -> str | None:
     except OSError:
         return None
     except UnicodeDecodeError as error:
-        raise FovealError(f"{_beside(url, name)} is not a text: write it again.") from error
+        raise FovealError(f"{_beside(url, name)} is not a text file in UTF-8: write it again.") from error
 
 
 def _class_names(url: str) -> list[str] | None:
-    """The lines of ``classes.txt`` or the list in ``classes.json`` beside the shard."""
+    """Return the lines of ``classes.txt`` or the list in ``classes.json`` next to the shard."""
     text = _read_beside(url, "classes.txt")
     if text is not None:
         names = [line.strip() for line in text.splitlines() if line.strip()]
@@ -146,17 +146,17 @@ def _class_names(url: str) -> list[str] | None:
         )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise FovealError(f"The class {twice!r} stands twice in the list beside {url}: give each class one name.")
+        raise FovealError(f"The class {twice!r} occurs twice in the list next to {url}: give each class a unique name.")
     return names
 
 
 def _sizes(urls: list[str]) -> list[int]:
-    """Images in each shard, by the index beside them: ``{"train-000.tar": 1251, ...}`` or webdataset's shardlist."""
+    """Read the number of images per shard from ``sizes.json``: ``{"train-000.tar": 1251, ...}`` or a shardlist."""
     place = _beside(urls[0], "sizes.json")
     text = _read_beside(urls[0], "sizes.json")
     if text is None:
         raise FovealError(
-            f"{urls[0]} lies elsewhere, and nothing tells how many images it holds: put a sizes.json beside it, "
+            f"{urls[0]} is remote and its number of images is unknown: put a sizes.json next to it, "
             f'{{"{_file_name(urls[0])}": 1251, ...}}.'
         )
     index = _parsed(text, place)
@@ -166,7 +166,7 @@ def _sizes(urls: list[str]) -> list[int]:
     for url in urls:
         size = index.get(_file_name(url)) if isinstance(index, dict) else None
         if not isinstance(size, int) or size < 0:
-            raise FovealError(f"{place} does not tell how many images {_file_name(url)} holds: write it again.")
+            raise FovealError(f"{place} does not say how many images {_file_name(url)} has: write it again.")
         sizes.append(size)
     if not sum(sizes):
         raise FovealError(f"{place} says that there are no images: write it again.")
@@ -185,6 +185,6 @@ def _check_labels(images: LocalShards) -> None:
     for name, label in zip(images.names, images.targets, strict=True):
         if not 0 <= label < count:
             raise FovealError(
-                f"{name} has the label {label}, and the classes go from 0 to {count - 1}: write the shard again, or "
-                "add the class to classes.txt."
+                f"{name} has the label {label}, and classes range from 0 to {count - 1}: write the shard again, or add "
+                "the class to classes.txt."
             )

@@ -1,1 +1,1 @@
-"""ImageNet and the sets that measure robustness beside it: classes, layouts, corruptions, published figures."""
+"""ImageNet and its robustness benchmarks: classes, layouts, corruptions, published figures."""

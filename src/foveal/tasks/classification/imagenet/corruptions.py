@@ -2,9 +2,9 @@
 
 Hendrycks and Dietterich 2019, arXiv:1903.12261, and its published code, github.com/hendrycks/robustness.
 
-The images are 224 x 224 already, cut from the validation set's, and that code feeds them whole (a centre crop of 224
-pixels of an image of 224). So do we: nothing is resized at 224 pixels, and for a network of another size the whole
-image is. Resizing and cropping once more, as for the validation set, would cut an eighth off height and width.
+The images are 224 x 224 crops of the validation images, which that code does not crop again. Here they are used as
+they are at 224 pixels, and resized as a whole for other sizes. Resizing and cropping them like validation images would
+remove an eighth of height and width.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from foveal.tasks.classification.preprocessing import Preprocessing
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-#: AlexNet's top-1 error on each corruption, the mean over its severities, as a fraction.
+#: Top-1 error of AlexNet on each corruption, as a fraction, averaged over severities.
 ALEXNET = {
     "gaussian_noise": 0.886428,
     "shot_noise": 0.894468,
@@ -41,43 +41,45 @@ class CorruptionErrors:
     """Top-1 errors on ImageNet-C.
 
     Attributes:
-        errors: percent by corruption, one number a severity from 1 to 5.
+        errors: percent by corruption, one number per severity from 1 to 5.
     """
 
     errors: dict[str, tuple[float, ...]]
 
     @property
     def means(self) -> dict[str, float]:
-        """Percent by corruption, over its severities."""
+        """Mean error over severities in percent, by corruption."""
         return {name: fmean(errors) for name, errors in self.errors.items()}
 
     @property
     def relative(self) -> dict[str, float]:
-        """CE: a corruption's errors, summed over severities, over the sum of AlexNet's; percent."""
+        """Corruption error (CE) in percent: errors summed over severities, divided by AlexNet's."""
         return {name: mean / ALEXNET[name] for name, mean in self.means.items()}
 
     @property
     def mce(self) -> float:
-        """Mean of the relative errors over corruptions; percent, 100 is AlexNet."""
+        """Mean corruption error (mCE) in percent; 100 is AlexNet."""
         return fmean(self.relative.values())
 
     @property
     def mean_error(self) -> float:
-        """Mean of the errors themselves over corruptions and severities; percent."""
+        """Mean error over corruptions and severities in percent."""
         return fmean(self.means.values())
 
 
 def uncropped(fit: Preprocessing) -> Preprocessing:
-    """The same, for images that are cut already."""
+    """Return the preprocessing for images that are already cropped."""
     return replace(fit, whole_from=0)
 
 
 def corruption_folders(root: Path) -> dict[tuple[str, int], Path]:
-    """The folder of each corruption and severity, in the order of ALEXNET: ``root/<corruption>/<severity>``, or one
-    level deeper, as in ``root/noise/gaussian_noise/1``. What else lies there (the four extra corruptions) is not used.
+    """Return the folder of each corruption and severity, in the order of ``ALEXNET``.
+
+    Folders are ``root/<corruption>/<severity>``, or one level deeper, as in ``root/noise/gaussian_noise/1``. Others,
+    such as the four extra corruptions, are ignored.
 
     Raises:
-        FovealError: some are missing; the sentence names them.
+        FovealError: folders are missing.
     """
     places = {name: _place(root, name) for name in ALEXNET}
     missing = [name for name, place in places.items() if place is None]

@@ -1,7 +1,7 @@
-"""The accuracies that the authors publish beside ImageNet-1K's top-1, which is in ``foveal.models.catalogue``.
+"""Published accuracies besides ImageNet-1K's top-1, which is in ``foveal.models.catalogue``.
 
 TransNeXt: arXiv:2311.17132v3, table 1 (robustness, also in its repository) and table 5 (sizes and modes, appendix D.2).
-TransXNet: arXiv:2310.19380, section IV-A. All in percent; top-1, of ImageNet-C mCE.
+TransXNet: arXiv:2310.19380, section IV-A. All are top-1 in percent, and mCE for ImageNet-C.
 """
 
 import timm
@@ -23,7 +23,7 @@ _ROBUSTNESS: dict[str, dict[SetName, float]] = {
     "transxnet_b.in1k": {"v2": 75.0},
 }
 
-#: Sides in pixels that table 5 has: that of training, at which all modes are one, and larger ones.
+#: Sides in pixels of table 5: the training size, at which all modes are equal, and larger ones.
 SIZES = (224, 256, 288, 384, 480, 512, 640)
 
 _MULTI_SCALE: dict[tuple[str, Mode], tuple[float, ...]] = {  # at SIZES[1:]
@@ -41,10 +41,12 @@ _MULTI_SCALE: dict[tuple[str, Mode], tuple[float, ...]] = {  # at SIZES[1:]
 
 
 def published(weights: str, name: SetName, mode: Mode | None, size: Size) -> float | None:
-    """The authors' figure for their released ``weights`` ("transnext_tiny.in1k"), or None where they give none.
+    """Return the published figure of the released ``weights`` ("transnext_tiny.in1k"), or None if there is none.
 
     Args:
-        mode: None is the network's own, which for released weights is the normal one.
+        weights: name of the network and its weights.
+        name: test set.
+        mode: None for the network's own, which is "normal" for released weights.
         size: (height, width) of the images.
     """
     mode, own = mode or "normal", _own_size(weights)

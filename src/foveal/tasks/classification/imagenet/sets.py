@@ -1,4 +1,4 @@
-"""The sets: where each lies, which classes it has, and how the names of its folders become logits.
+"""ImageNet's test sets: location, classes, and the mapping from folder names to logits.
 
 ImageNet-A: Hendrycks et al. 2021, arXiv:1907.07174. ImageNet-R: Hendrycks et al. 2021, arXiv:2006.16241.
 ImageNet-Sketch: Wang et al. 2019, arXiv:1905.13549. ImageNet-V2: Recht et al. 2019, arXiv:1902.10811 (its
@@ -22,14 +22,17 @@ ClassList = Literal["imagenet_1k", "imagenet_a", "imagenet_r"]
 
 @cache
 def synsets(name: ClassList) -> tuple[str, ...]:
-    """WordNet's names of a set's classes ("n01440764"), in the order of ImageNet-1K's logits."""
+    """Return the WordNet IDs of a set's classes ("n01440764"), in the order of ImageNet-1K's logits.
+
+    The lists are text files in this folder: one synset per line, with their content and source on top.
+    """
     lines = Path(__file__).with_name(f"{name}.txt").read_text(encoding="ascii").splitlines()
     return tuple(line for line in lines if not line.startswith("#"))
 
 
 @cache
 def indices(name: ClassList) -> tuple[int, ...]:
-    """The logits (0 to 999) of a set's classes, in ascending order."""
+    """Return the logit indices (0 to 999) of a set's classes, in ascending order."""
     place = {synset: index for index, synset in enumerate(synsets("imagenet_1k"))}
     return tuple(place[synset] for synset in synsets(name))
 
@@ -39,11 +42,11 @@ SetName = Literal["val", "a", "r", "sketch", "v2", "c"]
 
 @dataclass(frozen=True)
 class Labels:
-    """How the folders of a set become targets.
+    """Targets of the class folders of a set.
 
     Attributes:
-        columns: the logits that take part, (n,) int64 in ascending order; None for all of them.
-        targets: for every folder, in the data's order, its place among the columns; (folders,) int64.
+        columns: indices of the logits that are compared, (n,) int64 in ascending order; None for all of them.
+        targets: index into the columns for each folder, in the data's order; (folders,) int64.
     """
 
     columns: Tensor | None
@@ -52,14 +55,14 @@ class Labels:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A published set of images that classifiers of ImageNet-1K are tested on.
+    """A published test set for ImageNet-1K classifiers.
 
     Attributes:
-        title: what people call it.
-        folders: names under which it lies beside the others; the first is that of its public archive.
-        images: how many the published set has.
-        classes: those it has; where they are fewer than 1,000, all other logits are left out.
-        numbered: folders are named by the number of their class, 0 to 999, instead of its synset.
+        title: common name.
+        folders: possible folder names; the first is that of its public archive.
+        images: number of images in the published set.
+        classes: its classes; if there are fewer than 1,000, all other logits are ignored.
+        numbered: whether folders are named by class number, 0 to 999, instead of synset.
     """
 
     title: str
@@ -69,10 +72,10 @@ class ImageSet:
     numbered: bool = False
 
     def folder(self, data: Path) -> Path:
-        """Where the set lies in ``data``.
+        """Return the set's folder in ``data``.
 
         Raises:
-            FovealError: it does not.
+            FovealError: there is none.
         """
         found = next((data / name for name in self.folders if (data / name).is_dir()), None)
         if found is None:
@@ -82,19 +85,19 @@ class ImageSet:
         return found
 
     def labels(self, names: Sequence[str], folder: Path) -> Labels:
-        """What the class folders called ``names`` stand for.
+        """Return the targets of class folders called ``names``.
 
         Raises:
-            FovealError: one of them is no class of this set.
+            FovealError: a name is not a class of this set.
         """
         columns = indices(self.classes)
         known = [str(index) for index in columns] if self.numbered else synsets(self.classes)
         place = {name: position for position, name in enumerate(known)}
-        stranger = next((name for name in names if name not in place), None)
-        if stranger is not None:
+        unknown = next((name for name in names if name not in place), None)
+        if unknown is not None:
             raise FovealError(
-                f"{folder} has a class folder {stranger!r}, and {self.title} has {len(known)} of names such as "
-                f"{known[0]!r}, not this one: pass the folder as its archive unpacks."
+                f"{folder} has a class folder {unknown!r}, which is not one of the {len(known)} folders of "
+                f"{self.title}, such as {known[0]!r}: pass the folder as unpacked from its archive."
             )
         targets = torch.tensor([place[name] for name in names])
         return Labels(None if self.classes == "imagenet_1k" else torch.tensor(columns), targets)
@@ -111,16 +114,16 @@ VAL_IMAGES = 50_000
 
 
 def set_title(name: SetName) -> str:
-    """What people call a set."""
+    """Return the common name of a set."""
     return "validation" if name == "val" else SETS[name].title
 
 
 def check_knows_imagenet(classifier: Classifier, title: str) -> None:
-    """Refuse a classifier whose logits are not ImageNet-1K's classes in their order."""
+    """Raise FovealError unless a classifier's logits are ImageNet-1K's classes in their order."""
     known = synsets("imagenet_1k")
     right = tuple(classifier.classes) == known if classifier.trained_here else len(classifier.classes) == len(known)
     if not right:
         raise FovealError(
-            f"{title} is for classifiers of ImageNet's 1,000 classes, and {classifier.name} here knows "
-            f"{len(classifier.classes)} of its own: pass other weights, or leave this set out."
+            f"{title} is for classifiers of ImageNet's 1,000 classes, and {classifier.name} has "
+            f"{len(classifier.classes)} other classes: pass other weights, or leave this set out."
         )

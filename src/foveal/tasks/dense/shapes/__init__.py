@@ -1,4 +1,4 @@
-"""A made data set: textured shapes on real photographs, in COCO's format, drawn in seconds wherever foveal runs."""
+"""Synthetic dataset: textured shapes on real photographs, in COCO's format, generated in seconds without a download."""
 
 from foveal.tasks.dense.shapes.coco import TRAIN, VAL, shapes_folder, write_shapes
 from foveal.tasks.dense.shapes.scenes import CLASSES

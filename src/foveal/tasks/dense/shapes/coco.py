@@ -1,4 +1,4 @@
-"""Shapes written as a dataset in COCO's format, with label maps beside it."""
+"""Shapes written as a dataset in COCO's format, with label maps for segmentation."""
 
 import hashlib
 import json
@@ -17,9 +17,10 @@ Point = tuple[int, int]
 
 
 def segmentation(mask: np.ndarray) -> Any:
-    """COCO's ``segmentation`` of a mask (H, W) bool: a list of polygons [x1, y1, x2, y2, ...], one for each part.
+    """Return COCO's ``segmentation`` of a mask (H, W) bool: a list of polygons [x1, y1, x2, y2, ...], one per part.
 
-    Polygons cannot tell a hole: a mask with one becomes an uncompressed run-length encoding.
+    Polygons follow the edges of pixels, so they are exact. They cannot represent holes: a mask with one becomes an
+    uncompressed run-length encoding.
     """
     loops = outlines(mask)
     if any(_signed_area(loop) < 0 for loop in loops):
@@ -28,16 +29,16 @@ def segmentation(mask: np.ndarray) -> Any:
 
 
 def runs(mask: np.ndarray) -> dict[str, Any]:
-    """Uncompressed run-length encoding: lengths of runs of 0 and 1 by turns, column by column, from 0 on."""
+    """Return the uncompressed run-length encoding: alternating runs of 0 and 1, column by column, starting with 0."""
     pixels = mask.T.ravel()
     changes = np.flatnonzero(np.diff(pixels, prepend=False))
     return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=len(pixels)).tolist()}
 
 
 def outlines(mask: np.ndarray) -> list[list[Point]]:
-    """The corners (x, y) of all closed lines between inside and outside, clockwise around what is inside.
+    """Return the corners (x, y) of all closed contours of the mask, clockwise around its parts.
 
-    Pixels that only touch at a corner are apart. A hole's line runs counterclockwise.
+    Pixels that only touch at a corner are separate. The contour of a hole is counterclockwise.
     """
     steps = _edges(mask)
     loops = []
@@ -47,7 +48,7 @@ def outlines(mask: np.ndarray) -> list[list[Point]]:
 
 
 def _follow(start: Point, steps: dict[Point, list[Point]]) -> list[Point]:
-    """The corners of the line that begins at ``start``; its steps are taken out of ``steps``."""
+    """Return the corners of the contour that begins at ``start``, and remove its steps from ``steps``."""
     first = step = steps[start][0]
     corners, at = [start], start
     while True:
@@ -58,17 +59,17 @@ def _follow(start: Point, steps: dict[Point, list[Point]]) -> list[Point]:
         ahead, right = steps.get(at, []), (-step[1], step[0])
         if right not in ahead and at == start:
             return corners if step != first else corners[1:]
-        turn = right if right in ahead else ahead[0]  # where pixels touch at a corner, around the same pixel
+        turn = right if right in ahead else ahead[0]  # if pixels touch at a corner, stay at the same pixel
         if turn != step:
             corners.append(at)
         step = turn
 
 
 def _edges(mask: np.ndarray) -> dict[Point, list[Point]]:
-    """From each corner of pixels the steps along edges with the inside at their right and the outside at their left."""
+    """Return the steps from each pixel corner along edges with the inside on their right."""
     inside = np.pad(mask, 1)
     here = inside[1:-1, 1:-1]
-    sides = (  # the neighbour beyond the edge, where the edge begins, its direction
+    sides = (  # neighbour beyond the edge, start of the edge, direction of the edge
         (inside[:-2, 1:-1], (0, 0), (1, 0)),
         (inside[1:-1, 2:], (1, 0), (0, 1)),
         (inside[2:, 1:-1], (1, 1), (-1, 0)),
@@ -86,18 +87,16 @@ def _signed_area(loop: list[Point]) -> float:
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
-TRAIN, VAL = 1200, 200  # images, where nothing else is said
-FEWEST_PIXELS = 32  # of a side: in smaller images objects have no pixels, and classes no outlines
-QUALITY = 92
+TRAIN, VAL = 1200, 200  # default numbers of images
+FEWEST_PIXELS = 32  # smallest side: in smaller images, objects vanish and classes look the same
+QUALITY = 92  # of JPEG
 
 
 def shapes_folder(*, seed: int = 0, train: int = TRAIN, val: int = VAL, side: int = 128) -> Path:
-    """The folder of these shapes in the user's cache (``$FOVEAL_CACHE``), written if it is not there yet.
+    """Return a folder of shapes in the user's cache (``$FOVEAL_CACHE``), generated if it does not exist.
 
-    Its name tells sets of other arguments, or of another version of the drawing, from this one.
-
-    Raises:
-        FovealError: as ``write_shapes``.
+    Its name depends on the arguments and on the version of this code. Arguments and errors are those of
+    ``write_shapes``.
     """
     digest = hashlib.blake2b(repr((seed, train, val, side)).encode(), digest_size=6)
     for source in sorted(Path(__file__).parent.glob("*.py")):
@@ -106,29 +105,30 @@ def shapes_folder(*, seed: int = 0, train: int = TRAIN, val: int = VAL, side: in
 
 
 def write_shapes(folder: str | Path, *, seed: int = 0, train: int = TRAIN, val: int = VAL, side: int = 128) -> Path:
-    """Draw textured shapes on photographs, write them as a data set in COCO's layout, and return ``folder``.
+    """Generate textured shapes on photographs as a dataset in COCO's layout, and return ``folder``.
 
     - ``train/*.jpg`` and ``val/*.jpg``: a third each of (side, side), (side, 5/4 side) and (5/4 side, side) pixels;
     - ``annotations/instances_train.json`` and ``instances_val.json``: category 1 is ``CLASSES[0]``; boxes, areas and
-      segmentations (polygons, runs where there are holes) are exactly the part of an object that is seen;
-    - ``labels/train/*.png`` and ``labels/val/*.png``: 0 for the background, else the category's id;
-    - ``classes.txt``: what these numbers are called, a line each, from 0 on.
+      segmentations (polygons, or runs if there are holes) describe exactly the visible part of an object;
+    - ``labels/train/*.png`` and ``labels/val/*.png``: 0 for the background, otherwise the category's id;
+    - ``classes.txt``: names of these numbers from 0, one per line.
 
-    The same arguments give the same files, and an image is the same however many there are. The folder appears whole
-    or not at all; one that exists is left as it is.
+    The same arguments give the same files, and an image does not depend on the number of images. The folder is written
+    atomically; an existing one is left unchanged.
 
     Args:
-        seed: another one gives other images of the same kind.
-        train, val: how many images; their backgrounds are different photographs.
+        folder: created unless it exists.
+        seed: seed of the images.
+        train, val: numbers of images; the splits have different photographs as backgrounds.
         side: short side of the images in pixels, at least 32.
 
     Raises:
-        FovealError: scikit-image is missing, the folder cannot be written or holds something else, or a number is too
+        FovealError: scikit-image is missing, the folder cannot be written or has other content, or a number is too
             small.
     """
     if side < FEWEST_PIXELS or min(seed, train, val) < 0:
         raise FovealError(
-            f"Shapes need a side of at least {FEWEST_PIXELS} pixels, and no number of theirs is negative."
+            f"Shapes need a side of at least {FEWEST_PIXELS} pixels, and non-negative numbers of images and seeds."
         )
     folder, counts = Path(folder), {"train": train, "val": val}
     if folder.exists():
@@ -148,7 +148,7 @@ def _check_complete(folder: Path, counts: dict[str, int]) -> None:
         found = sum(1 for _ in folder.glob(f"{split}/*.jpg"))
         if found != count or not _annotation_file(folder, split).is_file():
             raise FovealError(
-                f"{folder} holds {found} of the {count} images of shapes to {split} on: remove it, or choose another "
+                f"{folder} has {found} of the {count} images of shapes for {split}: remove it, or choose another "
                 "folder."
             )
 
@@ -164,9 +164,9 @@ def _write_split(folder: Path, split: str, count: int, seed: int, side: int) -> 
         place.mkdir(parents=True, exist_ok=True)
     long = side * 5 // 4
     for number in range(1, count + 1):
-        draw = np.random.default_rng([seed, split == "val", number])
+        rng = np.random.default_rng([seed, split == "val", number])
         height, width = ((side, side), (side, long), (long, side))[number % 3]
-        scene = random_scene(draw, split, height, width)
+        scene = random_scene(rng, split, height, width)
         name = f"{number:06d}"
         Image.fromarray(scene.image).save(folder / split / f"{name}.jpg", quality=QUALITY, subsampling=0)
         Image.fromarray(scene.classes).save(folder / "labels" / split / f"{name}.png")

@@ -7,41 +7,51 @@ from PIL import Image, ImageDraw
 
 from foveal.tasks.dense.shapes.textures import distinct_texture, random_crop
 
+MOST_OBJECTS = 5
+EMPTY = 0.025  # share of pictures without an object
+VISIBLE = 0.6  # smallest visible share of each object
+SMALLEST, LARGEST = 1 / 6, 1 / 2  # size of an object, relative to the picture's short side
+ATTEMPTS = 12  # to find a place for an object before it is dropped
+
 CLASSES = ("circle", "rectangle", "triangle", "star", "ring")
 SUPERSAMPLING = 4
-LEAN = 20  # degrees to either side that shapes are turned by: any further, and a small network takes minutes longer
-UPRIGHT = {"triangle": (90,), "star": (180,), "rectangle": (0, 90)}  # degrees by which outlines as below stand upright
+LEAN = 20  # degrees; largest rotation either way: with more, a small network takes minutes longer to train
+UPRIGHT = {"triangle": (90,), "star": (180,), "rectangle": (0, 90)}  # degrees that turn the outlines below upright
 
 
-def random_outline(draw: np.random.Generator, label: int, diameter: float) -> np.ndarray:
-    """The shape of class ``label``, leaning and a little squeezed.
+def random_outline(rng: np.random.Generator, label: int, diameter: float) -> np.ndarray:
+    """Draw a shape of class ``label``, slightly rotated and squeezed.
 
     Args:
-        diameter: of the circle around it in pixels, before it is squeezed.
+        rng: source of randomness.
+        label: index into ``CLASSES``.
+        diameter: diameter of the circumscribed circle in pixels, before squeezing.
 
     Returns:
-        How much of each pixel lies inside: (side, side) float32 from 0 to 1; the shape touches no edge.
+        Coverage of each pixel, (side, side) float32 from 0 to 1; the shape does not touch the border.
     """
     side = int(np.ceil(diameter)) + 2
     canvas = Image.new("L", (side * SUPERSAMPLING, side * SUPERSAMPLING))
     pen = ImageDraw.Draw(canvas)
-    place = _placement(draw, CLASSES[label], diameter, side)
+    transform = _random_transform(rng, CLASSES[label], diameter, side)
     for corners, inside in _polygons(CLASSES[label]):
-        pen.polygon([tuple(point) for point in (corners @ place[:, :2].T + place[:, 2]).tolist()], fill=255 * inside)
+        pen.polygon(
+            [tuple(point) for point in (corners @ transform[:, :2].T + transform[:, 2]).tolist()], fill=255 * inside
+        )
     return np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32) / 255
 
 
-def _placement(draw: np.random.Generator, name: str, diameter: float, side: int) -> np.ndarray:
-    """(2, 3): from the unit circle to the supersampled canvas."""
-    angle = np.radians(draw.choice(UPRIGHT.get(name, (0,))) + draw.uniform(-LEAN, LEAN))
+def _random_transform(rng: np.random.Generator, name: str, diameter: float, side: int) -> np.ndarray:
+    """Return a random affine map (2, 3) from the unit circle to the supersampled canvas."""
+    angle = np.radians(rng.choice(UPRIGHT.get(name, (0,))) + rng.uniform(-LEAN, LEAN))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    squeeze = np.diag([1, draw.uniform(*((0.55, 1) if name == "rectangle" else (0.85, 1)))])
+    squeeze = np.diag([1, rng.uniform(*((0.55, 1) if name == "rectangle" else (0.85, 1)))])
     scale = SUPERSAMPLING * diameter / 2
     return np.column_stack([turn @ squeeze * scale, np.full(2, SUPERSAMPLING * side / 2)])
 
 
 def _polygons(name: str) -> list[tuple[np.ndarray, bool]]:
-    """Corners (N, 2) in the unit circle, and whether what they enclose is inside or cut out."""
+    """Return polygons in the unit circle: corners (N, 2), and whether the polygon is filled or cut out."""
     if name == "circle":
         return [(_corners(48), True)]
     if name == "rectangle":
@@ -54,16 +64,9 @@ def _polygons(name: str) -> list[tuple[np.ndarray, bool]]:
 
 
 def _corners(count: int) -> np.ndarray:
-    """(count, 2): evenly on the unit circle."""
+    """Return (count, 2) points evenly spaced on the unit circle."""
     angles = 2 * np.pi * (np.arange(count) + 0.5) / count
     return np.column_stack([np.cos(angles), np.sin(angles)])
-
-
-MOST_OBJECTS = 5
-EMPTY = 0.025  # share of pictures without an object
-VISIBLE = 0.6  # of every object at least so much can be seen
-SMALLEST, LARGEST = 1 / 6, 1 / 2  # of an object, in short sides of the picture
-ATTEMPTS = 12  # to find a place for an object, before there is one less
 
 
 @dataclass
@@ -71,9 +74,9 @@ class Scene:
     """A picture (H, W, 3) uint8 and its objects.
 
     Attributes:
-        owner: (H, W), the number of the object that is seen at a pixel, -1 for the background.
-        labels: of each object, an index into ``CLASSES``.
-        sizes: of each object, its pixels were it alone.
+        owner: (H, W), index of the object visible at each pixel, -1 for the background.
+        labels: index into ``CLASSES`` of each object.
+        sizes: number of pixels of each object without occlusion.
     """
 
     image: np.ndarray
@@ -83,41 +86,41 @@ class Scene:
 
     @property
     def classes(self) -> np.ndarray:
-        """(H, W) uint8: 0 for the background, else 1 + the label of what is seen."""
+        """Label map (H, W) uint8: 0 for the background, otherwise 1 + the visible object's label."""
         return np.array([0, *(1 + label for label in self.labels)], dtype=np.uint8)[self.owner + 1]
 
     def masks(self) -> list[np.ndarray]:
-        """Of each object (H, W) bool, the part of it that is seen."""
+        """Return the visible part of each object, (H, W) bool."""
         return [self.owner == number for number in range(len(self.labels))]
 
 
-def random_scene(draw: np.random.Generator, split: str, height: int, width: int) -> Scene:
-    """A picture with up to five objects, later ones in front of earlier ones."""
-    background = random_crop(draw, split, height, width)
+def random_scene(rng: np.random.Generator, split: str, height: int, width: int) -> Scene:
+    """Generate a picture with up to five objects, later ones in front of earlier ones."""
+    background = random_crop(rng, split, height, width)
     scene = Scene(background, np.full((height, width), -1))
-    wanted = 0 if draw.random() < EMPTY else draw.integers(1, MOST_OBJECTS + 1)
+    wanted = 0 if rng.random() < EMPTY else rng.integers(1, MOST_OBJECTS + 1)
     for _ in range(wanted):
-        _place_one(draw, split, scene)
+        _add_object(rng, split, scene)
     return scene
 
 
-def _place_one(draw: np.random.Generator, split: str, scene: Scene) -> None:
-    """Add an object where it is seen well and leaves the others to be seen, if such a place is found."""
+def _add_object(rng: np.random.Generator, split: str, scene: Scene) -> None:
+    """Add an object at a place where it and all others remain visible, if one is found."""
     height, width = scene.owner.shape
     short = min(height, width)
-    label = int(draw.integers(len(CLASSES)))
-    inside = random_outline(draw, label, short * np.exp(draw.uniform(np.log(SMALLEST), np.log(LARGEST))))
+    label = int(rng.integers(len(CLASSES)))
+    inside = random_outline(rng, label, short * np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))))
     size = int((inside >= 0.5).sum())
     for _ in range(ATTEMPTS):
-        top, left = (int(draw.integers(-len(inside) // 4, end - 3 * len(inside) // 4)) for end in (height, width))
+        top, left = (int(rng.integers(-len(inside) // 4, end - 3 * len(inside) // 4)) for end in (height, width))
         rows, columns = _overlap(top, len(inside), height), _overlap(left, len(inside), width)
         cover = inside[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         owner = scene.owner.copy()
         owner[rows, columns][cover >= 0.5] = len(scene.labels)
         if _all_visible(owner, [*scene.sizes, size]):
-            piece = scene.image[rows, columns]
-            texture = distinct_texture(draw, split, piece)
-            piece[:] = np.round(piece + (texture - piece) * cover[..., None])
+            region = scene.image[rows, columns]
+            texture = distinct_texture(rng, split, region)
+            region[:] = np.round(region + (texture - region) * cover[..., None])
             scene.owner = owner
             scene.labels.append(label)
             scene.sizes.append(size)
