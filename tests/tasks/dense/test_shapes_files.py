@@ -128,7 +128,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_folder_that_holds_something_else_is_refused(folder, tmp_path):
     assert write_shapes(folder, **COUNTS) == folder
-    with pytest.raises(FovealError, match="holds 60 of the 61 images"):
+    with pytest.raises(FovealError, match="has 60 of the 61 images"):
         write_shapes(folder, train=61, val=12)
     (tmp_path / "train").mkdir()
     with pytest.raises(FovealError, match="has 0 of the 60 images of shapes for train"):
