@@ -173,10 +173,10 @@ def test_scores_are_class_probabilities_times_enlarged_masks():
     torch.testing.assert_close(found[0, 0, 0], want)
 
 
-def test_masks_that_are_enlarged_in_parts_give_the_same_scores(monkeypatch):
+def test_masks_upsampled_in_parts_give_the_same_scores(monkeypatch):
     classes, masks = torch.rand(2, 7, 3, dtype=torch.float64), torch.randn(2, 7, 4, 5, dtype=torch.float64)
     whole = combine(classes, masks, (9, 11))
-    monkeypatch.setattr(module, "ENLARGED", 3 * 2 * 9 * 11)
+    monkeypatch.setattr(module, "UPSAMPLED", 3 * 2 * 9 * 11)
     assert relative_error(combine(classes, masks, (9, 11)), whole) < 1e-13
 
 
