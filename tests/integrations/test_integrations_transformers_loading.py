@@ -13,7 +13,7 @@ from transformers import AutoBackbone
 
 import foveal
 from foveal import FovealError
-from foveal.integrations.transformers import auto, load_released
+from foveal.integrations.transformers import load_released, register
 from golden.fill import filled_state
 from support.checkpoints import same_state, snapshot
 from support.hub_backbones import BACKBONES, CONFIGS, FAMILIES, STAGES, small_backbone, small_config
@@ -191,7 +191,7 @@ def test_folders_of_others_are_left_to_transformers(tmp_path, monkeypatch):
 
 def test_registering_again_changes_nothing():
     before = AutoBackbone.from_pretrained
-    auto.register()
+    register()
     assert AutoBackbone.from_pretrained == before
     assert [*signature(before).parameters] == [*signature(AutoBackbone.__base__.from_pretrained).parameters]
 

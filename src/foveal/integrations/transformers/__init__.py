@@ -56,7 +56,7 @@ def _is_ours(folder: Path) -> bool:
     return kind in {config.model_type for config in BACKBONES}
 
 
-def _register() -> None:
+def register() -> None:
     """Add both families to AutoConfig and AutoBackbone; a second call changes nothing."""
     for config, backbone in BACKBONES.items():
         AutoConfig.register(config.model_type, config, exist_ok=True)
@@ -64,4 +64,4 @@ def _register() -> None:
     AutoBackbone.from_pretrained = classmethod(from_pretrained)  # type: ignore[assignment, method-assign]
 
 
-_register()
+register()
