@@ -7,7 +7,7 @@ stops the block, Ctrl-C included, the hidden file or folder is removed and what 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -118,6 +118,47 @@ def make_folder(folder: Path, advice: str = ELSEWHERE) -> None:
     """Create ``folder`` and its parents unless they exist. Raises FovealError."""
     with write_errors(folder, advice):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def added_files(folder: Path, advice: str = ELSEWHERE) -> Iterator[Path]:
+    """Yield a hidden folder to fill, and move its files into ``folder`` after the block; files of the same name are
+    replaced, others stay.
+
+    Args:
+        folder: The folder to add files to, created if necessary, together with its parents.
+        advice: End of the error sentence.
+
+    Raises:
+        FovealError: The system refuses to write.
+    """
+    with write_errors(folder, advice):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        try:
+            yield part
+            folder.mkdir(exist_ok=True)
+            for file in part.iterdir():
+                file.replace(folder / file.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def output_paths(inputs: Sequence[Path], folder: Path, endings: Sequence[str]) -> dict[str, list[Path]]:
+    """Return paths in ``folder`` for the outputs of each input: its stem with each of the endings.
+
+    A number is added to the stem if an output would otherwise replace that of another input, or one of the inputs.
+    """
+    taken = {path.resolve() for path in inputs}
+    outputs: dict[str, list[Path]] = {}
+    for path in dict.fromkeys(inputs):
+        number, files = 1, [folder / f"{path.stem}{ending}" for ending in endings]
+        while any(file.resolve() in taken for file in files):
+            number += 1
+            files = [folder / f"{path.stem}_{number}{ending}" for ending in endings]
+        taken.update(file.resolve() for file in files)
+        outputs[str(path)] = files
+    return outputs
 
 
 def check_writable(folder: Path) -> None:

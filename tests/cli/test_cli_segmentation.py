@@ -277,7 +277,7 @@ def test_predict_refuses_the_other_tasks_options(foveal, data, trained, others, 
     for checkpoint, words, parts in [
         (trained, ["--top-k", 3], ["--top-k is for classifiers", "a segmenter"]),
         (trained, ["--score", 0.3], ["--score is for detectors", "a segmenter"]),
-        (trained, ["--model", UPERNET], ["says itself what it holds: leave --model out"]),
+        (trained, ["--model", UPERNET], ["names its model: leave --model out"]),
         (
             others / "classifier.pt",
             ["--out", tmp_path / "o"],

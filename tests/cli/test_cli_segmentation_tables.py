@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foveal.cli.segmentation_tables import describe, print_evaluation
+from foveal.cli.segmentation import describe, print_evaluation
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation
 from foveal.tasks.segmentation.inference import MULTI_SCALE, SLIDING, WHOLE, Inference
 from foveal.tasks.segmentation.metrics import SegmentationScores

@@ -184,10 +184,10 @@ def test_predict_refuses_the_other_tasks_options(foveal, data, retinanet, classi
     image = data / "val" / "1.png"
     for checkpoint, words, parts in [
         (retinanet, ["--top-k", 3], ["--top-k is for classifiers", "a detector"]),
-        (retinanet, ["--model", "transxnet_atto"], ["says itself what it holds: leave --model out"]),
+        (retinanet, ["--model", "transxnet_atto"], ["names its model: leave --model out"]),
         (classifier, ["--score", 0.3], ["--score is for detectors", "a classifier"]),
         (classifier, ["--out", tmp_path / "out"], ["--out is for detectors", "a classifier"]),
-        (classifier, ["--model", "coco.dino_transnext_tiny"], ["says itself what it holds: leave --model out"]),
+        (classifier, ["--model", "coco.dino_transnext_tiny"], ["names its model: leave --model out"]),
         (retinanet, ["--score", 2], ["--score must be from 0 to 1"]),
     ]:
         said = foveal("predict", image, "--checkpoint", checkpoint, *words)

@@ -1,29 +1,23 @@
-"""``foveal evaluate``: how good a classifier is, on one or several sets, sizes and modes; a detector; a segmenter."""
+"""``foveal evaluate``: measure trained weights on a data set."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from foveal.cli.evaluate_classification import evaluate_classifier
-from foveal.cli.evaluate_detection import evaluate_on_coco
-from foveal.cli.evaluate_options import EvaluateOptions, check_options
-from foveal.cli.evaluate_segmentation import evaluate_on_label_maps
-from foveal.cli.options import refuse_others
-from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.cli.options import commands_of, refuse_others
+from foveal.cli.task_options import EvaluateOptions, check_options
 from foveal.tasks.recipes import get_recipe
-from foveal.tasks.segmentation.recipe import SegmentationRecipe
 
 
 def main(
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")],
     options: Annotated[EvaluateOptions, arg(name="")],
 ) -> None:
-    """How good trained weights are: top-1 and top-5 of a classifier, also on the sets that measure robustness; average
+    """Evaluate trained weights: top-1 and top-5 of a classifier, also on the sets that measure robustness; average
     precision of a detector's boxes and masks; mean IoU of a segmenter and the IoU of every class.
 
-    A file of foveal train says itself which model, classes and image treatment it has; for released weights the recipe
-    does. Under torchrun or accelerate launch the processes share the images, each taken once.
+    A file of foveal train holds the model, classes and image treatment; for released weights the recipe gives them.
+    Under torchrun or accelerate launch the processes share the images, each evaluated once.
 
     Args:
         recipe: Name of the recipe.
@@ -31,9 +25,4 @@ def main(
     check_options(options)
     chosen = get_recipe(recipe)
     refuse_others(options, chosen.kind, f"{recipe} is")
-    if isinstance(chosen, DetectionRecipe):
-        evaluate_on_coco(chosen, options)
-    elif isinstance(chosen, SegmentationRecipe):
-        evaluate_on_label_maps(chosen, options)
-    else:
-        evaluate_classifier(cast(Recipe, chosen), options)
+    commands_of(chosen.kind).evaluate(chosen, options)

@@ -1,6 +1,8 @@
 """Options that only some tasks take: declared where their default is, refused for the others by one sentence."""
 
 from dataclasses import fields
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from foveal.cli.console import UsageError
@@ -26,3 +28,9 @@ def refuse_others(options: Any, task: str, who: str) -> None:
             takers = " and ".join(f"{noun(name)}s" for name in tasks)
             option = "--" + one.name.replace("_", "-")
             raise UsageError(f"{option} is for {takers}, and {who} a {noun(task)}: leave it out.")
+
+
+def commands_of(kind: str) -> ModuleType:
+    """Return the module of a task's commands: ``evaluate(recipe, options)`` and ``predict(images, weights, recipe,
+    options)``."""
+    return import_module(f"foveal.cli.{kind}")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from foveal.errors import FovealError
@@ -55,6 +54,7 @@ def predict(
     batch_size: int = 1,
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] | None = None,
+    on_image: Callable[[DetectionPrediction, np.ndarray], None] | None = None,
 ) -> list[DetectionPrediction]:
     """Find objects on image files of any sizes and modes, on ``device`` (None: the best one), in the order given.
 
@@ -63,6 +63,7 @@ def predict(
         threshold: objects with a lower score are left out.
         batch_size: images at a time; they may differ in size, and are padded to the largest.
         on_batch: called with (done, total) after each batch.
+        on_image: called with each prediction and its image, (height, width, 3) uint8.
 
     Raises:
         FovealError: a file is missing or is no readable image, or ``classes`` are not the detector's.
@@ -74,14 +75,15 @@ def predict(
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     predictions = []
     for done, batch in enumerate(batches, start=1):
-        images = [_pixels(load_rgb(path, upright=True)) for path in batch]
+        images = [np.array(load_rgb(path, upright=True)) for path in batch]
         with torch.no_grad():
-            found = model([image.to(device) for image in images])
+            found = model([_pixels(image).to(device) for image in images])
         for path, image, objects in zip(batch, images, found, strict=True):
-            height, width = image.shape[-2:]
-            predictions.append(
-                DetectionPrediction(str(path), height, width, detected_objects(objects, classes, threshold))
-            )
+            height, width, _ = image.shape
+            shown = detected_objects(objects, classes, threshold)
+            predictions.append(DetectionPrediction(str(path), height, width, shown))
+            if on_image is not None:
+                on_image(predictions[-1], image)
         if on_batch is not None:
             on_batch(done, len(batches))
     return predictions
@@ -136,6 +138,6 @@ def _annotation(thing: DetectedObject) -> dict[str, Any]:
     return content if thing.score is None else {**content, "score": thing.score}
 
 
-def _pixels(image: Image.Image) -> Tensor:
-    """(3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+def _pixels(image: np.ndarray) -> Tensor:
+    """Return an image (H, W, 3) uint8 as (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(image).permute(2, 0, 1).float() / 255

@@ -49,6 +49,7 @@ def predict(
     inference: Inference = WHOLE,
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] | None = None,
+    on_image: Callable[[LabelMapPrediction, np.ndarray], None] | None = None,
 ) -> list[LabelMapPrediction]:
     """Predict the label maps of image files of any size and mode.
 
@@ -61,6 +62,7 @@ def predict(
         inference: how images are fed to the segmenter.
         device: None for the best one.
         on_batch: called with (done, total) after each image.
+        on_image: called with each prediction and its image, (height, width, 3) uint8.
 
     Raises:
         FovealError: a file is missing or not a readable image, the number of classes differs from the segmenter's, or
@@ -72,11 +74,14 @@ def predict(
     model = segmenter.to(device).eval()
     predictions = []
     for done, path in enumerate(paths, start=1):
-        pixels = torch.from_numpy(np.array(load_rgb(path, upright=True))).to(device)
+        image = np.array(load_rgb(path, upright=True))
+        pixels = torch.from_numpy(image).to(device)
         labels = label_map(model, pixels.permute(2, 0, 1).float() / 255, inference)
         array = labels.cpu().numpy().astype(np.uint8)
         height, width = array.shape
         predictions.append(LabelMapPrediction(str(path), height, width, array, class_shares(array, classes)))
+        if on_image is not None:
+            on_image(predictions[-1], image)
         if on_batch is not None:
             on_batch(done, len(paths))
     return predictions

@@ -1,29 +1,39 @@
-"""``foveal evaluate`` of a detector: average precision of boxes and masks."""
+"""The commands for detectors: ``foveal evaluate`` with average precision, ``foveal predict`` with boxes and masks."""
 
+import contextlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import print_json, progress
-from foveal.cli.evaluate_checks import check_classes, single_size, weights_file
-from foveal.cli.evaluate_options import EvaluateOptions
-from foveal.files import check_writable
+from foveal.cli.task_options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
+from foveal.files import added_files, check_writable, output_paths
+from foveal.models.weights_file import WeightsFile
+from foveal.report.draw import write_picture
+from foveal.report.draw_objects import draw_objects
 from foveal.report.evaluation_detection import write_evaluation
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
 from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector
+from foveal.tasks.detection.predict import DetectionPrediction, to_coco
+from foveal.tasks.detection.predict import predict as detect
 from foveal.tasks.detection.recipe import DetectionRecipe
 from foveal.tasks.detection.task import DetectionTask, notices_of
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import check_precision, leave_processes, start_processes
 
+THRESHOLD = 0.5
+DETECTIONS = "detections.json"
 COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
 
 
-def evaluate_on_coco(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
-    """Measure the detector in a file and print the figures."""
+def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
+    """Evaluate the detector in a file and print average precision."""
     checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
     out, broken = options.out, options.broken
     if out is not None:
@@ -58,12 +68,12 @@ def evaluate_on_coco(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
     if options.json:
         print_json(document)
     else:
-        _print(evaluation, known.name)
+        _print_evaluation(evaluation, known.name)
     if out is not None:  # last, so that a full disk costs no answer
         write_evaluation(out, document, evaluation, images, known.name)
 
 
-def _print(evaluation: DetectionEvaluation, title: str) -> None:
+def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:
     console = Console(highlight=False)
     console.print(f"{title}, {evaluation.images} images, {evaluation.images_per_second:.1f} images/s")
     kinds = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
@@ -82,7 +92,7 @@ def _overall(kinds: Sequence[AveragePrecision]) -> Table:
 
 
 def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
-    """Classes by falling box AP."""
+    """Return a table of classes by descending box AP."""
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
     for kind in kinds:
@@ -94,3 +104,42 @@ def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
 
 def _figure(values: Mapping[str, float], name: str) -> str:
     return f"{values[name]:.1f}" if name in values else "-"
+
+
+def predict(
+    images: Sequence[Path], weights: WeightsFile, recipe: DetectionRecipe | None, options: PredictOptions
+) -> None:
+    """Detect objects on ``images`` and print them; with ``--out`` also draw them."""
+    out = options.out
+    if out is not None:
+        check_writable(out)
+    files = output_paths(images, out, [".png"]) if out is not None else {}
+    pictures = {path: picture for path, (picture,) in files.items()}
+    known = DetectionTask.restore(weights, recipe, size=options.size)
+    threshold = THRESHOLD if options.score is None else options.score
+    staged = contextlib.nullcontext() if out is None else added_files(out, "choose another --out")
+    with staged as stage, progress("Detecting") as on_batch:
+
+        def draw(prediction: DetectionPrediction, image: np.ndarray) -> None:
+            if stage is not None:
+                write_picture(stage / pictures[prediction.path].name, draw_objects(image, prediction.objects))
+
+        predictions = detect(known.model, known.classes, images, threshold=threshold, on_batch=on_batch, on_image=draw)
+        document = to_coco(predictions, known.classes, known.category_ids)
+        if stage is not None:
+            (stage / DETECTIONS).write_text(json.dumps(document) + "\n", encoding="utf-8")
+    if options.json:
+        print_json(document)
+    else:
+        _print_objects(predictions, pictures)
+
+
+def _print_objects(predictions: Sequence[DetectionPrediction], pictures: Mapping[str, Path]) -> None:
+    for prediction in predictions:
+        picture = pictures.get(prediction.path)
+        print(prediction.path + (f" -> {picture}" if picture else ""))
+        if not prediction.objects:
+            print("  nothing above the score")
+        for found in prediction.objects:
+            x1, y1, x2, y2 = (round(side) for side in found.box)
+            print(f"  {100 * (found.score or 0):5.1f} %  {found.name:<20} {x1},{y1} to {x2},{y2}")

@@ -1,19 +1,24 @@
-"""The options of ``foveal evaluate``, and what can be said of them before anything is read."""
+"""The options of ``foveal evaluate`` and ``foveal predict``, and their checks before anything is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
 from foveal.cli.console import Json, UsageError
 from foveal.cli.options import only_for
+from foveal.errors import FovealError
 from foveal.tasks.classification.imagenet.sets import SetName
 from foveal.tasks.classification.modes import Mode
+from foveal.tasks.recipe import BaseRecipe
+from foveal.tasks.registry import noun
 from foveal.training.config import Broken, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What was asked for on the command line.
+    """The options of ``foveal evaluate``.
 
     Attributes:
         checkpoint: File with the weights: best.pt of a run, or released ones.
@@ -77,7 +82,7 @@ class EvaluateOptions:
 
 
 def check_options(options: EvaluateOptions) -> None:
-    """Raise UsageError for what does not fit together, whatever the recipe."""
+    """Raise UsageError for options that do not fit together, whatever the recipe."""
     if options.checkpoint is None and not options.pretrained:
         raise UsageError(
             "Weights are missing: foveal evaluate RECIPE --checkpoint FILE, or --pretrained for the released ones."
@@ -101,3 +106,52 @@ def check_options(options: EvaluateOptions) -> None:
     ):
         if number is not None and number < least:
             raise UsageError(f"{option} must be at least {least}, not {number}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """The options of ``foveal predict``.
+
+    Attributes:
+        checkpoint: File with the weights: best.pt of a run, or released ones.
+        model: Model in the file, or of a released detector or segmenter its recipe (coco.NAME, ade20k.NAME); a file of
+            foveal train says it itself.
+        size: Side of the square that images are fitted to, in pixels, of a detector their short side, of a segmenter
+            the crops of training, which other sides are in proportion to; that of training if left out.
+        top_k: Of a classifier: classes to show for each image; 5 if left out.
+        score: Of a detector: objects below this score, from 0 to 1, are not shown; 0.5 if left out.
+        out: Folder for a picture of each image; of a detector also for detections.json in COCO's format, of a
+            segmenter for label maps.
+    """
+
+    checkpoint: Path
+    model: str | None = None
+    size: int | None = None
+    top_k: int | None = field(default=None, metadata=only_for("classification"))
+    score: float | None = field(default=None, metadata=only_for("detection"))
+    out: Path | None = field(default=None, metadata=only_for("detection", "segmentation"))
+    json: Json = False
+
+
+def weights_file(recipe: BaseRecipe, options: EvaluateOptions) -> Path:
+    """Return the file of weights. Raises UsageError if none is given, since there are none to download."""
+    if options.checkpoint is None:
+        raise UsageError(f"{recipe.name} has no weights to download: pass the authors' file as --checkpoint.")
+    return options.checkpoint
+
+
+def single_size(recipe: BaseRecipe, options: EvaluateOptions) -> int | None:
+    """Return the given size, or None. Raises UsageError for several."""
+    if len(options.size) > 1:
+        raise UsageError(f"{recipe.name} is a {noun(recipe.kind)}, which is evaluated at one --size: name one.")
+    return options.size[0] if options.size else None
+
+
+def check_classes(recipe: BaseRecipe, known: Sequence[str], classes: Sequence[str], folder: Path) -> None:
+    """Raise FovealError if the classes of a network are not those of the images."""
+    for number, (own, other) in enumerate(zip_longest(known, classes, fillvalue="missing"), start=1):
+        if own != other:
+            raise FovealError(
+                f"The {noun(recipe.kind)} knows {len(known)} classes and {folder} has {len(classes)}, of which number "
+                f"{number} is {own} there and {other} here: pass the --data that it was trained on."
+            )

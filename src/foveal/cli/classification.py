@@ -1,0 +1,208 @@
+"""The commands for classifiers: ``foveal evaluate`` with top-1, top-5 and mCE, ``foveal predict`` with top classes."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from foveal.cli.console import print_json, progress
+from foveal.cli.task_options import EvaluateOptions, PredictOptions
+from foveal.models.weights_file import WeightsFile
+from foveal.report.evaluation import check_results_folder
+from foveal.report.evaluation_classification import write_results
+from foveal.tasks.classification.evaluate import EvaluationSettings
+from foveal.tasks.classification.imagenet.corruptions import SEVERITIES, CorruptionErrors
+from foveal.tasks.classification.imagenet.published import SIZES
+from foveal.tasks.classification.imagenet.sets import SETS, VAL_IMAGES, set_title
+from foveal.tasks.classification.modes import MODE_TITLES, MODES, has_modes
+from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
+from foveal.tasks.classification.predict import predict as classify
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.survey import Cell, EvaluationGrid, survey
+from foveal.tasks.classification.task import ClassificationTask
+from foveal.training.processes import leave_processes, start_processes
+
+TOP_K = 5
+
+
+def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
+    """Evaluate the classifier in a file, or the released one, and print the figures."""
+    out, checkpoint = options.out, options.checkpoint
+    settings = EvaluationSettings(
+        options.batch_size or 64, options.workers, None, None, options.precision, options.optimize, options.broken
+    )
+    if out is not None:
+        check_results_folder(out)
+    with _processes(settings) as shared:
+        classifier = _classifier(recipe, checkpoint, options.model)
+        # May write images: not for a file that cannot be evaluated.
+        folder = ClassificationTask.data_folder(recipe, options.data)
+        known = classifier.name if checkpoint is None else None
+        asked = released_name(options.model or recipe.model, recipe.fit.size) if options.paper else None
+        grid = _grid(classifier, folder, options, known or asked)
+        main_process = shared.processes is None or shared.processes.is_main
+        cells = survey(classifier, grid, shared, partial(progress, shown=main_process))
+    if not main_process:
+        return
+    for name in dict.fromkeys(name for cell in cells for name in cell.score.broken_names):
+        print(f"foveal: {name} could not be read and was left out.", file=sys.stderr)
+    document = {
+        "recipe": recipe.name,
+        "model": classifier.name,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "data": str(folder / grid.split) if grid.sets == ("val",) else str(folder),
+        "precision": settings.precision,
+        "optimized": settings.folded,
+        "results": [cell.document() for cell in cells],
+    }
+    if options.json:
+        print_json(document)
+    else:
+        print_cells(cells, grid)
+    if out is not None:  # last, so that a full disk costs no answer
+        write_results(out, document, cells)
+
+
+def _grid(classifier: Classifier, folder: Path, options: EvaluateOptions, weights: str | None) -> EvaluationGrid:
+    sizes = options.size or (SIZES if options.multi_scale else ())
+    return EvaluationGrid(
+        data=folder,
+        sets=options.set,
+        split=options.split,
+        modes=options.mode or (MODES if options.multi_scale and has_modes(classifier) else (None,)),
+        sizes=tuple((side, side) for side in sizes) or (None,),
+        pool_size=options.pool_size,
+        weights=weights,
+        always=options.paper,
+    )
+
+
+def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> Classifier:
+    return fetch(recipe, model) if checkpoint is None else restore(checkpoint, model, recipe=recipe)
+
+
+@contextlib.contextmanager
+def _processes(alone: EvaluationSettings) -> Iterator[EvaluationSettings]:
+    """By this process alone, or by those that a launcher started."""
+    started = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    yield replace(alone, processes=start_processes()) if started else alone
+    leave_processes()
+
+
+def predict(images: Sequence[Path], weights: WeightsFile, recipe: Recipe | None, options: PredictOptions) -> None:
+    """Classify ``images`` and print the most probable classes."""
+    size = None if options.size is None else (options.size, options.size)
+    classifier = restore(weights, options.model, size=size)
+    with progress("Predicting") as on_batch:
+        predictions = classify(classifier, images, top_k=options.top_k or TOP_K, on_batch=on_batch)
+    if options.json:
+        print_json([asdict(prediction) for prediction in predictions])
+        return
+    for prediction in predictions:
+        print(prediction.path)
+        for guess in prediction.guesses:
+            print(f"  {100 * guess.probability:5.1f} %  {guess.name}")
+
+
+def print_cells(cells: Sequence[Cell], grid: EvaluationGrid) -> None:
+    """Print one row per evaluation, or sizes side by side if modes are compared; ImageNet-C separately."""
+    console = Console(highlight=False)
+    plain = [cell for cell in cells if cell.corruptions is None]
+    if len(grid.modes) > 1 and len(grid.sizes) > 1:
+        for name in dict.fromkeys(cell.set for cell in plain):
+            console.print(f"Top-1 in percent, {set_title(name)}, by side of the image in pixels")
+            console.print(_by_size([cell for cell in plain if cell.set == name]))
+    elif plain:
+        console.print(_rows(plain))
+    for cell in cells:
+        if cell.corruptions is not None:
+            console.print(*_corruption_lines(cell, cell.corruptions), sep="\n")
+    for line in _remarks(cells, grid):
+        console.print(line)
+
+
+def _rows(cells: Sequence[Cell]) -> Table:
+    """Return a table without the columns that would be empty."""
+    several_sets, modes = any(cell.set != "val" for cell in cells), any(cell.mode for cell in cells)
+    papers = any(cell.paper is not None for cell in cells)
+    table = _table()
+    texts = [*(["set"] if several_sets else []), *(["mode"] if modes else [])]
+    for heading in texts:
+        table.add_column(heading, no_wrap=True)
+    for heading in ("size", "images", "top-1", *(["paper"] if papers else []), "top-5", "loss", "images/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for cell in cells:
+        result, words = cell.score, []
+        if several_sets:
+            words.append(set_title(cell.set))
+        if modes:
+            words.append(MODE_TITLES[cell.mode])
+        words += [f"{cell.size[0]}x{cell.size[1]}", str(result.images), f"{result.top1:.2f}"]
+        if papers:
+            words.append(_figure(cell.paper))
+        table.add_row(*words, f"{result.top5:.2f}", f"{result.loss:.4f}", f"{result.images_per_second:.1f}")
+    return table
+
+
+def _by_size(cells: Sequence[Cell]) -> Table:
+    """Return a table like table 5 of TransNeXt's paper: one row per mode, and the paper's figures below, if any."""
+    table = _table()
+    table.add_column("mode", no_wrap=True)
+    sizes = list(dict.fromkeys(cell.size for cell in cells))
+    for height, width in sizes:
+        table.add_column(str(height) if height == width else f"{height}x{width}", justify="right", no_wrap=True)
+    for mode in dict.fromkeys(cell.mode for cell in cells):
+        row = {cell.size: cell for cell in cells if cell.mode == mode}
+        table.add_row(MODE_TITLES[mode], *(f"{row[size].score.top1:.2f}" for size in sizes))
+        if any(cell.paper is not None for cell in row.values()):
+            table.add_row("  paper", *(_figure(row[size].paper) for size in sizes), style="dim")
+    return table
+
+
+def _corruption_lines(cell: Cell, found: CorruptionErrors) -> list[str | Table]:
+    beside = "" if cell.paper is None else f" (paper {_figure(cell.paper)})"
+    mode = f", {MODE_TITLES[cell.mode]}" if cell.mode else ""
+    table = _table()
+    table.add_column("error by severity, %", no_wrap=True)
+    for heading in (*map(str, SEVERITIES), "mean", "CE"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    means, relative = found.means, found.relative
+    for name, errors in found.errors.items():
+        table.add_row(
+            name.replace("_", " "), *(f"{error:.1f}" for error in errors), f"{means[name]:.1f}", f"{relative[name]:.1f}"
+        )
+    return [
+        f"ImageNet-C, {cell.size[0]}x{cell.size[1]}{mode}, {cell.score.images} images: "
+        f"mCE {found.mce:.1f} %{beside}, mean error {found.mean_error:.1f} %",
+        table,
+    ]
+
+
+def _remarks(cells: Sequence[Cell], grid: EvaluationGrid) -> list[str]:
+    """Return notes: images that were left out, and why a figure of the paper is missing or may not compare."""
+    broken = dict.fromkeys((cell.set, cell.score.broken) for cell in cells if cell.score.broken)
+    left_out = [f"{set_title(name)}: {count:,} broken images were left out." for name, count in broken]
+    if grid.weights is None:
+        return left_out
+    if grid.always:
+        return [*left_out, f"paper: published for {grid.weights}, whatever was evaluated here."]
+    partial = dict.fromkeys((cell.set, cell.score.images) for cell in cells)
+    return left_out + [
+        f"{set_title(name)}: {images:,} of {whole:,} images, so no figure of the paper's."
+        for name, images in partial
+        if images != (whole := VAL_IMAGES if name == "val" else SETS[name].images)
+    ]
+
+
+def _figure(paper: float | None) -> str:
+    return "" if paper is None else f"{paper:.1f}"
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

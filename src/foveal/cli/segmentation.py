@@ -1,0 +1,244 @@
+"""The commands for segmenters: ``foveal evaluate`` with mean IoU, ``foveal predict`` with label maps."""
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from foveal.cli.console import UsageError, print_json, progress
+from foveal.cli.task_options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
+from foveal.files import added_files, check_writable, output_paths
+from foveal.models.weights_file import WeightsFile
+from foveal.report.evaluation import check_results_folder
+from foveal.report.draw_legend import percent
+from foveal.report.draw import write_picture
+from foveal.report.draw_label_map import draw_prediction
+from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
+from foveal.tasks.segmentation.data import LabelledImages, open_split
+from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
+from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map
+from foveal.tasks.segmentation.predict import LabelMapPrediction, write_label_map
+from foveal.tasks.segmentation.predict import predict as segment
+from foveal.tasks.segmentation.recipe import SegmentationRecipe
+from foveal.tasks.segmentation.task import SegmentationTask, TrainedSegmenter
+from foveal.training.loading import evaluation_loader
+from foveal.training.processes import Processes, check_precision, leave_processes, start_processes
+
+ENDINGS = (".png", "_labels.png")
+Files = Mapping[str, Sequence[Path]]
+OVERALL = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
+LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a figure, and between classes
+Row = tuple[str, float | None, float | None]
+
+
+def evaluate(recipe: SegmentationRecipe, options: EvaluateOptions) -> None:
+    """Evaluate the segmenter in a file and print mean IoU and the IoU of each class."""
+    checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
+    if options.out is not None:
+        check_results_folder(options.out)
+    known = SegmentationTask.restore(
+        checkpoint, recipe, size=size, position_bias=options.position_bias, reference_size=options.reference_size
+    )
+    known = replace(known, inference=adapt_inference(known.inference, options))
+    folder = SegmentationTask.data_folder(recipe, options.data)
+    images = open_split(folder, options.split, zero_ignored=known.zero_ignored)
+    check_classes(recipe, known.classes, images.classes, folder)
+    processes = start_processes()
+    check_precision(options.precision, processes.device)
+    evaluation = _evaluate(known, images, options, processes)
+    leave_processes()
+    if not processes.is_main:
+        return
+    for name in evaluation.broken:
+        print(f"foveal: {name} could not be read and was left out.", file=sys.stderr)
+    document = _document(recipe, known, folder, options, evaluation)
+    if options.json:
+        print_json(document)
+    else:
+        print_evaluation(evaluation, known.name, known.inference)
+    if options.out is not None:  # last, so that a full disk costs no answer
+
+        def segment(image: Tensor) -> Tensor:
+            with processes.autocast(options.precision):
+                return label_map(known.model, image.to(processes.device), known.inference)
+
+        examples = choose_examples(images, evaluation, segment)
+        write_evaluation(options.out, document, evaluation, examples, known.name)
+
+
+def adapt_inference(usual: Inference, options: EvaluateOptions) -> Inference:
+    """Return the settings of the recipe, changed as the options say.
+
+    Raises:
+        UsageError: --stride without windows.
+        FovealError: numbers that do not fit together.
+    """
+    changes: dict[str, Any] = {}
+    if options.whole:
+        changes |= {"window": None, "stride": None}
+    if options.window is not None:
+        changes |= {"window": options.window, "stride": max(1, round(options.window * 2 / 3))}
+    if options.stride is not None:
+        if options.window is None and usual.window is None:
+            raise UsageError(
+                "--stride is the distance between windows, and images are not cut into windows: pass --window as well."
+            )
+        changes |= {"stride": options.stride}
+    if options.multi_scale:
+        scales = tuple(own * scale for own in usual.scales for scale in MULTI_SCALE.scales)
+        changes |= {"scales": scales, "flip": MULTI_SCALE.flip}
+    if options.flip:
+        changes |= {"flip": True}
+    if options.batch_size is not None:
+        changes |= {"windows_at_once": options.batch_size}
+    return replace(usual, **changes)
+
+
+def _evaluate(
+    known: TrainedSegmenter, images: LabelledImages, options: EvaluateOptions, processes: Processes
+) -> SegmentationEvaluation:
+    loader = evaluation_loader(images, 1, processes.share, options.workers, broken=options.broken)
+    model = known.model.to(processes.device)
+    with processes.autocast(options.precision), progress("Evaluating", shown=processes.is_main) as on_batch:
+        return evaluate_segmenter(model, loader, known.classes, known.inference, processes, on_batch=on_batch)
+
+
+def _document(
+    recipe: SegmentationRecipe,
+    known: TrainedSegmenter,
+    folder: Path,
+    options: EvaluateOptions,
+    evaluation: SegmentationEvaluation,
+) -> dict[str, Any]:
+    return {
+        "recipe": recipe.name,
+        "model": known.name,
+        "checkpoint": str(options.checkpoint),
+        "data": str(folder),
+        "split": options.split,
+        "precision": options.precision,
+        "inference": asdict(known.inference),
+        "position_bias": options.position_bias,
+        "reference_size": options.reference_size,
+        "results": evaluation.document,
+    }
+
+
+def predict(
+    images: Sequence[Path], weights: WeightsFile, recipe: SegmentationRecipe | None, options: PredictOptions
+) -> None:
+    """Predict the class of every pixel of ``images``; with ``--out`` also draw them and write label maps."""
+    out = options.out
+    if out is not None:
+        check_writable(out)
+    files: Files = output_paths(images, out, ENDINGS) if out is not None else {}
+    known = SegmentationTask.restore(weights, recipe, size=options.size)
+    staged = contextlib.nullcontext() if out is None else added_files(out, "choose another --out")
+    with staged as stage, progress("Segmenting") as on_batch:
+
+        def draw(prediction: LabelMapPrediction, image: np.ndarray) -> None:
+            if stage is not None:
+                picture, label_map = (stage / file.name for file in files[prediction.path])
+                write_picture(picture, draw_prediction(image, prediction.labels, known.classes, prediction.shares))
+                write_label_map(label_map, prediction.labels)
+
+        predictions = segment(
+            known.model, known.classes, images, inference=known.inference, on_batch=on_batch, on_image=draw
+        )
+    if options.json:
+        print_json([_prediction_document(prediction, files) for prediction in predictions])
+    else:
+        _print_shares(predictions, files)
+
+
+def _prediction_document(prediction: LabelMapPrediction, files: Files) -> dict[str, Any]:
+    picture, label_map = files.get(prediction.path, (None, None))
+    return {
+        "path": prediction.path,
+        "height": prediction.height,
+        "width": prediction.width,
+        "classes": [asdict(share) for share in prediction.shares],
+        "picture": None if picture is None else str(picture),
+        "label_map": None if label_map is None else str(label_map),
+    }
+
+
+def _print_shares(predictions: Sequence[LabelMapPrediction], files: Files) -> None:
+    for prediction in predictions:
+        written = ", ".join(map(str, files.get(prediction.path, ())))
+        print(prediction.path + (f" -> {written}" if written else ""))
+        for share in prediction.shares:
+            print(f"  {percent(share.share):>7}  {share.name}")
+
+
+def print_evaluation(evaluation: SegmentationEvaluation, title: str, inference: Inference) -> None:
+    """Print overall figures, then those of each class, the best first, in as many columns as the terminal fits."""
+    console = Console(highlight=False)
+    console.print(f"{title}, {evaluation.images} images, {evaluation.images_per_second:.1f} images/s")
+    console.print(describe(inference))
+    console.print(_overall(evaluation))
+    console.print(_by_class(evaluation, console.width))
+
+
+def describe(inference: Inference) -> str:
+    """Return a sentence about how images were presented."""
+    short, scales = inference.short, inference.scales
+    size = "in their own size" if short is None else f"with short side {short:,}"
+    parts = [f"Images {size}, long side at most {inference.long:,}"]
+    if inference.window is not None:
+        parts.append(f"windows of {inference.window:,} every {inference.stride:,}")
+    if len(scales) > 1:
+        parts.append(f"{len(scales)} scales, {min(scales):g} to {max(scales):g}")
+    elif scales != (1.0,):
+        parts.append(f"times {scales[0]:g}")
+    if inference.flip:
+        parts.append("mirrored too")
+    return "; ".join(parts) + "."
+
+
+def _overall(evaluation: SegmentationEvaluation) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in OVERALL.values():
+        table.add_column(heading, justify="right")
+    table.add_row(*(f"{evaluation.metrics[name]:.2f}" for name in OVERALL))
+    return table
+
+
+def _by_class(evaluation: SegmentationEvaluation, width: int) -> Table:
+    """Return a table of classes by descending IoU, those without one last, column by column."""
+    scores = evaluation.scores
+    rows = sorted(
+        zip(evaluation.classes, scores.iou, scores.accuracy, strict=True),
+        key=lambda row: (row[1] is None, -(row[1] or 0)),
+    )
+    name_width = min(LONGEST_NAME, max(len("class"), *(len(name) for name in evaluation.classes)))
+    columns = max(1, (width + GAP) // (name_width + 2 * (FIGURE + 1) + GAP))
+    length = -(-len(rows) // columns)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    for number in range(-(-len(rows) // length)):
+        table.add_column("class" if number == 0 else "  class", no_wrap=True, overflow="ellipsis")
+        table.add_column("IoU", justify="right", min_width=FIGURE)
+        table.add_column("Acc", justify="right", min_width=FIGURE)
+    for line in range(length):
+        table.add_row(*_line(rows[line::length], name_width))
+    return table
+
+
+def _line(rows: Sequence[Row], name_width: int) -> list[str]:
+    """Return the cells of classes that are side by side."""
+    cells = []
+    for number, (name, iou, accuracy) in enumerate(rows):
+        shown = name if len(name) <= name_width else f"{name[: name_width - 3]}..."
+        cells += [f"{'' if number == 0 else '  '}{shown}", _figure(iou), _figure(accuracy)]
+    return cells
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
