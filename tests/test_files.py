@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foveal.errors import FovealError
-from foveal.files import atomic_file, atomic_folder, cache_folder, check_writable, staging_folder
+from foveal.files import atomic_file, atomic_folder, cache_folder, check_writable, output_paths, staging_folder
 
 KINDS = {"file": atomic_file, "folder": atomic_folder, "staging": staging_folder}
 STOPS = [
@@ -222,3 +222,13 @@ def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path / "user" / "foveal"
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "own"))
     assert cache_folder() == tmp_path / "own"
+
+
+def test_outputs_replace_neither_each_other_nor_an_input(tmp_path):
+    out = tmp_path / "out"
+    inputs = [tmp_path / "a.jpg", tmp_path / "b" / "a.jpg", out / "c.png", tmp_path / "a.jpg"]
+    assert output_paths(inputs, out, [".png", "_labels.png"]) == {
+        str(inputs[0]): [out / "a.png", out / "a_labels.png"],
+        str(inputs[1]): [out / "a_2.png", out / "a_2_labels.png"],
+        str(inputs[2]): [out / "c_2.png", out / "c_2_labels.png"],
+    }

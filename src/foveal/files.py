@@ -120,30 +120,6 @@ def make_folder(folder: Path, advice: str = ELSEWHERE) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-@contextmanager
-def added_files(folder: Path, advice: str = ELSEWHERE) -> Iterator[Path]:
-    """Yield a hidden folder to fill, and move its files into ``folder`` after the block; files of the same name are
-    replaced, others stay.
-
-    Args:
-        folder: The folder to add files to, created if necessary, together with its parents.
-        advice: End of the error sentence.
-
-    Raises:
-        FovealError: The system refuses to write.
-    """
-    with write_errors(folder, advice):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        try:
-            yield part
-            folder.mkdir(exist_ok=True)
-            for file in part.iterdir():
-                file.replace(folder / file.name)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
 def output_paths(inputs: Sequence[Path], folder: Path, endings: Sequence[str]) -> dict[str, list[Path]]:
     """Return paths in ``folder`` for the outputs of each input: its stem with each of the endings.
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from foveal.cli.console import print_json, progress
 from foveal.cli.task_options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
-from foveal.files import added_files, check_writable, output_paths
+from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.draw import write_picture
 from foveal.report.draw_objects import draw_objects
@@ -117,7 +117,7 @@ def predict(
     pictures = {path: picture for path, (picture,) in files.items()}
     known = DetectionTask.restore(weights, recipe, size=options.size)
     threshold = THRESHOLD if options.score is None else options.score
-    staged = contextlib.nullcontext() if out is None else added_files(out, "choose another --out")
+    staged = contextlib.nullcontext() if out is None else staging_folder(out, "choose another --out")
     with staged as stage, progress("Detecting") as on_batch:
 
         def draw(prediction: DetectionPrediction, image: np.ndarray) -> None:

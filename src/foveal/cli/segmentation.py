@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foveal.cli.console import UsageError, print_json, progress
 from foveal.cli.task_options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
-from foveal.files import added_files, check_writable, output_paths
+from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.evaluation import check_results_folder
 from foveal.report.draw_legend import percent
@@ -140,7 +140,7 @@ def predict(
         check_writable(out)
     files: Files = output_paths(images, out, ENDINGS) if out is not None else {}
     known = SegmentationTask.restore(weights, recipe, size=options.size)
-    staged = contextlib.nullcontext() if out is None else added_files(out, "choose another --out")
+    staged = contextlib.nullcontext() if out is None else staging_folder(out, "choose another --out")
     with staged as stage, progress("Segmenting") as on_batch:
 
         def draw(prediction: LabelMapPrediction, image: np.ndarray) -> None:

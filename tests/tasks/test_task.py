@@ -1,0 +1,165 @@
+"""A task is one class: a fourth one, written here, is created, planned, trained and resumed like the others."""
+
+import sys
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from foveal.errors import FovealError
+from foveal.tasks import registry
+from foveal.tasks.plan import PlannedNetwork, TrainingSet
+from foveal.tasks.recipe import BaseRecipe
+from foveal.tasks.recipes import create_task, list_recipes, plan_recipe
+from foveal.tasks.registry import TASKS, check_kind, noun, recipes_of, task_class
+from foveal.tasks.task import Task
+from foveal.training import fit
+from foveal.training.checkpoint import read_checkpoint
+from foveal.training.config import TrainConfig
+
+
+class Slopes(Dataset):
+    """Images whose brightness is the number to be predicted."""
+
+    classes: ClassVar = ["brightness"]
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return torch.full((3, 8, 8), index / self.count), torch.tensor([index / self.count])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrightnessRecipe(BaseRecipe):
+    kind: ClassVar[str] = "brightness"
+
+
+class BrightnessTask(Task[BrightnessRecipe]):
+    kind = "brightness"
+    monitor = "error"
+    higher_is_better = False
+    mixes = False
+    starts_from = "trained weights"
+    layout = "with DIR/train and DIR/val"
+    own_images: ClassVar = {}
+    known_sets: ClassVar = {"slopes": TrainingSet(16, 1, "slopes")}
+    default_classes = 1
+
+    @classmethod
+    def build(cls, recipe, num_classes, pretrained):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))
+
+    @classmethod
+    def load_start(cls, model, checkpoint):
+        raise AssertionError("nothing to start from was given")
+
+    @classmethod
+    def open_images(cls, recipe, data):
+        return (Slopes(int(data)), Slopes(4)) if data else (Slopes(16), Slopes(4))
+
+    def loss(self, model, batch):
+        images, targets = batch
+        loss = (model(images) - targets).square().mean()
+        return loss, {"squared": loss.detach()}
+
+    @torch.no_grad()
+    def evaluate(self, model, processes, on_batch):
+        loader = self.validation_loader(processes.share)
+        errors = [(model(images) - targets).abs().mean().item() for images, targets in loader]
+        return {"error": sum(errors) / len(errors)}
+
+    def own_metadata(self):
+        return {"unit": "1"}
+
+    @classmethod
+    def planned_network(cls, recipe, model, images):
+        return PlannedNetwork(size=(8, 8), params=sum(p.numel() for p in model.parameters()), macs=3)
+
+
+RECIPE = BrightnessRecipe(
+    name="slopes.linear",
+    summary="",
+    model="linear",
+    train=TrainConfig(epochs=2, batch_size=4, lr=0.1, warmup_epochs=0, workers=0, log_every=1),
+)
+
+
+@pytest.fixture(autouse=True)
+def fourth(monkeypatch):
+    """Register it: its ``package`` is this module, in which ``task`` stands for ``task.py``."""
+    monkeypatch.setitem(TASKS, "brightness", registry.Entry("light meter", "fourth", "BrightnessTask"))
+    monkeypatch.setitem(sys.modules, "fourth.task", sys.modules[__name__])
+
+
+def test_it_is_trained_evaluated_and_saved_with_its_metadata(tmp_path):
+    outcome = fit(create_task(RECIPE), RECIPE.train, tmp_path)
+    assert (outcome.updates, outcome.monitor) == (8, "error")
+    metadata = read_checkpoint(tmp_path / "best.pt")["card"]
+    assert metadata == {
+        "task": "brightness",
+        "recipe": "slopes.linear",
+        "model": "linear",
+        "model_args": {},
+        "classes": ["brightness"],
+        "drop_path": 0.0,
+        "unit": "1",
+    }
+
+
+def test_its_first_weights_follow_from_the_seed_alone():
+    first, second = (create_task(RECIPE).model[2].weight for _ in range(2))
+    other = create_task(RECIPE.with_training(seed=1)).model[2].weight
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("words", "count", "source"), [({}, 16, "slopes"), ({"images": 40}, 40, "as given")])
+def test_its_plan_counts_images_and_updates(words, count, source):
+    plan = plan_recipe(RECIPE, **words)
+    assert (plan.images.count, plan.images.source, plan.network.params) == (count, source, 4)
+    assert plan.run.steps == 2 * count // 4
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (dict(images=0), "--images must be at least 1, not 0"),
+        (dict(images=4, data="8"), "--images and --data both give the number of images: pass one of them"),
+        (dict(processes=0), "--processes must be at least 1, not 0"),
+    ],
+    ids=["none", "twice", "no process"],
+)
+def test_what_its_plan_cannot_know_is_one_sentence(words, sentence):
+    with pytest.raises(FovealError, match=sentence):
+        plan_recipe(RECIPE, **words)
+
+
+def test_images_are_asked_for_if_nobody_names_them():
+    recipe = replace(RECIPE, name="mine.linear")
+    with pytest.raises(FovealError, match=r"mine.linear is for images of your own: pass --data DIR to count them"):
+        plan_recipe(recipe)
+    with pytest.raises(FovealError, match=r"mine.linear needs images: pass --data DIR with DIR/train and DIR/val\."):
+        BrightnessTask.data_folder(recipe, None)
+
+
+def test_the_registry_names_every_task_that_recipes_are_of():
+    assert {recipe.kind for recipe in list_recipes()} == TASKS.keys() - {"brightness"}
+    for kind in TASKS.keys() - {"brightness"}:
+        assert task_class(kind).kind == kind
+        assert all(make().kind == kind for make in recipes_of(kind).values())
+
+
+def test_a_file_of_another_task_is_one_sentence(tmp_path):
+    check_kind({"model": "resnet18"}, tmp_path, "classification")  # before tasks were named
+    with pytest.raises(FovealError, match=r"holds a detector \(dino\), not a classifier: pass the recipe"):
+        check_kind({"task": "detection", "detector": "dino", "model": "x"}, tmp_path, "classification")
+    with pytest.raises(FovealError, match=r"holds a network for depth \(x\), not a segmenter"):
+        check_kind({"task": "depth", "model": "x"}, tmp_path, "segmentation")
+    assert noun("brightness") == "light meter"
