@@ -16,10 +16,10 @@ from foveal.cli.console import UsageError, print_json, progress
 from foveal.cli.task_options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
-from foveal.report.evaluation import check_results_folder
-from foveal.report.draw_legend import percent
 from foveal.report.draw import write_picture
 from foveal.report.draw_label_map import draw_prediction
+from foveal.report.draw_legend import percent
+from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
 from foveal.tasks.segmentation.data import LabelledImages, open_split
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
