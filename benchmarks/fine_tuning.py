@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.classification.recipes import get_recipe
+from foveal.tasks.classification.recipes import Recipe, get_recipe
 from foveal.tasks.recipes import create_task
 from foveal.training import Outcome, fit
 

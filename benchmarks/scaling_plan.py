@@ -18,8 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import foveal
-from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.classification.recipes import get_recipe
+from foveal.tasks.classification.recipes import Recipe, get_recipe
 from foveal.tasks.classification.task import ClassificationTask
 from foveal.training.batching import split_batch
 

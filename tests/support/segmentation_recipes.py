@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foveal.tasks.segmentation.recipe import SegmentationRecipe
-from foveal.tasks.segmentation.recipes import get_recipe
+from foveal.tasks.segmentation.recipes import SegmentationRecipe, get_recipe
 
 SHAPES = {
     "upernet": "shapes.upernet_transnext_atto",

@@ -22,7 +22,7 @@ from foveal.tasks.detection.data import collate, open_split
 from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector
 from foveal.tasks.detection.predict import DetectionPrediction, to_coco
 from foveal.tasks.detection.predict import predict as detect
-from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.detection.recipes import DetectionRecipe
 from foveal.tasks.detection.task import DetectionTask, notices_of
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import check_precision, leave_processes, start_processes

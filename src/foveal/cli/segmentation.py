@@ -26,7 +26,7 @@ from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_
 from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map
 from foveal.tasks.segmentation.predict import LabelMapPrediction, write_label_map
 from foveal.tasks.segmentation.predict import predict as segment
-from foveal.tasks.segmentation.recipe import SegmentationRecipe
+from foveal.tasks.segmentation.recipes import SegmentationRecipe
 from foveal.tasks.segmentation.task import SegmentationTask, TrainedSegmenter
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import Processes, check_precision, leave_processes, start_processes

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.detection.recipe import DetectionRecipe
-from foveal.tasks.detection.recipes import get_recipe
+from foveal.tasks.detection.recipes import DetectionRecipe, get_recipe
 from foveal.tasks.recipe import check_drop_path
 from foveal.tasks.recipes import create_task
 from foveal.training import fit

@@ -14,7 +14,7 @@ from foveal.models.loading import compare, load_checkpoint
 from foveal.models.pyramid import Pyramid
 from foveal.models.weights_file import WeightsFile, WeightsSource
 from foveal.tasks.classification.preprocessing import Preprocessing
-from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.recipes import Recipe
 from foveal.tasks.network import create_network, set_input_size
 from foveal.tasks.registry import check_kind
 from foveal.types import Size

@@ -14,15 +14,15 @@ default. Nobody has trained it here, so the paper's accuracy is not promised.
 
 import difflib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import timm
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
-from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.recipe import look_up
+from foveal.tasks.recipe import BaseRecipe, look_up
 from foveal.training.config import TrainConfig
 
 FINETUNE = "finetune."
@@ -35,6 +35,19 @@ TRANSXNET = {  # drop path, EMA decay, evaluation crop
     "b": (0.4, 0.99985, 0.95),
 }
 CIFAR100_WINDOWS = (3, 5, 7, 9)  # table 8; 3 is the model of the other ablations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(BaseRecipe):
+    """A model, its images' treatment and its training settings."""
+
+    kind: ClassVar[str] = "classification"
+    fit: Preprocessing
+    augment: Augmentation
+
+    def with_size(self, size: int) -> "Recipe":
+        """The recipe for square images of this side."""
+        return replace(self, fit=replace(self.fit, size=(size, size)))
 
 
 def get_recipe(name: str) -> Recipe:

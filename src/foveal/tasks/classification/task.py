@@ -19,7 +19,7 @@ from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import count_answers
 from foveal.tasks.classification.network import Classifier, load_weights, restore
-from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.recipes import Recipe
 from foveal.tasks.network import create_network
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
 from foveal.tasks.task import Task

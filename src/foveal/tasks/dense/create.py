@@ -8,8 +8,28 @@ from importlib.util import find_spec
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.tasks.dense.backbone import DenseBackbone
 
 Builder = Callable[..., Any]
+#: Options that every head has, for its backbone: the parameters of ``DenseBackbone`` that they set.
+BACKBONE_OPTIONS = {
+    "pretrained_backbone": "pretrained",
+    "drop_path": "drop_path",
+    "frozen_stages": "frozen_stages",
+    "position_bias": "position_bias",
+    "reference_size": "reference_size",
+    "backbone_args": "args",
+}
+
+
+def find_head(
+    kind: str, name: str, builders: Mapping[str, str], backbone: str, num_classes: int, options: dict[str, Any]
+) -> tuple[Builder, Callable[..., DenseBackbone]]:
+    """Return the builder of the head ``name``, with its settings filled in, and a function that creates the backbone;
+    see ``find_builder``. ``options`` are those of the backbone and those of the head."""
+    own = {option: value for option, value in options.items() if option not in BACKBONE_OPTIONS}
+    shared = {BACKBONE_OPTIONS[option]: value for option, value in options.items() if option in BACKBONE_OPTIONS}
+    return find_builder(kind, name, builders, num_classes, own), partial(DenseBackbone, backbone, **shared)
 
 
 def find_builder(

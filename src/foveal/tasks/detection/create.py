@@ -1,14 +1,13 @@
-"""``create_detector``: from names to a detector."""
+"""Detectors by name."""
 
 from typing import Any
 
-from foveal.tasks.dense.backbone import DenseBackbone
-from foveal.tasks.dense.create import find_builder
+from foveal.tasks.dense.create import find_head
 from foveal.tasks.detection.detector import Detector, Images
 
-SHORT, LONG = 800, 1333  # pixels: what images are fitted to in the published evaluations
+SHORT, LONG = 800, 1333  # pixels, in the published evaluations
 
-#: Name -> where it is built; imported when asked for, because DINO's parts come with transformers.
+#: Module of each detector, imported when one is created: DINO needs transformers.
 BUILDERS = {
     "mask_rcnn": "foveal.tasks.detection.mask_rcnn",
     "retinanet": "foveal.tasks.detection.retinanet",
@@ -21,42 +20,23 @@ def create_detector(
     backbone: str = "transnext_tiny",
     num_classes: int = 80,
     *,
-    pretrained_backbone: bool = False,
-    drop_path: float = 0.0,
-    frozen_stages: int = 0,
-    position_bias: str = "interpolate",
-    reference_size: int = 800,
-    backbone_args: dict[str, Any] | None = None,
     short: int = SHORT,
     long: int = LONG,
     **options: Any,
 ) -> Detector:
-    """A detector as the papers used it; see ``Detector`` for what it takes and gives.
+    """Create a detector as published; see ``Detector`` for inputs and outputs.
 
     Args:
         name: "mask_rcnn", "retinanet" or "dino".
         backbone: any network of timm or of ours with maps of strides 4 to 32.
-        num_classes: classes of objects, the background not counted.
-        pretrained_backbone: start from the backbone's released weights.
-        drop_path, frozen_stages, position_bias, reference_size, backbone_args: see ``DenseBackbone``.
-        short, long: sides that images are fitted to in evaluation; see ``Images``.
-        options: the head's own; see its builder (``num_levels=4`` or 5 of DINO).
+        num_classes: object classes, without the background.
+        short, long: sides that images are resized to in evaluation, in pixels; see ``Images``.
+        options: ``pretrained_backbone`` (start from the released weights of the backbone), ``drop_path``,
+            ``frozen_stages``, ``position_bias``, ``reference_size`` and ``backbone_args``, see ``DenseBackbone``; and
+            the ``Settings`` of the head, such as ``num_levels=4`` or 5 for DINO.
 
     Raises:
         FovealError: no such detector or backbone, or options that it does not have.
     """
-    build = find_builder("detector", name, BUILDERS, num_classes, options)
-
-    def make_backbone(stages: tuple[int, ...]) -> DenseBackbone:
-        return DenseBackbone(
-            backbone,
-            stages=stages,
-            pretrained=pretrained_backbone,
-            drop_path=drop_path,
-            frozen_stages=frozen_stages,
-            position_bias=position_bias,
-            reference_size=reference_size,
-            args=backbone_args,
-        )
-
+    build, make_backbone = find_head("detector", name, BUILDERS, backbone, num_classes, options)
     return build(make_backbone, num_classes, Images(short, long))

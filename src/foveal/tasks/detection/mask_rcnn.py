@@ -98,18 +98,18 @@ class Settings:
 
 
 def build(
-    make_backbone: Callable[[tuple[int, ...]], DenseBackbone], num_classes: int, images: Images, settings: Settings
+    make_backbone: Callable[..., DenseBackbone], num_classes: int, images: Images, settings: Settings
 ) -> MaskRCNN:
     """Build a Mask R-CNN.
 
     Args:
-        make_backbone: called with the stages whose maps are needed.
+        make_backbone: called with ``stages``, those whose maps are needed.
         num_classes: object classes, without the background.
         images: preprocessing.
         settings: options.
     """
     channels = settings.channels
-    backbone = make_backbone((0, 1, 2, 3))
+    backbone = make_backbone(stages=(0, 1, 2, 3))
     strides = tuple(backbone.strides)
     anchors = AnchorGenerator((*strides, 2 * strides[-1]), (settings.anchor_scale,))
     head = ProposalHead(channels, anchors.per_cell)

@@ -13,16 +13,51 @@ Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, ClassVar
 
+from foveal.tasks.dense.recipe import DenseRecipe
+from foveal.tasks.detection.create import LONG, SHORT, create_detector
 from foveal.tasks.detection.data.augment import MULTI_SCALE, SMALL, Augmentation
-from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.detection.detector import Detector
 from foveal.tasks.recipe import look_up
 from foveal.training.config import TrainConfig
 
 TRANSNEXT_DROP_PATH = {"tiny": 0.3, "small": 0.5, "base": 0.6}
 TRANSXNET_DROP_PATH = {"t": 0.1, "s": 0.2, "b": 0.4}
 DINO_LEVELS = {("tiny", 4): "dino", ("tiny", 5): "dino_5scale", ("small", 5): "dino_5scale", ("base", 5): "dino_5scale"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRecipe(DenseRecipe):
+    """A detector on a backbone (``model``) and all that its training depends on beside the images."""
+
+    kind: ClassVar[str] = "detection"
+    detector: str
+    """The head: "mask_rcnn", "retinanet" or "dino"."""
+    augment: Augmentation
+    keep_empty: bool = False
+    """Whether images without objects are trained on."""
+
+    @property
+    def head(self) -> str:
+        return self.detector
+
+    def with_size(self, size: int) -> "DetectionRecipe":
+        """The recipe for images whose short side has this many pixels; all other sides in proportion."""
+        short, long = self.sides
+        factor = size / short
+        options = {**self.options, "short": size, "long": round(factor * long)}
+        return replace(self, options=options, augment=self.augment.scaled(factor))
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The short side that images are evaluated at, and what their long side does not exceed, in pixels."""
+        return self.options.get("short", SHORT), self.options.get("long", LONG)
+
+    def _create_head(self, num_classes: int, **settings: Any) -> Detector:
+        return create_detector(self.detector, self.model, num_classes, **settings)
 
 
 def get_recipe(name: str) -> DetectionRecipe:

@@ -170,17 +170,17 @@ class Settings:
 
 
 def build(
-    make_backbone: Callable[[tuple[int, ...]], DenseBackbone], num_classes: int, images: Images, settings: Settings
+    make_backbone: Callable[..., DenseBackbone], num_classes: int, images: Images, settings: Settings
 ) -> RetinaNet:
     """Build a RetinaNet.
 
     Args:
-        make_backbone: called with the stages whose maps are needed.
+        make_backbone: called with ``stages``, those whose maps are needed.
         num_classes: object classes, without the background.
         images: preprocessing.
         settings: options.
     """
-    backbone, channels = make_backbone((1, 2, 3)), settings.channels
+    backbone, channels = make_backbone(stages=(1, 2, 3)), settings.channels
     strides = (*backbone.strides, 2 * backbone.strides[-1], 4 * backbone.strides[-1])
     anchors = AnchorGenerator(strides, [settings.anchor_scale * 2 ** (step / 3) for step in range(3)])
     head = DenseHead(channels, settings.convs, anchors.per_cell, num_classes)

@@ -19,7 +19,7 @@ from foveal.tasks.detection.data.coco import Empty
 from foveal.tasks.detection.data.layout import COCO_CLASSES
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
-from foveal.tasks.detection.recipe import DetectionRecipe
+from foveal.tasks.detection.recipes import DetectionRecipe
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
 from foveal.training.config import TrainConfig
 from foveal.training.processes import Processes

@@ -19,7 +19,7 @@ from foveal.tasks.plan import PlannedNetwork, TrainingSet
 from foveal.tasks.segmentation.data import ADE20K_CLASSES, Augment, Augmentation, LabelledImages, open_train_and_val
 from foveal.tasks.segmentation.evaluate import evaluate_segmenter
 from foveal.tasks.segmentation.inference import Inference
-from foveal.tasks.segmentation.recipe import SegmentationRecipe
+from foveal.tasks.segmentation.recipes import SegmentationRecipe
 from foveal.tasks.segmentation.segmenter import Segmenter
 from foveal.training.config import TrainConfig
 from foveal.training.processes import Processes

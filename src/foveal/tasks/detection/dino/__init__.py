@@ -63,13 +63,11 @@ class Settings:
         return (1, 2, 3) if self.num_levels == 4 else (0, 1, 2, 3)
 
 
-def build(
-    make_backbone: Callable[[tuple[int, ...]], DenseBackbone], num_classes: int, images: Images, settings: Settings
-) -> "Dino":
+def build(make_backbone: Callable[..., DenseBackbone], num_classes: int, images: Images, settings: Settings) -> "Dino":
     """Build DINO.
 
     Args:
-        make_backbone: called with the stages whose maps are needed.
+        make_backbone: called with ``stages``, those whose maps are needed.
         num_classes: object classes.
         images: preprocessing. DINO pads to the largest image of the batch and no further, as published.
         settings: options.
@@ -80,4 +78,4 @@ def build(
     require_packages("DINO", "transformers", "scipy")
     from foveal.tasks.detection.dino.detector import Dino
 
-    return Dino(make_backbone(settings.stages), num_classes, images, settings)
+    return Dino(make_backbone(stages=settings.stages), num_classes, images, settings)
