@@ -181,7 +181,7 @@ def test_a_file_of_another_task_is_one_sentence(foveal, data, trained, others):
     for words, parts in [
         (
             ["evaluate", UPERNET, "--checkpoint", others / "classifier.pt"],
-            ["a classifier (transnext_atto), and no seg"],
+            ["a classifier (transnext_atto), not a seg"],
         ),
         (["evaluate", UPERNET, "--checkpoint", others / "detector.pt"], ["holds a detector (dino), not a segmenter"]),
         (["evaluate", UPERNET, "--checkpoint", others / "bare.pt"], ["holds no segmenter"]),

@@ -201,7 +201,7 @@ def test_a_file_of_the_other_task_is_one_sentence(foveal, data, retinanet, class
     released = tmp_path / "released.pt"
     torch.save({"state_dict": torch.load(retinanet)["model"]}, released)
     for words, parts in [
-        (["evaluate", RETINANET, "--checkpoint", classifier, "--data", data], ["holds a classifier", "no detector"]),
+        (["evaluate", RETINANET, "--checkpoint", classifier, "--data", data], ["holds a classifier", "not a detector"]),
         (["evaluate", RETINANET, "--checkpoint", bare, "--data", data], ["holds no detector"]),
         (["evaluate", "digits.transnext_atto", "--checkpoint", retinanet, "--data", data], ["holds a detector"]),
         (["evaluate", MASK_RCNN, "--checkpoint", released, "--data", data], ["does not fit this MaskRCNN"]),
