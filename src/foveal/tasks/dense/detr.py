@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +10,23 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from foveal.types import Size
+
+#: Groups of group norms.
+GROUPS = 32
+
+
+@dataclass(frozen=True)
+class TransformerSettings:
+    """Options that the heads share, by default as published; smaller ones suit small images. There is no dropout."""
+
+    dim: int = 256
+    """Width of tokens and queries."""
+    heads: int = 8
+    """Attention heads."""
+    mlp_dim: int = 2048
+    """Hidden width of the feed-forward blocks; in Mask2Former, of those of the decoder."""
+    encoder_layers: int = 6
+    """Depth of the encoder (in Mask2Former, the pixel decoder)."""
 
 
 def sample_levels(value: Tensor, shapes: Sequence[Size], locations: Tensor, weights: Tensor) -> Tensor:

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.create import check_width, require_packages
+from foveal.tasks.dense.detr import GROUPS, TransformerSettings
 from foveal.tasks.detection.detector import Images
 
 if TYPE_CHECKING:
     from foveal.tasks.detection.dino.detector import Dino
 
-#: Groups of the neck's group norms.
-GROUPS = 32
-
 
 @dataclass(frozen=True)
-class Settings:
-    """Options of DINO, by default as published; smaller ones suit small images. There is no dropout, as published.
+class Settings(TransformerSettings):
+    """Options of DINO, by default as published.
 
     Raises:
         FovealError: values that do not fit together.
@@ -34,16 +32,8 @@ class Settings:
     """Object queries per image."""
     denoising_queries: int = 100
     """Approximate number of positive noised queries in training, and of negative ones, over all groups."""
-    dim: int = 256
-    """Width of tokens and queries."""
-    heads: int = 8
-    """Attention heads."""
     points: int = 4
     """Sampling points per head and level in deformable attention."""
-    mlp_dim: int = 2048
-    """Hidden width of the feed-forward blocks."""
-    encoder_layers: int = 6
-    """Depth of the encoder."""
     decoder_layers: int = 6
     """Depth of the decoder."""
     max_detections: int = 300

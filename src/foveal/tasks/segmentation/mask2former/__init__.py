@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.create import check_width, require_packages
+from foveal.tasks.dense.detr import GROUPS, TransformerSettings
 
 if TYPE_CHECKING:
     from foveal.tasks.segmentation.mask2former.model import Mask2Former
 
-#: Groups of the pixel decoder's group norms.
-GROUPS = 32
 #: Maps that become tokens of the pixel decoder, and that the decoder's layers attend to in turn.
 LEVELS = 3
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Options of Mask2Former, by default as published, without dropout; smaller ones suit small images.
+class Settings(TransformerSettings):
+    """Options of Mask2Former, by default as published.
 
     Raises:
         FovealError: values that do not fit together.
@@ -30,18 +29,10 @@ class Settings:
 
     queries: int = 100
     """Masks predicted per image; should be at least the number of classes that occur in one."""
-    dim: int = 256
-    """Width of tokens, queries and mask embeddings."""
-    heads: int = 8
-    """Attention heads."""
-    encoder_layers: int = 6
-    """Depth of the pixel decoder."""
     encoder_mlp_dim: int = 1024
     """Hidden width of the pixel decoder's feed-forward blocks."""
     decoder_layers: int = 9
     """Depth of the decoder."""
-    mlp_dim: int = 2048
-    """Hidden width of the decoder's feed-forward blocks."""
     train_points: int = 12544
     """Points per image at which masks are compared in training."""
 
