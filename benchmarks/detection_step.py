@@ -1,11 +1,11 @@
-"""Time and memory of one training step of Mask R-CNN, on TransNeXt-T beside timm's Swin-T under the same head.
+"""Time and memory of one training step of Mask R-CNN, on TransNeXt-T and on timm's Swin-T with the same head.
 
     python benchmarks/detection_step.py --csv benchmarks/results
 
 A step is forward, the sum of the losses, and backward, without an optimiser, on random images with eight objects each.
-Time: both networks in turn in this process, so that a ratio is one of neighbours in time. Memory: each measurement in a
-process of its own, in turn as well; the most that is resident beyond weights and inputs, gradients included, with an
-allocator that gives memory back at once. Ratios are told as 20th, 50th and 80th percentile over the rounds.
+Time: both networks alternate in this process, so that each ratio compares neighbours in time. Memory: each measurement
+runs in a separate process, alternating as well; it is the peak beyond weights and inputs, gradients included, with an
+allocator that returns memory at once. Ratios are reported as 20th, 50th and 80th percentile over the rounds.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from foveal.tasks.detection import Detector, create_detector
 
 OBJECTS = 8  # COCO's training images have 7.3 on average
 DROP_PATH = 0.2
-FIXED_SIZE = ("swin",)  # beginnings of names: built for the size that they run at
+FIXED_SIZE = ("swin",)  # prefixes of networks that are built for one size
 
 
 @dataclass(frozen=True)
 class DetectorSubject:
-    """A detector on a backbone, as ``foveal.bench`` times it."""
+    """A detector on a backbone, as a subject of ``foveal.bench``."""
 
     backbone: str
     detector: str = "mask_rcnn"
@@ -49,14 +49,14 @@ class DetectorSubject:
         args = {"img_size": size} if self.backbone.startswith(FIXED_SIZE) else None
         net = create_detector(self.detector, self.backbone, drop_path=DROP_PATH, backbone_args=args).train()
         images = [torch.rand(3, *size) for _ in range(setting.batch)]
-        targets = [made_target(*size) for _ in images]
+        targets = [random_target(*size) for _ in images]
         inputs = [*images, *(value for target in targets for value in target.values())]
         held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *inputs))
         return Prepared(_step(net, images, targets, setting), held)
 
 
-def made_target(height: int, width: int) -> dict[str, Tensor]:
-    """Objects between a tenth and half of the image's sides, whose masks fill their boxes."""
+def random_target(height: int, width: int) -> dict[str, Tensor]:
+    """Return random objects between a tenth and half of the image's sides, whose masks fill their boxes."""
     size = torch.tensor([width, height])
     sides = size * (0.1 + 0.4 * torch.rand(OBJECTS, 2))
     corners = (size - sides) * torch.rand(OBJECTS, 2)
@@ -78,7 +78,7 @@ def _step(net: Detector, images: list[Tensor], targets: list[dict[str, Tensor]],
 
 
 def measure(pair: list[DetectorSubject], setting: Setting, rounds: int, memory_rounds: int) -> list[Result]:
-    """Times of both, the second the baseline of the first, with the median of the peaks; prints the peaks' ratio."""
+    """Return times of both, with the second as baseline, and their median peaks; print the ratio of the peaks."""
     outcome = run_setting(pair, setting, MeasurementSettings(rounds, memory=False), lambda subject: pair[1])
     if outcome.left_out:
         raise SystemExit(f"{outcome.left_out[0].name}: {outcome.left_out[0].reason}")
@@ -87,7 +87,7 @@ def measure(pair: list[DetectorSubject], setting: Setting, rounds: int, memory_r
         for subject in pair:
             peak = peak_on_cpu(subject, setting)
             if peak is None:
-                raise SystemExit(f"{subject.name}: no peak could be measured: not Linux, or too little memory.")
+                raise SystemExit(f"{subject.name}: the peak could not be measured: not on Linux, or not enough memory.")
             peaks[subject].append(peak)
     more = Spread.of(ratios(peaks[pair[0]], peaks[pair[1]]))
     print(f"peak of {pair[0].name} over that of {pair[1].name}: {more.p20:.3f}, {more.p50:.3f}, {more.p80:.3f}")
@@ -95,7 +95,7 @@ def measure(pair: list[DetectorSubject], setting: Setting, rounds: int, memory_r
 
 
 def main() -> None:
-    """Measure, print, and add rows to a file where one is named."""
+    """Measure, print, and append rows to a file if one is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="transnext_tiny")
     parser.add_argument("--beside", default="swin_tiny_patch4_window7_224")
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="a file, or the folder benchmarks/results for this device's")
     options = parser.parse_args()
     if min(options.rounds, options.memory_rounds) < 2:
-        parser.error("--rounds and --memory-rounds must be at least 2: a spread needs two.")
+        parser.error("--rounds and --memory-rounds must be at least 2.")
     target = options.csv
     if target is not None:
         target = target / f"{slug(device_name('cpu'))}.csv" if target.is_dir() else target

@@ -1,10 +1,10 @@
 """Does fine-tuning a small folder beat training it from scratch, with the same updates? On real handwriting.
 
-An image is two digits of scikit-learn's set side by side, each written by a person; a class is a pair such as "38".
-Ninety pairs with 25 images each are learned first; the ten others with 20 images each, put together from other digits,
-are then learned from that checkpoint by the recipe ``finetune.transnext_atto``, and from nothing: by the same recipe,
-and by the digits' recipe, which is made for that. All three get the same epochs of the same images. Neither digit alone
-tells which of the ten pairs it is.
+An image shows two handwritten digits of scikit-learn's set side by side; a class is a pair such as "38". A first
+network learns ninety pairs with 25 images each. The other ten pairs, with 20 images each of other digits, are then
+learned in three ways: from that checkpoint with the recipe ``finetune.transnext_atto``, from scratch with the same
+recipe, and from scratch with the digits' recipe, which is meant for that. All three train for the same epochs on the
+same images. Neither digit alone identifies one of the ten pairs.
 
     python benchmarks/fine_tuning.py [--seeds 3]
 """
@@ -28,11 +28,11 @@ FIRST = [(left, right) for left in range(10) for right in range(10) if (left, ri
 
 
 def main() -> None:
-    """Print a line a seed and the means."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--seeds", type=int, default=3)
+    """Print one line per run, and the means."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
     results = []
-    for seed in range(words.parse_args().seeds):
+    for seed in range(parser.parse_args().seeds):
         with tempfile.TemporaryDirectory() as folder:
             results.append(compare(Path(folder), seed))
     means = {name: np.mean([result[name] for result in results]) for name in results[0]}
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def compare(folder: Path, seed: int) -> dict[str, float]:
-    """Best top-1 in percent on 300 images of digits that were trained on nowhere."""
+    """Return the best top-1 in percent, on 300 images of digits that no training has seen."""
     write_folders(folder, seed)
     scratch, tuning = (
         small(get_recipe("digits.transnext_atto"), seed),
@@ -61,7 +61,7 @@ def compare(folder: Path, seed: int) -> dict[str, float]:
 
 
 def small(recipe: Recipe, seed: int) -> Recipe:
-    """A recipe for images of 32 pixels and few updates; handwriting is not mirrored and has no colours."""
+    """Adapt a recipe to images of 32 pixels and few updates, without mirroring and colour changes."""
     gentle = get_recipe("digits.transnext_atto").augment
     train = replace(recipe.train, epochs=EPOCHS, warmup_epochs=2, batch_size=20, workers=0, seed=seed)
     fit = get_recipe("digits.transnext_atto").fit
@@ -69,17 +69,17 @@ def small(recipe: Recipe, seed: int) -> Recipe:
 
 
 def run(recipe: Recipe, data: Path, out: Path, weights: Path | None = None) -> Outcome:
-    """Train quietly."""
+    """Train without output."""
     return fit(create_task(recipe, data, checkpoint=weights), recipe.train, out)
 
 
 def write_folders(folder: Path, seed: int) -> None:
-    """``first`` and ``second``, each with train and val; the digits of the four are different ones."""
+    """Write ``first`` and ``second``, each with train and val; the four share no digits."""
     from sklearn.datasets import load_digits
 
     digits, draw = load_digits(), np.random.default_rng(seed)
     by_label = {label: draw.permutation(np.flatnonzero(digits.target == label)) for label in range(10)}
-    parts = {  # share of the digits, pairs, images a class
+    parts = {  # share of the digits, pairs, images per class
         "first/train": (0.0, 0.5, FIRST, 25),
         "first/val": (0.5, 0.6, FIRST, 3),
         "second/train": (0.6, 0.8, SECOND, 20),

@@ -1,7 +1,7 @@
-"""Where a network's time goes: `python benchmarks/hotspots.py transnext_tiny --form optimised`.
+"""Profile a network: ``python benchmarks/hotspots.py transnext_tiny --form optimised``.
 
-Prints the operators that take the most time, and how fast matrix products run in the network beside one large product
-alone, which is what this machine can do. One profile on a quiet machine; for speeds use `foveal bench`.
+Prints the operators that take the most time, and the speed of matrix products in the network next to that of one large
+product, which is what this machine can reach. Takes one profile, on an idle machine; use ``foveal bench`` for speeds.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def step(net: nn.Module, images: Tensor, mode: str) -> Callable[[], object]:
-    """A forward pass, or a forward and a backward pass."""
+    """Return a function that runs a forward pass or, for training, a forward and a backward pass."""
     if mode == "training":
         net.train()
         return lambda: net(images).square().mean().backward()
@@ -66,7 +66,7 @@ def step(net: nn.Module, images: Tensor, mode: str) -> Callable[[], object]:
 
 
 def large_product(side: int = 2048, rounds: int = 10) -> float:
-    """GFLOP/s of the best of some square products, through oneDNN and through PyTorch's own choice."""
+    """Return the best GFLOP/s of several square products, with oneDNN and with PyTorch's default."""
     x, weight = torch.randn(side, side), torch.randn(side, side)
     best = float("inf")
     with torch.inference_mode():

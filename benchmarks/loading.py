@@ -1,10 +1,10 @@
-"""Images per second that the loaders deliver: photographs as JPEG files, with ImageNet's augmentation at 224 pixels.
+"""Measure images per second of the data loaders: JPEG photographs, with ImageNet's augmentation at 224 pixels.
 
     python benchmarks/loading.py --workers 0 1 2
 
-Cuts 500 x 400 pixels out of scikit-learn's two photographs, writes them as a folder of classes and as tar shards, and
-draws an epoch with every number of workers, source after source, round after round. Images a second depend on what else
-the machine does; the processor's time an image, of the main process loading alone (0 workers), does not.
+Crops 500 x 400 pixels from scikit-learn's two photographs, writes them as class folders and as tar shards, and loads
+an epoch with every number of workers, for both sources in turn, round by round. Images per second depend on the load of
+the machine; the CPU time per image in the main process (0 workers) does not.
 """
 
 import argparse
@@ -29,7 +29,7 @@ WIDTH, HEIGHT, CLASSES, BATCH = 500, 400, 2, 32
 
 
 def jpegs(count: int) -> list[bytes]:
-    """Cuts at random places, every other one mirrored."""
+    """Return random crops, half of them mirrored."""
     photographs, draw, files = load_sample_images().images, np.random.default_rng(0), []
     for number in range(count):
         whole = photographs[number % CLASSES]
@@ -42,7 +42,7 @@ def jpegs(count: int) -> list[bytes]:
 
 
 def write(files: list[bytes], folder: Path) -> dict[str, Path]:
-    """The same images as class folders and as four shards."""
+    """Write the same images as class folders and as four shards."""
     for number, content in enumerate(files):
         path = folder / "folders" / "train" / str(number % CLASSES) / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +59,8 @@ def write(files: list[bytes], folder: Path) -> dict[str, Path]:
 
 
 def speed(loader, epoch: int) -> tuple[float, float]:
-    """Images a second and milliseconds of this process an image, from the second batch on: the first pays for starting
-    the workers."""
+    """Return images per second and milliseconds of this process per image, from the second batch on: the first
+    includes the start of the workers."""
     batches = loader.epoch(epoch)
     next(batches)
     started, busy, images = time.perf_counter(), time.process_time(), 0

@@ -1,7 +1,7 @@
-"""The page docs/scaling.md: what the 300-epoch recipes would take on many GPUs, worked out and not measured.
+"""Write the page docs/scaling.md: cost of the 300-epoch recipes on many GPUs, computed and not measured.
 
 ``python benchmarks/scaling_plan.py --measure > docs/scaling.md``; every assumption is an option. ``--measure`` adds the
-one thing that is measured: training throughput of one process on this machine.
+only measurement: training throughput of one process on this machine.
 """
 
 import argparse
@@ -34,7 +34,7 @@ NODE = 8  # GPUs that share the fast network
 
 
 class Operators(TorchDispatchMode):
-    """Counts operators that compute, which on a GPU is about the kernels that are launched."""
+    """Count operators that compute, which on a GPU is roughly the number of kernel launches."""
 
     FREE = ("view", "reshape", "permute", "transpose", "slice", "select", "expand", "detach", "split", "as_strided")
 
@@ -50,7 +50,7 @@ class Operators(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Work:
-    """What one recipe asks of the machines."""
+    """Work of one recipe: parameters, multiply-adds, kernel launches, synchronised batch norm."""
 
     recipe: Recipe
     params: int
@@ -59,7 +59,7 @@ class Work:
     """Operators of a forward pass."""
     norm_layers: int
     norm_channels: int
-    """Layers and channels of batch norm that processes synchronise; 0 without."""
+    """Channels of batch norm layers that processes synchronise; 0 without."""
 
     @classmethod
     def of(cls, name: str) -> "Work":
@@ -74,12 +74,12 @@ class Work:
         return cls(recipe, count.params, count.macs, operators.count, len(norms), sum(m.num_features for m in norms))
 
     def gradient_bytes(self, gpus: int) -> float:
-        """Sent, and received, by each GPU in a ring all-reduce of all gradients."""
+        """Return the bytes that each GPU sends and receives in a ring all-reduce of all gradients."""
         return 2 * (gpus - 1) / gpus * self.params * GRADIENT_BYTES
 
     def norm_bytes(self, gpus: int, passes: int) -> float:
-        """Received by each GPU: forward, mean, inverse deviation and count of every layer from every other (gathered);
-        backward, two sums a channel (ring)."""
+        """Return the bytes that each GPU receives: forward, mean, inverse deviation and count of every layer from all
+        other GPUs (gathered); backward, two sums per channel (ring)."""
         gathered = (gpus - 1) * (2 * self.norm_channels + self.norm_layers) * 4
         reduced = 2 * (gpus - 1) / gpus * 2 * self.norm_channels * 4
         return passes * (gathered + reduced)
@@ -87,7 +87,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one recipe on a number of GPUs; seconds are of one update."""
+    """Prediction for one recipe on a number of GPUs; times are seconds per update."""
 
     gpus: int
     images: int
@@ -100,7 +100,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
-        """A GPU computes and is told what to compute at the same time; the exchange is not assumed to overlap."""
+        """Seconds per update. Computing and launching overlap; communication is assumed not to."""
         return max(self.compute, self.launching) + self.network
 
     @property
@@ -109,7 +109,7 @@ class Prediction:
 
 
 def predict(work: Work, gpus: int, given: argparse.Namespace) -> Prediction:
-    """Time of an update from the assumptions in ``given``."""
+    """Predict the time of an update from the assumptions in ``given``."""
     train = work.recipe.train
     cut = split_batch(train.batch_size, gpus)
     images = cut.device * cut.accumulation
@@ -129,7 +129,7 @@ def predict(work: Work, gpus: int, given: argparse.Namespace) -> Prediction:
 
 
 def page(given: argparse.Namespace) -> str:
-    """The whole page, in Markdown."""
+    """Return the whole page as Markdown."""
     works = [Work.of(name) for name in RECIPES]
     return "\n\n".join(
         [
@@ -172,7 +172,7 @@ READING = """## How to read it
 
 
 def assumptions(given: argparse.Namespace) -> str:
-    """Every number that is not counted or measured, with its origin."""
+    """Return every number that is not counted or measured, with its origin."""
     rows = [
         ["peak of a GPU", f"{given.peak_tflops:g} TFLOP/s", "H100 SXM, bf16, dense: NVIDIA's data sheet (A100: 312)"],
         [
@@ -197,14 +197,14 @@ def assumptions(given: argparse.Namespace) -> str:
 
 
 def asked(work: Work, given: argparse.Namespace) -> list[Any]:
-    """One line of what is counted."""
+    """Return one row of counts."""
     updates = predict(work, GPUS[0], given).updates
     params, macs = f"{work.params / 1e6:.2f}", f"{work.macs / 1e9:.2f}"
     return [work.recipe.name, params, macs, work.launches, work.norm_layers, f"{updates:,}"]
 
 
 def row(work: Work, p: Prediction, given: argparse.Namespace) -> list[Any]:
-    """One line of the predictions."""
+    """Return one row of predictions."""
     parts = {"arithmetic": p.compute, "launches": p.launching, "network": p.network}
     return [
         work.recipe.name,
@@ -220,13 +220,13 @@ def row(work: Work, p: Prediction, given: argparse.Namespace) -> list[Any]:
 
 
 def table(titles: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def measured(batch: int = 8, steps: int = 3) -> str:
-    """Training throughput of this process on this machine's CPU."""
+    """Measure the training throughput of this process on this machine's CPU."""
     rows = []
     for name in ("transnext_atto", "transnext_micro", "transxnet_t"):
         net = timm.create_model(name).train().to(memory_format=torch.channels_last)
@@ -241,7 +241,7 @@ def measured(batch: int = 8, steps: int = 3) -> str:
 
 
 def throughput(net: nn.Module, batch: int, steps: int) -> float:
-    """Images a second of the fastest step, after one that is not counted."""
+    """Return images per second of the fastest step, after one warm-up step."""
     optimizer = torch.optim.AdamW(net.parameters())
     images, targets = torch.randn(batch, 3, 224, 224), torch.zeros(batch, dtype=torch.long)
     seconds = []
@@ -256,16 +256,16 @@ def throughput(net: nn.Module, batch: int, steps: int) -> float:
 
 def main() -> None:
     """Print the page."""
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--peak-tflops", type=float, default=989.0)
-    words.add_argument("--utilisation", type=float, default=0.05)
-    words.add_argument("--launch-us", type=float, default=6.0)
-    words.add_argument("--node-gb-per-s", type=float, default=450.0)
-    words.add_argument("--network-gb-per-s", type=float, default=50.0)
-    words.add_argument("--message-us", type=float, default=30.0)
-    words.add_argument("--price", type=float, default=2.5)
-    words.add_argument("--measure", action="store_true")
-    print(page(words.parse_args()))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peak-tflops", type=float, default=989.0)
+    parser.add_argument("--utilisation", type=float, default=0.05)
+    parser.add_argument("--launch-us", type=float, default=6.0)
+    parser.add_argument("--node-gb-per-s", type=float, default=450.0)
+    parser.add_argument("--network-gb-per-s", type=float, default=50.0)
+    parser.add_argument("--message-us", type=float, default=30.0)
+    parser.add_argument("--price", type=float, default=2.5)
+    parser.add_argument("--measure", action="store_true")
+    print(page(parser.parse_args()))
 
 
 if __name__ == "__main__":

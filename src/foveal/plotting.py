@@ -1,4 +1,4 @@
-"""What all our charts share: matplotlib imported when one is drawn, colours, plain axes, files that appear whole."""
+"""What all charts share: matplotlib imported on first use, colours, plain axes, files written atomically."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Distinct for colour-blind readers as well (Okabe and Ito), on a light ground.
+# Distinct for colour-blind readers as well (Okabe and Ito), on a light background.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#555555")
 GRID, MUTED = "#dddddd", "#555555"
 
 
 def matplotlib(part: str) -> Any:
-    """A module of matplotlib, "figure" of "matplotlib.figure"; imported here because only pictures need it.
+    """Import and return a module of matplotlib: "figure" for ``matplotlib.figure``. Only charts need it.
 
     Raises:
-        FovealError: it is not installed.
+        FovealError: matplotlib is not installed.
     """
     try:
         return importlib.import_module(f"matplotlib.{part}")
@@ -31,12 +31,12 @@ def matplotlib(part: str) -> Any:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in inches, outside pyplot's registry: it goes when nobody holds it."""
+    """Return an empty figure, sizes in inches, outside pyplot's registry, so that it is freed when unreferenced."""
     return matplotlib("figure").Figure(figsize=(width, height), layout="constrained")
 
 
 def plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
-    """Grid lines behind the data, no ticks, no frame at the top and right."""
+    """Draw grid lines below the data, and remove ticks and the frame at the top and right."""
     axes.grid(axis=grid, color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=8)
@@ -45,15 +45,15 @@ def plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
 
 
 def save(figure: Figure, path: Path, form: str) -> None:
-    """Write the figure in a format ("png"), as all charts are written."""
+    """Write the figure in a format such as "png", with the resolution of all charts."""
     figure.savefig(path, format=form, dpi=150)
 
 
 def save_whole(figure: Figure, path: Path) -> None:
-    """Write beside the file, in the format of its ending, and move there when whole.
+    """Write the figure atomically, in the format of the path's suffix.
 
     Raises:
-        FovealError: it cannot be written; what was there before is untouched.
+        FovealError: it cannot be written; an existing file is unchanged.
     """
     with atomic_file(path) as part:
         save(figure, part, path.suffix[1:])

@@ -22,7 +22,7 @@ def benchmark():
 
 
 def test_targets_are_sound_and_masks_fill_their_boxes(benchmark):
-    target = benchmark.made_target(96, 128)
+    target = benchmark.random_target(96, 128)
     check_targets([torch.zeros(3, 96, 128)], [target], 80, masks=True)
     assert len(target["boxes"]) == 8
     sides = target["boxes"][:, 2:] - target["boxes"][:, :2]

@@ -42,11 +42,11 @@ def test_every_operator_is_checked_and_timed():
     assert set(CASES) == set(SHAPES) == set(_operators)
 
 
-def test_working_operators_pass_and_progress_is_told():
-    told = []
-    check_operators("cpu", ("fp32", "bf16"), training=True, on_step=lambda done, total: told.append((done, total)))
-    assert told[-1] == (len(told), len(told))
-    assert len(told) == sum(map(len, CASES.values())) * 3  # fp32; bf16 cast; bf16 beside float32 parameters
+def test_working_operators_pass_and_progress_is_reported():
+    reported = []
+    check_operators("cpu", ("fp32", "bf16"), training=True, on_step=lambda done, total: reported.append((done, total)))
+    assert reported[-1] == (len(reported), len(reported))
+    assert len(reported) == sum(map(len, CASES.values())) * 3  # fp32; bf16 cast; bf16 beside float32 parameters
 
 
 def test_attention_is_checked_with_a_dense_bias_and_half_pixels_on_either_axis():

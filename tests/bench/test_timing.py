@@ -44,10 +44,10 @@ def test_short_calls_are_repeated_until_a_measurement_is_long_enough():
     assert repeated == {"quick": 4, "slow": 1}
 
 
-def test_every_measurement_is_told():
-    told = []
-    interleave(calls_that_note("abc", []), 4, counting_clock(), warmup=2, on_call=lambda: told.append(1))
-    assert len(told) == 3 * (4 + 2)
+def test_every_measurement_is_reported():
+    reported = []
+    interleave(calls_that_note("abc", []), 4, counting_clock(), warmup=2, on_call=lambda: reported.append(1))
+    assert len(reported) == 3 * (4 + 2)
 
 
 def test_percentiles_are_interpolated_between_neighbours():

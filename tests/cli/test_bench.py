@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.cuda._utils import _get_device_index
 
 from foveal.bench.results import COLUMNS
 from foveal.errors import FovealError
@@ -129,6 +130,23 @@ def test_what_cannot_be_measured_is_one_sentence(foveal, words, parts):
     assert said.is_one_sentence(*parts)
 
 
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_needs_no_index(foveal, monkeypatch, name, index):
+    """``torch.cuda.set_device`` wants an index, so it is called as PyTorch would resolve it, without a GPU."""
+    current = []
+
+    def stop(*_):
+        raise FovealError("set up")
+
+    monkeypatch.setattr("foveal.cli.bench._check", lambda *_: None)
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: current.append(_get_device_index(device)))
+    monkeypatch.setattr("foveal.cli.bench.check_operators", stop)
+    assert foveal("bench", *MODELS, "--device", name).is_one_sentence("set up")
+    assert current == [index]
+    with pytest.raises(ValueError, match="index"):
+        torch.cuda.set_device("cuda")  # the reason for the test
+
+
 @pytest.mark.parametrize("page", ["benchmarks/README.md", "docs/performance.md", "Makefile"])
 def test_commands_on_the_pages_are_understood(foveal, monkeypatch, page):
     """As far as to the first operator's test."""
@@ -141,5 +159,5 @@ def test_commands_on_the_pages_are_understood(foveal, monkeypatch, page):
     lines = re.findall(r"foveal (bench [^`\n]*)", (ROOT / page).read_text())
     assert lines
     for line in lines:
-        words = ["cpu" if word == "cuda" else word for word in shlex.split(line)]
+        words = ["cpu" if word in ("cuda", "cuda:0") else word for word in shlex.split(line)]
         assert foveal(*words).is_one_sentence("understood"), line

@@ -1,4 +1,4 @@
-"""Colours of classes: told apart, by every eye as far as can be, and the same wherever they are asked for."""
+"""Class colours are distinct, also to colour-blind readers, and the same wherever they are requested."""
 
 import numpy as np
 import pytest

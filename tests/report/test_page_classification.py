@@ -27,17 +27,17 @@ def evaluation(folder, targets: list[int], predictions: list[int]) -> Evaluation
         ([0, 2, 2, 2], [0, 1, 1, 2], "The most common confusion: z taken for y (2 of 3 images)."),
     ],
 )
-def test_the_sentence_about_mistakes_counts_them(targets, predictions, sentence, tmp_path, read_html):
+def test_the_sentence_about_errors_counts_them(targets, predictions, sentence, tmp_path, read_html):
     assert sentence in read_html(join([confusion(evaluation(tmp_path, targets, predictions))])).text
 
 
-def test_without_mistakes_the_page_says_so(tmp_path, read_html):
+def test_without_errors_the_page_says_so(tmp_path, read_html):
     page = read_html(join([examples(evaluation(tmp_path, [0, 1, 2], [0, 1, 2]))]))
     assert "No validation image was misclassified." in page.text
     assert len(page.all("img")) == 3
 
 
-def test_many_mistakes_are_cut_and_the_cut_is_told(tmp_path, read_html):
+def test_many_errors_are_cut_and_the_page_says_so(tmp_path, read_html):
     page = read_html(join([examples(evaluation(tmp_path, [0] * 30, [1] * 30))]))
     assert "Wrong: the 20 most confident of 30" in page.text
     assert len(page.all("img")) == 20

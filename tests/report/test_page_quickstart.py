@@ -115,7 +115,7 @@ def test_the_numbers_are_those_of_the_results(report):
         assert number in report.text
 
 
-def test_wrong_examples_come_surest_first_and_right_ones_least_sure(report):
+def test_errors_come_most_confident_first_and_correct_ones_least_confident_first(report):
     wrong, right = report.text.index("Wrong: all 2"), report.text.index("Correct, but least confident")
     assert wrong < report.text.index("b, 80 %") < report.text.index("a, 55 %") < right
     assert right < report.text.index("a, 70 %")

@@ -1,4 +1,4 @@
-"""``foveal quickstart``: the main job end to end, on real images that come with the installed packages."""
+"""``foveal quickstart``: training to report, end to end, on real images that come with the installed packages."""
 
 import contextlib
 import sys
@@ -33,26 +33,26 @@ DEFAULT_OUT = "foveal-quickstart"
 FILES = 8  # image files to predict on
 PHOTO_SIDE, DIGIT_SIDE = 512, 256  # pixels
 FLOWER_NOTE = (
-    "The net has seen nothing but digits of {size} pixels: a flower, colour and this resolution are new to it. What it "
+    "The network has seen only digits of {size} pixels: a flower, colour and this resolution are new to it. What it "
     "finds similar will be edges, texture and brightness rather than petals. Photograph: {credit}."
 )
 DIGIT_NOTE = (
-    "A {name} of the validation set, enlarged to {side} pixels so that the maps have something to show: the net was "
-    "trained at {size}."
+    "A {name} of the validation set, enlarged to {side} pixels to give larger maps; the network was trained at {size} "
+    "pixels."
 )
 
 
 def main(*, out: Path | None = None, seed: int = 0, epochs: int | None = None, json: Json = False) -> None:
-    """Train a small TransNeXt on handwritten digits, evaluate it, predict on image files, draw what it looks at, and
-    write a report page: a few minutes on a laptop, without a download.
+    """Train a small TransNeXt on handwritten digits, evaluate it, predict on image files, draw its attention, and write
+    a report page. Takes a few minutes on a laptop and downloads nothing.
 
     Args:
-        out: New folder for digits, run and report; foveal-quickstart, or the next free name, if left out.
-        seed: Of all randomness.
-        epochs: Passes over the training images; as the recipe says if left out.
+        out: New folder for digits, run and report. Default: foveal-quickstart, or the next free name.
+        seed: Random seed.
+        epochs: Passes over the training images. Default: as in the recipe.
     """
     started = time.monotonic()
-    check_drawing()  # better now than after the training
+    check_drawing()  # fail before the training, not after it
     recipe = _recipe(seed, epochs)
     target = _next_free(Path(DEFAULT_OUT)) if out is None else out
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -75,14 +75,14 @@ def _recipe(seed: int, epochs: int | None) -> Recipe:
 
 
 def _run(recipe: Recipe, folder: Path, target: Path, started: float) -> Results:
-    """The whole story, with all files in `folder`."""
+    """Run all five steps, with all files in ``folder``."""
     _say("1/5  Writing 1,797 handwritten digits as image files")
     digits = write_digits(folder / "digits")
     _say(f"2/5  Training {recipe.model}")
     outcome = fit(create_task(recipe, digits), recipe.train, folder / "run", listener=listener_for(sys.stderr))
     if outcome.interrupted:
-        raise FovealError("The quickstart was told to stop before its end: start it again.")
-    _say(f"3/5  Evaluating the weights of epoch {outcome.best_epoch}, the best")
+        raise FovealError("The quickstart was stopped before its end: start it again.")
+    _say(f"3/5  Evaluating the weights of the best epoch, {outcome.best_epoch}")
     network = restore(outcome.best_path)
     with progress("Evaluating") as on_batch:
         evaluation = evaluate(network, digits, workers=0, on_batch=on_batch)
@@ -106,14 +106,17 @@ def _attention(network: Classifier, digit: Path) -> list[Attention]:
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:
-    """`count` of the files, evenly over the list."""
+    """Return ``count`` of the files, evenly spread over the list."""
     return [files[index * len(files) // count] for index in range(count)]
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute with one thread inside. Two are 1.4 times as fast on two idle cores, but when another program takes one
-    of these, each of the many small operators waits for its second half: measured, up to 40 times slower."""
+    """Compute with one thread inside the block.
+
+    Two threads are 1.4 times as fast on two idle cores. But if another program takes one of the cores, each of the many
+    small operators waits for its second half: up to 40 times slower, as measured.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -123,7 +126,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _next_free(path: Path) -> Path:
-    """`path`, or path-2, path-3 and so on, the first that does not exist."""
+    """Return the first of path, path-2, path-3 and so on that does not exist."""
     free, number = path, 1
     while free.exists():
         number += 1
@@ -154,7 +157,7 @@ def _print_summary(results: Results) -> None:
     print(f"  Time      {duration(results.seconds)}")
     print(f"  Weights   {results.folder / 'run' / 'best.pt'}")
     print(f"  Report    {results.folder / 'report.html'}")
-    print("\nOpen the report in a browser: it also says what to type next.")
+    print("\nOpen the report in a browser; it also lists commands to run next.")
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a network sees: arrays first (`attention`), drawing apart (`draw`)."""
+"""What a network attends to: arrays in ``attention``, pictures in ``draw``."""
 
 from foveal.explain.attention import AttentionMaps, foveal_peripheral_attention
 

@@ -1,8 +1,8 @@
 """Foveal and peripheral attention of a TransNeXt, as arrays.
 
 Paper: Dai Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", appendix B and figure 7. The
-picture takes ONE query of the last block of the third stage and asks, head by head, how similar it is to every fine key
-of the map (what the fovea would see if it looked there) and to every pooled key (what the periphery sees).
+figure shows ONE query of the last block of the third stage: for each head, its similarity with every fine key of the
+map (what the fovea would see there) and with every pooled key (what the periphery sees).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MIN_SIDE = 32
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """What one query sees, per head. All arrays are float32, without units.
+    """Attention of one query, per head. All arrays are float32 and dimensionless.
 
     Attributes:
         query: (row, column) of the query on the H x W token map.
         foveal: (heads, H, W), q_i . K-hat_j for every fine key j of the map, inside the query's window or not.
         peripheral: (heads, Hp, Wp), q_i . K-hat_p for every pooled key p.
-        window_weights: (heads, k, k), the softmax weights of the window, centre = the query; 0 outside the map.
-        pooled_weights: (heads, Hp, Wp), the softmax weights of the pooled keys. Per head, both sum to 1 together.
+        window_weights: (heads, k, k), softmax weights of the window around the query; 0 outside the map.
+        pooled_weights: (heads, Hp, Wp), softmax weights of the pooled keys. Per head, both together sum to 1.
     """
 
     query: tuple[int, int]
@@ -49,24 +49,24 @@ class AttentionMaps:
 
     @property
     def foveal_share(self) -> np.ndarray:
-        """(heads,), the part of the attention that stays in the window, between 0 and 1."""
+        """(heads,), share of the attention inside the window, between 0 and 1."""
         return self.window_weights.sum(axis=(1, 2))
 
 
 @torch.no_grad()
 def foveal_peripheral_attention(net: nn.Module, image: Tensor, query: tuple[int, int] | None = None) -> AttentionMaps:
-    """Attention of one query in the last block of stage 3, on both paths (figure 7 of the paper).
+    """Return the attention of one query in the last block of stage 3, on both paths (figure 7 of the paper).
 
-    The similarities are `q_i . K-hat`, q_i = (Q-hat_i + QE) * softplus(tau) * log(n_i) being the scaled query of the
-    operator; position biases enter the weights alone: a picture of similarities should show the image, not the bias.
+    The similarities are ``q_i . K-hat``, where q_i = (Q-hat_i + QE) * softplus(tau) * log(n_i) is the scaled query of
+    the operator. Position biases enter only the weights: a picture of similarities should show the image, not the bias.
 
     Args:
-        net: a TransNeXt. Its mode (training or not) and hooks are as before when the call returns or raises.
-        image: (3, H, W) or (1, 3, H, W) floating point, normalised as the net expects; both sides at least 32 pixels.
+        net: a TransNeXt. Its mode (training or not) and hooks are restored when the call returns or raises.
+        image: (3, H, W) or (1, 3, H, W) floating point, normalised for the network; both sides at least 32 pixels.
         query: (row, column) on the token map of stage 3 (stride 16, rounded up); None takes the centre.
 
     Raises:
-        FovealError: another network than a TransNeXt, an image of another shape, a query outside the map.
+        FovealError: the network is not a TransNeXt, the image has another shape, or the query lies outside the map.
     """
     net, attention = _with_attention(net)
     batch = _batch_of_one(net, image)
@@ -79,36 +79,38 @@ def foveal_peripheral_attention(net: nn.Module, image: Tensor, query: tuple[int,
 def _with_attention(net: nn.Module) -> tuple[TransNeXt, AggregatedAttention]:
     if not isinstance(net, TransNeXt):
         raise FovealError(
-            f"Foveal and peripheral attention exists in TransNeXt only, and this is a {type(net).__name__}: "
-            "take a transnext_* model."
+            f"Only TransNeXt has foveal and peripheral attention, and this is a {type(net).__name__}: "
+            "use a transnext_* model."
         )
     if len(net.stages) <= STAGE:
         raise FovealError(
-            "The picture is taken in stage 3, and this TransNeXt was pruned before it: take the whole net."
+            "The attention is taken from stage 3, and this TransNeXt ends before it: use the whole network."
         )
     stage: Any = net.stages[STAGE]
     attention = stage.blocks[-1].attn
     if not isinstance(attention, AggregatedAttention):
-        raise FovealError("Stage 3 of this TransNeXt has no aggregated attention: take a variant that has it there.")
+        raise FovealError("Stage 3 of this TransNeXt has no aggregated attention: use a variant that has it there.")
     return net, attention
 
 
 def _batch_of_one(net: TransNeXt, image: Tensor) -> Tensor:
-    """(1, channels, H, W) on the net's device, in its dtype."""
+    """Return the image as (1, channels, H, W), on the network's device and in its dtype."""
     batch = image.unsqueeze(0) if image.ndim == 3 else image
     if batch.ndim != 4 or batch.shape[:2] != (1, net.in_chans) or not batch.is_floating_point():
         raise FovealError(
-            f"The attention picture takes one floating-point image of shape ({net.in_chans}, H, W): "
+            f"Pass one floating-point image of shape ({net.in_chans}, H, W): "
             f"this one is {tuple(image.shape)}, {image.dtype}."
         )
     if min(batch.shape[2:]) < MIN_SIDE:
-        raise FovealError(f"The image is {batch.shape[2]} x {batch.shape[3]}: give at least {MIN_SIDE} pixels a side.")
+        raise FovealError(
+            f"The image is {batch.shape[2]} x {batch.shape[3]}: each side must be at least {MIN_SIDE} pixels."
+        )
     weight = next(net.parameters())
     return batch.to(weight.device, weight.dtype)
 
 
 def _attention_input(net: TransNeXt, attention: nn.Module, batch: Tensor) -> Tensor:
-    """The (1, H, W, C) tokens that the attention of the last block of stage 3 receives; stage 4 does not run."""
+    """Return the (1, H, W, C) input of the attention in the last block of stage 3; stage 4 does not run."""
     seen: list[Tensor] = []
     with _evaluation(net), _before(attention, lambda _, args: seen.append(args[0])):
         net.forward_intermediates(batch, indices=[STAGE], stop_early=True, intermediates_only=True)
@@ -126,7 +128,7 @@ def _before(module: nn.Module, hook: Callable[[nn.Module, tuple], None]) -> Iter
 
 @contextmanager
 def _evaluation(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every module's own mode afterwards, since a net may be partly frozen."""
+    """Set evaluation mode inside the block, then restore each module's mode: a network may be partly frozen."""
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
@@ -173,13 +175,13 @@ def _maps_of_query(attention: AggregatedAttention, tokens: Tensor, row: int, col
 
 
 def _scaled_query(attention: AggregatedAttention, q_hat: Tensor, keys: int) -> Tensor:
-    """(heads, d): step 4 of the operator, (Q-hat + QE) * softplus(tau) * log(n) for n keys."""
+    """Return (heads, d), step 4 of the operator: (Q-hat + QE) * softplus(tau) * log(n) for n keys."""
     embedded = q_hat + attention.query_embedding[:, 0].float()
     return embedded * attention.scale()[:, None] * math.log(keys)
 
 
 def _window(keys: Tensor, row: int, column: int, side: int) -> tuple[Tensor, Tensor]:
-    """(side, side, heads, d), the keys around one position, zero outside the map, and (side, side), True inside it."""
+    """Return the keys around a position, (side, side, heads, d), zero outside the map, and the mask of the inside."""
     half = side // 2
     padded = F.pad(keys, (0, 0, 0, 0, half, half, half, half))
     mask = F.pad(keys.new_ones(keys.shape[:2], dtype=torch.bool), (half, half, half, half))

@@ -1,7 +1,7 @@
-"""Pictures of foveal and peripheral attention: heat on the photograph, and the figure of one query.
+"""Pictures of foveal and peripheral attention: heat maps on the photograph, and a figure of one query.
 
-Knows arrays and no network. Per head, one colour scale serves both paths: their similarities compete in the same
-softmax, so the same colour has to mean the same number in both.
+Knows arrays and no network. Both paths of a head share one colour scale: their similarities compete in the same
+softmax, so a colour must mean the same value in both.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEAT = "inferno"  # perceptually uniform: equal steps of similarity look like equal steps of light
-RANGE = (1, 99)  # percentiles that take the darkest and lightest colour: one odd key must not dim all others
-HEAT_OPACITY = 0.72  # enough of the photograph stays to see where one is
-MARK = (92, 225, 230)  # cyan, the one hue that the heat map lacks
+HEAT = "inferno"  # perceptually uniform: equal steps of similarity look like equal steps of lightness
+RANGE = (1, 99)  # percentiles of the darkest and lightest colour: an outlier must not dim all other keys
+HEAT_OPACITY = 0.72  # leaves enough of the photograph for orientation
+MARK = (92, 225, 230)  # cyan, the hue that the heat map lacks
 PAPER, INK, MUTED = "#15161a", "#f2efe9", "#a9a59d"
 
 
 @dataclass(frozen=True)
 class HeadPanel:
-    """The pictures of one head, (H, W, 3) uint8 as large as the photograph, and the window's share of its attention."""
+    """Pictures of one head, (H, W, 3) uint8 in the photograph's size, and the window's share of its attention."""
 
     foveal: np.ndarray
     peripheral: np.ndarray
@@ -37,17 +37,18 @@ class HeadPanel:
 
 
 def check_drawing() -> None:
-    """Raise the FovealError that drawing would raise, before the work that ends in a picture."""
+    """Raise FovealError, before the work that ends in a picture, if matplotlib is not installed."""
     matplotlib("cm")
 
 
 def overlay(photo: np.ndarray, heat: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A heat map laid on the grey photograph; every value of the map keeps its own cell, nothing is smoothed.
+    """Lay a heat map over the grey photograph. Every value keeps its own cell; nothing is smoothed.
 
     Args:
         photo: (H, W, 3) uint8.
-        heat: (h, w) floating point, any units.
-        low, high: the values that take the darkest and the lightest colour.
+        heat: (h, w) floating point, in any unit.
+        low: value of the darkest colour.
+        high: value of the lightest colour.
 
     Returns:
         (H, W, 3) uint8.
@@ -60,13 +61,13 @@ def overlay(photo: np.ndarray, heat: np.ndarray, low: float, high: float) -> np.
 
 
 def colour_scale() -> np.ndarray:
-    """The heat map's colours from low to high, (16, 256, 3) uint8."""
+    """Return the colours of the heat map from low to high, (16, 256, 3) uint8."""
     ramp = np.broadcast_to(np.linspace(0, 1, 256), (16, 256))
     return _colours(ramp)
 
 
 def mark_query(picture: np.ndarray, maps: AttentionMaps) -> np.ndarray:
-    """The picture with the query's window as a frame and the query as a dot; (H, W, 3) uint8 in and out."""
+    """Draw the query as a dot and its window as a frame; (H, W, 3) uint8 in and out."""
     height, width = picture.shape[:2]
     rows, columns = maps.foveal.shape[1:]
     cell = np.array([width / columns, height / rows])
@@ -82,11 +83,11 @@ def mark_query(picture: np.ndarray, maps: AttentionMaps) -> np.ndarray:
 
 
 def head_panels(photo: np.ndarray, maps: AttentionMaps) -> list[HeadPanel]:
-    """Both pictures of every head, on the head's own colour scale, the query marked.
+    """Return both pictures of every head, on the head's own colour scale, with the query marked.
 
     Args:
-        photo: (H, W, 3) uint8, the image that the maps belong to, at any resolution.
-        maps: what `foveal_peripheral_attention` returned.
+        photo: (H, W, 3) uint8, the image of the maps, at any resolution.
+        maps: the result of ``foveal_peripheral_attention``.
     """
     panels = []
     for foveal, peripheral, share in zip(maps.foveal, maps.peripheral, maps.foveal_share, strict=True):
@@ -98,16 +99,16 @@ def head_panels(photo: np.ndarray, maps: AttentionMaps) -> list[HeadPanel]:
 
 
 def attention_figure(photo: np.ndarray, maps: AttentionMaps, title: str, note: str, heads: int = 4) -> bytes:
-    """One PNG: the photograph with its query, then per head what fovea and periphery find similar to it.
+    """Return a PNG: the photograph with its query, then the foveal and peripheral similarity of each head.
 
-    The figure brings its own dark ground with transparent round corners, so it sits well on a light and on a dark page.
+    The figure has a dark background with transparent round corners, so it suits light and dark pages.
 
     Args:
         photo: (H, W, 3) uint8.
         maps: the attention of that photograph.
         title: one line above.
-        note: one or two lines below, what was done and with which net.
-        heads: at most so many heads are shown, the first ones.
+        note: one or two lines below, which say what was done with which network.
+        heads: maximum number of heads, counted from the first.
 
     Raises:
         FovealError: matplotlib is not installed.
@@ -126,7 +127,7 @@ def attention_figure(photo: np.ndarray, maps: AttentionMaps, title: str, note: s
 
 
 def encode(picture: np.ndarray, kind: str = "PNG") -> bytes:
-    """(H, W, 3) uint8 as the bytes of a PNG or, for photographs, a much smaller JPEG file."""
+    """Return (H, W, 3) uint8 as the bytes of a PNG or, much smaller for photographs, a JPEG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format=kind, optimize=True, quality=88)
     return buffer.getvalue()
@@ -134,7 +135,7 @@ def encode(picture: np.ndarray, kind: str = "PNG") -> bytes:
 
 @dataclass(frozen=True)
 class _Plate:
-    """Where things stand on the figure, in inches from its upper left corner."""
+    """Layout of the figure, in inches from its upper left corner."""
 
     columns: int
     aspect: float
@@ -158,7 +159,7 @@ class _Plate:
         return width, self.top + self.photo_height + self.bottom
 
     def figure(self) -> Figure:
-        """An empty figure with the dark, round-cornered ground."""
+        """Return an empty figure with a dark background and round corners."""
         patches = matplotlib("patches")
         figure = matplotlib("figure").Figure(figsize=self.size)
         width, height = self.size
@@ -207,16 +208,16 @@ class _Plate:
                 self.text(figure, left - 0.12, middle, name, 12, rotation=90, ha="right", va="center")
 
     def scale(self, figure: Figure) -> None:
-        """The colour scale: relative, since every head has its own."""
+        """Draw the colour scale: relative, since every head has its own."""
         right = self.size[0] - self.edge
         bar, width, middle = right - 1.91, 1.3, 0.52
         axes = self.axes(figure, bar, middle - 0.065, width, 0.13)
         axes.imshow(colour_scale(), aspect="auto")
-        for left, text in ((bar - 0.08, "unlike"), (right, "similar")):
+        for left, text in ((bar - 0.08, "dissimilar"), (right, "similar")):
             self.text(figure, left, middle, text, 11, color=MUTED, ha="right", va="center_baseline")
 
 
 def _colours(shares: np.ndarray) -> np.ndarray:
-    """Numbers, 0 to 1 and held there, as colours of the heat map: (..., 3) uint8."""
+    """Map values, clipped to 0 to 1, to colours of the heat map: (..., 3) uint8."""
     colours = matplotlib("cm").ScalarMappable(cmap=HEAT).get_cmap()
     return (colours(np.clip(shares, 0.0, 1.0))[..., :3] * 255).round().astype(np.uint8)
