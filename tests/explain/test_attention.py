@@ -170,7 +170,7 @@ def test_what_cannot_be_drawn_is_one_sentence(x, query, sentence):
 
 
 def test_another_network_is_refused():
-    with pytest.raises(FovealError, match="Only TransNeXt has .* this is a ResNet"):
+    with pytest.raises(FovealError, match=r"Only TransNeXt has .* this is a ResNet"):
         foveal_peripheral_attention(timm.create_model("resnet10t"), image(64, 64))
 
 
