@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "foveal"
 FILES = sorted(SOURCE.rglob("*.py"))
-ALL_MAY_KNOW = {"errors", "files", "plotting", "types", "version"}
+ALL_MAY_KNOW = {"errors", "files", "options", "plotting", "types", "version"}
 
 # What each place may bring in beside torch and the standard library; the longest matching place counts.
 OUTSIDE = {
@@ -43,7 +43,7 @@ OUTSIDE = {
     "report": {"matplotlib", "numpy", "PIL", "torchvision"},
     "report/page_attention.py": {"sklearn", "numpy", "PIL", "torchvision"},
     "cli": {"tyro", "rich", "numpy", "PIL"},
-    "cli/app.py": {"foveal_script"},
+    "cli/app.py": {"foveal_commands"},
 }
 OPTIONAL = {
     *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "gradio", "matplotlib", "onnx", "scipy", "skimage"),

@@ -9,7 +9,8 @@ import pytest
 
 from foveal.cli import app
 from foveal.errors import FovealError
-from foveal_script import overview, wait_briefly
+from foveal_commands import overview
+from foveal_script import wait_briefly
 
 
 @pytest.fixture

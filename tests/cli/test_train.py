@@ -185,7 +185,7 @@ def test_sigterm_to_the_whole_job_saves_and_leaves_with_0(colours, tmp_path):
     said, error = process.communicate(timeout=60)
     assert process.returncode == 0, error
     step = read_checkpoint(out / "last.pt")["step"]
-    assert said.startswith(f"Told to stop after update {step}: everything is in {out / 'last.pt'}")
+    assert said.startswith(f"Stopped after update {step}. State saved to {out / 'last.pt'}")
     assert "--resume" in said
     assert "Traceback" not in error
 

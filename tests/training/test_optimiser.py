@@ -144,7 +144,7 @@ def test_a_factor_for_names_that_do_not_exist_is_refused():
     ("settings", "sentence"),
     [
         ({"schedule": "step"}, "schedule must be one of cosine, constant, multistep, poly, not 'step'"),
-        ({"milestones": (11, 8)}, "milestones must grow"),
+        ({"milestones": (11, 8)}, "milestones must increase"),
         ({"layer_decay": 0.7, "lr_factors": {"backbone.": 0.1}}, "set one of them"),
         ({"lr_factors": {"backbone.": 0.0}}, "lr_factors of backbone. must be above 0"),
         ({"warmup_steps": -1}, "warmup_steps must be at least 0"),

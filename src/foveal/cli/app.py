@@ -1,4 +1,4 @@
-"""``foveal COMMAND``: the way from typed words to a command's ``main``."""
+"""``foveal COMMAND``: from the words on the command line to a command's ``main``."""
 
 import difflib
 import sys
@@ -8,13 +8,13 @@ from typing import NoReturn
 
 from foveal.cli.console import Exit, UsageError, exit_code, parse
 from foveal.version import __version__
-from foveal_script import COMMANDS, overview
+from foveal_commands import COMMANDS, overview
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and leave with its exit code.
+    """Run one command and exit with its code.
 
-    0: done. 1: an error that the user can mend. 2: wrong usage. 130: stopped by Ctrl-C.
+    0: done. 1: an error that the user can fix. 2: wrong usage. 130: stopped by Ctrl-C.
     """
     words = sys.argv[1:] if words is None else list(words)
     sys.exit(exit_code(lambda: _run(words)))

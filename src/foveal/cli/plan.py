@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from foveal.cli.console import print_json
+from foveal.options import declarations
 from foveal.tasks.plan import TrainingPlan
+from foveal.training.config import TrainConfig
 from foveal.training.footprint import Footprint
 from foveal.training.plan import LISTED, RULES, PlannedParameter, RunPlan, learning_rates
 
@@ -37,6 +39,7 @@ def _lines(plan: TrainingPlan) -> Iterator[str]:
     for label, text in _facts(plan):
         yield f"{label:<{LABEL}}{text}"
     yield ""
+    yield from _settings(plan.run.config)
     yield from _decay_table(plan.run)
     if plan.run.config.layer_decay or plan.run.config.lr_factors:
         yield ""
@@ -77,6 +80,21 @@ def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
     drop = f", drop path {recipe.drop_path:g}" if recipe.drop_path else ""
     average = f", average of weights {config.ema_decay:g}" if config.ema_decay else ""
     yield "precision", f"{config.precision}{drop}{average}" + (", synchronised batch norm" if config.sync_bn else "")
+
+
+def _settings(config: TrainConfig) -> Iterator[str]:
+    """Yield every setting that is not the default, under the name of its option if it has one."""
+    rows = [(one, getattr(config, one.name)) for one in declarations(TrainConfig)]
+    changed = {one.flag if one.on_command_line else one.name: value for one, value in rows if value != one.default}
+    if not changed:
+        return
+    yield "settings that differ from the defaults"
+    width = max(map(len, changed)) + 4
+    for name, value in changed.items():
+        yield from textwrap.wrap(
+            str(value), WIDTH, initial_indent=f"  {name:<{width - 2}}", subsequent_indent=" " * width
+        )
+    yield ""
 
 
 def _views(repeats: int) -> str:

@@ -1,10 +1,11 @@
-"""What a training run is told: numbers and choices, and nothing that knows a task."""
+"""The settings of a training run, the same for every task."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from foveal.errors import FovealError
+from foveal.options import option, setting
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "constant", "multistep", "poly"]
@@ -15,61 +16,58 @@ Broken = Literal["stop", "skip"]
 class TrainConfig:
     """The settings of one run.
 
-    Epochs count passes over the training set, unless ``epoch_steps`` says how long one is; ``cooldown_epochs`` follow
-    ``epochs`` at the lowest learning rate.
-    ``batch_size`` is the effective batch: the images behind one update, over all devices and accumulation steps.
-    Learning rates are per update of that batch and are never scaled behind your back.
+    An epoch is a pass over the training set, unless ``epoch_steps`` sets its length. ``batch_size`` is the effective
+    batch, and learning rates are per update of that batch: they are never scaled automatically.
     """
 
-    epochs: int = 300
-    cooldown_epochs: int = 0
-    epoch_steps: int | None = None
-    """Updates between two evaluations, for schedules that count iterations: epochs then follow each other through the
-    training set, over and over. None: an epoch is as many whole batches as there are in the set."""
-    batch_size: int = 1024
-    device_batch_size: int | None = None
-    """Images in one forward pass on one device; None takes the largest that divides evenly and is at most 128."""
+    epochs: int = option(
+        300, help="Passes over the training images, including warm-up but not cooldown; each ends with an evaluation."
+    )
+    cooldown_epochs: int = setting(0, help="Epochs after these, at the lowest learning rate.")
+    epoch_steps: int | None = option(
+        None,
+        help="Updates per epoch, instead of one pass over the data: then each epoch continues where the last ended.",
+    )
+    batch_size: int = option(1024, help="Images per update, over all devices and accumulation steps.")
+    device_batch_size: int | None = option(
+        None, help="Images per forward pass on one device; if unset the largest that divides evenly, at most 128."
+    )
 
-    lr: float = 1e-3
-    min_lr: float = 1e-5
-    warmup_epochs: int = 5
-    warmup_steps: int | None = None
-    """Length of the warm-up in updates; None lets ``warmup_epochs`` say it."""
-    warmup_lr: float = 1e-6
-    schedule: Schedule = "cosine"
-    milestones: tuple[int, ...] = ()
-    """Of "multistep": after so many epochs the learning rate is multiplied by ``decay_rate``, each time."""
-    decay_rate: float = 0.1
-    power: float = 1.0
-    """Of "poly": ``min_lr + (lr - min_lr) * (1 - done / all) ** power``."""
-    lr_factors: dict[str, float] = field(default_factory=dict)
-    """Beginnings of parameters' names ("backbone."), and what their learning rate is multiplied by; the longest
-    counts."""
+    lr: float = option(1e-3, help="Highest learning rate, for an update of the whole batch.")
+    min_lr: float = setting(1e-5, help="Lowest learning rate of the cosine and poly schedules.")
+    warmup_epochs: int = option(
+        5, help="Epochs of linear warm-up; if left out as the recipe says, but fewer than --epochs."
+    )
+    warmup_steps: int | None = setting(None, help="Updates of warm-up, instead of `warmup_epochs`.")
+    warmup_lr: float = setting(1e-6, help="Learning rate of the first update of the warm-up.")
+    schedule: Schedule = setting("cosine", help="Learning-rate schedule after the warm-up.")
+    milestones: tuple[int, ...] = setting((), help="Epochs after which multistep multiplies the rate by `decay_rate`.")
+    decay_rate: float = setting(0.1, help="Factor of multistep.")
+    power: float = setting(1.0, help="Exponent of poly: `min_lr + (lr - min_lr) * (1 - done / all) ** power`.")
+    lr_factors: dict[str, float] = setting(
+        factory=dict,
+        help="Factors of the learning rate by prefix of parameter names; the longest prefix counts.",
+    )
 
-    optimizer: str = "adamw"
-    betas: tuple[float, float] | None = (0.9, 0.999)
-    """Passed to the optimiser where not None; an optimiser without betas (sgd) wants None."""
-    eps: float | None = 1e-8
-    weight_decay: float = 0.05
-    layer_decay: float | None = None
-    clip_norm: float | None = None
-    ema_decay: float | None = None
+    optimizer: str = setting("adamw", help="Optimiser, by timm's name.")
+    betas: tuple[float, float] | None = setting((0.9, 0.999), help="Passed on unless None; sgd has no betas.")
+    eps: float | None = setting(1e-8, help="Passed on unless None.")
+    weight_decay: float = setting(0.05, help="Weight decay of weights; biases and norms have none.")
+    layer_decay: float | None = setting(None, help="Layer-wise decay of the learning rate, from the head downwards.")
+    clip_norm: float | None = setting(None, help="Largest norm of the gradients.")
+    ema_decay: float | None = setting(None, help="Decay of a moving average of the weights, which is then evaluated.")
 
-    precision: Precision = "fp32"
-    grad_checkpointing: bool = False
-    compile: bool = False
-    channels_last: bool = True
-    sync_bn: bool = False
+    precision: Precision = option("fp32", help="Precision of the forward pass.")
+    grad_checkpointing: bool = option(False, help="Recompute activations in the backward pass: less memory, more time.")
+    compile: bool = option(False, help="Compile the model with torch.compile.")
+    channels_last: bool = setting(True, help="Memory format of model and images.")
+    sync_bn: bool = setting(False, help="Synchronise batch norm over processes.")
 
-    workers: int = 8
-    """Loading processes beside each training process, at most: never more than it may use CPUs."""
-    broken: Broken = "stop"
-    """What an image that cannot be read does: end the run, or be skipped and counted (another is drawn instead)."""
-    seed: int = 0
-    log_every: int = 10
-    """Updates between two looks at training: each look waits for the device, so a GPU wants more than 1."""
-    save_steps: int | None = None
-    """Updates between two saves within an epoch; None saves at its end alone."""
+    workers: int = option(8, help="Loading processes per training process, at most as many as it has CPUs.")
+    broken: Broken = option("stop", help="Stop at a broken image or annotation, or skip and count it.")
+    seed: int = option(0, help="Seed of all randomness.")
+    log_every: int = setting(10, help="Updates between two lines of steps.jsonl; each waits for the device.")
+    save_steps: int | None = option(None, help="Updates between saves within an epoch; if unset only its end is saved.")
 
     @property
     def total_epochs(self) -> int:
@@ -85,9 +83,9 @@ class TrainConfig:
         if self.schedule not in get_args(Schedule):
             raise FovealError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}.")
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise FovealError(f"milestones must grow from one to the next, not {self.milestones}.")
+            raise FovealError(f"milestones must increase, not {self.milestones}.")
         if self.layer_decay is not None and self.lr_factors:
-            raise FovealError("layer_decay and lr_factors both scale learning rates: set one of them.")
+            raise FovealError("layer_decay and lr_factors both scale learning rates: set only one.")
         if self.warmup_steps is None and self.warmup_epochs > self.epochs:
             raise FovealError(
                 f"warmup_epochs must be at most epochs, not {self.warmup_epochs} of {self.epochs}: pass "
@@ -100,7 +98,7 @@ class TrainConfig:
         for name in ("ema_decay", "layer_decay"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
-                raise FovealError(f"{name} must lie between 0 and 1, not at {value}.")
+                raise FovealError(f"{name} must be between 0 and 1, not {value}.")
 
 
 LOWEST = {
@@ -120,9 +118,9 @@ LOWEST = {
     "weight_decay": 0,
 }
 
-#: Settings that may differ between a run and its continuation: they change the speed, the rounding, which random
-#: numbers are drawn, and what becomes of images that cannot be read. The device batch is free only where no image's
-#: training depends on the others in it: with batch norm, mixup or a detector ``take_over`` refuses another one.
+#: Settings that may change when a run is resumed: they affect speed, rounding, random numbers and the handling of
+#: unreadable images. The device batch may change only if images do not depend on each other: with batch norm, mixup or
+#: a detector, ``take_over`` refuses another one.
 FREE_ON_RESUME = frozenset(
     {
         *("device_batch_size", "workers", "broken", "log_every", "save_steps"),

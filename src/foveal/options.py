@@ -1,0 +1,78 @@
+"""Options declared once: a field of a dataclass carries its default, its help and the tasks that take it.
+
+The command line, the listing of a run and the tables in the documentation are made from these declarations.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, get_args, get_type_hints
+
+HELP, TASKS, ON_COMMAND_LINE = "help", "tasks", "on_command_line"
+
+
+def option(
+    default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None, tasks: Sequence[str] = ()
+) -> Any:
+    """Declare a field that recipes, Python and the command line can set.
+
+    Args:
+        default: Value unless something else is given.
+        help: One sentence.
+        factory: Creates the default of a mutable type.
+        tasks: Tasks that take the option; all if empty.
+    """
+    return _declare(default, help, factory, {TASKS: tuple(tasks), ON_COMMAND_LINE: True})
+
+
+def setting(
+    default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None, tasks: Sequence[str] = ()
+) -> Any:
+    """Declare a field that recipes and Python can set; arguments as in ``option``."""
+    return _declare(default, help, factory, {TASKS: tuple(tasks), ON_COMMAND_LINE: False})
+
+
+def _declare(default: Any, help: str, factory: Callable[[], Any] | None, metadata: dict[str, Any]) -> Any:
+    metadata[HELP] = help
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A declared field as other places read it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    tasks: tuple[str, ...]
+    on_command_line: bool
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def values(self) -> str:
+        """The type in words: ``int``, or the choices of a ``Literal``."""
+        return _in_words(self.type)
+
+
+def declarations(settings: type) -> Iterator[Declaration]:
+    """Yield the fields of a dataclass that were declared by ``option`` or ``setting``, in order."""
+    types = get_type_hints(settings)
+    for one in fields(settings):
+        if HELP in one.metadata:
+            default = one.default if one.default_factory is MISSING else one.default_factory()
+            yield Declaration(one.name, types[one.name], default, **one.metadata)
+
+
+def _in_words(kind: Any) -> str:
+    choices = [choice for choice in get_args(kind) if choice is not type(None)]
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return " | ".join(choices)
+    if len(choices) == 1:
+        return _in_words(choices[0])
+    return str(kind) if choices else kind.__name__

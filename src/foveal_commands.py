@@ -1,0 +1,27 @@
+"""The table of commands. It is outside the package, so that it is shown without waiting for PyTorch."""
+
+#: Command -> (module with a ``main`` typed for tyro, summary). A module is imported when its command is called, so that
+#: no command waits for the imports of another.
+COMMANDS = {
+    "quickstart": (
+        "foveal.cli.quickstart",
+        "train, evaluate, predict and explain on real images, in minutes on a laptop",
+    ),
+    "models": (
+        "foveal.cli.models",
+        "every model: parameters, multiply-adds, published accuracy, where its weights live",
+    ),
+    "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
+    "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, AP of a detector, mIoU of a segmenter"),
+    "predict": ("foveal.cli.predict", "classes of image files, objects on them, or the class of every pixel, drawn"),
+    "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
+}
+
+
+def overview() -> str:
+    """Return the text of ``foveal --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {does}" for name, (_, does) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: foveal COMMAND [OPTIONS]", "", *lines, "", "foveal COMMAND --help shows the options of a command."]
+    )
