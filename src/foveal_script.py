@@ -1,4 +1,4 @@
-"""The console script. It is outside the package, so that Ctrl-C and ``--help`` are answered before PyTorch is loaded."""
+"""The console script, outside the package: it answers Ctrl-C and ``--help`` before PyTorch is loaded."""
 
 import os
 import sys
