@@ -199,7 +199,7 @@ def test_broken_images_are_skipped_and_counted_where_asked(foveal, colours, quic
     assert [line["broken_images"] for line in logged] == [1, 1, 1, 1]  # 24 images, an epoch draws each of them once
 
     assert (out / "broken.txt").read_text() == f"{colours / 'train' / 'red' / '5.png'}\n"
-    assert f"{out / 'broken.txt'} names them" in said.out
+    assert f"{out / 'broken.txt'} lists them" in said.out
 
 
 def test_a_run_stopped_by_a_broken_image_goes_on_by_skipping_it(foveal, colours, quick, tmp_path):
