@@ -194,5 +194,5 @@ def test_a_net_without_our_blocks_is_refused():
 
 
 def test_a_whole_number_dtype_is_refused():
-    with pytest.raises(ValueError, match=r"floating .* got torch.int8"):
+    with pytest.raises(ValueError, match=r"floating-point .* got torch.int8"):
         optimize(atto(), torch.int8)
