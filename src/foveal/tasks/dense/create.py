@@ -1,14 +1,16 @@
-"""Find a head by its name and configure it; shared by ``create_detector`` and ``create_segmenter``."""
+"""Heads on a backbone, created by name and from recipes; shared by detection and segmentation."""
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.model import DenseModel
+from foveal.tasks.recipe import BaseRecipe
 
 Builder = Callable[..., Any]
 #: Options that every head has, for its backbone: the parameters of ``DenseBackbone`` that they set.
@@ -20,6 +22,39 @@ BACKBONE_OPTIONS = {
     "reference_size": "reference_size",
     "backbone_args": "args",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseRecipe(BaseRecipe):
+    """A head on a backbone (``model``)."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of ``create_detector`` or ``create_segmenter``, in plain types."""
+    frozen_stages: int = 0
+    """So many of the backbone's stages keep the weights that they start from."""
+
+    @property
+    def head(self) -> str:
+        """The name of the head."""
+        raise NotImplementedError
+
+    def create(self, num_classes: int, *, pretrained_backbone: bool = False) -> Any:
+        """The detector or segmenter, new.
+
+        Raises:
+            FovealError: a backbone that does not exist, or one that the options do not suit.
+        """
+        return self._create_head(
+            num_classes,
+            pretrained_backbone=pretrained_backbone,
+            drop_path=self.drop_path,
+            frozen_stages=self.frozen_stages,
+            backbone_args=self.model_args,
+            **self.options,
+        )
+
+    def _create_head(self, num_classes: int, **settings: Any) -> DenseModel:
+        raise NotImplementedError
 
 
 def find_head(
@@ -55,7 +90,7 @@ def find_builder(
     if num_classes < 1:
         raise FovealError(f"num_classes must be at least 1, not {num_classes}.")
     module = importlib.import_module(builders[name])
-    allowed = [field.name for field in fields(module.Settings)]
+    allowed = [option.name for option in fields(module.Settings)]
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise FovealError(f"{name} has no option {unknown[0]}: its options are {', '.join(allowed)}.")

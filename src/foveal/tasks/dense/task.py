@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.models.weights_file import WeightsFile, WeightsSource
+from foveal.tasks.dense.create import DenseRecipe
 from foveal.tasks.dense.model import DenseModel
-from foveal.tasks.dense.recipe import DenseRecipe
 from foveal.tasks.dense.released import load_dense, start_from
 from foveal.tasks.dense.shapes import shapes_folder
 from foveal.tasks.registry import check_kind, noun

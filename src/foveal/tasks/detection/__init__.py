@@ -2,7 +2,6 @@
 
 from foveal.tasks.dense.counting import count_detector
 from foveal.tasks.dense.released import load_dense as load_detector
-from foveal.tasks.detection.create import create_detector
-from foveal.tasks.detection.detector import Detector
+from foveal.tasks.detection.detector import Detector, create_detector
 
 __all__ = ["Detector", "count_detector", "create_detector", "load_detector"]

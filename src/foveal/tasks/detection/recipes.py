@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from foveal.tasks.dense.recipe import DenseRecipe
-from foveal.tasks.detection.create import LONG, SHORT, create_detector
+from foveal.tasks.dense.create import DenseRecipe
 from foveal.tasks.detection.data.augment import MULTI_SCALE, SMALL, Augmentation
-from foveal.tasks.detection.detector import Detector
+from foveal.tasks.detection.detector import LONG, SHORT, Detector, create_detector
 from foveal.tasks.recipe import look_up
 from foveal.training.config import TrainConfig
 

@@ -2,7 +2,6 @@
 
 from foveal.tasks.dense.counting import count_segmenter
 from foveal.tasks.dense.released import load_dense as load_segmenter
-from foveal.tasks.segmentation.create import create_segmenter
-from foveal.tasks.segmentation.segmenter import IGNORED, Segmenter
+from foveal.tasks.segmentation.segmenter import IGNORED, Segmenter, create_segmenter
 
 __all__ = ["IGNORED", "Segmenter", "count_segmenter", "create_segmenter", "load_segmenter"]

@@ -20,13 +20,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from foveal.tasks.dense.recipe import DenseRecipe
+from foveal.tasks.dense.create import DenseRecipe
 from foveal.tasks.recipe import look_up
-from foveal.tasks.segmentation.create import create_segmenter
 from foveal.tasks.segmentation.data import PUBLISHED, SMALL
 from foveal.tasks.segmentation.data.augment import Augmentation
 from foveal.tasks.segmentation.inference import ALIGNED, SLIDING, WHOLE, Inference
-from foveal.tasks.segmentation.segmenter import Segmenter
+from foveal.tasks.segmentation.segmenter import Segmenter, create_segmenter
 from foveal.training.config import TrainConfig
 
 UPERNET_DROP_PATH = {"tiny": 0.4, "small": 0.6, "base": 0.7}
