@@ -29,18 +29,19 @@ class BoxCoder(TorchvisionBoxCoder):
 
 
 @dataclass(frozen=True)
-class BoxSelection:
-    """Select an image's detections by non-maximum suppression per class.
+class SelectionSettings:
+    """Options of detectors that select boxes by non-maximum suppression, by default as published."""
 
-    Attributes:
-        score: detectors pass in boxes with a score above this.
-        overlap: a box whose intersection over union with a better one of its class exceeds this is suppressed.
-        most: detections kept per image.
-    """
+    score: float = 0.05
+    """Detections have a score above this."""
+    overlap: float = 0.5
+    """Detections of a class overlap by at most this intersection over union."""
+    most: int = 100
+    """Detections kept per image."""
 
-    score: float
-    overlap: float
-    most: int
+
+class BoxSelection(SelectionSettings):
+    """Select an image's detections by non-maximum suppression per class."""
 
     def __call__(self, boxes: Tensor, scores: Tensor, labels: Tensor, size: Size) -> dict[str, Tensor]:
         """Return ``boxes``, ``scores`` and ``labels`` of an image's detections, best first.

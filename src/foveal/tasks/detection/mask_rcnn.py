@@ -12,7 +12,7 @@ from torch import Tensor
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.pyramid import FeaturePyramid
 from foveal.tasks.detection.anchors import AnchorGenerator
-from foveal.tasks.detection.boxes import BoxSelection
+from foveal.tasks.detection.boxes import BoxSelection, SelectionSettings
 from foveal.tasks.detection.detector import Detector, ImageList, Images, Target
 from foveal.tasks.detection.roi_heads import BOX_SIZE, MASK_SIZE, RoIHeads
 from foveal.tasks.detection.rpn import ProposalHead, ProposalNetwork
@@ -68,7 +68,7 @@ class MaskRCNN(Detector):
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SelectionSettings):
     """Options of Mask R-CNN, by default as published; smaller ones suit small images."""
 
     channels: int = 256
@@ -89,12 +89,6 @@ class Settings:
     """Candidates per level in training and in evaluation; see ``ProposalNetwork``."""
     proposals: int = 1000
     """Proposals per image."""
-    score: float = 0.05
-    """Detections have a score above this."""
-    overlap: float = 0.5
-    """Detections of a class overlap by at most this intersection over union."""
-    most: int = 100
-    """Detections kept per image."""
 
 
 def build(

@@ -15,7 +15,7 @@ from torchvision.ops import sigmoid_focal_loss
 from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.pyramid import FeaturePyramid
 from foveal.tasks.detection.anchors import BACKGROUND, IGNORED, AnchorGenerator, Matcher
-from foveal.tasks.detection.boxes import BoxCoder, BoxSelection, full_precision
+from foveal.tasks.detection.boxes import BoxCoder, BoxSelection, SelectionSettings, full_precision
 from foveal.tasks.detection.detector import Detector, ImageList, Images, Target
 from foveal.types import Size
 
@@ -152,7 +152,7 @@ class RetinaNet(Detector):
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SelectionSettings):
     """Options of RetinaNet, by default as published; smaller ones suit small images."""
 
     channels: int = 256
@@ -161,12 +161,6 @@ class Settings:
     """Convolutions of each of the head's two towers."""
     anchor_scale: float = 4
     """Side of the smallest square anchor, in strides; two more of each shape follow within an octave."""
-    score: float = 0.05
-    """Detections have a score above this."""
-    overlap: float = 0.5
-    """Detections of a class overlap by at most this intersection over union."""
-    most: int = 100
-    """Detections kept per image."""
 
 
 def build(
