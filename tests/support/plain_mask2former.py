@@ -117,7 +117,7 @@ class PlainMask2Former:
         return tokens
 
     def decode(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits of classes (Q, C + 1) and masks (Q, h, w), before the first layer and behind each."""
+        """Logits of classes (Q, C + 1) and masks (Q, h, w), before the first layer and after each."""
         w = self.w
         features, levels = self.pixels()
         query, place = w["decode_head.query_feat.weight"], w["decode_head.query_embed.weight"]

@@ -1,4 +1,4 @@
-"""Segmenters small enough to test with, such whose answer is known beforehand, and a made set of label maps."""
+"""Segmenters small enough to test with, such whose answer is known beforehand, and a synthetic dataset of label maps."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class TinySegmenter(Segmenter):
 
 
 def tiny_segmenter(num_classes: int = 3, backbone: str = "transnext_atto", **options) -> TinySegmenter:
-    """On the smallest backbone of a family, one block a stage; in training mode, always with the same weights."""
+    """On the smallest backbone of a family, one block per stage; in training mode, always with the same weights."""
     torch.manual_seed(0)
     settings = {"reference_size": 64, "args": dict(depths=(1, 1, 1, 1)), **options}
     return TinySegmenter(DenseBackbone(backbone, **settings), num_classes)
 
 
 class KnownScores(Segmenter):
-    """Gives the scores (B, num_classes, H, W) that ``answer`` makes of images (B, 3, H, W); in evaluation mode."""
+    """Returns ``answer(images)`` as scores (B, num_classes, H, W) of images (B, 3, H, W); in evaluation mode."""
 
     def __init__(self, answer: Callable[[Tensor], Tensor], num_classes: int = 1, softmax: bool = True) -> None:
         super().__init__(nn.Identity(), num_classes)
@@ -75,7 +75,7 @@ class MadeLabelMaps:
         return image, labels
 
     def answers(self, number: int) -> Tensor:
-        """What ``by_red`` says of an image: (H, W) int64."""
+        """Return the prediction of ``by_red`` for an image, (H, W) int64."""
         return (5 * self.items[number][0][0]).round().long()
 
     def __len__(self) -> int:
@@ -88,6 +88,6 @@ class MadeLabelMaps:
 
 
 def by_red() -> KnownScores:
-    """A segmenter that tells a pixel's class, one of ``CLASSES``, from its red: 0 to 0.8 in steps of a fifth."""
+    """A segmenter that predicts a pixel's class, one of ``CLASSES``, from its red: 0 to 0.8 in steps of a fifth."""
     places = torch.arange(5).view(5, 1, 1)
     return KnownScores(lambda images: -10 * (5 * images[:, :1] - places.to(images.device)).abs(), num_classes=5)

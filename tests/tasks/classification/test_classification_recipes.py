@@ -1,4 +1,4 @@
-"""The recipes carry the numbers behind the papers' results; the table below is recipes.md, typed again."""
+"""The recipes have the settings of the papers, copied independently from recipes.md in the table below."""
 
 import pytest
 import timm

@@ -22,7 +22,7 @@ SIZES = {"train": (7, 4, 9), "val": (2, 5)}
 
 
 def picture(number, form="PNG"):
-    """An image that tells its number: all its pixels are (number, 7, 9)."""
+    """An image that encodes its number: all its pixels are (number, 7, 9)."""
     file = io.BytesIO()
     Image.new("RGB", (6, 5), (number, 7, 9)).save(file, form)
     return file.getvalue()
@@ -44,7 +44,7 @@ def labelled(number, label=None):
 
 @pytest.fixture
 def shards(tmp_path):
-    """Image n over all shards of a split has class n % 3 and tells n by its red."""
+    """Image n over all shards of a split has class n % 3 and encodes n as its red."""
     folder = tmp_path / "shards"
     folder.mkdir()
     for split, sizes in SIZES.items():
@@ -301,12 +301,12 @@ def test_webdatasets_own_index_is_understood(served, shards):
     assert open_split(f"{served}/train-{{000..002}}.tar", "train").sizes == [7, 4, 9]
 
 
-@pytest.mark.parametrize("told", [6, 8])
-def test_an_index_that_is_wrong_is_named_when_the_shard_is_read(served, shards, told):
-    (shards / "sizes.json").write_text(json.dumps({"train-000.tar": told}))
+@pytest.mark.parametrize("count", [6, 8])
+def test_an_index_that_is_wrong_is_named_when_the_shard_is_read(served, shards, count):
+    (shards / "sizes.json").write_text(json.dumps({"train-000.tar": count}))
     train = open_split(f"{served}/train-000.tar", "train", red)
-    word = "more" if told == 6 else "fewer"
-    with pytest.raises(FovealError, match=rf"train-000\.tar has {word} than the {told} images of its index"):
+    word = "more" if count == 6 else "fewer"
+    with pytest.raises(FovealError, match=rf"train-000\.tar has {word} than the {count} images of its index"):
         list(train.read(0))
 
 

@@ -1,4 +1,4 @@
-"""A run does not mind where its images lie, nor a broken one where it was told to skip it."""
+"""A run is the same for every source of images, and skips broken ones if asked to."""
 
 import io
 import json

@@ -56,7 +56,7 @@ def test_greys_of_16_bits_and_palettes_have_the_same_labels_as_greys_of_8(tmp_pa
     expected = images.labels(0)
     if kind == "palette":
         stored = Image.fromarray(np.array(numbers, dtype=np.uint8), "P")
-        stored.putpalette([255 - value // 3 for value in range(768)])  # colours that tell nothing
+        stored.putpalette([255 - value // 3 for value in range(768)])  # colours are irrelevant
         stored.save(images.label_paths[0])
     else:
         Image.fromarray(np.array(numbers, dtype=np.uint16)).save(images.label_paths[0])
@@ -131,7 +131,7 @@ def test_greys_of_few_bits_are_refused_since_they_are_stretched(tmp_path, bits):
 
 
 def write_grey(file, bits, rows):
-    """A PNG whose greys have so many bits, which Pillow does not write."""
+    """Write a grey PNG with ``bits`` bits per pixel, which Pillow cannot write."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -64,7 +64,7 @@ def test_half_of_the_images_have_their_channels_multiplied():
 
 
 def test_contrast_comes_before_saturation_or_after_it():
-    """Where red is cut off in between, the order shows; the first eight numbers drawn tell what is applied."""
+    """Clamping red in between reveals the order; the first eight random numbers decide what is applied."""
     image = torch.tensor([0.9, 0.6, 0.6]).view(3, 1, 1)
     ends = set()
     for seed in range(300):

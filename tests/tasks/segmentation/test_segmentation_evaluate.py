@@ -1,4 +1,4 @@
-"""Every readable image counts once, whoever evaluated it, and every labelled pixel of it once."""
+"""Every readable image and every labelled pixel counts once, on any number of processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The segmentation recipes carry the numbers behind the papers' figures; the tables below are theirs, typed again."""
+"""The segmentation recipes have the settings of the papers, copied independently in the tables below."""
 
 from dataclasses import replace
 

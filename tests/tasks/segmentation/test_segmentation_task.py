@@ -1,4 +1,4 @@
-"""Segmentation in the loop: runs that go on bit by bit, what a run starts from, and what it refuses."""
+"""Segmentation in the loop: runs that resume bit for bit, initial weights, and refusals."""
 
 from dataclasses import replace
 
