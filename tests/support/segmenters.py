@@ -1,4 +1,4 @@
-"""Segmenters small enough to test with, such whose answer is known beforehand, and a synthetic dataset of label maps."""
+"""Small segmenters, segmenters with known answers, and a synthetic dataset of label maps."""
 
 from __future__ import annotations
 
