@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_model_is_one_sentence(foveal, colours, quick, t
     words = ["--checkpoint", trained, "--model", "transnext_atto"]
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "new", *quick, *words)
     assert said.code == 1
-    assert said.is_one_sentence(str(trained), "holds a test_convnext and not a transnext_atto")
+    assert said.is_one_sentence(str(trained), "holds a test_convnext, not a transnext_atto")
 
 
 def test_fine_tuning_starts_from_a_checkpoint(foveal, colours, trained, tmp_path):

@@ -52,7 +52,7 @@ def _lines(plan: TrainingPlan) -> Iterator[str]:
     else:
         yield from _memory_table(plan.run.memory, plan.run.batching.device)
     yield ""
-    yield "Nothing was read or written. --json tells every parameter and every epoch."
+    yield "Nothing was read or written. --json lists every parameter and every epoch."
 
 
 def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
@@ -123,7 +123,7 @@ def _decay_table(run: RunPlan) -> Iterator[str]:
 
 
 def _word(name: str) -> str:
-    """The part of a name that tells what it is: of ``...attn.cpb_fc1.weight``, cpb_fc1."""
+    """Return the module of a parameter: ``cpb_fc1`` for ``...attn.cpb_fc1.weight``."""
     return name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
 
 

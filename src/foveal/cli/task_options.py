@@ -21,38 +21,38 @@ class EvaluateOptions:
     """The options of ``foveal evaluate``.
 
     Attributes:
-        checkpoint: File with the weights: best.pt of a run, or released ones.
-        pretrained: The released weights, downloaded from their public home; their authors' figures stand beside ours.
-            Of a classifier.
-        data: Folder with val/<class>/, or in COCO's layout, or in ADE20K's; the recipe's own images if it has some.
-            Other sets lie in it as their archives unpack: imagenet-a, imagenet-r, sketch,
+        checkpoint: File of weights: best.pt of a run, or released ones.
+        pretrained: Evaluate the released weights of a classifier, downloaded from their public home, and show the
+            authors' figures beside ours.
+        data: Folder with val/<class>/, or in COCO's or ADE20K's layout; the recipe's own images, if it has some. Other
+            sets are folders in it, as their archives unpack: imagenet-a, imagenet-r, sketch,
             imagenetv2-matched-frequency-format-val, imagenet-c.
-        set: Sets to evaluate a classifier on, one or more: val, a (ImageNet-A), r, sketch, v2, c (mCE).
-        model: Model in the file of a classifier, where neither the file nor the recipe says it right.
-        size: Side of the square images in pixels, one or more; that of training if left out. One of a detector,
-            the short side, and of a segmenter, the crops of training; all other sides are in proportion.
-        mode: Modes of a classifier with TransNeXt, one or more; the network's own if left out.
-        multi_scale: Of a classifier all modes that the network has, at the sizes of TransNeXt's paper; --mode and
-            --size choose fewer. Of a segmenter the mean over 0.5 to 1.75 times the size, and mirrored.
-        pool_size: Linear mode of a classifier with TransNeXt: pool keys and values to this size whatever the image's.
-        window: Of a segmenter: see images through windows with sides of so many pixels, as the recipe does if left out.
-        stride: Of a segmenter: pixels from one window to the next; two thirds of --window if left out.
-        whole: Of a segmenter: see each image whole.
-        flip: Of a segmenter: the mean with the mirrored image.
-        position_bias: Of a segmenter with TransNeXt: how the position bias comes to other sizes than that of training;
-            as it was trained if left out.
-        reference_size: Of a segmenter with TransNeXt: side of the images that an interpolated position bias is computed
-            for, before it is resized; as it was trained if left out.
+        set: Sets for a classifier, one or more of val, a (ImageNet-A), r, sketch, v2, c (mCE).
+        model: Model of a classifier's file, if it differs from what the file or the recipe says.
+        size: Side of the square images in pixels, one or more; the training size by default. For a detector one short
+            side, for a segmenter the side of the training crops; all other sides are in proportion.
+        mode: Modes of TransNeXt as a classifier, one or more; the network's own by default.
+        multi_scale: For a classifier all modes at the sizes of TransNeXt's paper; --mode and --size select fewer. For a
+            segmenter the mean over 0.5 to 1.75 times the size, and mirrored.
+        pool_size: Linear mode of TransNeXt as a classifier: pool keys and values to this size for any image.
+        window: For a segmenter: side of the sliding window in pixels; as in the recipe by default.
+        stride: For a segmenter: distance between windows in pixels; two thirds of --window by default.
+        whole: For a segmenter: use whole images instead of windows.
+        flip: For a segmenter: average with the mirrored image.
+        position_bias: For a segmenter with TransNeXt: how the position bias adapts to other image sizes; as in training
+            by default.
+        reference_size: For a segmenter with TransNeXt: side of the images that an interpolated position bias is
+            computed for, before it is resized; as in training by default.
         split: Folder of --data that "val" means.
         paper: Show the authors' figures for a classifier also beside other weights or a part of the images.
-        batch_size: Images at a time, on each process; 64 of a classifier, 1 of a detector if left out. Of a segmenter
-            windows of an image, 4.
-        workers: Loading processes beside each process.
-        precision: What the network computes in.
+        batch_size: Images per batch on each process: 64 for a classifier, 1 for a detector by default. For a segmenter
+            windows of one image, 4 by default.
+        workers: Loading processes per process.
+        precision: Precision of the computation.
         optimize: Fold the network of a classifier for inference first, as foveal.optimize does.
-        broken: What a broken image does: stop the evaluation, or be left out and counted.
-        out: Folder for results.json and pictures: of a classifier, of several sizes or ImageNet-C; of a detector
-            curves, examples, and what it found in COCO's format; of a segmenter its classes, and examples.
+        broken: What to do with a broken image: stop, or skip and count it.
+        out: Folder for results.json and pictures: for a classifier, charts of sizes and corruptions; for a detector,
+            curves, examples, and its detections in COCO's format; for a segmenter, its classes and examples.
     """
 
     checkpoint: Path | None = None
@@ -113,15 +113,15 @@ class PredictOptions:
     """The options of ``foveal predict``.
 
     Attributes:
-        checkpoint: File with the weights: best.pt of a run, or released ones.
-        model: Model in the file, or of a released detector or segmenter its recipe (coco.NAME, ade20k.NAME); a file of
-            foveal train says it itself.
-        size: Side of the square that images are fitted to, in pixels, of a detector their short side, of a segmenter
-            the crops of training, which other sides are in proportion to; that of training if left out.
-        top_k: Of a classifier: classes to show for each image; 5 if left out.
-        score: Of a detector: objects below this score, from 0 to 1, are not shown; 0.5 if left out.
-        out: Folder for a picture of each image; of a detector also for detections.json in COCO's format, of a
-            segmenter for label maps.
+        checkpoint: File of weights: best.pt of a run, or released ones.
+        model: Model of a classifier's file without metadata, or the recipe of a released detector or segmenter
+            (coco.NAME, ade20k.NAME).
+        size: Side of the square that images are resized to, in pixels; the training size by default. For a detector
+            their short side, for a segmenter the side of the training crops; other sides are in proportion.
+        top_k: For a classifier: classes shown per image; 5 by default.
+        score: For a detector: lowest score that is shown, from 0 to 1; 0.5 by default.
+        out: Folder for one picture per image; for a detector also detections.json in COCO's format, for a segmenter
+            label maps.
     """
 
     checkpoint: Path

@@ -1,4 +1,4 @@
-"""Image files and texts beside them, read whole or refused with a sentence."""
+"""Read image files, and text files beside them, whole or with an error of one sentence."""
 
 import io
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ from foveal.training.samples import BrokenSample
 
 
 def load_rgb(path: str | Path, upright: bool = False) -> Image.Image:
-    """An image file as RGB, whatever its mode was (grey of 8 or 16 bits, palette, with alpha).
+    """Return an image file as RGB, from any mode (grey of 8 or 16 bits, palette, alpha).
 
     Args:
-        upright: turn it as the camera says (EXIF), which is how people see it, and how they mark objects on it.
+        upright: rotate it as its EXIF orientation says, as people see it and annotate objects on it.
 
     Raises:
-        FovealError: the file is missing or is no image that can be read whole.
+        FovealError: the file is missing or not a readable image.
     """
     with opened_image(path) as image:
         return _rgb(image, upright)
 
 
 def load_rgb_of_size(path: str | Path, size: tuple[int, int]) -> Image.Image:
-    """An image file as RGB, to which something of this (width, height) in pixels belongs that was made elsewhere.
+    """Return an image file as RGB, for annotations that were made on an image of ``size``, (width, height) in pixels.
 
-    It is turned as its camera says, unless only unturned it has that size: who marked it then saw it unturned.
+    It is rotated as its EXIF orientation says, unless it has that size only unrotated: then it was annotated so.
 
     Raises:
-        BrokenSample: the file is missing, or is no image that can be read whole. One of another size is returned.
+        BrokenSample: the file is missing or not a readable image. One of another size is returned.
     """
     with opened_image(path) as image:
         turned = _rgb(image, upright=True)
@@ -39,10 +39,10 @@ def load_rgb_of_size(path: str | Path, size: tuple[int, int]) -> Image.Image:
 
 
 def decode_rgb(content: bytes, name: str) -> Image.Image:
-    """The bytes of an image file as RGB; ``name`` is what it is called where it cannot be read. See ``load_rgb``.
+    """Return the bytes of an image file as RGB; errors call it ``name``. See ``load_rgb``.
 
     Raises:
-        BrokenSample: they are no image that can be read whole.
+        BrokenSample: they are not a readable image.
     """
     with _readable(content, name) as image:
         return _rgb(image, upright=False)
@@ -50,13 +50,13 @@ def decode_rgb(content: bytes, name: str) -> Image.Image:
 
 @contextmanager
 def opened_image(path: str | Path) -> Iterator[Image.Image]:
-    """An image file as Pillow opens it, its pixels not decoded yet.
+    """Open an image file with Pillow; its pixels are not decoded yet.
 
     Raises:
-        BrokenSample: it is missing or no image; or, of what is done with it inside, its pixels cannot be decoded.
+        BrokenSample: it is missing or not an image, or its pixels cannot be decoded inside the block.
     """
     try:
-        content = Path(path).read_bytes()  # at once: a decoder would come back for every few kilobytes
+        content = Path(path).read_bytes()  # at once: decoders read a few kilobytes at a time
     except FileNotFoundError as error:
         raise BrokenSample(str(path), f"There is no image at {path}: check the path.") from error
     except OSError as error:
@@ -79,7 +79,7 @@ def _rgb(image: Image.Image, upright: bool) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits brought to 8, as that of colours is; Pillow's own conversion would make all above 255 white."""
+    """Convert 16-bit grey to 8 bits; Pillow's own conversion turns all values above 255 white."""
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -98,8 +98,8 @@ def _reason(error: Exception) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A text file beside the images, in UTF-8 on every system. Raises FovealError where it cannot be read."""
+    """Return a UTF-8 text file on every system. Raises FovealError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig")  # some editors of Windows put a mark before the first character
+        return path.read_text(encoding="utf-8-sig")  # some Windows editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise FovealError(f"{path} cannot be read ({_reason(error)}): replace the file.") from error

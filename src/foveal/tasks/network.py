@@ -1,4 +1,4 @@
-"""Networks of timm by name, for every task: made, told their image size, with errors that are one sentence."""
+"""Create timm's networks by name and set their image size, with errors of one sentence."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ Made = TypeVar("Made", bound=nn.Module)
 def create_network(
     name: str, num_classes: int | None, size: Size | None, args: dict[str, Any] | None = None, pretrained: bool = False
 ) -> nn.Module:
-    """``timm.create_model`` for images of (height, width) pixels; None keeps what the released weights have.
+    """Create a network for images of ``size``; None keeps the classes or size of the released weights.
 
     Raises:
         FovealError: no such model, arguments that do not suit it, or released weights that cannot be fetched.
@@ -28,7 +28,7 @@ def create_network(
     try:
         model = timm.create_model(name, pretrained=pretrained, **settings)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise FovealError(f"The model {name} cannot be made: {first_sentence(error)}.") from error
+        raise FovealError(f"The model {name} cannot be created: {first_sentence(error)}.") from error
     except OSError as error:
         raise FovealError(
             f"The released weights of {name} cannot be fetched ({first_sentence(error)}): "
@@ -48,7 +48,7 @@ def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made]) -> tuple[Kind, 
     try:
         return recipe, make(recipe)
     except FovealError as error:
-        # A TypeError means an argument that the network does not take: it is drop path if all is well without it.
+        # A TypeError means an unknown argument: drop path, if the network can be created without it.
         if not (recipe.drop_path and isinstance(error.__cause__, TypeError)):
             raise
         without = replace(recipe, drop_path=0.0)
@@ -59,7 +59,7 @@ def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made]) -> tuple[Kind, 
 
 
 def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -> None:
-    """Tell a model that cares which size its images have, and which pool size its attention takes (None: its own).
+    """Set the image size and pool size (None: its own) of a model that depends on them.
 
     Raises:
         FovealError: a size or pool size that the model cannot take.
@@ -76,11 +76,11 @@ def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -
 
 
 def best_device() -> torch.device:
-    """The accelerator of this machine, or its CPU."""
+    """Return the accelerator of this machine, or its CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def first_sentence(error: Exception) -> str:
-    """What an error of timm or PyTorch says first, without its full stop."""
+    """Return the first sentence of an error of timm or PyTorch, without its full stop."""
     first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return first_line.split(". ")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""What every recipe is, whatever its task: a network and the settings of its training, under a name."""
+"""Recipes of any task: a named network and the settings of its training."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -17,39 +17,38 @@ class BaseRecipe:
     """A network and its training settings. Variants derive by ``dataclasses.replace``."""
 
     kind: ClassVar[str]
-    """The task, by the name of its folder."""
+    """The task's key in the registry."""
     name: str
     summary: str
     model: str
-    """The network that sees the images, as timm calls it."""
+    """timm's name of the network or backbone."""
     train: TrainConfig
     drop_path: float = 0.0
     """Stochastic depth of the deepest block (Huang et al. 2016), growing linearly from 0."""
     model_args: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of ``timm.create_model``, in plain types; they belong to ``model`` and not to another one."""
+    """Further arguments of ``timm.create_model`` in plain types, for ``model`` only."""
     starts_from_weights: bool = False
-    """A recipe that builds on trained weights: without any to start from it would be a mistake."""
+    """Whether the recipe fine-tunes: starting from random weights would be a mistake."""
     data: str | None = None
-    """The images that come with the recipe ("digits", "shapes"), where no folder is given."""
+    """Images that come with the recipe ("digits", "shapes"), used if no folder is given."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_path < 1:
             raise FovealError(f"drop_path must be at least 0 and below 1, not {self.drop_path}.")
 
     def with_model(self: Kind, model: str) -> Kind:
-        """The recipe for another network, without the arguments that belonged to its own."""
+        """Return the recipe for another network, without ``model_args``."""
         return self if model == self.model else replace(self, model=model, model_args={})
 
     def with_size(self: Kind, size: int) -> Kind:
-        """The recipe for images of another size, in pixels."""
+        """Return the recipe for images of another size in pixels."""
         raise NotImplementedError
 
     def with_training(self: Kind, **settings: Any) -> Kind:
-        """The recipe with other training settings.
+        """Return the recipe with other training settings.
 
-        Another number of epochs moves the milestones in proportion, and shortens a warm-up that would be longer; one
-        that is counted in updates takes at most half of them, where ``epoch_steps`` says how many there are. A batch
-        smaller than the recipe's device batch is a device batch itself.
+        Another number of epochs moves the milestones in proportion and limits the warm-up, which takes at most half of
+        the updates if both are counted in updates. A batch size below the device batch lowers that, too.
         """
         usual = self.train
         if "warmup_epochs" in settings:
@@ -72,11 +71,11 @@ class BaseRecipe:
 
 
 def check_start(recipe: BaseRecipe, start: str, checkpoint: Path | None, pretrained: bool, resumes: bool) -> None:
-    """Raise FovealError where the weights to start from are named twice, or not at all and ``recipe`` needs some.
+    """Raise FovealError if the weights to start from are named twice, or are missing and ``recipe`` needs some.
 
     Args:
-        start: what it starts from, in words.
-        resumes: the weights will come from the run that is continued.
+        start: what the recipe starts from, in words.
+        resumes: the weights will come from the run that is resumed.
     """
     if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
         raise FovealError(f"{recipe.name} starts from {start}: pass --checkpoint FILE or --pretrained.")
@@ -92,7 +91,7 @@ def check_drop_path(asked: float | None, recipe: BaseRecipe) -> None:
 
 
 def look_up(name: str, makers: Mapping[str, Callable[[], Kind]]) -> Kind:
-    """The recipe called ``name``.
+    """Return the recipe called ``name``.
 
     Raises:
         FovealError: there is none; the sentence gives near names and the command that lists all.

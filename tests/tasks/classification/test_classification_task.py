@@ -133,7 +133,7 @@ def test_a_new_classifier_replaces_one_for_other_classes(run, tmp_path, images):
 def test_weights_of_another_model_are_refused_and_change_nothing(run):
     model = timm.create_model("test_resnet", num_classes=3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(FovealError, match=r"holds a test_convnext and not a test_resnet: pass --model test_convnext"):
+    with pytest.raises(FovealError, match=r"holds a test_convnext, not a test_resnet: pass --model test_convnext"):
         load_weights(model, run[1].best_path)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -206,8 +206,8 @@ def test_images_are_checked_before_the_network_is_made(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model": "transnext_tinny"}, "transnext_tinny cannot be made: Unknown model"),
-        ({"model": "vgg11", "model_args": {"depth": 3}}, "vgg11 cannot be made: .*depth"),
+        ({"model": "transnext_tinny"}, "transnext_tinny cannot be created: Unknown model"),
+        ({"model": "vgg11", "model_args": {"depth": 3}}, "vgg11 cannot be created: .*depth"),
         ({"model": "transnext_atto", "fit": Preprocessing((16, 16))}, "at least 32"),
         ({"model": "transnext_atto", "model_args": {"window_size": 4}}, "odd"),
     ],

@@ -90,7 +90,7 @@ def test_linear_mode_pools_to_seven_for_weights_of_224_pixels(classifier):
 
 def test_a_network_without_modes_is_refused_in_one_sentence(classifier):
     other = replace(classifier, model=timm.create_model("test_convnext", num_classes=3))
-    with pytest.raises(FovealError, match=r"ConvNeXt has no modes, TransNeXt alone has: leave --mode out"):
+    with pytest.raises(FovealError, match=r"ConvNeXt has no modes, only TransNeXt has: leave --mode out"):
         in_mode(other, "linear", (64, 64))
     with pytest.raises(FovealError, match=r"no linear mode at 32 pixels: pool_size 2 x 2 must be smaller"):
         in_mode(classifier, "linear", (32, 32))

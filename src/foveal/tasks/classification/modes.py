@@ -1,4 +1,4 @@
-"""One classifier at many sizes, in the modes that TransNeXt's paper compares (section 4.1; appendix D.2, table 5)."""
+"""A classifier at other sizes and in the modes that TransNeXt's paper compares (section 4.1; appendix D.2, table 5)."""
 
 import copy
 from dataclasses import replace
@@ -22,12 +22,12 @@ MODE_TITLES: dict[Mode | None, str] = {
 
 
 def has_modes(classifier: Classifier) -> bool:
-    """Whether the network can be run in other modes than its own: TransNeXt alone can."""
+    """Return whether the network has other modes than its own: only TransNeXt has."""
     return isinstance(classifier.model, TransNeXt)
 
 
 def linear_pool(classifier: Classifier) -> int | None:
-    """Linear mode's pool size in the paper: 1/32 of the size of pre-training, 7 for weights of 224 pixels."""
+    """Return the paper's pool size in linear mode: 1/32 of the pre-training size, 7 for weights of 224 pixels."""
     model = classifier.model
     return max(model.pretrain_size[0] // 32, 1) if isinstance(model, TransNeXt) else None
 
@@ -35,10 +35,10 @@ def linear_pool(classifier: Classifier) -> int | None:
 def in_mode(
     classifier: Classifier, mode: Mode | None = None, size: Size | None = None, pool_size: int | None = None
 ) -> Classifier:
-    """The same classifier for images of ``size`` (None: its own), as a copy with the same weights.
+    """Return a copy of the classifier for images of ``size`` (None: its own), with the same weights.
 
     normal: keys are pooled to 1/32 of the image; attention is scaled by the number of keys; the position bias is
-    extrapolated. linear: pooled to ``pool_size`` (None: `linear_pool`) whatever the image's size.
+    extrapolated. linear: pooled to ``pool_size`` (None: ``linear_pool``) whatever the image's size.
     no_length_scaling: scaled by the number of keys at the size of pre-training. interpolate: the position bias of the
     size of pre-training, resized. Without a mode the network stays in its own, with ``pool_size`` in linear mode.
 
@@ -50,7 +50,7 @@ def in_mode(
     if mode is None:
         set_input_size(model, fit.size, pool_size)
     elif not isinstance(model, TransNeXt):
-        raise FovealError(f"{type(model).__name__} has no modes, TransNeXt alone has: leave --mode out.")
+        raise FovealError(f"{type(model).__name__} has no modes, only TransNeXt has: leave --mode out.")
     else:
         try:
             model.set_input_size(**_settings(mode, model, fit.size, pool_size or linear_pool(classifier)))

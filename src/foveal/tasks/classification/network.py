@@ -1,4 +1,4 @@
-"""Classifiers: made new, started from weights, or restored from a file with all that belongs to them."""
+"""Load weights into classifiers, and restore classifiers from files with their classes and preprocessing."""
 
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -22,19 +22,19 @@ from foveal.types import Size
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network with the meaning of its answers and the making of its images."""
+    """A network with its classes and preprocessing."""
 
     name: str
     model: nn.Module
     classes: list[str]
-    """One name a logit, in order."""
+    """One name per logit, in order."""
     fit: Preprocessing
     trained_here: bool
-    """Whether the file came from ``foveal train`` and so names its own classes."""
+    """Whether the file is of ``foveal train`` and names its classes."""
 
 
 def load_weights(model: nn.Module, path: WeightsSource, *, new_classifier: bool = False) -> None:
-    """Fill ``model`` from a file, whole or not at all; with ``new_classifier`` a head of another class count stays new.
+    """Load weights, whole or not at all; with ``new_classifier`` a head for other classes keeps its initial values.
 
     Raises:
         FovealError: the file is missing, broken, or does not fit.
@@ -48,7 +48,7 @@ def load_weights(model: nn.Module, path: WeightsSource, *, new_classifier: bool 
     if new_classifier:
         weights = _keep_own_classifier(weights, model)
     report = compare(weights, model)
-    missing = [name for name in report.missing if not name.endswith(".num_batches_tracked")]  # old files lack it
+    missing = [name for name in report.missing if not name.endswith(".num_batches_tracked")]  # missing in old files
     if missing or report.unexpected or report.misshaped:
         raise FovealError(
             f"{file.path} does not fit this {type(model).__name__} ({report}): pass the --model that it was trained as."
@@ -64,14 +64,13 @@ def restore(
     pool_size: int | None = None,
     recipe: Recipe | None = None,
 ) -> Classifier:
-    """The classifier in a file. One of ``foveal train`` says itself what it is; of any other, ``name`` or ``recipe``
-    tells.
+    """Return the classifier in a file of ``foveal train``, or in another file that ``name`` or ``recipe`` describes.
 
     Args:
-        name: the model in the file, where that is not what the file or the recipe says.
-        size: (height, width) of the images, None for the size of training.
+        name: the model, if it differs from what the file or the recipe says.
+        size: (height, width) of the images; None for the training size.
         pool_size: TransNeXt's linear mode with this pool size; None for the model's own mode.
-        recipe: model and image treatment of a file that does not say them.
+        recipe: model and preprocessing of a file without metadata.
 
     Raises:
         FovealError: the file is missing, broken, not described, or does not fit.
@@ -95,11 +94,11 @@ def restore(
 
 
 def fetch(recipe: Recipe, name: str | None = None) -> Classifier:
-    """The authors' classifier with its released weights, downloaded from their public home; its name has their tag.
+    """Return a classifier with its released weights, downloaded from their public home; its name has their tag.
 
     Args:
-        recipe: says which model, at which size, and how its images are treated.
-        name: another model, treated as its own configuration says.
+        recipe: the model, size and preprocessing.
+        name: another model, with the preprocessing of its own configuration.
 
     Raises:
         FovealError: the model has no released weights, or they cannot be fetched.
@@ -115,8 +114,8 @@ def fetch(recipe: Recipe, name: str | None = None) -> Classifier:
 
 
 def released_name(name: str, size: Size) -> str | None:
-    """The released weights of a model, as timm calls them ("transnext_base.in1k_384"): those for images of ``size``, or
-    else the model's first; None where there are none."""
+    """Return timm's name of a model's released weights ("transnext_base.in1k_384"): those for images of ``size``, else
+    the first; None if there are none."""
     if "." in name:
         return name if name in timm.list_pretrained(name) else None
     released = timm.list_pretrained(f"{name}.*")
@@ -137,19 +136,19 @@ def _described_by_card(card: dict[str, Any], name: str | None) -> Classifier:
 
 
 def _described_by_recipe(recipe: Recipe) -> Classifier:
-    """Released weights with the recipe's image treatment; as many classes as the released weights have."""
+    """Return a classifier with the recipe's preprocessing and the classes of the released weights."""
     model = create_network(recipe.model, None, None, recipe.model_args)
     return Classifier(recipe.model, model, class_names(model), recipe.fit, trained_here=False)
 
 
 def _described_by_timm(name: str) -> Classifier:
-    """Released weights with the image treatment that timm's configuration tells."""
+    """Return a classifier with the preprocessing and classes of timm's configuration."""
     model = create_network(name, None, None)
     return Classifier(name, model, class_names(model), _released_preprocessing(model), trained_here=False)
 
 
 def _released_preprocessing(model: nn.Module) -> Preprocessing:
-    """What timm's configuration of the model says; the papers' rule decides between crop and whole image."""
+    """Return the preprocessing of timm's configuration; the papers' rule decides between crop and whole image."""
     data = resolve_model_data_config(model)
     squash = data["crop_mode"] == "squash"
     return Preprocessing(
@@ -162,7 +161,7 @@ def _released_preprocessing(model: nn.Module) -> Preprocessing:
 
 
 def class_names(model: nn.Module) -> list[str]:
-    """ImageNet's names for 1,000 classes, in the order of its synsets; numbers for any other count."""
+    """Return ImageNet's names for 1,000 classes, in the order of its synsets; numbers for any other count."""
     count = cast(int, model.num_classes)
     if count == 1000:
         imagenet = ImageNetInfo("imagenet-1k")
@@ -174,7 +173,7 @@ def _check_model(model: nn.Module, file: WeightsFile) -> None:
     """Raise FovealError if the file's metadata names another model; without metadata, the weights decide later."""
     card, name = file.metadata, cast(dict[str, Any], model.pretrained_cfg)["architecture"]
     if card is not None and card["model"].split(".")[0] != name:  # a timm name is architecture.tag
-        raise FovealError(f"{file.path} holds a {card['model']} and not a {name}: pass --model {card['model']}.")
+        raise FovealError(f"{file.path} holds a {card['model']}, not a {name}: pass --model {card['model']}.")
 
 
 def _keep_own_classifier(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The most probable classes of image files."""
+"""Predict the most probable classes of image files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def predict(
     """Classify image files of any size and mode, on ``device`` (None: the best one), in the order given.
 
     Raises:
-        FovealError: a file is missing or is no readable image.
+        FovealError: a file is missing or not a readable image.
     """
     device = device or best_device()
     model = classifier.model.to(device).eval()

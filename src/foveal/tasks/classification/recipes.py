@@ -1,15 +1,14 @@
-"""The recipes by name. Each is a function that returns a Recipe; the numbers of ``imagenet.*`` are those behind the
-papers'.
+"""The classification recipes by name; ``imagenet.*`` have the settings of the papers.
 
-TransNeXt: Shi 2024, arXiv:2311.17132. TransXNet: Lou et al. 2023, arXiv:2310.19380. Beyond what they print we read:
-TransXNet's evaluation crop of B also at 384 pixels, and for its 384-pixel fine-tuning the settings of TransNeXt's (with
-30 epochs).
+TransNeXt: Shi 2024, arXiv:2311.17132. TransXNet: Lou et al. 2023, arXiv:2310.19380. Our choices where
+they are silent: TransXNet-B has the same evaluation crop at 384 pixels, and is fine-tuned at 384 pixels with the settings
+of TransNeXt, for 30 epochs.
 
-Of ``cifar100.*`` the paper prints (tables 7 and 8) a "2M-sized model" with 2.3 M parameters, 0.50 G multiply-adds and
-82.9 % top-1, and rows for larger windows with 0.52, 0.54 and 0.57 G; not what the model is, nor how it is trained. Our
-reading: ``transnext_pico`` (2.07 M parameters) on images enlarged to 224 pixels, where windows of 3, 5, 7 and 9 count
+For ``cifar100.*`` the paper gives (tables 7 and 8) a "2M-sized model" with 2.3 M parameters, 0.50 G multiply-adds and
+82.9 % top-1, and rows for larger windows with 0.52, 0.54 and 0.57 G, but neither the model nor its training.
+Our choice: ``transnext_pico`` (2.07 M parameters) on images enlarged to 224 pixels, where windows of 3, 5, 7 and 9 count
 0.50, 0.52, 0.54 and 0.57 G; trained as on ImageNet-1K, with the drop path of 0.1 that the authors' script has by
-default. Nobody has trained it here, so the paper's accuracy is not promised.
+default. It has not been trained here.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""One classifier over several sets, sizes and modes, with the authors' figure beside ours."""
+"""Evaluate a classifier on several sets, sizes and modes, with the authors' figure beside ours."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -23,15 +23,15 @@ Progress = Callable[[str], AbstractContextManager[OnBatch]]
 
 @dataclass(frozen=True)
 class EvaluationGrid:
-    """What is evaluated: every set in every mode at every size.
+    """Every set in every mode at every size.
 
     Attributes:
         data: the folder that holds the sets.
         split: the folder in ``data`` that "val" means.
         modes, sizes: None is the classifier's own.
-        pool_size: of linear mode; None for the paper's.
-        weights: the released weights ("transnext_tiny.in1k") whose published figures stand beside ours; None for none.
-        always: also beside a set of which some images are missing.
+        pool_size: pool size of linear mode; None for the paper's.
+        weights: the released weights ("transnext_tiny.in1k") whose published figures are shown beside ours, if any.
+        always: show them also if the set is incomplete.
     """
 
     data: Path
@@ -46,8 +46,8 @@ class EvaluationGrid:
 
 @dataclass(frozen=True)
 class Cell:
-    """One set in one mode at one size. ``paper`` is top-1 or ImageNet-C's mCE in percent; None where there is none or
-    it would not compare."""
+    """One set in one mode at one size. ``paper`` is the published top-1, or mCE of ImageNet-C, in percent, if there is one
+    to compare with."""
 
     set: SetName
     mode: Mode | None
@@ -58,7 +58,7 @@ class Cell:
     corruptions: CorruptionErrors | None = None
 
     def document(self) -> dict[str, Any]:
-        """In plain types."""
+        """Return the result in plain types."""
         result = {
             "set": self.set,
             "mode": self.mode,
@@ -83,14 +83,14 @@ def survey(
     progress: Progress,
     sets: dict[SetName, ImageSet] = SETS,
 ) -> list[Cell]:
-    """Evaluate all that is planned, size by size, mode by mode, set by set.
+    """Evaluate the grid, size by size, mode by mode, set by set.
 
     Args:
-        progress: makes a context for each evaluation from its title, that gives ``on_batch(done, total)``.
-        sets: where the sets are and what they hold.
+        progress: from the title of an evaluation to a context that yields ``on_batch(done, total)``.
+        sets: the location and content of the sets.
 
     Raises:
-        FovealError: a set is missing or broken, the classifier does not know its classes, or has not this mode or size.
+        FovealError: a set is missing or broken, the classifier does not know its classes, or this mode or size does not exist.
     """
     plain: list[SetName] = [name for name in grid.sets if name != "c"]
     opened = {name: _open(classifier, grid, name, sets) for name in plain}
@@ -101,7 +101,7 @@ def survey(
 def _open(
     classifier: Classifier, grid: EvaluationGrid, name: SetName, sets: dict[SetName, ImageSet]
 ) -> tuple[Images, Labels | None]:
-    """A set that is one folder, and what its class folders stand for."""
+    """Open a set that is one folder; return its images and the meaning of its class folders."""
     if name == "val":
         images = open_split(grid.data, grid.split)
         check_split(classifier, images, grid.data / grid.split)
@@ -113,7 +113,7 @@ def _open(
 
 
 def _corruptions(classifier: Classifier, grid: EvaluationGrid, found: ImageSet) -> dict[tuple[str, int], Path]:
-    """The folders of ImageNet-C, whose classes are checked; its millions of images are listed folder by folder."""
+    """Return the folders of ImageNet-C after checking their classes; its millions of images are listed later."""
     check_knows_imagenet(classifier, found.title)
     parts = corruption_folders(found.folder(grid.data))
     for folder in parts.values():
@@ -130,7 +130,7 @@ class _Survey:
     sets: dict[SetName, ImageSet]
     opened: dict[SetName, tuple[Images, Labels | None]]
     parts: dict[tuple[str, int], Path]
-    """Of ImageNet-C."""
+    """The folders of ImageNet-C."""
 
     def cells(self) -> Iterator[Cell]:
         for size in self.grid.sizes:
@@ -168,10 +168,10 @@ class _Survey:
             images = open_split(folder.parent, folder.name, transform)
             labels = self.sets["c"].labels(images.classes, folder)
 
-            def tell(done: int, total: int, before: int = index) -> None:
+            def report(done: int, total: int, before: int = index) -> None:
                 on_batch(before * total + done, len(self.parts) * total)  # all parts have as many images
 
-            scores.setdefault(corruption, []).append(score(classifier, images, labels, self.settings, tell))
+            scores.setdefault(corruption, []).append(score(classifier, images, labels, self.settings, report))
         errors = {name: tuple(100.0 - one.top1 for one in found) for name, found in scores.items()}
         return _together([one for found in scores.values() for one in found]), CorruptionErrors(errors)
 
@@ -187,7 +187,7 @@ class _Survey:
 
 
 def _together(scores: list[Score]) -> Score:
-    """Of several parts, each counting alike."""
+    """Return the mean over several parts of equal weight."""
     return Score(
         images=sum(one.images for one in scores),
         top1=fmean(one.top1 for one in scores),

@@ -1,4 +1,4 @@
-"""A backbone as detectors and segmenters hold it: maps instead of classes, and the first stages frozen where asked."""
+"""The backbone of detectors and segmenters: feature maps instead of classes, optionally with frozen stages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,20 +19,20 @@ STAGES = 4
 
 
 class DenseBackbone(nn.Module):
-    """Feature maps of any timm network, of its four stages with strides 4, 8, 16 and 32.
+    """Feature maps of the four stages of any timm network, with strides 4, 8, 16 and 32.
 
     The network lies in ``net``; its parameters' names in a state dict begin with ``net.``. The maps of a TransXNet are
     normalised, as those of the released detectors and segmenters are, if ``args`` has no ``feature_norm``.
 
     Args:
         name: any model of timm that has ``features_only`` and whose last four maps have these strides.
-        stages: which stages' maps are wanted, from 0 (stride 4), ascending.
-        pretrained: start from the released weights, from their public home.
+        stages: stages whose maps are returned, from 0 (stride 4), ascending.
+        pretrained: start from the released weights, downloaded from their public home.
         drop_path: stochastic depth of the deepest block, from 0 to below 1.
-        frozen_stages: so many stages from the input on neither learn nor change: no gradients, batch norm and
-            stochastic depth as in evaluation.
-        position_bias: of a TransNeXt, ``interpolate`` (as the released detectors and segmenters were trained) or
-            ``extrapolate``; other networks have none, and ignore it.
+        frozen_stages: number of stages, counted from the input, that do not change: no gradients, batch norm and
+            stochastic depth in evaluation mode.
+        position_bias: for TransNeXt, ``interpolate`` (as the released detectors and segmenters were trained) or
+            ``extrapolate``; other networks ignore it.
         reference_size: side of the images for which an interpolated position bias is computed, before it is resized;
             at least 32.
         args: further arguments of ``timm.create_model``.
@@ -78,18 +78,18 @@ class DenseBackbone(nn.Module):
 
     @property
     def body(self) -> nn.Module:
-        """The network itself, without what timm puts around it to get its maps."""
+        """The network without timm's feature wrapper."""
         return self.net.model if isinstance(self.net, FeatureGetterNet) else self.net
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps (B, channels, H / stride, W / stride), rounded up, of normalised images (B, 3, H, W)."""
+        """Return maps (B, channels, H / stride, W / stride), rounded up, of normalised images (B, 3, H, W)."""
         maps = self.net(images)
         if getattr(self.net, "output_fmt", Format.NCHW) == Format.NHWC:  # some of timm's transformers, such as Swin
             return [m.permute(0, 3, 1, 2) for m in maps]
         return list(maps)
 
     def load(self, path: WeightsSource) -> LoadReport:
-        """Fill the network from a classifier's file; what classifiers do not have (norms of maps) stays new.
+        """Load the weights of a classifier; the norms of maps, which it does not have, keep their initial values.
 
         Raises:
             FovealError: the file is missing, broken, or of another network; or this one is not of TransNeXt or
@@ -112,7 +112,7 @@ class DenseBackbone(nn.Module):
         return self
 
     def no_weight_decay(self) -> set[str]:
-        """The parameters that the network itself wants without decay, by their names here."""
+        """Return the names of parameters that the network excludes from weight decay."""
         body = self.body
         if not hasattr(body, "no_weight_decay"):
             return set()

@@ -31,7 +31,7 @@ class DenseRecipe(BaseRecipe):
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of ``create_detector`` or ``create_segmenter``, in plain types."""
     frozen_stages: int = 0
-    """So many of the backbone's stages keep the weights that they start from."""
+    """Number of backbone stages that keep the weights that they start from."""
 
     @property
     def head(self) -> str:
@@ -39,10 +39,10 @@ class DenseRecipe(BaseRecipe):
         raise NotImplementedError
 
     def create(self, num_classes: int, *, pretrained_backbone: bool = False) -> Any:
-        """The detector or segmenter, new.
+        """Create the detector or segmenter.
 
         Raises:
-            FovealError: a backbone that does not exist, or one that the options do not suit.
+            FovealError: no such backbone, or options that do not suit it.
         """
         return self._create_head(
             num_classes,

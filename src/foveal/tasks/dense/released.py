@@ -1,5 +1,5 @@
-"""A detector or segmenter filled from a file, whole or not at all: the authors' files, which MMDetection and
-MMSegmentation saved, and our own."""
+"""Load weights of detectors and segmenters, whole or not at all: from our files, and from the authors' files, which
+MMDetection and MMSegmentation saved."""
 
 import re
 from dataclasses import replace
@@ -16,12 +16,12 @@ _BACKBONE, _OURS = "backbone.", "backbone.net."
 
 
 def load_dense(model: DenseModel, path: WeightsSource, *, new_classes: bool = False) -> LoadReport:
-    """Fill a model from a local file, or raise and leave it as it was.
+    """Load weights from a local file, or raise and leave the model as it was.
 
     Args:
-        model: as it was when the file was saved: backbone, classes and options.
-        path: a ``.pth``, ``.pt`` or ``.safetensors`` file, of the authors' (``backbone.``, ``neck.``, ``decode_head.``
-            and so on) or of ours, its state dict bare or wrapped; or an opened ``WeightsFile``.
+        model: created with the backbone, classes and options of the file.
+        path: a ``.pth``, ``.pt`` or ``.safetensors`` file of ours or of the authors (``backbone.``, ``neck.``,
+            ``decode_head.``, ...), its state dict bare or wrapped; or an opened ``WeightsFile``.
         new_classes: accept a file of a model for another number of classes; the layers that belong to classes keep
             their initial values.
 
@@ -43,7 +43,7 @@ def load_dense(model: DenseModel, path: WeightsSource, *, new_classes: bool = Fa
 
 
 def _without_classes(report: LoadReport, layers: tuple[str, ...]) -> LoadReport:
-    """All layers of classes are new as soon as one has another shape: what is alike in number means other classes."""
+    """Return the report with all class layers new if any has another shape: equal shapes then mean other classes."""
     if not any(name.startswith(layers) for name, _, _ in report.misshaped):
         return report
     return replace(
@@ -55,10 +55,10 @@ def _without_classes(report: LoadReport, layers: tuple[str, ...]) -> LoadReport:
 
 
 def state_in_our_names(state: dict[str, Tensor], model: DenseModel) -> dict[str, Tensor]:
-    """The weights of a file by their names in ``model``, in its shapes where only an image size differs.
+    """Return the weights of a file by their names in ``model``, position tables resized to its image size.
 
     Raises:
-        CheckpointError: not its kind's weights, or another backbone's.
+        CheckpointError: weights of another kind of network or backbone.
     """
     if any(name.startswith(_OURS) for name in state):
         return state
@@ -74,8 +74,8 @@ def state_in_our_names(state: dict[str, Tensor], model: DenseModel) -> dict[str,
 
 
 def start_from(model: DenseModel, path: WeightsSource) -> None:
-    """Fill a model's backbone from a classifier's file, or all of it from a file of its kind; layers for other classes
-    stay new.
+    """Load the backbone from a classifier's file, or the whole model from a file of its kind; layers for other classes
+    keep their initial values.
 
     Raises:
         FovealError: the file is missing, broken, or does not fit.
@@ -95,10 +95,10 @@ def _rename(name: str, model: DenseModel) -> str:
 
 
 def split_attention(state: dict[str, Tensor], layers: str) -> dict[str, Tensor]:
-    """The rows of each ``in_proj`` of nn.MultiheadAttention as what they are: query, key and value, in this order.
+    """Split each ``in_proj`` of ``nn.MultiheadAttention`` into query, key and value.
 
     Args:
-        layers: pattern of the names of those layers that are split.
+        layers: pattern of the names of the layers to split.
     """
     split = {}
     for name, tensor in state.items():

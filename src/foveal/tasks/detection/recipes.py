@@ -1,15 +1,15 @@
-"""The detection recipes by name; the numbers of ``coco.*`` are those behind the papers' figures.
+"""The detection recipes by name; ``coco.*`` have the settings of the papers.
 
 TransNeXt: Shi 2024, arXiv:2311.17132, appendix C.3. TransXNet: Lou et al. 2023, arXiv:2310.19380, section IV-B. DINO:
-Zhang et al. 2022, arXiv:2203.03605. Where our training departs from theirs, or reads what they leave open:
+Zhang et al. 2022, arXiv:2203.03605. Where our training differs from theirs, or they leave it open:
 
-- broken entries are skipped and told, because train2017 itself has boxes of zero area;
-- biases and all other vectors are never decayed; they spared norms and TransNeXt's own exceptions alone;
+- broken entries are skipped and reported, since train2017 has boxes of zero area;
+- no bias or other vector has weight decay; theirs excluded only norms and TransNeXt's own exceptions;
 - everything is fp32 unless asked otherwise; gradients of Mask R-CNN and RetinaNet are not clipped;
 - DINO's whole backbone learns at a tenth of the rate; theirs leaves out its last patch embedding and norm;
-- TransXNet's drop path in detection is not told: ours is that of ImageNet; batch norm is synchronised.
+- TransXNet's drop path in detection is not published: ours is that of ImageNet; batch norm is synchronised.
 
-``shapes.*`` train small detectors from random weights on made images (see ``tasks.dense.shapes``) in minutes.
+``shapes.*`` train small detectors from random weights on generated images (see ``tasks.dense.shapes``) in minutes.
 """
 
 from collections.abc import Callable, Mapping
@@ -120,7 +120,7 @@ def _shapes(
     """A small detector on small images: short side 128, objects of 13 to 64 pixels.
 
     Images keep their sizes, which strides divide. Where they do not, the last cells of maps reach beyond the image, and
-    on images this small that is pixels: DINO, which tells places in shares of maps, then learns boxes that are shifted.
+    on images this small that is pixels: DINO, which encodes positions as fractions of the map, then learns shifted boxes.
     """
     return DetectionRecipe(
         name=f"shapes.{detector}_{model}",

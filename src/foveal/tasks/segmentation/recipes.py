@@ -1,18 +1,18 @@
-"""The segmentation recipes by name; the numbers of ``ade20k.*`` are those behind the papers' figures.
+"""The segmentation recipes by name; ``ade20k.*`` have the settings of the papers.
 
 TransNeXt: Shi 2024, arXiv:2311.17132, appendix C.4, and its released settings. TransXNet: Lou et al. 2023,
-arXiv:2310.19380, section IV-C. Where our training departs from theirs, or reads what they leave open:
+arXiv:2310.19380, section IV-C. Where our training differs from theirs, or they leave it open:
 
 - an epoch is a tenth of the iterations, after which all are evaluated;
-- biases and all other vectors are never decayed; they spared norms and TransNeXt's own exceptions alone;
+- no bias or other vector has weight decay; theirs excluded only norms and TransNeXt's own exceptions;
 - everything is fp32 unless asked otherwise; batch norm is synchronised;
 - the whole backbone of Mask2Former learns at a tenth of the rate; their patterns miss the last stage's embedding and
   norm, which so learnt at the full one;
 - Mask2Former's schedule and clipping are its own paper's (Cheng et al. 2021, arXiv:2112.01527), and its images are
   resized by any factor instead of sixteen;
-- TransXNet's drop path in segmentation is not told: ours is that of ImageNet.
+- TransXNet's drop path in segmentation is not published: ours is that of ImageNet.
 
-``shapes.*`` train small segmenters from random weights on made images (see ``tasks.dense.shapes``) in minutes.
+``shapes.*`` train small segmenters from random weights on generated images (see ``tasks.dense.shapes``) in minutes.
 """
 
 from collections.abc import Callable, Mapping
