@@ -1,13 +1,13 @@
 """The classification recipes by name; ``imagenet.*`` have the settings of the papers.
 
 TransNeXt: Shi 2024, arXiv:2311.17132. TransXNet: Lou et al. 2023, arXiv:2310.19380. Our choices where
-they are silent: TransXNet-B has the same evaluation crop at 384 pixels, and is fine-tuned at 384 pixels with the settings
-of TransNeXt, for 30 epochs.
+they are silent: TransXNet-B has the same evaluation crop at 384 pixels, and is fine-tuned at 384 pixels with the
+settings of TransNeXt, for 30 epochs.
 
 For ``cifar100.*`` the paper gives (tables 7 and 8) a "2M-sized model" with 2.3 M parameters, 0.50 G multiply-adds and
 82.9 % top-1, and rows for larger windows with 0.52, 0.54 and 0.57 G, but neither the model nor its training.
-Our choice: ``transnext_pico`` (2.07 M parameters) on images enlarged to 224 pixels, where windows of 3, 5, 7 and 9 count
-0.50, 0.52, 0.54 and 0.57 G; trained as on ImageNet-1K, with the drop path of 0.1 that the authors' script has by
+Our choice: ``transnext_pico`` (2.07 M parameters) on images enlarged to 224 pixels, where windows of 3, 5, 7 and 9
+count 0.50, 0.52, 0.54 and 0.57 G; trained as on ImageNet-1K, with the drop path of 0.1 that the authors' script has by
 default. It has not been trained here.
 """
 

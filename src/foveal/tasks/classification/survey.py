@@ -46,8 +46,8 @@ class EvaluationGrid:
 
 @dataclass(frozen=True)
 class Cell:
-    """One set in one mode at one size. ``paper`` is the published top-1, or mCE of ImageNet-C, in percent, if there is one
-    to compare with."""
+    """One set in one mode at one size. ``paper`` is the published top-1, or mCE of ImageNet-C, in percent, if there is
+    one to compare with."""
 
     set: SetName
     mode: Mode | None
@@ -90,7 +90,7 @@ def survey(
         sets: the location and content of the sets.
 
     Raises:
-        FovealError: a set is missing or broken, the classifier does not know its classes, or this mode or size does not exist.
+        FovealError: a set is missing or broken, or the classifier does not know its classes, this mode or this size.
     """
     plain: list[SetName] = [name for name in grid.sets if name != "c"]
     opened = {name: _open(classifier, grid, name, sets) for name in plain}

@@ -25,7 +25,7 @@ class DenseModel(nn.Module):
         self.backbone, self.num_classes = backbone, num_classes
 
     def dense_pass(self, images: Tensor) -> Any:
-        """Run all layers once on normalised images (B, 3, H, W), independently of their content, to count operations."""
+        """Run all layers once on normalised images (B, 3, H, W), whatever their content, to count operations."""
         raise NotImplementedError
 
     def adapt_released(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -120,7 +120,7 @@ def _shapes(
     """A small detector on small images: short side 128, objects of 13 to 64 pixels.
 
     Images keep their sizes, which strides divide. Where they do not, the last cells of maps reach beyond the image, and
-    on images this small that is pixels: DINO, which encodes positions as fractions of the map, then learns shifted boxes.
+    on images this small that is pixels: DINO, which encodes positions as fractions of maps, then learns shifted boxes.
     """
     return DetectionRecipe(
         name=f"shapes.{detector}_{model}",
