@@ -134,7 +134,7 @@ def page(given: argparse.Namespace) -> str:
     return "\n\n".join(
         [
             "# Scale on paper",
-            "What the recipes of the papers would take on 8, 64 and 512 GPUs. **Predicted, not measured: no recipe has "
+            "What the papers' recipes would take on 8, 64 and 512 GPUs. **Predicted, not measured: no recipe has "
             "been run on a GPU here.** This page is the output of `python benchmarks/scaling_plan.py --measure`; every "
             "assumption is an option of it.",
             assumptions(given),
@@ -144,10 +144,20 @@ def page(given: argparse.Namespace) -> str:
                 ["recipe", "params M", "MACs G", "operators", "BN layers", "updates"],
                 [asked(w, given) for w in works],
             ),
-            "## Predicted\n\n`sent`: MB that each GPU sends in an update. `bound`: what decides: arithmetic, launching "
-            "kernels, or the network. `images/s` is what loading and decoding must deliver, over all GPUs.",
+            "## Predicted\n\n`sent`: MB that each GPU sends in an update. `bound`: the limiting factor: arithmetic, "
+            "kernel launches, or the network. `images/s` is what loading and decoding must deliver for all GPUs.",
             table(
-                ["recipe", "GPUs", "images a GPU", "sent MB", "ms an update", "bound", "images/s", "hours", "cost $"],
+                [
+                    "recipe",
+                    "GPUs",
+                    "images per GPU",
+                    "sent MB",
+                    "ms per update",
+                    "bound",
+                    "images/s",
+                    "hours",
+                    "cost $",
+                ],
                 [row(w, predict(w, gpus, given), given) for w in works for gpus in GPUS],
             ),
             READING,
@@ -158,17 +168,19 @@ def page(given: argparse.Namespace) -> str:
 
 READING = """## How to read it
 
-- **The batch stays 1,024**, since the recipe's learning rates belong to it. 8 GPUs get 128 images each, 64 get 16,
-  512 get 2. It cannot be cut below one image for each GPU and pass, so more than 1,024 GPUs would idle; and mixup mixes
-  pairs, so 512 are the most that these recipes can use.
-- **At 512 GPUs** a kernel works on two images and takes less time than launching it. Eight times the GPUs of the row
+- **The batch stays 1,024**, since the recipe's learning rates depend on it. 8 GPUs get 128 images each, 64 get 16,
+  512 get 2. With less than one image per GPU and pass, GPUs would idle beyond 1,024; and mixup mixes
+  pairs, so these recipes can use at most 512.
+- **At 512 GPUs** a kernel works on two images and takes less time than its launch. Eight times the GPUs of the row
   above are then hardly faster and cost almost eight times as much. What would help is fewer launches (`--compile`, CUDA
-  graphs; over half of TransNeXt's are small ones that lay out the position bias anew each pass), or a larger batch,
-  which is another recipe and needs its own proof of accuracy.
-- **Batch norm** of TransXNet synchronises every layer twice a pass: hundreds of small messages, whose latency and not
-  whose size counts.
-- **Not in the numbers:** loading that cannot keep up, evaluation after each epoch, failures, stragglers, an exchange
-  that overlaps with the backward pass (the network's share is pessimistic by up to all of it)."""
+  graphs; over half of TransNeXt's launches lay out the position bias again in each pass), or a larger batch,
+  which is a different recipe and needs its own proof of accuracy.
+- **Batch norm** in TransXNet synchronises every layer twice per pass: hundreds of small messages, whose latency
+  counts, not their size.
+- **Utilisation** was measured once, after this page was written: a training step of TransNeXt-T on an H200 (bf16,
+  batch 64) ran at 273 images/s (performance.md), which is 1% of the peak above and not 5%. `--utilisation` sets it.
+- **Not included:** data loading that cannot keep up, evaluation after each epoch, failures, stragglers, communication
+  that overlaps with the backward pass (so the network's share may be too high, by up to all of it)."""
 
 
 def assumptions(given: argparse.Namespace) -> str:
@@ -180,17 +192,17 @@ def assumptions(given: argparse.Namespace) -> str:
             f"{given.utilisation:.0%} of it",
             "a guess at what such networks reach; rows bound by arithmetic scale with it",
         ],
-        ["arithmetic", "2 FLOP a multiply-add, x 3", "forward once, backward twice as much"],
+        ["arithmetic", "2 FLOP per multiply-add, x 3", "forward once, backward twice as much"],
         ["a launch", f"{given.launch_us:g} us", "a guess, of PyTorch without compilation or CUDA graphs"],
         [
             "network, up to 8 GPUs",
-            f"{given.node_gb_per_s:g} GB/s a GPU",
+            f"{given.node_gb_per_s:g} GB/s per GPU",
             "NVLink 4, one direction: NVIDIA's data sheet",
         ],
-        ["network, beyond", f"{given.network_gb_per_s:g} GB/s a GPU", "one 400 Gbit/s link each"],
-        ["a message", f"{given.message_us:g} us", "a guess, beside its bytes"],
-        ["all-reduce", "ring: 2 (n - 1) / n x 4 bytes a parameter", "float32 gradients, once an update"],
-        ["price", f"{given.price:g} $ a GPU and hour", "a guess"],
+        ["network, beyond", f"{given.network_gb_per_s:g} GB/s per GPU", "one 400 Gbit/s link each"],
+        ["a message", f"{given.message_us:g} us", "a guess, plus the time for its bytes"],
+        ["all-reduce", "ring: 2 (n - 1) / n x 4 bytes per parameter", "float32 gradients, once per update"],
+        ["price", f"{given.price:g} $ per GPU hour", "a guess"],
         ["images", f"{IMAGES:,}", "ImageNet-1K, training set"],
     ]
     return "## Assumptions\n\n" + table(["what", "taken as", "origin"], rows)
@@ -233,10 +245,11 @@ def measured(batch: int = 8, steps: int = 3) -> str:
         rows.append([name, f"{throughput(net, batch, steps):.2f}"])
     load = os.getloadavg()[0]
     return (
-        "## Measured\n\nThe one thing measured for this page: training (forward, loss, backward, AdamW) in float32 at "
+        "## Measured\n\nThe only measurement on this page: training (forward, loss, backward, AdamW) in float32 at "
         f"224 pixels, device batch {batch}, one process with {torch.get_num_threads()} threads on a CPU "
-        f"({torch.backends.cpu.get_cpu_capability()}), best of {steps} steps, images made beforehand. The machine's "
-        f"load average was {load:.1f}{', so others were computing at the same time: a lower bound' * (load > 3)}.\n\n"
+        f"({torch.backends.cpu.get_cpu_capability()}), best of {steps} steps, images generated in advance. The "
+        f"machine's load average was {load:.1f}"
+        f"{', so others were computing at the same time: a lower bound' * (load > 3)}.\n\n"
     ) + table(["model", "images/s"], rows)
 
 

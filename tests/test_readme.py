@@ -1,4 +1,4 @@
-"""What the README tells a reader to type works, in the order in which it stands there."""
+"""Every command and code block of the README works, in the order in which it appears."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from golden.fill import filled_state
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
-# A reader waits for the whole; here each command does the least that is still all of it.
+# Options that make each command as short as it can be while it still runs from start to end.
 SHORTER = {
     "quickstart": ["--epochs", "1"],
     "train": ["--epochs", "1", "--workers", "0"],
@@ -26,10 +26,8 @@ SHORTER = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the reader stands: with a folder of images, photographs, and a file of released weights.
-
-    And a few shapes, of which the cache would have many.
-    """
+    """The reader's working directory: a folder of images, photographs, a file of released weights, and a few
+    generated shapes (the cache would hold many)."""
     folder = tmp_path_factory.mktemp("reader")
     write_digits(folder / "DIR")
     few = {"train": 24, "val": 8}
@@ -50,12 +48,12 @@ def python_blocks() -> list[str]:
 
 
 def commands() -> list[str]:
-    """The commands of the table, in its order."""
-    table = README.split("## One command a task")[1].split("\n## ")[0]
+    """The commands of the table, in order."""
+    table = README.split("## One command per task")[1].split("\n## ")[0]
     return re.findall(r"\| `(foveal [^`]+)` \|", table)
 
 
-def test_the_table_has_a_command_a_task():
+def test_the_table_has_a_command_per_task():
     assert {shlex.split(line)[1] for line in commands()} == set(COMMANDS)
 
 
@@ -84,7 +82,7 @@ def test_the_commands_run(folder, monkeypatch, capsys):
         assert not leave.value.code, f"{line}: {capsys.readouterr().err}"
 
 
-def test_the_weights_table_says_what_is_counted():
+def test_the_weights_table_equals_the_counted_figures():
     rows = re.findall(r"\| `(trans\w+\.\w+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README)
     counted = [
         (e.name, str(e.size), f"{e.params / 1e6:.2f}", f"{e.paper_macs / 1e9:.2f}", f"{e.top1}")
@@ -95,10 +93,10 @@ def test_the_weights_table_says_what_is_counted():
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
-def test_links_lead_somewhere(target):
+def test_links_exist(target):
     assert (ROOT / target).exists()
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)", README))))
-def test_make_has_what_the_readme_says(target):
+def test_makefile_has_the_readme_targets(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
