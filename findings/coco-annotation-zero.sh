@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Found:      pycocotools 2.0.11; faster-coco-eval 1.8.0 gives the same figures, with a warning
-# Behaviour:  An annotation whose id is 0, as files numbered from 0 have, can never be found: a perfect detection of it
-#             gives AP 0. Nothing in COCO's format asks for ids from 1.
+# Behaviour:  An annotation whose id is 0, as files numbered from 0 have, can never be found: a perfect detection of
+#             it gives AP 0. Nothing in COCO's format asks for ids from 1.
 # Why:        the tables of matches hold ids, and 0 means that nothing matched.
 # Output:     id 0: pycocotools 0.0, faster-coco-eval 0.0
 #             id 1: pycocotools 1.0, faster-coco-eval 1.0
-# In foveal:  annotations are renumbered from 1 before they are counted (src/foveal/tasks/detection/average_precision.py).
+# In foveal:  annotations are renumbered from 1 before they are counted
+#             (src/foveal/tasks/detection/average_precision.py).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Found:      pycocotools 2.0.11 and faster-coco-eval 1.8.0, which does the same
-# Behaviour:  `COCO.loadRes` takes the area of a detected mask from its `bbox` if the record has one beside `segmentation`.
-#             The area decides which detections are ignored in AP by size, so AP of the same masks changes with a field
-#             that mask AP does not use otherwise: here a thin mask of 600 pixels counts as 22,950, and as a false positive
-#             it no longer costs AP of small objects.
+# Behaviour:  `COCO.loadRes` takes the area of a detected mask from its `bbox` if the record has one beside
+#             `segmentation`. The area decides which detections are ignored in AP by size, so AP of the same masks
+#             changes with a field that mask AP does not use otherwise: here a thin mask of 600 pixels counts as
+#             22,950, and as a false positive it no longer costs AP of small objects.
 # Output:     by_pycocotools: area, AP of small objects: (600, 0.5) without bbox, (22950, 1.0) with it
 #             by_faster: area, AP of small objects: (600, 0.5) without bbox, (22950, 1.0) with it
-# In foveal:  mask records are written without `bbox` (docs/detection.md; `mask_records` in src/foveal/tasks/detection).
+# In foveal:  mask records are written without `bbox` (docs/detection.md; `mask_records` in
+#             src/foveal/tasks/detection).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

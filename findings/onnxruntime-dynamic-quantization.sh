@@ -5,8 +5,8 @@
 #             quantised.
 # Why:        the weight is transposed for MatMulInteger under its old name, and the noted shape is kept.
 # Output:     without the note: ok
-#             with the note: InferenceError: [ShapeInferenceError] Inferred shape and existing shape differ in dimension 0:
-#             (16) vs (10)
+#             with the note: InferenceError: [ShapeInferenceError] Inferred shape and existing shape differ in
+#               dimension 0: (16) vs (10)
 # In foveal:  concerns exported classifiers: erase the notes, or run `quant_pre_process` first (docs/export.md).
 set -euo pipefail
 unset PYTHONPATH

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Found:      openvino 2026.4.1, onnx 1.23.2; onnxruntime 1.31.1 beside it
-# Behaviour:  OpenVINO reads an ONNX Resize (opset 19) with `antialias=1`, or with `exclude_outside=1`, without a word and
-#             computes it as if the attribute were 0. ONNX Runtime honours both.
+# Behaviour:  OpenVINO reads an ONNX Resize (opset 19) with `antialias=1`, or with `exclude_outside=1`, without a word
+#             and computes it as if the attribute were 0. ONNX Runtime honours both.
 # Output:     antialias: changes ONNX Runtime's result by up to 0.38, OpenVINO's by 0
 #             exclude_outside: changes ONNX Runtime's result by up to 0.04, OpenVINO's by 0
-# In foveal:  images are resized with antialiasing, so preprocessing cannot move into a graph meant for OpenVINO (docs/export.md).
+# In foveal:  images are resized with antialiasing, so preprocessing cannot move into a graph meant for OpenVINO
+#             (docs/export.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

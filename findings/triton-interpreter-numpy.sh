@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Found:      triton 3.6.0 with numpy 2.4.6; fine with numpy 2.3.5. Mended by triton 3.9.0 at the latest.
-# Behaviour:  In the interpreter (TRITON_INTERPRET=1) a loop whose bound is an argument of the kernel raises TypeError.
-#             PyTorch 2.11 comes with triton 3.6 and leaves NumPy free, so a new environment has both.
+# Behaviour:  In the interpreter (TRITON_INTERPRET=1) a loop whose bound is an argument of the kernel raises
+#             TypeError. PyTorch 2.11 comes with triton 3.6 and leaves NumPy free, so a new environment has both.
 # Why:        the interpreter keeps scalars as arrays of one element, and NumPy 2.4 no longer turns these into an int.
 # Output:     numpy 2.4.6: TypeError('only 0-dimensional arrays can be converted to Python scalars')
 #             numpy 2.3.5: ok

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Found:      webdataset 1.0.2
-# Behaviour:  `TarWriter` gives every file a time with a fraction of a second, which tar keeps in an extended (PAX) header of
-#             1,024 bytes before the file. A class label of one byte takes 2,048 bytes instead of 1,024 (1,281,167 labels
-#             of ImageNet: 1.3 GB more), and readers that expect a plain ustar header at each file do not find it.
-#             `TarWriter(..., mtime=0)` writes none.
+# Behaviour:  `TarWriter` gives every file a time with a fraction of a second, which tar keeps in an extended (PAX)
+#             header of 1,024 bytes before the file. A class label of one byte takes 2,048 bytes instead of 1,024
+#             (1,281,167 labels of ImageNet: 1.3 GB more), and readers that expect a plain ustar header at each file
+#             do not find it. `TarWriter(..., mtime=0)` writes none.
 # Output:     by default: 2058 bytes for each label, {'mtime': '1795823752.3389287'}
 #             with mtime=0: 1034 bytes for each label, {}
 # In foveal:  our index of shards steps over these headers (src/foveal/tasks/classification/data/tar_index.py).
