@@ -19,7 +19,6 @@ OUTSIDE = {
     "": {"timm"},
     "ops": set(),
     "ops/triton": {"triton"},
-    "ops/*/triton": {"triton"},
     "models": {"timm", "safetensors"},
     "training": {"timm", "accelerate", "numpy"},
     "training/progress.py": {"rich"},
@@ -52,7 +51,7 @@ OPTIONAL = {
 
 # Files that import an optional package as soon as they are imported themselves, and what nobody else may then import.
 ASKED_FOR_LATE = {
-    r"ops/([^/]+/)?triton/": r"\.triton(\.|$)",
+    r"ops/([^/]+/)?triton(/|_kernels\.py)": r"\.triton(_kernels)?(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
     r"integrations/transformers/": r"\.integrations\.transformers(\.|$)",
     r"tasks/segmentation/mask2former/(?!__init__)": r"\.segmentation\.mask2former\.",

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from foveal.ops.aggregated_attention import torch_ops
 from foveal.ops.aggregated_attention import triton as attention_kernels
-from foveal.ops.aggregated_attention import views
-from foveal.ops.aggregated_attention.triton import backward_pass, launch
-from foveal.ops.aggregated_attention.triton.launch import Shape, bias_order, unsupported
+from foveal.ops.aggregated_attention.triton import Shape, bias_order, unsupported
 from support.accuracy import GRADIENT, OUTPUT, assert_within_budget, relative_error
 from support.operators import Call
 
@@ -61,8 +60,7 @@ def test_output_and_gradients_stay_within_the_budget(call):
 def test_many_programs_add_up_to_what_few_compute(monkeypatch):
     """A GPU has work cut finer than the interpreter: shares of queries and of the batch are summed afterwards."""
     call = replace(attention, batch=3, height=10, width=9, pool=(1, 3))
-    for module in (launch, backward_pass):
-        monkeypatch.setattr(module, "programs_wanted", lambda device, each: 1000)
+    monkeypatch.setattr(attention_kernels, "programs_wanted", lambda device, each: 1000)
     assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
 
 
@@ -70,7 +68,7 @@ def test_the_log_sum_exp_is_that_of_shifted_views():
     call = replace(attention, batch=2, heads=2)
     tensors = call.tensors(torch.float32)
     _, lse = attention_kernels.forward(*tensors.values(), 3, 4)
-    _, expected = views.forward(*tensors.values(), 3, 4)
+    _, expected = torch_ops.forward(*tensors.values(), 3, 4)
     assert lse.dtype == expected.dtype
     assert relative_error(lse, expected) <= OUTPUT
 
@@ -170,7 +168,7 @@ def test_what_the_kernels_cannot_take_is_said():
     tensors = attention.tensors(torch.float32)
     assert unsupported(*tensors.values(), 3, 4) is None
     assert "dropout" in unsupported(*tensors.values(), 3, 4, 0.1)
-    assert "float32 alone" in unsupported(*attention.tensors(torch.bfloat16).values(), 3, 4)
+    assert "only in float32" in unsupported(*attention.tensors(torch.bfloat16).values(), 3, 4)
     assert "torch.float64" in unsupported(*{**tensors, "scale": tensors["scale"].double()}.values(), 3, 4)
     assert "several dtypes" in unsupported(*{**tensors, "k": tensors["k"].bfloat16()}.values(), 3, 4)
     assert "meta" in unsupported(*(t.to("meta") for t in tensors.values()), 3, 4)
@@ -178,5 +176,5 @@ def test_what_the_kernels_cannot_take_is_said():
 
 def test_a_new_image_size_needs_no_new_kernel():
     small, large = (Shape(2, *size, heads=3, dim=24, pooled=49, window=3) for size in ((56, 56), (97, 131)))
-    assert small.window_constants(2) == large.window_constants(2)
-    assert small.pool_constants() == large.pool_constants()
+    assert small.constants() == large.constants()
+    assert small.warps(2) == large.warps(2)

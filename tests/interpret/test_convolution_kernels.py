@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 
 from foveal.ops.aggregated_attention.triton.tiles import map_start
-from foveal.ops.dynamic_dwconv.triton import kernels as dynamic
-from foveal.ops.gated_dwconv.triton import kernels as gated
+from foveal.ops.dynamic_dwconv import triton_kernels as dynamic
+from foveal.ops.gated_dwconv import triton_kernels as gated
 from foveal.ops.triton import depthwise as triton_depthwise
-from foveal.ops.triton.support import rows_side_by_side, shared_alignment
+from foveal.ops.triton import rows_side_by_side, shared_alignment
 from support.accuracy import assert_same, assert_within_budget
 from support.operators import Call
 
@@ -63,7 +63,7 @@ def test_what_the_kernels_cannot_take_is_said(operator):
     tensors = Call(operator).tensors(torch.float32)
     unsupported = KERNELS[operator].unsupported
     assert unsupported(*tensors.values()) is None
-    assert "float32 alone" in unsupported(*Call(operator).tensors(torch.float16).values())
+    assert "only in float32" in unsupported(*Call(operator).tensors(torch.float16).values())
     assert "wider than 15" in unsupported(*Call(operator, window=17).tensors(torch.float32).values())
 
 

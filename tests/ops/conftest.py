@@ -15,4 +15,4 @@ def poisoned_memory(monkeypatch):
 @pytest.fixture(autouse=True)
 def small_maps_are_shared_among_threads(monkeypatch):
     """Small calls run on one thread, which would leave the sharing of work untested."""
-    monkeypatch.setattr("foveal.ops.native.WORK_A_THREAD", 1)
+    monkeypatch.setattr("foveal.ops.native.WORK_PER_THREAD", 1)

@@ -133,7 +133,7 @@ def test_dropout_runs_on_the_reference_and_keeps_the_mean():
     assert not torch.equal(out[0], out[1])
     error_of_mean = out.std(0).div(math.sqrt(4000))
     assert ((out.mean(0) - without.run(without.tensors())[0]).abs() < 5 * error_of_mean).all()
-    with pytest.raises(BackendError, match="dropout runs on the reference"):
+    with pytest.raises(BackendError, match="dropout runs only on the reference"):
         call.run(tensors, "torch")
 
 
@@ -162,7 +162,7 @@ def test_large_windows_need_no_large_memory_of_probabilities():
 @pytest.mark.parametrize("name", ["q", "k", "v", "k_pool", "v_pool", "scale"])
 def test_maps_and_scale_are_never_taken_for_nothing(name):
     arguments = zeros_and_ones(2, 2, (1, 1))
-    with pytest.raises(ValueError, match=f"^{name} is needed"):
+    with pytest.raises(ValueError, match=f"^{name} is required"):
         aggregated_attention(**{**arguments, name: None})
 
 

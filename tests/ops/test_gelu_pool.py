@@ -85,7 +85,7 @@ def test_an_empty_pooled_map_is_refused():
 
 @pytest.mark.parametrize("size", [2, (2,), (2, 3, 4), None, "ab", (2.0, 3.0)], ids=str)
 def test_a_size_that_is_no_pair_is_refused(size):
-    with pytest.raises(ValueError, match=r"^size must be \(height, width\) of the pooled map, two whole numbers, got "):
+    with pytest.raises(ValueError, match=r"^size must be \(height, width\) of the pooled map, two integers, got "):
         gelu_pool(torch.zeros(1, 4, 4, 3), size)
 
 

@@ -13,7 +13,7 @@ import torch
 
 import foveal.ops
 from foveal.ops import BackendError, native
-from foveal.ops.gelu_pool import native as pooling
+from foveal.ops.gelu_pool import cpu as pooling
 from foveal.ops.linear import linear
 from foveal.ops.native import why_unavailable
 from support.accuracy import assert_same, assert_within_budget

@@ -308,14 +308,14 @@ def test_tensors_of_two_devices_are_refused(operator):
     """PyTorch would take "meta" for the device of all, and return memory that nobody has written."""
     call = Call(operator)
     for tensors in changed_one_by_one(call, lambda t: t.to("meta")):
-        with pytest.raises(ValueError, match=rf"^{operator} takes tensors of one device, got some on \w+ and some on"):
+        with pytest.raises(ValueError, match=rf"^{operator} takes tensors on one device, got some on \w+ and some on"):
             call.run(tensors)
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (dict(weights=[]), "weights must be those of one group of channels at least, got none"),
+        (dict(weights=[]), "weights must hold at least one group of channels, got none"),
         (dict(weights=torch.zeros(6, 1, 3, 3)), r"weights must be a list of .* got a single Tensor"),
         (dict(weights=[torch.zeros(6, 1, 3, 3), None]), r"weights must be a list of .* got Tensor, NoneType"),
         (dict(biases=torch.zeros(6)), r"biases must be a list of .* got a single Tensor"),

@@ -19,7 +19,8 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from foveal.ops.aggregated_attention.triton.launch import SIZES, Shape  # noqa: E402
+from foveal.ops.aggregated_attention.triton import Shape  # noqa: E402
+from foveal.ops.aggregated_attention.triton.tiles import SIZES  # noqa: E402
 
 OPS = "foveal.ops"
 ATTENTION = f"{OPS}.aggregated_attention"
@@ -29,8 +30,8 @@ KERNELS = {
     "key gradients": (f"{ATTENTION}.triton.key_gradients", "key_gradients_kernel"),
     "pool gradients": (f"{ATTENTION}.triton.pool_gradients", "pool_gradients_kernel"),
     "bias gradients": (f"{ATTENTION}.triton.pool_gradients", "bias_gradients_kernel"),
-    "gate": (f"{OPS}.gated_dwconv.triton.kernels", "forward_kernel"),
-    "gate gradients": (f"{OPS}.gated_dwconv.triton.kernels", "backward_kernel"),
+    "gate": (f"{OPS}.gated_dwconv.triton_kernels", "forward_kernel"),
+    "gate gradients": (f"{OPS}.gated_dwconv.triton_kernels", "backward_kernel"),
     "depthwise": (f"{OPS}.triton.depthwise", "depthwise_kernel"),
     "weight gradient": (f"{OPS}.triton.depthwise", "weight_gradient_kernel"),
 }
@@ -66,13 +67,10 @@ class Build:
         size = 4 if self.dtype == "fp32" else 2
         shape = Shape(8, 14, 14, 3, self.dim, self.pooled, self.window)
         known = {
-            **shape.window_constants(size), **shape.pool_constants(), **shape.key_constants(),
-            **dict(ALIGN=16 // size, BIAS_ORDER=self.order, RADIUS=self.window // 2, QUERY_BLOCK=64),
+            **shape.constants(), **dict(ALIGN=16 // size, BIAS_ORDER=self.order),
             **dict(KERNEL=self.window, TAPS=8, PIXELS=64, CHANNELS=64, BIAS=True),
         }  # fmt: skip
-        options = {name: known.pop(name) for name in ("num_warps", "num_stages")}
-        if self.name not in WINDOWS:
-            options["num_warps"] = 4
+        options = dict(num_warps=shape.warps(size) if self.name in WINDOWS else 4, num_stages=1)
         return {name: value for name, value in known.items() if name in kernel(self.name).arg_names}, options
 
     def compile(self):

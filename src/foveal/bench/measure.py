@@ -30,7 +30,7 @@ import torch._inductor.config as inductor
 
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared, Subject
-from foveal.ops.memory import give_back_from
+from foveal.ops.memory import return_blocks_from
 
 Call = Callable[[], object]
 #: Returns the seconds per call, averaged over a number of consecutive calls.
@@ -173,7 +173,7 @@ def _start_server() -> None:
 
 def _report(sender: Connection, subject: Subject, setting: Setting) -> None:
     """Measure in the child process and send the result."""
-    give_back_from(_LARGE)
+    return_blocks_from(_LARGE)
     torch.set_num_threads(setting.threads)
     inductor.compile_threads = 1  # no worker processes, which would outlive the child
     grown = _memory_growth(subject, setting)

@@ -1,4 +1,4 @@
-"""The operators of TransNeXt and TransXNet, and the choice of their implementation. Knows torch, and no model."""
+"""The operators of TransNeXt and TransXNet, and the choice of their implementation. Depends on torch alone."""
 
 from .aggregated_attention import aggregated_attention
 from .backend import BackendError, Explanation, explain, use_backend

@@ -1,8 +1,8 @@
-"""Which implementation of an operator runs, and the reason why another does not.
+"""The choice of an operator's implementation, and the reasons why others were not chosen.
 
-An operator lists its implementations from fastest to slowest. Each says why it cannot take a call, or None. The
-automatic choice takes the first without a reason; a choice made with `use_backend` never falls back: it raises the
-reason.
+An operator lists its implementations from fastest to slowest. Each returns the reason why it cannot take a call, or
+None. The automatic choice is the first one without a reason; a choice made with ``use_backend`` never falls back: it
+raises the reason.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _forced: str | None = None
 
 
 class BackendError(RuntimeError):
-    """The implementation asked for cannot take this call; the text says why."""
+    """The selected implementation cannot take this call; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Implementation:
     """One way to compute an operator.
 
-    `run` takes the operator's normalised arguments. `unsupported` takes the same and returns why it cannot serve them,
-    or None.
+    ``run`` takes the operator's normalised arguments. ``unsupported`` takes the same and returns the reason why ``run``
+    cannot compute them, or None.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` answers: the implementation a call takes, and every implementation with its reason or None."""
+    """The result of ``explain``: the implementation chosen for a call, and the reason against each one, or None."""
 
     operator: str
     chosen: str | None
@@ -56,7 +56,7 @@ class Explanation:
 
 
 class Operator:
-    """A named operator: how its arguments are checked, and its implementations from fastest to slowest."""
+    """A named operator: the check of its arguments, and its implementations from fastest to slowest."""
 
     def __init__(self, name: str, normalise: Callable[..., tuple], implementations: tuple[Implementation, ...]):
         self.name = name
@@ -64,8 +64,8 @@ class Operator:
         self.implementations = implementations
 
     def choose(self, *call: Any) -> Implementation:
-        """The implementation that takes `call`. Raises BackendError where the forced one, or all of them, refuse, and
-        ValueError for tensors that none could compute with."""
+        """Return the implementation for ``call``. Raises BackendError if the forced one, or every one, refuses, and
+        ValueError for tensors that none can compute with."""
         self._check(call)
         if self.is_forced:
             return self._forced_implementation(*call)
@@ -78,11 +78,11 @@ class Operator:
         raise BackendError(f"no implementation of {self.name} takes this call ({'; '.join(reasons)})")
 
     def _check(self, call: tuple) -> None:
-        """Raise ValueError where tensors are no floating-point ones of one device. PyTorch itself would take many such
-        calls and answer them wrongly: with a tensor on "meta" beside others, nothing is computed at all."""
+        """Raise ValueError unless all tensors are floating-point and on one device. PyTorch itself accepts many such
+        calls and returns wrong results: if one tensor is on "meta", nothing is computed at all."""
         device = call[0].device
         for t in call:
-            if isinstance(t, tuple):  # as the entry of multiscale_dwconv
+            if isinstance(t, tuple):  # such as the entry of multiscale_dwconv
                 self._check((call[0], *t))
             elif not isinstance(t, Tensor):
                 continue
@@ -90,12 +90,12 @@ class Operator:
                 raise ValueError(f"{self.name} takes floating-point tensors, got one of {t.dtype}")
             elif t.device != device:
                 raise ValueError(
-                    f"{self.name} takes tensors of one device, got some on {device} and some on {t.device}"
+                    f"{self.name} takes tensors on one device, got some on {device} and some on {t.device}"
                 )
 
     @property
     def is_forced(self) -> bool:
-        """Whether `use_backend` names one of our implementations."""
+        """Whether ``use_backend`` names an implementation of this operator."""
         return any(i.name == _forced for i in self.implementations)
 
     def _forced_implementation(self, *call: Any) -> Implementation:
@@ -106,7 +106,7 @@ class Operator:
         return implementation
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
-        """Which implementation a call with these arguments takes, and why not the others. Computes nothing."""
+        """Report which implementation runs for these arguments, and why the others do not. Computes nothing."""
         call = self.normalise(*args, **kwargs)
         self._check(call)
         reasons = {i.name: _why_not(i, *call) for i in self.implementations}
@@ -119,9 +119,9 @@ class Operator:
 
 
 def _why_not(implementation: Implementation, *call: Any) -> str | None:
-    """Why an implementation cannot take a call here and now, or None."""
+    """Return why an implementation cannot take a call in the current context, or None."""
     if implementation.name != "reference" and transformed():
-        return "inside a transform of torch.func or forward-mode differentiation, which only the reference follows"
+        return "inside a transform of torch.func or forward-mode differentiation, which only the reference supports"
     return implementation.unsupported(*call)
 
 
@@ -129,39 +129,40 @@ _operators: dict[str, Operator] = {}
 
 
 def register(operator: Operator) -> Operator:
-    """Make `operator` known to `explain` and `use_backend`."""
+    """Make ``operator`` known to ``explain`` and ``use_backend``."""
     _operators[operator.name] = operator
     return operator
 
 
 def find_operator(name: str) -> Operator:
-    """The operator of that name. Raises ValueError for an unknown one, with those there are."""
+    """Return the operator called ``name``. Raises ValueError with the known names for an unknown one."""
     if name not in _operators:
         raise ValueError(f"unknown operator {name!r}: choose one of {', '.join(_operators)}")
     return _operators[name]
 
 
 def known_backends(operator: Operator | None = None) -> list[str]:
-    """The names of all implementations, of one operator or of all, in order of preference."""
+    """Return the names of the implementations of one operator or of all, in order of preference."""
     operators = [operator] if operator else list(_operators.values())
     return list(dict.fromkeys(i.name for o in operators for i in o.implementations))
 
 
 def forced_backend() -> str | None:
-    """What `use_backend` names here and now."""
+    """Return the backend that ``use_backend`` currently forces, or None."""
     return _forced
 
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    """Force one implementation of every operator that has it, inside a `with` block; None gives the choice back.
+    """Force one implementation of every operator that has it inside a ``with`` block; None restores the automatic
+    choice.
 
     A call that the named implementation cannot take raises BackendError with the reason: nothing falls back silently.
-    An operator that has no implementation of that name at all goes on choosing for itself, as small ones beside
-    "triton" do. Raises ValueError for a name that no operator has.
+    An operator without an implementation of that name keeps its automatic choice, such as ``gelu_pool`` under "triton".
+    Raises ValueError for a name that no operator has.
 
-    The choice is one for the whole process: other threads see it, and blocks in several of them at once would undo each
-    other's.
+    The choice applies to the whole process: other threads see it, and concurrent blocks in several threads overwrite
+    each other.
     """
     global _forced
     if name is not None and name not in known_backends():
@@ -176,10 +177,11 @@ def use_backend(name: str | None) -> Iterator[None]:
 
 
 def explain(operator: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
-    """Say which implementation `operator(*args, **kwargs)` takes, and why not the others, without computing it.
+    """Report which implementation ``operator(*args, **kwargs)`` would run, and why the others would not.
 
-    `operator` is the function (`foveal.ops.aggregated_attention`) or its name. Raises ValueError for an unknown one,
-    and what the operator itself raises for bad arguments. `print(explain(...))` is meant to be read.
+    Nothing is computed. ``operator`` is the function (``foveal.ops.aggregated_attention``) or its name. Raises
+    ValueError for an unknown one, and whatever the operator itself raises for bad arguments. The result prints as a
+    readable table.
     """
     name = operator if isinstance(operator, str) else getattr(operator, "__name__", repr(operator))
     return find_operator(name).explain(*args, **kwargs)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .numerics import accumulation_dtype
+
 
 def square_kernels(weight: Tensor, *leading: int) -> bool:
     """Whether weights are (*leading, K, K) with K odd."""
@@ -22,26 +24,30 @@ def convolution_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype == torch.float16 and x.device.type == "cpu" else x.dtype
 
 
-def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Depthwise convolution of a (B, H, W, C) map with (C, 1, K, K) weights, zero padding K // 2."""
+def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Depthwise convolution of a (B, H, W, C) map with (C, 1, K, K) weights and zero padding K // 2."""
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
     return y.permute(0, 2, 3, 1)
 
 
 def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x (B, H, W, C), weight (C, 1, K, K) and bias (C,) of a depthwise convolution with padding K // 2."""
+    """Gradients of x (B, H, W, C), weight (C, 1, K, K) and bias (C,) of a depthwise convolution with padding K // 2.
+
+    For half types ``grad`` may be float32: it is rounded for the convolution alone, and the bias gradient is the
+    float32 sum of the numbers as they are given.
+    """
     radius = weight.shape[-1] // 2
-    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-        grad.permute(0, 3, 1, 2),
+    grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+        grad.to(x.dtype).permute(0, 3, 1, 2),
         x.permute(0, 3, 1, 2),
         weight,
-        bias_sizes=[weight.shape[0]],
+        bias_sizes=None,
         stride=[1, 1],
         padding=[radius, radius],
         dilation=[1, 1],
         transposed=False,
         output_padding=[0, 0],
         groups=weight.shape[0],
-        output_mask=[True, True, True],
+        output_mask=[True, True, False],
     )
-    return grad_x.permute(0, 2, 3, 1), grad_weight, grad_bias
+    return grad_x.permute(0, 2, 3, 1), grad_weight, grad.sum((0, 1, 2), dtype=accumulation_dtype(grad.dtype))

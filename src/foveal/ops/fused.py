@@ -1,36 +1,39 @@
-"""An operator as PyTorch sees it: what torch.compile, torch.export and autograd need to know of it, written once.
+"""Registration of fused operators with PyTorch: what torch.compile, torch.export and autograd need, written once.
 
-One PyTorch operator serves all fused implementations; its last argument names the one that the dispatcher chose, so a
-traced graph keeps the choice.
+One PyTorch operator serves all fused implementations. Its last argument names the implementation that was chosen, so
+that a traced graph keeps the choice.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .numerics import second_derivative_refused, without_autocast
+from .backend import Implementation
+from .numerics import without_autocast
 
 Function = Callable[..., Any]
 
 
 class FusedOperator:
-    """`torch.ops.foveal.<name>(*tensors, *constants, backend)` with a closed-form backward operator.
+    """``torch.ops.foveal.<name>(*tensors, *constants, backend)`` with a closed-form backward operator.
 
     Args:
-        name: of the operator; the backward one has `_backward` behind it.
+        name: of the operator; the backward operator is called ``<name>_backward``.
         tensors: names of the inputs, all of which get gradients.
-        constants: of the other inputs, as a schema writes them: "int window".
-        outputs: how many tensors forward returns: the result, then what it keeps for backward, which is not
+        constants: the other inputs in schema notation, such as ``"int window"``.
+        outputs: number of tensors that forward returns: the result, then what it saves for backward, which is not
             differentiable.
-        fake: what forward returns, without numbers, of tensors and constants.
-        fake_gradient: the same of one gradient, from its name and its tensor.
+        fake: returns empty outputs from tensors and constants, for tracing.
+        fake_gradient: returns one empty gradient from the name and the tensor of an input.
 
-    Implementations are added by name: `forward(*tensors, *constants)` and
-    `backward(grad, *tensors, *kept, *constants)`, which returns the gradients of all tensors. Both run outside
+    Implementations are added by name: ``forward(*tensors, *constants)`` and
+    ``backward(grad, *tensors, *saved, *constants)``, which returns the gradients of all tensors. Both run outside
     autocast.
     """
 
@@ -54,11 +57,11 @@ class FusedOperator:
             f"{name}_backward", ["Tensor grad", *inputs, *kept, *ending], len(tensors), self._backward
         )
         self._backward_op.register_fake(
-            lambda grad, *args: _alone(tuple(map(fake_gradient, tensors, args[: len(tensors)]))),
+            lambda grad, *args: _unwrap_single(tuple(map(fake_gradient, tensors, args[: len(tensors)]))),
         )
         self._op.register_autograd(self._differentiate, setup_context=self._save)
         self._backward_op.register_autograd(
-            second_derivative_refused(name), setup_context=lambda ctx, inputs, output: None
+            _refuse_second_derivative(name), setup_context=lambda ctx, inputs, output: None
         )
 
     @staticmethod
@@ -68,7 +71,7 @@ class FusedOperator:
         return torch.library.custom_op(f"foveal::{name}", run, mutates_args=(), schema=schema)
 
     def add(self, backend: str, forward: Function, backward: Function) -> Function:
-        """Make an implementation known; returns the function that runs it, differentiable, and gives the result."""
+        """Register an implementation. Returns the differentiable function that runs it and returns the result alone."""
         self._implementations[backend] = (forward, backward)
 
         def run(*call: Any) -> Tensor:
@@ -83,7 +86,7 @@ class FusedOperator:
 
     def _backward(self, *args: Any) -> Any:
         with without_autocast(args[0].device):
-            return _alone(self._implementations[args[-1]][1](*args[:-1]))
+            return _unwrap_single(self._implementations[args[-1]][1](*args[:-1]))
 
     def _save(self, ctx: Any, inputs: tuple, output: Any) -> None:
         count = len(self.tensors)
@@ -100,6 +103,40 @@ class FusedOperator:
         return (*gradients, *(None for _ in ctx.constants))
 
 
-def _alone(tensors: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    """A tuple of one as its member: operators return either a tensor or several."""
+def _unwrap_single(tensors: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    """The only member of a tuple of one: operators return either a tensor or several."""
     return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _refuse_second_derivative(operator: str) -> Function:
+    """A backward function that raises: closed-form backward passes are not differentiable."""
+
+    def refuse(ctx, *grads):
+        raise NotImplementedError(
+            f"foveal.ops.{operator} has no second derivative on this backend; "
+            'wrap the forward pass in `with foveal.ops.use_backend("reference"):` to get one'
+        )
+
+    return refuse
+
+
+def lazy_triton(
+    fused: FusedOperator, kernels: Callable[[], ModuleType], run: Callable[[Function], Function] = lambda run: run
+) -> Implementation:
+    """Return the implementation "triton" of an operator, whose kernels are imported when a call first needs them:
+    importing Triton takes longer than importing all of foveal.
+
+    Args:
+        fused: the operator that gets ``forward`` and ``backward``.
+        kernels: imports and returns the module with ``forward``, ``backward`` and ``unsupported``.
+        run: turns the function that runs the fused operator into one that takes the operator's normalised call.
+    """
+
+    def unsupported(*call: Any) -> str | None:
+        device = call[0].device.type
+        if device != "cuda" and not (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+            return f"Triton needs a CUDA device, the tensors are on {device!r}"
+        return kernels().unsupported(*call)
+
+    added = fused.add("triton", lambda *args: kernels().forward(*args), lambda *args: kernels().backward(*args))
+    return Implementation("triton", "Triton kernels, one pass", run(added), unsupported)

@@ -1,8 +1,7 @@
-"""Linear layers through the fast library.
+"""Linear layers through oneDNN.
 
-PyTorch gives float32 products on a CPU to MKL, which on some processors is much slower than oneDNN. The same product is
-a 1x1 convolution, which PyTorch gives to oneDNN; tokens (..., C) are its channels_last map already, so nothing is
-copied.
+PyTorch hands float32 products on a CPU to MKL, which on some processors is much slower than oneDNN. The same product is
+a 1x1 convolution, which PyTorch hands to oneDNN. Tokens (..., C) are a channels_last map already, so nothing is copied.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_p
 
 
 def _fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN is worth asking for: plain numbers on a CPU, and nobody who must see PyTorch's own layer (tracers,
-    counters, transforms of functions)."""
+    """Whether to use oneDNN: plain tensors on a CPU, and no observer that must see PyTorch's own layer (tracers,
+    counters, function transforms)."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed() or _is_watched():
         return False
     if type(x) is not Tensor or type(weight) not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":
@@ -38,7 +37,7 @@ def _fast(x: Tensor, weight: Tensor) -> bool:
 
 
 def _is_watched() -> bool:
-    """Whether a TorchDispatchMode sees the operators that run, as PyTorch's counter of multiply-adds does."""
+    """Whether a TorchDispatchMode observes the operators that run, as PyTorch's FLOP counter does."""
     return torch._C._len_torch_dispatch_stack() > 0
 
 
@@ -50,10 +49,10 @@ def _bfloat16() -> bool:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
-    """x W^T + b for tokens (..., C_in) and weights (C_out, C_in): (..., C_out), as torch.nn.functional.linear gives it;
-    through an exact GELU if asked for.
+    """Return x W^T + b (..., C_out) for tokens (..., C_in) and weights (C_out, C_in), like torch.nn.functional.linear;
+    with ``gelu``, after an exact GELU.
 
-    Differentiable as often as wanted, in every dtype and on every device.
+    Differentiable any number of times, in every dtype and on every device.
     """
     if not _fast(x, weight):
         y = F.linear(x, weight, bias)
@@ -70,7 +69,7 @@ def _as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def linear_add(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
-    """`linear(x, weight, bias) + other`, other (..., C_out); in one pass where no gradient is wanted."""
+    """Return ``linear(x, weight, bias) + other``, other (..., C_out); in one pass if no gradient is needed."""
     fits = other.shape == (*x.shape[:-1], weight.shape[0]) and other.dtype is x.dtype
     if fits and _fast(x, weight) and _pointwise_add is not None and not _needs_gradient(x, weight, bias, other):
         return _pointwise_add(x, other.contiguous(), weight, bias, "add")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backend import Implementation, Operator, forced_backend, register
-from ..late import triton_implementation
-from . import native, views
-from .layout import POOL_BIAS
+from ..fused import lazy_triton
+from . import cpu, torch_ops
 from .offsets import TABLE_BACKEND, expand_table, fits_axis, offset_count
 from .reference import aggregated_attention_reference
-from .schema import FUSED, TABLE
+from .schema import FUSED, POOL_BIAS, TABLE
 
 
 def aggregated_attention(
@@ -41,7 +40,7 @@ def aggregated_attention(
                  q_i . unit(k_j) + local_bias_j   and   q_i . unit(kp_p) + pool_bias_ip
         y_i  = sum_j (A_ij + unit(q_i) . tokens_j + token_bias_j) v_j + sum_p A_ip vp_p
 
-    `unit` divides by the L2 norm over the head dimension (eps 1e-12). Window positions outside the map have
+    ``unit`` divides by the L2 norm over the head dimension (eps 1e-12). Window positions outside the map have
     probability 0, value 0 and do not count in n_i. Without embedding, tokens and token_bias this is the paper's
     pixel-focused attention.
 
@@ -51,17 +50,17 @@ def aggregated_attention(
         scale: (h,), softplus of the learned temperature.
         query_embedding: (h, d), or None for 0.
         local_bias: (h, k*k), window offsets row by row, the centre is the query itself; or None for 0.
-        pool_bias: (h, H*W, P); or None for 0. Read fastest where queries stand side by side in memory, as in the
-            transpose of a contiguous (h, P, H*W).
+        pool_bias: (h, H*W, P); or None for 0. Fastest if queries are contiguous in memory, as in the transpose of a
+            contiguous (h, P, H*W).
         tokens, token_bias: (h, d, k*k) and (h, k*k), positional attention; or None for 0.
-        pool_bias_table: (h, Dr, Dc), in place of pool_bias: the bias of every offset between a query and a pooled key,
-            a query's pixel less the mean pixel index of a cell of adaptive average pooling, rows and columns ascending.
-            Along an axis of n pixels and m cells there is an offset every pixel, D = 2n - n/m of them, where m divides
-            n; else (and also there, if you like) one every half pixel from 1 - n to n - 1, D = 4n - 3. The compiled CPU
-            kernels read it in place; on the other backends it is expanded to a pool_bias.
+        pool_bias_table: (h, Dr, Dc), instead of pool_bias: the bias of every offset between a query and a pooled key,
+            that is the query's pixel index minus the mean pixel index of a cell of adaptive average pooling, rows and
+            columns ascending. Along an axis of n pixels and m cells there is one offset per pixel, D = 2n - n/m in all,
+            if m divides n; else (and optionally also then) one per half pixel from 1 - n to n - 1, D = 4n - 3. The
+            compiled CPU kernels read the table in place; the other backends expand it to a pool_bias.
         window: k, odd.
-        length: how many pooled keys n_i counts. None counts those there are, P. A fixed number switches length scaling
-            off.
+        length: the number of pooled keys that n_i counts; None for the actual number, P. A fixed number disables length
+            scaling.
         dropout_p: dropout of the probabilities A (training only; the caller passes 0 otherwise).
 
     Returns:
@@ -70,7 +69,7 @@ def aggregated_attention(
 
     Raises:
         ValueError: shapes that do not fit together, an even window, or pool_bias and its table at once.
-        BackendError: the backend asked for with `use_backend` cannot take this call.
+        BackendError: the backend selected with ``use_backend`` cannot take this call.
     """
     call = _normalise(
         q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias,
@@ -80,21 +79,23 @@ def aggregated_attention(
 
 
 def reads_table(q: Tensor, window: int, dropout_p: float = 0.0) -> bool:
-    """Whether a call with these queries, all maps of their dtype, reads a table in place; on "meta", as on a CPU.
-    Elsewhere a table is expanded at every call, and a bias that is expanded once and kept is the better argument."""
+    """Whether a call with these queries, and all maps in their dtype, reads a table in place; "meta" counts as a CPU.
+
+    If not, a table is expanded at every call, and it is better to expand it once and pass the dense bias.
+    """
     if q.device.type == "meta":
         return True
     if forced_backend() not in (None, TABLE_BACKEND):
         return False
-    return native.unsupported(q, q, q, q, q, window, None, dropout_p, True) is None
+    return cpu.unsupported(q, q, q, q, q, window, None, dropout_p, True) is None
 
 
 def _normalise(
     q, k, v, k_pool, v_pool, scale, query_embedding=None, local_bias=None, pool_bias=None, tokens=None, token_bias=None,
     *, pool_bias_table=None, window=3, length=None, dropout_p=0.0,
 ):  # fmt: skip
-    """Check a call and fill in what was left out, so that implementations see one form: the tensors, a table in place
-    of the dense bias, then window, length, dropout, and whether there is a table."""
+    """Check a call and fill in defaults. Implementations get one form: the tensors, with a table in place of the dense
+    bias, then window, length, dropout, and whether there is a table."""
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be odd (3, 5, 7, ...), got {window}")
     _check_tensors(
@@ -104,7 +105,7 @@ def _normalise(
     )  # fmt: skip
     if q.ndim != 5 or k_pool.ndim != 5:
         raise ValueError(
-            "q and k_pool must be (batch, height, width, heads, dim); reshape what the linear layers return"
+            "q and k_pool must be (batch, height, width, heads, dim); reshape the outputs of the linear layers"
         )
     b, height, width, heads, dim = q.shape
     pooled = k_pool.shape[1] * k_pool.shape[2]
@@ -138,14 +139,14 @@ def _normalise(
 def _check_tensors(needed: dict[str, object], optional: dict[str, object]) -> None:
     for name, value in (needed | optional).items():
         if value is None and name in needed:
-            raise ValueError(f"{name} is needed: only the biases, the embedding and the tokens may be None")
+            raise ValueError(f"{name} is required: only the biases, the embedding and the tokens may be None")
         if value is not None and not isinstance(value, Tensor):
             raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
 
 
 def _check_table(table: Tensor, pool_bias: Tensor | None, q: Tensor, k_pool: Tensor) -> None:
     if pool_bias is not None:
-        raise ValueError("pool_bias and pool_bias_table must not be given together: one holds what the other does")
+        raise ValueError("pass pool_bias or pool_bias_table, not both: they hold the same bias")
     axes = list(zip(table.shape[1:], q.shape[1:3], k_pool.shape[1:3]))
     if table.ndim != 3 or table.shape[0] != q.shape[3] or not all(fits_axis(*axis) for axis in axes):
         shape = (q.shape[3], *map(offset_count, q.shape[1:3], k_pool.shape[1:3]))
@@ -156,7 +157,7 @@ def _check_table(table: Tensor, pool_bias: Tensor | None, q: Tensor, k_pool: Ten
 
 
 def _dense(call: tuple) -> tuple:
-    """A normalised call, less its last entry: a table expanded to a dense bias."""
+    """Drop the last entry of a normalised call, and expand a table to a dense bias."""
     *arguments, has_table = call
     if has_table:
         q, k_pool = arguments[0], arguments[3]
@@ -165,7 +166,7 @@ def _dense(call: tuple) -> tuple:
 
 
 def _fused(implementation):
-    """Of a dense bias; without the dropout of 0, which fused implementations do not have."""
+    """Call an implementation with a dense bias, and without the dropout (always 0) that fused ones do not take."""
     return lambda *call: implementation(*_dense(call)[:-1])
 
 
@@ -174,7 +175,7 @@ def _compiled(dense, table):
 
 
 def _no_dropout(*call) -> str | None:
-    return "attention dropout runs on the reference alone" if call[-2] > 0 else None
+    return "attention dropout runs only on the reference" if call[-2] > 0 else None
 
 
 def _kernels():
@@ -188,20 +189,20 @@ OPERATOR = register(
         "aggregated_attention",
         _normalise,
         (
-            triton_implementation(FUSED, _kernels, _fused),
+            lazy_triton(FUSED, _kernels, _fused),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",
                 _compiled(
-                    FUSED.add("cpu", native.forward, native.backward),
-                    TABLE.add("cpu", native.table_forward, native.table_backward),
+                    FUSED.add("cpu", cpu.forward, cpu.backward),
+                    TABLE.add("cpu", cpu.table_forward, cpu.table_backward),
                 ),
-                native.unsupported,
+                cpu.unsupported,
             ),
             Implementation(
                 "torch",
-                "shifted views, plain PyTorch on any device",
-                _fused(FUSED.add("torch", views.forward, views.backward)),
+                "shifted views, plain PyTorch, any device",
+                _fused(FUSED.add("torch", torch_ops.forward, torch_ops.backward)),
                 _no_dropout,
             ),
             Implementation(

@@ -1,7 +1,7 @@
-"""Offsets between the pixels of a map and the cells of its pooled map: how a table of them holds the position bias.
+"""Offsets between the pixels of a map and the cells of its pooled map: the position bias as a table of offsets.
 
-The offset of a pixel and a cell is a number of the pixel plus a number of the cell on both axes, also where pooling
-cells are uneven (then in half pixels). So the bias of all queries and pooled keys is a small table and two additions.
+On both axes the offset of a pixel and a cell is a number of the pixel plus a number of the cell, also for uneven
+pooling cells (then in half pixels). So the bias of all queries and pooled keys is a small table and two additions.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from foveal.types import Size
+
 from ..numerics import accumulation_dtype
 
-Size = tuple[int, int]
-TABLE_BACKEND = "cpu"  # which reads tables in place; the others expand them
+TABLE_BACKEND = "cpu"  # reads tables in place; the others expand them
 
 
 def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
-    """(pool,) int64: twice the mean pixel index of every cell of adaptive average pooling from `size` to `pool`."""
+    """(pool,) int64: twice the mean pixel index of every cell of adaptive average pooling from ``size`` to ``pool``."""
     cell = torch.arange(pool, device=device)
     start = cell * size // pool
     end = ((cell + 1) * size + pool - 1) // pool
@@ -25,21 +26,21 @@ def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
 
 
 def offset_count(size: int, pool: int) -> int:
-    """How many distinct offsets `size` pixels and `pool` cells have along one axis: one a pixel where the pool divides
-    the size, else one every half pixel (which also holds where tracing cannot tell)."""
+    """Return the number of distinct offsets of ``size`` pixels and ``pool`` cells along one axis: one per pixel if the
+    pool divides the size, else one per half pixel (also if tracing cannot decide)."""
     if pool > 0 and statically_known_true(size % pool == 0):
         return 2 * size - size // pool
     return 4 * size - 3
 
 
 def fits_axis(count: int, size: int, pool: int) -> bool:
-    """Whether a table of `count` offsets is one of this axis: half pixels always do, pixels where the pool divides."""
+    """Whether ``count`` offsets fit this axis: half pixels always do, whole pixels if the pool divides the size."""
     return count == 4 * size - 3 or (pool > 0 and size % pool == 0 and count == 2 * size - size // pool)
 
 
 def axis_positions(size: int, pool: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """pixel (size,) and cell (pool,) int64: pixel i and cell p have the offset at pixel[i] + cell[p] of a table with
-    `count` offsets, ascending, as `fits_axis` takes it."""
+    """Return pixel (size,) and cell (pool,) in int64: pixel i and cell p have the offset at index pixel[i] + cell[p] of
+    a table with ``count`` ascending offsets, one that ``fits_axis`` accepts."""
     step = 1 if count == 4 * size - 3 else 2  # from offset to offset, in half pixels
     first = 2 - 2 * size if step == 1 else 1 - count
     centres = doubled_centres(size, pool, device)
@@ -54,8 +55,8 @@ def axis_offsets(size: int, pool: int, device: torch.device) -> Tensor:
 
 
 def expand_table(table: Tensor, size: Size, pool: Size) -> Tensor:
-    """(h, H*W, P): the bias of every query and pooled key, from a table (h, Dr, Dc); key by key in memory, as the
-    kernels read it. Differentiable. Of a half type it is float32, so that a gradient's sums are."""
+    """Expand a table (h, Dr, Dc) to the bias (h, H*W, P) of every query and pooled key, key by key in memory, as the
+    kernels read it. Differentiable. For a half type the result is float32, so that gradients are summed in float32."""
     query_row, key_row = axis_positions(size[0], pool[0], table.shape[1], table.device)
     query_column, key_column = axis_positions(size[1], pool[1], table.shape[2], table.device)
     query = (query_row[:, None] * table.shape[2] + query_column).flatten()

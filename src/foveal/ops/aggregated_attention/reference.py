@@ -1,4 +1,4 @@
-"""Aggregated attention in plain PyTorch: the mathematics, in any dtype, differentiable as often as wanted.
+"""Aggregated attention in plain PyTorch: the mathematics, in any dtype, differentiable any number of times.
 
     for every query i of every head:
         q_i  = (unit(q_i) + embedding) * scale * log(n_i)          n_i = window keys inside the map + pooled keys
@@ -7,7 +7,7 @@
         A    = softmax over window and pooled logits together
         y_i  = sum_j (A_ij + unit(q_i) . tokens[:, j] + token_bias[j]) v_j  +  sum_p A_ip vp_p
 
-The window is gathered with `unfold`, which writes k*k copies of k and v: this form is the yardstick for exactness and
+The window is gathered with ``unfold``, which writes k*k copies of k and v: this form is the yardstick for accuracy and
 memory, not for speed. TransNeXt paper, equations 10-12.
 """
 
@@ -21,7 +21,7 @@ from ..numerics import accumulation_dtype, without_autocast
 
 
 def window_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
-    """(H, W, k*k) bool: True where the window position lies inside the map, offsets row by row."""
+    """(H, W, k*k) bool: whether each window position lies inside the map, offsets row by row."""
     offsets = torch.arange(window, device=device) - window // 2
     rows = torch.arange(height, device=device)[:, None] + offsets
     columns = torch.arange(width, device=device)[:, None] + offsets
@@ -31,7 +31,7 @@ def window_mask(height: int, width: int, window: int, device: torch.device) -> T
 
 
 def log_length(mask: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """(H, W, 1, 1): log of the number of keys each query meets, `length` of them pooled."""
+    """(H, W, 1, 1): log of the number of keys of each query, ``length`` of them pooled."""
     return (mask.sum(-1) + length).to(dtype).log()[..., None, None]
 
 
@@ -58,7 +58,7 @@ def aggregated_attention_reference(
     length: int,
     dropout_p: float = 0.0,
 ) -> Tensor:
-    """See `foveal.ops.aggregated_attention`; here every argument is given."""
+    """See ``foveal.ops.aggregated_attention``; no argument is optional here."""
     _, height, width, heads, _ = q.shape
     dtype = accumulation_dtype(q.dtype)
     with without_autocast(q.device):

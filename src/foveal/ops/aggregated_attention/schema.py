@@ -1,12 +1,37 @@
-"""Aggregated attention as PyTorch operators: of a dense position bias, and of a table of its offsets."""
+"""Aggregated attention as PyTorch operators: one takes a dense position bias, the other a table of its offsets; and the
+memory layout of their gradients, whichever implementation computed them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from torch import Tensor
 
 from ..fused import FusedOperator
 from ..numerics import accumulation_dtype
-from .layout import TABLE_TENSORS, TENSORS, empty_gradient
+
+TENSORS = (
+    "q", "k", "v", "k_pool", "v_pool", "scale", "query_embedding", "local_bias", "pool_bias", "tokens", "token_bias",
+)  # fmt: skip
+POOL_BIAS = TENSORS.index("pool_bias")
+TABLE_TENSORS = (*TENSORS[:POOL_BIAS], "pool_bias_table", *TENSORS[POOL_BIAS + 1 :])
+
+
+def _empty_gradient(name: str, tensor: Tensor) -> Tensor:
+    """Memory for the gradient of the input called ``name``: contiguous, except that the dense pooled bias (h, N, P) has
+    neighbouring queries next to each other."""
+    if name == TENSORS[POOL_BIAS]:
+        return tensor.new_empty(tensor.mT.shape).mT
+    return tensor.new_empty(tensor.shape)
+
+
+def arrange_gradients(
+    gradients: Iterable[Tensor], inputs: Iterable[Tensor], names: tuple[str, ...] = TENSORS
+) -> tuple[Tensor, ...]:
+    """Return the gradients in the dtypes of their inputs and the layout that tracing expects; copies what differs."""
+    cast = [g.to(t.dtype) for g, t in zip(gradients, inputs, strict=True)]
+    dense = TENSORS[POOL_BIAS]
+    return tuple(g.mT.contiguous().mT if n == dense else g.contiguous() for n, g in zip(names, cast, strict=True))
 
 
 def _fake(q: Tensor, *_) -> tuple[Tensor, Tensor]:
@@ -21,7 +46,7 @@ def _operator(name: str, tensors: tuple[str, ...]) -> FusedOperator:
         constants=("SymInt window", "SymInt length"),
         outputs=2,
         fake=_fake,
-        fake_gradient=empty_gradient,
+        fake_gradient=_empty_gradient,
     )
 
 

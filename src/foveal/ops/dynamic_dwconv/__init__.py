@@ -1,3 +1,3 @@
-"""Depthwise convolution with kernels of its own for every sample (TransXNet's IDConv)."""
+"""Depthwise convolution with separate kernels for every sample (TransXNet's IDConv)."""
 
 from .api import dynamic_dwconv as dynamic_dwconv

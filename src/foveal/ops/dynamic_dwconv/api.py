@@ -6,10 +6,9 @@ from torch import Tensor
 
 from ..backend import Implementation, Operator, register
 from ..convolution import square_kernels
-from ..late import triton_implementation
-from . import library, native
+from ..fused import FusedOperator, lazy_triton
+from . import cpu, torch_ops
 from .reference import dynamic_dwconv_reference
-from .schema import FUSED
 
 
 def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -23,14 +22,13 @@ def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         bias: (B, C), or None for 0.
 
     Returns:
-        (B, H, W, C) in the dtype of x. Half types are convolved as
-        PyTorch convolves them, summed in float32. All tensors get gradients; a second derivative exists on the backend
-        "reference" only.
+        (B, H, W, C) in the dtype of x. Half types are convolved as PyTorch convolves them, summed in float32. All
+        tensors get gradients; a second derivative exists on the backend "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or of
-            several devices.
-        BackendError: the backend asked for with `use_backend` cannot take this call.
+        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or not all
+            on one device.
+        BackendError: the backend selected with ``use_backend`` cannot take this call.
     """
     call = _normalise(x, weight, bias)
     return OPERATOR.choose(*call).run(*call)
@@ -50,27 +48,34 @@ def _normalise(x, weight, bias=None):
 
 
 def _kernels():
-    from . import triton
+    from . import triton_kernels
 
-    return triton
+    return triton_kernels
 
 
+FUSED = FusedOperator(
+    "dynamic_dwconv",
+    tensors=("x", "weight", "bias"),
+    constants=(),
+    outputs=1,
+    fake=lambda x, *_: x.new_empty(x.shape),
+)
 OPERATOR = register(
     Operator(
         "dynamic_dwconv",
         _normalise,
         (
-            triton_implementation(FUSED, _kernels),
+            lazy_triton(FUSED, _kernels),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",
-                FUSED.add("cpu", native.forward, native.backward),
-                native.unsupported,
+                FUSED.add("cpu", cpu.forward, cpu.backward),
+                cpu.unsupported,
             ),
             Implementation(
                 "torch",
-                "one grouped convolution of PyTorch, on any device",
-                FUSED.add("torch", library.forward, library.backward),
+                "one grouped PyTorch convolution, any device",
+                FUSED.add("torch", torch_ops.forward, torch_ops.backward),
                 lambda *call: None,
             ),
             Implementation("reference", "unfold, plain PyTorch", dynamic_dwconv_reference, lambda *call: None),

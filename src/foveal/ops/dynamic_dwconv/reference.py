@@ -1,4 +1,4 @@
-"""Depthwise convolution with one kernel per sample and channel, in plain PyTorch, differentiable as often as wanted.
+"""Depthwise convolution with one kernel per sample and channel in plain PyTorch, differentiable any number of times.
 
     y[b, i, c] = bias[b, c] + sum_j weight[b, c, j] * x[b, i + j, c]     j over the K*K window, zeros outside
 
@@ -15,7 +15,7 @@ from ..numerics import accumulation_dtype, without_autocast
 
 
 def dynamic_dwconv_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """See `foveal.ops.dynamic_dwconv`; here every argument is given."""
+    """See ``foveal.ops.dynamic_dwconv``; no argument is optional here."""
     b, height, width, channels = x.shape
     dtype, kernel = accumulation_dtype(x.dtype), weight.shape[-1]
     with without_autocast(x.device):

@@ -1,18 +1,23 @@
-"""Gated depthwise convolution: specification, checks, and the choice of an implementation."""
+"""Gated depthwise convolution: specification, checks, and the choice of an implementation.
+
+It is registered as two PyTorch operators: one takes a gate and a value, the other both side by side, as one linear
+layer usually returns them. For two slices of its output autograd would have to join two gradients, a pass over the
+largest map of the network; the second operator returns them joined.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import torch
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
 from ..convolution import square_kernels
-from ..late import triton_implementation
-from . import library, native
+from ..fused import FusedOperator, lazy_triton
+from . import cpu, torch_ops
 from .reference import gated_dwconv_reference
-from .schema import FUSED, PACKED, packed_backward, packed_forward
 
 
 def gated_dwconv(g: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -20,7 +25,7 @@ def gated_dwconv(g: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor | Non
 
     Args:
         g, v: (B, H, W, C) gate and value, any strides. With v = None, g is (B, H, W, 2C), the gate in its first half
-            and the value in its second, as one linear layer returns them: then their gradients need no joining.
+            and the value in its second, as one linear layer returns them, which saves joining their gradients.
         weight: (C, 1, K, K), K odd; zero padding K // 2.
         bias: (C,), or None for 0.
 
@@ -29,9 +34,9 @@ def gated_dwconv(g: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor | Non
         summed in float32. All tensors get gradients; a second derivative exists on the backend "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or of
-            several devices.
-        BackendError: the backend asked for with `use_backend` cannot take this call.
+        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or not all
+            on one device.
+        BackendError: the backend selected with ``use_backend`` cannot take this call.
     """
     call = _normalise(g, v, weight, bias)
     return OPERATOR.choose(*call).run(*call)
@@ -52,8 +57,39 @@ def _normalise(g, v, weight, bias=None):
     return g, v, weight, bias
 
 
+FUSED = FusedOperator(
+    "gated_dwconv",
+    tensors=("g", "v", "weight", "bias"),
+    constants=(),
+    outputs=1,
+    fake=lambda g, *_: g.new_empty(g.shape),
+)
+PACKED = FusedOperator(
+    "gated_dwconv_packed",
+    tensors=("x", "weight", "bias"),
+    constants=(),
+    outputs=1,
+    fake=lambda x, *_: x.new_empty((*x.shape[:-1], x.shape[-1] // 2)),
+)
+
+
+def _packed_forward(forward: Callable) -> Callable:
+    """Turn ``forward(g, v, weight, bias)`` into a function of (x, weight, bias)."""
+    return lambda x, weight, bias: forward(*x.chunk(2, -1), weight, bias)
+
+
+def _packed_backward(backward: Callable) -> Callable:
+    """Turn ``backward(grad, g, v, weight, bias)`` into a function of (grad, x, weight, bias)."""
+
+    def run(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        grad_g, grad_v, *others = backward(grad, *x.chunk(2, -1), weight, bias)
+        return (torch.cat([grad_g, grad_v], -1), *others)
+
+    return run
+
+
 def _apart(function: Callable) -> Callable:
-    """A function of (g, v, weight, bias) as one that also takes them side by side."""
+    """Make a function of (g, v, weight, bias) accept v = None, with gate and value side by side in g."""
     return lambda g, v, *rest: function(*(g.chunk(2, -1) if v is None else (g, v)), *rest)
 
 
@@ -62,18 +98,18 @@ def _either(apart: Callable, packed: Callable) -> Callable:
 
 
 def _kernels():
-    from . import triton
+    from . import triton_kernels
 
-    return triton
+    return triton_kernels
 
 
 def _packed_kernels():
     module = _kernels()
-    return SimpleNamespace(forward=packed_forward(module.forward), backward=packed_backward(module.backward))
+    return SimpleNamespace(forward=_packed_forward(module.forward), backward=_packed_backward(module.backward))
 
 
 def _triton() -> Implementation:
-    apart, packed = triton_implementation(FUSED, _kernels), triton_implementation(PACKED, _packed_kernels)
+    apart, packed = lazy_triton(FUSED, _kernels), lazy_triton(PACKED, _packed_kernels)
     return Implementation(apart.name, apart.summary, _either(apart.run, packed.run), _apart(apart.unsupported))
 
 
@@ -87,17 +123,17 @@ OPERATOR = register(
                 "cpu",
                 "compiled kernels, one pass",
                 _either(
-                    FUSED.add("cpu", native.forward, native.backward),
-                    PACKED.add("cpu", packed_forward(native.forward), native.packed_backward),
+                    FUSED.add("cpu", cpu.forward, cpu.backward),
+                    PACKED.add("cpu", _packed_forward(cpu.forward), cpu.packed_backward),
                 ),
-                _apart(native.unsupported),
+                _apart(cpu.unsupported),
             ),
             Implementation(
                 "torch",
-                "PyTorch's convolution on any device, recomputed in backward",
+                "PyTorch's convolution, recomputed in backward, any device",
                 _either(
-                    FUSED.add("torch", library.forward, library.backward),
-                    PACKED.add("torch", packed_forward(library.forward), packed_backward(library.backward)),
+                    FUSED.add("torch", torch_ops.forward, torch_ops.backward),
+                    PACKED.add("torch", _packed_forward(torch_ops.forward), _packed_backward(torch_ops.backward)),
                 ),
                 lambda *call: None,
             ),

@@ -1,6 +1,6 @@
-"""Gated depthwise convolution in plain PyTorch, differentiable as often as wanted.
+"""Gated depthwise convolution in plain PyTorch, differentiable any number of times.
 
-    y = GELU(DWConv(g) + bias) * v            GELU is the exact one, x * Phi(x)
+    y = GELU(DWConv(g) + bias) * v            exact GELU, x * Phi(x)
 
 TransNeXt paper, section 3.2 (convolutional GLU).
 """
@@ -15,7 +15,7 @@ from ..numerics import accumulation_dtype, without_autocast
 
 
 def gated_dwconv_reference(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """See `foveal.ops.gated_dwconv`; here every argument is given."""
+    """See ``foveal.ops.gated_dwconv``; no argument is optional here."""
     dtype = accumulation_dtype(g.dtype)
     with without_autocast(g.device):
         gate = F.gelu(depthwise_conv(g.to(dtype), weight.to(dtype), bias.to(dtype)))

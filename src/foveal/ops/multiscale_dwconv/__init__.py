@@ -1,3 +1,3 @@
-"""Depthwise convolution with a kernel size for every group of channels (TransXNet's multi-scale feed-forward)."""
+"""Depthwise convolution with a kernel size per group of channels (TransXNet's multi-scale feed-forward)."""
 
 from .api import multiscale_dwconv as multiscale_dwconv

@@ -1,18 +1,23 @@
-"""Multi-scale depthwise convolution: specification, checks, and the choice of an implementation."""
+"""Multi-scale depthwise convolution: specification, checks, and the choice of an implementation.
+
+As PyTorch operators, with the parameters of all groups concatenated: the convolution alone, and the convolution after
+an entry, GELU and an affine map of each channel (a BatchNorm in eval mode). The entry cannot be folded into the
+convolution's weights, because zero padding follows the shift.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
 from ..convolution import square_kernels
-from . import library, native
-from .entry import entered_backward, entered_forward
+from ..fused import FusedOperator
+from . import cpu, torch_ops
 from .reference import multiscale_dwconv_reference
-from .schema import ENTERED, FUSED
 
 
 def multiscale_dwconv(
@@ -24,8 +29,8 @@ def multiscale_dwconv(
     gelu: bool = False,
     entry: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Depthwise convolution whose channels come in groups, each with its own kernel size: the multi-scale part of
-    TransXNet's feed-forward network (section III-C of the paper).
+    """Depthwise convolution with a separate kernel size for each group of channels: the multi-scale part of TransXNet's
+    feed-forward network (section III-C of the paper).
 
         y = concat over groups g of (DWConv_g(x_g) + bias_g)       + x if `identity`;  GELU(y) if `gelu`
 
@@ -33,33 +38,33 @@ def multiscale_dwconv(
 
     Args:
         x: (B, H, W, C), any strides.
-        weights: (C_g, 1, K_g, K_g) a group, every K_g odd, the C_g adding up to C; zero padding K_g // 2.
-        biases: (C_g,) a group; or None for 0.
+        weights: (C_g, 1, K_g, K_g) per group, every K_g odd, the C_g adding up to C; zero padding K_g // 2.
+        biases: (C_g,) per group; or None for 0.
         identity: add x.
-        entry: (scale, shift), each (C,): take GELU(x) * scale + shift for x, as behind an activation and a BatchNorm in
-            eval mode, without writing that map.
-        gelu: apply the exact (erf) GELU. Backward computes the convolution again instead of keeping it.
+        gelu: apply the exact (erf) GELU. The fused backends recompute the convolution in backward instead of saving it.
+        entry: (scale, shift), each (C,): replace x by GELU(x) * scale + shift, the output of an activation and a
+            BatchNorm in eval mode. The compiled kernels do not write that map.
 
     Returns:
         (B, H, W, C) in the dtype of x. Half types are convolved as PyTorch convolves them, summed in float32. All
         tensors get gradients; a second derivative exists on the backend "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or of
-            several devices.
-        BackendError: the backend asked for with `use_backend` cannot take this call.
+        ValueError: shapes that do not fit together, an even kernel, or tensors that are not floating-point or not all
+            on one device.
+        BackendError: the backend selected with ``use_backend`` cannot take this call.
     """
     call = _normalise(x, weights, biases, identity=identity, gelu=gelu, entry=entry)
     return OPERATOR.choose(*call).run(*call)
 
 
 def _normalise(x, weights, biases=None, *, identity=False, gelu=False, entry=None):
-    """Check a call, and lay all groups' parameters one behind the other."""
+    """Check a call and concatenate the parameters of all groups."""
     if x.ndim != 4:
         raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")
-    weights = _listed("weights", "(C_g, 1, K_g, K_g) tensors, one a group of channels", weights)
+    weights = _listed("weights", "(C_g, 1, K_g, K_g) tensors, one per group of channels", weights)
     if not weights:
-        raise ValueError("weights must be those of one group of channels at least, got none")
+        raise ValueError("weights must hold at least one group of channels, got none")
     for w in weights:
         if w.ndim != 4 or w.shape[0] < 1 or not square_kernels(w, w.shape[0], 1):
             raise ValueError(f"weights must be (C_g, 1, K_g, K_g) with C_g >= 1 and K_g odd, got {tuple(w.shape)}")
@@ -69,7 +74,7 @@ def _normalise(x, weights, biases=None, *, identity=False, gelu=False, entry=Non
     if biases is None:
         biases = [weights[0].new_zeros(x.shape[-1])]
     else:
-        biases = _listed("biases", "(C_g,) tensors, one a group of channels", biases)
+        biases = _listed("biases", "(C_g,) tensors, one per group of channels", biases)
         _check_shapes("biases must have shapes", biases, [(n,) for n in channels])
     if entry is not None:
         entry = tuple(_listed("entry", "two (C,) tensors, a scale and a shift", entry))
@@ -98,6 +103,48 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
+_PARAMETERS = ("weight", "bias")  # (sum of C_g * K_g^2,), (C,)
+_CONSTANTS = ("SymInt[] kernels", "SymInt[] channels", "bool identity", "bool gelu")
+FUSED = FusedOperator(
+    "multiscale_dwconv",
+    tensors=("x", *_PARAMETERS),
+    constants=_CONSTANTS,
+    outputs=1,
+    fake=lambda x, *_: x.new_empty(x.shape),
+)
+ENTERED = FusedOperator(
+    "multiscale_dwconv_entered",
+    tensors=("x", "scale", "shift", *_PARAMETERS),
+    constants=_CONSTANTS,
+    outputs=1,
+    fake=lambda x, *_: x.new_empty(x.shape),
+)
+
+
+def enter(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """GELU(x) * scale + shift of a map (B, H, W, C), in x's dtype."""
+    return torch.addcmul(shift.to(x.dtype), F.gelu(x), scale.to(x.dtype))
+
+
+def entered_forward(forward: Callable) -> Callable:
+    """Turn ``forward(x, ...)`` into a function of (x, scale, shift, ...)."""
+    return lambda x, scale, shift, *rest: forward(enter(x, scale, shift), *rest)
+
+
+def entered_backward(backward: Callable) -> Callable:
+    """Turn ``backward(grad, x, ...)`` into a function of (grad, x, scale, shift, ...) that also returns the gradients
+    of scale and shift."""
+
+    def run(grad: Tensor, x: Tensor, scale: Tensor, shift: Tensor, *rest) -> tuple[Tensor, ...]:
+        grad, *others = backward(grad, enter(x, scale, shift), *rest)
+        grad_scale = (grad * F.gelu(x)).sum((0, 1, 2), dtype=torch.promote_types(scale.dtype, torch.float32))
+        grad_shift = grad.sum((0, 1, 2), dtype=torch.promote_types(shift.dtype, torch.float32))
+        grad_x = torch.ops.aten.gelu_backward(grad * scale.to(grad.dtype), x)
+        return (grad_x.contiguous(), grad_scale.to(scale.dtype), grad_shift.to(shift.dtype), *others)
+
+    return run
+
+
 def _either(plain: Callable, entered: Callable) -> Callable:
     def run(x: Tensor, *rest) -> Tensor:
         *call, entry = rest
@@ -107,14 +154,14 @@ def _either(plain: Callable, entered: Callable) -> Callable:
 
 
 def _torch_layers() -> Callable:
-    """PyTorch's convolutions: on a CPU with a closed-form backward that keeps x alone; elsewhere as plain layers, which
-    torch.compile fuses with what stands beside them."""
-    kept = _either(
-        FUSED.add("torch", library.forward, library.backward),
-        ENTERED.add("torch", entered_forward(library.forward), entered_backward(library.backward)),
+    """PyTorch's convolutions: on a CPU with a closed-form backward that saves x alone; elsewhere as plain layers, which
+    torch.compile fuses with their neighbours."""
+    closed_form = _either(
+        FUSED.add("torch", torch_ops.forward, torch_ops.backward),
+        ENTERED.add("torch", entered_forward(torch_ops.forward), entered_backward(torch_ops.backward)),
     )
-    plain = _either(library.forward, entered_forward(library.forward))
-    return lambda x, *rest: (kept if x.device.type in ("cpu", "meta") else plain)(x, *rest)
+    plain = _either(torch_ops.forward, entered_forward(torch_ops.forward))
+    return lambda x, *rest: (closed_form if x.device.type in ("cpu", "meta") else plain)(x, *rest)
 
 
 OPERATOR = register(
@@ -126,14 +173,12 @@ OPERATOR = register(
                 "cpu",
                 "compiled kernels, one pass",
                 _either(
-                    FUSED.add("cpu", native.forward, native.backward),
-                    ENTERED.add("cpu", native.entered_forward, entered_backward(native.backward)),
+                    FUSED.add("cpu", cpu.forward, cpu.backward),
+                    ENTERED.add("cpu", cpu.entered_forward, entered_backward(cpu.backward)),
                 ),
-                native.unsupported,
+                cpu.unsupported,
             ),
-            Implementation(
-                "torch", "a convolution of PyTorch for every group, on any device", _torch_layers(), lambda *call: None
-            ),
+            Implementation("torch", "a PyTorch convolution per group, any device", _torch_layers(), lambda *call: None),
             Implementation(
                 "reference",
                 "plain PyTorch",

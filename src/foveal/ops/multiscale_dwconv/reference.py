@@ -1,4 +1,4 @@
-"""Multi-scale depthwise convolution in plain PyTorch, differentiable as often as wanted.
+"""Multi-scale depthwise convolution in plain PyTorch, differentiable any number of times.
 
     y = concat over groups of (DWConv_g(x_g) + bias_g) (+ x),   GELU(y) or y
 
@@ -18,15 +18,16 @@ from ..numerics import accumulation_dtype, without_autocast
 
 
 def split_weight(weight: Tensor, kernels: Sequence[int], channels: Sequence[int]) -> list[Tensor]:
-    """(C_g, 1, K_g, K_g) of every group, from all of them one behind the other."""
+    """Split concatenated weights into (C_g, 1, K_g, K_g) per group."""
     parts = weight.split([c * k * k for c, k in zip(channels, kernels, strict=True)])
     return [p.reshape(c, 1, k, k) for p, c, k in zip(parts, channels, kernels, strict=True)]
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor, kernels: Sequence[int], channels: Sequence[int]) -> Tensor:
-    """The convolutions of a (B, H, W, C) map by groups, with biases."""
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, kernels: Sequence[int], channels: Sequence[int]) -> Tensor:
+    """Convolve a (B, H, W, C) map group by group and add the bias (C,), if there is one."""
     channels = list(channels)
-    parts = zip(x.split(channels, -1), split_weight(weight, kernels, channels), bias.split(channels), strict=True)
+    biases = [None] * len(channels) if bias is None else bias.split(channels)
+    parts = zip(x.split(channels, -1), split_weight(weight, kernels, channels), biases, strict=True)
     return torch.cat([depthwise_conv(*part) for part in parts], -1)
 
 
@@ -39,7 +40,7 @@ def multiscale_dwconv_reference(
     identity: bool,
     gelu: bool,
 ) -> Tensor:
-    """See `foveal.ops.multiscale_dwconv`; here the parameters of all groups are one behind the other."""
+    """See ``foveal.ops.multiscale_dwconv``; here the parameters of all groups are concatenated."""
     dtype = accumulation_dtype(x.dtype)
     with without_autocast(x.device):
         wide = x.to(dtype)

@@ -1,7 +1,7 @@
 """The compiled CPU kernels: C++ in this folder, built with the package, loaded here through ctypes.
 
-The library is plain C at its border: it is given pointers and PyTorch's own parallel loop, so it is built without
-PyTorch and serves every release of it.
+The library's interface is plain C: it is given pointers and PyTorch's own parallel loop, so it is built without PyTorch
+and serves every release of it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 _NAME = "_kernels"
 _REBUILD = (
@@ -20,11 +22,11 @@ _REBUILD = (
 )
 
 # Multiply-adds below which a thread is not worth waking: some tens of microseconds.
-WORK_A_THREAD = 1_000_000
+WORK_PER_THREAD = 1_000_000
 
 
 class Unavailable(RuntimeError):
-    """The compiled kernels cannot be used here; the text says why."""
+    """The compiled kernels cannot be used here; the message gives the reason."""
 
 
 def _load() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
@@ -34,8 +36,8 @@ def _load() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
     files = ours or files
     if not files:
         raise Unavailable(
-            "the compiled kernels were not built when foveal was installed, for want of a C++ compiler or because it "
-            f"failed; with one, {_REBUILD}"
+            "the compiled kernels were not built when foveal was installed: there was no C++ compiler, or it failed; "
+            f"with one, {_REBUILD}"
         )
     try:
         library = ctypes.CDLL(str(files[0]))
@@ -54,7 +56,7 @@ def _parallel_for() -> ctypes.c_void_p:
     raise Unavailable("this PyTorch does not offer its parallel loop to compiled kernels (torch_parallel_for)")
 
 
-# Opened at import: while torch.compile traces a call, nothing but a plain global can be asked.
+# Loaded at import: while torch.compile traces a call, only plain globals can be read.
 _library: ctypes.CDLL | None = None
 _parallel: ctypes.c_void_p | None = None
 _reason: str | None = None
@@ -70,9 +72,11 @@ def why_unavailable() -> str | None:
 
 
 def instruction_set(name: str | None = None) -> str:
-    """The instruction set in use: "avx512", "avx2" or "baseline", the best that the processor has. With a name it is
-    changed first, for the whole process and unguarded: for tests and measurements, while no other thread computes.
-    Raises ValueError where the processor lacks it, and Unavailable without kernels."""
+    """Return the instruction set in use: "avx512", "avx2" or "baseline", by default the best that the processor has.
+
+    With a name it is changed first, for the whole process and without locking: for tests and measurements, while no
+    other thread computes. Raises ValueError if the processor lacks it, and Unavailable without kernels.
+    """
     if _library is None:
         raise Unavailable(_reason)
     function = _library.foveal_instruction_set
@@ -84,7 +88,8 @@ def instruction_set(name: str | None = None) -> str:
 
 
 def tile() -> int:
-    """How many queries attention takes together, in the instruction set in use. Raises Unavailable without kernels."""
+    """Return how many queries attention processes together in the instruction set in use. Raises Unavailable without
+    kernels."""
     if _library is None:
         raise Unavailable(_reason)
     function = _library.foveal_tile
@@ -93,12 +98,12 @@ def tile() -> int:
 
 
 def threads_for(work: int) -> int:
-    """How many of PyTorch's threads a call of `work` multiply-adds is shared among."""
-    return max(1, min(torch.get_num_threads(), work // WORK_A_THREAD))
+    """Return how many of PyTorch's threads share a call of ``work`` multiply-adds."""
+    return max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
 
 
 class Kernel:
-    """One compiled operator, called with `structure`, which has a field `workspace`."""
+    """One compiled operator, called with ``structure``, which has a field ``workspace``."""
 
     def __init__(self, name: str, structure: type[ctypes.Structure]):
         global _reason
@@ -122,9 +127,49 @@ class Kernel:
         return run, workspace
 
     def __call__(self, call: ctypes.Structure) -> None:
-        """Run on PyTorch's threads; the tensors behind the pointers must stay alive until this returns."""
+        """Run on PyTorch's threads; the tensors that the pointers refer to must stay alive until this returns."""
         run, workspace = self._functions
         address = ctypes.addressof(call)
         memory = torch.empty(workspace(address) + 16, dtype=torch.float32, device="cpu")
         call.workspace = (memory.data_ptr() + 63) // 64 * 64
         run(address, _parallel)
+
+
+class Map(ctypes.Structure):
+    """``Map`` of native.h."""
+
+    _fields_ = [("data", ctypes.c_void_p)] + [(n, ctypes.c_int64) for n in ("batch", "row", "column", "head")]
+
+
+def map_of(x: Tensor) -> Map:
+    """Describe a map (B, H, W, h, d) or (B, H, W, C), whose last dimension must be contiguous."""
+    return Map(x.data_ptr(), *x.stride()[:-1])
+
+
+def side_by_side(x: Tensor) -> Tensor:
+    """Return x with its last dimension contiguous."""
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def contiguous_float(x: Tensor) -> Tensor:
+    """Return x in float32, contiguous."""
+    return x.float().contiguous()
+
+
+def unsupported_maps(parameters: Iterable[Tensor], /, **maps: Tensor) -> str | None:
+    """Why the compiled kernels cannot take these activations, or None: a device, a dtype, or missing kernels.
+
+    Parameters may have any dtype: they are converted.
+    """
+    tensors = maps.values()
+    devices = {t.device.type for t in (*tensors, *parameters)} - {"cpu"}
+    if devices:
+        return f"tensors on {devices.pop()}"
+    dtypes = {t.dtype for t in tensors}
+    if dtypes not in ({torch.float32}, {torch.bfloat16}):
+        found = ", ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
+        *names, last = maps
+        if not names:
+            return f"{last} must be float32 or bfloat16, not {found}"
+        return f"{', '.join(names)} and {last} must all be float32 or all bfloat16, not {found}"
+    return why_unavailable()

@@ -1,4 +1,4 @@
-"""Depthwise convolutions by the compiled CPU kernels: prepares what native.h calls a DepthwiseCall."""
+"""Depthwise convolutions by the compiled CPU kernels: fills the ``DepthwiseCall`` of native.h."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import Kernel, threads_for
-from .arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
+from . import Kernel, Map, contiguous_float, map_of, side_by_side, threads_for, unsupported_maps
 
 _LARGEST_KERNEL = 63
 _SIZES = ("batch", "height", "width", "groups", "bands", "threads", "half", "identity", "gelu")
@@ -47,22 +46,22 @@ def unsupported(kernels: Sequence[int], parameters: Sequence[Tensor], **maps: Te
 
 
 def _bands(shape: Sequence[int], kernel: int, threads: int) -> int:
-    """How many parts the rows of a map are cut into: only where images and channels are too few for all threads, and
-    not so many that the rows which parts share cost more than their own."""
+    """How many bands the rows of a map are cut into: more than one only if images and channels are too few for all
+    threads, and few enough that shared rows cost less than a band's own."""
     batch, height, _, channels = shape
     pieces = max(batch * channels // 16, 1)
     return 1 if threads == 1 else max(1, min(height // (2 * kernel), math.ceil(4 * threads / pieces)))
 
 
 class Depthwise:
-    """One convolution of a map (B, H, W, C), ready to run: y = convolution + bias (+ x), then GELU, then times `value`.
+    """One convolution of a map (B, H, W, C), ready to run: y = convolution + bias (+ x), then GELU, times ``value``.
 
     Args:
         x: float32 or bfloat16; any strides.
-        weight, bias: all groups one behind the other, (sum of C_g * K_g^2,) and (C,), in any dtype; with `own_weights`
-            behind a dimension of samples.
-        kernels, channels: K_g and C_g of every group.
-        value: the gate's other factor, shaped as x; only with `gelu`.
+        weight, bias: all groups concatenated, (sum of C_g * K_g^2,) and (C,), in any dtype; with ``own_weights`` they
+            have a leading dimension of samples.
+        kernels, channels: K_g and C_g per group.
+        value: the gate's other factor, shaped like x; only with ``gelu``.
         entry: (scale, shift), each (C,): x is replaced by GELU(x) * scale + shift; forward only.
     """
 
@@ -109,8 +108,8 @@ class Depthwise:
     def backward(
         self, grad: Tensor, grad_x: Tensor | None = None, grad_value: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-        """Gradients of x and `value` in their dtype, and of weight and bias in float32, as those were given. The first
-        two are written to `grad_x` and `grad_value` where these are given, whatever their strides."""
+        """Gradients of x and ``value`` in their dtype, and of weight and bias in float32, in the given shapes.
+        The first two are written to ``grad_x`` and ``grad_value`` if these are given, whatever their strides."""
         c, grad = self.c, side_by_side(grad)
         grad_x = self.x.new_empty(self.x.shape) if grad_x is None else grad_x
         if self.value is not None and grad_value is None:

@@ -1,8 +1,8 @@
 """Depthwise convolution of channels-last maps, and its weight gradient: the kernels of both convolution operators.
 
 A tile is PIXELS consecutive pixels of one sample (across the ends of rows, so no width wastes lanes) by CHANNELS
-channels. It reads its window K*K times, which the first-level cache serves: memory sees every number about once.
-Weights come as (K*K, C) in float32, a tap a row, so that loads are wide.
+channels. It reads its window K*K times from the first-level cache, and every number about once from memory. Weights
+come as (K*K, C) in float32, one tap per row, so that loads are wide.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .support import jit, power_of_two, programs_wanted, tl
+from . import jit, power_of_two, programs_wanted, tl
 
 WIDEST_KERNEL = 15
 _PIXELS = 64
-_PROGRAMS_A_PROCESSOR = 16  # of the weight gradient
+_PROGRAMS_PER_PROCESSOR = 16  # of the weight gradient
 SIZES = (
     "batches", "height", "width", "channels", "x_batch", "x_pixel", "y_batch", "y_pixel", "weight_batch", "share",
     "shares", "g_batch", "g_pixel", "v_batch", "v_pixel",
@@ -25,7 +25,7 @@ SIZES = (
 
 @jit
 def load_pixels(start, first, inside, channel, channels, stride, PIXELS: tl.constexpr):
-    """(PIXELS, CHANNELS) in float32, from pixel number `first` on; 0 where not `inside`."""
+    """(PIXELS, CHANNELS) in float32, from pixel number ``first`` on; 0 where not ``inside``."""
     offsets = tl.arange(0, PIXELS)[:, None] * stride + channel[None, :]
     mask = inside[:, None] & (channel < channels)[None, :]
     return tl.load(start + tl.cast(first, tl.int64) * stride + offsets, mask=mask, other=0.0).to(tl.float32)
@@ -33,7 +33,7 @@ def load_pixels(start, first, inside, channel, channels, stride, PIXELS: tl.cons
 
 @jit
 def store_pixels(start, first, inside, channel, channels, stride, x, PIXELS: tl.constexpr):
-    """Write what `load_pixels` reads."""
+    """Write to the place that ``load_pixels`` reads."""
     offsets = tl.arange(0, PIXELS)[:, None] * stride + channel[None, :]
     mask = inside[:, None] & (channel < channels)[None, :]
     tl.store(start + tl.cast(first, tl.int64) * stride + offsets, x.to(start.dtype.element_ty), mask=mask)
@@ -41,7 +41,7 @@ def store_pixels(start, first, inside, channel, channels, stride, x, PIXELS: tl.
 
 @jit
 def shifted(number, height, width, dy, dx):
-    """Whether the pixel dy rows and dx columns from each of these is in the map."""
+    """Whether the pixel dy rows and dx columns away from each of these is in the map."""
     y, x = number // width + dy, number % width + dx
     return (y >= 0) & (y < height) & (x >= 0) & (x < width) & (number < height * width)
 
@@ -66,7 +66,7 @@ def convolve(
 
 @jit
 def tile_place(height, width, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
-    """What this program works on: (sample, first pixel, channels). Channels of the same pixels follow one another."""
+    """The work of this program: (sample, first pixel, channels). Channels of the same pixels are consecutive."""
     program = tl.program_id(0)
     blocks = tl.cdiv(channels, CHANNELS)
     tiles = tl.cdiv(height * width, PIXELS)
@@ -80,8 +80,8 @@ def depthwise_kernel(
     x_ptr, weight_ptr, bias_ptr, y_ptr, height, width, channels, x_batch, x_pixel, weight_batch,
     ALIGN: tl.constexpr, BIAS: tl.constexpr, KERNEL: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """y (B, H, W, C), contiguous, with weights (K*K, C) and bias (C,) that are `weight_batch` samples' apart: 1, or 0
-    where all samples share them."""
+    """Write y (B, H, W, C), contiguous. Weights (K*K, C) and bias (C,) belong to each sample if ``weight_batch`` is 1,
+    and are shared by all if it is 0."""
     sample, first, channel = tile_place(height, width, channels * ALIGN, PIXELS, CHANNELS)
     channels = channels * ALIGN
     start = x_ptr + sample * (x_batch * ALIGN)
@@ -101,8 +101,8 @@ def weight_gradient_kernel(
     share, shares,
     ALIGN: tl.constexpr, KERNEL: tl.constexpr, TAPS: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Shares (B, n, K*K, C) and (B, n, C) of the gradients of weight and bias, from the map x and the gradient y of the
-    convolved map. A program takes one row of the kernel and `share` pixels of a sample."""
+    """Write shares (B, n, K*K, C) and (B, n, C) of the gradients of weight and bias, from the map x and the gradient y
+    of the convolved map. A program computes one row of the kernel for ``share`` pixels of a sample."""
     program = tl.program_id(0)
     channels = channels * ALIGN
     blocks = tl.cdiv(channels, CHANNELS)
@@ -134,7 +134,7 @@ def weight_gradient_kernel(
 
 
 def tiles(x: Tensor) -> tuple[int, dict[str, Any]]:
-    """How many programs a map (B, H, W, C) takes, and what they are compiled for."""
+    """Return the number of programs for a map (B, H, W, C), and their compile-time constants."""
     b, height, width, channels = x.shape
     block = power_of_two(min(channels, 64), 16)
     programs = b * -(-height * width // _PIXELS) * -(-channels // block)
@@ -142,23 +142,23 @@ def tiles(x: Tensor) -> tuple[int, dict[str, Any]]:
 
 
 def map_strides(x: Tensor, align: int) -> tuple[int, int]:
-    """Strides of a (B, H, W, C) tensor from sample to sample and from pixel to pixel, in units of `align` elements."""
+    """Return the strides of (B, H, W, C) between samples and between pixels, in units of ``align`` elements."""
     return x.stride(0) // align, (x.stride(2) if x.shape[2] > 1 else x.stride(1)) // align
 
 
 def common_alignment(align: int, channels: int) -> int:
-    """`align`, where rows of that many channels keep it; 1 otherwise."""
+    """Return ``align`` if rows of that many channels preserve it, else 1."""
     return align if channels % align == 0 else 1
 
 
 def by_tap(weight: Tensor, mirrored: bool = False) -> Tensor:
-    """(..., K, K) weights as (..., K*K) with the channel last, (K*K, C) or (B, K*K, C), in float32."""
+    """Return weights (C, K, K) or (B, C, K, K) as (K*K, C) or (B, K*K, C), in float32."""
     flat = weight.flatten(-2).float()
     return (flat.flip(-1) if mirrored else flat).mT.contiguous()
 
 
 def depthwise(x: Tensor, align: int, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve x (B, H, W, C) with weights (K*K, C), or (B, K*K, C) of every sample, as `by_tap` makes them."""
+    """Convolve x (B, H, W, C) with weights from ``by_tap``: (K*K, C), or (B, K*K, C) per sample."""
     b, height, width, channels = x.shape
     y = x.new_empty(b, height, width, channels)
     programs, constants = tiles(x)
@@ -172,13 +172,13 @@ def depthwise(x: Tensor, align: int, weight: Tensor, bias: Tensor | None) -> Ten
 
 
 def weight_gradient(x: Tensor, grad: Tensor, align: int, kernel: int) -> tuple[Tensor, Tensor]:
-    """Gradients of a depthwise convolution's weights (B, C, K, K) and biases (B, C), of every sample, in float32."""
+    """Gradients of a depthwise convolution's weights (B, C, K, K) and biases (B, C), per sample, in float32."""
     b, height, width, channels = x.shape
     programs, constants = tiles(x)
     blocks = -(-channels // constants["CHANNELS"])
-    tiles_a_sample = programs // (b * blocks)
-    wanted = -(-programs_wanted(x.device, _PROGRAMS_A_PROCESSOR) // (b * blocks * kernel))
-    share = -(-tiles_a_sample // min(wanted, tiles_a_sample)) * _PIXELS
+    tiles_per_sample = programs // (b * blocks)
+    wanted = -(-programs_wanted(x.device, _PROGRAMS_PER_PROCESSOR) // (b * blocks * kernel))
+    share = -(-tiles_per_sample // min(wanted, tiles_per_sample)) * _PIXELS
     shares = -(-height * width // share)
     weight = x.new_empty(b, shares, kernel * kernel, channels, dtype=torch.float32)
     bias = x.new_empty(b, shares, channels, dtype=torch.float32)

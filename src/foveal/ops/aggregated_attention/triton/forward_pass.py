@@ -1,19 +1,16 @@
-"""Aggregated attention on a GPU: normalisation, both kinds of keys, one softmax and positional attention in one pass.
+"""Forward kernel of aggregated attention: normalisation, both kinds of keys, one softmax and positional attention.
 
-A program owns one head of one sample, and a strip of columns that it walks down for some rows; pooled keys and values
-stay in registers meanwhile. The softmax is online: pooled keys first (there is always one), then the window row by row.
-TransNeXt paper, equations 10-12; the tile is described in `tiles`.
+A program computes one head of one sample: it walks down a strip of columns for a number of rows and keeps pooled keys
+and values in registers. The softmax is online: pooled keys first (there is always one), then the window row by row.
+TransNeXt paper, equations 10-12; ``tiles`` describes the tile.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from ...triton.support import jit, tl
-from .launch import SIZES, Shape, activations, bias_order, strides
+from ...triton import jit, tl
 from .tiles import (
     LN2,
+    SIZES,
     by_key,
     in_map,
     inverse_norm,
@@ -33,7 +30,7 @@ from .tiles import (
 
 @jit
 def absorb(logits, values, most, total, out):
-    """Online softmax: take the keys of these logits and values in. Returns the three running results."""
+    """Online softmax: add the keys of these logits and values. Returns the three running results."""
     new_most = tl.maximum(most, tl.max(logits, 1))
     shrink = tl.exp2(most - new_most)
     weights = tl.exp2(logits - new_most[:, None])
@@ -46,7 +43,7 @@ def absorb_pool(
     scaled, keys, values, bias_start, query, key, pooled, bias_query, bias_key, most, total, out,
     BIAS_ORDER: tl.constexpr,
 ):  # fmt: skip
-    """`absorb` for a block of pooled keys."""
+    """``absorb`` for a block of pooled keys."""
     inside = (key < pooled)[None, :]
     bias = load_pool_bias(bias_start, query[:, None], key[None, :], inside, bias_query, bias_key, BIAS_ORDER)
     logits = similarities(scaled, keys) + bias
@@ -58,7 +55,7 @@ def absorb_window(
     scaled, k, v, local_bias, positions, key_row, window_column, inside, most, total, out, positioned,
     WINDOW: tl.constexpr, RUN: tl.constexpr, AREA_PAD: tl.constexpr,
 ):  # fmt: skip
-    """`absorb` for one row of the window, and its positional attention."""
+    """``absorb`` for one row of the window, with its positional attention."""
     bias = load_offset_bias(local_bias, key_row, window_column, inside, WINDOW)
     most, total, out = absorb(similarities(scaled, k) + bias, v, most, total, out)
     position = by_key(positions, key_row, window_column, WINDOW, RUN, AREA_PAD)
@@ -76,7 +73,7 @@ def forward_kernel(
     AREA_PAD: tl.constexpr, RUN: tl.constexpr, POOL_BLOCK: tl.constexpr, ONE_POOL_BLOCK: tl.constexpr,
     UNROLL: tl.constexpr,
 ):  # fmt: skip
-    """Writes the output (B, H, W, h, d) and the natural log-sum-exp (B, H, W, h) of every query."""
+    """Write the output (B, H, W, h, d) and the natural log-sum-exp (B, H, W, h) of every query."""
     AREA: tl.constexpr = WINDOW * WINDOW
     RADIUS: tl.constexpr = WINDOW // 2
     USEFUL: tl.constexpr = RUN - WINDOW + 1
@@ -153,26 +150,3 @@ def forward_kernel(
         store_run(out_start, pixel, query_inside, heads * DIM, out, RUN, DIM, DIM_PAD)
         lse = (most + tl.log2(total)) * LN2
         tl.store(lse_start + (pixel.to(tl.int64) + column) * heads, lse, mask=query_inside)
-
-
-def forward(
-    q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias, window, length
-) -> tuple[Tensor, Tensor]:
-    """The output (B, H, W, h, d) in q's dtype, and the log-sum-exp (B, H, W, h) in float32."""
-    shape = Shape.of(q, k_pool, window)
-    out = q.new_empty(q.shape)
-    lse = q.new_empty(q.shape[:-1], dtype=torch.float32)
-    if q.numel() == 0:
-        return out, lse
-    maps, align = activations((q, k, v, k_pool, v_pool))
-    rows = shape.rows(q.device)
-    blocks = -(-shape.height // rows)
-    parameters = (t.contiguous() for t in (scale, query_embedding, local_bias))
-    forward_kernel[(shape.batch * shape.heads * shape.strips * blocks,)](
-        *maps, *parameters, pool_bias, tokens.contiguous(), token_bias.contiguous(), out, lse,
-        *(s for t in maps for s in strides(t, align)), *pool_bias.stride(),
-        shape.heads, shape.height, shape.width, shape.pooled, length, shape.strips, blocks, rows,
-        ALIGN=align, BIAS_ORDER=bias_order(pool_bias), **shape.window_constants(q.element_size()),
-        **shape.pool_constants(),
-    )  # fmt: skip
-    return out, lse

@@ -1,7 +1,7 @@
-"""Backward of aggregated attention, second kernel: all that is a sum over the queries around one key.
+"""Second backward kernel of aggregated attention: all sums over the queries around one key.
 
-The mirror of the forward pass: a tile of keys meets the queries whose windows reach it, row by row, and gathers. Each
-pair of a query and a key of its window belongs to one tile here, so the gradient of the local bias is summed as well.
+The mirror of the forward pass: a tile of keys gathers from the queries whose windows reach it, row by row. Each pair of
+a query and a key in its window belongs to exactly one tile here, so the gradient of the local bias is summed as well.
 """
 
 # mypy: disable-error-code="assignment, var-annotated"
@@ -9,11 +9,11 @@ pair of a query and a key of its window belongs to one tile here, so the gradien
 
 from __future__ import annotations
 
-from ...triton.support import jit, tl
-from .launch import SIZES
+from ...triton import jit, tl
 from .tiles import (
     LN2,
     LOG2E,
+    SIZES,
     by_key,
     by_offset,
     in_map,
@@ -37,9 +37,9 @@ def load_queries(
     scale, embedding, tokens, token_bias,
     RADIUS: tl.constexpr, RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
-    """What keys need of the queries of image row y from column `first` on: scaled queries and output gradients
-    (RUN, DIM_PAD), positional attention (RUN, AREA_PAD), log-sum-exp to base 2 and delta (RUN,). Outside the map the
-    output gradient is 0 and the log-sum-exp infinite, so nothing comes from there."""
+    """Load the queries of image row y from column ``first`` on: scaled queries and output gradients (RUN, DIM_PAD),
+    positional attention (RUN, AREA_PAD), log-sum-exp to base 2 and delta (RUN,). Outside the map the output gradient is
+    0 and the log-sum-exp infinite, so such queries contribute nothing."""
     inside = in_map(y, query_x, height, width)
     pixel = y * width + first
     q = load_run(q_start, pixel, inside, q_stride, RUN, DIM, DIM_PAD)
@@ -58,15 +58,15 @@ def gather_queries(
     scaled, grad, positions, lse, delta, keys, v, local_bias, key_row, window_column, inside, grad_unit, grad_v,
     grad_local_bias, WINDOW: tl.constexpr, RUN: tl.constexpr, AREA_PAD: tl.constexpr,
 ):  # fmt: skip
-    """Take in the queries to whose windows these keys belong as row `key_row`: gradients of unit keys, values and the
-    local bias by key and offset."""
+    """Add the queries that have these keys in row ``key_row`` of their windows: gradients of unit keys, of values, and
+    of the local bias by key and offset."""
     bias = load_offset_bias(local_bias, key_row, window_column, inside, WINDOW)
     weights = tl.exp2(similarities(scaled, keys) + bias - lse[:, None])
     logit_grad = (weights * (matmul(grad, tl.trans(v)) - delta[:, None])).to(keys.dtype)
     weights += by_key(positions, key_row, window_column, WINDOW, RUN, AREA_PAD)
     grad_v += matmul(tl.trans(weights.to(keys.dtype)), grad)
     grad_unit += matmul(tl.trans(logit_grad), scaled.to(keys.dtype))
-    grad_local_bias = by_offset(logit_grad, grad_local_bias, key_row, window_column, WINDOW, RUN, AREA_PAD)
+    grad_local_bias = by_offset(logit_grad, grad_local_bias, key_row, window_column, keys.dtype, WINDOW, RUN, AREA_PAD)
     return grad_unit, grad_v, grad_local_bias
 
 
@@ -79,7 +79,7 @@ def key_gradients_kernel(
     ALIGN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, WINDOW: tl.constexpr, AREA_PAD: tl.constexpr,
     RUN: tl.constexpr, ROLL: tl.constexpr,
 ):  # fmt: skip
-    """Writes the gradients of k and v, and this program's share of local_bias's (n, h, k*k)."""
+    """Write the gradients of k and v, and this program's share of local_bias's (n, h, k*k)."""
     AREA: tl.constexpr = WINDOW * WINDOW
     RADIUS: tl.constexpr = WINDOW // 2
     USEFUL: tl.constexpr = RUN - WINDOW + 1
@@ -109,7 +109,7 @@ def key_gradients_kernel(
     grad_local_bias = tl.zeros((RUN, AREA_PAD), tl.float32)
 
     rolled = ()
-    if ROLL:  # queries of the rows around stay in registers, and one row is loaded at every step
+    if ROLL:  # queries of the neighbouring rows stay in registers, and one row is loaded at every step
         for row in tl.static_range(WINDOW - 1):
             rolled = rolled + (  # noqa: RUF005, Triton unpacks no tuples
                 load_queries(
@@ -135,7 +135,7 @@ def key_gradients_kernel(
                     RADIUS, RUN, DIM, DIM_PAD,
                 ),
             )  # fmt: skip
-            for row in tl.static_range(WINDOW):  # what is the last row of a window is the first one's query
+            for row in tl.static_range(WINDOW):  # the first queries have these keys in their last row
                 scaled, grad, positions, lse, delta = rolled[row]
                 grad_unit, grad_v, grad_local_bias = gather_queries(
                     scaled, grad, positions, lse, delta, k, v, local_bias, WINDOW - 1 - row, window_column,

@@ -1,17 +1,18 @@
-"""Backward of aggregated attention, the kernels of pooled keys: sums over all queries, and the position bias's sum over
-the batch.
+"""Backward kernels of aggregated attention for pooled keys: sums over all queries, and the gradient of the position
+bias, a sum over the batch.
 
-The two sums cross each other, so each has a kernel that keeps its result in registers: `pool_gradients_kernel` walks
-along the queries of one sample, `bias_gradients_kernel` along the samples. Tiles are (pooled keys, queries).
+The two sums run along different axes, so each has a kernel that keeps its result in registers:
+``pool_gradients_kernel`` walks along the queries of one sample, ``bias_gradients_kernel`` along the samples. Tiles are
+(pooled keys, queries).
 """
 
 from __future__ import annotations
 
-from ...triton.support import jit, tl
-from .launch import SIZES
+from ...triton import jit, tl
 from .tiles import (
     LN2,
     LOG2E,
+    SIZES,
     inverse_norm,
     load_pool_bias,
     load_run,
@@ -46,7 +47,7 @@ def probabilities(scaled, grad, lse, delta, keys, values, bias):
     """Probabilities and the gradient of the logits, (pooled keys, queries)."""
     if keys.dtype == tl.float32:
         product = matmul(keys, tl.trans(scaled))
-    else:  # as in `similarities`
+    else:  # as in ``similarities``
         high, low = two_parts(scaled, keys.dtype)
         product = matmul(keys, tl.trans(high)) + matmul(keys, tl.trans(low))
     weights = tl.exp2(product * inverse_norm(keys)[:, None] + bias - lse[None, :])
@@ -61,8 +62,8 @@ def pool_gradients_kernel(
     ALIGN: tl.constexpr, BIAS_ORDER: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, RADIUS: tl.constexpr,
     POOL_BLOCK: tl.constexpr, QUERY_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Writes shares (blocks, B, P, h, d) of the gradients of normalised pooled keys and of pooled values. A program
-    takes one of `strips` blocks of pooled keys, and one of `blocks` stretches of `share` queries."""
+    """Write shares (blocks, B, P, h, d) of the gradients of normalised pooled keys and of pooled values. A program
+    computes one of ``strips`` blocks of pooled keys, for one of ``blocks`` ranges of ``share`` queries."""
     batch, head, strip, block = place(heads, strips, blocks)
     g_start = map_start(g_ptr, batch, head, g_batch * ALIGN, g_head * ALIGN)
     q_start = map_start(q_ptr, batch, head, q_batch * ALIGN, q_head * ALIGN)
@@ -110,8 +111,8 @@ def bias_gradients_kernel(
     ALIGN: tl.constexpr, BIAS_ORDER: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, RADIUS: tl.constexpr,
     POOL_BLOCK: tl.constexpr, QUERY_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Writes shares (n, h, N, P) of the gradient of the position bias, each the sum of `share` samples. A program takes
-    one of `strips` blocks of pooled keys and one of `blocks` blocks of queries."""
+    """Write shares (n, h, N, P) of the gradient of the position bias, each the sum of ``share`` samples. A program
+    computes one of ``strips`` blocks of pooled keys and one of ``blocks`` blocks of queries."""
     part, head, strip, block = place(heads, strips, blocks)
     bias_start = pool_bias_ptr + head.to(tl.int64) * bias_head
     channel = tl.arange(0, DIM_PAD)

@@ -1,18 +1,19 @@
-"""Backward of aggregated attention, first kernel: all that is a sum over the keys of one query.
+"""First backward kernel of aggregated attention: all sums over the keys of one query.
 
-With p the probability of a key, g the gradient of the output and t = g . v its gradient, softmax gives the logit
-gradient p (t - delta) with delta = sum p t. Delta is known after the last key only, so two sums run at once,
-sum p t key and sum p key, and are combined at the end. To keep their difference exact in half types, t is taken
-relative to the query's product with the mean pooled value, which is near delta where values have a common part.
+With p the probability of a key, g the gradient of the output and t = g . v the gradient of p, softmax gives the logit
+gradient p (t - delta) with delta = sum p t. Delta is known only after the last key, so two sums run at once,
+sum p t key and sum p key, and are combined at the end. Three measures keep their difference exact: t is taken relative
+to g's product with the mean pooled value, which is close to delta if values have a common part; probabilities enter
+matrix units in two parts; and both sums are divided by sum p, which the rounding of the log-sum-exp moves off 1.
 """
 
 from __future__ import annotations
 
-from ...triton.support import jit, tl
-from .launch import SIZES
+from ...triton import jit, tl
 from .tiles import (
     LN2,
     LOG2E,
+    SIZES,
     by_offset,
     exact_matmul,
     in_map,
@@ -34,48 +35,48 @@ from .tiles import (
 
 
 @jit
-def gather(similar, bias, lse, grad, keys, values, around, delta, with_grad, plain, by_scale):
-    """Take in these keys: delta, the sums over keys of p t key and of p key, and both again with the similarity in the
-    place of the key. Returns them, and t."""
+def gather(similar, bias, lse, grad, keys, values, around, sums):
+    """Add these keys to the sums over keys of p t, p, p t key and p key, and of the latter two with the similarity in
+    place of the key. Returns the sums, and t."""
+    delta, total, with_grad, plain, similar_with_grad, similar_plain = sums
     weights = tl.exp2(similar + bias - lse[:, None])
     value_grad = matmul(grad, tl.trans(values))
     moved = weights * (value_grad - around[:, None])
-    delta += tl.sum(moved, 1)
     unit = normalised(keys)
-    with_grad += exact_matmul(moved, unit)  # in half types their difference would be rounding
-    plain += exact_matmul(weights, unit)
-    by_scale = by_scale[0] + tl.sum(moved * similar, 1), by_scale[1] + tl.sum(weights * similar, 1)
-    return delta, with_grad, plain, by_scale, value_grad
+    sums = (
+        delta + tl.sum(moved, 1),
+        total + tl.sum(weights, 1),
+        with_grad + exact_matmul(moved, unit),  # rounded to half types, their difference would be noise
+        plain + exact_matmul(weights, unit),
+        similar_with_grad + tl.sum(moved * similar, 1),
+        similar_plain + tl.sum(weights * similar, 1),
+    )
+    return sums, value_grad
 
 
 @jit
 def gather_pool(
-    scaled, lse, grad, keys, values, bias_start, query, key, pooled, bias_query, bias_key,
-    around, delta, with_grad, plain, by_scale, BIAS_ORDER: tl.constexpr,
+    scaled, lse, grad, keys, values, bias_start, query, key, pooled, bias_query, bias_key, around, sums,
+    BIAS_ORDER: tl.constexpr,
 ):  # fmt: skip
-    """`gather` for a block of pooled keys."""
+    """``gather`` for a block of pooled keys."""
     inside = (key < pooled)[None, :]
     bias = load_pool_bias(bias_start, query[:, None], key[None, :], inside, bias_query, bias_key, BIAS_ORDER)
-    similar = similarities(scaled, keys)
-    delta, with_grad, plain, by_scale, _ = gather(
-        similar, bias, lse, grad, keys, values, around, delta, with_grad, plain, by_scale
-    )
-    return delta, with_grad, plain, by_scale
+    sums, _ = gather(similarities(scaled, keys), bias, lse, grad, keys, values, around, sums)
+    return sums
 
 
 @jit
 def gather_window(
-    scaled, lse, grad, k, v, local_bias, key_row, window_column, inside, around, delta, with_grad, plain, by_scale,
-    position_grad, WINDOW: tl.constexpr, RUN: tl.constexpr, AREA_PAD: tl.constexpr,
+    scaled, lse, grad, k, v, local_bias, key_row, window_column, inside, around, sums, position_grad,
+    WINDOW: tl.constexpr, RUN: tl.constexpr, AREA_PAD: tl.constexpr,
 ):  # fmt: skip
-    """`gather` for one row of the window, and t of its positional attention."""
+    """``gather`` for one row of the window, and t of its positional attention, which is not rounded: the gradient of
+    token_bias is its sum over all queries."""
     bias = load_offset_bias(local_bias, key_row, window_column, inside, WINDOW)
-    delta, with_grad, plain, by_scale, value_grad = gather(
-        similarities(scaled, k), bias, lse, grad, k, v, around, delta, with_grad, plain, by_scale
-    )
-    value_grad = value_grad.to(k.dtype)
-    position_grad = by_offset(value_grad, position_grad, key_row, window_column, WINDOW, RUN, AREA_PAD)
-    return delta, with_grad, plain, by_scale, position_grad
+    sums, value_grad = gather(similarities(scaled, k), bias, lse, grad, k, v, around, sums)
+    position_grad = by_offset(value_grad, position_grad, key_row, window_column, k.dtype, WINDOW, RUN, AREA_PAD)
+    return sums, position_grad
 
 
 @jit(do_not_specialize=SIZES)
@@ -89,7 +90,7 @@ def query_gradients_kernel(
     AREA_PAD: tl.constexpr, RUN: tl.constexpr, POOL_BLOCK: tl.constexpr, ONE_POOL_BLOCK: tl.constexpr,
     UNROLL: tl.constexpr,
 ):  # fmt: skip
-    """Writes the gradient of q, delta (B, H, W, h), and this program's share of the gradients of scale (n, h),
+    """Write the gradient of q, delta (B, H, W, h), and this program's share of the gradients of scale (n, h),
     embedding (n, h, d), tokens (n, h, d, k*k) and token_bias (n, h, k*k)."""
     AREA: tl.constexpr = WINDOW * WINDOW
     RADIUS: tl.constexpr = WINDOW // 2
@@ -142,24 +143,23 @@ def query_gradients_kernel(
         embedded = unit + embedding[None, :]
         scaled = embedded * (scale * log_n)[:, None]
         around = tl.sum(grad.to(tl.float32) * mean_value[None, :], 1)
-        delta = tl.zeros((RUN,), tl.float32)
-        with_grad = tl.zeros((RUN, DIM_PAD), tl.float32)
-        plain = tl.zeros((RUN, DIM_PAD), tl.float32)
-        by_scale = delta, delta
+        zero = tl.zeros((RUN,), tl.float32)
+        zeros = tl.zeros((RUN, DIM_PAD), tl.float32)
+        sums = (zero, zero, zeros, zeros, zero, zero)
 
         start = bias_start + pixel.to(tl.int64) * bias_query
-        delta, with_grad, plain, by_scale = gather_pool(
-            scaled, lse, grad, pool_keys, pool_values, start, query, pool, pooled, bias_query, bias_key,
-            around, delta, with_grad, plain, by_scale, BIAS_ORDER,
+        sums = gather_pool(
+            scaled, lse, grad, pool_keys, pool_values, start, query, pool, pooled, bias_query, bias_key, around, sums,
+            BIAS_ORDER,
         )  # fmt: skip
         if not ONE_POOL_BLOCK:
             for done in range(POOL_BLOCK, pooled, POOL_BLOCK):
                 key = done + pool
                 keys = load_run(kp_start, done, key < pooled, kp_pixel * ALIGN, POOL_BLOCK, DIM, DIM_PAD)
                 values = load_run(vp_start, done, key < pooled, vp_pixel * ALIGN, POOL_BLOCK, DIM, DIM_PAD)
-                delta, with_grad, plain, by_scale = gather_pool(
-                    scaled, lse, grad, keys, values, start, query, key, pooled, bias_query,
-                    bias_key, around, delta, with_grad, plain, by_scale, BIAS_ORDER,
+                sums = gather_pool(
+                    scaled, lse, grad, keys, values, start, query, key, pooled, bias_query, bias_key, around, sums,
+                    BIAS_ORDER,
                 )  # fmt: skip
 
         position_grad = tl.zeros((RUN, AREA_PAD), tl.float32)
@@ -169,14 +169,17 @@ def query_gradients_kernel(
                 v_pixel * ALIGN, RUN, DIM, DIM_PAD,
             )  # fmt: skip
             inside = in_map(y + key_row - RADIUS, key_x, height, width)
-            delta, with_grad, plain, by_scale, position_grad = gather_window(
-                scaled, lse, grad, k, v, local_bias, key_row, window_column, inside, around, delta, with_grad,
-                plain, by_scale, position_grad, WINDOW, RUN, AREA_PAD,
+            sums, position_grad = gather_window(
+                scaled, lse, grad, k, v, local_bias, key_row, window_column, inside, around, sums, position_grad,
+                WINDOW, RUN, AREA_PAD,
             )  # fmt: skip
 
-        grad_scaled = with_grad - delta[:, None] * plain
-        # The logits themselves are exact; unit keys rounded for the sums above are not. They serve where scale is 0.
-        exact = (by_scale[0] - delta * by_scale[1]) / tl.where(scale == 0.0, 1.0, scale)
+        delta, total, with_grad, plain, similar_with_grad, similar_plain = sums
+        inverse_total = 1.0 / tl.where(query_inside, total, 1.0)
+        delta *= inverse_total
+        grad_scaled = (with_grad - delta[:, None] * plain) * inverse_total[:, None]
+        # Similarities are exact; the unit keys in the sums above are rounded, and serve only if scale is 0.
+        exact = (similar_with_grad - delta * similar_plain) * inverse_total / tl.where(scale == 0.0, 1.0, scale)
         grad_scale += LN2 * tl.where(scale == 0.0, tl.sum(grad_scaled * embedded, 1) * log_n, exact)
         grad_embedded = grad_scaled * (scale * log_n * LN2)[:, None]
         grad_embedding += grad_embedded

@@ -1,18 +1,25 @@
-"""The tile that all kernels of aggregated attention work on, and its pieces as functions of a kernel.
+"""The tile that all kernels of aggregated attention work on, and the device functions that operate on it.
 
-A tile is a run of RUN pixels of one image row, for one head. With the RUN keys that start `radius` pixels earlier in a
-row nearby it makes a RUN x RUN product, whose useful part is a band: key column minus query column is the column of
+A tile is a run of RUN pixels of one image row, for one head. With the RUN keys that start ``radius`` pixels earlier in
+a nearby row it forms a RUN x RUN product, whose useful part is a band: key column minus query column is the column of
 the window. RUN - WINDOW + 1 queries have their whole window inside, so tiles overlap by WINDOW - 1. Matrix units
-compute the whole square in less time than all lanes need for the shifted multiply-adds alone, where every number of
-every shift costs an address and a conversion.
+compute the whole square in less time than the lanes need for the shifted multiply-adds alone, which cost an address
+and a conversion for every number of every shift.
 
-Inside kernels logits are to base 2 (`exp2` is what the hardware has): scaled queries and biases carry log2(e).
+Inside kernels logits are to base 2 (the hardware has ``exp2``): scaled queries and biases carry log2(e).
 """
 
 from __future__ import annotations
 
-from ...triton.support import constant, jit, tl
+from ...triton import constant, jit, tl
 
+# Numbers that change with the image: kernels are not specialised for them.
+SIZES = (
+    "q_batch", "q_pixel", "q_head", "k_batch", "k_pixel", "k_head", "v_batch", "v_pixel", "v_head",
+    "kp_batch", "kp_pixel", "kp_head", "vp_batch", "vp_pixel", "vp_head", "g_batch", "g_pixel", "g_head",
+    "bias_head", "bias_query", "bias_key", "batches", "heads", "height", "width", "pooled", "length",
+    "strips", "blocks", "rows", "share",
+)  # fmt: skip
 EPS = constant(1e-12)  # of the L2 normalisation
 LOG2E = constant(1.4426950408889634)
 LN2 = constant(0.6931471805599453)
@@ -20,8 +27,8 @@ LN2 = constant(0.6931471805599453)
 
 @jit
 def place(heads, strips, blocks):
-    """What this program works on: (batch, head, strip of columns, block of rows). Heads follow one another, because
-    they share cache lines."""
+    """The work of this program: (batch, head, strip of columns, block of rows). Heads are consecutive, because they
+    share cache lines."""
     program = tl.program_id(0)
     head = program % heads
     strip = program // heads % strips
@@ -31,13 +38,13 @@ def place(heads, strips, blocks):
 
 @jit
 def map_start(ptr, batch, head, batch_stride, head_stride):
-    """Address of the first pixel of one sample and head. A whole batch may pass 2**31 elements."""
+    """Address of the first pixel of one sample and head. A whole batch may exceed 2**31 elements."""
     return ptr + (batch.to(tl.int64) * batch_stride + head.to(tl.int64) * head_stride)
 
 
 @jit
 def load_run(start, pixel, inside, stride, RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr):
-    """(RUN, DIM_PAD) of the pixels from number `pixel` on, in memory's dtype; 0 where not `inside`."""
+    """(RUN, DIM_PAD) of the pixels from number ``pixel`` on, in memory's dtype; 0 where not ``inside``."""
     channel = tl.arange(0, DIM_PAD)
     offsets = tl.arange(0, RUN)[:, None] * stride + channel[None, :]
     mask = inside[:, None] & (channel < DIM)[None, :]
@@ -46,7 +53,7 @@ def load_run(start, pixel, inside, stride, RUN: tl.constexpr, DIM: tl.constexpr,
 
 @jit
 def store_run(start, pixel, inside, stride, x, RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr):
-    """Write what `load_run` reads."""
+    """Write to the place that ``load_run`` reads."""
     channel = tl.arange(0, DIM_PAD)
     offsets = tl.arange(0, RUN)[:, None] * stride + channel[None, :]
     mask = inside[:, None] & (channel < DIM)[None, :]
@@ -55,34 +62,36 @@ def store_run(start, pixel, inside, stride, x, RUN: tl.constexpr, DIM: tl.conste
 
 @jit
 def in_map(y, x, height, width):
-    """(n,) bool: whether the pixels at row y and columns x are there."""
+    """(n,) bool: whether the pixels at row y and columns x are in the map."""
     rows = y + tl.zeros_like(x)  # a vector, because Triton's interpreter turns a single truth value into a number
     return (x >= 0) & (x < width) & (rows >= 0) & (rows < height)
 
 
 @jit
 def inverse_norm(x):
-    """(n,): one over the L2 norm of every row of x, as float32."""
-    x = x.to(tl.float32)
-    return tl.rsqrt(tl.maximum(tl.sum(x * x, 1), EPS * EPS))
+    """(n,): one over the L2 norm of every row of x, in float32. For float32 rows root and quotient are correctly
+    rounded: logits are exponents, and the hardware's approximate root would cost every probability a digit."""
+    wide = x.to(tl.float32)
+    squared = tl.maximum(tl.sum(wide * wide, 1), EPS * EPS)
+    return tl.div_rn(1.0, tl.sqrt_rn(squared)) if x.dtype == tl.float32 else tl.rsqrt(squared)
 
 
 @jit
 def normalised(x):
-    """The rows of x over their L2 norm, rounded to x's dtype for matrix units."""
+    """The rows of x divided by their L2 norm, rounded to x's dtype for matrix units."""
     return (x.to(tl.float32) * inverse_norm(x)[:, None]).to(x.dtype)
 
 
 @jit
 def two_parts(x, dtype: tl.constexpr):
-    """x as the sum of two numbers of a half type, which keeps twice its digits through matrix units."""
+    """Split float32 x into the sum of two numbers of a half type, which keeps twice its digits through matrix units."""
     high = x.to(dtype)
     return high, (x - high.to(tl.float32)).to(dtype)
 
 
 @jit
 def exact_matmul(a, b):
-    """a @ b in float32 for a in float32, which is not rounded to b's type."""
+    """a @ b in float32 for a in float32, without rounding a to b's type."""
     if b.dtype == tl.float32:
         product = matmul(a, b)
     else:
@@ -93,8 +102,8 @@ def exact_matmul(a, b):
 
 @jit
 def similarities(scaled, keys):
-    """(queries, keys) in float32: scaled queries (float32) times unit keys (given as they are). Logits are exponents,
-    so rounding them to a half type would cost the probabilities their digits: here nothing is rounded to one."""
+    """(queries, keys) in float32: scaled queries (float32) times unit keys (passed unnormalised). Logits are exponents,
+    so rounding to a half type would cost the probabilities their digits: nothing is rounded to one here."""
     return exact_matmul(scaled, tl.trans(keys)) * inverse_norm(keys)[None, :]
 
 
@@ -124,16 +133,16 @@ def matmul(a, b):
 
 @jit
 def log2_keys(y, x, height, width, length, RADIUS: tl.constexpr):
-    """log2 of the number of keys that the queries at row y and columns x meet, `length` of them pooled."""
+    """log2 of the number of keys of the queries at row y and columns x, ``length`` of them pooled."""
     rows = tl.minimum(y + RADIUS, height - 1) - tl.maximum(y - RADIUS, 0) + 1
     columns = tl.minimum(x + RADIUS, width - 1) - tl.maximum(x - RADIUS, 0) + 1
-    return tl.log2(tl.maximum(rows * columns + length, 1).to(tl.float32))  # pixels outside the map have no number
+    return tl.log2(tl.maximum(rows * columns + length, 1).to(tl.float32))  # pixels outside the map have no such number
 
 
 @jit
 def load_offset_bias(start, key_row, window_column, inside, WINDOW: tl.constexpr):
-    """(RUN, RUN) of the local bias to base 2: row `key_row` of the window by `window_column`, -inf outside the band and
-    for keys (columns) that are not `inside`: they get no probability."""
+    """(RUN, RUN) of the local bias to base 2: row ``key_row`` of the window by ``window_column``; -inf outside the band
+    and for keys (columns) that are not ``inside``, whose probability is 0."""
     band = (window_column >= 0) & (window_column < WINDOW)
     bias = tl.load(start + key_row * WINDOW + window_column, mask=band, other=-float("inf")).to(tl.float32)
     return LOG2E * bias + tl.where(inside, 0.0, -float("inf"))[None, :]
@@ -141,7 +150,7 @@ def load_offset_bias(start, key_row, window_column, inside, WINDOW: tl.constexpr
 
 @jit
 def load_tokens(tokens, head, DIM: tl.constexpr, DIM_PAD: tl.constexpr, AREA: tl.constexpr, AREA_PAD: tl.constexpr):
-    """(DIM_PAD, AREA_PAD): the learned tokens of a head, a column for every offset of the window."""
+    """(DIM_PAD, AREA_PAD): the learned tokens of a head, one column per window offset."""
     channel, offset = tl.arange(0, DIM_PAD)[:, None], tl.arange(0, AREA_PAD)[None, :]
     mask = (channel < DIM) & (offset < AREA)
     return tl.load(tokens + head * DIM * AREA + channel * AREA + offset, mask=mask, other=0.0)
@@ -149,10 +158,11 @@ def load_tokens(tokens, head, DIM: tl.constexpr, DIM_PAD: tl.constexpr, AREA: tl
 
 @jit
 def by_key(by_offset, key_row, window_column, WINDOW: tl.constexpr, RUN: tl.constexpr, AREA_PAD: tl.constexpr):
-    """(RUN, AREA_PAD) numbers by query and window offset -> (RUN, RUN) by query and key column, 0 outside the band.
+    """Turn numbers by query and window offset (RUN, AREA_PAD) into (RUN, RUN) by query and key column, 0 outside the
+    band.
 
-    A product with a matrix of one column of ones copies one offset's numbers to all key columns, exactly; the band
-    takes them where they belong. So nothing moves between lanes but inside matrix units.
+    A product with a matrix that has a single row of ones copies one offset's numbers to all key columns, exactly; the
+    band selects where they belong. So nothing moves between lanes except inside matrix units.
     """
     offset = tl.arange(0, AREA_PAD)[:, None] + tl.zeros((1, RUN), tl.int32)
     tile = tl.zeros((RUN, RUN), tl.float32)
@@ -163,20 +173,30 @@ def by_key(by_offset, key_row, window_column, WINDOW: tl.constexpr, RUN: tl.cons
 
 
 @jit
-def by_offset(tile, total, key_row, window_column, WINDOW: tl.constexpr, RUN: tl.constexpr, AREA_PAD: tl.constexpr):
-    """Add a (RUN, RUN) tile by row and column of the band to `total`, (RUN, AREA_PAD) by row and window offset: the
-    way back of `by_key`."""
+def by_offset(
+    tile, total, key_row, window_column, dtype: tl.constexpr, WINDOW: tl.constexpr, RUN: tl.constexpr,
+    AREA_PAD: tl.constexpr,
+):  # fmt: skip
+    """Add a (RUN, RUN) tile by row and column of the band to ``total``, (RUN, AREA_PAD) by row and window offset: the
+    inverse of ``by_key``. Matrix units take ``dtype``; a float32 tile passes through them unrounded."""
     offset = tl.arange(0, AREA_PAD)[None, :] + tl.zeros((RUN, 1), tl.int32)
-    for column in tl.static_range(WINDOW):
-        pick = (offset == key_row * WINDOW + column).to(tile.dtype)
-        total += matmul(tl.where(window_column == column, tile, 0.0), pick)
+    if tile.dtype == dtype:
+        for column in tl.static_range(WINDOW):
+            pick = (offset == key_row * WINDOW + column).to(dtype)
+            total += matmul(tl.where(window_column == column, tile, 0.0), pick)
+    else:
+        high, low = two_parts(tile, dtype)
+        for column in tl.static_range(WINDOW):
+            pick = (offset == key_row * WINDOW + column).to(dtype)
+            total += matmul(tl.where(window_column == column, high, 0.0), pick)
+            total += matmul(tl.where(window_column == column, low, 0.0), pick)
     return total
 
 
 @jit
 def load_pool_bias(start, query, key, key_inside, query_stride, key_stride, BIAS_ORDER: tl.constexpr):
-    """The position bias to base 2 for queries and keys given as (n, 1) and (1, m), either way round; -inf where the key
-    is not inside. The axis that BIAS_ORDER names lies side by side in memory, which makes loads along it wide."""
+    """The position bias to base 2 for queries and keys of shapes (n, 1) and (1, m), or the reverse; -inf if the key is
+    not inside. The axis that BIAS_ORDER names is contiguous in memory, which makes loads along it wide."""
     if BIAS_ORDER == "queries":
         place = start + (query.to(tl.int64) + key.to(tl.int64) * key_stride)
     elif BIAS_ORDER == "keys":

@@ -23,13 +23,14 @@ def forward(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def backward(grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of g, v, weight and bias; the convolution is computed again instead of kept."""
+    """Gradients of g, v, weight and bias; the convolution is recomputed, not saved."""
     grad_g, grad_v, grad_weight, grad_bias = _convolution(g, v, weight, bias).backward(grad)
     return grad_g, grad_v, grad_weight.reshape(weight.shape).to(weight.dtype), grad_bias.to(bias.dtype)
 
 
 def packed_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same with gate and value side by side in x (B, H, W, 2C): their gradients are written as halves of x's."""
+    """Like ``backward``, with gate and value side by side in x (B, H, W, 2C): their gradients are written as halves of
+    x's."""
     grad_x = x.new_empty(x.shape)
     g, v = x.chunk(2, -1)
     call = _convolution(g, v, weight, bias)

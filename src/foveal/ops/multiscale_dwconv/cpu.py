@@ -33,13 +33,13 @@ def forward(x: Tensor, *rest) -> Tensor:
 
 
 def backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *constants) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias; where there is a GELU the convolution is computed again instead of kept."""
+    """Gradients of x, weight and bias; with GELU the convolution is recomputed, not saved."""
     grad_x, _, grad_weight, grad_bias = _convolution(x, weight, bias, *constants).backward(grad)
     return grad_x, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
 
 
 def entered_forward(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, *constants) -> Tensor:
-    """The result for GELU(x) * scale + shift in the place of x, without writing that map."""
+    """The result for GELU(x) * scale + shift in place of x, without writing that map."""
     kernels, channels, identity, gelu = constants
     convolution = Depthwise(x, weight, bias, kernels, channels, identity=identity, gelu=gelu, entry=(scale, shift))
     return convolution.forward()

@@ -1,19 +1,27 @@
-"""Aggregated attention by the compiled CPU kernels: prepares what `native/native.h` calls an AttentionCall."""
+"""Aggregated attention by the compiled CPU kernels: fills the ``AttentionCall`` of native.h.
+
+The position bias is dense or a table of offsets. Either way the kernels find the bias of a query and a pooled key at
+an index that is a number of the query plus a number of the key; ``DenseBias`` and ``TableBias`` hold these numbers.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..native import Kernel, threads_for
-from ..native.arguments import Map, contiguous_float, map_of, side_by_side, unsupported_maps
-from .layout import TABLE_TENSORS, TENSORS, arrange_gradients
-from .native_bias import DenseBias, TableBias
+from foveal.types import Size
 
+from ..native import Kernel, Map, contiguous_float, map_of, side_by_side, threads_for, tile, unsupported_maps
+from .offsets import axis_positions
+from .schema import TABLE_TENSORS, TENSORS, arrange_gradients
+
+_CPU = torch.device("cpu")
 _LARGEST_WINDOW = 63
 _SIZES = ("batch", "height", "width", "heads", "dim", "pooled", "window", "bands", "threads", "half")
 _SMALL = ("scale", "query_embedding", "local_bias", "tokens", "token_bias")
@@ -53,7 +61,7 @@ def unsupported(q, k, v, k_pool, v_pool, *rest) -> str | None:
     if window > _LARGEST_WINDOW:
         return f"windows up to {_LARGEST_WINDOW}"
     if dropout_p > 0:
-        return "attention dropout runs on the reference alone"
+        return "attention dropout runs only on the reference"
     return unsupported_maps(parameters, q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
 
 
@@ -61,21 +69,104 @@ def unsupported(q, k, v, k_pool, v_pool, *rest) -> str | None:
 def _log_lengths(window: int, length: int) -> Tensor:
     """(k*k + 1,): log(length + n) for n window keys inside the map."""
     logs = [math.log(length + n) if length + n else -math.inf for n in range(window * window + 1)]
-    return torch.tensor(logs, dtype=torch.float32, device="cpu")
+    return torch.tensor(logs, dtype=torch.float32, device=_CPU)
 
 
 def _floats(*shape: int) -> Tensor:
-    """Memory that the kernels write, whatever PyTorch's default dtype and device are."""
-    return torch.empty(shape, dtype=torch.float32, device="cpu")
+    """Memory for the kernels to write, independent of PyTorch's default dtype and device."""
+    return torch.empty(shape, dtype=torch.float32, device=_CPU)
 
 
 def _bands(items: int, height: int, threads: int) -> int:
-    """How many parts the rows of a map are cut into: enough pieces of work for every thread to get an equal share."""
+    """How many bands the rows of a map are cut into: enough pieces of work for every thread to get an equal share."""
     return min(height, math.ceil(8 * threads / items))
 
 
+@dataclass
+class Gradient:
+    """Memory for the gradient of a position bias, its strides, and ``total``, which returns the gradient."""
+
+    numbers: Tensor
+    thread: int
+    head: int
+    row: int
+    keys: Tensor
+    total: Callable[[], Tensor]
+
+
+class DenseBias:
+    """A bias (h, H*W, P) in float32, of any strides."""
+
+    def __init__(self, bias: Tensor, size: Size, pool: Size):
+        self.numbers = bias
+        self.head, self.column, key = bias.stride()
+        self.width, self.row = size[1], size[1] * self.column
+        self.size = 1 + sum((n - 1) * stride for n, stride in zip(bias.shape, bias.stride(), strict=True))
+        self.keys = _multiples(bias.shape[2], key)
+
+    def gradient(self, threads: int) -> Gradient:
+        """Shared by all threads, each of which writes its own part; queries are contiguous."""
+        heads, queries, keys = self.numbers.shape
+        numbers = torch.empty(heads, keys, queries, dtype=torch.float32, device=_CPU)
+        return Gradient(numbers, 0, keys * queries, self.width, _multiples(keys, queries), lambda: numbers.mT)
+
+
+class TableBias:
+    """A table (h, Dr, Dc) in float32. The kernels read queries contiguously, so if columns are half a pixel apart, the
+    even columns come first and the odd ones follow."""
+
+    def __init__(self, table: Tensor, size: Size, pool: Size):
+        heads, rows, columns = table.shape
+        self.step, row_step, self.keys = _table_keys(size, pool, rows, columns)
+        self.numbers = table.contiguous() if self.step == 1 else _halves_apart(table)
+        self.head, self.row, self.column = rows * columns, row_step * columns, 1
+        self.size = heads * rows * columns
+
+    def gradient(self, threads: int) -> Gradient:
+        """A copy per thread, summed in order; each is followed by room for a tile."""
+        numbers = torch.zeros(threads, self.size + tile(), dtype=torch.float32, device=_CPU)
+        return Gradient(
+            numbers,
+            numbers.shape[1],
+            self.head,
+            self.row,
+            self.keys,
+            lambda: self._whole(numbers[:, : self.size].sum(0)),
+        )
+
+    def _whole(self, gradient: Tensor) -> Tensor:
+        gradient = gradient.view(self.numbers.shape)
+        return gradient if self.step == 1 else _halves_together(gradient)
+
+
+@functools.lru_cache(maxsize=256)
+def _multiples(count: int, stride: int) -> Tensor:
+    return stride * torch.arange(count, device=_CPU)
+
+
+@functools.lru_cache(maxsize=256)
+def _table_keys(size: Size, pool: Size, rows: int, columns: int) -> tuple[int, int, Tensor]:
+    """Return the columns and the rows of the table from one query to the next, and the index of every pooled key."""
+    pixel_row, cell_row = axis_positions(size[0], pool[0], rows, _CPU)
+    pixel_column, cell_column = axis_positions(size[1], pool[1], columns, _CPU)
+    row_step, step = (int(pixel[1]) if len(pixel) > 1 else 1 for pixel in (pixel_row, pixel_column))
+    if step == 2:
+        cell_column = cell_column // 2 + cell_column % 2 * ((columns + 1) // 2)
+    return step, row_step, (cell_row[:, None] * columns + cell_column).flatten()
+
+
+def _halves_apart(table: Tensor) -> Tensor:
+    return torch.cat([table[..., ::2], table[..., 1::2]], -1)
+
+
+def _halves_together(table: Tensor) -> Tensor:
+    whole, middle = (table.shape[-1] + 1) // 2, torch.empty_like(table)
+    middle[..., ::2], middle[..., 1::2] = table[..., :whole], table[..., whole:]
+    return middle
+
+
 class _Call:
-    """The structure for one call, and the tensors whose memory it points to."""
+    """The C structure of one call, and the tensors whose memory it points to."""
 
     def __init__(self, form: type[DenseBias] | type[TableBias], q, k, v, k_pool, v_pool, *rest):
         *small, window, length = rest
@@ -118,7 +209,7 @@ def _backward_of(form: type[DenseBias] | type[TableBias], grad: Tensor, q: Tenso
         return arrange_gradients(map(torch.zeros_like, inputs), inputs, names)
     call = _Call(form, *inputs, window, length)
     c, area = call.c, window * window
-    if form is DenseBias:  # a thread does a band of all images
+    if form is DenseBias:  # a thread computes one band of all images
         c.bands = _bands(c.heads, c.height, c.threads)
     grad, lse = side_by_side(grad), lse.contiguous()
     c.lse = lse.data_ptr()

@@ -1,7 +1,7 @@
 """Aggregated attention by shifted views: plain PyTorch on any device, without a copy of the window.
 
-Key and value maps are padded once; window position j of every query is then one strided view of them. Forward keeps
-the log-sum-exp of every query, from which backward rebuilds the probabilities.
+Key and value maps are padded once; window position j of every query is then one strided view of them. Forward saves
+the log-sum-exp of every query, from which backward recomputes the probabilities.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..numerics import accumulation_dtype, normalise, normalise_backward
-from .layout import arrange_gradients
 from .reference import log_length, window_mask
+from .schema import arrange_gradients
 
 
 def _pad(x: Tensor, radius: int) -> Tensor:
@@ -35,7 +35,7 @@ def _tokens_first(x: Tensor, like: Tensor) -> Tensor:
 
 
 class _Call:
-    """What forward and backward both need of one call, in the accumulation dtype."""
+    """The intermediate results that forward and backward share, in the accumulation dtype."""
 
     def __init__(self, q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, window, length):
         self.shape = q.shape[1:3]
@@ -153,7 +153,7 @@ def backward(
 
 
 def _scatter(call: _Call, weights: Tensor, x: Tensor) -> Tensor:
-    """Sum over window positions of weights_j * x, each sent back to the position it was read from."""
+    """Sum weights_j * x over window positions, each added at the position that it was read from."""
     radius = call.window // 2
     height, width = call.shape
     padded = _pad(torch.zeros_like(x), radius)

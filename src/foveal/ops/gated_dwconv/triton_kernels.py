@@ -1,12 +1,13 @@
-"""Gated depthwise convolution on a GPU: GELU(DWConv(g) + bias) * v in one pass over memory; backward convolves again
-instead of keeping the result. TransNeXt paper, section 3.2 (convolutional GLU)."""
+"""Gated depthwise convolution in Triton: GELU(DWConv(g) + bias) * v in one pass over memory. Backward recomputes the
+convolution instead of saving it. TransNeXt paper, section 3.2 (convolutional GLU)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ...triton.depthwise import (
+from ..triton import constant, jit, rows_side_by_side, shared_alignment, tl, unsupported_by_triton
+from ..triton.depthwise import (
     SIZES,
     WIDEST_KERNEL,
     by_tap,
@@ -20,7 +21,6 @@ from ...triton.depthwise import (
     tiles,
     weight_gradient,
 )
-from ...triton.support import constant, jit, rows_side_by_side, shared_alignment, tl, unsupported_by_triton
 
 SQRT_HALF = constant(0.7071067811865476)
 INVERSE_SQRT_TWO_PI = constant(0.3989422804014327)
@@ -44,7 +44,7 @@ def forward_kernel(
     g_ptr, v_ptr, weight_ptr, bias_ptr, out_ptr, height, width, channels, g_batch, g_pixel, v_batch, v_pixel,
     ALIGN: tl.constexpr, KERNEL: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Writes the gated map (B, H, W, C), contiguous."""
+    """Write the gated map (B, H, W, C), contiguous."""
     channels = channels * ALIGN
     sample, first, channel = tile_place(height, width, channels, PIXELS, CHANNELS)
     inside = first + tl.arange(0, PIXELS) < height * width
@@ -64,7 +64,7 @@ def backward_kernel(
     x_batch, x_pixel, g_batch, g_pixel, v_batch, v_pixel,
     ALIGN: tl.constexpr, KERNEL: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Writes the gradients of v and of the convolved map, both (B, H, W, C), contiguous. `x_...` are grad's strides."""
+    """Write the gradients of v and of the convolved map, both (B, H, W, C), contiguous. ``x_*`` are grad's strides."""
     channels = channels * ALIGN
     sample, first, channel = tile_place(height, width, channels, PIXELS, CHANNELS)
     inside = first + tl.arange(0, PIXELS) < height * width

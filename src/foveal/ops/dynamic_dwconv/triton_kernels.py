@@ -1,12 +1,11 @@
-"""Per-sample depthwise convolution on a GPU. TransXNet paper, equation 3 (IDConv); the kernels are those of
-`ops.triton.depthwise`."""
+"""Per-sample depthwise convolution by the Triton kernels of ``ops.triton.depthwise`` (TransXNet paper, equation 3)."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ...triton.depthwise import WIDEST_KERNEL, by_tap, depthwise, weight_gradient
-from ...triton.support import rows_side_by_side, shared_alignment, unsupported_by_triton
+from ..triton import rows_side_by_side, shared_alignment, unsupported_by_triton
+from ..triton.depthwise import WIDEST_KERNEL, by_tap, depthwise, weight_gradient
 
 
 def unsupported(x: Tensor, weight: Tensor, bias: Tensor) -> str | None:

@@ -1,4 +1,4 @@
-"""Multi-scale depthwise convolution from PyTorch's own convolutions and GELU, keeping only x for the backward pass."""
+"""Multi-scale depthwise convolution from PyTorch's own convolutions and GELU, saving only x for the backward pass."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..convolution import convolution_dtype, depthwise_conv_backward
+from ..numerics import accumulation_dtype
 from .reference import convolve, split_weight
 
 
-def _activated(x: Tensor, weight: Tensor, bias: Tensor, kernels, channels, identity: bool) -> Tensor:
-    y = convolve(x, weight, bias, kernels, channels)
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, kernels, channels, identity: bool, gelu: bool) -> Tensor:
+    """The convolution with bias (+ x). Half types that go through GELU are rounded once, after the convolution, and
+    float32 from there on: rounding what GELU takes would cost the bias gradient its digits."""
+    wide = accumulation_dtype(x.dtype)
+    if gelu and x.dtype != wide:
+        y = convolve(x, weight, None, kernels, channels) + bias.to(wide)
+        return y + x if identity else y
+    y = convolve(x, weight, bias.to(x.dtype), kernels, channels)
     return y.add_(x) if identity else y
 
 
@@ -28,7 +35,7 @@ def forward(
 ) -> Tensor:
     """The result (B, H, W, C) in x's dtype."""
     dtype = convolution_dtype(x)
-    y = _activated(x.to(dtype), weight.to(dtype), bias.to(dtype), kernels, channels, identity)
+    y = _convolve(x.to(dtype), weight.to(dtype), bias, kernels, channels, identity, gelu)
     return (F.gelu(y) if gelu else y).to(x.dtype).contiguous()
 
 
@@ -42,15 +49,14 @@ def backward(
     identity: bool,
     gelu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias; where there is a GELU the convolution is computed again instead of kept."""
+    """Gradients of x, weight and bias; with GELU the convolution is recomputed, not saved."""
     dtype, channels = convolution_dtype(x), list(channels)
-    wide, kernel = x.to(dtype), weight.to(dtype)
-    grad_y = grad.to(dtype)
+    x_in, kernel, grad_y = x.to(dtype), weight.to(dtype), grad.to(dtype)
     if gelu:
-        y = _activated(wide, kernel, bias.to(dtype), kernels, channels, identity)
-        grad_y = torch.ops.aten.gelu_backward(grad_y, y)
+        y = _convolve(x_in, kernel, bias, kernels, channels, identity, gelu)
+        grad_y = torch.ops.aten.gelu_backward(grad_y.to(y.dtype), y)
     parts = zip(
-        grad_y.split(channels, -1), wide.split(channels, -1), split_weight(kernel, kernels, channels), strict=True
+        grad_y.split(channels, -1), x_in.split(channels, -1), split_weight(kernel, kernels, channels), strict=True
     )
     maps, weights, biases = zip(*(depthwise_conv_backward(*part) for part in parts), strict=True)
     grad_x = torch.cat(maps, -1)

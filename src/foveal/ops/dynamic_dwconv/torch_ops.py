@@ -1,6 +1,6 @@
-"""Per-sample depthwise convolution as one grouped convolution of PyTorch: the batch is folded into the channels.
+"""Per-sample depthwise convolution as one grouped PyTorch convolution: the batch is folded into the channels.
 
-PyTorch's depthwise kernels read the map once, where K*K shifted views would read it K*K times.
+PyTorch's depthwise kernels read the map once; K*K shifted views would read it K*K times.
 """
 
 from __future__ import annotations

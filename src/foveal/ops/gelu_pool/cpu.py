@@ -1,4 +1,4 @@
-"""GELU and pooling by the compiled CPU kernels: prepares what native.h calls a GeluPoolCall."""
+"""GELU and pooling by the compiled CPU kernels: fills the ``GeluPoolCall`` of native.h."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import ctypes
 import torch
 from torch import Tensor
 
-from ..native import Kernel, threads_for
-from ..native.arguments import Map, map_of, side_by_side, unsupported_maps
+from ..native import Kernel, Map, map_of, side_by_side, threads_for, unsupported_maps
 
-_WORK_A_NUMBER = 20  # of GELU, in multiply-adds
+_WORK_PER_NUMBER = 20  # of GELU, in multiply-adds
 _SIZES = ("batch", "height", "width", "channels", "pool_height", "pool_width", "threads", "half")
 
 
@@ -31,7 +30,7 @@ def unsupported(x: Tensor, height: int, width: int) -> str | None:
 
 
 def _call(x: Tensor, pooled: Tensor) -> _Call:
-    sizes = (*x.shape, *pooled.shape[1:3], threads_for(_WORK_A_NUMBER * x.numel()), x.dtype == torch.bfloat16)
+    sizes = (*x.shape, *pooled.shape[1:3], threads_for(_WORK_PER_NUMBER * x.numel()), x.dtype == torch.bfloat16)
     return _Call(*sizes, map_of(x), map_of(pooled))
 
 
