@@ -30,7 +30,7 @@ import torch._inductor.config as inductor
 
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared, Subject
-from foveal.ops.memory import return_blocks_from
+from foveal.ops.host import return_blocks_from
 
 Call = Callable[[], object]
 #: Returns the seconds per call, averaged over a number of consecutive calls.

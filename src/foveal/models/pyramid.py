@@ -16,7 +16,7 @@ from timm.models._features import feature_take_indices
 from timm.models._manipulate import MATCH_PREV_GROUP, checkpoint
 from torch import Tensor, nn
 
-from foveal.ops.linear import linear
+from foveal.ops.host import linear
 
 from .sizes import check_image
 

@@ -5,7 +5,7 @@ from .backend import BackendError, Explanation, explain, use_backend
 from .dynamic_dwconv import dynamic_dwconv
 from .gated_dwconv import gated_dwconv
 from .gelu_pool import gelu_pool
-from .memory import keep_memory
+from .host import keep_memory
 from .multiscale_dwconv import multiscale_dwconv
 
 __all__ = [

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from foveal.ops.memory import keep_memory
+from foveal.ops.host import keep_memory
 
 from ..pyramid import Pyramid
 from . import transnext, transxnet

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
-from foveal.ops.linear import linear, linear_add
+from foveal.ops.host import linear, linear_add
 from foveal.types import Size
 
 from ..transnext import AggregatedAttention, Block, ConvolutionalGLU, CosineAttention, SelfAttention

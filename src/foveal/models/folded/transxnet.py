@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops import dynamic_dwconv, multiscale_dwconv
-from foveal.ops.linear import linear, linear_add
+from foveal.ops.host import linear, linear_add
 
 from ..transxnet import OSRA, Block, ConvNorm, DMixer, IDConv, LayerScale, MultiScaleFFN, PatchEmbed
 from .parts import InferenceOnly, batch_norm_affine, cast, constant, scale_input, scale_output

@@ -1,16 +1,16 @@
 // Aggregated attention: what forward and backward share.
 //
-// Queries of one row stand in the lanes of a vector, so a product with a key is `dim` multiply-adds without a sum over
-// lanes, and a window position is a load at another column. Maps are therefore turned, row by row, to (dim, column).
+// Queries of one row are in the lanes of a vector, so a product with a key is `dim` multiply-adds without a sum over
+// lanes, and a window position is a load at another column. Maps are transposed, row by row, to (dim, column).
 
 constexpr float ABSENT = -1e30f;  // a logit whose probability is 0
 
-// Sizes of a call, and where things stand in the scratch memory of one thread.
+// Sizes of a call, and the layout of one thread's scratch memory.
 struct Plan {
     int64_t radius, area;   // of the window
     int64_t dim;            // of a head, rounded up to BLOCK: rows beyond are 0
-    int64_t row;            // floats of one turned row: radius, width, radius and room for whole tiles
-    int64_t map_row;        // floats of all dims of a turned row
+    int64_t row;            // floats of one transposed row: radius, width, radius and room for whole tiles
+    int64_t map_row;        // floats of all dims of a transposed row
 
     explicit Plan(const AttentionCall& c)
         : radius(c.window / 2), area(c.window * c.window), dim(round_up(c.dim, 8)),
@@ -18,9 +18,9 @@ struct Plan {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Products of a tile of positions (dim, V * LANES) with rows of numbers that all of them share.
+// Products of a tile of positions (dim, V * LANES) with rows of numbers shared by all positions.
 
-// Rows (count, dim) in groups of at most BLOCK, in each group the dims outside: one broadcast after the other in memory.
+// Rows (count, dim) in groups of at most BLOCK, each stored as (dim, row): broadcasts are consecutive in memory.
 struct Packed {
     const float* data;
     int64_t count, dim;
@@ -38,8 +38,8 @@ inline void pack(const float* rows, int64_t stride, int64_t count, int64_t dim, 
     }
 }
 
-// Where sums start: number i of a tile's column x at data[rows[i] + x], or at data[i * TILE + x] without rows; without
-// data they start with 0.
+// The initial values of sums: number i of column x of a tile is data[rows[i] + x], or data[i * TILE + x] without rows;
+// without data it is 0.
 struct Start {
     const float* data;
     const int64_t* rows;
@@ -84,13 +84,13 @@ inline void products(const Packed& rows, const float* tile, float* out, Start st
     }
 }
 
-// The turned rows that a window reaches from one query row: row dy of it at rows[dy], null outside the map; column x of
-// the map stands at x + radius.
+// The transposed rows in the window of one query row: row dy of it at rows[dy], null outside the map; column x of the
+// map is at x + radius.
 struct WindowRows {
     const float* rows[64];
 };
 
-// out[j] = sum over d of window position j's number d * tile[d]; rows outside the map are left alone.
+// out[j] = sum over d of number d of window position j * tile[d]; rows outside the map are not written.
 template <int V>
 inline void window_products(const Plan& p, int64_t window, int64_t dim, const WindowRows& map, int64_t x,
                             const float* tile, float* out) {
@@ -152,7 +152,7 @@ inline void weighted_sums(const Plan& p, int64_t window, const float* rows, int6
 
 constexpr float EPS = 1e-12f;  // the smallest norm that is divided by
 
-// Divides every column of a turned row by its norm; keeps one over the norms where `inverses` is given.
+// Divide every column of a transposed row by its norm; store the inverse norms if `inverses` is given.
 inline void normalise_columns(float* row, int64_t ld, int64_t dim, int64_t columns, float* inverses) {
     for (int64_t x = 0; x < columns; x += LANES) {
         Vec squares = {};
@@ -166,7 +166,7 @@ inline void normalise_columns(float* row, int64_t ld, int64_t dim, int64_t colum
     }
 }
 
-// Row y of a key or value map, turned. Everything beyond both ends, and the dims that are padding, must be 0 before and
+// Row y of a key or value map, transposed. Everything beyond both ends, and the padding dims, must be 0 before and
 // stays 0.
 template <class T>
 inline void load_row(const AttentionCall& c, const Plan& p, const Map& map, int64_t b, int64_t h, int64_t y, float* out) {
@@ -176,7 +176,7 @@ inline void load_row(const AttentionCall& c, const Plan& p, const Map& map, int6
         for (int64_t x = c.width; x < round_up(c.width, SIDE); ++x) out[d * p.row + p.radius + x] = 0;
 }
 
-// Rows (P, dim) of a pooled map as floats, divided by their norms where `inverses` is given.
+// Rows (P, dim) of a pooled map as floats, divided by their norms if `inverses` is given.
 template <class T>
 inline void load_pooled(const AttentionCall& c, const Plan& p, const Map& map, int64_t b, int64_t h, bool unit,
                         float* out, float* inverses) {
@@ -217,7 +217,7 @@ inline int64_t rows_inside(const AttentionCall& c, int64_t y) {
     return high - low + 1;
 }
 
-// log(n_i) of every query of a row, n_i counting the window keys inside the map.
+// log(n_i) of every query of a row; n_i counts the window keys inside the map.
 inline void row_log_length(const AttentionCall& c, int64_t y, float* out, int64_t columns) {
     const int64_t r = c.window / 2, rows = rows_inside(c, y);
     for (int64_t x = 0; x < columns; ++x) {
@@ -226,7 +226,7 @@ inline void row_log_length(const AttentionCall& c, int64_t y, float* out, int64_
     }
 }
 
-// Turned queries of a tile: `unit` gets them divided by their norm, `scaled` (unit + embedding) * scale * log length.
+// Transposed queries of a tile: `unit` = queries / norm, `scaled` = (unit + embedding) * scale * log length.
 template <class T, int V>
 inline void load_queries(const AttentionCall& c, const T* source, const TilePlace& t,
                          const float* log_length, float* unit, float* scaled, float* inverses) {
@@ -241,7 +241,7 @@ inline void load_queries(const AttentionCall& c, const T* source, const TilePlac
     }
 }
 
-// 1 in the lanes whose columns are in the map.
+// 1 in the lanes whose columns are in the map, else 0.
 template <int V>
 struct Inside {
     Vec lanes[V];
@@ -252,7 +252,7 @@ struct Inside {
     Vec operator()(Vec x, int v) const { return lanes[v] > 0.0f ? x : Vec{}; }
 };
 
-// The position bias of a tile's queries and all pooled keys, as the start of their logits (P, TILE).
+// The position bias of a tile's queries and all pooled keys, as the initial value of their logits (P, TILE).
 template <int V>
 inline Start pool_bias(const AttentionCall& c, const TilePlace& t, float* logits) {
     const int64_t first = t.h * c.bias_head + t.y * c.bias_row + t.x * c.bias_column;
@@ -270,7 +270,7 @@ inline Start pool_bias(const AttentionCall& c, const TilePlace& t, float* logits
     return {logits, nullptr};
 }
 
-// Adds the local bias to the window's logits; those of positions outside the map become ABSENT.
+// Add the local bias to the window's logits; those of positions outside the map become ABSENT.
 template <int V>
 inline void finish_window_logits(const AttentionCall& c, const Plan& p, const TilePlace& t, const WindowRows& map,
                                  float* logits) {
@@ -297,7 +297,7 @@ inline void tile_logits(const AttentionCall& c, const Plan& p, const TilePlace& 
     products<V>(pooled_keys, scaled, pooled, pool_bias<V>(c, t, pooled));
 }
 
-// Positional attention (area, TILE): unit queries times learned tokens, plus their bias.
+// Positional attention (area, TILE): unit queries times learned tokens, plus token bias.
 template <int V>
 inline void positional_weights(const AttentionCall& c, const Plan& p, int64_t h, const Packed& tokens,
                                const float* unit, float* out) {
@@ -317,7 +317,7 @@ inline void pack_tokens(const AttentionCall& c, const Plan& p, int64_t h, float*
     pack(rows, c.dim, p.area, c.dim, out);
 }
 
-// The rows of a ring that a window reaches from query row y; row i of the map is kept at slot i % window.
+// The rows of a ring buffer in the window of query row y; row i of the map is at slot i % window.
 inline WindowRows reach(const AttentionCall& c, const Plan& p, const float* ring, int64_t y) {
     WindowRows map;
     for (int64_t dy = 0; dy < c.window; ++dy) {

@@ -1,8 +1,8 @@
-// Aggregated attention, backward: logits are computed again, probabilities come from the log-sum-exp.
+// Aggregated attention, backward: logits are recomputed, probabilities follow from the log-sum-exp.
 //
-// A query row gives its own gradient and what it owes to the pooled keys at once. What it owes to the window's keys is
-// kept for as long as a key row can need it: key row y is finished, by gathering from the query rows around it, when
-// query row y + radius has been seen. Nothing is scattered, so no two threads write to one place.
+// For a query row its own gradient and its share of the gradients of pooled keys are computed at once. Its share of the
+// window keys' gradients is kept as long as a key row can need it: key row y gathers from the query rows around it once
+// query row y + radius has been processed. Nothing is scattered, so no two threads write to the same place.
 
 template <int N>
 struct Places {
@@ -10,7 +10,7 @@ struct Places {
 };
 
 struct BackwardScratch {
-    // Rings of rows, slot y % window: turned maps (window, dim, row) ...
+    // Ring buffers of rows, slot y % window: transposed maps (window, dim, row) ...
     float *keys, *values, *queries, *grads;
     float* key_inverses;              // ... (window, row) ...
     float *logit_grads, *weights;     // ... and (window, area, row).
@@ -20,11 +20,11 @@ struct BackwardScratch {
     float *tokens, *packed_tokens;                 // (area, dim)
     float* log_length;                             // (row)
     float *unit, *scaled, *grad, *inverses;        // of a tile: (dim, TILE), (TILE)
-    float *probabilities, *probability_grads;      // (area + P, TILE), later gradients of logits in the second
+    float *probabilities, *probability_grads;      // (area + P, TILE); the second later holds gradients of logits
     float *positional, *window_grads;              // (area, TILE)
     float *sum_a, *sum_b;                          // (dim, TILE)
     float *rows;                                   // (TILE, dim)
-    float* totals;                                 // sums of a head, every number of them LANES wide
+    float* totals;                                 // sums of a head, each of them LANES wide
     int64_t ring_rows, total_count, size;
 
     BackwardScratch(const AttentionCall& c, const Plan& p, float* base) {
@@ -86,7 +86,7 @@ inline void normalise_backward(const float* unit, int64_t unit_ld, const float* 
     }
 }
 
-// A turned tile of a map's rows, with zeros in columns that are not in the map.
+// A transposed tile of a map's rows, with zeros in columns that are not in the map.
 template <class T>
 inline void load_tile(const T* source, int64_t stride, int64_t count, int64_t dim, float* out) {
     load_turned(source, stride, count, dim, out, TILE);
@@ -99,7 +99,7 @@ inline T* at(const Map& map, int64_t b, const TilePlace& t) {
     return static_cast<T*>(map.data) + b * map.batch + t.y * map.row + t.x * map.column + t.h * map.head;
 }
 
-// Logits to probabilities (count, TILE), by the log-sum-exp that forward kept.
+// Turn logits (count, TILE) into probabilities with the log-sum-exp that forward saved.
 template <int V>
 inline void rebuild_probabilities(const AttentionCall& c, int64_t b, const TilePlace& t, int64_t count, float* logits) {
     float lse[TILE];
@@ -112,7 +112,7 @@ inline void rebuild_probabilities(const AttentionCall& c, int64_t b, const TileP
         }
 }
 
-// Gradients of probabilities become gradients of logits: A (dA - sum A dA).
+// Turn gradients of probabilities into gradients of logits: A (dA - sum A dA).
 template <int V>
 inline void softmax_backward(const float* probabilities, int64_t count, float* grads) {
     for (int v = 0; v < V; ++v) {
@@ -126,7 +126,7 @@ inline void softmax_backward(const float* probabilities, int64_t count, float* g
     }
 }
 
-// Copies a tile (n, TILE) to columns x ... of a row of a ring.
+// Copy a tile (n, TILE) to columns x ... of a row of a ring buffer.
 template <int V>
 inline void keep(const float* tile, int64_t n, float* row, int64_t ld) {
     for (int64_t i = 0; i < n; ++i)
@@ -138,7 +138,7 @@ inline void add_total(float* total, const float* numbers) {
     for (int v = 0; v < V; ++v) store(total, load(total) + load(numbers + v * LANES));
 }
 
-// Gradient of the queries of a tile, from the logits' gradients; adds to the totals of scale and embedding on the way.
+// Gradient of a tile's queries from the logits' gradients; also adds to the totals of scale and embedding.
 template <int V>
 inline void query_grads(const AttentionCall& c, const Plan& p, const BackwardScratch& s, const TilePlace& t) {
     float* scaled_grad = s.sum_a;
@@ -158,14 +158,14 @@ inline void query_grads(const AttentionCall& c, const Plan& p, const BackwardScr
             store(total + (1 + d) * LANES, load(total + (1 + d) * LANES) + g * factor);
             store(scaled_grad + i, g * factor + load(s.sum_b + i));
         }
-        // A column beyond the map has gradient 0, but log(0) may stand there.
+        // A column beyond the map has gradient 0, but its log length may be log(0).
         const Vec there = lane_index() + float(v * LANES) < float(t.count) ? along * log_length : Vec{};
         store(total, load(total) + there);
     }
     normalise_backward<V>(s.unit, TILE, s.inverses, c.dim, scaled_grad);
 }
 
-// Adds a tile's part to the totals of local bias, token bias and tokens.
+// Add a tile's share to the totals of local bias, token bias and tokens.
 template <int V>
 inline void window_totals(const AttentionCall& c, const Plan& p, const BackwardScratch& s) {
     float* local_bias = s.totals + (1 + c.dim) * LANES;
@@ -185,20 +185,20 @@ inline void window_totals(const AttentionCall& c, const Plan& p, const BackwardS
     }
 }
 
-// What a band knows of itself: which rows are its own, and where its share of the position bias's gradient goes.
+// A band: its rows, and the place of its share of the position bias's gradient.
 struct Band {
     int64_t b, h, first, last;
     bool start;  // whether it writes there, or adds
     float* pool_bias;
 };
 
-// Adds a tile's logit gradients to those of the position bias, or starts them.
+// Add a tile's logit gradients to those of the position bias, or initialise them.
 template <int V>
 inline void pool_bias_grads(const AttentionBackwardCall& g, const Plan& p, const BackwardScratch& s, const Band& band,
                             const TilePlace& t) {
     const float* grads = s.probability_grads + p.area * TILE;
     float* out = band.pool_bias + t.y * g.grad_bias_row + t.x;
-    const bool whole = t.count == V * LANES || g.grad_bias_thread;  // a thread's own copy has room behind it
+    const bool whole = t.count == V * LANES || g.grad_bias_thread;  // a thread's own copy is followed by spare room
     const Inside<V> inside(t);
     for (int64_t i = 0; i < g.forward.pooled; ++i, grads += TILE) {
         float* to = out + g.grad_bias_keys[i];
@@ -247,7 +247,7 @@ inline void backward_tile(const AttentionBackwardCall& g, const Plan& p, const B
     add_outer(s.probabilities + p.area * TILE, c.pooled, s.rows, t.count, p.dim, s.pooled_value_grads);
 }
 
-// out[d] = sum over the queries that see key row y at window position j of weights[j] * map[d], both at the query.
+// out[d] = sum over the queries that have key row y at window position j of weights[j] * map[d], both at the query.
 template <int V>
 inline void gathered_sums(const AttentionCall& c, const Plan& p, const float* weights, const float* map, int64_t y,
                           int64_t x, float* out) {
@@ -302,7 +302,7 @@ inline void each_tile(const AttentionCall& c, int64_t h, int64_t y, Body2 two, B
     }
 }
 
-// Writes the gradients of pooled keys and values that a band found.
+// Write a band's gradients of pooled keys and values.
 inline void store_pooled_grads(const AttentionBackwardCall& g, const Plan& p, const BackwardScratch& s, int64_t at) {
     const AttentionCall& c = g.forward;
     for (int64_t i = 0; i < c.pooled; ++i) {
@@ -344,14 +344,14 @@ inline void backward_band(const AttentionBackwardCall& g, const Plan& p, const B
     }
 }
 
-// Adds up the lanes of a head's totals and starts them again.
+// Sum the lanes of a head's totals and reset them.
 inline void flush_totals(const AttentionBackwardCall& g, const BackwardScratch& s, int64_t thread, int64_t head) {
     float* out = g.sums + (thread * g.forward.heads + head) * s.total_count;
     for (int64_t i = 0; i < s.total_count; ++i) out[i] = sum(load(s.totals + i * LANES));
     zero(s.totals, s.total_count * LANES);
 }
 
-// Where a number of the position bias's gradient belongs to one query, a thread does a band of all images or none.
+// If each number of the position bias's gradient belongs to one query, a thread computes a band of all images or none.
 inline int64_t first_item(const AttentionBackwardCall& g, int64_t thread) {
     const AttentionCall& c = g.forward;
     const int64_t together = g.grad_bias_thread ? 1 : c.batch;

@@ -1,7 +1,7 @@
-// Aggregated attention, forward: one pass over the queries, nothing but the output and the log-sum-exp is written.
+// Aggregated attention, forward: one pass over the queries that writes only the output and the log-sum-exp.
 
 struct ForwardScratch {
-    float *keys, *values;                // (window, dim, row) rings of turned rows
+    float *keys, *values;                // (window, dim, row) ring buffers of transposed rows
     float *pooled_keys, *pooled_values;  // packed; (P, dim)
     float *rows, *tokens;                // (P or area, dim) before packing; packed tokens
     float *log_length;                   // (row)
@@ -26,7 +26,7 @@ struct ForwardScratch {
     }
 };
 
-// Turns logits (count, TILE) into probabilities, and writes the log-sum-exp of every column.
+// Turn logits (count, TILE) into probabilities, and write the log-sum-exp of every column.
 template <int V>
 inline void softmax(float* logits, int64_t count, float* lse) {
     for (int v = 0; v < V; ++v) {
@@ -66,7 +66,7 @@ inline void forward_tile(const AttentionCall& c, const Plan& p, const ForwardScr
     for (int64_t x = 0; x < t.count; ++x) to[x * c.heads] = lse[x];
 }
 
-// Loads row y of keys and values into their rings, if the map has such a row.
+// Load row y of keys and values into their ring buffers, if the map has such a row.
 template <class T>
 inline void forward_load(const AttentionCall& c, const Plan& p, const ForwardScratch& s, int64_t b, int64_t h, int64_t y) {
     if (y < 0 || y >= c.height) return;
@@ -106,7 +106,7 @@ void attention_forward_work(const AttentionCall& c, int64_t thread) {
     zero(s.keys, c.window * p.map_row);
     zero(s.values, c.window * p.map_row);
     int64_t head = -1;  // whose tokens are packed
-    // Images innermost: the bias of a head's band stays in the cache.
+    // Images vary fastest: the bias of a head's band stays in the cache.
     for (int64_t i = thread * items / c.threads; i < (thread + 1) * items / c.threads; ++i) {
         const int64_t b = i % c.batch, band = i / c.batch % c.bands, h = i / c.batch / c.bands;
         if (h != head) pack_tokens(c, p, head = h, s.rows, s.tokens);

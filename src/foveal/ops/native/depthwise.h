@@ -1,18 +1,18 @@
 // Depthwise convolution: what forward and backward share.
 //
-// Channels stand in the lanes of a vector. A piece of work is a chunk of neighbouring vectors of one image: its rows
-// are copied into rings of rows (vectors, width, LANES), small enough for the cache, so that kernels see plain floats
-// side by side whatever dtype and strides the map has. The identity is 1 added to the kernel's centre.
+// Channels are in the lanes of a vector. A piece of work is a chunk of neighbouring vectors of one image: its rows are
+// copied into ring buffers of rows (vectors, width, LANES), small enough for the cache, so that kernels read contiguous
+// floats whatever dtype and strides the map has. The identity is 1 added to the kernel's centre.
 
 constexpr int64_t LARGEST_KERNEL = 63;
 constexpr int64_t CACHE = 512 * 1024;  // bytes of rows that a chunk may have
 constexpr int64_t WIDEST_CHUNK = 64;   // vectors
 
-// Neighbouring channels of one group. Where the channels do not fill the last vector it begins earlier, so that it
-// shares channels with the one before; only groups narrower than a vector need single numbers.
+// Neighbouring channels of one group. If the channels do not fill the last vector, it starts earlier and overlaps the
+// one before; only groups narrower than a vector need scalar accesses.
 struct Chunk {
     int64_t kernel, area, first, count;  // channels first ... first + count - 1 of the map
-    int64_t weights;                     // where the first channel's kernel stands
+    int64_t weights;                     // position of the first channel's kernel
     int64_t vectors() const { return (count + LANES - 1) / LANES; }
     int64_t start(int64_t vector) const {
         const int64_t first_lane = vector * LANES;
@@ -20,11 +20,11 @@ struct Chunk {
     }
 };
 
-// How the channels are cut into chunks.
+// The division of the channels into chunks.
 struct Chunks {
     const DepthwiseCall& call;
-    int64_t rows;   // that a kernel of one pixel keeps in rings, and a larger one for each of its rows
-    int64_t limit;  // vectors a chunk may have for every thread to get pieces of work
+    int64_t rows;   // kept in ring buffers per row of the kernel
+    int64_t limit;  // vectors per chunk that leave pieces of work for every thread
 
     Chunks(const DepthwiseCall& c, int64_t rows_) : call(c), rows(rows_) {
         int64_t vectors = 0;
@@ -70,7 +70,7 @@ struct Chunks {
     }
 };
 
-// Piece of work number `index`: images inside chunks, so that a chunk's kernels are arranged once.
+// Piece of work number `index`: images vary faster than chunks, so that a chunk's kernels are arranged once.
 struct Piece {
     int64_t chunk, b, band;
     Piece(const DepthwiseCall& c, int64_t index)
@@ -78,7 +78,7 @@ struct Piece {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Vectors of a chunk's pixel: of LANES channels, or of the few that a narrow group has.
+// Vectors of a chunk's pixel: LANES channels, or the few that a narrow group has.
 
 struct AllLanes {};
 struct SomeLanes {
@@ -117,7 +117,7 @@ inline void each_vector(const Chunk& k, int64_t width, Body body) {
         each_place(k, width, AllLanes{}, body);
 }
 
-// A row of a map's chunk. Pixels stand too far apart for the processor to see what comes next, so it is told.
+// A row of a map's chunk. Pixels are too far apart for the hardware prefetcher, so they are prefetched here.
 constexpr int64_t PIXELS_AHEAD = 8;
 
 template <class T>
@@ -158,7 +158,7 @@ inline void arrange_weights(const DepthwiseCall& c, const Chunk& k, int64_t b, f
     }
 }
 
-// Rows y - radius ... y + radius of a ring of `kernel` rows, as vector number `vector` sees them; null outside the map.
+// Rows y - radius ... y + radius of a ring of `kernel` rows, for vector number `vector`; null outside the map.
 struct Reach {
     const float* rows[LARGEST_KERNEL];
     Reach(const float* ring, const DepthwiseCall& c, const Chunk& k, int64_t y, int64_t vector) {
@@ -169,3 +169,179 @@ struct Reach {
         }
     }
 };
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Convolution of one row of one vector of channels: the inner loops.
+//
+// PIXELS neighbouring outputs are summed at once. Every loaded pixel is multiplied by the numbers of one kernel row,
+// which stay in registers, so a load feeds up to K multiply-adds. Pixels outside the map are skipped, not multiplied.
+
+#if defined(__clang__)
+#define FOVEAL_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FOVEAL_UNROLL _Pragma("GCC unroll 64")
+#endif
+
+// out (width, LANES) = bias + convolution; rows[i] is the row for kernel row i, null outside the map.
+typedef void (*ConvolveRow)(const float* const* rows, int64_t kernel, int64_t width, const float* weights,
+                            const float* bias, float* out);
+// Its backward pass for the row x: out (width, LANES) = gradient of x, and sums (K * K, LANES) += gradient of the
+// weights. rows[i] is the row of output gradients that x contributes to through kernel row K - 1 - i.
+typedef void (*BackwardRow)(const float* const* rows, int64_t kernel, int64_t width, const float* weights,
+                            const float* x, float* out, float* sums);
+
+template <int K, int PIXELS, bool INNER>
+inline void convolve_block(const float* const* rows, int64_t x, int64_t width, const float* weights, Vec bias,
+                           Vec (&out)[PIXELS]) {
+    constexpr int RADIUS = K / 2, REACH = PIXELS + K - 1;
+    const int64_t low = RADIUS - x, high = width + RADIUS - x;
+    Vec acc[PIXELS];
+    FOVEAL_UNROLL
+    for (int p = 0; p < PIXELS; ++p) acc[p] = bias;
+    for (int ky = 0; ky < K; ++ky) {
+        if (!rows[ky]) continue;
+        const float* row = rows[ky] + (x - RADIUS) * LANES;
+        Vec w[K];
+        FOVEAL_UNROLL
+        for (int kx = 0; kx < K; ++kx) w[kx] = load(weights + (ky * K + kx) * LANES);
+        FOVEAL_UNROLL
+        for (int j = 0; j < REACH; ++j) {
+            if (!INNER && (j < low || j >= high)) continue;
+            const Vec pixel = load(row + j * LANES);
+            FOVEAL_UNROLL
+            for (int kx = 0; kx < K; ++kx)
+                if (j - kx >= 0 && j - kx < PIXELS) acc[j - kx] += w[kx] * pixel;
+        }
+    }
+    FOVEAL_UNROLL
+    for (int p = 0; p < PIXELS; ++p) out[p] = acc[p];
+}
+
+template <int K, int PIXELS>
+void convolve_row(const float* const* rows, int64_t, int64_t width, const float* weights, const float* bias,
+                  float* out) {
+    const Vec start = load(bias);
+    for (int64_t x = 0; x < width; x += PIXELS) {
+        Vec sums[PIXELS];
+        if (x >= K / 2 && x + PIXELS + K / 2 <= width) {
+            convolve_block<K, PIXELS, true>(rows, x, width, weights, start, sums);
+            FOVEAL_UNROLL
+            for (int p = 0; p < PIXELS; ++p) store(out + (x + p) * LANES, sums[p]);
+        } else {
+            convolve_block<K, PIXELS, false>(rows, x, width, weights, start, sums);
+            FOVEAL_UNROLL
+            for (int p = 0; p < PIXELS; ++p)
+                if (x + p < width) store(out + (x + p) * LANES, sums[p]);
+        }
+    }
+}
+
+template <int K, int PIXELS, bool INNER>
+inline void backward_block(const float* const* rows, int64_t x, int64_t width, const float* weights, const float* map,
+                           float* out, float* sums) {
+    constexpr int RADIUS = K / 2, REACH = PIXELS + K - 1;
+    const int64_t low = RADIUS - x, high = width + RADIUS - x;
+    Vec acc[PIXELS], pixels[PIXELS];
+    FOVEAL_UNROLL
+    for (int p = 0; p < PIXELS; ++p) {
+        acc[p] = Vec{};
+        pixels[p] = INNER || x + p < width ? load(map + (x + p) * LANES) : Vec{};
+    }
+    for (int i = 0; i < K; ++i) {
+        if (!rows[i]) continue;
+        const float* row = rows[i] + (x - RADIUS) * LANES;
+        const int64_t tap = (K - 1 - i) * K;
+        Vec w[K], s[K];
+        FOVEAL_UNROLL
+        for (int kx = 0; kx < K; ++kx) {
+            w[kx] = load(weights + (tap + kx) * LANES);
+            s[kx] = load(sums + (tap + kx) * LANES);
+        }
+        FOVEAL_UNROLL
+        for (int j = 0; j < REACH; ++j) {
+            if (!INNER && (j < low || j >= high)) continue;
+            const Vec grad = load(row + j * LANES);
+            FOVEAL_UNROLL
+            for (int p = 0; p < PIXELS; ++p)
+                if (p - j + K - 1 >= 0 && p - j + K - 1 < K) {
+                    acc[p] += w[p - j + K - 1] * grad;
+                    s[p - j + K - 1] += pixels[p] * grad;
+                }
+        }
+        FOVEAL_UNROLL
+        for (int kx = 0; kx < K; ++kx) store(sums + (tap + kx) * LANES, s[kx]);
+    }
+    FOVEAL_UNROLL
+    for (int p = 0; p < PIXELS; ++p)
+        if (INNER || x + p < width) store(out + (x + p) * LANES, acc[p]);
+}
+
+template <int K, int PIXELS>
+void backward_row(const float* const* rows, int64_t, int64_t width, const float* weights, const float* map, float* out,
+                  float* sums) {
+    for (int64_t x = 0; x < width; x += PIXELS)
+        if (x >= K / 2 && x + PIXELS + K / 2 <= width)
+            backward_block<K, PIXELS, true>(rows, x, width, weights, map, out, sums);
+        else
+            backward_block<K, PIXELS, false>(rows, x, width, weights, map, out, sums);
+}
+
+// Kernels of any size, one pixel at a time.
+
+inline void convolve_row_any(const float* const* rows, int64_t kernel, int64_t width, const float* weights,
+                             const float* bias, float* out) {
+    const int64_t radius = kernel / 2;
+    for (int64_t x = 0; x < width; ++x) {
+        const int64_t first = x < radius ? radius - x : 0, last = x + radius < width ? kernel : width + radius - x;
+        Vec sum = load(bias);
+        for (int64_t i = 0; i < kernel; ++i) {
+            if (!rows[i]) continue;
+            for (int64_t j = first; j < last; ++j)
+                sum += load(weights + (i * kernel + j) * LANES) * load(rows[i] + (x + j - radius) * LANES);
+        }
+        store(out + x * LANES, sum);
+    }
+}
+
+inline void backward_row_any(const float* const* rows, int64_t kernel, int64_t width, const float* weights,
+                             const float* map, float* out, float* sums) {
+    const int64_t radius = kernel / 2;
+    for (int64_t x = 0; x < width; ++x) {
+        const int64_t first = x < radius ? radius - x : 0, last = x + radius < width ? kernel : width + radius - x;
+        const Vec pixel = load(map + x * LANES);
+        Vec sum = {};
+        for (int64_t i = 0; i < kernel; ++i) {
+            if (!rows[i]) continue;
+            for (int64_t j = first; j < last; ++j) {
+                const int64_t tap = (kernel - 1 - i) * kernel + kernel - 1 - j;
+                const Vec grad = load(rows[i] + (x + j - radius) * LANES);
+                sum += load(weights + tap * LANES) * grad;
+                store(sums + tap * LANES, load(sums + tap * LANES) + pixel * grad);
+            }
+        }
+        store(out + x * LANES, sum);
+    }
+}
+
+struct RowKernels {
+    ConvolveRow convolve;
+    BackwardRow backward;
+};
+
+template <int PIXELS>
+inline RowKernels row_kernels_of(int64_t kernel) {
+    switch (kernel) {
+        case 1: return {convolve_row<1, PIXELS>, backward_row<1, PIXELS>};
+        case 3: return {convolve_row<3, PIXELS>, backward_row<3, PIXELS>};
+        case 5: return {convolve_row<5, PIXELS>, backward_row<5, PIXELS>};
+        case 7: return {convolve_row<7, PIXELS>, backward_row<7, PIXELS>};
+    }
+    return {convolve_row_any, backward_row_any};
+}
+
+// The loops for a kernel size, with the block size that leaves the least of the last block empty.
+inline RowKernels row_kernels(int64_t kernel, int64_t width) {
+    const int64_t by4 = round_up(width, 4), by7 = round_up(width, 7), by8 = round_up(width, 8);
+    if (by8 <= by7 && by8 <= by4) return row_kernels_of<8>(kernel);
+    return by7 <= by4 ? row_kernels_of<7>(kernel) : row_kernels_of<4>(kernel);
+}

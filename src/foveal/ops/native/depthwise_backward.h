@@ -1,6 +1,6 @@
-// Depthwise convolution, backward: one pass. A row of gradients of y is made (the convolution computed again where an
-// activation needs y), kept in a ring, and as soon as the rows that a row of x has led to are there, that row gets its
-// gradient and the weights get its part of theirs.
+// Depthwise convolution, backward: one pass. Each row of gradients of y is computed (with the convolution recomputed if
+// an activation needs y) and kept in a ring buffer. Once all rows that a row of x contributes to are there, the gradient
+// of that row is written and its share is added to the gradient of the weights.
 
 struct DepthwiseBackwardScratch {
     float *ring, *grads, *line;            // rows of x and of y's gradient; the row being computed
@@ -25,7 +25,7 @@ struct DepthwiseBackwardScratch {
     }
 };
 
-// Row y of y's gradient, through activation and gate; also the gate's own, where `own` says that it is this band's.
+// Row y of y's gradient, through activation and gate; also the gate's own gradient, if `own`: the row is this band's.
 template <class T>
 inline void activation_backward(const DepthwiseBackwardCall& g, const Chunk& k, int64_t b, int64_t y, bool own,
                                 const float* line, float* grads) {
@@ -40,7 +40,7 @@ inline void activation_backward(const DepthwiseBackwardCall& g, const Chunk& k, 
     });
 }
 
-// Row y of y's gradient into its ring.
+// Store row y of y's gradient in its ring buffer.
 template <class T>
 inline void make_gradient_row(const DepthwiseBackwardCall& g, const DepthwiseBackwardScratch& s, const Chunk& k,
                               int64_t b, int64_t y, bool own) {
@@ -52,7 +52,7 @@ inline void make_gradient_row(const DepthwiseBackwardCall& g, const DepthwiseBac
     activation_backward<T>(g, k, b, y, own, s.line, s.grads + (y % k.kernel) * k.vectors() * c.width * LANES);
 }
 
-// The gradient of row y of x, and what this row adds to those of weights and bias.
+// The gradient of row y of x, and its share of the gradients of weights and bias.
 template <class T>
 inline void use_gradient_rows(const DepthwiseBackwardCall& g, const DepthwiseBackwardScratch& s, const Chunk& k,
                               int64_t b, int64_t y) {
@@ -72,7 +72,7 @@ inline void use_gradient_rows(const DepthwiseBackwardCall& g, const DepthwiseBac
     each_vector(k, c.width, [=](auto place) { out.write(place, load(line + place.offset)); });
 }
 
-// Writes the sums of a chunk to their slot and starts them again.
+// Write the sums of a chunk to their slot and reset them.
 inline void store_sums(const DepthwiseBackwardCall& g, const DepthwiseBackwardScratch& s, const Chunk& k,
                        int64_t slot) {
     const DepthwiseCall& c = g.forward;

@@ -1,4 +1,4 @@
-// Depthwise convolution, forward: one pass over the map, with the activation and the gate on the way out.
+// Depthwise convolution, forward: one pass over the map, which also applies the activation and the gate.
 
 struct DepthwiseForwardScratch {
     float *ring, *line;        // rows of x; the row of results
@@ -16,7 +16,7 @@ struct DepthwiseForwardScratch {
     }
 };
 
-// Row y of the chunk into its place in a ring, if the map has such a row.
+// Copy row y of the chunk to its slot in a ring buffer, if the map has such a row.
 template <class T>
 inline void load_ring(const DepthwiseCall& c, const Map& map, const Chunk& k, int64_t b, int64_t y, float* ring) {
     if (y < 0 || y >= c.height) return;
@@ -25,7 +25,7 @@ inline void load_ring(const DepthwiseCall& c, const Map& map, const Chunk& k, in
     each_vector(k, c.width, [=](auto place) { store(row + place.offset, from.read(place)); });
 }
 
-// The same of x, through the activation and the affine map that stand in front of the convolution, if they do.
+// The same for x, after the activation and affine map that precede the convolution, if there are any.
 template <class T>
 inline void load_input(const DepthwiseCall& c, const Chunk& k, int64_t b, int64_t y, float* ring) {
     if (!c.scale || y < 0 || y >= c.height) return load_ring<T>(c, c.x, k, b, y, ring);

@@ -1,6 +1,6 @@
-// GELU and adaptive average pooling of a map (B, H, W, C) in one pass; nothing but the pooled map is written.
+// GELU and adaptive average pooling of a map (B, H, W, C) in one pass that writes only the pooled map.
 
-// The rows or columns that cell i of `cells` covers: from floor(i * size / cells) to ceil((i + 1) * size / cells).
+// The rows or columns of cell i of `cells`: from floor(i * size / cells) to ceil((i + 1) * size / cells).
 struct Cell {
     int64_t first, last;
     Cell(int64_t i, int64_t size, int64_t cells) : first(i * size / cells), last(((i + 1) * size + cells - 1) / cells) {}
@@ -12,7 +12,7 @@ inline const T* pixel(const Map& map, int64_t b, int64_t y, int64_t x) {
     return static_cast<const T*>(map.data) + b * map.batch + y * map.row + x * map.column;
 }
 
-// Channels c ... c + LANES - 1 of a pixel as floats; beyond the last channel 0.
+// Channels c ... c + LANES - 1 of a pixel as floats; 0 beyond the last channel.
 template <class T>
 inline Vec load_channels(const T* from, int64_t c, int64_t channels) {
     return c + LANES <= channels ? load(from + c) : load_some(from + c, channels - c);
@@ -46,11 +46,11 @@ inline void gelu_pool_work(const GeluPoolCall& p, int64_t thread) {
         pool_cell<T>(p, i / cells, i % cells / p.pool_width, i % p.pool_width, sums);
 }
 
-// What the cells above and beside a pixel owe to each of their pixels, added up: (channels).
+// The sum over all cells that contain a pixel of their gradient per pixel: (channels).
 template <class T>
 inline void gather_cells(const GeluPoolCall& p, int64_t b, int64_t y, int64_t x, float* sums) {
     zero(sums, round_up(p.channels, LANES));
-    // A cell that reaches the pixel is at most one before the one that starts with it.
+    // The first cell that contains the pixel is at most one before the cell computed from its index.
     for (int64_t py = y * p.pool_height / p.height - 1; py < p.pool_height; ++py) {
         if (py < 0) continue;
         const Cell rows(py, p.height, p.pool_height);

@@ -1,5 +1,5 @@
-// What the kernels are given: sizes in elements, plain pointers, and PyTorch's own parallel loop. Mirrored by
-// the ctypes structures of the operators (aggregated_attention/native.py and its neighbours).
+// The arguments of the kernels: sizes in elements, plain pointers, and PyTorch's own parallel loop. Mirrored by the
+// ctypes structures of the operators (such as aggregated_attention/cpu.py).
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ struct bfloat16 {
 typedef void (*ParallelBody)(int64_t begin, int64_t end, void* context);
 typedef int32_t (*ParallelFor)(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
 
-// A map (B, H, W, heads, dim) or pooled map (B, P, heads, dim); the dimensions of a head stand side by side. A map
+// A map (B, H, W, heads, dim) or pooled map (B, P, heads, dim); the dimensions of a head are contiguous. A map
 // (B, H, W, C) has head = 0.
 struct Map {
     void* data;
@@ -21,7 +21,7 @@ struct Map {
 
 struct AttentionCall {
     int64_t batch, height, width, heads, dim, pooled, window;
-    int64_t bands;      // parts that the rows of a map are cut into, for more pieces of work than heads and images
+    int64_t bands;      // that the rows of a map are cut into, for more pieces of work than heads and images
     int64_t threads;    // of PyTorch
     int64_t half;       // maps are bfloat16, else float
     Map q, k, v, k_pool, v_pool;
@@ -33,47 +33,47 @@ struct AttentionCall {
     const float* log_length;  // log(length + n) of n = 0 ... window keys inside the map
     Map out;
     float* lse;  // (B, H, W, heads)
-    float* workspace;  // as many floats as attention_workspace asks for, aligned to 64 bytes
+    float* workspace;  // as many floats as attention_..._workspace returns, aligned to 64 bytes
 };
 
 // Backward. Maps of gradients have the dtype of their maps; everything else is float.
 struct AttentionBackwardCall {
     AttentionCall forward;  // `out` unused, `lse` as forward wrote it
     Map grad, grad_q, grad_k, grad_v;
-    float *grad_k_pool, *grad_v_pool;  // (bands, B, heads, P, dim): to be added up over bands
-    // The gradient of the position bias, found by the same rule with these numbers. Either every number of it belongs to
-    // one query and one key: then grad_bias_thread is 0. Or many share it: then every thread has a copy of its own, zero
-    // before, with room for a tile behind it, to be added up; from copy to copy it is grad_bias_thread.
+    float *grad_k_pool, *grad_v_pool;  // (bands, B, heads, P, dim): to be summed over bands
+    // The gradient of the position bias, indexed by the same rule with these numbers. Either every number belongs to one
+    // query and one key: then grad_bias_thread is 0. Or several share it: then every thread has its own copy, initially
+    // zero and followed by room for a tile, to be summed; grad_bias_thread is the stride between copies.
     float* grad_pool_bias;
     int64_t grad_bias_thread, grad_bias_head, grad_bias_row;
     const int64_t* grad_bias_keys;
-    float* sums;       // (threads, heads, 1 + dim + 2 area + area * dim), zero: scale, embedding, local bias, token bias,
-                       // tokens (area, dim); to be added up over threads
+    float* sums;       // (threads, heads, 1 + dim + 2 area + area * dim), initially zero: scale, embedding, local bias,
+                       // token bias, tokens (area, dim); to be summed over threads
     float* workspace;
 };
 
 // Depthwise convolutions of a map (B, H, W, C): groups of channels, each with its own odd kernel size and zero padding.
 //     y = convolution(x) + bias (+ x),   out = y, or gelu(y), or gelu(y) * value
-// With a scale, x is gelu(x) * scale + shift of what the map holds (forward only).
+// With a scale, x is replaced by gelu(x) * scale + shift (forward only).
 struct DepthwiseCall {
     int64_t batch, height, width, groups;
-    int64_t bands;    // parts that the rows of a map are cut into, where there are few images and channels
+    int64_t bands;    // that the rows of a map are cut into, if there are few images and channels
     int64_t threads;  // of PyTorch
     int64_t half;     // maps are bfloat16, else float
     int64_t identity, gelu;
-    const int64_t *kernels, *channels;  // of every group
+    const int64_t *kernels, *channels;  // per group
     Map x, value, out;                  // without a gate value.data is null
     const float *scale, *shift;         // (C), or null
-    const float *weight, *bias;         // group behind group: (channels of the group, kernel * kernel); (C)
-    int64_t weight_batch, bias_batch;   // strides from sample to sample, 0 where all samples share
-    float* workspace;                   // as many floats as depthwise_..._workspace asks for, aligned to 64 bytes
+    const float *weight, *bias;         // groups concatenated: (channels, kernel * kernel); (C)
+    int64_t weight_batch, bias_batch;   // strides between samples, 0 if all samples share
+    float* workspace;                   // as many floats as depthwise_..._workspace returns, aligned to 64 bytes
 };
 
 struct DepthwiseBackwardCall {
     DepthwiseCall forward;  // `out` unused
     Map grad, grad_x, grad_value;
-    // Shaped as weight and bias behind a dimension to be added up: (threads), zero before; or (bands, B) where every
-    // sample has its own.
+    // Shaped like weight and bias with leading dimensions to be summed: (threads), initially zero; or (bands, B) if
+    // every sample has its own.
     float *grad_weight, *grad_bias;
     float* workspace;
 };

@@ -1,4 +1,4 @@
-// Vectors of FOVEAL_LANES floats and the few functions on them that the kernels need.
+// Vectors of FOVEAL_LANES floats, the few functions on them that the kernels need, and scratch memory.
 //
 // Included once for every instruction set, inside that set's target region and namespace: no include guard, and no
 // standard header (a function of theirs compiled for a newer processor could be the copy that the linker keeps).
@@ -14,7 +14,7 @@ typedef float LooseVec __attribute__((vector_size(4 * LANES), aligned(4), may_al
 typedef uint32_t WordVec __attribute__((vector_size(4 * LANES)));
 typedef uint16_t LooseHalfVec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
-// A float's bits, or those of a vector's floats, as bfloat16: to nearest, ties to even; a NaN stays one.
+// Bits of a float, or of a vector's floats, rounded to bfloat16: to nearest, ties to even; a NaN stays a NaN.
 template <class Word, class Number>
 inline Word half_bits(Number x) {
     const Word word = __builtin_bit_cast(Word, x);
@@ -55,7 +55,7 @@ inline Vec square_root(Vec x) {
 inline Vec largest(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec smallest(Vec a, Vec b) { return a < b ? a : b; }
 
-// Nearest whole number of |x| < 2^22, by the rounding of an addition; `bits` gets it in the low bits of a float.
+// Nearest integer of x, |x| < 2^22, by the rounding of an addition; `bits` receives it in the low bits of a float.
 inline Vec nearest(Vec x, IntVec& bits) {
     const Vec magic = splat(12582912.0f);  // 1.5 * 2^23
     const Vec shifted = x + magic;
@@ -101,7 +101,7 @@ inline Vec logarithm(Vec x) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Rows of a tensor, (position, dim) in memory, to and from (dim, position): tiles of SIDE by SIDE turned in registers.
+// Transposing rows of a tensor, (position, dim) in memory, to and from (dim, position): SIDE x SIDE tiles in registers.
 
 constexpr int64_t SIDE = LANES < 8 ? 4 : 8;
 typedef float Tile __attribute__((vector_size(4 * SIDE)));
@@ -124,7 +124,7 @@ inline float to_float(bfloat16 x) { return __builtin_bit_cast(float, uint32_t(x.
 inline void from_float(float* p, float x) { *p = x; }
 inline void from_float(bfloat16* p, float x) { p->bits = uint16_t(half_bits<uint32_t>(x)); }
 
-// The first `count` numbers of a vector; what is not read is 0.
+// The first `count` numbers of a vector; the others are 0.
 template <class T>
 inline Vec load_some(const T* from, int64_t count) {
     alignas(64) float numbers[LANES] = {};
@@ -172,14 +172,14 @@ inline void turn(Tile (&r)[SIDE]) {
 constexpr int64_t AHEAD = 2 * SIDE;
 
 // `count` positions of `dim` numbers, `stride` apart, to out[d * ld + position]. Writes up to SIDE - 1 positions more
-// than asked (copies of the last one): out must have room, and the caller must not count on what stands there.
+// than requested (copies of the last one): out must have room, and the caller must not rely on their values.
 template <class T>
 inline void load_turned(const T* source, int64_t stride, int64_t count, int64_t dim, float* out, int64_t ld) {
     for (int64_t x = 0; x < count; x += SIDE) {
         const T* rows[SIDE];
         for (int64_t i = 0; i < SIDE; ++i) {
             rows[i] = source + (x + i < count ? x + i : count - 1) * stride;
-            // The rows are too far apart for the processor to see what comes next.
+            // The rows are too far apart for the hardware prefetcher.
             __builtin_prefetch(rows[i] + AHEAD * stride);
             __builtin_prefetch(rows[i] + AHEAD * stride + dim - 1);
         }
@@ -195,7 +195,7 @@ inline void load_turned(const T* source, int64_t stride, int64_t count, int64_t 
     }
 }
 
-// The way back: `count` positions from in[d * ld + position] to rows of `dim` numbers, `stride` apart.
+// The inverse: `count` positions from in[d * ld + position] to rows of `dim` numbers, `stride` apart.
 template <class T>
 inline void store_turned(const float* in, int64_t ld, int64_t count, int64_t dim, T* target, int64_t stride) {
     for (int64_t x = 0; x < count; x += SIDE) {
@@ -211,3 +211,54 @@ inline void store_turned(const float* in, int64_t ld, int64_t count, int64_t dim
             for (int64_t i = 0; i < rows; ++i) from_float(target + (x + i) * stride + d, in[d * ld + x + i]);
     }
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The exact GELU, x * Phi(x), and its derivative.
+
+constexpr float NORMAL_END = 5.2f;  // beyond it Phi is 0 or 1 in single precision
+
+// The normal distribution's Phi(x) to 1.5e-7. Phi(x) - 0.5 = x * p(t), t = 2 x^2 / NORMAL_END^2 - 1: around the middle
+// of its range the polynomial (a minimax fit) has small coefficients of falling size, so nothing cancels.
+inline Vec normal_distribution(Vec x) {
+    const Vec t = x * x * (2 / (NORMAL_END * NORMAL_END)) - 1.0f;
+    Vec p = splat(-4.812773610e-4f);
+    p = p * t + 1.268511107e-3f;
+    p = p * t - 1.221492996e-3f;
+    p = p * t + 1.800122445e-3f;
+    p = p * t - 4.789039771e-3f;
+    p = p * t + 8.559968008e-3f;
+    p = p * t - 1.250512057e-2f;
+    p = p * t + 1.795478677e-2f;
+    p = p * t - 2.472362969e-2f;
+    p = p * t + 3.198995932e-2f;
+    p = p * t - 3.992981955e-2f;
+    p = p * t + 5.002452135e-2f;
+    p = p * t - 6.774366748e-2f;
+    p = p * t + 1.359499930e-1f;
+    p = x * p + 0.5f;
+    p = x < -NORMAL_END ? Vec{} : p;
+    return x > NORMAL_END ? splat(1.0f) : p;
+}
+
+inline Vec gelu(Vec x) { return x * normal_distribution(x); }
+
+// d gelu / dx = Phi(x) + x * density(x), from x and Phi(x).
+inline Vec gelu_derivative(Vec x, Vec phi) { return phi + x * 0.398942280401432678f * exponential(x * x * -0.5f); }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Scratch memory.
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Hands out consecutive pieces of one thread's scratch memory; without memory it only counts.
+struct Arena {
+    float* base;
+    int64_t used = 0;
+    float* take(int64_t floats) {
+        float* piece = base ? base + used : nullptr;
+        used += round_up(floats, 16);
+        return piece;
+    }
+};
+
+inline void zero(float* p, int64_t n) { __builtin_memset(p, 0, n * sizeof(float)); }

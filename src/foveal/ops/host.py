@@ -1,4 +1,4 @@
-"""Linear layers through oneDNN.
+"""PyTorch on a CPU: linear layers through oneDNN, and memory that the process keeps.
 
 PyTorch hands float32 products on a CPU to MKL, which on some processors is much slower than oneDNN. The same product is
 a 1x1 convolution, which PyTorch hands to oneDNN. Tokens (..., C) are a channels_last map already, so nothing is copied.
@@ -6,13 +6,19 @@ a 1x1 convolution, which PyTorch hands to oneDNN. Tokens (..., C) are a channels
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import sys
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .numerics import transformed
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST = 1 << 30  # bytes: glibc takes an int
 
 _pointwise = _pointwise_add = None
 if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -78,3 +84,25 @@ def linear_add(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor) ->
 
 def _needs_gradient(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def keep_memory() -> bool:
+    """Keep the memory of large temporaries on the CPU with this process for reuse; return whether that could be set.
+
+    By default glibc asks the system for every block of more than a few megabytes and returns it at once, and the
+    system clears it page by page: a feature map costs several times more than its computation. Once set, freed memory
+    stays with the process. Applies to the whole process and cannot be undone; other C libraries are left alone.
+    """
+    return return_blocks_from(_LARGEST)
+
+
+def return_blocks_from(size: int) -> bool:
+    """Allocate blocks of ``size`` bytes or more separately and return them to the system when they are freed; smaller
+    ones stay with the process. Return whether that could be set."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, size) and mallopt(_M_TRIM_THRESHOLD, size))
