@@ -29,7 +29,7 @@ def test_the_fastest_implementation_without_a_reason_runs(operator):
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_without_compiled_kernels_the_next_runs_and_the_reason_is_told(operator, monkeypatch):
+def test_without_compiled_kernels_the_next_one_runs_and_the_reason_is_reported(operator, monkeypatch):
     monkeypatch.setattr(native, "_NAME", "_a_file_that_is_not_there")
     with pytest.raises(native.Unavailable) as why:
         native._load()
@@ -37,7 +37,7 @@ def test_without_compiled_kernels_the_next_runs_and_the_reason_is_told(operator,
     call = Call(operator)
     explanation = explain(operator, **call.arguments(call.tensors(torch.float32)))
     assert ran(call, torch.float32) == "torch" == explanation.chosen
-    assert "want of a C++ compiler" in explanation.reasons["cpu"]
+    assert "no C++ compiler" in explanation.reasons["cpu"]
     with pytest.raises(BackendError, match=r"cannot run on backend 'cpu': the compiled kernels were not built"):
         call.run(call.tensors(torch.float32), "cpu")
 
