@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.segmentation.segmenter import IGNORED, Segmenter
 from foveal.training.samples import BrokenSample
 

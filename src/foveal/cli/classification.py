@@ -12,14 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import print_json, progress
-from foveal.cli.task_options import EvaluateOptions, PredictOptions
+from foveal.cli.options import EvaluateOptions, PredictOptions
 from foveal.models.weights_file import WeightsFile
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import write_results
 from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.corruptions import SEVERITIES, CorruptionErrors
-from foveal.tasks.classification.imagenet.published import SIZES
-from foveal.tasks.classification.imagenet.sets import SETS, VAL_IMAGES, set_title
+from foveal.tasks.classification.imagenet.sets import SETS, SIZES, VAL_IMAGES, set_title
 from foveal.tasks.classification.modes import MODE_TITLES, MODES, has_modes
 from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
 from foveal.tasks.classification.predict import predict as classify

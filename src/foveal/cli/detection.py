@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import print_json, progress
-from foveal.cli.task_options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
+from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.draw import write_picture

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from foveal.cli.options import commands_of, refuse_others
-from foveal.cli.task_options import EvaluateOptions, check_options
+from foveal.cli.options import EvaluateOptions, check_options, commands_of, refuse_others
 from foveal.tasks.recipes import get_recipe
 
 

@@ -1,15 +1,25 @@
-"""Options of commands that are made from declarations, and options that only some tasks take."""
+"""Options of commands: those that only some tasks take, those made from settings, and those of ``foveal evaluate`` and
+``foveal predict`` with their checks.
+"""
 
-from dataclasses import field, fields, make_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
 from importlib import import_module
+from itertools import zip_longest
+from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from foveal.cli.console import UsageError
+from foveal.cli.console import Json, UsageError
+from foveal.errors import FovealError
 from foveal.options import TASKS, declarations
+from foveal.tasks.classification.imagenet.sets import SetName
+from foveal.tasks.classification.modes import Mode
+from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
+from foveal.training.config import Broken, Precision
 
 
 def only_for(*tasks: str) -> dict[str, tuple[str, ...]]:
@@ -55,3 +65,144 @@ def commands_of(kind: str) -> ModuleType:
     """Return the module of a task's commands: ``evaluate(recipe, options)`` and ``predict(images, weights, recipe,
     options)``."""
     return import_module(f"foveal.cli.{kind}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """The options of ``foveal evaluate``.
+
+    Attributes:
+        checkpoint: File of weights: best.pt of a run, or released ones.
+        pretrained: Evaluate the released weights of a classifier, downloaded from their public home, and show the
+            authors' figures beside ours.
+        data: Folder with val/<class>/, or in COCO's or ADE20K's layout; the recipe's own images, if it has some. Other
+            sets are folders in it, as their archives unpack: imagenet-a, imagenet-r, sketch,
+            imagenetv2-matched-frequency-format-val, imagenet-c.
+        set: Sets for a classifier, one or more of val, a (ImageNet-A), r, sketch, v2, c (mCE).
+        model: Model of a classifier's file, if it differs from what the file or the recipe says.
+        size: Side of the square images in pixels, one or more; the training size by default. For a detector one short
+            side, for a segmenter the side of the training crops; all other sides are in proportion.
+        mode: Modes of TransNeXt as a classifier, one or more; the network's own by default.
+        multi_scale: For a classifier all modes at the sizes of TransNeXt's paper; --mode and --size select fewer. For a
+            segmenter the mean over 0.5 to 1.75 times the size, and mirrored.
+        pool_size: Linear mode of TransNeXt as a classifier: pool keys and values to this size for any image.
+        window: For a segmenter: side of the sliding window in pixels; as in the recipe by default.
+        stride: For a segmenter: distance between windows in pixels; two thirds of --window by default.
+        whole: For a segmenter: use whole images instead of windows.
+        flip: For a segmenter: average with the mirrored image.
+        position_bias: For a segmenter with TransNeXt: how the position bias adapts to other image sizes; as in training
+            by default.
+        reference_size: For a segmenter with TransNeXt: side of the images that an interpolated position bias is
+            computed for, before it is resized; as in training by default.
+        split: Folder of --data that "val" means.
+        paper: Show the authors' figures for a classifier also beside other weights or a part of the images.
+        batch_size: Images per batch on each process: 64 for a classifier, 1 for a detector by default. For a segmenter
+            windows of one image, 4 by default.
+        workers: Loading processes per process.
+        precision: Precision of the computation.
+        optimize: Fold the network of a classifier for inference first, as foveal.optimize does.
+        broken: What to do with a broken image: stop, or skip and count it.
+        out: Folder for results.json and pictures: for a classifier, charts of sizes and corruptions; for a detector,
+            curves, examples, and its detections in COCO's format; for a segmenter, its classes and examples.
+    """
+
+    checkpoint: Path | None = None
+    pretrained: bool = False
+    data: Path | None = None
+    set: tuple[SetName, ...] = field(default=("val",), metadata=only_for("classification"))
+    model: str | None = field(default=None, metadata=only_for("classification"))
+    size: tuple[int, ...] = ()
+    mode: tuple[Mode, ...] = field(default=(), metadata=only_for("classification"))
+    multi_scale: bool = field(default=False, metadata=only_for("classification", "segmentation"))
+    pool_size: int | None = field(default=None, metadata=only_for("classification"))
+    window: int | None = field(default=None, metadata=only_for("segmentation"))
+    stride: int | None = field(default=None, metadata=only_for("segmentation"))
+    whole: bool = field(default=False, metadata=only_for("segmentation"))
+    flip: bool = field(default=False, metadata=only_for("segmentation"))
+    position_bias: Literal["interpolate", "extrapolate"] | None = field(default=None, metadata=only_for("segmentation"))
+    reference_size: int | None = field(default=None, metadata=only_for("segmentation"))
+    split: str = "val"
+    paper: bool = field(default=False, metadata=only_for("classification"))
+    batch_size: int | None = None
+    workers: int = 2
+    precision: Precision = "fp32"
+    optimize: bool = field(default=False, metadata=only_for("classification"))
+    broken: Broken = "stop"
+    out: Path | None = None
+    json: Json = False
+
+
+def check_options(options: EvaluateOptions) -> None:
+    """Raise UsageError for options that do not fit together, whatever the recipe."""
+    if options.checkpoint is None and not options.pretrained:
+        raise UsageError(
+            "Weights are missing: foveal evaluate RECIPE --checkpoint FILE, or --pretrained for the released ones."
+        )
+    if options.checkpoint is not None and options.pretrained:
+        raise UsageError("--checkpoint and --pretrained both name the weights: pass one of them.")
+    for option, values in (("--set", options.set), ("--mode", options.mode)):
+        if len(dict.fromkeys(values)) != len(values):
+            raise UsageError(f"{option} names one of its values twice: name each once.")
+    if not options.set:
+        raise UsageError("--set names no set: name one, or leave it out.")
+    if options.pool_size is not None and options.mode and "linear" not in options.mode:
+        raise UsageError("--pool-size is for linear mode: add linear to --mode, or leave one of them out.")
+    if options.whole and (options.window is not None or options.stride is not None):
+        raise UsageError("--whole shows images whole, and --window and --stride in parts: leave one or the other out.")
+    for option, number, least in (
+        ("--batch-size", options.batch_size, 1),
+        ("--window", options.window, 1),
+        ("--stride", options.stride, 1),
+        ("--workers", options.workers, 0),
+    ):
+        if number is not None and number < least:
+            raise UsageError(f"{option} must be at least {least}, not {number}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """The options of ``foveal predict``.
+
+    Attributes:
+        checkpoint: File of weights: best.pt of a run, or released ones.
+        model: Model of a classifier's file without metadata, or the recipe of a released detector or segmenter
+            (coco.NAME, ade20k.NAME).
+        size: Side of the square that images are resized to, in pixels; the training size by default. For a detector
+            their short side, for a segmenter the side of the training crops; other sides are in proportion.
+        top_k: For a classifier: classes shown per image; 5 by default.
+        score: For a detector: lowest score that is shown, from 0 to 1; 0.5 by default.
+        out: Folder for one picture per image; for a detector also detections.json in COCO's format, for a segmenter
+            label maps.
+    """
+
+    checkpoint: Path
+    model: str | None = None
+    size: int | None = None
+    top_k: int | None = field(default=None, metadata=only_for("classification"))
+    score: float | None = field(default=None, metadata=only_for("detection"))
+    out: Path | None = field(default=None, metadata=only_for("detection", "segmentation"))
+    json: Json = False
+
+
+def weights_file(recipe: BaseRecipe, options: EvaluateOptions) -> Path:
+    """Return the file of weights. Raises UsageError if none is given, since there are none to download."""
+    if options.checkpoint is None:
+        raise UsageError(f"{recipe.name} has no weights to download: pass the authors' file as --checkpoint.")
+    return options.checkpoint
+
+
+def single_size(recipe: BaseRecipe, options: EvaluateOptions) -> int | None:
+    """Return the given size, or None. Raises UsageError for several."""
+    if len(options.size) > 1:
+        raise UsageError(f"{recipe.name} is a {noun(recipe.kind)}, which is evaluated at one --size: name one.")
+    return options.size[0] if options.size else None
+
+
+def check_classes(recipe: BaseRecipe, known: Sequence[str], classes: Sequence[str], folder: Path) -> None:
+    """Raise FovealError if the classes of a network are not those of the images."""
+    for number, (own, other) in enumerate(zip_longest(known, classes, fillvalue="missing"), start=1):
+        if own != other:
+            raise FovealError(
+                f"The {noun(recipe.kind)} knows {len(known)} classes and {folder} has {len(classes)}, of which number "
+                f"{number} is {own} there and {other} here: pass the --data that it was trained on."
+            )

@@ -6,8 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import UsageError
-from foveal.cli.options import commands_of, refuse_others
-from foveal.cli.task_options import PredictOptions
+from foveal.cli.options import PredictOptions, commands_of, refuse_others
 from foveal.models.weights_file import WeightsFile
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.recipes import RECIPES, get_recipe

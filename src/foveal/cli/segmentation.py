@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from foveal.cli.console import UsageError, print_json, progress
-from foveal.cli.task_options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
+from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.draw import write_picture

@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 import torch
 from foveal.cli.evaluate import main
-from foveal.cli.task_options import EvaluateOptions
+from foveal.cli.options import EvaluateOptions
 from foveal.tasks.classification.evaluate import evaluate
 from foveal.tasks.classification.network import restore
 from foveal.training.processes import start_processes

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.model import DenseBackbone
 
 SHALLOW = dict(depths=(1, 1, 1, 1))
 BOTH = pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])

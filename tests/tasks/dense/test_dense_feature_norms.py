@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.model import DenseBackbone
 
 SHALLOW = dict(depths=(1, 1, 1, 1))
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.model import DenseBackbone
 from golden.fill import filled_image, filled_state, stored
 from support.accuracy import OUTPUT, relative_error
 from support.checkpoints import same_state, snapshot

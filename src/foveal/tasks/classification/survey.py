@@ -11,8 +11,15 @@ from foveal.tasks.classification.data import Images, open_split
 from foveal.tasks.classification.data.images import check_class_folders
 from foveal.tasks.classification.evaluate import EvaluationSettings, Score, check_split, score
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors, corruption_folders, uncropped
-from foveal.tasks.classification.imagenet.published import published
-from foveal.tasks.classification.imagenet.sets import SETS, VAL_IMAGES, ImageSet, Labels, SetName, check_knows_imagenet
+from foveal.tasks.classification.imagenet.sets import (
+    SETS,
+    VAL_IMAGES,
+    ImageSet,
+    Labels,
+    SetName,
+    check_knows_imagenet,
+    published,
+)
 from foveal.tasks.classification.modes import Mode, in_mode, linear_pool
 from foveal.tasks.classification.network import Classifier
 from foveal.types import Size

@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.backbone import DenseBackbone
-from foveal.tasks.dense.model import DenseModel
+from foveal.tasks.dense.model import DenseBackbone, DenseModel
 from foveal.tasks.recipe import BaseRecipe
 
 Builder = Callable[..., Any]

@@ -10,9 +10,8 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
-from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.create import find_head
-from foveal.tasks.dense.model import DenseModel
+from foveal.tasks.dense.model import DenseBackbone, DenseModel
 from foveal.tasks.detection.roi_align import paste_masks
 from foveal.types import Size
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.dense.pyramid import FeaturePyramid
 from foveal.tasks.detection.anchors import AnchorGenerator
 from foveal.tasks.detection.boxes import BoxSelection, SelectionSettings

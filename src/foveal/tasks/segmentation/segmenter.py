@@ -9,9 +9,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.create import find_head
-from foveal.tasks.dense.model import DenseModel
+from foveal.tasks.dense.model import DenseBackbone, DenseModel
 from foveal.types import Size
 
 REFERENCE_SIZE = 512  # pixels, of the released segmenters

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.tasks.dense.backbone import DenseBackbone
+from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.dense.pyramid import FeaturePyramid
 from foveal.tasks.segmentation.segmenter import PixelSegmenter, init_weights
 

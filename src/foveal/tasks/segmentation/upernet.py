@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.create import require_packages
+from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.segmentation.segmenter import PixelSegmenter, init_weights, pixel_cross_entropy
 
 AUXILIARY_STAGE = 2  # the third, of stride 16

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.ops import clip_boxes_to_image
 
-from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.detr import mean_count
+from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.dense.released import split_attention
 from foveal.tasks.detection.detector import Detector, ImageList, Images, Target
 from foveal.tasks.detection.dino import Settings

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.create import check_width, require_packages
 from foveal.tasks.dense.detr import GROUPS, TransformerSettings
+from foveal.tasks.dense.model import DenseBackbone
 
 if TYPE_CHECKING:
     from foveal.tasks.segmentation.mask2former.model import Mask2Former

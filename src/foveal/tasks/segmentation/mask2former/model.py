@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.tasks.dense.backbone import DenseBackbone
 from foveal.tasks.dense.detr import at_least_float32
+from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.dense.released import split_attention
 from foveal.tasks.segmentation.mask2former import Settings
 from foveal.tasks.segmentation.mask2former.layers import create_pixel_decoder, create_transformer
