@@ -13,15 +13,20 @@ from ..numerics import accumulation_dtype
 from .reference import convolve, split_weight
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor, kernels, channels, identity: bool, gelu: bool) -> Tensor:
-    """The convolution with bias (+ x). Half types that go through GELU are rounded once, after the convolution, and
-    float32 from there on: rounding what GELU takes would cost the bias gradient its digits."""
-    wide = accumulation_dtype(x.dtype)
-    if gelu and x.dtype != wide:
-        y = convolve(x, weight, None, kernels, channels) + bias.to(wide)
-        return y + x if identity else y
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, kernels, channels, identity: bool) -> Tensor:
+    """Return the convolution with bias (+ x) in x's dtype."""
     y = convolve(x, weight, bias.to(x.dtype), kernels, channels)
     return y.add_(x) if identity else y
+
+
+def _convolve_for_gradient(x: Tensor, weight: Tensor, bias: Tensor, kernels, channels, identity: bool) -> Tensor:
+    """Return the input of GELU. Half types are rounded once, after the convolution, and float32 from there on: rounding
+    it again would cost the bias gradient its digits."""
+    wide = accumulation_dtype(x.dtype)
+    if x.dtype == wide:
+        return _convolve(x, weight, bias, kernels, channels, identity)
+    y = convolve(x, weight, None, kernels, channels) + bias.to(wide)
+    return y + x if identity else y
 
 
 def forward(
@@ -35,7 +40,7 @@ def forward(
 ) -> Tensor:
     """The result (B, H, W, C) in x's dtype."""
     dtype = convolution_dtype(x)
-    y = _convolve(x.to(dtype), weight.to(dtype), bias, kernels, channels, identity, gelu)
+    y = _convolve(x.to(dtype), weight.to(dtype), bias, kernels, channels, identity)
     return (F.gelu(y) if gelu else y).to(x.dtype).contiguous()
 
 
@@ -53,7 +58,7 @@ def backward(
     dtype, channels = convolution_dtype(x), list(channels)
     x_in, kernel, grad_y = x.to(dtype), weight.to(dtype), grad.to(dtype)
     if gelu:
-        y = _convolve(x_in, kernel, bias, kernels, channels, identity, gelu)
+        y = _convolve_for_gradient(x_in, kernel, bias, kernels, channels, identity)
         grad_y = torch.ops.aten.gelu_backward(grad_y.to(y.dtype), y)
     parts = zip(
         grad_y.split(channels, -1), x_in.split(channels, -1), split_weight(kernel, kernels, channels), strict=True

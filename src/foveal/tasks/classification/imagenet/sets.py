@@ -4,9 +4,9 @@ ImageNet-A: Hendrycks et al. 2021, arXiv:1907.07174. ImageNet-R: Hendrycks et al
 ImageNet-Sketch: Wang et al. 2019, arXiv:1905.13549. ImageNet-V2: Recht et al. 2019, arXiv:1902.10811 (its
 matched-frequency images). ImageNet-C: see corruptions.py.
 
-Published accuracies besides ImageNet-1K's top-1, which is in ``foveal.models.catalogue``: TransNeXt, arXiv:2311.17132v3,
-table 1 (robustness, also in its repository) and table 5 (sizes and modes, appendix D.2); TransXNet, arXiv:2310.19380,
-section IV-A. All are top-1 in percent, and mCE for ImageNet-C.
+Published accuracies besides ImageNet-1K's top-1, which is in ``foveal.models.catalogue``: TransNeXt, arXiv:2311.17132,
+third version, table 1 (robustness, also in its repository) and table 5 (sizes and modes, appendix D.2); TransXNet,
+arXiv:2310.19380, section IV-A. All are top-1 in percent, and mCE for ImageNet-C.
 """
 
 from collections.abc import Sequence
