@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,9 +21,19 @@ def square_kernels(weight: Tensor, *leading: int) -> bool:
 
 
 def convolution_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which PyTorch's convolutions are as accurate as x's dtype allows: float32 for float16 on the CPU,
-    where its gradients of weights are summed in float16; else x's own."""
-    return torch.float32 if x.dtype == torch.float16 and x.device.type == "cpu" else x.dtype
+    """Return the dtype in which PyTorch's convolutions are as accurate as x's dtype allows.
+
+    On a CPU that is float32 for float16, and for bfloat16 if oneDNN does not support it on this processor: PyTorch's
+    own convolutions sum gradients in half precision. Otherwise it is x's own dtype.
+    """
+    if x.device.type == "cpu" and (x.dtype == torch.float16 or (x.dtype == torch.bfloat16 and not _onednn_has_bf16())):
+        return torch.float32
+    return x.dtype
+
+
+@cache
+def _onednn_has_bf16() -> bool:
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
