@@ -215,9 +215,9 @@ def test_names_of_skipped_samples_come_once_and_their_number_every_epoch():
 
 def test_where_everything_is_broken_a_sentence_says_so():
     data = Noise(broken=range(20))
-    with pytest.raises(FovealError, match=r"^100 images drawn one after the other cannot be read, \d+ the first"):
+    with pytest.raises(FovealError, match=r"^100 images in a row cannot be read, the first of them \d+:"):
         next(train_loader(data, 4, 20, Share(), 0, 0, broken="skip").epoch(0))
-    with pytest.raises(FovealError, match=r"^None of the images can be read, 0 the first of them: check --data\.$"):
+    with pytest.raises(FovealError, match=r"^None of the images can be read \(the first is 0\): check --data\.$"):
         list(evaluation_loader(data, 4, Share(), 0, broken="skip"))
 
 

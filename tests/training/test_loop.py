@@ -240,7 +240,7 @@ def normed(task):
 
 def test_batch_norm_refuses_a_device_batch_of_one_before_the_first_step(points, config, change, out):
     task = normed(points())
-    with pytest.raises(FovealError, match=r"batch norm, which cannot learn from a device batch of 1"):
+    with pytest.raises(FovealError, match=r"batch norm, which cannot be trained with a device batch of 1"):
         fit(task, change(config, device_batch_size=1), out)
     assert not task.losses
     assert not out.exists()

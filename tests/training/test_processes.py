@@ -113,7 +113,7 @@ def test_synchronised_batch_norm_without_gpus_is_refused(points, config, change)
     task = points()
     task.model.insert(1, torch.nn.BatchNorm1d(8))
     together = types.SimpleNamespace(share=Share(0, 2), device=torch.device("cpu"))
-    with pytest.raises(FovealError, match="on GPUs alone: start one process"):
+    with pytest.raises(FovealError, match="only on GPUs: start one process"):
         _adapt(task.model, change(config, sync_bn=True), together)
 
 

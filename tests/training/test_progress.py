@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from foveal.training.listener import Plan, StepReport
+from foveal.training.listener import RunInfo, StepReport
 from foveal.training.progress import PlainLines, ProgressBar, listener_for
 
-PLAN = Plan(
+INFO = RunInfo(
     first_epoch=1, last_epoch=310, steps_per_epoch=1251, batch_size=1024, accumulation=1, processes=8, device="cuda",
     parameters=28_000_000, train_size=1_281_167,
 )  # fmt: skip
@@ -26,7 +26,7 @@ RECORD = {
 
 
 def play(listener):
-    listener.begin(PLAN)
+    listener.begin(INFO)
     listener.step(LOOK)
     listener.evaluating(300, 390, 391)
     listener.epoch(RECORD, True)
@@ -40,7 +40,7 @@ def test_a_pipe_gets_plain_lines():
     play(listener)
     opening, epoch = stream.getvalue().splitlines()
     assert "28.0 M parameters" in opening
-    assert "1024 images an update" in opening
+    assert "1024 images per update" in opening
     assert epoch.startswith("epoch 300/310  loss 2.718  val top1 83.95 top5 96.81 loss 0.7124")
     assert "\x1b" not in stream.getvalue()
 
@@ -49,7 +49,7 @@ def test_a_pipe_gets_plain_lines():
 def test_the_bar_shows_loss_accuracy_speed_and_time_left_within_the_width(width):
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     bar = ProgressBar(console)
-    bar.begin(PLAN)
+    bar.begin(INFO)
     bar.speed.started -= 31 * 3600
     bar.step(LOOK)
     shown = Console(file=io.StringIO(), width=width)
@@ -65,7 +65,7 @@ def test_a_detectors_many_losses_are_shown_to_three_digits_and_push_neither_spee
     losses = {"objectness": 0.04812, "rpn_box_reg": 0.0234, "classifier": 0.2468, "box_reg": 0.1357, "mask": 0.3579}
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     bar = ProgressBar(console)
-    bar.begin(PLAN)
+    bar.begin(INFO)
     bar.speed.started -= 31 * 3600
     bar.step(replace(LOOK, stats=losses))
     shown = Console(file=io.StringIO(), width=80)
@@ -86,18 +86,18 @@ def test_the_line_of_an_epoch_fits_80_columns():
 def test_a_save_within_an_epoch_is_announced_in_a_pipe_and_a_resumed_run_says_where_it_goes_on():
     stream = io.StringIO()
     listener = listener_for(stream)
-    listener.begin(replace(PLAN, first_epoch=3, steps_done=40))
+    listener.begin(replace(INFO, first_epoch=3, steps_done=40))
     listener.saved(2 * 1251 + 50, Path("last.pt"))
     listener.saved(3 * 1251, Path("last.pt"))  # the epoch's own line says it
     opening, saved = stream.getvalue().splitlines()
-    assert opening.endswith("going on after update 40 of epoch 3")
+    assert opening.endswith("resuming after update 40 of epoch 3")
     assert saved == "saved at update 50/1251 of epoch 3"
 
 
 def test_the_time_left_counts_from_where_a_run_was_resumed():
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     bar = ProgressBar(console)
-    bar.begin(replace(PLAN, first_epoch=310, steps_done=1001))  # 250 updates are left
+    bar.begin(replace(INFO, first_epoch=310, steps_done=1001))  # 250 updates are left
     bar.speed.started -= 100.0
     bar.step(replace(LOOK, epoch=310, step=1126))  # half of them took 100 s
     facts = bar.bar.tasks[0].fields["facts"]

@@ -151,7 +151,7 @@ def test_a_broken_sample_stops_where_that_is_asked():
 
 
 def test_where_everything_is_broken_a_sentence_says_so():
-    with pytest.raises(FovealError, match=r"^100 images drawn one after the other cannot be read"):
+    with pytest.raises(FovealError, match=r"^100 images in a row cannot be read"):
         list(loader_of(data=Shards(broken=range(120)), broken="skip").epoch(0))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from foveal.training import fit
 from foveal.training.listener import Listener, Listeners
-from foveal.training.tensorboard import TensorBoard
+from foveal.training.progress import TensorBoard
 
 
 def events(out):

@@ -9,8 +9,8 @@ from foveal.cli.console import print_json
 from foveal.options import declarations
 from foveal.tasks.plan import TrainingPlan
 from foveal.training.config import TrainConfig
+from foveal.training.dry_run import LISTED, RULES, DryRun, PlannedParameter, learning_rates
 from foveal.training.footprint import Footprint
-from foveal.training.plan import LISTED, RULES, PlannedParameter, RunPlan, learning_rates
 
 LABEL, WIDTH = 15, 80  # columns: of a line's first word, and of a line
 FALLING = {"cosine": "cosine", "poly": "polynomial"}  # schedules that fall all the time
@@ -105,13 +105,13 @@ def _many(count: int, noun: str, plural: str = "s") -> str:
     return f"{count:,} {noun}{plural * (count != 1)}"
 
 
-def _optimiser(run: RunPlan) -> str:
+def _optimiser(run: DryRun) -> str:
     config = run.config
     clip = f", gradients clipped to a norm of {config.clip_norm:g}" if config.clip_norm else ""
     return f"{config.optimizer}, weight decay {config.weight_decay:g}{clip}"
 
 
-def _decay_table(run: RunPlan) -> Iterator[str]:
+def _decay_table(run: DryRun) -> Iterator[str]:
     yield f"{'parameters':<34}{'tensors':>9}{'numbers':>14}{'weight decay':>15}"
     for rule in RULES:
         members = [p for p in run.parameters if p.rule == rule]
@@ -127,7 +127,7 @@ def _word(name: str) -> str:
     return name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
 
 
-def _rate_factors(run: RunPlan) -> Iterator[str]:
+def _rate_factors(run: DryRun) -> Iterator[str]:
     decay = run.config.layer_decay
     title = f"layers (each {decay:g} of the next)" if decay else "learning rates"
     yield f"{title:<34}{'tensors':>9}{'numbers':>14}{'rate x':>15}"
@@ -156,7 +156,7 @@ def _shortened(rows: list[str]) -> list[str]:
     return [*rows[:half], f"  ... {len(rows) - 2 * half} more ...", *rows[-half:]]
 
 
-def _rate_table(run: RunPlan) -> Iterator[str]:
+def _rate_table(run: DryRun) -> Iterator[str]:
     yield f"{'learning rate (' + run.config.schedule + ')':<34}{'epochs done':>12}{'updates done':>14}{'rate':>12}"
     for label, epoch in _moments(run):
         update = min(round(epoch * run.steps_per_epoch), run.steps - 1)
@@ -164,7 +164,7 @@ def _rate_table(run: RunPlan) -> Iterator[str]:
         yield f"  {label:<32}{epoch:>12,.3g}{update:>14,}{rate:>12.3e}"
 
 
-def _moments(run: RunPlan) -> list[tuple[str, float]]:
+def _moments(run: DryRun) -> list[tuple[str, float]]:
     """Where the schedule changes, in epochs, and quarters of the way between."""
     config = run.config
     moments: dict[float, str] = {}

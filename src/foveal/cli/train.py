@@ -23,9 +23,8 @@ from foveal.training.config import TrainConfig
 from foveal.training.journal import BROKEN, LAST
 from foveal.training.listener import Listener, Listeners
 from foveal.training.processes import leave_processes
-from foveal.training.progress import listener_for
+from foveal.training.progress import TensorBoard, listener_for
 from foveal.training.task import Task
-from foveal.training.tensorboard import TensorBoard
 
 NARROWEST = 24  # columns of a summary
 Overrides: TypeAlias = overrides_of(TrainConfig)  # type: ignore[valid-type]

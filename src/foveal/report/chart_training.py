@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from foveal.errors import FovealError
 from foveal.plotting import COLOURS, new_figure, plain, save_whole
-from foveal.training.journal import LOGGED, METRICS, STEPS
-from foveal.training.log import JsonLines
+from foveal.training.journal import LOGGED, METRICS, STEPS, JsonLines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

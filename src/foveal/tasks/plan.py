@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.tasks.recipe import BaseRecipe
-from foveal.training.plan import RunPlan
+from foveal.training.dry_run import DryRun
 from foveal.types import Size
 
 
@@ -64,7 +64,7 @@ class TrainingPlan:
     recipe: BaseRecipe
     images: TrainingSet
     network: PlannedNetwork
-    run: RunPlan
+    run: DryRun
 
     def document(self) -> dict[str, Any]:
         """Return the plan in plain types, every parameter included."""

@@ -20,10 +20,10 @@ from foveal.tasks.plan import PlannedNetwork, TrainingPlan, TrainingSet
 from foveal.tasks.recipe import BaseRecipe, check_start
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
+from foveal.training.dry_run import dry_run
 from foveal.training.loading import Loader, evaluation_loader, train_loader
-from foveal.training.plan import plan_run
 from foveal.training.processes import Processes
-from foveal.training.seeding import mix, seed_everything
+from foveal.training.sampling import mix, seed_everything
 
 R = TypeVar("R", bound=BaseRecipe)
 T = TypeVar("T", bound="Task")
@@ -222,7 +222,7 @@ class Task(ABC, Generic[R]):
         with torch.device("meta"):
             recipe, model = cls.create_model(recipe, found.classes)
         network = cls.planned_network(recipe, model, found)
-        run = plan_run(model, recipe.train, found.count, processes, network.step)
+        run = dry_run(model, recipe.train, found.count, processes, network.step)
         cls.check_batching(recipe, run.batching)
         return TrainingPlan(recipe=recipe, images=found, network=network, run=run)
 

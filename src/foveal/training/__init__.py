@@ -1,4 +1,4 @@
-"""One training loop for every task. Knows accelerate and timm's optimisers, and no task."""
+"""One training loop for all tasks."""
 
 from foveal.training.config import TrainConfig
 from foveal.training.loop import Outcome, fit

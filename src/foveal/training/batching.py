@@ -1,11 +1,11 @@
-"""How work is cut up: effective batch = devices x device batch x accumulation steps."""
+"""The split of work: effective batch = devices x device batch x accumulation steps."""
 
 from dataclasses import dataclass
 
 from foveal.errors import FovealError
 from foveal.training.config import TrainConfig
 
-#: The largest device batch that is chosen unasked; the papers trained with 8 x 128.
+#: The largest device batch that is chosen automatically; the papers trained with 8 x 128.
 LARGEST_AUTOMATIC = 128
 
 
@@ -19,7 +19,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Batching:
-    """How one update's images are cut up: ``device`` images a forward pass, ``accumulation`` passes an update."""
+    """The split of an update: ``device`` images per forward pass, ``accumulation`` passes per update."""
 
     effective: int
     processes: int
@@ -28,13 +28,13 @@ class Batching:
 
 
 def split_batch(effective: int, processes: int, device: int | None = None) -> Batching:
-    """Cut an effective batch over ``processes`` devices.
+    """Split an effective batch over ``processes`` devices.
 
-    ``device`` None takes the largest device batch that divides evenly and is at most 128.
+    If ``device`` is None, the largest device batch that divides evenly and is at most 128 is taken.
 
     Raises:
-        FovealError: no whole number of accumulation steps gives ``effective``, or unasked none but steps of a single
-            image would; the sentence lists what is possible.
+        FovealError: No whole number of accumulation steps gives ``effective``, or automatically only steps of a single
+            image would. The sentence lists the possible sizes.
     """
     if effective % processes:
         lower = effective - effective % processes
@@ -62,10 +62,10 @@ def split_batch(effective: int, processes: int, device: int | None = None) -> Ba
 
 
 def updates_per_epoch(images: int, config: TrainConfig) -> int:
-    """Updates in an epoch on a training set of so many images.
+    """Return the number of updates per epoch on a training set of ``images`` images.
 
     Raises:
-        FovealError: there is not one whole batch in the set, and nobody said how long an epoch is.
+        FovealError: The set has less than one batch, and ``epoch_steps`` is not set.
     """
     if config.epoch_steps is not None:
         return config.epoch_steps

@@ -1,19 +1,19 @@
 """Checkpoints: written whole or not at all, read without executing anything.
 
-``last.pt`` holds what a continuation needs::
+``last.pt`` holds everything that resuming needs::
 
-    model, ema            weights (ema None where none is kept)
+    model, ema            weights (ema is None without a moving average)
     optimizer, scaler     their states
-    step, epoch           updates and epochs done; with the seed they are the random state and the sampler's position
-                          (see seeding.py)
-    meter                 sums over the passes of the epoch that is under way
+    step, epoch           updates and epochs done; with the seed they replace a random state and the sampler's position
+                          (see sampling.py)
+    meter                 sums over the current epoch
     best                  the best metric so far and its epoch
-    config, card          the run's settings; what the task says about model, classes and preprocessing
-    batching, train_size  how an update's images are cut up; the images of an epoch
-    format, version       of this layout, of foveal; torch: of PyTorch
+    config, card          settings of the run; metadata of the task: model, classes and preprocessing
+    batching, train_size  the split of an update; images per epoch
+    format, version       versions of this layout and of foveal; torch: of PyTorch
 
-``best.pt`` holds the weights that scored best (the averaged ones where an EMA is kept) under ``model``, with the same
-cards and without optimiser: the file to evaluate, to predict with and to give away.
+``best.pt`` holds the best weights (of the moving average if there is one) under ``model``, with the same metadata and
+without states: the file for evaluation, prediction and distribution.
 """
 
 from pathlib import Path
@@ -41,10 +41,10 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A ``last.pt`` or ``best.pt`` of ours, on the CPU.
+    """Read a ``last.pt`` or ``best.pt`` of foveal to the CPU.
 
     Raises:
-        FovealError: the file is missing, broken, or not one that foveal wrote.
+        FovealError: The file is missing, broken, or not one that foveal wrote.
     """
     try:
         state = read_content(path)

@@ -1,7 +1,7 @@
-"""The watch for a loss or a gradient that is no number, and where it came from.
+"""Checks for a non-finite loss, gradient or weight, and where it came from.
 
-Both are looked at before the update that they would spoil. So the weights are still those that produced them, the same
-pass can be run again to find the layer, and what is saved is never spoilt.
+Loss and gradients are checked before the update that they would spoil. So the weights are still those that produced
+them, the same pass can be repeated to find the layer, and saved weights are always finite.
 """
 
 import math
@@ -16,9 +16,9 @@ from foveal.errors import FovealError
 
 
 class Glance:
-    """A scalar on its way from the device while the device goes on computing.
+    """A scalar that is copied from the device while the device continues to compute.
 
-    The copy is ordered behind the forward pass alone: by the time the backward pass has been queued it has arrived, and
+    The copy is queued after the forward pass only: it has arrived by the time the backward pass has been queued, and
     nothing waits.
     """
 
@@ -32,19 +32,19 @@ class Glance:
             self._arrived.record()
 
     def number(self) -> float:
-        """The value; waits for it where it has not arrived."""
+        """Return the value; wait if it has not arrived."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._value.item()
 
 
 def refuse_nonfinite(loss: float, where: str, model: nn.Module, replay: Callable[[], Any]) -> None:
-    """Raise FovealError where ``loss`` is infinite or not a number, naming the first layer that computed such a value.
+    """Raise FovealError if ``loss`` is not finite, naming the first layer that computed such a value.
 
     Args:
-        where: step, epoch and learning rate, in words.
-        model: the bare model, as it was when it gave this loss.
-        replay: runs the same forward pass again.
+        where: Step, epoch and learning rate in words.
+        model: The bare model that computed this loss.
+        replay: Runs the same forward pass again.
     """
     if math.isfinite(loss):
         return
@@ -55,13 +55,13 @@ def refuse_nonfinite(loss: float, where: str, model: nn.Module, replay: Callable
 
 
 def refuse_nonfinite_gradients(norm: float, where: str, model: nn.Module) -> None:
-    """Raise FovealError where the ``norm`` of all gradients is infinite or not a number, naming where it began.
+    """Raise FovealError if the ``norm`` of all gradients is not finite, naming the parameter where it began.
 
-    Such numbers spread from a layer to those before it, so it began at the last parameter that has one.
+    Non-finite values spread from a layer to those before it, so they began at the last parameter that has one.
 
     Args:
-        where: step, epoch and learning rate, in words.
-        model: the bare model, its gradients as the backward pass left them.
+        where: Step, epoch and learning rate in words.
+        model: The bare model with its gradients.
     """
     if math.isfinite(norm):
         return
@@ -74,7 +74,7 @@ def refuse_nonfinite_gradients(norm: float, where: str, model: nn.Module) -> Non
 
 
 def refuse_nonfinite_weights(model: nn.Module, where: str) -> None:
-    """Raise FovealError where a weight or buffer of ``model`` is infinite or not a number, before it is saved."""
+    """Raise FovealError if a weight or buffer of ``model`` is not finite, before it is saved."""
     bad = [name for name, value in model.state_dict().items() if not _is_finite(value)]
     if bad:
         raise FovealError(
@@ -86,17 +86,17 @@ def refuse_nonfinite_weights(model: nn.Module, where: str) -> None:
 def _origin(model: nn.Module, replay: Callable[[], Any]) -> str:
     layer = first_bad_layer(model, replay)
     if layer is None:
-        return "every layer's values are finite, the loss alone is not"
+        return "every layer's values are finite, only the loss is not"
     name, owned = layer
     spoilt = ", whose weights an earlier update spoilt" if owned else ""
     return f"the first layer with a value that is not finite is {name}{spoilt}"
 
 
 def first_bad_layer(model: nn.Module, replay: Callable[[], Any]) -> tuple[str, bool] | None:
-    """The innermost module whose output is the first not to be finite when ``replay`` runs ``model``.
+    """Find the innermost module whose output is the first non-finite one when ``replay`` runs ``model``.
 
     Returns:
-        Its name with its type, and whether one of its own weights is not finite; None where every output is finite.
+        Its name with its type, and whether one of its own weights is not finite; None if every output is finite.
     """
     found: list[tuple[str, bool]] = []
 
@@ -120,7 +120,7 @@ def first_bad_layer(model: nn.Module, replay: Callable[[], Any]) -> tuple[str, b
 
 @contextmanager
 def _without_exchange(model: nn.Module) -> Iterator[None]:
-    """Synchronised batch norms use their running statistics: the other processes do not replay with us."""
+    """Let synchronised batch norms use their running statistics: the other processes do not replay."""
     norms = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm) and module.training]
     for norm in norms:
         norm.training = False
@@ -132,7 +132,7 @@ def _without_exchange(model: nn.Module) -> Iterator[None]:
 
 
 def _is_finite(values: Any) -> bool:
-    """Whether all numbers of a nest of tuples, lists, dicts and tensors are."""
+    """Return whether all numbers of nested tuples, lists, dicts and tensors are finite."""
     if isinstance(values, Tensor):
         return not values.is_floating_point() or bool(values.isfinite().all())
     if isinstance(values, dict):

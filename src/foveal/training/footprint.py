@@ -1,7 +1,7 @@
-"""The memory that training takes on one device, worked out without computing anything.
+"""The memory that training takes on one device, estimated without computing anything.
 
-A step of training runs on fake tensors, which have shapes and owners but no contents, while every storage that is made
-and given back is counted: what is alive at the highest point is what the device must hold.
+A training step runs on fake tensors, which have shapes but no content, while every storage that is allocated and freed
+is counted: the peak is the memory that the device needs.
 """
 
 import copy
@@ -24,22 +24,22 @@ from foveal.training.processes import DTYPES
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes on one device during a step of training.
+    """Bytes on one device during a training step.
 
-    What kernels take for themselves, an allocator's gaps, the device's own libraries and, on the CPU, the loading
-    processes are not in it.
+    Workspaces of kernels, fragmentation of the allocator, the device's libraries and, on the CPU, the loading processes
+    are not included.
     """
 
     weights: int
     """Parameters and buffers."""
     gradients: int
     exchange: int
-    """Buckets in which several processes add their gradients up; 0 for one process."""
+    """Buckets in which several processes sum their gradients; 0 for one process."""
     optimizer: int
     average: int
-    """The moving average of the weights; 0 where none is kept."""
+    """The moving average of the weights; 0 if there is none."""
     activations: int
-    """The most that one forward and backward pass holds beyond all of these, its images included."""
+    """Peak of one forward and backward pass beyond all of these, including its images."""
 
     @property
     def total(self) -> int:
@@ -47,11 +47,11 @@ class Footprint:
 
 
 def footprint(model: nn.Module, config: TrainConfig, processes: int, step: Callable[[nn.Module], Tensor]) -> Footprint:
-    """What a device holds while it trains ``model``, which lies on the meta device and is left as it is.
+    """Estimate the memory of a device that trains ``model``, which is on the meta device and stays unchanged.
 
     Args:
-        processes: devices that train together.
-        step: makes one device batch on the CPU, calls the model it is given, and returns the loss; called once.
+        processes: Number of devices that train together.
+        step: Creates one device batch on the CPU, calls the given model, and returns the loss; called once.
     """
     learned = sum(_size(parameter) for parameter in model.parameters() if parameter.requires_grad)
     weights = sum(map(_size, [*model.parameters(), *model.buffers()]))
@@ -70,7 +70,7 @@ def _size(tensor: Tensor) -> int:
 
 
 def _optimizer_bytes(model: nn.Module, config: TrainConfig) -> int:
-    """What the optimiser keeps after a step, learned from a step on the meta device."""
+    """Return the size of the optimiser's state after a step, from a step on the meta device."""
     model = copy.deepcopy(model)
     optimizer = create_optimizer(model, config)
     for parameter in model.parameters():
@@ -81,9 +81,9 @@ def _optimizer_bytes(model: nn.Module, config: TrainConfig) -> int:
 
 
 def _activation_bytes(model: nn.Module, config: TrainConfig, step: Callable[[nn.Module], Tensor]) -> int:
-    """The highest sum of live storages in a pass, without weights and finished gradients."""
+    """Return the peak of live storages in a pass, without weights and finished gradients."""
     fake = copy.deepcopy(model).train()
-    if config.sync_bn:  # over processes that are not here: a position of its own is none too few, and memory the same
+    if config.sync_bn:  # there are no processes here; evaluation mode takes the same memory and allows a batch of 1
         for module in fake.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
@@ -106,7 +106,7 @@ def _activation_bytes(model: nn.Module, config: TrainConfig, step: Callable[[nn.
 
 
 def _put_on_fake_tensors(model: nn.Module) -> None:
-    """Give a net on the meta device parameters and buffers that are fake ones on the CPU."""
+    """Replace parameters and buffers on the meta device by fake ones on the CPU."""
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
@@ -121,7 +121,7 @@ def _fake_like(tensor: Tensor) -> Tensor:
 
 
 class _Storages(TorchDispatchMode):
-    """Counts the bytes of all storages that operators return, while they are alive."""
+    """Count the bytes of all live storages that operators return."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class _Storages(TorchDispatchMode):
         self.now -= self._sizes.pop(key, 0)
 
     def forget(self, tensor: Tensor) -> None:
-        """Count a tensor no more, though it lives on."""
+        """Stop counting a tensor that stays alive."""
         key = tensor.untyped_storage()._cdata
         self.now -= self._sizes.get(key, 0)
         self._sizes[key] = 0

@@ -1,4 +1,4 @@
-"""What the loop tells to whoever listens. What a person sees is the listener's business."""
+"""The events of a training run, and the interface of listeners that show them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is about to happen; epochs and steps count from 1."""
+class RunInfo:
+    """A run as it begins; epochs and steps count from 1."""
 
     first_epoch: int
     last_epoch: int
@@ -20,7 +20,7 @@ class Plan:
     parameters: int
     train_size: int
     steps_done: int = 0
-    """Updates of the first epoch that an earlier call has done."""
+    """Updates of the first epoch that were done before the run was resumed."""
 
 
 @dataclass(frozen=True)
@@ -31,48 +31,48 @@ class StepReport:
     step: int
     """Updates done in this epoch."""
     update: int
-    """Updates done in all."""
+    """Updates done in total."""
     loss: float
     stats: dict[str, float]
     lr: float
     images_per_second: float
     data_wait_seconds: float
-    """What an update waited for its images, on this process."""
+    """Time that an update waited for its images, on this process."""
     memory_bytes: int
-    """The most memory that this process has held: on the GPU where it trains on one."""
+    """Peak memory of this process: on its GPU if it trains on one."""
 
 
 class Listener:
-    """Hears everything and says nothing; a listener overrides what it wants to show."""
+    """A silent listener; subclasses override the events that they show."""
 
-    def begin(self, plan: Plan) -> None:
-        """Before the first step."""
+    def begin(self, info: RunInfo) -> None:
+        """Called before the first step."""
 
     def step(self, report: StepReport) -> None:
-        """Every ``log_every`` steps, and at the end of an epoch."""
+        """Called every ``log_every`` steps and at the end of an epoch."""
 
     def saved(self, update: int, path: Path) -> None:
-        """All that a continuation needs has reached the disk; ``update`` updates are in it."""
+        """Called when everything that resuming needs has reached the disk, after ``update`` updates."""
 
     def evaluating(self, epoch: int, done: int, total: int) -> None:
-        """After each batch of the evaluation that ends an epoch."""
+        """Called after each batch of the evaluation at the end of an epoch."""
 
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
-        """After an epoch: the line of ``metrics.jsonl``."""
+        """Called after an epoch, with its line of ``metrics.jsonl``."""
 
     def close(self) -> None:
-        """At the end, however it comes."""
+        """Called at the end, also after an error."""
 
 
 class Listeners(Listener):
-    """Several listeners as one."""
+    """Several listeners combined."""
 
     def __init__(self, members: Sequence[Listener]) -> None:
         self.members = members
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, info: RunInfo) -> None:
         for member in self.members:
-            member.begin(plan)
+            member.begin(info)
 
     def step(self, report: StepReport) -> None:
         for member in self.members:

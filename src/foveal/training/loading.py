@@ -1,4 +1,4 @@
-"""Batches for the loop: which sample is drawn when, by which process, with which randomness."""
+"""Batches for the loop, read by loading processes."""
 
 import atexit
 import contextlib
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from foveal.errors import FovealError
 from foveal.training.batching import Share
 from foveal.training.config import Broken
-from foveal.training.interruption import NOTICES
+from foveal.training.processes import NOTICES
 from foveal.training.samples import CarryingDataset, Collate, Failure, SeededDataset, Skipped
 from foveal.training.sampling import EpochSampler, PassSampler
 from foveal.training.streaming import (
@@ -29,17 +29,17 @@ from foveal.training.streaming import (
 
 
 class Loader:
-    """Batches of a dataset, epoch by epoch; ``len`` is the number of batches of a whole one.
+    """Batches of a dataset by epochs; ``len`` is the number of batches of a whole epoch.
 
-    Iterating raises FovealError with the sentence a sample's loading failed with.
+    Iterating raises FovealError if a sample cannot be loaded.
 
     Attributes:
-        broken: names of the images skipped in the batches of this process so far, each once, in the order met.
-        skipped: how often an image was skipped in these batches: every epoch counts again.
-        left_out: of an evaluation, the indices in the dataset of the skipped ones.
-        order: of an evaluation, the indices in the dataset of this process's samples, in the order in which they
-            come (those skipped included); empty of training.
-        cut_by_share: whether what is drawn depends on the number of processes and the batch.
+        broken: Names of the images that this process has skipped, each once, in order.
+        skipped: Number of times an image was skipped; every epoch counts again.
+        left_out: In an evaluation, the dataset indices of the skipped images.
+        order: In an evaluation, the dataset indices of this process's samples in order, including those skipped; empty
+            in training.
+        cut_by_share: Whether the draws depend on the number of processes and the batch.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Loader:
         cut_by_share: bool = False,
     ) -> None:
         if loader.num_workers:
-            # The registry of finalizers keeps PyTorch's loader whole until this one is gone: collected together, its
-            # queues would be closed before its processes are told to end.
+            # The registry of finalizers keeps PyTorch's loader alive until this one is gone: if they were collected
+            # together, its queues would be closed before its processes are asked to end.
             weakref.finalize(self, _end_workers, loader)
             _with_workers.add(self)
         self._loader, self._sampler, self._batch = loader, sampler, loader.batch_size or 1
-        self._complete = complete  # whether the samples are the whole data set's
+        self._complete = complete  # whether the samples are the whole data set
         self.order, self.cut_by_share = order, cut_by_share
         self.broken: list[str] = []
         self.skipped = 0
@@ -67,14 +67,14 @@ class Loader:
         return len(self._loader)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """The batches of epoch ``number`` (from 0), from this process's batch ``start`` on.
+        """Return the batches of epoch ``number`` (from 0), from this process's batch ``start`` on.
 
-        They are the ones that the whole epoch has from there; the images before are not loaded.
+        They equal those of the whole epoch; the images before ``start`` are not loaded.
         """
         if self._sampler is not None:
             self._sampler.epoch, self._sampler.start = number, start * self._batch
         elif start:
-            raise ValueError("an evaluation is never begun in the middle")
+            raise ValueError("an evaluation cannot start in the middle")
         return self._batches()
 
     def __iter__(self) -> Iterator[Any]:
@@ -104,8 +104,8 @@ class Loader:
 
 
 def all_broken(names: list[str]) -> FovealError:
-    """What to raise where no image of an evaluation could be read."""
-    first = f", {names[0]} the first of them" if names else ""
+    """Return the error for an evaluation none of whose images can be read."""
+    first = f" (the first is {names[0]})" if names else ""
     return FovealError(f"None of the images can be read{first}: check --data.")
 
 
@@ -121,12 +121,12 @@ def train_loader(
     broken: Broken = "stop",
     pass_by_pass: bool = False,
 ) -> Loader:
-    """Shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples an epoch.
+    """Create a loader of shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples per epoch.
 
-    Each epoch begins a new order, unless ``pass_by_pass``: then epochs of any length go on where the last one ended
-    (of sharded samples they begin anew, and a long one goes round them). A broken sample is the end, or with
-    ``broken="skip"`` another one is drawn in its place. Sharded samples are read in order (see ``streaming``); then
-    what is drawn depends on the share and on ``batch`` too, never on the workers.
+    Each epoch has a new order, unless ``pass_by_pass``: then epochs of any length continue where the last one ended (of
+    sharded samples they begin anew, and a long one repeats them). A broken sample stops the run, or with
+    ``broken="skip"`` another one is drawn instead. Sharded samples are read in order (see ``streaming``); then the
+    draws also depend on the share and on ``batch``, never on the workers.
     """
     gather = Collate(collate or default_collate)
     if isinstance(dataset, ShardedSamples):
@@ -145,11 +145,10 @@ def evaluation_loader(
     collate: Callable | None = None,
     broken: Broken = "stop",
 ) -> Loader:
-    """Every ``count``-th sample from ``rank`` on, in order: over all processes each sample exactly once, none
-    padded.
+    """Create a loader of every ``count``-th sample from ``rank`` on: over all processes each sample once, unpadded.
 
-    A broken sample is the end, or with ``broken="skip"`` left out; its batch is smaller by one. Samples that can only
-    be read in order come in stretches instead; ``order`` of the loader tells which.
+    A broken sample stops the evaluation, or with ``broken="skip"`` is left out of its batch. Samples that can only be
+    read in order are split into contiguous stretches instead; ``order`` of the loader gives the indices.
     """
     gather = Collate(collate or default_collate)
     if isinstance(dataset, ShardedSamples) and not dataset.random_access:
@@ -170,7 +169,7 @@ def _stream_loader(dataset: StreamDataset, workers: int) -> Loader:
 
 
 def _data_loader(dataset: Dataset, sampler: Any, batch: int | None, workers: int, collate: Callable) -> DataLoader:
-    workers = min(workers, _usable_cpus())  # more would only take turns, and loads the same
+    workers = min(workers, _usable_cpus())  # more would only take turns
     return DataLoader(
         dataset,
         batch_size=batch,
@@ -179,16 +178,16 @@ def _data_loader(dataset: Dataset, sampler: Any, batch: int | None, workers: int
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         collate_fn=collate,
-        generator=torch.Generator(),  # its own, or each epoch would draw from the run's randomness
+        generator=torch.Generator(),  # otherwise each epoch would draw from the run's generator
         worker_init_fn=_leave_notices_to_the_main_process,
     )
 
 
 def _end_workers(loader: DataLoader) -> None:
-    """End loading processes by telling them to: they ignore the SIGTERM that comes where nobody has told them."""
-    iterator = loader._iterator  # where the workers persist, as ours do
+    """Ask loading processes to end: they ignore the SIGTERM that is sent otherwise."""
+    iterator = loader._iterator  # set if the workers persist, as ours do
     if iterator is not None:
-        iterator._shutdown_workers()  # type: ignore[attr-defined]  # PyTorch's own way, which its end of an iterator takes
+        iterator._shutdown_workers()  # type: ignore[attr-defined]  # as PyTorch's own iterator does
 
 
 #: Loaders whose processes may be alive.
@@ -197,13 +196,13 @@ _with_workers: "weakref.WeakSet[Loader]" = weakref.WeakSet()
 
 @atexit.register
 def _end_all_workers() -> None:
-    """Before multiprocessing sends that SIGTERM and waits for ever: an uncaught error keeps its loader alive."""
+    """Run before multiprocessing sends SIGTERM and waits forever: an uncaught error keeps its loader alive."""
     for loader in list(_with_workers):
         _end_workers(loader._loader)
 
 
 def _leave_notices_to_the_main_process(worker: int) -> None:
-    """Schedulers and Ctrl-C tell every process of a job; a loading process that obeyed would break the update."""
+    """Ignore signals that schedulers and Ctrl-C send to all processes: obeying them would break the update."""
     for notice in NOTICES:
         signal.signal(notice, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -212,8 +211,7 @@ def _leave_notices_to_the_main_process(worker: int) -> None:
 
 @contextlib.contextmanager
 def _notices_held_back() -> Iterator[None]:
-    """Loading processes that are started here inherit that notices wait, until they ignore them: one that came before
-    would end them."""
+    """Block signals while loading processes start, until they ignore them: an earlier signal would end them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows, which has no such signals
         yield
         return
@@ -225,7 +223,7 @@ def _notices_held_back() -> Iterator[None]:
 
 
 def as_it_is(batch: Any) -> Any:
-    """A batch that was put together where it was read."""
+    """Return a batch that was already collated."""
     return batch
 
 

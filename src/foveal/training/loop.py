@@ -1,8 +1,8 @@
-"""The training loop: one story for every task.
+"""The training loop, the same for every task.
 
-An epoch is a number of updates; an update is ``accumulation`` forward and backward passes on every process; after each
-epoch the model (its moving average where one is kept) is evaluated. What changes meanwhile is in ``Run``, what is
-written and told goes through ``Journal``.
+An epoch is a number of updates, and an update is ``accumulation`` forward and backward passes on every process. After
+each epoch the model (or its moving average) is evaluated. ``Run`` holds the state that changes; ``Journal`` writes the
+files and reports to the listener.
 """
 
 import contextlib
@@ -21,15 +21,13 @@ from foveal.ops import keep_memory
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import TrainConfig
 from foveal.training.finite import Glance, refuse_nonfinite, refuse_nonfinite_gradients
-from foveal.training.interruption import Interruption
-from foveal.training.journal import BEST, LAST, Journal
-from foveal.training.listener import Listener, Plan
-from foveal.training.lock import locked
+from foveal.training.journal import BEST, LAST, Journal, locked
+from foveal.training.listener import Listener, RunInfo
 from foveal.training.meter import Meter
 from foveal.training.optimiser import base_lr
-from foveal.training.processes import to_device
+from foveal.training.processes import Interruption, to_device
 from foveal.training.run import Run, set_up, take_over
-from foveal.training.seeding import mix, seed_everything
+from foveal.training.sampling import mix, seed_everything
 from foveal.training.task import Task
 
 
@@ -47,7 +45,7 @@ class Outcome:
         epochs, updates: done.
         interrupted: told to leave (SIGTERM) before the end; everything is saved.
         seconds: of this call; a resumed run's earlier time is not in it.
-        history: the records of ``metrics.jsonl``, one an epoch.
+        history: the records of ``metrics.jsonl``, one per epoch.
         best_path, last_path: the two checkpoints.
     """
 
@@ -69,17 +67,16 @@ def fit(
     """Train ``task`` and leave ``best.pt``, ``last.pt``, ``metrics.jsonl`` and ``steps.jsonl`` in the folder ``out``.
 
     The same seed gives the same weights on the same machine, with any number of workers, and a run that was stopped at
-    any update and resumed equals one that was not. A SIGTERM or SIGUSR1 lets the update that is under way end, saves,
-    and returns; Ctrl-C the same, and then KeyboardInterrupt goes through. A second one does not wait: what was saved
-    before is whole.
+    any update and resumed equals one that was not. On SIGTERM or SIGUSR1 the current update ends, the run is saved, and
+    ``fit`` returns; on Ctrl-C it then raises KeyboardInterrupt. A second signal does not wait; the last save is whole.
 
     Args:
-        listener: is told what happens, on the main process; None for silence.
-        resume: a ``last.pt`` to go on from.
+        listener: Receives the events of the run on the main process.
+        resume: A ``last.pt`` to continue from.
 
     Raises:
-        FovealError: settings that cannot work, a folder that already holds a run or in which another process trains, a
-            loss or gradient that is not a number, a disk that is full.
+        FovealError: Settings that cannot work, a folder that already holds a run or in which another process trains, a
+            loss or gradient that is not finite, a full disk.
     """
     started = time.monotonic()
     if resume is None and (out / LAST).exists():
@@ -95,7 +92,7 @@ def fit(
     journal = Journal(out, run, listener or Listener())
     with locked(out) if run.processes.is_main else contextlib.nullcontext(), Interruption() as interruption:
         journal.rewind()
-        journal.listener.begin(_plan(run))
+        journal.listener.begin(_run_info(run))
         try:
             finished = _train(run, journal, interruption)
         finally:
@@ -106,7 +103,7 @@ def fit(
 
 
 def _train(run: Run, journal: Journal, interruption: Interruption) -> bool:
-    """All epochs that are left; False where we were told to leave before."""
+    """Train the remaining epochs; return False if the run was asked to stop before their end."""
     while run.epoch < run.config.total_epochs:
         if not _train_epoch(run, journal, interruption):
             return False
@@ -122,7 +119,7 @@ def _train(run: Run, journal: Journal, interruption: Interruption) -> bool:
 
 
 def _train_epoch(run: Run, journal: Journal, interruption: Interruption) -> bool:
-    """What is left of a pass over the training set; False where we were told to leave. Either way all is saved."""
+    """Train the rest of an epoch and save; return False if the run was asked to stop."""
     run.wrapped.train()
     config, alone = run.config, run.processes.share.count == 1
     batches = run.loader.epoch(run.epoch, run.step_in_epoch * run.batching.accumulation)
@@ -132,7 +129,7 @@ def _train_epoch(run: Run, journal: Journal, interruption: Interruption) -> bool
         ends, looks = done == run.steps_per_epoch, done % config.log_every == 0
         if looks or ends:
             journal.step(run.meter.look(run.processes, done, config.batch_size))
-        leaves = (alone or looks or ends) and interruption.agreed(run.processes)  # several ask where they meet anyway
+        leaves = (alone or looks or ends) and interruption.agreed(run.processes)  # several ask when they synchronise
         if ends or leaves or (config.save_steps and done % config.save_steps == 0):
             journal.save()
         if leaves:
@@ -141,7 +138,7 @@ def _train_epoch(run: Run, journal: Journal, interruption: Interruption) -> bool
 
 
 def _train_step(run: Run, batches: Iterator[Any]) -> None:
-    """One update from the next ``accumulation`` batches."""
+    """Perform one update from the next ``accumulation`` batches."""
     for number in range(run.batching.accumulation):
         batch = run.meter.next_batch(batches, run.loader)
         _train_pass(run, number, to_device(batch, run.processes.device, run.config.channels_last))
@@ -149,7 +146,7 @@ def _train_step(run: Run, batches: Iterator[Any]) -> None:
 
 
 def _train_pass(run: Run, number: int, batch: Any) -> None:
-    """Pass ``number`` of an update: its gradients are added to what is there."""
+    """Perform pass ``number`` of an update: its gradients are accumulated."""
     step, lr, share = run.step + 1, base_lr(run.optimizer), 1 / run.batching.accumulation
     with _gradients_exchanged(run, number == run.batching.accumulation - 1):
         loss, stats = _forward(run, number, run.forward, batch)
@@ -160,17 +157,17 @@ def _train_pass(run: Run, number: int, batch: Any) -> None:
 
 
 def _where(run: Run) -> str:
-    """The update that is under way, in words."""
+    """Return the current update in words."""
     return f"step {run.step + 1} (epoch {run.epoch + 1}, learning rate {base_lr(run.optimizer):.3g})"
 
 
 def _gradients_exchanged(run: Run, exchange: bool) -> contextlib.AbstractContextManager:
-    """Processes exchange gradients in the last pass of an update only."""
+    """Return a context in which processes exchange gradients, as in the last pass of an update, or do not."""
     return contextlib.nullcontext() if exchange else run.processes.accelerator.no_sync(run.wrapped)
 
 
 def _forward(run: Run, number: int, model: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """Pass ``number`` of this update; its randomness is its own, so it can be run again."""
+    """Run the forward pass ``number`` of this update; it is seeded, so that it can be repeated."""
     later = [number] if number else []
     seed_everything(mix(run.config.seed, "step", run.step, run.processes.share.rank, *later))
     with run.processes.autocast(run.config.precision):
@@ -178,10 +175,10 @@ def _forward(run: Run, number: int, model: Any, batch: Any) -> tuple[Tensor, dic
 
 
 def _update(run: Run) -> None:
-    """Clip, step, forget the gradients; move the average and the learning rate."""
+    """Clip and apply the gradients; update the average and the learning rate."""
     run.scaler.unscale_(run.optimizer)
     norm = nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
-    if not run.scaler.is_enabled():  # which leaves such an update out, and lowers its scale
+    if not run.scaler.is_enabled():  # otherwise it skips such an update and lowers its scale
         refuse_nonfinite_gradients(norm.item(), _where(run), run.model)
     if run.config.clip_norm is not None:
         nn.utils.clip_grads_with_norm_(run.model.parameters(), run.config.clip_norm, norm)
@@ -195,7 +192,7 @@ def _update(run: Run) -> None:
 
 
 def _evaluate(run: Run, journal: Journal, interruption: Interruption) -> dict[str, float]:
-    """Raises _Interrupted where a single process is told to leave; several finish, to stay together."""
+    """Evaluate the model; raise _Interrupted if a single process is asked to stop. Several finish, to stay together."""
 
     def on_batch(done: int, total: int) -> None:
         if interruption.requested and run.processes.share.count == 1:
@@ -209,7 +206,7 @@ def _evaluate(run: Run, journal: Journal, interruption: Interruption) -> dict[st
 
 
 def _summary(run: Run) -> dict[str, float]:
-    """An epoch's means over all processes, the speed, and the time this process waited for images."""
+    """Return an epoch's means over all processes, its speed, and the time this process waited for images."""
     meter, seconds = run.meter, run.meter.seconds
     return {
         "lr": meter.lr,
@@ -221,8 +218,8 @@ def _summary(run: Run) -> dict[str, float]:
     }
 
 
-def _plan(run: Run) -> Plan:
-    return Plan(
+def _run_info(run: Run) -> RunInfo:
+    return RunInfo(
         first_epoch=run.epoch + 1,
         last_epoch=run.config.total_epochs,
         steps_per_epoch=run.steps_per_epoch,

@@ -1,4 +1,4 @@
-"""Means of loss and stats over an epoch and over the updates since the last look, with the speed of both."""
+"""Means of loss and stats over an epoch and since the last look, with the speed of both."""
 
 import time
 from collections.abc import Iterator
@@ -20,24 +20,24 @@ class _Pass:
     step: int
     lr: float
     share: float
-    """Of the update's images."""
+    """Fraction of the update's images."""
     values: dict[str, Any]
-    """Tensors on the device until they are read, means over all processes from then on."""
+    """Tensors on the device until they are read, then means over all processes."""
 
 
 class Meter:
-    """Collects what the passes of one epoch say.
+    """Collect loss and stats of the passes of one epoch.
 
-    A pass weighs as much as its share of an update, so an epoch that changed its accumulation on the way (resumed with
-    another number of processes) keeps its mean.
+    A pass is weighted by its share of an update, so an epoch keeps its mean if its accumulation changes (resumed with
+    another number of processes).
 
-    Values are read from the device only at a look or a save, because reading waits for the device. Means are added up
-    pass by pass, so they do not depend on when somebody looked, and ``state`` lets a resumed epoch end with the very
-    numbers of one that was never stopped.
+    Values are read from the device only at a look or a save, because reading waits for the device. Means are summed
+    pass by pass, so they do not depend on the looks, and with ``state`` a resumed epoch ends with the same numbers as
+    one that was never stopped.
 
     Args:
-        epoch: counts from 1.
-        state: of a meter of the same epoch, from a checkpoint.
+        epoch: Number of the epoch, from 1.
+        state: State of a meter of the same epoch, from a checkpoint.
     """
 
     def __init__(self, epoch: int, state: dict[str, Any] | None = None) -> None:
@@ -46,7 +46,7 @@ class Meter:
         self.totals: dict[str, float] = dict(state["totals"])
         self.updates: float = state["updates"]
         self.lr: float = state["lr"]
-        """Of the last update."""
+        """Learning rate of the last update."""
         self.waited: float = state["waited"]
         self._seconds_before: float = state["seconds"]
         self.broken: int = state["broken"]
@@ -55,16 +55,16 @@ class Meter:
         self._broken_here = 0
         self._unread: list[_Pass] = []
         self._started = time.monotonic()
-        self._looked = 0.0  # from the first batch on: saving and evaluating are not training
+        self._looked = 0.0  # set at the first batch: saving and evaluating are not training
         self._waited_at_look = self.waited
 
     @property
     def seconds(self) -> float:
-        """Since the epoch began, without the time between a stop and the resuming."""
+        """Time since the epoch began, without the time between a stop and resuming."""
         return self._seconds_before + time.monotonic() - self._started
 
     def next_batch(self, batches: Iterator[Any], loader: Loader) -> Any:
-        """The next batch; the time it kept us waiting counts as ``waited``, what ``loader`` skips then as broken."""
+        """Return the next batch; count the wait as ``waited`` and the images that ``loader`` skips as broken."""
         before, known = time.monotonic(), loader.skipped
         self._looked = self._looked or before
         batch = next(batches)
@@ -74,17 +74,17 @@ class Meter:
 
     @property
     def means(self) -> dict[str, float]:
-        """Over the epoch as far as it has been read."""
+        """Means over the part of the epoch that has been read."""
         return {name: total / self.updates for name, total in self.totals.items()}
 
     def add(self, step: int, lr: float, share: float, loss: Tensor, stats: dict[str, Tensor]) -> None:
-        """Note one forward pass of update ``step``, over ``share`` of its images."""
+        """Add one forward pass of update ``step``, over ``share`` of its images."""
         values = {"loss": loss.detach(), **{name: value.detach() for name, value in stats.items()}}
         self._unread.append(_Pass(step, lr, share, values))
         self.lr = lr
 
     def read(self, processes: Processes) -> None:
-        """Fetch what is still on the device, as means over all processes: every process calls it at the same step."""
+        """Read the values still on the device, as means over all processes; every process calls it at the same step."""
         if not self._unread:
             return
         names = list(self._unread[0].values)
@@ -100,11 +100,11 @@ class Meter:
         self._broken_here = 0
 
     def look(self, processes: Processes, step: int, images: int) -> StepReport:
-        """Means over the passes since the last look; every process calls it at the same step.
+        """Return means over the passes since the last look; every process calls it at the same step.
 
         Args:
-            step: updates done in this epoch.
-            images: behind one update.
+            step: Updates done in this epoch.
+            images: Images per update.
         """
         self.read(processes)
         whole = sum(p.share for p in self._unseen)
@@ -126,7 +126,7 @@ class Meter:
         return report
 
     def state(self) -> dict[str, Any]:
-        """In plain types, for a checkpoint; after ``read``."""
+        """Return the state in plain types for a checkpoint; call ``read`` first."""
         return {
             "totals": dict(self.totals),
             "updates": self.updates,

@@ -1,4 +1,4 @@
-"""Parameter groups, optimiser and learning-rate schedule, all through timm."""
+"""Parameter groups, optimiser and learning-rate schedule, through timm."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from foveal.training.config import TrainConfig
 
 
 def create_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """An optimiser whose groups leave biases, norms and the model's ``no_weight_decay()`` without decay.
+    """Create an optimiser that applies no decay to biases, norms and the model's ``no_weight_decay()``.
 
-    With ``config.layer_decay`` each group carries ``lr_scale = layer_decay ** (layers above it)``, the layers being
-    those of the model's ``group_matcher()``; with ``config.lr_factors`` its parameters' factor. The schedule multiplies
+    With ``config.layer_decay`` each group has ``lr_scale = layer_decay ** (layers above it)``, with the layers of the
+    model's ``group_matcher()``; with ``config.lr_factors`` it is the factor of its parameters. The schedule multiplies
     by it.
 
     Raises:
-        FovealError: a factor is for names that no parameter has.
+        FovealError: A factor is for names that no parameter has.
     """
     given: dict[str, Any] = {"betas": config.betas, "eps": config.eps}
     factors: dict[str, Any] = {}
@@ -38,7 +38,7 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def factor_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Groups by weight decay and learning-rate factor, in the order in which the model's parameters meet them."""
+    """Return groups by weight decay and learning-rate factor, in the order of the model's parameters."""
     names = [name for name, _ in model.named_parameters()]
     for prefix in config.lr_factors:
         if not any(name.startswith(prefix) for name in names):
@@ -61,10 +61,10 @@ def _factor(name: str, factors: dict[str, float]) -> float:
 
 
 def create_schedule(optimizer: Optimizer, config: TrainConfig, steps_per_epoch: int) -> Scheduler:
-    """The learning rate of every update: ``schedule.step_update(n)`` sets it for the update after ``n`` done ones.
+    """Create the learning-rate schedule: ``schedule.step_update(n)`` sets the rate of the update after ``n`` others.
 
-    Linear from ``warmup_lr`` to ``lr`` over the warm-up; then, counted from the start of training and not from the end
-    of the warm-up:
+    Linear from ``warmup_lr`` to ``lr`` during the warm-up; then, counted from the start of training and not from the
+    end of the warm-up:
 
     - cosine: half a cosine from ``lr`` to ``min_lr`` at ``epochs``, and ``min_lr`` during the cooldown;
     - poly: ``(1 - done / all) ** power`` of the way from ``min_lr`` to ``lr``, likewise;
@@ -92,6 +92,6 @@ def create_schedule(optimizer: Optimizer, config: TrainConfig, steps_per_epoch: 
 
 
 def base_lr(optimizer: Optimizer) -> float:
-    """The schedule's current value, before a group's own scaling."""
+    """Return the schedule's current value, without a group's factor."""
     group = optimizer.param_groups[0]
     return group["lr"] / group.get("lr_scale", 1.0)

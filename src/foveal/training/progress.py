@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar on a terminal, a line an epoch anywhere else."""
+"""Views of a training run: a bar on a terminal, one line per epoch anywhere else, and TensorBoard."""
 
 import time
 from pathlib import Path
@@ -8,30 +8,32 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from foveal.training.listener import Listener, Plan, StepReport
+from foveal.errors import FovealError
+from foveal.training.listener import Listener, RunInfo, StepReport
 
-MOST_METRICS = 4  # of an evaluation, on a line; the logs have all
+MOST_METRICS = 4  # of an evaluation on one line; the logs have all
+TENSORBOARD = "tensorboard"  # folder within that of the run
 
 
 def listener_for(stream: TextIO) -> Listener:
-    """A bar where ``stream`` is a terminal, plain lines where it is a file or a pipe."""
+    """Return a bar if ``stream`` is a terminal, and plain lines if it is a file or a pipe."""
     console = Console(file=stream, highlight=False)
     return ProgressBar(console) if console.is_terminal else PlainLines(console)
 
 
 class _Speedometer:
-    """Images a second since the beginning, and the seconds that are left at that speed; evaluation counts as time."""
+    """Images per second since the beginning and the time left at that speed, evaluations included."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.started = plan, time.monotonic()
-        self.total = (plan.last_epoch - plan.first_epoch + 1) * plan.steps_per_epoch - plan.steps_done
+    def __init__(self, info: RunInfo) -> None:
+        self.info, self.started = info, time.monotonic()
+        self.total = (info.last_epoch - info.first_epoch + 1) * info.steps_per_epoch - info.steps_done
 
     def done(self, epoch: int, step: int) -> int:
-        """Updates of this call, at update ``step`` of ``epoch``."""
-        return (epoch - self.plan.first_epoch) * self.plan.steps_per_epoch + step - self.plan.steps_done
+        """Return the updates of this call at update ``step`` of ``epoch``."""
+        return (epoch - self.info.first_epoch) * self.info.steps_per_epoch + step - self.info.steps_done
 
     def images_per_second(self, done: int) -> float:
-        return done * self.plan.batch_size / max(time.monotonic() - self.started, 1e-9)
+        return done * self.info.batch_size / max(time.monotonic() - self.started, 1e-9)
 
     def seconds_left(self, done: int) -> float:
         return (self.total - done) * (time.monotonic() - self.started) / max(done, 1)
@@ -43,50 +45,50 @@ class PlainLines(Listener):
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def begin(self, plan: Plan) -> None:
-        self.plan, self.speed = plan, _Speedometer(plan)
-        self.console.print(_opening(plan), soft_wrap=True)
+    def begin(self, info: RunInfo) -> None:
+        self.info, self.speed = info, _Speedometer(info)
+        self.console.print(_opening(info), soft_wrap=True)
 
     def saved(self, update: int, path: Path) -> None:
-        done = update % self.plan.steps_per_epoch
+        done = update % self.info.steps_per_epoch
         if done:
-            epoch = update // self.plan.steps_per_epoch + 1
-            self.console.print(f"saved at update {done}/{self.plan.steps_per_epoch} of epoch {epoch}", soft_wrap=True)
+            epoch = update // self.info.steps_per_epoch + 1
+            self.console.print(f"saved at update {done}/{self.info.steps_per_epoch} of epoch {epoch}", soft_wrap=True)
 
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
-        left = self.speed.seconds_left(self.speed.done(record["epoch"], 0) + self.plan.steps_per_epoch)
-        self.console.print(f"{_epoch_line(record, self.plan, is_best)}  {_clock(left)} left", soft_wrap=True)
+        left = self.speed.seconds_left(self.speed.done(record["epoch"], 0) + self.info.steps_per_epoch)
+        self.console.print(f"{_epoch_line(record, self.info, is_best)}  {_clock(left)} left", soft_wrap=True)
 
 
 class ProgressBar(Listener):
-    """A bar over the whole run, in at most 80 columns; a line stays for each epoch."""
+    """A bar over the whole run in at most 80 columns, and a line that stays for each epoch."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         columns = TextColumn("{task.description}"), BarColumn(bar_width=16), _Facts()
         self.bar = Progress(*columns, console=console, transient=True)
 
-    def begin(self, plan: Plan) -> None:
-        self.plan, self.speed = plan, _Speedometer(plan)
-        self.console.print(_opening(plan))
+    def begin(self, info: RunInfo) -> None:
+        self.info, self.speed = info, _Speedometer(info)
+        self.console.print(_opening(info))
         self.task = self.bar.add_task("starting", total=self.speed.total, facts="")
         self.bar.start()
 
     def step(self, report: StepReport) -> None:
         done = self.speed.done(report.epoch, report.step)
         speed = f"{self.speed.images_per_second(done):.0f} img/s {_clock(self.speed.seconds_left(done))} left"
-        # The stats come last: a detector has more of them than a line can hold.
+        # The stats come last: a detector has more of them than fit on a line.
         stats = " ".join(f"{name} {value:.3g}" for name, value in report.stats.items())
         facts = f"{speed} loss {report.loss:.3f} {stats}"
         self.bar.update(
-            self.task, completed=done, description=f"epoch {report.epoch}/{self.plan.last_epoch}", facts=facts
+            self.task, completed=done, description=f"epoch {report.epoch}/{self.info.last_epoch}", facts=facts
         )
 
     def evaluating(self, epoch: int, done: int, total: int) -> None:
         self.bar.update(self.task, facts=f"evaluating {done}/{total}")
 
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
-        self.console.print(_epoch_line(record, self.plan, is_best))
+        self.console.print(_epoch_line(record, self.info, is_best))
 
     def close(self) -> None:
         self.bar.stop()
@@ -97,21 +99,21 @@ class _Facts(ProgressColumn):
         return Text(task.fields["facts"], no_wrap=True, overflow="ellipsis")
 
 
-def _opening(plan: Plan) -> str:
-    pieces = f"{plan.batch_size} images an update"
-    if plan.processes > 1 or plan.accumulation > 1:
-        pieces += f" ({plan.processes} processes x {plan.accumulation} passes)"
-    epochs, updates = plan.last_epoch - plan.first_epoch + 1, plan.steps_per_epoch
-    resumed = f", going on after update {plan.steps_done} of epoch {plan.first_epoch}" if plan.steps_done else ""
+def _opening(info: RunInfo) -> str:
+    pieces = f"{info.batch_size} images per update"
+    if info.processes > 1 or info.accumulation > 1:
+        pieces += f" ({info.processes} processes x {info.accumulation} passes)"
+    epochs, updates = info.last_epoch - info.first_epoch + 1, info.steps_per_epoch
+    resumed = f", resuming after update {info.steps_done} of epoch {info.first_epoch}" if info.steps_done else ""
     return (
-        f"{plan.parameters / 1e6:.1f} M parameters on {plan.device}, {plan.train_size} images, "
+        f"{info.parameters / 1e6:.1f} M parameters on {info.device}, {info.train_size} images, "
         f"{epochs} epoch{'s' * (epochs != 1)} of {updates} update{'s' * (updates != 1)}, {pieces}{resumed}"
     )
 
 
-def _epoch_line(record: dict[str, Any], plan: Plan, is_best: bool) -> str:
+def _epoch_line(record: dict[str, Any], info: RunInfo, is_best: bool) -> str:
     """``epoch  3/20  loss 0.743  val top1 92.76 top5 100 loss 0.258  459 img/s *``; a star marks the best so far."""
-    epoch = f"epoch {record['epoch']:>{len(str(plan.last_epoch))}}/{plan.last_epoch}"
+    epoch = f"epoch {record['epoch']:>{len(str(info.last_epoch))}}/{info.last_epoch}"
     named = [(name.removeprefix("val_"), value) for name, value in record.items() if name.startswith("val_")]
     metrics = " ".join(f"{name} {value:.4g}" for name, value in named[:MOST_METRICS])
     speed = f"{record['images_per_second']:.0f} img/s"
@@ -122,3 +124,46 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class TensorBoard(Listener):
+    """Write event files into ``out/tensorboard``, for ``tensorboard --logdir runs``.
+
+    Each look at training gives the loss, stats, learning rate, speed, data wait and memory; each epoch its line of
+    ``metrics.jsonl``. A resumed run hides the steps that it repeats.
+
+    Raises:
+        FovealError: tensorboard is not installed.
+    """
+
+    def __init__(self, out: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise FovealError(
+                "--tensorboard needs tensorboard: install it with `pip install 'foveal[train]'`."
+            ) from error
+        self._open, self._folder = SummaryWriter, str(out / TENSORBOARD)
+
+    def begin(self, info: RunInfo) -> None:
+        done = (info.first_epoch - 1) * info.steps_per_epoch + info.steps_done
+        self._writer = self._open(self._folder, purge_step=done + 1)
+
+    def step(self, report: StepReport) -> None:
+        values = {"loss": report.loss, **report.stats}
+        for name, value in values.items():
+            self._writer.add_scalar(f"train/{name}", value, report.update)
+        self._writer.add_scalar("lr", report.lr, report.update)
+        self._writer.add_scalar("speed/images_per_second", report.images_per_second, report.update)
+        self._writer.add_scalar("speed/data_wait_seconds", report.data_wait_seconds, report.update)
+        self._writer.add_scalar("memory/peak_gib", report.memory_bytes / 2**30, report.update)
+
+    def epoch(self, record: dict[str, Any], is_best: bool) -> None:
+        for name, value in record.items():
+            if name.startswith("val_"):
+                self._writer.add_scalar(name.replace("val_", "val/", 1), value, record["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        if hasattr(self, "_writer"):
+            self._writer.close()

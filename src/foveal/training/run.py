@@ -1,4 +1,4 @@
-"""The state of a run: set up from a task and its settings, written into a checkpoint, taken over from one."""
+"""The state of a run: set up from a task and its settings, saved to a checkpoint, and restored from one."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -26,7 +26,7 @@ from foveal.version import __version__
 
 @dataclass
 class Run:
-    """Everything that changes while training, and what changes it."""
+    """Everything that changes during training, and what changes it."""
 
     task: Task
     config: TrainConfig
@@ -39,7 +39,7 @@ class Run:
     wrapped: nn.Module
     """The model as the processes train it."""
     forward: Callable
-    """``wrapped``, compiled where asked."""
+    """``wrapped``, compiled if asked."""
     average: ModelEmaV3 | None
     optimizer: Optimizer
     schedule: Scheduler
@@ -49,19 +49,19 @@ class Run:
     epoch: int = 0
     """Epochs done: trained and evaluated."""
     meter: Meter = field(default_factory=lambda: Meter(1))
-    """Of the epoch that is under way."""
+    """Sums over the current epoch."""
     best: float | None = None
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def evaluated(self) -> nn.Module:
-        """The weights that count: the moving average where one is kept."""
+        """The model that is evaluated: the moving average if there is one."""
         return self.model if self.average is None else self.average.module
 
     @property
     def step_in_epoch(self) -> int:
-        """Updates done of the epoch that is under way."""
+        """Updates done in the current epoch."""
         return self.step - self.epoch * self.steps_per_epoch
 
     def improves(self, value: float) -> bool:
@@ -71,10 +71,10 @@ class Run:
 
 
 def set_up(task: Task, config: TrainConfig) -> Run:
-    """Join the processes and put everything in its place.
+    """Join the processes and create the state of a new run.
 
     Raises:
-        FovealError: settings that cannot work here; nothing has been written.
+        FovealError: Settings that cannot work here. Nothing has been written.
     """
     processes = start_processes()
     check_precision(config.precision, processes.device)
@@ -101,8 +101,8 @@ def set_up(task: Task, config: TrainConfig) -> Run:
     )
 
 
-def cards(run: Run) -> dict[str, Any]:
-    """What every checkpoint of a run tells beside weights."""
+def run_metadata(run: Run) -> dict[str, Any]:
+    """Return the content of a checkpoint other than weights and states."""
     return {
         "format": FORMAT,
         "version": __version__,
@@ -117,9 +117,9 @@ def cards(run: Run) -> dict[str, Any]:
 
 
 def state_of(run: Run) -> dict[str, Any]:
-    """All that ``take_over`` needs."""
+    """Return everything that ``take_over`` needs."""
     return {
-        **cards(run),
+        **run_metadata(run),
         "model": run.model.state_dict(),
         "ema": None if run.average is None else run.average.module.state_dict(),
         "optimizer": run.optimizer.state_dict(),
@@ -130,10 +130,10 @@ def state_of(run: Run) -> dict[str, Any]:
 
 
 def take_over(run: Run, state: dict[str, Any]) -> None:
-    """Continue where ``state`` was saved; the schedule, the samples to come and the randomness follow from its step.
+    """Continue from ``state``; the schedule, the next samples and the randomness follow from its step.
 
     Raises:
-        FovealError: the state is of a run with other settings, or of a ``best.pt``.
+        FovealError: The state is of a run with other settings, or of a ``best.pt``.
     """
     _refuse_another_run(run, state)
     run.model.load_state_dict(state["model"])
@@ -154,7 +154,7 @@ def _adapt(model: nn.Module, config: TrainConfig, processes: Processes) -> nn.Mo
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     if config.sync_bn and processes.share.count > 1 and _has_batch_norm(model):
         if processes.device.type == "cpu":
-            raise FovealError("PyTorch synchronises batch norm on GPUs alone: start one process on this machine.")
+            raise FovealError("PyTorch synchronises batch norm only on GPUs: start one process on this machine.")
         model = convert_sync_batchnorm(model)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -166,22 +166,22 @@ def _has_batch_norm(model: nn.Module) -> bool:
 
 
 def _normalised_together(batching: Batching, config: TrainConfig) -> int:
-    """Images whose statistics batch norm takes together."""
+    """Return the number of images over which batch norm computes statistics."""
     return batching.device * (batching.processes if config.sync_bn else 1)
 
 
 def check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) -> None:
-    """Refuse a device batch that batch norm cannot learn from."""
+    """Raise FovealError for a device batch that batch norm cannot be trained with."""
     if _has_batch_norm(model) and _normalised_together(batching, config) == 1:
         raise FovealError(
-            f"{type(model).__name__} has batch norm, which cannot learn from a device batch of 1: pass a larger "
+            f"{type(model).__name__} has batch norm, which cannot be trained with a device batch of 1: pass a larger "
             "--device-batch-size or --batch-size."
         )
 
 
 def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
     if "optimizer" not in state:
-        raise FovealError("A best.pt has no optimiser state to continue from: resume from the last.pt beside it.")
+        raise FovealError("A best.pt has no optimiser state: resume from the last.pt in the same folder.")
     then = {**asdict(TrainConfig()), **state["config"], **state["card"]}  # older files lack newer settings
     now = {**asdict(run.config), **run.task.metadata()}
     for name in sorted(now.keys() - FREE_ON_RESUME):
@@ -200,15 +200,15 @@ def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
 
 
 def _short(value: Any) -> str:
-    """As much of a setting as fits a sentence: there may be a thousand classes."""
+    """Return a setting cut to fit a sentence: there may be a thousand classes."""
     text = str(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def _refuse_another_batching(run: Run, state: dict[str, Any]) -> None:
-    """Another device batch is another training where its images meet: in batch norm, in the loss (mixup, detectors)."""
+    """Refuse another device batch if its images depend on each other: in batch norm or the loss (mixup, detectors)."""
     if "batching" not in state:
-        return  # saved before it was kept
+        return  # older files lack it
     then, now = Batching(**state["batching"]), run.batching
     if then == now:
         return

@@ -1,7 +1,7 @@
-"""Samples as a loading process makes them, and what becomes of a broken one.
+"""Samples as loading processes read them, and the handling of broken ones.
 
-What cannot be loaded is carried to the main process as a value, because an exception that crosses a process border
-arrives with a foreign traceback in its text instead of the one sentence it was raised with.
+A failure is passed to the main process as a value, because an exception that crosses processes arrives with a traceback
+in its text instead of the one sentence it was raised with.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,14 +12,14 @@ from torch.utils.data import Dataset
 
 from foveal.errors import FovealError
 from foveal.training.config import Broken
-from foveal.training.seeding import mix, seeded_on_cpu
+from foveal.training.sampling import Draw, mix, seeded_on_cpu
 
-#: So many samples drawn one after the other and all broken: then not a few files are broken, but the data set is.
+#: If this many samples in a row are broken, the whole data set is taken to be broken.
 ATTEMPTS = 100
 
 
 class BrokenSample(FovealError):
-    """A sample that cannot be read, ``name`` by its own; what ``broken="skip"`` passes over."""
+    """A sample called ``name`` that cannot be read; ``broken="skip"`` passes over it."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(text)
@@ -30,45 +30,37 @@ class BrokenSample(FovealError):
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One sample of an epoch and the seed of its augmentation."""
-
-    index: int
-    seed: int
-
-
-@dataclass(frozen=True)
 class Failure:
-    """A FovealError on its way from a loading process to the main one."""
+    """The text of a FovealError, passed from a loading process to the main one."""
 
     text: str
 
 
 class Skipped(NamedTuple):
-    """A broken sample that was passed over: its number in the dataset (of a stream: in its row), and its name."""
+    """A broken sample that was skipped: its number in the dataset (or in the row of a stream) and its name."""
 
     number: int
     name: str
 
 
 class Loaded(NamedTuple):
-    """A sample, or None where it is left out, and the broken ones met on the way to it."""
+    """A sample, or None if it is left out, and the broken samples skipped before it."""
 
     sample: Any
     broken: tuple[Skipped, ...] = ()
 
 
 class Arrival(NamedTuple):
-    """A batch, or None where all of it is broken, and the broken samples."""
+    """A batch, or None if all of it is broken, and the broken samples."""
 
     batch: Any
     broken: tuple[Skipped, ...] = ()
 
 
 class SeededDataset(Dataset):
-    """A dataset asked by Draw: the sample's randomness comes from the draw, not from the process that loads it.
+    """A dataset indexed by ``Draw``: a sample's randomness follows from the draw, not from the loading process.
 
-    A broken sample that is skipped gives its place to another one, which follows from the draw as well.
+    A broken sample that is skipped is replaced by another one, which follows from the draw as well.
     """
 
     def __init__(self, samples: Any, broken: Broken = "stop") -> None:
@@ -81,7 +73,7 @@ class SeededDataset(Dataset):
 
 
 class CarryingDataset(Dataset):
-    """A dataset asked by plain index, for evaluation; a broken sample that is skipped is left out."""
+    """A dataset indexed by number, for evaluation; a broken sample that is skipped is left out."""
 
     def __init__(self, samples: Any, broken: Broken = "stop") -> None:
         self.samples, self.broken = samples, broken
@@ -91,7 +83,7 @@ class CarryingDataset(Dataset):
 
 
 def first_whole(candidates: Iterable[int], load: Callable, seed: int, broken: Broken) -> Loaded | Failure:
-    """The first candidate that ``load`` can load, with the randomness of ``seed``."""
+    """Return the first candidate that ``load`` can load, with the randomness of ``seed``."""
     broken_ones: list[Skipped] = []
     for candidate in candidates:
         with seeded_on_cpu(seed):
@@ -100,13 +92,12 @@ def first_whole(candidates: Iterable[int], load: Callable, seed: int, broken: Br
             return result if isinstance(result, Failure) else Loaded(result.sample, tuple(broken_ones))
         broken_ones += result.broken
     return Failure(
-        f"{len(broken_ones)} images drawn one after the other cannot be read, {broken_ones[0].name} the first of them: "
-        "check --data."
+        f"{len(broken_ones)} images in a row cannot be read, the first of them {broken_ones[0].name}: check --data."
     )
 
 
 def whole_or_none(candidate: int, load: Callable, broken: Broken) -> Loaded | Failure:
-    """What ``load`` makes of the candidate; None and which it is where it is broken and that is to be skipped."""
+    """Load the candidate; return None and its name if it is broken and should be skipped."""
     try:
         return Loaded(load(candidate))
     except BrokenSample as error:
@@ -117,7 +108,7 @@ def whole_or_none(candidate: int, load: Callable, broken: Broken) -> Loaded | Fa
 
 @dataclass(frozen=True)
 class Collate:
-    """A batch of samples, or the first failure among them. A class, so that a spawned worker can unpickle it."""
+    """Combine samples into a batch, or return the first failure. A class, so that a spawned worker can unpickle it."""
 
     collate: Callable
 

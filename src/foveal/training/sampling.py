@@ -1,31 +1,75 @@
-"""Which sample is drawn when, by which process, with which randomness: functions of (seed, epoch, share) alone."""
+"""Which sample is drawn when, by which process and with which randomness: functions of a seed and a position.
 
+Every random number of a run follows from (seed, position): an image's augmentation from its position in the epoch, the
+dropout and mixing of a step from the step's number. So a result does not depend on the number of loading processes, on
+evaluations in between, or on whether the run was stopped and resumed, and a checkpoint needs no random state.
+"""
+
+import hashlib
+import random
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
+import numpy as np
 import torch
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch import Tensor
 from torch.utils.data import DistributedSampler, Sampler
 
 from foveal.training.batching import Share
-from foveal.training.samples import Draw
-from foveal.training.seeding import mix
+
+
+def mix(*parts: int | str) -> int:
+    """Return a 63-bit seed that depends on every part and is the same on every machine and in every process."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and PyTorch, on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded_on_cpu(seed: int) -> Iterator[None]:
+    """Start the CPU's generators from ``seed`` inside the block, and restore them afterwards."""
+    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(pytorch)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample of an epoch and the seed of its augmentation."""
+
+    index: int
+    seed: int
 
 
 class EpochSampler(Sampler[Draw]):
-    """The draws of one process in one epoch, a function of (seed, epoch, share) alone.
+    """The draws of one process in one epoch.
 
-    Processes stride through one common order, so the images behind an update are the same for any number of processes.
-    ``epoch`` and ``start`` (draws of this process already behind it) are set before iterating; ``len`` is always the
-    whole epoch's.
+    Processes stride through one common order, so the images of an update are the same for any number of processes.
+    Set ``epoch`` and ``start`` (draws of this process to skip) before iterating; ``len`` is always that of the whole
+    epoch.
 
     Args:
-        size: samples in the dataset.
-        draws: draws of this process in an epoch.
-        repeats: augmented views of a sample within an epoch (repeated augmentation, Hoffer et al. 2020, as in DeiT);
-            the epoch's length stays, so it sees ``1 / repeats`` of the samples.
+        size: Number of samples in the dataset.
+        draws: Draws of this process per epoch.
+        repeats: Augmented views of a sample within an epoch (repeated augmentation, Hoffer et al. 2020, as in DeiT).
+            The length of the epoch stays, so it visits ``1 / repeats`` of the samples.
     """
 
     def __init__(self, size: int, draws: int, share: Share, seed: int, repeats: int = 1) -> None:
@@ -48,13 +92,13 @@ class EpochSampler(Sampler[Draw]):
 
 
 class PassSampler(Sampler[Draw]):
-    """The draws of one process where epochs have a length of their own: they follow each other through passes over the
-    data, each pass in an order of its own, and no sample is drawn again before all others are.
+    """The draws of one process if epochs are not passes: they follow each other through shuffled passes over the data.
 
-    As with ``EpochSampler`` the images behind an update are the same for any number of processes.
+    No sample is drawn again before all others have been. As with ``EpochSampler`` the images of an update are the same
+    for any number of processes.
 
     Args:
-        repeats: augmented views of a sample within a pass, one after the other.
+        repeats: Augmented views of a sample within a pass, drawn one after the other.
     """
 
     def __init__(self, size: int, draws: int, share: Share, seed: int, repeats: int = 1) -> None:
@@ -72,6 +116,6 @@ class PassSampler(Sampler[Draw]):
             yield Draw(int(order(number)[rest // self.repeats]), mix(self.seed, "draw", place))
 
     def _order(self, number: int) -> Tensor:
-        """The samples as pass ``number`` draws them."""
+        """Return the order of the samples in pass ``number``."""
         generator = torch.Generator().manual_seed(mix(self.seed, "pass", number))
         return torch.randperm(self.size, generator=generator)

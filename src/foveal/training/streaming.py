@@ -1,9 +1,9 @@
-"""Samples that are read in order, shard after shard, and yet drawn as a function of (seed, epoch, share) alone.
+"""Samples that are read in order, shard by shard, and still drawn as a function of (seed, epoch, share).
 
-How many samples each shard holds is known, so an epoch is planned before anything is read. The shards, in the epoch's
-order, make one row of samples. Every process owns a stretch of the row, cut into streams; batch b comes from stream
-``b % streams``, and a stream's samples are mixed within a window that moves along. The number of streams is fixed by
-the data, never by the workers: a worker takes over whole streams, and what is drawn stays the same.
+The size of each shard is known, so the order of an epoch is fixed before anything is read. The shards, in the epoch's
+order, form one row of samples. Every process owns a stretch of the row, cut into streams; batch b comes from stream
+``b % streams``, and a stream's samples are shuffled within a moving window. The number of streams depends on the data,
+never on the workers: a worker reads whole streams, and the draws stay the same.
 """
 
 import math
@@ -18,20 +18,20 @@ from torch.utils.data import Dataset, Sampler
 
 from foveal.training.config import Broken
 from foveal.training.samples import ATTEMPTS, Arrival, Collate, Failure, Loaded, first_whole, whole_or_none
-from foveal.training.seeding import mix
+from foveal.training.sampling import mix
 
-#: Undecoded samples among which a stream draws the next one.
+#: Undecoded samples from which a stream draws the next one.
 WINDOW = 1024
 #: Powers of two, so that 1, 2, 4, 8 or 16 workers share them evenly.
 MOST_STREAMS = 16
 
 
 class ShardedSamples(ABC):
-    """Samples in shards that are best read from their beginning.
+    """Samples in shards that are best read sequentially.
 
     Attributes:
-        sizes: samples in each shard.
-        random_access: whether ``[i]`` is as cheap as reading in order.
+        sizes: Number of samples in each shard.
+        random_access: Whether ``[i]`` is as cheap as reading in order.
     """
 
     sizes: Sequence[int]
@@ -39,22 +39,22 @@ class ShardedSamples(ABC):
 
     @abstractmethod
     def read(self, shard: int, start: int = 0) -> Iterator[Any]:
-        """The undecoded samples of a shard in order, from number ``start`` on; FovealError where it is unreadable."""
+        """Yield the undecoded samples of a shard from number ``start`` on. Raises FovealError if it is unreadable."""
 
     @abstractmethod
     def decode(self, raw: Any) -> Any:
-        """The sample that ``read`` gave, as ``[i]`` would. Raises BrokenSample."""
+        """Decode a sample that ``read`` yielded, as ``[i]`` would. Raises BrokenSample."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The stretch of one process and its streams: each owns samples that lie side by side.
+    """The stretch of one process and its streams, each of which owns contiguous samples.
 
     Attributes:
-        first: position in the row where the stretch begins.
-        samples: samples drawn, copies included.
-        batch: samples in a batch; the last one may be smaller.
-        repeats: copies of a sample, drawn one after the other.
+        first: Position in the row where the stretch begins.
+        samples: Samples drawn, including copies.
+        batch: Samples per batch; the last batch may be smaller.
+        repeats: Copies of a sample, drawn one after the other.
     """
 
     first: int
@@ -69,11 +69,11 @@ class Layout:
 
     @property
     def extent(self) -> int:
-        """Positions that all streams own together."""
+        """Number of positions that all streams own together."""
         return sum(self._width(stream) for stream in range(self.streams))
 
     def drawn(self, stream: int) -> int:
-        """Samples that a stream gives in the epoch."""
+        """Return the number of samples that a stream yields in the epoch."""
         own = range(stream, self.batches, self.streams)
         missing = self.batches * self.batch - self.samples if self.batches - 1 in own else 0
         return len(own) * self.batch - missing
@@ -83,7 +83,7 @@ class Layout:
         return range(begin, begin + self._width(stream))
 
     def in_order(self) -> list[int]:
-        """The positions as the batches bring them where nothing is mixed."""
+        """Return the positions in the order of the batches without shuffling."""
         order: list[int] = []
         for number in range(self.batches):
             turn, stream = divmod(number, self.streams)
@@ -95,20 +95,20 @@ class Layout:
 
 
 def training_layout(draws: int, batch: int, rank: int, repeats: int) -> Layout:
-    """Stretches of the same length for every process, side by side from the beginning of the row."""
+    """Return the stretch of a process; all have the same length and follow each other from the start of the row."""
     streams = _power_of_two(min(MOST_STREAMS, draws // repeats // (2 * WINDOW)))
     width = Layout(0, draws, batch, streams, repeats).extent
     return Layout(rank * width, draws, batch, streams, repeats)
 
 
 def evaluation_layout(size: int, batch: int, rank: int, count: int) -> Layout:
-    """The whole row, cut for ``count`` processes as evenly as it goes."""
+    """Return the stretch of a process when the whole row is cut as evenly as possible."""
     first, end = size * rank // count, size * (rank + 1) // count
     return Layout(first, end - first, batch, _power_of_two(min(MOST_STREAMS, math.ceil((end - first) / batch))))
 
 
 class StreamSampler(Sampler[tuple[int, int]]):
-    """(epoch, batch) of every batch from ``start`` on."""
+    """(epoch, batch) for every batch from ``start`` on."""
 
     def __init__(self, batches: int) -> None:
         self.batches, self.epoch, self.start = batches, 0, 0
@@ -121,11 +121,11 @@ class StreamSampler(Sampler[tuple[int, int]]):
 
 
 class StreamDataset(Dataset):
-    """Batches asked by (epoch, number), quickly where a stream's batches are asked for in turn.
+    """Batches indexed by (epoch, number); fast if the batches of a stream are requested in order.
 
     Args:
-        place: this process's rank, and the number of processes.
-        seed: of order and augmentation; None for evaluation, in order and without randomness.
+        place: Rank of this process, and the number of processes.
+        seed: Seed of order and augmentation; None for evaluation, in order and without randomness.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class StreamDataset(Dataset):
         for slot in reading.slots(turn):
             loaded.append(self._sample(reading, number, slot))
             if isinstance(loaded[-1], Failure):
-                del self._readings[stream]  # its source has ended: who asks again begins anew
+                del self._readings[stream]  # its source has ended; the next request starts anew
                 break
         return self.collate(loaded)
 
@@ -169,7 +169,7 @@ class StreamDataset(Dataset):
         return _Reading(epoch, turn, order, self.layout, self.layout.drawn(stream), _Row(self.samples, shards))
 
     def _sample(self, reading: "_Reading", number: int, slot: int) -> Loaded | Failure:
-        """The sample of one slot of a stream, which lies in batch ``number``."""
+        """Return the sample of one slot of a stream, in batch ``number``."""
 
         def load(position: int) -> Any:
             return self.samples.decode(reading.fetch(position))
@@ -185,14 +185,14 @@ class StreamDataset(Dataset):
 
 
 class _Row:
-    """The shards of an epoch end to end, over and over, read from one position on."""
+    """The shards of an epoch end to end, repeated, read from one position on."""
 
     def __init__(self, samples: ShardedSamples, shards: list[int]) -> None:
         self.samples, self.shards = samples, shards
         self.ends = list(accumulate(samples.sizes[shard] for shard in shards))
 
     def read(self, position: int) -> Iterator[tuple[int, Any]]:
-        """(position, undecoded sample), from ``position`` on."""
+        """Yield (position, undecoded sample) from ``position`` on."""
         skip = position % self.ends[-1]
         while True:
             for shard, end in zip(self.shards, self.ends, strict=True):
@@ -206,7 +206,7 @@ class _Row:
 
 
 class _Reading:
-    """A stream while it is read: its order, and the undecoded samples read and not yet drawn."""
+    """A stream being read: its order, and the undecoded samples that were read and not yet drawn."""
 
     def __init__(self, epoch: int, turn: int, order: list[int], layout: Layout, drawn: int, row: _Row) -> None:
         self.epoch, self.turn, self.order, self.layout, self.drawn = epoch, turn, order, layout, drawn
@@ -216,18 +216,18 @@ class _Reading:
         self._source = row.read(min(wanted))
 
     def slots(self, turn: int) -> range:
-        """The numbers within the stream of the draws of its batch ``turn``."""
+        """Return the numbers of the draws of batch ``turn`` within the stream."""
         return range(turn * self.layout.batch, min((turn + 1) * self.layout.batch, self.drawn))
 
     def candidates(self, slot: int) -> Iterator[int]:
-        """The slot's own position and those that take its place where it is broken: the next ones, and what lies
-        behind the stream's end."""
+        """Yield the slot's own position and its replacements if that is broken: the next ones, and those after the
+        stream's end."""
         own = slot // self.layout.repeats
         later = self.order[own : own + ATTEMPTS]
         return chain(later, range(self._end, self._end + ATTEMPTS - len(later)))
 
     def fetch(self, position: int) -> Any:
-        """The undecoded sample; what is passed on the way is kept where its turn is still to come."""
+        """Return the undecoded sample; samples passed on the way are kept if they are needed later."""
         while position not in self._held:
             passed, raw = next(self._source)
             if passed in self._wanted or passed == position:
@@ -235,7 +235,7 @@ class _Reading:
         return self._held[position]
 
     def forget(self, slot: int) -> None:
-        """Let a sample go behind its last copy."""
+        """Drop a sample after its last copy."""
         if (slot + 1) % self.layout.repeats == 0:
             position = self.order[slot // self.layout.repeats]
             self._wanted.discard(position)
@@ -243,7 +243,7 @@ class _Reading:
 
 
 def mixed(positions: Sequence[int], window: int, draw: random.Random) -> Iterator[int]:
-    """The positions in a new order, each drawn among the next ``window`` that are left."""
+    """Yield the positions in a new order, each drawn from the next ``window`` that are left."""
     held: list[int] = []
     for position in positions:
         if len(held) < window:
@@ -257,7 +257,7 @@ def mixed(positions: Sequence[int], window: int, draw: random.Random) -> Iterato
 
 
 def fitting_workers(workers: int, streams: int) -> int:
-    """At most ``workers``, so that each owns as many streams as the others."""
+    """Return at most ``workers``, such that each reads the same number of streams."""
     return min(_power_of_two(workers), streams) if workers else 0
 
 

@@ -1,4 +1,4 @@
-"""What the loop asks of a task."""
+"""The interface of a task for the training loop."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from foveal.training.processes import Processes
 
 
 class Task(Protocol):
-    """A model, its images and its measure of success. The loop never looks inside a batch."""
+    """A model, its data and its metric. The loop never looks inside a batch."""
 
     model: nn.Module
     """On the CPU, in fp32; the loop moves it."""
@@ -22,22 +22,22 @@ class Task(Protocol):
     """The metric of ``evaluate`` that decides which epoch is best."""
     higher_is_better: bool
     mixes: bool
-    """Whether the samples of a device batch meet in ``loss``, so that its size matters to what is learned."""
+    """Whether samples of a device batch depend on each other in ``loss``, so that its size changes the training."""
     notices: Sequence[str]
-    """Sentences that whoever starts a run should read, as about data that is left out."""
+    """Sentences for the user at the start of a run, for example about data that is left out."""
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
-        """Batches of ``batching.device`` samples, ``draws`` samples an epoch for this process."""
+        """Return batches of ``batching.device`` samples, ``draws`` samples per epoch for this process."""
         ...
 
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar loss of a batch on the model's device, and scalars worth showing (means over the batch)."""
+        """Return the scalar loss of a batch on the model's device, and scalars to show (means over the batch)."""
         ...
 
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Metrics over the whole validation set, equal on every process; ``on_batch(done, total)`` after each batch."""
+        """Return metrics over the whole validation set, equal on every process; call ``on_batch(done, total)``."""
         ...
 
     def metadata(self) -> dict[str, Any]:

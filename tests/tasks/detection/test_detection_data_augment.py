@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from foveal.errors import FovealError
 from foveal.tasks.detection.data import MULTI_SCALE, SMALL, Augment, Augmentation
 from foveal.tasks.detection.data.augment import RandomSizedCrop
-from foveal.training.seeding import seeded_on_cpu
+from foveal.training.sampling import seeded_on_cpu
 
 AS_IT_IS = Augmentation(short=(), flip=0.0)
 

@@ -8,7 +8,7 @@ import torch
 from foveal.errors import FovealError
 from foveal.tasks.segmentation.data import PUBLISHED, SMALL, Augment, Augmentation
 from foveal.tasks.segmentation.data.augment import ResizedLabels, is_mixed, pad_to_square, random_crop, random_size
-from foveal.training.seeding import seeded_on_cpu
+from foveal.training.sampling import seeded_on_cpu
 
 NO_COLOUR = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
 PLAIN = Augmentation(short=None, ratio=(1.0, 1.0), crop=8, largest_share=1.0, flip=0.0, **NO_COLOUR)

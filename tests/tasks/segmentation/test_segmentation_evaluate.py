@@ -144,7 +144,7 @@ def test_two_processes_count_as_one(tmp_path):
 
 
 def test_a_set_without_a_readable_image_is_refused():
-    with pytest.raises(FovealError, match=r"None of the images can be read, 0.png the first of them: check --data"):
+    with pytest.raises(FovealError, match=r"None of the images can be read \(the first is 0.png\): check --data"):
         evaluated(MadeLabelMaps(broken=tuple(range(5))), broken="skip")
 
 

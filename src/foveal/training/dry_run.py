@@ -1,4 +1,4 @@
-"""What a run will do, worked out from its settings and a model on the meta device: no images, no weights, no device."""
+"""What a run would do, from its settings and a model on the meta device: without images, weights or a device."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from foveal.training.footprint import Footprint, footprint
 from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
 from foveal.training.run import check_batch_norm
 
-#: Why a parameter is decayed or not, the first that holds.
+#: Why a parameter is decayed or not; the first that applies.
 FROZEN = "frozen"
 LISTED = "in the model's no_weight_decay()"
 BIAS = "biases"
@@ -23,29 +23,29 @@ RULES = (WEIGHT, BIAS, VECTOR, LISTED, FROZEN)
 
 @dataclass(frozen=True)
 class PlannedParameter:
-    """One parameter as the optimiser will treat it."""
+    """One parameter as the optimiser would treat it."""
 
     name: str
     shape: tuple[int, ...]
     count: int
     weight_decay: float
     lr_scale: float
-    """Its learning rate is the schedule's times this: layer-wise decay, or a factor of the settings."""
+    """Factor of the schedule's learning rate: layer-wise decay, or a factor of the settings."""
     rule: str
     """One of ``RULES``."""
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class DryRun:
     """What ``fit`` would do with these settings.
 
     Attributes:
-        images: training images; ``steps_per_epoch`` updates see each of them once, but for a remainder, unless the
-            settings say how many there are.
-        steps: updates in all.
-        epoch_rates: the schedule's learning rate at the first update of every epoch.
-        last_rate: that of the last update.
-        memory: what a device would hold; None where nobody said what a step is.
+        images: Training images; ``steps_per_epoch`` updates visit each of them once, except for a remainder, unless the
+            settings fix their number.
+        steps: Updates in total.
+        epoch_rates: The schedule's learning rate at the first update of every epoch.
+        last_rate: The learning rate of the last update.
+        memory: The memory of a device; None if it was not estimated.
     """
 
     config: TrainConfig
@@ -59,21 +59,21 @@ class RunPlan:
     memory: Footprint | None
 
 
-def plan_run(
+def dry_run(
     model: nn.Module,
     config: TrainConfig,
     images: int,
     processes: int,
     step: Callable[[nn.Module, int], Tensor] | None = None,
-) -> RunPlan:
-    """Plan the training of ``model``, which lies on the meta device, on ``images`` images.
+) -> DryRun:
+    """Report what training ``model``, which is on the meta device, on ``images`` images would do.
 
     Args:
-        step: given a model and a device batch, makes that many images on the CPU and returns their loss; None for a
-            plan without memory.
+        step: Given a model and a device batch, creates as many images on the CPU and returns their loss; None to skip
+            the memory.
 
     Raises:
-        FovealError: settings that ``fit`` would refuse.
+        FovealError: Settings that ``fit`` would refuse.
     """
     batching = split_batch(config.batch_size, processes, config.device_batch_size)
     check_batch_norm(model, batching, config)
@@ -81,7 +81,7 @@ def plan_run(
     steps = steps_per_epoch * config.total_epochs
     starts = [epoch * steps_per_epoch for epoch in range(config.total_epochs)]
     *epoch_rates, last_rate = learning_rates(config, steps_per_epoch, [*starts, steps - 1])
-    return RunPlan(
+    return DryRun(
         config=config,
         batching=batching,
         images=images,
@@ -95,7 +95,7 @@ def plan_run(
 
 
 def learning_rates(config: TrainConfig, steps_per_epoch: int, updates: Iterable[int]) -> list[float]:
-    """The schedule's learning rate at updates counted from 0."""
+    """Return the schedule's learning rate at the given updates, counted from 0."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
     schedule = create_schedule(optimizer, config, steps_per_epoch)
     rates = []
@@ -106,7 +106,7 @@ def learning_rates(config: TrainConfig, steps_per_epoch: int, updates: Iterable[
 
 
 def planned_parameters(model: nn.Module, config: TrainConfig) -> list[PlannedParameter]:
-    """Every parameter with its weight decay and layer scale, as they stand in the optimiser's groups."""
+    """Return every parameter with its weight decay and learning-rate factor, as in the optimiser's groups."""
     groups = {id(p): group for group in create_optimizer(model, config).param_groups for p in group["params"]}
     listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
     planned = []
