@@ -177,7 +177,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(points, config, change, ou
 def test_a_place_that_cannot_be_written_is_refused_before_training(points, config, tmp_path):
     (tmp_path / "file").touch()
     task = points()
-    with pytest.raises(FovealError, match="choose another --out"):
+    with pytest.raises(FovealError, match="file is a file: pass --out with a folder"):
         fit(task, config, tmp_path / "file" / "run")
     assert not task.losses
 

@@ -1,6 +1,6 @@
-"""Habits that all commands share: how arguments are read, how errors and answers are said.
+"""Conventions of all commands: parsing of arguments, reporting of errors and answers.
 
-Answers go to stdout, everything else to stderr; with ``--json`` stdout holds one JSON document and nothing more.
+Answers go to stdout, everything else to stderr; with ``--json`` stdout holds one JSON document and nothing else.
 """
 
 import contextlib
@@ -21,52 +21,52 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foveal.errors import FovealError
 
 DONE, FAILED, MISUSED, STOPPED = 0, 1, 2, 130
-HORIZONTAL = re.compile("─{3}|-{4}")  # what tyro draws boxes with, by the terminal's encoding
+HORIZONTAL = re.compile("─{3}|-{4}")  # edges of tyro's boxes, depending on the terminal's encoding
 
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON document on stdout and nothing else.")]
 
 
 class UsageError(Exception):
-    """The words on the command line do not fit; the text is one sentence."""
+    """Wrong arguments on the command line; the text is one sentence."""
 
 
 class Exit(Exception):
-    """Leave with this exit code; everything has been said."""
+    """Exit with this code; everything has been reported."""
 
     def __init__(self, code: int) -> None:
         self.code = code
 
 
 def exit_code(run: Callable[[], None]) -> int:
-    """Run a command; errors meant for a person become one sentence on stderr, any other keeps its traceback: it is a
-    bug."""
+    """Run a command and return its exit code. Errors for the user become one sentence on stderr; any other is a bug and
+    keeps its traceback."""
     try:
         run()
     except FovealError as error:
-        return _say(str(error), FAILED)
+        return _report(str(error), FAILED)
     except UsageError as error:
-        return _say(str(error), MISUSED)
+        return _report(str(error), MISUSED)
     except Exit as leave:
         return leave.code
-    except BrokenPipeError:  # nobody reads the answer any more, as behind `| head`, nor what is still buffered
+    except BrokenPipeError:  # the reader has gone, as with `| head`; drop what is still buffered
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt as stop:
-        return _say(str(stop) or "Stopped", STOPPED)
+        return _report(str(stop) or "Stopped", STOPPED)
     return DONE
 
 
-def _say(sentence: str, code: int) -> int:
+def _report(sentence: str, code: int) -> int:
     print(f"foveal: {sentence.rstrip('.')}.", file=sys.stderr)
     return code
 
 
 def parse(command: Callable[..., None], name: str, words: Sequence[str]) -> Callable[[], None]:
-    """``command`` with the typed words bound to its parameters, not yet called.
+    """Return ``command`` with the words of the command line bound to its parameters, not yet called.
 
     Raises:
-        UsageError: the words do not fit; one sentence instead of tyro's box.
-        SystemExit: help was asked for, and has been printed.
+        UsageError: The words do not fit; one sentence instead of tyro's box.
+        SystemExit: Help was requested and has been printed.
     """
 
     @functools.wraps(command)
@@ -84,7 +84,7 @@ def parse(command: Callable[..., None], name: str, words: Sequence[str]) -> Call
 
 
 def _sentence(box: str) -> str:
-    """The message in a box of tyro's: what stands between its first two horizontal lines, on one line of its own."""
+    """Return the message in a box of tyro, between its first two horizontal lines, as one line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()
     below_frame = itertools.dropwhile(lambda line: not HORIZONTAL.search(line), plain)
     message = itertools.takewhile(
@@ -94,13 +94,13 @@ def _sentence(box: str) -> str:
 
 
 def print_json(document: Any) -> None:
-    """The answer of a command with ``--json``: one document on stdout."""
+    """Print the answer of a command with ``--json``: one document on stdout."""
     print(json.dumps(document, indent=2))
 
 
 @contextlib.contextmanager
 def progress(title: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, given ``(done, total)``; in a file or pipe, nothing."""
+    """Show a bar on stderr and yield its update, called with ``(done, total)``; nothing in a file or pipe."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:

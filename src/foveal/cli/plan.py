@@ -1,4 +1,4 @@
-"""The plan of a run as text: what ``foveal train --dry-run`` prints."""
+"""A training plan as text: the output of ``foveal train --dry-run``."""
 
 import os
 import textwrap
@@ -12,18 +12,18 @@ from foveal.training.config import TrainConfig
 from foveal.training.dry_run import LISTED, RULES, DryRun, PlannedParameter, learning_rates
 from foveal.training.footprint import Footprint
 
-LABEL, WIDTH = 15, 80  # columns: of a line's first word, and of a line
-FALLING = {"cosine": "cosine", "poly": "polynomial"}  # schedules that fall all the time
-MOST_ROWS = 9  # of a table whose middle says little
+LABEL, WIDTH = 15, 80  # columns: of the label of a line, and of a line
+FALLING = {"cosine": "cosine", "poly": "polynomial"}  # schedules that fall throughout
+MOST_ROWS = 9  # of a table; the middle of a longer one is left out
 
 
 def started_processes(asked: int | None) -> int:
-    """``asked``, or as many processes as torchrun or accelerate launch started with this one."""
+    """Return ``asked``, or the number of processes that torchrun or accelerate launch started."""
     return int(os.environ.get("WORLD_SIZE", 1)) if asked is None else asked
 
 
 def show_plan(plan: TrainingPlan, as_json: bool) -> None:
-    """Print a plan; of several processes the main one does."""
+    """Print a plan on the main process."""
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
@@ -48,7 +48,7 @@ def _lines(plan: TrainingPlan) -> Iterator[str]:
     yield from _rate_table(plan.run)
     yield ""
     if plan.run.memory is None:
-        yield "Memory is not estimated: it depends on the images and on what is found on them."
+        yield "Memory is not estimated: it depends on the images and on the objects in them."
     else:
         yield from _memory_table(plan.run.memory, plan.run.batching.device)
     yield ""
@@ -98,7 +98,7 @@ def _settings(config: TrainConfig) -> Iterator[str]:
 
 
 def _views(repeats: int) -> str:
-    return f"; {repeats} views of 1/{repeats} an epoch" if repeats > 1 else ""
+    return f"; {repeats} views of 1/{repeats} per epoch" if repeats > 1 else ""
 
 
 def _many(count: int, noun: str, plural: str = "s") -> str:
@@ -140,7 +140,7 @@ def _rate_factors(run: DryRun) -> Iterator[str]:
 
 
 def _span(members: list[PlannedParameter]) -> str:
-    """What the names of a layer's parameters begin with."""
+    """Return the common prefix of the names of a layer's parameters."""
     paths = [p.name.replace(".", "/") for p in members]
     return os.path.commonpath(paths).replace("/", ".") or "others"
 
@@ -165,7 +165,7 @@ def _rate_table(run: DryRun) -> Iterator[str]:
 
 
 def _moments(run: DryRun) -> list[tuple[str, float]]:
-    """Where the schedule changes, in epochs, and quarters of the way between."""
+    """Return the moments at which the schedule changes, in epochs, and the quarters of its fall."""
     config = run.config
     moments: dict[float, str] = {}
     if config.schedule in FALLING:
@@ -184,7 +184,7 @@ def _moments(run: DryRun) -> list[tuple[str, float]]:
 
 
 def _memory_table(memory: Footprint, images: int) -> Iterator[str]:
-    yield f"{'memory a device, estimated':<34}{'MiB':>9}"
+    yield f"{'memory per device, estimated':<34}{'MiB':>9}"
     rows = {
         "weights": memory.weights,
         "gradients": memory.gradients,
@@ -192,7 +192,7 @@ def _memory_table(memory: Footprint, images: int) -> Iterator[str]:
         "optimiser": memory.optimizer,
         "moving average": memory.average,
         f"activations of {_many(images, 'image')}": memory.activations,
-        "all": memory.total,
+        "total": memory.total,
     }
     for label, size in rows.items():
         if size:

@@ -85,7 +85,7 @@ class TrainConfig:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise FovealError(f"milestones must increase, not {self.milestones}.")
         if self.layer_decay is not None and self.lr_factors:
-            raise FovealError("layer_decay and lr_factors both scale learning rates: set only one.")
+            raise FovealError("layer_decay and lr_factors both scale learning rates: set one of them.")
         if self.warmup_steps is None and self.warmup_epochs > self.epochs:
             raise FovealError(
                 f"warmup_epochs must be at most epochs, not {self.warmup_epochs} of {self.epochs}: pass "
