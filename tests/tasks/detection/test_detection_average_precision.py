@@ -109,7 +109,7 @@ def test_detections_on_another_image_are_refused():
 @pytest.mark.parametrize("seed", range(3))
 def test_pycocotools_says_the_same(seed, kind):
     document = coco_document(seed)
-    results = [ImageResult.of(number, one) for number, one in detections(document, seed + 10).items()]
+    results = [ImageResult.from_detections(number, one) for number, one in detections(document, seed + 10).items()]
     records = (box_records if kind == "box" else mask_records)(results, CATEGORY_IDS)
     scores = average_precision(document, records, kind)
     peer = pycocotools(document, records, kind)
@@ -123,7 +123,7 @@ def test_pycocotools_says_the_same(seed, kind):
 
 def test_what_is_compared_is_left_as_it_was():
     document = coco_document(0)
-    results = [ImageResult.of(number, one) for number, one in detections(document, 1).items()]
+    results = [ImageResult.from_detections(number, one) for number, one in detections(document, 1).items()]
     records = mask_records(results, CATEGORY_IDS)
     average_precision(document, records, "mask")
     assert document == coco_document(0)

@@ -52,7 +52,7 @@ def test_a_whole_set_is_compared_with_its_annotations(tmp_path):
     evaluation = evaluate_detector(
         KnownAnswers(images), loader, images, device=CPU, on_batch=lambda *at: steps.append(at)
     )
-    results = [ImageResult.of(number, one) for number, one in detections(images.document, 0).items()]
+    results = [ImageResult.from_detections(number, one) for number, one in detections(images.document, 0).items()]
     box = average_precision(images.document, box_records(results, CATEGORY_IDS), "box")
     mask = average_precision(images.document, mask_records(results, CATEGORY_IDS), "mask")
     assert evaluation.metrics == {**box.metrics, **mask.metrics}
@@ -78,7 +78,7 @@ def test_an_image_that_cannot_be_read_is_neither_predicted_nor_missed(tmp_path):
     left = [image["id"] for at, image in enumerate(images.document["images"]) if at not in (0, 5)]
     truth = counted_truth(images, left)
     assert [image["id"] for image in truth["images"]] == left
-    results = [ImageResult.of(n, one) for n, one in detections(images.document, 0).items() if n in left]
+    results = [ImageResult.from_detections(n, one) for n, one in detections(images.document, 0).items() if n in left]
     assert evaluation.box.overall == average_precision(truth, box_records(results, CATEGORY_IDS), "box").overall
     with pytest.raises(FovealError, match="not a readable image"):
         evaluated(images, KnownAnswers(images))
@@ -131,7 +131,7 @@ def test_a_set_without_objects_is_refused(tmp_path, left):
     images = MadeImages(tmp_path)
     crowds = [{**annotation, "iscrowd": 1} for annotation in images.document["annotations"][:left]]
     images.document["annotations"] = crowds
-    with pytest.raises(FovealError, match=r"No image that .*instances.json names has an object on it: check --data"):
+    with pytest.raises(FovealError, match=r"No image that .*instances.json names has an object: check --data"):
         evaluated(images, KnownAnswers(images))
 
 
@@ -149,7 +149,7 @@ def test_scores_that_are_no_numbers_are_told_with_their_image(tmp_path):
     def broken(batch):
         return [{**found, "scores": found["scores"] * float("nan")} for found in known(batch)]
 
-    with pytest.raises(FovealError, match=r"scores on image \d+ are no numbers: its weights are broken"):
+    with pytest.raises(FovealError, match=r"scores on image \d+ are NaN: its weights are broken"):
         evaluated(images, broken)
 
 

@@ -23,7 +23,7 @@ ONE = {
 
 
 def test_boxes_become_corner_and_sides_under_the_category_of_their_label():
-    assert ImageResult.of(7, ONE).box_records(CATEGORY_IDS) == [
+    assert ImageResult.from_detections(7, ONE).box_records(CATEGORY_IDS) == [
         {"image_id": 7, "category_id": 11, "score": 0.75, "bbox": [10.0, 20.0, 30.0, 40.0]},
         {"image_id": 7, "category_id": 2, "score": 0.25, "bbox": [0.0, 0.0, 1.5, 2.0]},
     ]
@@ -31,7 +31,7 @@ def test_boxes_become_corner_and_sides_under_the_category_of_their_label():
 
 def test_masks_hold_the_pixels_that_are_probable_from_one_half_on():
     masks = torch.tensor([[[[0.0, 0.5], [0.49, 1.0], [0.6, 0.0]]], [[[0.0, 0.0], [0.0, 0.0], [0.0, 0.4]]]])
-    records = ImageResult.of(7, {**ONE, "masks": masks}).mask_records(CATEGORY_IDS)
+    records = ImageResult.from_detections(7, {**ONE, "masks": masks}).mask_records(CATEGORY_IDS)
     assert [record["category_id"] for record in records] == [11, 2]
     assert all("bbox" not in record for record in records)  # or its area would decide what is small
     assert decode_mask(records[0]["segmentation"]).tolist() == [[False, True], [False, True], [True, False]]
@@ -52,13 +52,14 @@ def test_run_lengths_are_pycocotools(shape):
 
 def test_half_precision_scores_and_boxes_are_taken():
     halves = {name: value.bfloat16() if value.is_floating_point() else value for name, value in ONE.items()}
-    assert ImageResult.of(7, halves).box_records(CATEGORY_IDS) == ImageResult.of(7, ONE).box_records(CATEGORY_IDS)
+    half, full = (ImageResult.from_detections(7, found).box_records(CATEGORY_IDS) for found in (halves, ONE))
+    assert half == full
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segmentation"])
 def test_a_file_of_results_is_read_by_pycocotools(tmp_path, capsys, kind):
     document = coco_document(0)
-    results = [ImageResult.of(number, one) for number, one in detections(document, 1).items()]
+    results = [ImageResult.from_detections(number, one) for number, one in detections(document, 1).items()]
     records = (box_records if kind == "bbox" else mask_records)(results, CATEGORY_IDS)
     write_coco_results(tmp_path / "found.json", records)
     (tmp_path / "truth.json").write_text(json.dumps(document))

@@ -1,4 +1,4 @@
-"""Object detection and instance segmentation: Mask R-CNN, RetinaNet and DINO on any backbone, and all around them."""
+"""Object detection and instance segmentation: Mask R-CNN, RetinaNet and DINO on any backbone."""
 
 from foveal.tasks.dense.counting import count_detector
 from foveal.tasks.dense.released import load_dense as load_detector

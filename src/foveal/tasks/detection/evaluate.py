@@ -1,4 +1,4 @@
-"""A detector over a whole set: every image once over all processes, average precision on each of them."""
+"""Evaluate a detector: run it on every image once, over all processes, and compute average precision."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -22,27 +22,27 @@ BOXES, MASKS = "detections.bbox.json", "detections.segm.json"
 
 
 class Annotated(Protocol):
-    """What an evaluation must know of a set of images; ``CocoImages`` is one."""
+    """A data set with COCO annotations, such as ``CocoImages``."""
 
     annotation_file: Path
     category_ids: list[int]
-    """COCO's number of each label."""
+    """Category id of each label."""
 
     def ground_truth(self) -> dict[str, Any]:
-        """The COCO document of the set, crowds included, broken annotations left out."""
+        """Return the data set's COCO document, with crowds and without invalid annotations."""
 
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """How good a detector is on N images; the same on every process, but for ``results``.
+    """Accuracy of a detector on N images; the same on every process, except for ``results``.
 
     Attributes:
-        box: average precision of the boxes.
-        mask: that of the masks, None where the detector gives none.
-        images: N, those that could be read.
-        broken: names of those that could not, and are not counted.
-        images_per_second: over the whole evaluation, loading and counting included.
-        results: what was found on each image, by image id; on the main process alone, empty elsewhere.
+        box: average precision of boxes.
+        mask: average precision of masks, None for a detector without masks.
+        images: N, the images that could be read.
+        broken: names of the images that could not, and are not counted.
+        images_per_second: over the whole evaluation, including loading and average precision.
+        results: detections on each image, by image id; on the main process only, empty elsewhere.
     """
 
     box: AveragePrecision
@@ -54,12 +54,12 @@ class DetectionEvaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All overall figures, in percent: ``box_ap``, ``box_ap50``, ..., ``mask_ap``, ..."""
+        """All overall figures in percent: ``box_ap``, ``box_ap50``, ..., ``mask_ap``, ..."""
         return {**self.box.metrics, **(self.mask.metrics if self.mask else {})}
 
     @property
     def document(self) -> dict[str, Any]:
-        """The figures in plain types, as results.json holds them."""
+        """The figures in plain types, as written to results.json."""
         classes = {found.kind: found.classes for found in (self.box, self.mask) if found}
         counts = {"images": self.images, "broken": len(self.broken), "broken_names": self.broken}
         return {**self.metrics, "ap_of_classes": classes, **counts, "images_per_second": self.images_per_second}
@@ -73,30 +73,33 @@ def evaluate_detector(
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> DetectionEvaluation:
-    """Run a detector, in evaluation mode and on its device, over all images of ``loader`` and count.
+    """Run a detector on all images of ``loader`` and compute average precision.
 
-    It runs as the caller has arranged it: within ``processes.autocast(precision)`` for mixed precision.
+    The detector must be in evaluation mode and on its device. For mixed precision, call this function within
+    ``processes.autocast(precision)``.
 
     Args:
-        loader: this process's share, in batches (images, targets); of a target the ``image_id`` is used.
-        images: whose share it is.
-        processes: those that share the images; None for this one alone, on ``device`` (None: the best one).
+        model: maps a list of images to a list of detections, see ``Detector``.
+        loader: this process's share, in batches (images, targets); only ``image_id`` of a target is used.
+        images: the whole data set.
+        processes: that share the images; None for a single one, on ``device``.
+        device: used without ``processes``; None for the best one.
         on_batch: called with (done, total) after each batch.
 
     Raises:
-        FovealError: faster-coco-eval is not installed, no image could be read, the detector's scores are no numbers, or
-            the ground truth does not serve.
+        FovealError: faster-coco-eval is not installed, no image could be read, the detector's scores are NaN, or
+            the ground truth has no objects, or lacks masks that are needed.
     """
-    coco_tools()  # its absence is told before the first image, by every process
-    place, started = processes.device if processes else device or best_device(), time.monotonic()
-    results, broken = list(_results(model, loader, place, on_batch)), list(loader.broken)
+    coco_tools()  # every process reports its absence before the first image
+    device, started = processes.device if processes else device or best_device(), time.monotonic()
+    results, broken = list(_results(model, loader, device, on_batch)), list(loader.broken)
     if processes is not None:
         results, broken = processes.gather_objects(results), processes.gather_objects(broken)
     if not results:
         raise all_broken(broken)
     _check_scores(results)
     masks, number = results[0].masks is not None, len(results)
-    # On every process, so that all of them say what is wrong with it and none waits for the others.
+    # On every process, so that all of them raise if it is unusable, and none waits for the others.
     truth = counted_truth(images, {result.image_id for result in results}, masks)
     main = processes is None or processes.is_main
     results = sorted(results, key=lambda result: result.image_id) if main else []
@@ -108,30 +111,30 @@ def evaluate_detector(
 
 
 def write_detections(folder: Path, evaluation: DetectionEvaluation, category_ids: list[int]) -> None:
-    """Write what was found as COCO's result files into an existing folder; see ``write_coco_results``."""
+    """Write detections as COCO's result files to an existing folder; see ``write_coco_results``."""
     write_coco_results(folder / BOXES, box_records(evaluation.results, category_ids))
     if evaluation.mask is not None:
         write_coco_results(folder / MASKS, mask_records(evaluation.results, category_ids))
 
 
 def counted_truth(images: Annotated, image_ids: Collection[int], masks: bool = False) -> dict[str, Any]:
-    """The set's ground truth on these images alone: one that was not looked at has no objects that could be missed.
+    """Return the ground truth of these images only: objects on images that were not evaluated cannot be missed.
 
     Raises:
-        FovealError: there is no object on them, or one without the segmentation that ``masks`` are compared with.
+        FovealError: they have no objects, or with ``masks``, an object has no segmentation.
     """
-    document, seen = images.ground_truth(), set(image_ids)
-    objects = [annotation for annotation in document["annotations"] if annotation["image_id"] in seen]
+    document, ids = images.ground_truth(), set(image_ids)
+    objects = [annotation for annotation in document["annotations"] if annotation["image_id"] in ids]
     if all(annotation.get("iscrowd") for annotation in objects):
-        raise FovealError(f"No image that {images.annotation_file} names has an object on it: check --data.")
+        raise FovealError(f"No image that {images.annotation_file} names has an object: check --data.")
     bare = next((a for a in objects if not a.get("segmentation")), None) if masks else None
     if bare is not None:
         raise FovealError(
-            f"{images.annotation_file} has no segmentation of annotation {bare['id']}, which masks are compared with: "
+            f"{images.annotation_file} has no segmentation of annotation {bare['id']}, which masks need: "
             "add it, or evaluate a detector without masks."
         )
-    looked_at = [image for image in document["images"] if image["id"] in seen]
-    return {"images": looked_at, "annotations": objects, "categories": document["categories"]}
+    evaluated = [image for image in document["images"] if image["id"] in ids]
+    return {"images": evaluated, "annotations": objects, "categories": document["categories"]}
 
 
 def _results(
@@ -140,12 +143,12 @@ def _results(
     device: torch.device,
     on_batch: Callable[[int, int], None] | None,
 ) -> Iterator[ImageResult]:
-    """What is found on each image of this process's share; masks become run lengths batch by batch."""
+    """Yield the detections on each image of this process's share; masks are encoded batch by batch."""
     for done, (images, targets) in enumerate(loader, start=1):
         with torch.no_grad():
             found = model(to_device(images, device, channels_last=False))
         for target, objects in zip(targets, found, strict=True):
-            yield ImageResult.of(int(target["image_id"]), objects)
+            yield ImageResult.from_detections(int(target["image_id"]), objects)
         if on_batch is not None:
             on_batch(done, len(loader))
 
@@ -153,9 +156,7 @@ def _results(
 def _check_scores(results: list[ImageResult]) -> None:
     broken = min((result.image_id for result in results if np.isnan(result.scores).any()), default=None)
     if broken is not None:
-        raise FovealError(
-            f"The detector's scores on image {broken} are no numbers: its weights are broken, take others."
-        )
+        raise FovealError(f"The detector's scores on image {broken} are NaN: its weights are broken, use others.")
 
 
 def _scores(

@@ -1,4 +1,4 @@
-"""The objects on image files."""
+"""Detect objects on image files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class DetectedObject:
 
     Attributes:
         label, name: of its class.
-        score: between 0 and 1; None where a person marked the object.
+        score: between 0 and 1; None for an annotated object.
         box: (x1, y1, x2, y2) in the image's pixels.
-        mask: the object's pixels, None where there is no mask; ``decode_mask`` makes an array of it.
+        mask: run lengths of the object's pixels, see ``decode_mask``; None without masks.
     """
 
     label: int
@@ -56,20 +56,23 @@ def predict(
     on_batch: Callable[[int, int], None] | None = None,
     on_image: Callable[[DetectionPrediction, np.ndarray], None] | None = None,
 ) -> list[DetectionPrediction]:
-    """Find objects on image files of any sizes and modes, on ``device`` (None: the best one), in the order given.
+    """Detect objects on image files of any size and mode; predictions are in the order of ``paths``.
 
     Args:
+        detector: moved to ``device``, and set to evaluation mode.
         classes: name of each label.
+        paths: image files.
         threshold: objects with a lower score are left out.
-        batch_size: images at a time; they may differ in size, and are padded to the largest.
+        batch_size: images per batch; they may differ in size, and are padded to the largest.
+        device: None for the best one.
         on_batch: called with (done, total) after each batch.
         on_image: called with each prediction and its image, (height, width, 3) uint8.
 
     Raises:
-        FovealError: a file is missing or is no readable image, or ``classes`` are not the detector's.
+        FovealError: a file is missing or not a readable image, or ``classes`` are not the detector's.
     """
     if len(classes) != detector.num_classes:
-        raise FovealError(f"The detector knows {detector.num_classes} classes and {len(classes)} names were given.")
+        raise FovealError(f"The detector has {detector.num_classes} classes, but {len(classes)} names were given.")
     device = device or best_device()
     model = detector.to(device).eval()
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
@@ -92,9 +95,9 @@ def predict(
 def detected_objects(
     found: Mapping[str, Tensor], classes: Sequence[str], threshold: float = 0.0
 ) -> list[DetectedObject]:
-    """The objects in what a detector returned for an image, best first, those below ``threshold`` left out.
+    """Return the objects in a detector's output for an image, best first, without those below ``threshold``.
 
-    The target of an image, which has no scores and masks (N, H, W), is told in the same way; its order is kept.
+    Also accepts a target, which has no scores and masks (N, H, W); its order is kept.
     """
     annotated = "scores" not in found
     if annotated:
@@ -114,9 +117,9 @@ def detected_objects(
 def to_coco(
     predictions: Sequence[DetectionPrediction], classes: Sequence[str], category_ids: Sequence[int]
 ) -> dict[str, Any]:
-    """Predictions as a COCO document of their own: images numbered from 1, annotations with ``score``, categories.
+    """Return predictions as a COCO document: images numbered from 1, annotations with ``score``, categories.
 
-    Tools that show or correct COCO annotations open it; ``box`` becomes ``bbox`` (x, y, width, height).
+    Tools for COCO annotations can open it; ``box`` becomes ``bbox`` (x, y, width, height).
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
