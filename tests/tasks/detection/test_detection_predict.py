@@ -78,7 +78,7 @@ def test_the_threshold_leaves_out_what_is_less_certain(files):
 
 
 def test_other_classes_than_the_detectors_are_refused(files):
-    with pytest.raises(FovealError, match="knows 2 classes and 3 names were given"):
+    with pytest.raises(FovealError, match="has 2 classes, but 3 names were given"):
         predict(Bright(), [*CLASSES, "eel"], files, device=CPU)
 
 
