@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import FeaturePyramidNetwork
 
-from foveal.tasks.dense.pyramid import FeaturePyramid
+from foveal.tasks.dense.model import FeaturePyramid
 
 SIZES = [(13, 9), (7, 5), (4, 3)]  # halved and rounded up, as the backbones do
 CHANNELS = (3, 4, 5)

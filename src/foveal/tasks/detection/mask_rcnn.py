@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foveal.tasks.dense.model import DenseBackbone
-from foveal.tasks.dense.pyramid import FeaturePyramid
+from foveal.tasks.dense.model import DenseBackbone, FeaturePyramid
 from foveal.tasks.detection.anchors import AnchorGenerator
 from foveal.tasks.detection.boxes import BoxSelection, SelectionSettings
 from foveal.tasks.detection.detector import Detector, ImageList, Images, Target

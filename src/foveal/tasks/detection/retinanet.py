@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from foveal.tasks.dense.model import DenseBackbone
-from foveal.tasks.dense.pyramid import FeaturePyramid
+from foveal.tasks.dense.model import DenseBackbone, FeaturePyramid
 from foveal.tasks.detection.anchors import BACKGROUND, IGNORED, AnchorGenerator, Matcher
 from foveal.tasks.detection.boxes import BoxCoder, BoxSelection, SelectionSettings, full_precision
 from foveal.tasks.detection.detector import Detector, ImageList, Images, Target

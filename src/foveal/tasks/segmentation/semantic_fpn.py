@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.tasks.dense.model import DenseBackbone
-from foveal.tasks.dense.pyramid import FeaturePyramid
+from foveal.tasks.dense.model import DenseBackbone, FeaturePyramid
 from foveal.tasks.segmentation.segmenter import PixelSegmenter, init_weights
 
 
