@@ -1,4 +1,4 @@
-"""The house as DESIGN.md draws it: which room knows which, what comes in from outside, and how large a file grows."""
+"""Architecture as DESIGN.md describes it: imports between packages, outside libraries, and file sizes."""
 
 import ast
 import re
