@@ -1,5 +1,5 @@
-"""Triton's interpreter is chosen when kernels are imported, so these tests have a process of their own: `make
-test-interpret`. In any other they are not collected."""
+"""Triton's interpreter is chosen when kernels are imported, so these tests run in a separate process: ``make
+test-interpret``. In any other they are not collected."""
 
 import os
 

@@ -33,7 +33,7 @@ def instructions(request):
     instruction_set(before)
 
 
-def drawn(shape, dtype, seed=0):
+def random_map(shape, dtype, seed=0):
     generator = torch.Generator().manual_seed(seed)
     batch, height, width, channels, _ = shape
     wide = torch.randn(batch, height, width, 2 * channels + 1, generator=generator, dtype=torch.float64).to(dtype)
@@ -48,7 +48,7 @@ def with_gradient(x, size, backend):
 
 
 def test_equals_a_loop_over_single_numbers():
-    x = drawn((1, 5, 4, 2, (2, 3)), torch.float64)
+    x = random_map((1, 5, 4, 2, (2, 3)), torch.float64)
     expected = torch.zeros(1, 2, 3, 2, dtype=torch.float64)
     for row in range(2):
         for column in range(3):
@@ -66,15 +66,15 @@ def test_equals_a_loop_over_single_numbers():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_the_compiled_kernels_stay_within_the_budget(shape, dtype, instructions):
     *_, size = shape
-    exact = with_gradient(drawn(shape, dtype).double().detach().requires_grad_(), size, "reference")
-    plain = with_gradient(drawn(shape, dtype), size, "reference")
-    found = with_gradient(drawn(shape, dtype), size, "cpu")
+    exact = with_gradient(random_map(shape, dtype).double().detach().requires_grad_(), size, "reference")
+    plain = with_gradient(random_map(shape, dtype), size, "reference")
+    found = with_gradient(random_map(shape, dtype), size, "cpu")
     for actual, beside, expected in zip(found, plain, exact, strict=True):
         assert_within_budget(actual, beside, expected, shape[1] * shape[2])
 
 
 def test_the_registration_passes_pytorchs_own_checks():
-    x = drawn((1, 4, 3, 5, None), torch.float32)
+    x = random_map((1, 4, 3, 5, None), torch.float32)
     torch.library.opcheck(torch.ops.foveal.gelu_pool.default, (x, 2, 3, "cpu"))
 
 

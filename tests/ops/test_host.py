@@ -14,7 +14,7 @@ SHAPES = [(2, 5, 7, 12), (3, 12), (1, 1, 1, 12), (0, 4, 4, 12), (12,)]
 DTYPES = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
-def drawn(*shape, dtype, seed):
+def random_tensor(*shape, dtype, seed):
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return values.to(dtype).requires_grad_()
 
@@ -32,12 +32,12 @@ def form(x, weight, bias, other, gelu, layers):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
 def test_equals_pytorchs_layer(shape, dtype, gradients, gelu, strided):
-    wide = drawn(*shape[:-1], 24, dtype=dtype, seed=0)
+    wide = random_tensor(*shape[:-1], 24, dtype=dtype, seed=0)
     tensors = [
         (wide[..., ::2] if strided else wide[..., :12].contiguous()).detach().requires_grad_(),
-        drawn(9, 12, dtype=dtype, seed=1),
-        drawn(9, dtype=dtype, seed=2),
-        drawn(*shape[:-1], 9, dtype=dtype, seed=3),
+        random_tensor(9, 12, dtype=dtype, seed=1),
+        random_tensor(9, dtype=dtype, seed=2),
+        random_tensor(*shape[:-1], 9, dtype=dtype, seed=3),
     ]
     results = []
     for layers, cast in ((False, dtype), (True, dtype), (True, torch.float64)):
@@ -49,20 +49,20 @@ def test_equals_pytorchs_layer(shape, dtype, gradients, gelu, strided):
 
 
 def test_without_a_bias():
-    x, weight = drawn(4, 12, dtype=torch.float32, seed=0), drawn(9, 12, dtype=torch.float32, seed=1)
+    x, weight = random_tensor(4, 12, dtype=torch.float32, seed=0), random_tensor(9, 12, dtype=torch.float32, seed=1)
     with torch.no_grad():
         torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
     torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
 
 
 def test_autocast_lowers_the_dtype_as_it_does_for_pytorchs_layer():
-    x, weight = drawn(4, 12, dtype=torch.float32, seed=0), drawn(9, 12, dtype=torch.float32, seed=1)
+    x, weight = random_tensor(4, 12, dtype=torch.float32, seed=0), random_tensor(9, 12, dtype=torch.float32, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(x, weight).dtype is torch.bfloat16
 
 
 def test_a_second_derivative_exists():
-    leaves = [drawn(3, 4, dtype=torch.float64, seed=0), drawn(2, 4, dtype=torch.float64, seed=1)]
+    leaves = [random_tensor(3, 4, dtype=torch.float64, seed=0), random_tensor(2, 4, dtype=torch.float64, seed=1)]
     assert torch.autograd.gradgradcheck(lambda x, w: linear(x, w, gelu=True), leaves)
 
 

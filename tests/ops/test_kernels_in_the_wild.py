@@ -46,7 +46,7 @@ class Longer(ctypes.Structure):
 
 
 def other_library(folder, source: str) -> ctypes.CDLL:
-    """A compiled library; the test is skipped where there is no compiler."""
+    """A compiled library; the test is skipped if there is no compiler."""
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         pytest.skip("no C compiler")
@@ -147,7 +147,7 @@ def test_forward_mode_derivatives_of_linear_layers():
     torch.testing.assert_close(tangent, torch.ones_like(x) @ weight.T)
 
 
-def test_addition_behind_a_linear_layer_refuses_what_does_not_fit():
+def test_addition_after_a_linear_layer_refuses_what_does_not_fit():
     x, weight = torch.zeros(4, 8), torch.zeros(6, 8)
     with torch.no_grad(), pytest.raises(RuntimeError, match="must match"):
         foveal.ops.host.linear_add(x, weight, None, torch.zeros(3, 6))

@@ -398,3 +398,17 @@ def test_an_activation_and_an_affine_map_may_stand_in_front_of_a_convolution(siz
     expected = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, form=layers)
     for name, value in expected.items():
         assert_within_budget(found[name], plain[name], value, call.reduction, name)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("operator", ["gated_dwconv", "multiscale_dwconv"])
+def test_rounding_before_gelu_does_not_reach_the_bias_gradient(operator, dtype):
+    """The bias gradient sums over all pixels: numbers rounded to a half type would show in it."""
+    options = dict(identity=False, gelu=True) if operator == "multiscale_dwconv" else {}
+    call = Call(operator, height=9, width=10, window=7, options=options)
+    tensors = call.tensors(dtype)
+    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run_with_gradients(tensors, "reference")
+    actual = call.run_with_gradients(tensors, "torch")
+    for name, value in exact.items():
+        assert_within_budget(actual[name], plain[name], value, call.reduction, name, floor=1.0)

@@ -1,4 +1,4 @@
-"""The error budget: every comparison of numbers in the tests goes through here."""
+"""The error budget: every numerical comparison in the tests uses it."""
 
 import math
 
@@ -10,9 +10,9 @@ OUTPUT, GRADIENT = 1e-4, 1e-3
 
 
 def relative_error(actual: Tensor, exact: Tensor, floor: float = 0.0) -> float:
-    """max |difference| / max |exact|; infinite where shapes differ or a number is not finite.
+    """max |difference| / max |exact|; infinite if shapes differ or a number is not finite.
 
-    `floor` is the scale where all of `exact` is smaller: for results that are exactly 0 by cancellation.
+    ``floor`` is the minimum scale, for results that are exactly 0 by cancellation.
     """
     if actual.shape != exact.shape or not actual.isfinite().all():
         return math.inf
@@ -24,7 +24,7 @@ def relative_error(actual: Tensor, exact: Tensor, floor: float = 0.0) -> float:
 
 
 def rounding(dtype: torch.dtype, reduction: int) -> float:
-    """What `reduction` additions in the accumulation dtype and a rounding to `dtype` may cost, of the largest value."""
+    """Relative error of ``reduction`` additions in the accumulation dtype and a rounding to ``dtype``."""
     accumulation = torch.promote_types(dtype, torch.float32)
     return torch.finfo(dtype).eps + 4 * math.sqrt(reduction) * torch.finfo(accumulation).eps
 
@@ -32,7 +32,7 @@ def rounding(dtype: torch.dtype, reduction: int) -> float:
 def assert_within_budget(
     actual: Tensor, plain: Tensor, exact: Tensor, reduction: int, what: str = "result", floor: float = 0.0
 ) -> None:
-    """The error against fp64 may be twice that of plain PyTorch in the same dtype, plus a band of rounding."""
+    """Assert that the error against fp64 is at most twice that of plain PyTorch in the same dtype, plus rounding."""
     allowed = 2 * relative_error(plain, exact, floor) + rounding(plain.dtype, reduction)
     error = relative_error(actual, exact, floor)
     assert actual.dtype == plain.dtype, f"{what} is {actual.dtype}, should be {plain.dtype}"
@@ -40,7 +40,7 @@ def assert_within_budget(
 
 
 def assert_same(actual: Tensor, expected: Tensor, reduction: int, what: str = "result", floor: float = 0.0) -> None:
-    """Equal but for the order of `reduction` roundings."""
+    """Assert equality up to the order of ``reduction`` roundings."""
     error, allowed = relative_error(actual, expected, floor), rounding(expected.dtype, reduction)
     assert actual.dtype == expected.dtype, f"{what} is {actual.dtype}, should be {expected.dtype}"
     assert error <= allowed, f"{what}: differs by {error:.2e}, allowed {allowed:.2e}"

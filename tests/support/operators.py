@@ -1,4 +1,4 @@
-"""Calls of the operators over all the shapes that they promise to take."""
+"""Calls of the operators over all shapes that they support."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +14,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Call:
-    """One call: the operator, the map, and what else decides its shapes. `tensors` draws its arguments."""
+    """One call: the operator, the map, and whatever else determines its shapes. ``tensors`` generates its arguments."""
 
     operator: str
     batch: int = 2
@@ -26,7 +26,7 @@ class Call:
     window: int = 3
     table: bool = False  # the position bias as a table of offsets
     # Activations are views into wider memory, from an odd place on: slices, as of a fused linear layer's output (1), or
-    # every other number of it (2).
+    # every other element of it (2).
     strided: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -45,14 +45,14 @@ class Call:
 
     @property
     def reduction(self) -> int:
-        """Terms of the longest sum behind an output or a gradient."""
+        """Terms of the longest sum in an output or a gradient."""
         window = max(self.window, 5) if self.operator == "multiscale_dwconv" else self.window
         return max(self.batch * self.height * self.width, 1) * (window**2 + self.pool[0] * self.pool[1])
 
     def tensors(
         self, dtype: torch.dtype = torch.float64, parameters: torch.dtype | None = None, device: str = "cpu"
     ) -> Tensors:
-        """Arguments by name, drawn in double precision so that every dtype sees the same numbers."""
+        """Random arguments by name, generated in double precision so that every dtype gets the same numbers."""
         generator = torch.Generator().manual_seed(0)
 
         def draw(*shape: int, spread: float = 1.0) -> Tensor:
@@ -88,7 +88,7 @@ class Call:
         return dict(g=draw(*shape), v=draw(*shape)), dict(weight=weight, bias=draw(channels))
 
     def _multiscale_dwconv(self, draw) -> tuple[Tensors, Tensors]:
-        """Three groups of channels where there are enough, else one."""
+        """Three groups of channels if there are enough, else one."""
         channels = self.heads * self.dim
         third = channels // 3
         groups = ((channels - 2 * third, self.window), (third, 1), (third, 5)) if third else ((channels, self.window),)
@@ -103,7 +103,7 @@ class Call:
         return dict(x=x), dict(weight=weight, bias=draw(self.batch, channels))
 
     def arguments(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """What the operator is called with: tensors called "name.0", "name.1" ... are one list, and the options."""
+        """The operator's arguments: tensors called "name.0", "name.1" ... become one list; options are added."""
         together: dict[str, Any] = {}
         for name, tensor in tensors.items():
             stem, _, number = name.partition(".")
@@ -120,18 +120,18 @@ class Call:
             return getattr(foveal.ops, self.operator)(**self.arguments(tensors))
 
     def run_with_gradients(self, tensors: Tensors, backend: str | None = None, form=None) -> Tensors:
-        """The output and, by argument, the gradients of a fixed weighting of it; `form` stands in for the operator."""
+        """The output and, by argument, the gradients of a fixed weighting of it; ``form`` replaces the operator."""
         leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
         out = form(**self.arguments(leaves)) if form else self.run(leaves, backend)
         generator = torch.Generator().manual_seed(1)
-        # Eighths, so that every dtype sees the same weighting.
+        # Multiples of 1/8, so that every dtype gets the same weighting.
         weighting = (torch.randint(-16, 17, out.shape, generator=generator) / 8).to(out.device, out.dtype)
         gradients = torch.autograd.grad(out, list(leaves.values()), weighting)
         return {"output": out.detach(), **dict(zip(leaves, gradients, strict=True))}
 
 
 def offset_count(size: int, pool: int) -> int:
-    """Of one axis: an offset every pixel where the pool divides the size, else every half pixel."""
+    """Number of offsets along one axis: one per pixel if the pool divides the size, else one per half pixel."""
     return 2 * size - size // pool if size % pool == 0 else 4 * size - 3
 
 
@@ -154,12 +154,12 @@ WINDOWS = (1, 3, 5, 7, 9)
 
 
 def small_calls() -> list[Call]:
-    """One call an operator, small enough for numerical derivatives and for loops."""
+    """One call per operator, small enough for numerical derivatives and for loops."""
     return [Call(o, batch=2, height=3, width=4, heads=2, dim=2, pool=(1, 2)) for o in OPERATORS]
 
 
 def all_calls() -> list[Call]:
-    """Every operator over every map with every window, then what only some of them have."""
+    """Every operator over every map with every window, then the options of single operators."""
     calls = [
         Call(o, height=h, width=w, window=k, pool=(max(h // 3, 1), max(w // 2, 1)), strided=(h + w + k) % 3)
         for o in OPERATORS

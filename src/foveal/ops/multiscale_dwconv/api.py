@@ -32,7 +32,7 @@ def multiscale_dwconv(
     """Depthwise convolution with a separate kernel size for each group of channels: the multi-scale part of TransXNet's
     feed-forward network (section III-C of the paper).
 
-        y = concat over groups g of (DWConv_g(x_g) + bias_g)       + x if `identity`;  GELU(y) if `gelu`
+        y = concat over groups g of (DWConv_g(x_g) + bias_g)       + x if identity;  GELU(y) if gelu
 
     One group is a plain depthwise convolution.
 

@@ -30,7 +30,7 @@ def load_query(
     RADIUS: tl.constexpr, QUERY_BLOCK: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
     """Scaled queries and output gradients (QUERY_BLOCK, DIM_PAD), their log-sum-exp to base 2 and delta, of the pixels
-    from number `first` on. Past the end of the map the log-sum-exp is infinite: probability 0."""
+    from number ``first`` on. Past the end of the map the log-sum-exp is infinite: probability 0."""
     number = first + tl.arange(0, QUERY_BLOCK)
     inside = number < height * width
     q = load_run(q_start, first, inside, q_stride, QUERY_BLOCK, DIM, DIM_PAD)

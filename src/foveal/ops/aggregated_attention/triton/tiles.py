@@ -112,7 +112,7 @@ def load_keys(
     k_start, v_start, y, first, key_x, height, width, k_stride, v_stride,
     RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
-    """Keys and values of image row y, (RUN, DIM_PAD) each, from column `first` on; 0 outside the map."""
+    """Keys and values of image row y, (RUN, DIM_PAD) each, from column ``first`` on; 0 outside the map."""
     inside = in_map(y, key_x, height, width)
     k = load_run(k_start, y * width + first, inside, k_stride, RUN, DIM, DIM_PAD)
     return k, load_run(v_start, y * width + first, inside, v_stride, RUN, DIM, DIM_PAD)
