@@ -10,8 +10,8 @@ from PIL import Image
 
 from foveal.cli.app import main
 from foveal.tasks.dense.shapes import CLASSES, write_shapes
+from foveal.tasks.recipes import get_recipe
 from foveal.tasks.segmentation.data import ADE20K_CLASSES
-from foveal.tasks.segmentation.recipes import get_recipe
 from foveal.training.checkpoint import read_checkpoint
 from support.nets import shrunk
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from foveal.tasks.detection import Detector, create_detector
-from foveal.tasks.detection.recipes import DetectionRecipe, get_recipe
+from foveal.tasks.detection.recipes import DetectionRecipe
+from foveal.tasks.recipes import get_recipe
 
 SHAPES_MASK_RCNN = "shapes.mask_rcnn_transnext_atto"
 SHAPES_RETINANET = "shapes.retinanet_transxnet_atto"

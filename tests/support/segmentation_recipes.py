@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foveal.tasks.segmentation.recipes import SegmentationRecipe, get_recipe
+from foveal.tasks.recipes import get_recipe
+from foveal.tasks.segmentation.recipes import SegmentationRecipe
 
 SHAPES = {
     "upernet": "shapes.upernet_transnext_atto",

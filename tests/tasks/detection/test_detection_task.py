@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.tasks.detection.recipes import DetectionRecipe, get_recipe
+from foveal.tasks.detection.recipes import DetectionRecipe
 from foveal.tasks.recipe import check_drop_path
-from foveal.tasks.recipes import create_task
+from foveal.tasks.recipes import create_task, get_recipe
 from foveal.training import fit
 from foveal.training.batching import Share, split_batch
 from foveal.training.checkpoint import read_checkpoint

@@ -7,8 +7,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.tasks.recipe import check_drop_path
-from foveal.tasks.recipes import create_task
-from foveal.tasks.segmentation.recipes import get_recipe
+from foveal.tasks.recipes import create_task, get_recipe
 from foveal.tasks.segmentation.task import SegmentationTask
 from foveal.training import fit
 from foveal.training.batching import Share, split_batch

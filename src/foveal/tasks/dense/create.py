@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.model import DenseBackbone, DenseModel
 from foveal.tasks.recipe import BaseRecipe
+from foveal.tasks.registry import noun
 
 Builder = Callable[..., Any]
 #: Options that every head has, for its backbone: the parameters of ``DenseBackbone`` that they set.
@@ -27,6 +28,8 @@ BACKBONE_OPTIONS = {
 class DenseRecipe(BaseRecipe):
     """A head on a backbone (``model``)."""
 
+    create_head: ClassVar[Callable[..., DenseModel]]
+    """``create_detector`` or ``create_segmenter``."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of ``create_detector`` or ``create_segmenter``, in plain types."""
     frozen_stages: int = 0
@@ -35,7 +38,7 @@ class DenseRecipe(BaseRecipe):
     @property
     def head(self) -> str:
         """The name of the head."""
-        raise NotImplementedError
+        return getattr(self, noun(self.kind))
 
     def create(self, num_classes: int, *, pretrained_backbone: bool = False) -> Any:
         """Create the detector or segmenter.
@@ -43,7 +46,9 @@ class DenseRecipe(BaseRecipe):
         Raises:
             FovealError: no such backbone, or options that do not suit it.
         """
-        return self._create_head(
+        return type(self).create_head(
+            self.head,
+            self.model,
             num_classes,
             pretrained_backbone=pretrained_backbone,
             drop_path=self.drop_path,
@@ -51,9 +56,6 @@ class DenseRecipe(BaseRecipe):
             backbone_args=self.model_args,
             **self.options,
         )
-
-    def _create_head(self, num_classes: int, **settings: Any) -> DenseModel:
-        raise NotImplementedError
 
 
 def find_head(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ from foveal.tasks.dense.released import load_dense, start_from
 from foveal.tasks.dense.shapes import shapes_folder
 from foveal.tasks.registry import check_kind, noun
 from foveal.tasks.task import Task
+from foveal.training.config import TrainConfig
 
 R = TypeVar("R", bound=DenseRecipe)
 
@@ -26,8 +27,10 @@ class DenseTask(Task[R]):
 
     starts_from = "a trained backbone"
     own_images = {"shapes": shapes_folder}
+    recipe_class: ClassVar[Any]
     released_recipe: ClassVar[str]
     """What names the recipe of a released file, for the error if no recipe is given."""
+    released_classes: ClassVar[Sequence[str]]
 
     model: DenseModel
 
@@ -86,12 +89,19 @@ class DenseTask(Task[R]):
     @classmethod
     def described(cls, metadata: dict[str, Any]) -> R:
         """Return the recipe that the metadata of a file describes, as far as evaluation needs it."""
+        same = {name: metadata[name] for name in (noun(cls.kind), "options", "model", "model_args")}
+        own = cls.own_settings(metadata)
+        return cls.recipe_class(name=metadata["recipe"], summary="", train=TrainConfig(), **same, **own)
+
+    @classmethod
+    def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of the recipe that only this task has, from the metadata of a file."""
         raise NotImplementedError
 
     @classmethod
     def class_names(cls, metadata: dict[str, Any] | None) -> list[str]:
         """Return the classes of a file, or of the released ones if it has no metadata."""
-        raise NotImplementedError
+        return list(cls.released_classes) if metadata is None else metadata["classes"]
 
 
 def sum_losses(losses: dict[str, Tensor]) -> Tensor:

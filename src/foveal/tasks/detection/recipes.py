@@ -15,12 +15,11 @@ Zhang et al. 2022, arXiv:2203.03605. Where our training differs from theirs, or 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from foveal.tasks.dense.create import DenseRecipe
 from foveal.tasks.detection.data.augment import MULTI_SCALE, SMALL, Augmentation
-from foveal.tasks.detection.detector import LONG, SHORT, Detector, create_detector
-from foveal.tasks.recipe import look_up
+from foveal.tasks.detection.detector import LONG, SHORT, create_detector
 from foveal.training.config import TrainConfig
 
 TRANSNEXT_DROP_PATH = {"tiny": 0.3, "small": 0.5, "base": 0.6}
@@ -33,15 +32,12 @@ class DetectionRecipe(DenseRecipe):
     """A detector on a backbone (``model``) and all that its training depends on beside the images."""
 
     kind: ClassVar[str] = "detection"
+    create_head = staticmethod(create_detector)
     detector: str
     """The head: "mask_rcnn", "retinanet" or "dino"."""
     augment: Augmentation
     keep_empty: bool = False
     """Whether images without objects are trained on."""
-
-    @property
-    def head(self) -> str:
-        return self.detector
 
     def with_size(self, size: int) -> "DetectionRecipe":
         """The recipe for images whose short side has this many pixels; all other sides in proportion."""
@@ -54,14 +50,6 @@ class DetectionRecipe(DenseRecipe):
     def sides(self) -> tuple[int, int]:
         """The short side that images are evaluated at, and what their long side does not exceed, in pixels."""
         return self.options.get("short", SHORT), self.options.get("long", LONG)
-
-    def _create_head(self, num_classes: int, **settings: Any) -> Detector:
-        return create_detector(self.detector, self.model, num_classes, **settings)
-
-
-def get_recipe(name: str) -> DetectionRecipe:
-    """The recipe called ``name``. Raises FovealError where there is none."""
-    return look_up(name, RECIPES)
 
 
 def _one_x(**settings: object) -> TrainConfig:

@@ -21,7 +21,6 @@ from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.detection.recipes import DetectionRecipe
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
-from foveal.training.config import TrainConfig
 from foveal.training.processes import Processes
 
 HEADLINES = ("box_ap", "mask_ap")  # the metrics that come first
@@ -57,7 +56,9 @@ class DetectionTask(DenseTask[DetectionRecipe]):
         "shapes": TrainingSet(TRAIN, len(CLASSES), "generated shapes on photographs"),
     }
     default_classes = len(COCO_CLASSES)
+    recipe_class = DetectionRecipe
     released_recipe = "coco.NAME"
+    released_classes = tuple(COCO_CLASSES.values())
     collate = staticmethod(collate)
 
     def __init__(self, recipe: DetectionRecipe, model: Detector, train: CocoImages, val: CocoImages) -> None:
@@ -125,21 +126,8 @@ class DetectionTask(DenseTask[DetectionRecipe]):
         return TrainedDetector(f"{recipe.detector} {recipe.model}", model, cls.class_names(metadata), ids)
 
     @classmethod
-    def described(cls, metadata: dict[str, Any]) -> DetectionRecipe:
-        return DetectionRecipe(
-            name=metadata["recipe"],
-            summary="",
-            detector=metadata["detector"],
-            options=metadata["options"],
-            model=metadata["model"],
-            model_args=metadata["model_args"],
-            augment=Augmentation(),
-            train=TrainConfig(),
-        )
-
-    @classmethod
-    def class_names(cls, metadata: dict[str, Any] | None) -> list[str]:
-        return list(COCO_CLASSES.values()) if metadata is None else metadata["classes"]
+    def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        return {"augment": Augmentation()}
 
 
 def notices_of(images: CocoImages) -> list[str]:

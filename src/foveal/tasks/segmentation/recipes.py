@@ -18,14 +18,13 @@ arXiv:2310.19380, section IV-C. Where our training differs from theirs, or they 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from foveal.tasks.dense.create import DenseRecipe
-from foveal.tasks.recipe import look_up
 from foveal.tasks.segmentation.data import PUBLISHED, SMALL
 from foveal.tasks.segmentation.data.augment import Augmentation
 from foveal.tasks.segmentation.inference import ALIGNED, SLIDING, WHOLE, Inference
-from foveal.tasks.segmentation.segmenter import Segmenter, create_segmenter
+from foveal.tasks.segmentation.segmenter import create_segmenter
 from foveal.training.config import TrainConfig
 
 UPERNET_DROP_PATH = {"tiny": 0.4, "small": 0.6, "base": 0.7}
@@ -38,6 +37,7 @@ class SegmentationRecipe(DenseRecipe):
     """A segmenter on a backbone (``model``) and all that its training depends on beside the images."""
 
     kind: ClassVar[str] = "segmentation"
+    create_head = staticmethod(create_segmenter)
     segmenter: str
     """The head: "upernet", "mask2former" or "semantic_fpn"."""
     augment: Augmentation
@@ -46,22 +46,10 @@ class SegmentationRecipe(DenseRecipe):
     zero_ignored: bool = True
     """Whether 0 in a label map is no class, and class 0 is written as 1 (ADE20K)."""
 
-    @property
-    def head(self) -> str:
-        return self.segmenter
-
     def with_size(self, size: int) -> "SegmentationRecipe":
         """The recipe for crops of this many pixels; all other sides in proportion."""
         factor = size / self.augment.crop
         return replace(self, augment=self.augment.scaled(factor), inference=self.inference.scaled(factor))
-
-    def _create_head(self, num_classes: int, **settings: Any) -> Segmenter:
-        return create_segmenter(self.segmenter, self.model, num_classes, **settings)
-
-
-def get_recipe(name: str) -> SegmentationRecipe:
-    """The recipe called ``name``. Raises FovealError where there is none."""
-    return look_up(name, RECIPES)
 
 
 def _iterations(count: int, **settings: object) -> TrainConfig:

@@ -21,7 +21,6 @@ from foveal.tasks.segmentation.evaluate import evaluate_segmenter
 from foveal.tasks.segmentation.inference import Inference
 from foveal.tasks.segmentation.recipes import SegmentationRecipe
 from foveal.tasks.segmentation.segmenter import Segmenter
-from foveal.training.config import TrainConfig
 from foveal.training.processes import Processes
 
 
@@ -54,7 +53,9 @@ class SegmentationTask(DenseTask[SegmentationRecipe]):
         "shapes": TrainingSet(TRAIN, 1 + len(CLASSES), "generated shapes on photographs"),
     }
     default_classes = len(ADE20K_CLASSES)
+    recipe_class = SegmentationRecipe
     released_recipe = "ade20k.NAME"
+    released_classes = ADE20K_CLASSES
 
     @classmethod
     def open_images(cls, recipe: SegmentationRecipe, data: str | Path | None) -> tuple[LabelledImages, LabelledImages]:
@@ -128,20 +129,9 @@ class SegmentationTask(DenseTask[SegmentationRecipe]):
         return TrainedSegmenter(name, model, classes, recipe.inference, recipe.zero_ignored)
 
     @classmethod
-    def described(cls, metadata: dict[str, Any]) -> SegmentationRecipe:
-        return SegmentationRecipe(
-            name=metadata["recipe"],
-            summary="",
-            segmenter=metadata["segmenter"],
-            options=metadata["options"],
-            model=metadata["model"],
-            model_args=metadata["model_args"],
-            augment=Augmentation(**metadata["augmentation"]),
-            inference=Inference(**metadata["inference"]),
-            zero_ignored=metadata["zero_ignored"],
-            train=TrainConfig(),
-        )
-
-    @classmethod
-    def class_names(cls, metadata: dict[str, Any] | None) -> list[str]:
-        return list(ADE20K_CLASSES) if metadata is None else metadata["classes"]
+    def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "augment": Augmentation(**metadata["augmentation"]),
+            "inference": Inference(**metadata["inference"]),
+            "zero_ignored": metadata["zero_ignored"],
+        }
