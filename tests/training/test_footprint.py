@@ -16,16 +16,25 @@ from foveal.training.footprint import footprint
 
 MIB = 2**20
 
-# Runs alone, so that nothing else grows or shrinks the process: what a second step adds to what is resident.
+# What a second step adds to the resident memory, in a process of its own for each model, forked before anything is
+# computed, so that nothing else grows or shrinks it.
 MEASURE = """
-import ctypes, gc, re, sys
+import ctypes, gc, os, re, sys
 from pathlib import Path
 libc = ctypes.CDLL(None)
 libc.mallopt(-3, 128 << 10); libc.mallopt(-1, 128 << 10)  # large blocks go back at once
 import timm, torch, foveal
 import torch.nn.functional as F
 torch.set_num_threads(1)
-name, batch, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+batch, size, *names = sys.argv[1:]
+batch, size = int(batch), int(size)
+for name in names:
+    if child := os.fork():
+        os.waitpid(child, 0)
+    else:
+        break
+else:
+    sys.exit()
 net = timm.create_model(name, num_classes=100).train().to(memory_format=torch.channels_last)
 def step():
     images = torch.empty(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
@@ -37,7 +46,7 @@ net.zero_grad(set_to_none=True)
 gc.collect(); libc.malloc_trim(0); Path("/proc/self/clear_refs").write_text("5")
 before = resident("VmRSS")
 step()
-print("grown", resident("VmHWM") - before)
+print(name, resident("VmHWM") - before)
 """
 
 
@@ -54,16 +63,26 @@ def step_of(batch: int, size: int):
     return step
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell")
-@pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])
-def test_a_real_step_grows_the_process_as_predicted(name):
+MODELS, BATCH, SIZE = ("transnext_atto", "transxnet_atto"), 8, 160
+
+
+@pytest.fixture(scope="module")
+def grown():
+    """Return what the processes print: the bytes that a step of each model takes."""
+    words = [sys.executable, "-c", MEASURE, str(BATCH), str(SIZE), *MODELS]
+    said = subprocess.run(words, capture_output=True, text=True)
+    found = {name: int(count) for name, count in re.findall(r"(\w+) (\d+)", said.stdout)}
+    assert found.keys() == set(MODELS), said.stderr
+    return found
+
+
+@pytest.mark.xdist_group("footprint")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not report it")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_real_step_grows_the_process_as_predicted(name, grown):
     """Within a tenth; 3 % were found."""
-    batch, size = 8, 160
-    said = subprocess.run([sys.executable, "-c", MEASURE, name, str(batch), str(size)], capture_output=True, text=True)
-    found = re.search(r"grown (\d+)", said.stdout)
-    assert found, said.stderr
-    predicted = footprint(on_meta(name), TrainConfig(), 1, step_of(batch, size))
-    assert predicted.activations + predicted.gradients == pytest.approx(int(found[1]), rel=0.1)
+    predicted = footprint(on_meta(name), TrainConfig(), 1, step_of(BATCH, SIZE))
+    assert predicted.activations + predicted.gradients == pytest.approx(grown[name], rel=0.1)
 
 
 def test_a_layer_by_layer_sum_by_hand():

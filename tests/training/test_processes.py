@@ -16,50 +16,88 @@ from foveal.training.checkpoint import read_checkpoint
 from foveal.training.processes import start_processes
 from foveal.training.run import _adapt
 
+#: Reads lists of runs, one per line, and forks a process for each: starting Python and PyTorch for each of them would
+#: take longer than the runs themselves.
 SCRIPT = """
-import importlib.util, json, os, signal, sys
+import importlib.util, json, os, signal, sys, traceback
 from pathlib import Path
+import accelerate
 spec = importlib.util.spec_from_file_location("points", sys.argv[1])
 points = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(points)
 from foveal.training import TrainConfig, fit
 from foveal.training.processes import leave_processes
-out, wish = Path(sys.argv[2]), json.loads(sys.argv[3])
-config = TrainConfig(
-    epochs=4, batch_size=8, device_batch_size=2, lr=1e-2, warmup_epochs=0, ema_decay=0.9, clip_norm=1.0, workers=0,
-    log_every=wish.get("log_every", 1),
-)
-task = points.PointsTask(points.Points(count=51))
-def notice(count):  # the process of this rank is told to leave in its pass number `passes`
-    if int(os.environ.get("RANK", 0)) == wish["told"] and count == wish["passes"]:
-        os.kill(os.getpid(), signal.SIGTERM)
-if "told" in wish:
-    task.before_loss = notice
-fit(task, config, out, resume=out / "last.pt" if wish.get("resume") else None)
-leave_processes()
+
+def train(out, wish):
+    out = Path(out)
+    config = TrainConfig(
+        epochs=4, batch_size=8, device_batch_size=2, lr=1e-2, warmup_epochs=0, ema_decay=0.9, clip_norm=1.0, workers=0,
+        log_every=wish.get("log_every", 1),
+    )
+    task = points.PointsTask(points.Points(count=51))
+    def notice(count):  # the process of this rank gets a signal in its pass number `passes`
+        if int(os.environ.get("RANK", 0)) == wish["notified"] and count == wish["passes"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+    if "notified" in wish:
+        task.before_loss = notice
+    fit(task, config, out, resume=out / "last.pt" if wish.get("resume") else None)
+    leave_processes()
+
+def forked(run):
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.environ.update(run["env"])
+        train(run["out"], run["wish"])
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(1)
+
+for line in sys.stdin:
+    children = [forked(run) for run in json.loads(line)]
+    print(json.dumps([os.waitpid(child, 0)[1] for child in children]), flush=True)
 """
 #: Four epochs of six updates of 8 of 51 samples: an epoch leaves some over.
 UPDATES = 24
+pytestmark = pytest.mark.xdist_group("processes")  # they share the launcher
 
 
-def start(out, rank, count, port, **wish):
-    env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
-    if count == 1:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    points = str(Path(__file__).with_name("conftest.py"))
-    words = [sys.executable, "-c", SCRIPT, points, str(out), json.dumps(wish)]
-    return subprocess.Popen(words, env=env, stderr=subprocess.PIPE)
-
-
-def finish(runs):
-    for run in runs:
-        _, error = run.communicate(timeout=120)
-        assert run.returncode == 0, error.decode()
+def on_one(out, **wish):
+    return [{"out": str(out), "env": {}, "wish": wish}]
 
 
 def on_two(out, port, **wish):
-    return [start(out, rank, 2, port, **wish) for rank in range(2)]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    envs = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    return [{"out": str(out), "env": env, "wish": wish} for env in envs]
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory):
+    """Start processes and wait for their success; the argument is what ``on_one`` or ``on_two`` returns."""
+    errors = tmp_path_factory.mktemp("launch") / "errors"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    words = [sys.executable, "-c", SCRIPT, str(Path(__file__).with_name("conftest.py"))]
+    with errors.open("w") as stderr:
+        launcher = subprocess.Popen(
+            words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+
+    def run(runs):
+        launcher.stdin.write(json.dumps(runs) + "\n")
+        launcher.stdin.flush()
+        answer = launcher.stdout.readline()
+        assert answer, errors.read_text()
+        assert json.loads(answer) == [0] * len(runs), errors.read_text()
+
+    yield run
+    launcher.stdin.close()
+    launcher.stdout.close()
+    launcher.wait()
 
 
 def lines(out, name="metrics.jsonl"):
@@ -78,31 +116,33 @@ def assert_same_losses(one, two):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(launch, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "run"
-    finish([start(out, 0, 1, 0)])
+    launch(on_one(out))
     return out
 
 
-def test_two_processes_learn_the_same_as_one(alone, tmp_path, unused_port):
+def test_two_processes_learn_the_same_as_one(alone, launch, tmp_path, unused_port):
     """With accumulation, moving average and clipping."""
-    finish(on_two(tmp_path / "two", unused_port))
+    launch(on_two(tmp_path / "two", unused_port))
     assert_same_losses(alone, tmp_path / "two")
 
 
-def test_a_run_of_one_process_goes_on_with_two_in_the_middle_of_an_epoch(alone, tmp_path, unused_port):
-    finish([start(tmp_path / "cut", 0, 1, 0, told=0, passes=36)])  # four passes an update: in the tenth
+def test_a_run_of_one_process_goes_on_with_two_in_the_middle_of_an_epoch(alone, launch, tmp_path, unused_port):
+    launch(on_one(tmp_path / "cut", notified=0, passes=36))  # four passes an update: in the tenth
     assert read_checkpoint(tmp_path / "cut" / "last.pt")["step"] == 10
-    finish(on_two(tmp_path / "cut", unused_port, resume=True))
+    launch(on_two(tmp_path / "cut", unused_port, resume=True))
     assert_same_losses(alone, tmp_path / "cut")
 
 
-def test_a_notice_to_one_process_stops_all_of_them_at_the_same_update(alone, tmp_path, unused_port):
+def test_a_notice_to_one_process_stops_all_of_them_at_the_same_update(alone, launch, tmp_path, unused_port):
     """They ask each other at a look, here every second update; the run then goes on with one process."""
-    finish(on_two(tmp_path / "cut", unused_port, told=1, passes=16, log_every=2))  # two passes an update: in the ninth
+    launch(
+        on_two(tmp_path / "cut", unused_port, notified=1, passes=16, log_every=2)
+    )  # two passes an update: in the ninth
     state = read_checkpoint(tmp_path / "cut" / "last.pt")
     assert (state["step"], state["batching"]["processes"]) == (10, 2)
-    finish([start(tmp_path / "cut", 0, 1, 0, resume=True)])
+    launch(on_one(tmp_path / "cut", resume=True))
     for one, other in zip(lines(alone), lines(tmp_path / "cut"), strict=True):
         assert abs(one["train_loss"] - other["train_loss"]) < 1e-5
         assert one["val_top1"] == other["val_top1"]
