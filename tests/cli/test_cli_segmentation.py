@@ -185,7 +185,7 @@ def test_a_file_of_another_task_is_one_sentence(foveal, data, trained, others):
         ),
         (["evaluate", UPERNET, "--checkpoint", others / "detector.pt"], ["holds a detector (dino), not a segmenter"]),
         (["evaluate", UPERNET, "--checkpoint", others / "bare.pt"], ["holds no segmenter"]),
-        (["evaluate", "digits.transnext_atto", "--checkpoint", trained], ["holds a segmenter (upernet), and no class"]),
+        (["evaluate", "digits.transnext_atto", "--checkpoint", trained], ["holds a segmenter (upernet), not a class"]),
         (
             ["evaluate", "shapes.retinanet_transxnet_atto", "--checkpoint", trained],
             ["a segmenter (upernet), and no de"],
