@@ -188,7 +188,7 @@ def test_a_file_of_another_task_is_one_sentence(foveal, data, trained, others):
         (["evaluate", "digits.transnext_atto", "--checkpoint", trained], ["holds a segmenter (upernet), not a class"]),
         (
             ["evaluate", "shapes.retinanet_transxnet_atto", "--checkpoint", trained],
-            ["a segmenter (upernet), and no de"],
+            ["a segmenter (upernet), not a de"],
         ),
         (["predict", image, "--checkpoint", others / "bare.pt", "--model", UPERNET], ["holds no segmenter"]),
     ]:
