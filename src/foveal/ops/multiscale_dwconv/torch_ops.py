@@ -8,25 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..convolution import convolution_dtype, depthwise_conv_backward
+from ..convolution import convolution_dtype, depthwise_conv, depthwise_conv_backward
 from ..numerics import accumulation_dtype
 from .reference import convolve, split_weight
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor, kernels, channels, identity: bool) -> Tensor:
-    """Return the convolution with bias (+ x) in x's dtype."""
-    y = convolve(x, weight, bias.to(x.dtype), kernels, channels)
-    return y.add_(x) if identity else y
-
-
-def _convolve_for_gradient(x: Tensor, weight: Tensor, bias: Tensor, kernels, channels, identity: bool) -> Tensor:
-    """Return the input of GELU. Half types are rounded once, after the convolution, and float32 from there on: rounding
-    it again would cost the bias gradient its digits."""
+def _gelu_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, identity: bool) -> Tensor:
+    """Gradient of the input of GELU in one group, in float32 for half types, as is the recomputed input: a sum over the
+    map follows, the bias gradient, and rounding before it would cost it digits."""
     wide = accumulation_dtype(x.dtype)
-    if x.dtype == wide:
-        return _convolve(x, weight, bias, kernels, channels, identity)
-    y = convolve(x, weight, None, kernels, channels) + bias.to(wide)
-    return y + x if identity else y
+    y = depthwise_conv(x.to(wide), weight.to(wide), bias.to(wide))
+    return torch.ops.aten.gelu_backward(grad.to(wide), y.add_(x) if identity else y)
 
 
 def forward(
@@ -40,7 +32,9 @@ def forward(
 ) -> Tensor:
     """The result (B, H, W, C) in x's dtype."""
     dtype = convolution_dtype(x)
-    y = _convolve(x.to(dtype), weight.to(dtype), bias, kernels, channels, identity)
+    x_in = x.to(dtype)
+    y = convolve(x_in, weight.to(dtype), bias.to(dtype), kernels, channels)
+    y = y.add_(x_in) if identity else y
     return (F.gelu(y) if gelu else y).to(x.dtype).contiguous()
 
 
@@ -56,15 +50,13 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias; with GELU the convolution is recomputed, not saved."""
     dtype, channels = convolution_dtype(x), list(channels)
-    x_in, kernel, grad_y = x.to(dtype), weight.to(dtype), grad.to(dtype)
-    if gelu:
-        y = _convolve_for_gradient(x_in, kernel, bias, kernels, channels, identity)
-        grad_y = torch.ops.aten.gelu_backward(grad_y.to(y.dtype), y)
-    parts = zip(
-        grad_y.split(channels, -1), x_in.split(channels, -1), split_weight(kernel, kernels, channels), strict=True
-    )
-    maps, weights, biases = zip(*(depthwise_conv_backward(*part) for part in parts), strict=True)
-    grad_x = torch.cat(maps, -1)
-    grad_x = grad_x.add_(grad_y) if identity else grad_x
+    weights = split_weight(weight.to(dtype), kernels, channels)
+    groups = zip(grad.split(channels, -1), x.to(dtype).split(channels, -1), weights, bias.split(channels), strict=True)
+    gradients = []
+    for grad_y, x_in, kernel, shift in groups:
+        grad_y = _gelu_backward(grad_y, x_in, kernel, shift, identity) if gelu else grad_y.to(dtype)
+        grad_x, *parameters = depthwise_conv_backward(grad_y, x_in, kernel)
+        gradients.append((grad_x.add_(grad_y) if identity else grad_x, *parameters))
+    maps, weights, biases = zip(*gradients, strict=True)
     grad_weight = torch.cat([w.flatten() for w in weights])
-    return grad_x.to(x.dtype).contiguous(), grad_weight.to(weight.dtype), torch.cat(biases).to(bias.dtype)
+    return torch.cat(maps, -1).to(x.dtype).contiguous(), grad_weight.to(weight.dtype), torch.cat(biases).to(bias.dtype)
