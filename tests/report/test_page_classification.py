@@ -16,7 +16,17 @@ def evaluation(folder, targets: list[int], predictions: list[int]) -> Evaluation
         Image.new("L", (8, 8)).save(paths[-1])
     probabilities = torch.full((len(targets), 3), 0.1)
     probabilities[torch.arange(len(targets)), torch.tensor(predictions)] = 0.8
-    return Evaluation(0, 0, 0, probabilities, torch.tensor(targets), paths, ["x", "y", "z"], 1.0)
+    return Evaluation(
+        len(targets),
+        0,
+        0,
+        0,
+        1.0,
+        probabilities=probabilities,
+        targets=torch.tensor(targets),
+        paths=paths,
+        classes=["x", "y", "z"],
+    )
 
 
 @pytest.mark.parametrize(

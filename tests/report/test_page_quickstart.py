@@ -44,7 +44,17 @@ def evaluation(folder: Path) -> Evaluation:
     probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6], [0.55, 0.45]])
     paths = [str(folder / name) for name in names]
     targets = torch.tensor([0, 0, 0, 1, 1])
-    return Evaluation(60.0, 100.0, 0.5, probabilities, targets, paths, ["a", "b"], 100.0)
+    return Evaluation(
+        len(paths),
+        60.0,
+        100.0,
+        0.5,
+        100.0,
+        probabilities=probabilities,
+        targets=targets,
+        paths=paths,
+        classes=["a", "b"],
+    )
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from foveal.bench.results import Growth, Outcome, append_rows, check_csv, growth
 from foveal.bench.run import PARTS, Job, MeasurementSettings, jobs
 from foveal.bench.settings import DTYPES, MODES, Setting, parse_size
 from foveal.bench.subjects import FORMS, MODELS, is_ours
-from foveal.cli.bench_tables import growth_table, left_out_lines, remarks, tables
+from foveal.bench.tables import growth_table, left_out_lines, remarks, tables
 from foveal.cli.console import Json, print_json, progress
 from foveal.errors import FovealError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import print_json, progress
+from foveal.cli.console import columns, print_json, progress
 from foveal.cli.options import EvaluateOptions, PredictOptions
 from foveal.models.weights_file import WeightsFile
 from foveal.report.evaluation import check_results_folder
@@ -130,12 +130,9 @@ def _rows(cells: Sequence[Cell]) -> Table:
     """Return a table without the columns that would be empty."""
     several_sets, modes = any(cell.set != "val" for cell in cells), any(cell.mode for cell in cells)
     papers = any(cell.paper is not None for cell in cells)
-    table = _table()
     texts = [*(["set"] if several_sets else []), *(["mode"] if modes else [])]
-    for heading in texts:
-        table.add_column(heading, no_wrap=True)
-    for heading in ("size", "images", "top-1", *(["paper"] if papers else []), "top-5", "loss", "images/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ["size", "images", "top-1", *(["paper"] if papers else []), "top-5", "loss", "images/s"]
+    table = columns(texts, numbers, gap=2)
     for cell in cells:
         result, words = cell.score, []
         if several_sets:
@@ -151,11 +148,9 @@ def _rows(cells: Sequence[Cell]) -> Table:
 
 def _by_size(cells: Sequence[Cell]) -> Table:
     """Return a table like table 5 of TransNeXt's paper: one row per mode, and the paper's figures below, if any."""
-    table = _table()
-    table.add_column("mode", no_wrap=True)
     sizes = list(dict.fromkeys(cell.size for cell in cells))
-    for height, width in sizes:
-        table.add_column(str(height) if height == width else f"{height}x{width}", justify="right", no_wrap=True)
+    sides = [str(height) if height == width else f"{height}x{width}" for height, width in sizes]
+    table = columns(["mode"], sides, gap=2)
     for mode in dict.fromkeys(cell.mode for cell in cells):
         row = {cell.size: cell for cell in cells if cell.mode == mode}
         table.add_row(MODE_TITLES[mode], *(f"{row[size].score.top1:.2f}" for size in sizes))
@@ -167,10 +162,7 @@ def _by_size(cells: Sequence[Cell]) -> Table:
 def _corruption_lines(cell: Cell, found: CorruptionErrors) -> list[str | Table]:
     beside = "" if cell.paper is None else f" (paper {_figure(cell.paper)})"
     mode = f", {MODE_TITLES[cell.mode]}" if cell.mode else ""
-    table = _table()
-    table.add_column("error by severity, %", no_wrap=True)
-    for heading in (*map(str, SEVERITIES), "mean", "CE"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = columns(["error by severity, %"], [*map(str, SEVERITIES), "mean", "CE"], gap=2)
     means, relative = found.means, found.relative
     for name, errors in found.errors.items():
         table.add_row(
@@ -201,7 +193,3 @@ def _remarks(cells: Sequence[Cell], grid: EvaluationGrid) -> list[str]:
 
 def _figure(paper: float | None) -> str:
     return "" if paper is None else f"{paper:.1f}"
-
-
-def _table() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from foveal.errors import FovealError
 
@@ -96,6 +97,16 @@ def _sentence(box: str) -> str:
 def print_json(document: Any) -> None:
     """Print the answer of a command with ``--json``: one document on stdout."""
     print(json.dumps(document, indent=2))
+
+
+def columns(texts: Sequence[str], numbers: Sequence[str], gap: int = 1) -> Table:
+    """Return an empty table without lines: columns of text, then columns of numbers, ``gap`` spaces apart."""
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for heading in texts:
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 @contextlib.contextmanager

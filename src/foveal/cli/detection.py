@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import print_json, progress
+from foveal.cli.console import columns, print_json, progress
 from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
@@ -82,10 +82,7 @@ def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:
 
 
 def _overall(kinds: Sequence[AveragePrecision]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
+    table = columns([""], list(COLUMNS.values()), gap=2)
     for kind in kinds:
         table.add_row(kind.kind, *(_figure(kind.overall, name) for name in COLUMNS))
     return table
@@ -93,10 +90,7 @@ def _overall(kinds: Sequence[AveragePrecision]) -> Table:
 
 def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
     """Return a table of classes by descending box AP."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    for kind in kinds:
-        table.add_column(f"{kind.kind} AP", justify="right")
+    table = columns(["class"], [f"{kind.kind} AP" for kind in kinds], gap=2)
     for name in sorted(kinds[0].classes, key=lambda name: -kinds[0].classes[name]):
         table.add_row(name, *(_figure(kind.classes, name) for kind in kinds))
     return table

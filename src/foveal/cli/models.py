@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import Json, print_json, progress
+from foveal.cli.console import Json, columns, print_json, progress
 from foveal.errors import FovealError
 from foveal.models.catalogue import Entry, catalogue
 
@@ -37,10 +37,7 @@ def main(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", *, j
 
 
 def _table(entries: list[Entry]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    table.add_column("model", no_wrap=True)
-    for title in ("pixels", "params M", "paper", "MACs G", "paper", "top-1 %"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = columns(["model"], ["pixels", "params M", "paper", "MACs G", "paper", "top-1 %"], gap=2)
     for e in entries:
         table.add_row(
             e.name,

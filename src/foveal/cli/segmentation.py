@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from foveal.cli.console import UsageError, print_json, progress
+from foveal.cli.console import UsageError, columns, print_json, progress
 from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
@@ -204,9 +204,7 @@ def describe(inference: Inference) -> str:
 
 
 def _overall(evaluation: SegmentationEvaluation) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in OVERALL.values():
-        table.add_column(heading, justify="right")
+    table = columns([], list(OVERALL.values()), gap=2)
     table.add_row(*(f"{evaluation.metrics[name]:.2f}" for name in OVERALL))
     return table
 

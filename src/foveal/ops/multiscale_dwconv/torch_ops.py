@@ -57,6 +57,6 @@ def backward(
         grad_y = _gelu_backward(grad_y, x_in, kernel, shift, identity) if gelu else grad_y.to(dtype)
         grad_x, *parameters = depthwise_conv_backward(grad_y, x_in, kernel)
         gradients.append((grad_x.add_(grad_y) if identity else grad_x, *parameters))
-    maps, weights, biases = zip(*gradients, strict=True)
-    grad_weight = torch.cat([w.flatten() for w in weights])
+    maps, grad_weights, biases = zip(*gradients, strict=True)
+    grad_weight = torch.cat([w.flatten() for w in grad_weights])
     return torch.cat(maps, -1).to(x.dtype).contiguous(), grad_weight.to(weight.dtype), torch.cat(biases).to(bias.dtype)

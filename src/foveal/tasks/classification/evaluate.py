@@ -22,41 +22,6 @@ from foveal.training.processes import DTYPES, Processes, check_precision
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The answers of a classifier on N images of K classes. Tensors are on the CPU, in the order of ``paths``.
-
-    Attributes:
-        top1, top5: accuracy in percent; with fewer than 5 classes top-5 takes all of them.
-        loss: mean cross entropy.
-        probabilities: (N, K) float32.
-        targets: (N,) int64, the true classes.
-        paths: the image files.
-        classes: K names.
-        images_per_second: over the whole evaluation, loading included.
-    """
-
-    top1: float
-    top5: float
-    loss: float
-    probabilities: Tensor
-    targets: Tensor
-    paths: list[str]
-    classes: list[str]
-    images_per_second: float
-
-    @property
-    def predictions(self) -> Tensor:
-        """(N,) int64: the most probable class of each image."""
-        return self.probabilities.argmax(1)
-
-    @property
-    def confusion(self) -> Tensor:
-        """(K, K) int64: number of images of true class i that were classified as class j."""
-        count = len(self.classes)
-        return torch.bincount(self.targets * count + self.predictions, minlength=count**2).view(count, count)
-
-
-@dataclass(frozen=True)
 class Score:
     """The figures of an evaluation: accuracies in percent, mean cross entropy, and how many images they are of.
 
@@ -75,6 +40,35 @@ class Score:
     images_per_second: float
     broken: int = 0
     broken_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Score):
+    """The figures and the answers of a classifier on N images of K classes. Tensors are on the CPU, in the order of
+    ``paths``.
+
+    Attributes:
+        probabilities: (N, K) float32.
+        targets: (N,) int64, the true classes.
+        paths: the image files.
+        classes: K names.
+    """
+
+    probabilities: Tensor
+    targets: Tensor
+    paths: list[str]
+    classes: list[str]
+
+    @property
+    def predictions(self) -> Tensor:
+        """(N,) int64: the most probable class of each image."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def confusion(self) -> Tensor:
+        """(K, K) int64: number of images of true class i that were classified as class j."""
+        count = len(self.classes)
+        return torch.bincount(self.targets * count + self.predictions, minlength=count**2).view(count, count)
 
 
 @dataclass(frozen=True)
@@ -241,17 +235,9 @@ def evaluate(
     targets = torch.cat([torch.empty(0, dtype=torch.int64), *(kept[1] for kept in answers.kept)])
     indices = torch.tensor([i for i in loader.order if i not in loader.left_out], dtype=torch.int64)
     indices, logits, targets = _together_in_order(indices, logits, targets, processes)
-    found = answers.score(processes)
-    return Evaluation(
-        top1=found.top1,
-        top5=found.top5,
-        loss=found.loss,
-        probabilities=logits.softmax(1),
-        targets=targets,
-        paths=[images.names[i] for i in indices.tolist()],
-        classes=images.classes,
-        images_per_second=found.images_per_second,
-    )
+    paths = [images.names[i] for i in indices.tolist()]
+    figures = vars(answers.score(processes))
+    return Evaluation(**figures, probabilities=logits.softmax(1), targets=targets, paths=paths, classes=images.classes)
 
 
 def batch_sums(logits: Tensor, targets: Tensor) -> dict[str, float]:

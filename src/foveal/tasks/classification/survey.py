@@ -71,13 +71,8 @@ class Cell:
             "mode": self.mode,
             "size": list(self.size),
             "pool_size": self.pool_size,
-            "images": self.score.images,
-            "broken": self.score.broken,
+            **vars(self.score),
             "broken_names": list(self.score.broken_names),
-            "top1": self.score.top1,
-            "top5": self.score.top5,
-            "loss": self.score.loss,
-            "images_per_second": self.score.images_per_second,
             "paper": self.paper,
         }
         return result if self.corruptions is None else {**result, **_document(self.corruptions)}

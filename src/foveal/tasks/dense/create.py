@@ -5,14 +5,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.model import DenseBackbone, DenseModel
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
+from foveal.training.config import TrainConfig
 
 Builder = Callable[..., Any]
+R = TypeVar("R", bound="DenseRecipe")
+FAMILIES = {"transnext": "TransNeXt", "transxnet": "TransXNet"}
 #: Options that every head has, for its backbone: the parameters of ``DenseBackbone`` that they set.
 BACKBONE_OPTIONS = {
     "pretrained_backbone": "pretrained",
@@ -34,6 +37,31 @@ class DenseRecipe(BaseRecipe):
     """Further arguments of ``create_detector`` or ``create_segmenter``, in plain types."""
     frozen_stages: int = 0
     """Number of backbone stages that keep the weights that they start from."""
+
+    @classmethod
+    def published(cls: type[R], data: str, head: str, title: str, model: str, schedule: str, **fields: Any) -> R:
+        """Return a recipe of the papers: ``head``, called ``title``, on a released backbone, on "coco" or "ade20k"."""
+        family, variant = model.split("_")
+        backbone = f"{FAMILIES[family]}-{variant.capitalize()}"
+        return cls(**{  # type: ignore[arg-type]
+            "name": f"{data}.{head}_{model}", "summary": f"{title} with {backbone} on {data.upper()}{schedule}",
+            noun(cls.kind): head, "model": model, "starts_from_weights": True, **fields,
+        })  # fmt: skip
+
+    @classmethod
+    def on_shapes(cls: type[R], head: str, title: str, model: str, training: dict[str, Any], **fields: Any) -> R:
+        """Return a recipe for a small model on generated images, trained from random weights."""
+        family = model.split("_")[0]
+        train = TrainConfig(**{
+            "batch_size": 8, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5, "weight_decay": 0.05,
+            "clip_norm": 1.0, "workers": 1, "log_every": 10, **training,
+        })  # fmt: skip
+        return cls(**{  # type: ignore[arg-type]
+            "name": f"shapes.{head}_{model}", noun(cls.kind): head,
+            "summary": f"{title} with our smallest {FAMILIES[family]}, on made images",
+            "model": model, "train": train, "data": "shapes",
+            "model_args": {"pretrain_size": 128} if family == "transnext" else {}, **fields,
+        })  # fmt: skip
 
     @property
     def head(self) -> str:

@@ -62,69 +62,41 @@ def _one_x(**settings: object) -> TrainConfig:
 
 
 def _mask_rcnn_transnext(variant: str) -> DetectionRecipe:
-    return DetectionRecipe(
-        name=f"coco.mask_rcnn_transnext_{variant}",
-        summary=f"Mask R-CNN with TransNeXt-{variant.capitalize()} on COCO, 1x",
-        detector="mask_rcnn",
-        model=f"transnext_{variant}",
-        augment=Augmentation(),
-        train=_one_x(),
-        drop_path=TRANSNEXT_DROP_PATH[variant],
-        starts_from_weights=True,
-    )
+    return DetectionRecipe.published(
+        "coco", "mask_rcnn", "Mask R-CNN", f"transnext_{variant}", ", 1x",
+        augment=Augmentation(), train=_one_x(), drop_path=TRANSNEXT_DROP_PATH[variant],
+    )  # fmt: skip
 
 
 def _transxnet(detector: str, title: str, weight_decay: float, variant: str) -> DetectionRecipe:
-    return DetectionRecipe(
-        name=f"coco.{detector}_transxnet_{variant}",
-        summary=f"{title} with TransXNet-{variant.upper()} on COCO, 1x",
-        detector=detector,
-        model=f"transxnet_{variant}",
-        augment=Augmentation(),
-        train=_one_x(weight_decay=weight_decay, sync_bn=True),
+    return DetectionRecipe.published(
+        "coco", detector, title, f"transxnet_{variant}", ", 1x",
+        augment=Augmentation(), train=_one_x(weight_decay=weight_decay, sync_bn=True),
         drop_path=TRANSXNET_DROP_PATH[variant],
-        starts_from_weights=True,
-    )
+    )  # fmt: skip
 
 
 def _dino(variant: str, levels: int) -> DetectionRecipe:
-    return DetectionRecipe(
-        name=f"coco.{DINO_LEVELS[variant, levels]}_transnext_{variant}",
-        summary=f"DINO ({levels} scales) with TransNeXt-{variant.capitalize()} on COCO",
-        detector="dino",
-        options={"num_levels": levels},
-        model=f"transnext_{variant}",
-        augment=MULTI_SCALE,
-        keep_empty=True,
+    return DetectionRecipe.published(
+        "coco", "dino", f"DINO ({levels} scales)", f"transnext_{variant}", "",
+        name=f"coco.{DINO_LEVELS[variant, levels]}_transnext_{variant}", options={"num_levels": levels},
+        augment=MULTI_SCALE, keep_empty=True, drop_path=TRANSNEXT_DROP_PATH[variant],
         train=_one_x(milestones=(11,), warmup_steps=0, clip_norm=0.1, lr_factors={"backbone.": 0.1}),
-        drop_path=TRANSNEXT_DROP_PATH[variant],
-        starts_from_weights=True,
-    )
+    )  # fmt: skip
 
 
 def _shapes(
-    detector: str, title: str, model: str, options: Mapping[str, object], **settings: object
+    detector: str, title: str, model: str, options: Mapping[str, object], **training: object
 ) -> DetectionRecipe:
     """A small detector on small images: short side 128, objects of 13 to 64 pixels.
 
     Images keep their sizes, which strides divide. Where they do not, the last cells of maps reach beyond the image, and
     on images this small that is pixels: DINO, which encodes positions as fractions of maps, then learns shifted boxes.
     """
-    return DetectionRecipe(
-        name=f"shapes.{detector}_{model}",
-        summary=f"{title} with our smallest {'TransNeXt' if 'next' in model else 'TransXNet'}, on made images",
-        detector=detector,
-        options={"short": 128, "long": 192, **options},
-        model=model,
-        model_args={"pretrain_size": 128} if model.startswith("transnext") else {},
-        augment=SMALL,
-        train=TrainConfig(**{  # type: ignore[arg-type]
-            "batch_size": 8, "lr": 1e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
-            "weight_decay": 0.05, "clip_norm": 1.0, "workers": 1, "log_every": 10, **settings,
-        }),
-        keep_empty=True,
-        data="shapes",
-    )  # fmt: skip
+    options = {"short": 128, "long": 192, **options}
+    return DetectionRecipe.on_shapes(
+        detector, title, model, {"lr": 1e-3, **training}, options=options, augment=SMALL, keep_empty=True
+    )
 
 
 def _shapes_mask_rcnn() -> DetectionRecipe:
@@ -143,11 +115,9 @@ def _shapes_retinanet() -> DetectionRecipe:
 def _shapes_dino() -> DetectionRecipe:
     head = {
         "dim": 64, "heads": 4, "mlp_dim": 256, "encoder_layers": 2, "decoder_layers": 3, "queries": 60,
-        "denoising_queries": 30, "max_detections": 50,
+        "denoising_queries": 30, "max_detections": 50, "position_bias": "extrapolate",
     }  # fmt: skip
-    return _shapes(
-        "dino", "DINO", "transnext_atto", {"position_bias": "extrapolate", **head}, epochs=8, batch_size=4, lr=7e-4
-    )  # fmt: skip
+    return _shapes("dino", "DINO", "transnext_atto", head, epochs=8, batch_size=4, lr=7e-4)
 
 
 MAKERS: tuple[Callable[[], DetectionRecipe], ...] = (

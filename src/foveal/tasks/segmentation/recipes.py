@@ -61,76 +61,52 @@ def _iterations(count: int, **settings: object) -> TrainConfig:
 
 
 def _upernet(variant: str) -> SegmentationRecipe:
-    return SegmentationRecipe(
-        name=f"ade20k.upernet_transnext_{variant}",
-        summary=f"UPerNet with TransNeXt-{variant.capitalize()} on ADE20K, 160k iterations",
-        segmenter="upernet",
-        model=f"transnext_{variant}",
-        augment=PUBLISHED,
-        inference=SLIDING,
-        train=_iterations(
-            160_000, batch_size=16, device_batch_size=2, lr=6e-5, schedule="poly", warmup_steps=1500, warmup_lr=6e-11,
-            weight_decay=0.05,
-        ),
-        drop_path=UPERNET_DROP_PATH[variant],
-        starts_from_weights=True,
+    train = _iterations(
+        160_000, batch_size=16, device_batch_size=2, lr=6e-5, schedule="poly", warmup_steps=1500, warmup_lr=6e-11,
+        weight_decay=0.05,
     )  # fmt: skip
+    return _ade20k("upernet", "UPerNet", f"transnext_{variant}", "160k", SLIDING, UPERNET_DROP_PATH, train)
 
 
 def _mask2former(variant: str) -> SegmentationRecipe:
-    return SegmentationRecipe(
-        name=f"ade20k.mask2former_transnext_{variant}",
-        summary=f"Mask2Former with TransNeXt-{variant.capitalize()} on ADE20K, 160k iterations",
-        segmenter="mask2former",
-        model=f"transnext_{variant}",
-        augment=PUBLISHED,
-        inference=WHOLE,
-        train=_iterations(
-            160_000, batch_size=16, device_batch_size=2, lr=1e-4, schedule="poly", power=0.9, warmup_steps=0,
-            weight_decay=0.05, clip_norm=0.01, lr_factors={"backbone.": 0.1},
-        ),
-        drop_path=MASK2FORMER_DROP_PATH[variant],
-        starts_from_weights=True,
+    train = _iterations(
+        160_000, batch_size=16, device_batch_size=2, lr=1e-4, schedule="poly", power=0.9, warmup_steps=0,
+        weight_decay=0.05, clip_norm=0.01, lr_factors={"backbone.": 0.1},
     )  # fmt: skip
+    return _ade20k("mask2former", "Mask2Former", f"transnext_{variant}", "160k", WHOLE, MASK2FORMER_DROP_PATH, train)
 
 
 def _semantic_fpn(variant: str) -> SegmentationRecipe:
-    return SegmentationRecipe(
-        name=f"ade20k.semantic_fpn_transxnet_{variant}",
-        summary=f"Semantic FPN with TransXNet-{variant.upper()} on ADE20K, 80k iterations",
-        segmenter="semantic_fpn",
-        model=f"transxnet_{variant}",
-        augment=PUBLISHED,
-        inference=ALIGNED,
-        train=_iterations(
-            80_000, batch_size=32, device_batch_size=4, lr=2e-4, min_lr=2e-12, schedule="cosine", warmup_steps=1000,
-            warmup_lr=2e-5, weight_decay=1e-4,
-        ),
-        drop_path=TRANSXNET_DROP_PATH[variant],
-        starts_from_weights=True,
+    train = _iterations(
+        80_000, batch_size=32, device_batch_size=4, lr=2e-4, min_lr=2e-12, schedule="cosine", warmup_steps=1000,
+        warmup_lr=2e-5, weight_decay=1e-4,
+    )  # fmt: skip
+    return _ade20k("semantic_fpn", "Semantic FPN", f"transxnet_{variant}", "80k", ALIGNED, TRANSXNET_DROP_PATH, train)
+
+
+def _ade20k(
+    segmenter: str,
+    title: str,
+    model: str,
+    iterations: str,
+    inference: Inference,
+    drop_paths: Mapping[str, float],
+    train: TrainConfig,
+) -> SegmentationRecipe:
+    return SegmentationRecipe.published(
+        "ade20k", segmenter, title, model, f", {iterations} iterations",
+        augment=PUBLISHED, inference=inference, drop_path=drop_paths[model.split("_")[1]], train=train,
     )  # fmt: skip
 
 
 def _shapes(
-    segmenter: str, title: str, model: str, options: Mapping[str, object], **settings: object
+    segmenter: str, title: str, model: str, head: Mapping[str, object], **training: object
 ) -> SegmentationRecipe:
     """A small segmenter on small images: crops of 128 pixels, objects of 13 to 64."""
-    of_transnext = model.startswith("transnext")
-    return SegmentationRecipe(
-        name=f"shapes.{segmenter}_{model}",
-        summary=f"{title} with our smallest {'TransNeXt' if of_transnext else 'TransXNet'}, on made images",
-        segmenter=segmenter,
-        options={"reference_size": 128, "position_bias": "extrapolate", **options},
-        model=model,
-        model_args={"pretrain_size": 128} if of_transnext else {},
-        augment=SMALL,
-        inference=Inference(short=None),
-        train=TrainConfig(**{  # type: ignore[arg-type]
-            "batch_size": 8, "lr": 2e-3, "min_lr": 1e-5, "warmup_steps": 50, "warmup_lr": 1e-5,
-            "weight_decay": 0.05, "clip_norm": 1.0, "workers": 1, "log_every": 10, **settings,
-        }),
-        zero_ignored=False,
-        data="shapes",
+    options = {"reference_size": 128, "position_bias": "extrapolate", **head}
+    return SegmentationRecipe.on_shapes(
+        segmenter, title, model, {"lr": 2e-3, **training}, options=options, augment=SMALL,
+        inference=Inference(short=None), zero_ignored=False,
     )  # fmt: skip
 
 
