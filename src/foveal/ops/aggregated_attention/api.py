@@ -32,8 +32,7 @@ def aggregated_attention(
 ) -> Tensor:
     """Aggregated (pixel-focused) attention of TransNeXt, equations 10-12 of the paper.
 
-    Every query attends to the k*k keys around it and to all pooled keys, in one softmax; positional attention is added
-    after it:
+    Every query attends to the k*k keys around it and all pooled keys in one softmax, then positional attention is added:
 
         q_i  = (unit(q_i) + query_embedding) * scale * log(n_i),   n_i = window keys inside the map + length
         A_i  = softmax over j in the window and pooled p together, of
@@ -50,22 +49,19 @@ def aggregated_attention(
         scale: (h,), softplus of the learned temperature.
         query_embedding: (h, d), or None for 0.
         local_bias: (h, k*k), window offsets row by row, the centre is the query itself; or None for 0.
-        pool_bias: (h, H*W, P); or None for 0. Fastest if queries are contiguous in memory, as in the transpose of a
-            contiguous (h, P, H*W).
+        pool_bias: (h, H*W, P); or None for 0. Fastest as the transpose of a contiguous (h, P, H*W).
         tokens, token_bias: (h, d, k*k) and (h, k*k), positional attention; or None for 0.
-        pool_bias_table: (h, Dr, Dc), instead of pool_bias: the bias of every offset between a query and a pooled key,
-            that is the query's pixel index minus the mean pixel index of a cell of adaptive average pooling, rows and
-            columns ascending. Along an axis of n pixels and m cells there is one offset per pixel, D = 2n - n/m in all,
-            if m divides n; else (and optionally also then) one per half pixel from 1 - n to n - 1, D = 4n - 3. The
-            compiled CPU kernels read the table in place; the other backends expand it to a pool_bias.
+        pool_bias_table: (h, Dr, Dc), instead of pool_bias: the bias of every offset from a pooled cell to a query, rows
+            and columns ascending; ``offsets`` defines them and counts them. The compiled CPU kernels read the table in
+            place; the other backends expand it to a pool_bias.
         window: k, odd.
         length: the number of pooled keys that n_i counts; None for the actual number, P. A fixed number disables length
             scaling.
         dropout_p: dropout of the probabilities A (training only; the caller passes 0 otherwise).
 
     Returns:
-        (B, H, W, h, d) in the dtype of q. Norms, softmax and sums are computed in float32 for half types. All tensors
-        get gradients; a second derivative exists on the backend "reference" only.
+        (B, H, W, h, d) in the dtype of q. Half types are summed in float32. All tensors get gradients; a second
+        derivative exists on the backend "reference" only.
 
     Raises:
         ValueError: shapes that do not fit together, an even window, or pool_bias and its table at once.

@@ -1,7 +1,9 @@
 """Offsets between the pixels of a map and the cells of its pooled map: the position bias as a table of offsets.
 
-On both axes the offset of a pixel and a cell is a number of the pixel plus a number of the cell, also for uneven
-pooling cells (then in half pixels). So the bias of all queries and pooled keys is a small table and two additions.
+The offset of a pixel and a cell is the pixel's index minus the mean pixel index of the cell, which adaptive average
+pooling defines. On an axis of n pixels and m cells there is one offset per pixel if m divides n, 2n - n/m in all; if
+not (and optionally if so) one per half pixel from 1 - n to n - 1, 4n - 3 in all. On both axes it is a number of the
+pixel plus a number of the cell, so the bias of all queries and pooled keys is a small table and two additions.
 """
 
 from __future__ import annotations
