@@ -32,7 +32,7 @@ def aggregated_attention(
 ) -> Tensor:
     """Aggregated (pixel-focused) attention of TransNeXt, equations 10-12 of the paper.
 
-    Every query attends to the k*k keys around it and all pooled keys in one softmax, then positional attention is added:
+    Every query attends to the k*k keys around it and all pooled keys in one softmax, plus positional attention:
 
         q_i  = (unit(q_i) + query_embedding) * scale * log(n_i),   n_i = window keys inside the map + length
         A_i  = softmax over j in the window and pooled p together, of
