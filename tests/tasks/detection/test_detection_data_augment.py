@@ -155,12 +155,12 @@ def test_scaled_images_keep_about_their_size():
 def test_a_seed_decides_all():
     image, target = rectangles(128, 160, [(30, 30, 90, 90)])
 
-    def drawn(seed):
+    def augmented(seed):
         with seeded_on_cpu(seed):
             return Augment(JITTERED)(image, target)[0]
 
-    assert torch.equal(drawn(3), drawn(3))
-    assert drawn(3).shape != drawn(4).shape
+    assert torch.equal(augmented(3), augmented(3))
+    assert augmented(3).shape != augmented(4).shape
 
 
 def test_an_augmentation_can_be_kept_in_a_checkpoint(tmp_path):

@@ -70,5 +70,5 @@ def test_a_broken_image_stops_or_is_skipped(images, workers):
     assert (loader.broken, loader.left_out) == ([broken], {4})
     with pytest.raises(FovealError, match=r"5.png is not a readable image"):
         list(evaluation_loader(images, 4, Share(), workers, collate=collate))
-    drawn, _ = batches(images, workers, broken="skip")
-    assert [len(images) for images, _ in drawn] == [2, 2, 2, 2]
+    loaded, _ = batches(images, workers, broken="skip")
+    assert [len(images) for images, _ in loaded] == [2, 2, 2, 2]

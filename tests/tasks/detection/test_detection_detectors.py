@@ -112,7 +112,7 @@ BESIDE = ImageList(torch.zeros(2, 3, 96, 128), [(32, 64), (96, 128)])
 
 @pytest.mark.parametrize(("candidates", "proposals"), [(12, 20), (5000, 5000)], ids=["best", "all"])
 def test_proposals_do_not_depend_on_the_batch(alone_and_beside, candidates, proposals):
-    """Nor do anchors in its padding take the places of a level's best, or come behind the worst."""
+    """Nor do anchors in its padding take the places of a level's best, or come after the worst."""
     rpn = small_detector("mask_rcnn", candidates=(candidates, candidates), proposals=proposals).eval().rpn
     look_at_single_positions(rpn.head)
     (alone,), (beside, other) = (
@@ -136,7 +136,7 @@ def test_retinanets_detections_do_not_depend_on_the_batch(alone_and_beside):
 
 
 class Fixed(nn.Module):
-    """Answers what it is told, whatever it is asked."""
+    """Returns a given answer to any input."""
 
     def __init__(self, answer):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Deformable attention's sampling and first weights, and the places that tokens and boxes are told by."""
+"""Deformable attention's sampling and first weights, and the position embeddings of tokens and boxes."""
 
 import pytest
 import torch
@@ -86,7 +86,7 @@ def test_levels_know_centres_and_ratios_of_padded_images():
     assert levels.inside.tolist() == [[True] * 8, [True, True, True, False] * 2]
 
 
-def test_tokens_are_told_by_waves_of_where_their_row_and_column_end():
+def test_tokens_are_embedded_by_waves_of_where_their_row_and_column_end():
     """Temperature 20, nothing taken off: the last row and column inside an image are at 1, a full turn."""
     flatten = Flatten(2, 32).double()
     levels = flatten([torch.zeros(1, 32, 2, 4), torch.zeros(1, 32, 1, 2)], [(16, 20)], (16, 32))
@@ -98,7 +98,7 @@ def test_tokens_are_told_by_waves_of_where_their_row_and_column_end():
     torch.testing.assert_close(levels.positions[0, 8] - flatten.level_embedding[1], second, atol=1e-12, rtol=0)
 
 
-def test_boxes_are_told_by_waves_of_y_then_x_then_width_then_height():
+def test_boxes_are_embedded_by_waves_of_y_then_x_then_width_then_height():
     boxes = torch.tensor([[0.2, 0.7, 0.1, 0.4]], dtype=torch.float64)
     want = [wave for coordinate in (0.7, 0.2, 0.1, 0.4) for wave in waves(coordinate, 8, 10000)]
     assert embed_boxes(boxes, 16)[0].tolist() == pytest.approx(want, abs=1e-12)

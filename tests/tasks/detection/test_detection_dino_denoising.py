@@ -1,4 +1,4 @@
-"""Contrastive denoising: how labels and boxes are noised, what sees what, and what is to be restored."""
+"""Contrastive denoising: how labels and boxes are noised, what attends to what, and what is reconstructed."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_boxes_and_labels_of_other_dtypes_are_the_same_objects(labels, boxes):
     assert torch.equal(found.boxes, want.boxes)
 
 
-def test_a_share_of_half_the_noise_is_drawn_anew_from_all_classes():
+def test_a_share_of_half_the_noise_is_redrawn_from_all_classes():
     """0.5 draws a quarter anew; one in five of these stays what it was: 0.2 of all are changed, to each class alike."""
     labels = torch.full((40000,), 3)
     flipped = flip_labels(labels, noise=0.5, num_classes=5)
@@ -61,7 +61,7 @@ def test_positives_move_by_up_to_half_a_side_and_negatives_by_half_to_a_whole():
     boxes = torch.tensor([[[0.5, 0.4, 0.1, 0.2], [0.6, 0.5, 0.3, 0.1]]])
     positive, negative = noised_corners(boxes, turns=2000)
     assert positive.abs().max() <= 1 + 1e-5
-    # Corners that pass each other give a box without width; those that stay in order tell their moves.
+    # Corners that pass each other give a box without width; those that stay in order show their moves.
     low, high = negative.chunk(2, -1)
     ordered = (high - low + 2) > 0.1
     moves = torch.cat((low[ordered], high[ordered])).abs()

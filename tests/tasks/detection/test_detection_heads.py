@@ -9,7 +9,7 @@ from foveal.tasks.detection.roi_heads import BoxHead, MaskHead
 from foveal.tasks.detection.rpn import ProposalHead
 
 
-def drawn(head):
+def randomised(head):
     """In double precision, with weights that let no layer pass unnoticed."""
     for parameter in head.double().parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -25,7 +25,7 @@ def linear(x, state, name):
 
 
 def test_the_proposal_head():
-    head, state = drawn(ProposalHead(4, 3))
+    head, state = randomised(ProposalHead(4, 3))
     maps = [torch.randn(2, 4, *size).double() for size in ((5, 7), (3, 4))]
     for m, objectness, boxes in zip(maps, *head(maps), strict=True):
         hidden = conv(m, state, "conv", padding=1).relu()
@@ -35,7 +35,7 @@ def test_the_proposal_head():
 
 def test_the_box_head():
     """Channels first, then rows, then columns; two hidden layers; four numbers a class."""
-    head, state = drawn(BoxHead(2, 16, 3))
+    head, state = randomised(BoxHead(2, 16, 3))
     features = torch.randn(5, 2, 7, 7).double()
     logits, codes = head(features)
     hidden = linear(linear(features.reshape(5, 98), state, "fc1").relu(), state, "fc2").relu()
@@ -47,7 +47,7 @@ def test_the_box_head():
 
 @pytest.mark.parametrize("convs", [0, 2])
 def test_the_mask_head(convs):
-    head, state = drawn(MaskHead(4, convs, 3))
+    head, state = randomised(MaskHead(4, convs, 3))
     features = x = torch.randn(5, 4, 14, 14).double()
     for i in range(convs):
         x = conv(x, state, f"convs.{i}", padding=1).relu()
@@ -57,8 +57,8 @@ def test_the_mask_head(convs):
 
 
 def test_the_dense_head():
-    """Two towers with a ReLU behind each convolution; at every cell anchor by anchor, then class by class."""
-    head, state = drawn(DenseHead(4, 2, 9, 3))
+    """Two towers with a ReLU after each convolution; at every cell anchor by anchor, then class by class."""
+    head, state = randomised(DenseHead(4, 2, 9, 3))
     maps = [torch.randn(2, 4, *size).double() for size in ((5, 7), (3, 4))]
     for m, logits, codes in zip(maps, *head(maps), strict=True):
         for tower, last, numbers, found in (("class_tower", "classifier", 3, logits), ("box_tower", "box", 4, codes)):

@@ -40,7 +40,7 @@ def scene():
 
 
 def test_the_proposal_networks_losses(scene):
-    """All anchors drawn; the third one of the second image lies in padding."""
+    """All anchors sampled; the third one of the second image lies in padding."""
     anchors, targets = scene
     rpn = ProposalNetwork(nn.Identity(), AnchorGenerator((4,), (8,)), 32, samples=8, candidates=(9, 9), proposals=5)
     match = rpn.matcher(targets[0]["boxes"], anchors).tolist()
@@ -56,13 +56,13 @@ def test_the_proposal_networks_losses(scene):
             objectness -= math.log(p if found else 1 - p)
             if found:
                 boxes += l1(codes[i, n], plain_code(targets[0]["boxes"][match[n]].tolist(), anchors[n].tolist()))
-    drawn = (3 + 1) + (1 + 3)  # an image without objects counts one
-    assert losses["loss_objectness"].item() == pytest.approx(objectness / drawn)
-    assert losses["loss_rpn_box_reg"].item() == pytest.approx(boxes / drawn)
+    sampled = (3 + 1) + (1 + 3)  # an image without objects counts one
+    assert losses["loss_objectness"].item() == pytest.approx(objectness / sampled)
+    assert losses["loss_rpn_box_reg"].item() == pytest.approx(boxes / sampled)
 
 
 class Fixed(nn.Module):
-    """A head that answers what it is told, whatever the features."""
+    """A head that returns given outputs, whatever the features."""
 
     def __init__(self, *answers):
         super().__init__()
@@ -83,7 +83,13 @@ def test_the_second_stages_losses(scene):
     _, targets = scene
     heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, BoxSelection(0.05, 0.5, 10)).double()
     proposals = [torch.tensor([[2.0, 0, 34, 30], [20, 0, 60, 32]]).double(), torch.tensor([[5.0, 5, 20, 20]]).double()]
-    boxes = [[0, 0, 32, 32], [41, 40, 60, 60], [2, 0, 34, 30], [20, 0, 60, 32], [5, 5, 20, 20]]  # as they are drawn
+    boxes = [
+        [0, 0, 32, 32],
+        [41, 40, 60, 60],
+        [2, 0, 34, 30],
+        [20, 0, 60, 32],
+        [5, 5, 20, 20],
+    ]  # in the order of sampling
     labels, objects = [1, 2, 1, 3, 3], [0, 1, 0]  # 3 is the background
     logits, codes, masks = torch.randn(5, 4).double(), torch.randn(5, 3, 4).double(), torch.randn(3, 3, 28, 28).double()
     heads.box_head, heads.mask_head = Fixed(logits, codes), Fixed(masks)

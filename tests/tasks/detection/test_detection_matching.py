@@ -1,4 +1,4 @@
-"""Who learns which object, and how boxes are told: by hand, and beside torchvision's matcher."""
+"""Assignment to objects, box encoding and sampling: by hand, and beside torchvision's matcher."""
 
 import math
 
@@ -98,8 +98,8 @@ def test_the_sampler_draws_at_most_its_fraction_of_objects_and_fills_up_with_bac
 
 def test_the_sampler_follows_from_the_seed():
     match = torch.cat([torch.arange(30), torch.full((50,), BACKGROUND)])
-    drawn = []
+    sampled = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        drawn.append(torch.cat(Sampler(8, 0.5)(match)).tolist())
-    assert drawn[0] == drawn[1] != drawn[2]
+        sampled.append(torch.cat(Sampler(8, 0.5)(match)).tolist())
+    assert sampled[0] == sampled[1] != sampled[2]

@@ -1,4 +1,4 @@
-"""What two processes that train a detector together share with one that trains it alone."""
+"""Two processes that train or evaluate a detector together do the same as one alone."""
 
 import json
 import os
@@ -9,23 +9,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from foveal.tasks.detection.data import Augmentation
+from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.recipes import create_task
 from foveal.training import fit
+from foveal.training.batching import Share
+from foveal.training.loading import evaluation_loader
+from foveal.training.processes import start_processes
 from support.coco_folders import annotation, write_split
+from support.detections import KnownAnswers, MadeImages, collate
 from support.detectors import small_recipe
 
-# All candidates are counted, so that nothing is drawn; the images keep their size.
+# All candidates are counted, so that nothing is sampled; the images keep their size.
 PLAIN = Augmentation(short=(), flip=0.0)
 EVERYTHING = dict(anchor_samples=100_000, box_samples=1000)
 SCRIPT = """
 import sys
 from pathlib import Path
 from foveal.training.processes import leave_processes
-from test_detection_processes import run
+from test_detection_processes import evaluate_known, run
 for name in ("retinanet", "mask_rcnn", "dino"):
     run(name, 1, Path(sys.argv[1]), Path(sys.argv[2]) / name)
+evaluate_known(Path(sys.argv[2]))
 leave_processes()
 """
 
@@ -36,6 +43,21 @@ def run(name, device_batch, data, out):
     options = {**recipe.options, **(EVERYTHING if name == "mask_rcnn" else {})}
     recipe = replace(recipe, options=options, augment=PLAIN)
     fit(create_task(recipe, data), recipe.train, out)
+
+
+def evaluated(folder, share, processes=None):
+    """The evaluation of known answers on 24 images, two of them broken, one of them in each process's share."""
+    images = MadeImages(folder, broken=(0, 5))
+    loader = evaluation_loader(images, 2, share, 0, collate, "skip")
+    device = None if processes else torch.device("cpu")
+    found = evaluate_detector(KnownAnswers(images), loader, images, processes, device)
+    return [found.metrics, found.mask.classes, found.images, found.broken, [one.image_id for one in found.results]]
+
+
+def evaluate_known(out):
+    """Each process keeps what its evaluation returned."""
+    processes = start_processes()
+    torch.save(evaluated(out, processes.share, processes), out / f"{processes.share.rank}.pt")
 
 
 def lines(out, name="steps.jsonl"):
@@ -53,7 +75,10 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(data, tmp_path_factory):
-    """The folder of the runs on two processes, an image on each."""
+    """The folder of the runs and the evaluation on two processes, with one image on each per update.
+
+    Starting the pair takes longer than all that it does, so all tests share one.
+    """
     out = tmp_path_factory.mktemp("together")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -91,3 +116,11 @@ def test_dinos_losses_are_divided_by_the_objects_of_all_processes(data, together
     for loss in ("class", "l1", "giou", "auxiliary", "encoder"):
         assert shared[loss] == pytest.approx(alone[loss], rel=1e-4), loss
     assert shared["denoising"] != pytest.approx(alone["denoising"], rel=1e-4)
+
+
+def test_two_processes_count_as_one(together, tmp_path):
+    """Only the main process keeps the results of each image."""
+    alone = evaluated(tmp_path, Share())
+    assert alone[2:4] == [22, ["0.png", "5.png"]]
+    assert torch.load(together / "0.pt") == alone
+    assert torch.load(together / "1.pt") == [*alone[:4], []]

@@ -11,6 +11,7 @@ from foveal.tasks.detection.data import MULTI_SCALE, Augmentation
 from foveal.tasks.detection.recipes import RECIPES
 from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_recipe
 from foveal.training.dry_run import learning_rates
+from support.detectors import SMALL
 
 # name: detector, backbone, drop path (TransNeXt, appendix C.3; TransXNet's as on ImageNet, table of section IV-A)
 ONE_X = {
@@ -157,7 +158,9 @@ def test_a_recipe_finds_its_task():
 
 def test_a_plan_knows_coco_and_the_shapes():
     shallow = dict(depths=(1, 1, 1, 1))
-    plan = plan_recipe(replace(get_recipe("coco.dino_transnext_tiny"), model_args=shallow), processes=8)
+    recipe = get_recipe("coco.dino_transnext_tiny")
+    small = replace(recipe, model_args=shallow, options={**recipe.options, **SMALL["dino"]})
+    plan = plan_recipe(small, processes=8)
     assert (plan.images.count, plan.images.classes, plan.run.steps_per_epoch) == (118_287, 80, 7392)
     assert (plan.run.batching.device, plan.run.batching.accumulation, plan.run.memory) == (2, 1, None)
     assert {p.lr_scale for p in plan.run.parameters if p.name.startswith("backbone.")} == {0.1}

@@ -157,7 +157,7 @@ def with_biases(name, backbone, **biases):
 
 
 def test_a_released_mask_rcnn_means_what_it_meant(tmp_path):
-    """Classes 0 to 3 and the background behind them; a box a class; the third anchor is the tall one.
+    """Classes 0 to 3 and the background after them; a box per class; the third anchor is the tall one.
 
     Of class 2 the first number of its box, in units of 0.1, moves it by half its width: the code is 5.
     """

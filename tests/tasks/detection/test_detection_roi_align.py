@@ -19,7 +19,7 @@ def test_the_level_follows_from_the_side(side, level):
 
 
 def ramp(height, width, stride, offset=0.0):
-    """A map that tells the pixel of its cell's centre: x in the first channel, y in the second."""
+    """A map whose value is the pixel at its cell's centre: x in the first channel, y in the second."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([(x + 0.5) * stride, (y + 0.5) * stride]).double() + offset
 
@@ -47,7 +47,7 @@ def test_a_cell_is_the_mean_of_all_positions_that_it_covers():
 
 
 def test_boxes_of_all_images_come_in_their_order():
-    """Boxes of mixed levels and images, told apart by an offset an image."""
+    """Boxes of mixed levels and images, distinguished by an offset per image."""
     maps = [torch.stack([ramp(256 // s, 256 // s, s, 1000.0 * i) for i in range(3)]) for s in STRIDES]
     large, small = [20.0, 20, 220, 240], [100.0, 100, 130, 140]
     boxes = [torch.tensor(rows).double().reshape(-1, 4) for rows in ([large, small], [], [small, large, small])]

@@ -1,4 +1,4 @@
-"""Detection in the loop: runs that go on bit by bit, what a run starts from, and what it refuses."""
+"""Detection in the loop: runs that resume bit for bit, what a run starts from, and what it refuses."""
 
 from dataclasses import replace
 
@@ -23,6 +23,11 @@ DETECTORS = ("mask_rcnn", "retinanet", "dino")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_objects(tmp_path_factory.mktemp("coco"))
+
+
+def snapshot_of(folder):
+    """Every file's content."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -73,6 +78,14 @@ def test_a_file_says_what_is_needed_to_detect_with_it(data, tmp_path):
     )
 
 
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run of one epoch; no test writes to it."""
+    recipe, out = small_recipe("retinanet", epochs=1), tmp_path_factory.mktemp("finished")
+    fit(create_task(recipe, data), recipe.train, out)
+    return out
+
+
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
@@ -84,12 +97,11 @@ def test_a_file_says_what_is_needed_to_detect_with_it(data, tmp_path):
     ],
     ids=["rate", "device batch", "frozen", "size", "detector"],
 )
-def test_a_run_goes_on_as_it_was_started_or_not_at_all(other, sentence, data, tmp_path):
-    recipe = small_recipe("retinanet", epochs=1)
-    fit(create_task(recipe, data), recipe.train, tmp_path)
-    other = other.with_training(epochs=1)
+def test_a_run_goes_on_as_it_was_started_or_not_at_all(other, sentence, data, finished):
+    before, other = snapshot_of(finished), other.with_training(epochs=1)
     with pytest.raises(FovealError, match=sentence):
-        fit(create_task(other, data), other.train, tmp_path, resume=tmp_path / "last.pt")
+        fit(create_task(other, data), other.train, finished, resume=finished / "last.pt")
+    assert snapshot_of(finished) == before
 
 
 def test_the_device_batch_is_part_of_a_run_without_batch_norm_too(data, tmp_path):
@@ -103,7 +115,7 @@ def test_the_device_batch_is_part_of_a_run_without_batch_norm_too(data, tmp_path
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
 def test_a_run_starts_from_a_classifiers_file(family, data, tmp_path):
-    """What classifiers do not have, norms of maps and all of the head, stays as it was drawn."""
+    """What classifiers do not have, norms of maps and all of the head, stays as initialised."""
     classifier = lively(shrunk(f"{family}_atto", num_classes=7, img_size=224))
     torch.save(classifier.state_dict(), tmp_path / "classifier.pt")
     recipe = small_recipe("retinanet", f"{family}_atto")
@@ -112,9 +124,9 @@ def test_a_run_starts_from_a_classifiers_file(family, data, tmp_path):
     for name, value in started.backbone.body.state_dict().items():
         if "feature_norm" not in name:
             assert torch.equal(value, classifier.state_dict()[name]), name
-    drawn = {n: t for n, t in started.state_dict().items() if not n.startswith("backbone.") or "feature_norm" in n}
-    assert any("feature_norm" in name for name in drawn) == (family == "transxnet")
-    assert all(torch.equal(value, new[name]) for name, value in drawn.items())
+    initial = {n: t for n, t in started.state_dict().items() if not n.startswith("backbone.") or "feature_norm" in n}
+    assert any("feature_norm" in name for name in initial) == (family == "transxnet")
+    assert all(torch.equal(value, new[name]) for name, value in initial.items())
 
 
 def test_a_run_starts_from_the_released_weights_of_its_backbone(data, tmp_path):
