@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.ops.aggregated_attention.offsets import axis_offsets, expand_table, offset_count
+from foveal.ops.aggregated_attention.offsets import axis_offsets, expand_table, of_sizes, offset_count
 from foveal.ops.numerics import without_autocast
 from foveal.types import Size
 
@@ -24,6 +24,12 @@ def distinct_offsets(size: Size, pool: Size) -> int:
     """Return the number of distinct offsets between the queries of a map and the cells of its pooled map."""
     rows, columns = map(offset_count, size, pool)
     return rows * columns
+
+
+@of_sizes
+def _log_spaced_axis(size: int, pool: int, side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(D,): ``log_spaced`` of the offsets of one axis, computed in float64."""
+    return log_spaced(axis_offsets(size, pool, device), side).to(dtype)
 
 
 def log_spaced(offsets: Tensor, side: int) -> Tensor:
@@ -47,10 +53,10 @@ def position_bias_table(fc1: nn.Linear, fc2: nn.Linear, size: Size, pool: Size, 
     """
     device = fc1.weight.device
     dtype = torch.promote_types(fc1.weight.dtype, torch.float32)
-    rows, columns = (axis_offsets(s, p, device) for s, p in zip(size, pool, strict=True))
+    rows, columns = (_log_spaced_axis(*axis, dtype, device) for axis in zip(size, pool, sides, strict=True))
     with without_autocast(device):
         weights = [p.to(dtype) for p in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
-        table = _offset_table(log_spaced(rows, sides[0]).to(dtype), log_spaced(columns, sides[1]).to(dtype), *weights)
+        table = _offset_table(rows, columns, *weights)
     return table.to(fc1.weight.dtype).unflatten(1, (rows.shape[0], columns.shape[0]))
 
 

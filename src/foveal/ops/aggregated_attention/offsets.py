@@ -8,15 +8,46 @@ pixel plus a number of the cell, so the bias of all queries and pooled keys is a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from foveal.types import Size
 
 from ..numerics import accumulation_dtype
 
 TABLE_BACKEND = "cpu"  # reads tables in place; the others expand them
+_KEPT = 256  # results per function: a network at one size needs at most ten
+
+
+def of_sizes(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function of sizes and a device so that it computes its small tensors once: on a GPU, the dozens of
+    launches that they take would be repeated in every block and every step.
+
+    Nothing is kept while a call is traced, counted or captured, or if a size is symbolic.
+    """
+    kept = lru_cache(_KEPT)(compute)
+
+    @wraps(compute)
+    def run(*args: Any) -> Any:
+        if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None or _is_captured(args[-1]):
+            return compute(*args)
+        if any(isinstance(arg, torch.SymInt) for arg in args):
+            return compute(*args)
+        with torch.inference_mode(False), torch.no_grad():
+            return kept(*args)
+
+    return run
+
+
+def _is_captured(device: torch.device) -> bool:
+    """Whether the work of a CUDA device is captured into a graph, whose memory is not ours to keep."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def doubled_centres(size: int, pool: int, device: torch.device) -> Tensor:
@@ -49,6 +80,19 @@ def axis_positions(size: int, pool: int, count: int, device: torch.device) -> tu
     return (2 // step) * torch.arange(size, device=device), (-first - centres) // step
 
 
+@of_sizes
+def axis_pairs(size: int, pool: int, count: int, device: torch.device) -> Tensor:
+    """(pool * size,) int64: the index into a table with ``count`` offsets of every cell and pixel, cell by cell."""
+    pixel, cell = axis_positions(size, pool, count, device)
+    return (cell[:, None] + pixel).flatten()
+
+
+def _pairs_of(size: int, pool: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(count, pool * size): 1 where a pair of a cell and a pixel has this offset, else 0."""
+    pairs = axis_pairs(size, pool, count, device)
+    return (torch.arange(count, device=device)[:, None] == pairs).to(dtype)
+
+
 def axis_offsets(size: int, pool: int, device: torch.device) -> Tensor:
     """(D,) float64: the offsets of a pixel and the mean pixel index of a cell along one axis, in pixels, ascending."""
     count = offset_count(size, pool)
@@ -56,11 +100,39 @@ def axis_offsets(size: int, pool: int, device: torch.device) -> Tensor:
     return (1 - count + 2 * torch.arange(count, device=device)).double() * (step / 4)
 
 
+class _Expand(torch.autograd.Function):
+    """(h, Dr, Dc) to (h, Hp*H, Wp*W). The gradient is two products with matrices of zeros and ones: unlike PyTorch's
+    gradient of an index it needs no sorting, and adds in a fixed order."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(table: Tensor, size: Size, pool: Size) -> Tensor:
+        rows, columns = (axis_pairs(s, p, d, table.device) for s, p, d in zip(size, pool, table.shape[1:], strict=True))
+        return table.index_select(1, rows).index_select(2, columns)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Size, Size], output: Tensor) -> None:
+        table, ctx.size, ctx.pool = inputs
+        ctx.counts = table.shape[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        rows, columns = (
+            _pairs_of(s, p, d, grad.dtype, grad.device) for s, p, d in zip(ctx.size, ctx.pool, ctx.counts, strict=True)
+        )
+        return rows @ grad @ columns.mT, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return _Expand.apply(tangent, ctx.size, ctx.pool)
+
+
 def expand_table(table: Tensor, size: Size, pool: Size) -> Tensor:
     """Expand a table (h, Dr, Dc) to the bias (h, H*W, P) of every query and pooled key, key by key in memory, as the
     kernels read it. Differentiable. For a half type the result is float32, so that gradients are summed in float32."""
-    query_row, key_row = axis_positions(size[0], pool[0], table.shape[1], table.device)
-    query_column, key_column = axis_positions(size[1], pool[1], table.shape[2], table.device)
-    query = (query_row[:, None] * table.shape[2] + query_column).flatten()
-    key = (key_row[:, None] * table.shape[2] + key_column).flatten()
-    return table.to(accumulation_dtype(table.dtype)).flatten(1)[:, key[:, None] + query].mT
+    # Dynamo does not trace functions with a forward-mode derivative.
+    expand = _Expand.forward if torch.compiler.is_compiling() else _Expand.apply
+    pairs = expand(table.to(accumulation_dtype(table.dtype)), size, pool)
+    by_key = pairs.unflatten(2, (pool[1], size[1])).unflatten(1, (pool[0], size[0])).transpose(2, 3)
+    return by_key.flatten(3, 4).flatten(1, 2).mT
