@@ -26,7 +26,7 @@ quickstart: $(READY) ## the main job: train, evaluate, predict and explain on re
 # Threads that wait sleep at once: several processes share the cores here, where spinning takes them from those that work.
 test test-interpret: export OMP_WAIT_POLICY ?= PASSIVE
 test: $(READY) ## the test suite
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 	$(MAKE) test-interpret
 
 check: $(READY) ## lint, format and types

@@ -76,7 +76,6 @@ def grown():
     return found
 
 
-@pytest.mark.xdist_group("footprint")
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not report it")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_real_step_grows_the_process_as_predicted(name, grown):

@@ -18,7 +18,6 @@ from foveal.training.checkpoint import read_checkpoint
 from foveal.training.listener import Listener
 
 KILLS = 200
-pytestmark = pytest.mark.xdist_group("kills")  # they share the run that is killed
 
 SCRIPT = """
 import importlib.util, json, os, random, signal, sys, time

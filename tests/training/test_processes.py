@@ -63,7 +63,6 @@ for line in sys.stdin:
 """
 #: Four epochs of six updates of 8 of 51 samples: an epoch leaves some over.
 UPDATES = 24
-pytestmark = pytest.mark.xdist_group("processes")  # they share the launcher
 
 
 def on_one(out, **wish):
