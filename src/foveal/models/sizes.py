@@ -80,10 +80,10 @@ class StageGeometry:
 
 
 def _at_least_one(n: int) -> int:
-    """Return max(n, 1), also for a symbolic n."""
-    return cast(int, torch.sym_max(n, 1))
+    """Return max(n, 1), also for a symbolic n. PyTorch 2.11 does not trace ``sym_max`` of a number."""
+    return cast(int, torch.sym_max(n, 1)) if isinstance(n, torch.SymInt) else max(n, 1)
 
 
 def _smaller(a: int, b: int) -> int:
-    """Return min(a, b), also for symbolic numbers."""
-    return cast(int, torch.sym_min(a, b))
+    """Return min(a, b), also for a symbolic b; see ``_at_least_one``."""
+    return cast(int, torch.sym_min(a, b)) if isinstance(b, torch.SymInt) else min(a, b)

@@ -42,6 +42,9 @@ def transformed() -> bool:
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """Disable autocast for tensors on ``device`` (no-op for devices without autocast, such as "meta")."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    return torch.autocast(device.type, enabled=False) if _has_autocast(device.type) else nullcontext()
+
+
+@torch.compiler.assume_constant_result  # Dynamo of PyTorch 2.11 does not trace it
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
