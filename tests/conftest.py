@@ -1,12 +1,12 @@
-"""What holds for every test: the same seed, and one thread."""
+"""Every test runs with the same seed and a single thread."""
 
 import pytest
 import torch
 
-torch.set_num_threads(1)  # the nets here are too small for more, and threads wait for each other where CPUs are shared
+torch.set_num_threads(1)  # the models are too small to gain from more, and threads contend on shared CPUs
 
 
 @pytest.fixture(autouse=True)
 def seed():
-    """No test depends on which ran before it."""
+    """Make tests independent of their order."""
     torch.manual_seed(0)
