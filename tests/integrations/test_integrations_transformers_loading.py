@@ -101,7 +101,7 @@ def test_out_features_can_be_overridden_when_loading(tmp_path):
     assert torch.equal(maps(again)[0], maps(backbone)[1])
 
 
-MISSING = {  # removed tensors and their initial values; part of a module or all of it
+MISSING = {  # removed tensors and their initial values
     "transnext": {
         "net.stages.0.blocks.0.attn.learnable_bias": 0.0,
         "net.stages.1.blocks.0.norm1.weight": 1.0,

@@ -117,7 +117,7 @@ def bias_of(net, stage, size):
 @pytest.mark.parametrize("size", [(8, 8), (12, 20), (5, 3), (4, 4)], ids=str)
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_interpolation_resizes_keys_then_queries(stage, size):
-    """For each query the keys form an image of the pooled map; then for each key the queries form an image of the map."""
+    """For each query the keys form an image; then for each key the queries form an image."""
     net = atto(position_bias="interpolate", img_size=128).double()
     reference = 32 // 2**stage
     pool_of = (lambda s: s) if stage == 3 else (lambda s: max(s // (8, 4, 2)[stage], 1))

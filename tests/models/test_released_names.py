@@ -120,7 +120,7 @@ EVALUATION = {
 
 @pytest.mark.parametrize("name", EVALUATION)
 def test_evaluation_preprocessing_matches_the_papers(name):
-    """Centre crop; TransNeXt squashes the complete image from 384 pixels up; TransXNet-B keeps its crop (assumed at 384)."""
+    """Centre crop; TransNeXt squashes the image from 384 pixels up; TransXNet-B keeps its crop (assumed at 384)."""
     data = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     crop = data["crop_pct"], data.get("crop_mode") or "center"
     assert (crop, data["interpolation"]) == (EVALUATION[name], "bicubic")

@@ -1,4 +1,4 @@
-"""Properties of all operators: the papers' formulas, their derivatives, bounded rounding errors, clear error messages."""
+"""Properties of all operators: the papers' formulas, derivatives, bounded rounding errors, clear error messages."""
 
 from dataclasses import replace
 
