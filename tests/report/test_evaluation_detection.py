@@ -1,4 +1,4 @@
-"""The plots of a detection evaluation show its metrics, and annotated next to detected objects."""
+"""The plots of a detection evaluation show its metrics, and annotations next to detections."""
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Call:
-    """An operator call: operator, map size and other settings of its shapes. ``tensors`` generates the arguments."""
+    """An operator call: operator, map size and other shape settings. ``tensors`` generates the arguments."""
 
     operator: str
     batch: int = 2
@@ -25,8 +25,8 @@ class Call:
     pool: tuple[int, int] = (2, 3)
     window: int = 3
     table: bool = False  # the position bias as a table of offsets
-    # Activations are views into wider memory at an odd offset: slices, as of a fused linear layer's output (1), or every
-    # other element (2).
+    # Activations are views into wider memory at an odd offset: slices, as of a fused linear layer's output (1), or
+    # every other element (2).
     strided: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -120,7 +120,7 @@ class Call:
             return getattr(foveal.ops, self.operator)(**self.arguments(tensors))
 
     def run_with_gradients(self, tensors: Tensors, backend: str | None = None, form=None) -> Tensors:
-        """The output and the gradient of a fixed weighting of it for each argument; ``form`` replaces the operator."""
+        """The output and its gradients for a fixed weighting, by argument; ``form`` replaces the operator."""
         leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
         out = form(**self.arguments(leaves)) if form else self.run(leaves, backend)
         generator = torch.Generator().manual_seed(1)
@@ -180,6 +180,6 @@ def all_calls() -> list[Call]:
     calls += [
         replace(Call(o, height=6, width=9), heads=h, dim=d, options=options)
         for o, options in (("gated_dwconv", {}), ("dynamic_dwconv", {}), ("multiscale_dwconv", dict(gelu=True)))
-        for h, d in ((1, 1), (1, 16), (1, 24), (3, 25), (5, 32))  # fewer channels than vector lanes, as many, more, many more
+        for h, d in ((1, 1), (1, 16), (1, 24), (3, 25), (5, 32))  # vector lanes: fewer, all, more, many more
     ]
     return calls + [replace(Call(o), batch=0, strided=strided) for o in OPERATORS for strided in range(3)]

@@ -16,7 +16,7 @@ FAMILY = {"upernet": "transnext_atto", "semantic_fpn": "transxnet_atto"}
 
 
 def small_segmenter(name: str, backbone: str | None = None, num_classes: int = 5, **options) -> Segmenter:
-    """A segmenter on the smallest backbone of a family, with one block per stage and random weights, in training mode."""
+    """A segmenter on the smallest backbone of a family with one block per stage, in training mode."""
     args = dict(depths=(1, 1, 1, 1))
     settings = dict(reference_size=64, backbone_args=args)
     backbone = backbone or FAMILY[name]

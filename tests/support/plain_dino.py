@@ -106,7 +106,7 @@ def feed_forward(w: Weights, name: str, x: Tensor) -> Tensor:
 
 
 class PlainDino:
-    """The levels (dim, H, W) of one image; the first rows and columns of each, given by ``extents``, are inside the image."""
+    """The levels (dim, H, W) of one image; ``extents`` are the rows and columns of each that are inside the image."""
 
     def __init__(self, w: Weights, levels: list[Tensor], extents: list[tuple[int, int]], heads: int, layers: int):
         self.w, self.heads, self.layers = w, heads, layers

@@ -52,7 +52,7 @@ def resized(m: Tensor, height: int, width: int) -> Tensor:
 
 
 def positions(height: int, width: int, dim: int) -> Tensor:
-    """(h * w, dim): sinusoidal embedding of the ends of rows and columns, y in the first half; 1e-6 is added to the size."""
+    """(h * w, dim): sinusoidal embedding of the ends of rows and columns, y first; 1e-6 is added to the size."""
     rows = [waves((row + 1) / (height + 1e-6), dim // 2, 10000) for row in range(height)]
     columns = [waves((column + 1) / (width + 1e-6), dim // 2, 10000) for column in range(width)]
     return torch.tensor([row + column for row in rows for column in columns], dtype=torch.float64)

@@ -104,7 +104,7 @@ def semantic_fpn(state: State, maps: list[Tensor], training: bool = False) -> Te
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, ignored: int = 255) -> Tensor:
-    """Cross entropy of logits (B, C, h, w) and labels (B, H, W), pixel by pixel, divided by the number of all pixels."""
+    """Cross entropy of logits (B, C, h, w) and labels (B, H, W), divided by the number of all pixels."""
     logits = bilinear(logits, labels.shape[-2:])
     shares = logits - logits.exp().sum(1, keepdim=True).log()
     chosen = [-shares[b, label, i, j] for (b, i, j), label in _pixels(labels) if label != ignored]

@@ -1,4 +1,4 @@
-"""What every detector takes is checked at its door: what breaks the convention is named in a sentence that says how."""
+"""Inputs of detectors are validated; violations of the convention raise a descriptive error."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def detector():
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_images_of_another_kind_are_refused(detector, training, images, sentence):
+def test_invalid_images_are_rejected(detector, training, images, sentence):
     with pytest.raises(ValueError, match=sentence):
         detector.train(training)(images, [target([], [], SIZE)] * len(images))
 
@@ -50,7 +50,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_target_of_another_kind_is_refused_and_named(kind):
+def test_an_invalid_target_is_named_in_the_error(kind):
     change, sentence = BROKEN[kind]
     sound = target([BOX], [2], SIZE)
     broken = {name: value for name, value in {**sound, **change}.items() if value is not None}
@@ -59,7 +59,7 @@ def test_a_target_of_another_kind_is_refused_and_named(kind):
         check_targets([noise(*SIZE)] * 2, [sound, broken], 3, masks=True)
 
 
-def test_training_needs_a_target_an_image(detector):
+def test_training_needs_one_target_per_image(detector):
     detector.train()
     with pytest.raises(ValueError, match=r"needs targets; call eval\(\) to detect"):
         detector([noise(*SIZE)])
