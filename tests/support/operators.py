@@ -145,7 +145,7 @@ def _embedded(t: Tensor, step: int) -> Tensor:
 
 OPERATORS = ("aggregated_attention", "gated_dwconv", "dynamic_dwconv", "multiscale_dwconv")
 MAPS = ((1, 1), (1, 5), (7, 1), (2, 3), (5, 7), (13, 11), (8, 8), (4, 17))
-# Maps and pools for tables of offsets: pools that divide both, one or no side; one pixel; sides wider than a vector.
+# Maps and pools for tables of offsets: pools that divide two, one or no sides; one pixel; sides wider than a vector.
 TABLES = (
     (8, 12, (2, 3)), (8, 7, (4, 3)), (7, 8, (3, 4)), (7, 5, (3, 2)), (1, 1, (1, 1)), (1, 9, (1, 4)), (13, 1, (5, 1)),
     (5, 5, (4, 4)), (6, 6, (6, 6)), (4, 40, (2, 5)), (3, 37, (2, 7)),

@@ -15,7 +15,7 @@ def norms(backbone):
 
 @pytest.mark.parametrize("stages", [(0, 1, 2, 3), (1, 2, 3), (0, 2)])
 def test_only_stages_with_requested_maps_have_a_norm(stages):
-    """RetinaNet does not use the first stage: a norm there would not be trained and is not in the released checkpoint."""
+    """RetinaNet does not use the first stage: its norm would not be trained and is not in the released checkpoint."""
     backbone = DenseBackbone("transxnet_atto", stages=stages, args=SHALLOW)
     assert norms(backbone) == [nn.GroupNorm if i in stages else nn.Identity for i in range(max(stages) + 1)]
     maps = backbone(torch.rand(2, 3, 64, 64))

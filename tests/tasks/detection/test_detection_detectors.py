@@ -87,7 +87,7 @@ def maps_of(sizes, seed):
 
 @pytest.fixture
 def alone_and_beside():
-    """Maps of a 32 x 64 image alone and as the first of a batch padded to 96 x 128, for the levels of both detectors."""
+    """Maps of a 32 x 64 image alone and as the first of a batch padded to 96 x 128, for all levels of both detectors."""
     small, large = (
         [(8, 16), (4, 8), (2, 4), (1, 2), (1, 1), (1, 1)],
         [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2), (1, 1)],

@@ -1,4 +1,4 @@
-"""Every readable image counts once, whoever evaluated it, and nothing that was not looked at counts as missed."""
+"""Every readable image counts once on any number of processes, and skipped images do not count as missed."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def evaluated(images, model, broken="stop"):
     return evaluate_detector(model, loader, images, device=CPU)
 
 
-def test_a_whole_set_is_compared_with_its_annotations(tmp_path):
+def test_a_dataset_is_compared_with_its_annotations(tmp_path):
     images, steps = MadeImages(tmp_path), []
     loader = evaluation_loader(images, 5, Share(), 0, collate)
     evaluation = evaluate_detector(
@@ -71,7 +71,7 @@ def test_a_detector_without_masks_has_no_mask_ap(tmp_path):
     assert evaluation.metrics == whole.metrics
 
 
-def test_an_image_that_cannot_be_read_is_neither_predicted_nor_missed(tmp_path):
+def test_an_unreadable_image_counts_neither_as_predicted_nor_as_missed(tmp_path):
     images = MadeImages(tmp_path, broken=(0, 5))
     evaluation = evaluated(images, KnownAnswers(images), broken="skip")
     assert (evaluation.images, evaluation.broken) == (22, ["0.png", "5.png"])
@@ -84,7 +84,7 @@ def test_an_image_that_cannot_be_read_is_neither_predicted_nor_missed(tmp_path):
         evaluated(images, KnownAnswers(images))
 
 
-def test_a_second_evaluation_with_the_same_loader_says_the_same(tmp_path):
+def test_a_second_evaluation_with_the_same_loader_gives_the_same_results(tmp_path):
     images = MadeImages(tmp_path, broken=(3,))
     loader = evaluation_loader(images, 4, Share(), 0, collate, "skip")
     one, two = (evaluate_detector(KnownAnswers(images), loader, images, device=CPU) for _ in range(2))
@@ -93,8 +93,8 @@ def test_a_second_evaluation_with_the_same_loader_says_the_same(tmp_path):
     )
 
 
-def test_two_processes_count_as_one(tmp_path):
-    """24 images, two of them broken, one on each process."""
+def test_two_processes_give_the_results_of_one(tmp_path):
+    """24 images with one broken image on each process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -113,10 +113,10 @@ def test_two_processes_count_as_one(tmp_path):
     numbers = [result.image_id for result in alone.results]
     figures = [alone.metrics, alone.mask.classes, 22, ["0.png", "5.png"]]
     assert torch.load(tmp_path / "0.pt") == [*figures, numbers]
-    assert torch.load(tmp_path / "1.pt") == [*figures, []]  # the same figures; the main process keeps the results
+    assert torch.load(tmp_path / "1.pt") == [*figures, []]  # the same metrics; only the main process keeps the results
 
 
-def test_annotations_without_a_segmentation_serve_boxes_alone(tmp_path):
+def test_annotations_without_a_segmentation_can_be_used_for_boxes_only(tmp_path):
     images = MadeImages(tmp_path)
     whole = evaluated(images, KnownAnswers(images)).box
     images.document["annotations"][3]["segmentation"] = []
@@ -126,8 +126,8 @@ def test_annotations_without_a_segmentation_serve_boxes_alone(tmp_path):
 
 
 @pytest.mark.parametrize("left", [0, 1])
-def test_a_set_without_objects_is_refused(tmp_path, left):
-    """Nor is a crowd one."""
+def test_a_dataset_without_objects_is_rejected(tmp_path, left):
+    """Crowds do not count as objects."""
     images = MadeImages(tmp_path)
     crowds = [{**annotation, "iscrowd": 1} for annotation in images.document["annotations"][:left]]
     images.document["annotations"] = crowds
@@ -135,14 +135,14 @@ def test_a_set_without_objects_is_refused(tmp_path, left):
         evaluated(images, KnownAnswers(images))
 
 
-def test_a_set_without_a_readable_image_is_refused(tmp_path):
+def test_a_dataset_without_readable_images_is_rejected(tmp_path):
     images = MadeImages(tmp_path, broken=tuple(range(24)))
     with pytest.raises(FovealError, match="None of the images can be read"):
         evaluated(images, KnownAnswers(images), broken="skip")
 
 
-def test_scores_that_are_no_numbers_are_told_with_their_image(tmp_path):
-    """Of weights that are none; by every process, so that none waits for the others."""
+def test_nan_scores_raise_an_error_that_names_the_image(tmp_path):
+    """Every process raises the error, so that none waits for the others."""
     images = MadeImages(tmp_path)
     known = KnownAnswers(images)
 
@@ -153,7 +153,7 @@ def test_scores_that_are_no_numbers_are_told_with_their_image(tmp_path):
         evaluated(images, broken)
 
 
-def test_results_are_written_as_coco_reads_them(tmp_path):
+def test_results_are_written_in_coco_format(tmp_path):
     images = MadeImages(tmp_path)
     evaluation = evaluated(images, KnownAnswers(images))
     write_detections(tmp_path, evaluation, CATEGORY_IDS)
@@ -163,8 +163,8 @@ def test_results_are_written_as_coco_reads_them(tmp_path):
     assert average_precision(images.document, masks, "mask").overall == evaluation.mask.overall
 
 
-def test_a_broken_annotation_that_was_skipped_is_not_missed(tmp_path):
-    """Of two objects in COCO's layout one has a box of no area; finding the other one is all that can be asked."""
+def test_a_skipped_annotation_does_not_count_as_missed(tmp_path):
+    """One of two objects has an empty box; detecting the other one gives a perfect score."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "val").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "val" / "a.png")

@@ -1,4 +1,4 @@
-"""The heads' layers, beside the same weights in PyTorch's functions: what follows on what, and where a ReLU is."""
+"""The layers of the heads compared with PyTorch functions with the same weights: order and ReLUs."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from foveal.tasks.detection.rpn import ProposalHead
 
 
 def drawn(head):
-    """In double precision, with weights that let no layer pass unnoticed."""
+    """The head in double precision with random weights, and its state dict."""
     for parameter in head.double().parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return head, head.state_dict()
@@ -24,7 +24,7 @@ def linear(x, state, name):
     return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
 
 
-def test_the_proposal_head():
+def test_the_proposal_head_equals_plain_layers():
     head, state = drawn(ProposalHead(4, 3))
     maps = [torch.randn(2, 4, *size).double() for size in ((5, 7), (3, 4))]
     for m, objectness, boxes in zip(maps, *head(maps), strict=True):
@@ -33,8 +33,8 @@ def test_the_proposal_head():
         torch.testing.assert_close(boxes, conv(hidden, state, "box"))
 
 
-def test_the_box_head():
-    """Channels first, then rows, then columns; two hidden layers; four numbers a class."""
+def test_the_box_head_equals_plain_layers():
+    """Flattening in the order channels, rows, columns; two hidden layers; four values per class."""
     head, state = drawn(BoxHead(2, 16, 3))
     features = torch.randn(5, 2, 7, 7).double()
     logits, codes = head(features)
@@ -46,7 +46,7 @@ def test_the_box_head():
 
 
 @pytest.mark.parametrize("convs", [0, 2])
-def test_the_mask_head(convs):
+def test_the_mask_head_equals_plain_layers(convs):
     head, state = drawn(MaskHead(4, convs, 3))
     features = x = torch.randn(5, 4, 14, 14).double()
     for i in range(convs):
@@ -56,8 +56,8 @@ def test_the_mask_head(convs):
     assert head(features).shape == (5, 3, 28, 28)
 
 
-def test_the_dense_head():
-    """Two towers with a ReLU behind each convolution; at every cell anchor by anchor, then class by class."""
+def test_the_dense_head_equals_plain_layers():
+    """Two towers with a ReLU after each convolution; the outputs of a cell are ordered by anchor, then by class."""
     head, state = drawn(DenseHead(4, 2, 9, 3))
     maps = [torch.randn(2, 4, *size).double() for size in ((5, 7), (3, 4))]
     for m, logits, codes in zip(maps, *head(maps), strict=True):

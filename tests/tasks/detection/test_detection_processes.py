@@ -1,4 +1,4 @@
-"""What two processes that train a detector together share with one that trains it alone."""
+"""Training a detector on two processes compared with a single process."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from foveal.training import fit
 from support.coco_folders import annotation, write_split
 from support.detectors import small_recipe
 
-# All candidates are counted, so that nothing is drawn; the images keep their size.
+# All candidates are used, so that nothing is sampled; images keep their size.
 PLAIN = Augmentation(short=(), flip=0.0)
 EVERYTHING = dict(anchor_samples=100_000, box_samples=1000)
 SCRIPT = """
@@ -31,7 +31,7 @@ leave_processes()
 
 
 def run(name, device_batch, data, out):
-    """Three updates of two images each, and an evaluation."""
+    """Run three updates of two images each, and an evaluation."""
     recipe = small_recipe(name, "transnext_atto", epochs=1, device_batch_size=device_batch)
     options = {**recipe.options, **(EVERYTHING if name == "mask_rcnn" else {})}
     recipe = replace(recipe, options=options, augment=PLAIN)
@@ -44,7 +44,7 @@ def lines(out, name="steps.jsonl"):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Images of one size, which need no padding, with one object, two or none."""
+    """Images of equal size, so that there is no padding, with zero to two objects."""
     boxes = [(4, 5, 30, 28), (20, 16, 36, 40), (2, 2, 50, 20), (10, 30, 20, 24), (30, 8, 24, 44)]
     objects = [annotation(n, image=(1, 1, 2, 3, 5)[n - 1], box=box) for n, box in enumerate(boxes, 1)]
     folder = write_split(tmp_path_factory.mktemp("coco"), "train", objects, [(64, 64)] * 6)
@@ -53,7 +53,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(data, tmp_path_factory):
-    """The folder of the runs on two processes, an image on each."""
+    """The folder of the runs on two processes with one image each."""
     out = tmp_path_factory.mktemp("together")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -73,8 +73,8 @@ def together(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["retinanet", "mask_rcnn"])
-def test_two_processes_learn_the_same_as_one_that_sees_the_same_batches(name, data, together, tmp_path):
-    """One image at a time: in two passes of one process, in one pass of two."""
+def test_two_processes_train_like_one_with_the_same_batches(name, data, together, tmp_path):
+    """One image at a time: two accumulated passes on one process, one pass on each of two."""
     run(name, 1, data, tmp_path)
     for alone, shared in zip(lines(tmp_path), lines(together / name), strict=True):
         for loss in set(alone) - {"time", "images_per_second", "data_wait_seconds", "memory_bytes"}:
@@ -84,8 +84,8 @@ def test_two_processes_learn_the_same_as_one_that_sees_the_same_batches(name, da
         assert shared[metric] == pytest.approx(alone[metric], abs=1e-6), metric
 
 
-def test_dinos_losses_are_divided_by_the_objects_of_all_processes(data, together, tmp_path):
-    """So an update of two processes with an image each is that of one with both, but for the noise that each draws."""
+def test_dino_losses_are_divided_by_the_objects_of_all_processes(data, together, tmp_path):
+    """Two processes with one image each match one process with both, except for the denoising noise."""
     run("dino", 2, data, tmp_path)
     alone, shared = lines(tmp_path)[0], lines(together / "dino")[0]
     for loss in ("class", "l1", "giou", "auxiliary", "encoder"):
