@@ -12,7 +12,7 @@ from foveal.tasks.detection.predict import DetectedObject
 
 @pytest.fixture
 def scores():
-    """An image with two cats, the first detected with an IoU of 0.6, and a dog detected exactly."""
+    """One image with two cats, the first detected with an IoU of 0.6, and an exactly detected dog."""
     boxes = {1: [(10, 10, 50, 50), (100, 100, 50, 50)], 2: [(100, 10, 50, 50)]}
     marked = [{"image_id": 1, "category_id": c, "bbox": list(box)} for c, some in boxes.items() for box in some]
     truth = {

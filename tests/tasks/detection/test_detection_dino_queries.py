@@ -107,7 +107,7 @@ def test_a_box_loss_reaches_the_box_heads_of_its_own_and_the_previous_layer(deco
 
 
 def test_a_box_loss_propagates_through_the_refinement_of_the_previous_layer(decoded):
-    """d box_1 / d bias of head 0 is the slope of box_1's sigmoid: away from the borders, logit undoes the previous one."""
+    """d box_1 / d bias of head 0 is the slope of box_1's sigmoid: logit undoes the previous one except at borders."""
     _, heads, _, _, _, found = decoded
     (gradient,) = torch.autograd.grad(found[1].sum(), heads.boxes[0].layers[-1].bias)
     slope = found[1] * (1 - found[1])

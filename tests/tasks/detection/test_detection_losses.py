@@ -98,7 +98,7 @@ def test_losses_of_the_second_stage_equal_plain_formulas(scene):
         distance += l1(codes[i, labels[i]], wanted)
     own = torch.stack([masks[i, labels[i]] for i in range(3)])
     wanted = torch.ones(3, 28, 28).double()
-    wanted[2, :, 27] = 0  # the object of [2, 0, 34, 30] ends at 32: the cell that starts at 32.86 is outside
+    wanted[2, :, 27] = 0  # the object ends at 32 in [2, 0, 34, 30]: the cell from 32.86 on is outside
     wanted[2, :, 26] = (torch.tensor(2 + 26.5 / 28 * 32) < 32).double()
     entropy = -(wanted * own.sigmoid().log() + (1 - wanted) * (-own).sigmoid().log()).mean()
     assert losses["loss_classifier"].item() == pytest.approx(classes)

@@ -29,7 +29,7 @@ def test_matching_thresholds_match_a_manual_computation():
 
 def test_an_object_gets_all_its_best_candidates_above_the_minimum():
     objects = boxes(strip(0, 10), strip(100, 110))
-    candidates = boxes(strip(0, 4), strip(6, 10), strip(0, 3), strip(100, 102))  # overlaps 0.4, 0.4 and 0.3 with the first, 0.2 with the second object
+    candidates = boxes(strip(0, 4), strip(6, 10), strip(0, 3), strip(100, 102))  # 0.4, 0.4, 0.3; 0.2
     assert Matcher(0.7, 0.3, minimum=0.3)(objects, candidates).tolist() == [0, 0, IGNORED, BACKGROUND]
     assert Matcher(0.7, 0.3, minimum=0.0)(objects, candidates).tolist() == [0, 0, IGNORED, 1]
 

@@ -73,7 +73,7 @@ def test_dino_recipes_match_the_published_settings(name):
 
 @pytest.mark.parametrize("name", [*ONE_X, *DINO])
 def test_coco_recipes_handle_coco_without_changes(name):
-    """Two boxes of train2017 are empty; all recipes but DINO drop images without objects; evaluation is at 800 x 1333."""
+    """Two boxes of train2017 are empty; all but DINO drop images without objects; evaluation is at 800 x 1333."""
     recipe = get_recipe(name)
     assert recipe.starts_from_weights
     assert recipe.train.broken == "skip"

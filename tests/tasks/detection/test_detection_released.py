@@ -217,7 +217,7 @@ def test_a_released_retinanet_keeps_its_meaning(tmp_path):
     side = 8 * 4 * 2 ** (1 / 3)
     width, height = side / 2**0.5, side * 2**0.5
     expected = torch.tensor([48 - width / 2, 16, 48 + width / 2, 16 + height])
-    assert (found["boxes"] - expected).abs().amax(1).min() < 1e-3  # the cell in column 6, row 2, moved down by half its height
+    assert (found["boxes"] - expected).abs().amax(1).min() < 1e-3  # the cell in column 6, row 2, moved down by half
 
 
 @pytest.mark.parametrize(

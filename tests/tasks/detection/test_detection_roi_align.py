@@ -72,13 +72,13 @@ def test_coordinates_keep_their_precision_with_half_precision_maps():
 
 
 def test_mask_targets_match_a_manual_computation():
-    """A mask of the left half of [10, 10, 38, 38], cropped by that box and by one with cells across the edge of the mask."""
+    """A mask of the left half of [10, 10, 38, 38], cropped by that box and by one with cells across its edge."""
     masks = torch.zeros(2, 50, 50, dtype=torch.uint8)
     masks[1, 10:38, 10:24] = 1
     boxes = torch.tensor([[10.0, 10, 38, 38], [16.5, 10, 30.5, 38]])
     targets = crop_masks(masks, torch.tensor([1, 1]), boxes, 28)
     assert targets[0].tolist() == [[1.0] * 14 + [0.0] * 14] * 28
-    assert targets[1].sum(1).tolist() == [15.0] * 28  # cells of half a pixel from 16.5 to 24, with the one at the edge included
+    assert targets[1].sum(1).tolist() == [15.0] * 28  # cells of half a pixel, 16.5 to 24, including the one at the edge
     assert crop_masks(masks, torch.tensor([0]), boxes[:1], 28).sum() == 0
     assert crop_masks(masks, torch.tensor([], dtype=torch.long), boxes[:0], 28).shape == (0, 28, 28)
 

@@ -133,7 +133,7 @@ def test_a_crop_is_mixed_if_no_class_reaches_the_largest_share(labels, mixed):
 
 
 def test_crops_of_one_class_are_rejected_up_to_ten_times():
-    """The left half of 64 columns is one class: of 49 positions of a 16-pixel crop, those across the border are mixed."""
+    """The left half of 64 columns is one class: of 49 positions of a 16-pixel crop, those on the border are mixed."""
     labels = torch.cat([torch.zeros(16, 32), torch.ones(16, 32)], 1).long()
 
     def shares(largest_share):

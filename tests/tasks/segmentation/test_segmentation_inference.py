@@ -152,7 +152,7 @@ def test_windows_scales_and_flipping_can_be_combined():
 
     inference = Inference(short=None, long=100, window=2, stride=1, scales=(1.0, 2.0), flip=True, windows_at_once=3)
     found = segment(KnownScores(mean, softmax=False), row(0, 0, 48), inference)
-    # scale 1: window means 0 and 24; scale 2: columns 0, 0, 0, 12, 36, 48, window means 0, 0, 6, 24, 42, so 0, 0, 3, 15,
+    # scale 1: window means 0, 24; scale 2: columns 0, 0, 0, 12, 36, 48, window means 0, 0, 6, 24, 42, so 0, 0, 3, 15,
     # 33, 42, averaged in pairs; flipping changes neither
     assert found[0, 0].tolist() == pytest.approx([(0 + 0) / 2, (12 + 9) / 2, (24 + 37.5) / 2])
     assert batches == [2, 2, 3, 2, 3, 2]
