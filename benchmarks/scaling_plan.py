@@ -29,12 +29,12 @@ RECIPES = [
 ]
 GPUS = (8, 64, 512)
 IMAGES = ClassificationTask.known_sets["imagenet"].count
-GRADIENT_BYTES = 4  # gradients are float32, whatever the forward pass computes in
+GRADIENT_BYTES = 4  # gradients are float32 in any precision
 NODE = 8  # GPUs that share the fast network
 
 
 class Operators(TorchDispatchMode):
-    """Count operators that compute, which on a GPU is roughly the number of kernel launches."""
+    """Count operators that compute something, on a GPU roughly the number of kernel launches."""
 
     FREE = ("view", "reshape", "permute", "transpose", "slice", "select", "expand", "detach", "split", "as_strided")
 
@@ -129,7 +129,7 @@ def predict(work: Work, gpus: int, given: argparse.Namespace) -> Prediction:
 
 
 def page(given: argparse.Namespace) -> str:
-    """Return the whole page as Markdown."""
+    """Return the page as Markdown."""
     works = [Work.of(name) for name in RECIPES]
     return "\n\n".join(
         [
@@ -184,7 +184,7 @@ READING = """## How to read it
 
 
 def assumptions(given: argparse.Namespace) -> str:
-    """Return every number that is not counted or measured, with its origin."""
+    """Return all values that are neither counted nor measured, with their origin."""
     rows = [
         ["peak of a GPU", f"{given.peak_tflops:g} TFLOP/s", "H100 SXM, bf16, dense: NVIDIA's data sheet (A100: 312)"],
         [

@@ -44,7 +44,9 @@ def test_a_subject_without_its_baseline_has_no_ratio(scripted, measurement):
         ("transnext_atto/compiled", RuntimeError("no compiler"), "torch.compile fails on it"),
     ],
 )
-def test_subjects_that_cannot_run_are_left_out_with_a_reason(scripted, measurement, monkeypatch, subject, error, reason):
+def test_subjects_that_cannot_run_are_left_out_with_a_reason(
+    scripted, measurement, monkeypatch, subject, error, reason
+):
     def prepare(self, setting):
         raise error
 

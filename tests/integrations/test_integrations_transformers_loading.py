@@ -46,11 +46,11 @@ def test_a_saved_backbone_is_restored(name, tmp_path):
 
 FIELDS = {
     "interpolated bias": ("transnext", dict(position_bias="interpolate", img_size=(96, 64))),
-    "linear mode, windows": ("transnext", dict(pool_size=1, window_size=[3, 5, 3, 3], length_scaling=False)),
+    "linear mode, window sizes": ("transnext", dict(pool_size=1, window_size=[3, 5, 3, 3], length_scaling=False)),
     "pre-trained at 128": ("transnext", dict(pretrain_size=128, num_channels=1)),
     "rectangular tables": ("transxnet", dict(img_size=[96, 64])),
     "no norms": ("transxnet", dict(feature_norm=False, num_channels=4)),
-    "the stem and one stage": ("transxnet", dict(out_indices=[0, 3])),
+    "stem and one stage": ("transxnet", dict(out_indices=[0, 3])),
 }
 
 
@@ -131,7 +131,7 @@ def test_missing_tensors_are_initialised_and_the_others_loaded(family, tmp_path)
         assert torch.equal(again[name], torch.full_like(again[name], value)), name
 
 
-SPREAD = {"transnext": (2 / (7 * 7 * 24)) ** 0.5, "transxnet": 0.02}  # standard deviation of the first convolution's weights
+SPREAD = {"transnext": (2 / (7 * 7 * 24)) ** 0.5, "transxnet": 0.02}  # std of the first convolution
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -218,11 +218,11 @@ def released(request, tmp_path_factory):
     return file, backbone, net.model.state_dict()
 
 
-@pytest.mark.parametrize("home", ["a file", "the authors' home"])
+@pytest.mark.parametrize("home", ["file", "download"])
 def test_released_weights_are_loaded_and_leave_the_feature_norms_unchanged(released, home):
     file, backbone, theirs = released
     backbone.load_state_dict({name: torch.full_like(t, 7) for name, t in backbone.state_dict().items()})
-    if home == "a file":
+    if home == "file":
         load_released(backbone, file)
     else:
         backbone.net.pretrained_cfg = {**backbone.net.pretrained_cfg, "file": str(file)}  # instead of a download

@@ -115,17 +115,17 @@ def written_through_data(net):
 
 
 CHANGES = {
-    "an in-place write": written_in_place,
-    "a step of an optimiser": stepped,
+    "in-place write": written_in_place,
+    "optimiser step": stepped,
     "load_state_dict": loaded,
     "load_state_dict with assign": assigned,
-    "another parameter": replaced,
-    "a write through data": written_through_data,
-    "training mode and back": lambda net: (net.train(), net.eval()),
+    "replaced parameter": replaced,
+    "write through .data": written_through_data,
+    "train and eval": lambda net: (net.train(), net.eval()),
     "double": lambda net: net.double(),
     "bf16": lambda net: net.bfloat16(),
     "bf16 and back": lambda net: net.bfloat16().float(),
-    "another reference size": lambda net: net.set_input_size(96),
+    "another img_size": lambda net: net.set_input_size(96),
     "linear mode": lambda net: net.set_input_size(pool_size=1),
     "another pre-training size": lambda net: net.set_input_size(pretrain_size=96),
     "extrapolation": lambda net: net.set_input_size(position_bias="extrapolate"),
@@ -144,7 +144,7 @@ def test_the_cache_follows_changes(change):
     assert torch.equal(answer(net), fresh_answer(net))
 
 
-@pytest.mark.parametrize("change", ["an in-place write", "load_state_dict", "a step of an optimiser", "linear mode"])
+@pytest.mark.parametrize("change", ["in-place write", "load_state_dict", "optimiser step", "linear mode"])
 def test_these_changes_do_change_the_output(change):
     """Otherwise the previous test would be vacuous."""
     net = atto(position_bias="interpolate")

@@ -90,12 +90,12 @@ def test_exports_at_a_fixed_size(family):
 
 EXPORTS = {
     "transnext": ("transnext", {}),
-    "transnext, linear, interpolated, windows": (
+    "transnext, linear, interpolated, window sizes": (
         "transnext",
         dict(pool_size=2, img_size=128, position_bias="interpolate", window_size=(5, 3, 3, 3)),
     ),
     "transxnet": ("transxnet", {}),
-    "transxnet, traced at the size of its tables": ("transxnet", dict(img_size=(128, 96))),
+    "transxnet, traced at its table size": ("transxnet", dict(img_size=(128, 96))),
 }
 
 

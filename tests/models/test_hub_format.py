@@ -51,7 +51,7 @@ def test_arguments_round_trip(case, tmp_path):
 CHANGES = {
     "to linear mode": ({}, dict(pool_size=1)),
     "to normal mode": (dict(pool_size=1), dict(pool_size=None)),
-    "to another reference size": (dict(position_bias="interpolate"), dict(img_size=128)),
+    "to another img_size": (dict(position_bias="interpolate"), dict(img_size=128)),
     "to interpolation": ({}, dict(position_bias="interpolate", img_size=(96, 128))),
     "to extrapolation": (dict(position_bias="interpolate"), dict(position_bias="extrapolate")),
     "to no length scaling": ({}, dict(length_scaling=False)),

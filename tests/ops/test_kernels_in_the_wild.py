@@ -57,9 +57,9 @@ def other_library(folder, source: str) -> ctypes.CDLL:
 
 
 OTHER_KERNELS = {
-    "a longer structure in Python": None,
-    "a shorter structure in C": "long long foveal_gelu_pool_size(void) { return 8; }",
-    "a library without the kernel": "long long foveal_softmax_size(void) { return 8; }",
+    "longer structure in Python": None,
+    "shorter structure in C": "long long foveal_gelu_pool_size(void) { return 8; }",
+    "library without the kernel": "long long foveal_softmax_size(void) { return 8; }",
 }
 
 

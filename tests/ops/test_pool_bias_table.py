@@ -62,7 +62,7 @@ def with_half_pixels(call: Call, tensors):
 
 
 @every_backend
-@pytest.mark.parametrize("halves", [False, True], ids=["its own steps", "half pixels"])
+@pytest.mark.parametrize("halves", [False, True], ids=["default steps", "half pixels"])
 @every_call
 def test_the_table_is_equivalent_to_the_dense_bias(call, halves, backend, dtype):
     tensors = call.tensors(dtype, parameters=torch.promote_types(dtype, torch.float32))
@@ -164,7 +164,7 @@ def test_the_kernels_run_without_creating_a_dense_bias():
     assert largest == tensors["q"].numel() < 32**2 * 64 * call.heads
 
 
-@pytest.mark.parametrize("pools", [((2, 3), (2, 3)), ((4, 3), (2, 7))], ids=["as traced", "another kind of steps"])
+@pytest.mark.parametrize("pools", [((2, 3), (2, 3)), ((4, 3), (2, 7))], ids=["as traced", "other steps"])
 @pytest.mark.parametrize("backend", ["torch", pytest.param("cpu", marks=compiled)])
 def test_compiles_without_graph_breaks_for_dynamic_sizes(backend, pools):
     graph = torch.compile(

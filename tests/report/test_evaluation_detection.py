@@ -12,7 +12,7 @@ from foveal.tasks.detection.predict import DetectedObject
 
 @pytest.fixture
 def scores():
-    """One image with two cats, the first detected with an IoU of 0.6, and an exactly detected dog."""
+    """Two cats, the first detected with an IoU of 0.6, and an exactly detected dog, in one image."""
     boxes = {1: [(10, 10, 50, 50), (100, 100, 50, 50)], 2: [(100, 10, 50, 50)]}
     marked = [{"image_id": 1, "category_id": c, "bbox": list(box)} for c, some in boxes.items() for box in some]
     truth = {
@@ -34,7 +34,7 @@ def test_precision_is_drawn_against_recall(scores, tmp_path):
     dog = np.ones(101)
     np.testing.assert_allclose(half.get_ydata(), 50 * ((recall <= 50) + dog))
     np.testing.assert_allclose(three_quarters.get_ydata(), 50 * dog)
-    np.testing.assert_allclose(mean.get_ydata(), 50 * (0.3 * (recall <= 50) + dog))  # correct at three of ten IoU thresholds
+    np.testing.assert_allclose(mean.get_ydata(), 50 * (0.3 * (recall <= 50) + dog))  # correct at three of ten IoUs
     np.testing.assert_allclose(half.get_xdata(), recall)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels[0] == f"IoU 0.50: AP {50 + 50 * 51 / 101:.1f}"

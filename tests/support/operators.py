@@ -103,7 +103,7 @@ class Call:
         return dict(x=x), dict(weight=weight, bias=draw(self.batch, channels))
 
     def arguments(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """The operator's arguments: tensors named "name.0", "name.1", ... are combined into a list; options are added."""
+        """The operator's arguments: tensors "name.0", "name.1", ... are combined into a list; options are added."""
         together: dict[str, Any] = {}
         for name, tensor in tensors.items():
             stem, _, number = name.partition(".")

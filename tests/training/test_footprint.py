@@ -118,7 +118,7 @@ def test_the_model_is_unchanged():
 
 
 def test_sync_batch_norm_of_a_single_position_can_be_planned():
-    """One position of one image is too few for batch norm alone, but other processes contribute theirs in a real run."""
+    """One position of one image is too few for batch norm, but in a real run other processes contribute theirs."""
     with torch.device("meta"):
         net = nn.Sequential(nn.Conv2d(3, 64, 1), nn.BatchNorm2d(64), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(64))
 

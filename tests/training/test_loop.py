@@ -247,9 +247,7 @@ def test_batch_norm_rejects_a_device_batch_size_of_1_before_the_first_step(point
 
 
 @pytest.mark.parametrize("why", ["loss", "batch norm"])
-def test_resuming_with_another_device_batch_size_is_rejected_if_it_changes_training(
-    points, config, change, out, why
-):
+def test_resuming_with_another_device_batch_size_is_rejected_if_it_changes_training(points, config, change, out, why):
     def task():
         made = points() if why == "loss" else normed(points())
         made.mixes = why == "loss"

@@ -105,16 +105,16 @@ CASES = {
         lambda root: (root / "LOC_val_solution.csv").unlink(),
         r"val has no class folders, and the ground truth .* put LOC_val_solution\.csv \(Kaggle\) or",
     ),
-    "an image without label": (add_image, r"val_00000005\.JPEG has no label in \S+\.csv: remove the image"),
-    "a label without image": (
+    "image without label": (add_image, r"val_00000005\.JPEG has no label in \S+\.csv: remove the image"),
+    "label without image": (
         lambda root: (root / "val" / "ILSVRC2012_val_00000002.JPEG").unlink(),
         r"lacks the image ILSVRC2012_val_00000002 that .* labels \(3 images, 4 labels\)",
     ),
-    "a class that train lacks": (
+    "class missing from train": (
         lambda root: write_csv(root, [*TRUTH[:3], "n77"]),
         r"names the class 'n77', which \S+train does not have",
     ),
-    "a line without class": (
+    "line without class": (
         lambda root: (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nx,n01 1\ny\n"),
         r"has no class in line 3",
     ),

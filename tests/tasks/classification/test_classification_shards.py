@@ -34,7 +34,7 @@ def write_shard(path, samples, **options):
         for key, sample in enumerate(samples):
             for ending, content in sample.items():
                 info = tarfile.TarInfo(f"{key:06d}.{ending}")
-                info.size, info.mtime = len(content), 1.5  # fractional as written by webdataset, which requires extended headers
+                info.size, info.mtime = len(content), 1.5  # fractional as in webdataset: extended headers
                 tar.addfile(info, io.BytesIO(content))
 
 

@@ -33,7 +33,7 @@ TENCH, GOLDFISH = "n01440764", "n01443537"
 
 
 def made(root: Path, nested: bool) -> dict[str, list[float]]:
-    """Write ImageNet-C with two classes and return errors in percent: grey 200 is predicted as tench, 50 as goldfish."""
+    """Write ImageNet-C with two classes and return errors in percent; grey 200 is predicted tench, 50 goldfish."""
     draw, errors = np.random.default_rng(0), {}
     for name, (_, archive) in PUBLISHED.items():
         for severity in range(1, 6):

@@ -17,8 +17,8 @@ BROKEN = {
     "negative width": (annotation(2, box=(3, 3, -4, 2)), r"has the box \[3, 3, -4, 2\] of zero area"),
     "area field of zero": (annotation(2, area=0), r"has the area 0, which must be above zero"),
     "NaN": (annotation(2, bbox=[1, math.nan, 3, 4]), r"has the box \[1, nan, 3, 4\], which is not four finite numbers"),
-    "text in a box": (annotation(2, bbox=[1, "2", 3, 4]), r"has the box .* which is not four finite numbers"),
-    "three numbers": (annotation(2, bbox=[1, 2, 3]), r"has the box .* which is not four finite numbers"),
+    "text in box": (annotation(2, bbox=[1, "2", 3, 4]), r"has the box .* which is not four finite numbers"),
+    "three values": (annotation(2, bbox=[1, 2, 3]), r"has the box .* which is not four finite numbers"),
     "unknown category": (annotation(2, category=4), r"has the category_id 4, and there is no such category"),
     "unknown image": (annotation(2, image=12), r"has the image_id 12, and there is no such image"),
     "two points": (
@@ -28,24 +28,27 @@ BROKEN = {
     "odd polygon": (annotation(2, segmentation=[[1, 1, 5, 5, 3, 4, 2]]), r"has a polygon that is not a list"),
     "NaN polygon": (annotation(2, segmentation=[[1, 1, 5, 5, 3, math.nan]]), r"has a polygon that is not a list"),
     "far polygon": (annotation(2, segmentation=[[1, 1, 5, 5, -1e9, 4]]), r"has a polygon that reaches far beyond"),
-    "a number of 400 digits": (annotation(2, bbox=[1, 2, 10**400, 4]), r"has the box .* which is not four finite"),
-    "runs of another size": (
+    "a 400-digit number": (annotation(2, bbox=[1, 2, 10**400, 4]), r"has the box .* which is not four finite"),
+    "run lengths of another size": (
         annotation(2, segmentation={"size": [30, 20], "counts": [600]}),
         r"neither polygons nor run lengths of its image's size \[20, 30\]",
     ),
-    "too few runs": (
+    "too few run lengths": (
         annotation(2, segmentation={"size": [20, 30], "counts": [10, 20]}),
         r"run lengths do not add up to its 600 pixels",
     ),
-    "negative runs": (
+    "negative run lengths": (
         annotation(2, segmentation={"size": [20, 30], "counts": [601, -1]}),
         r"run lengths do not add up to its 600 pixels",
     ),
-    "text that is no runs": (
+    "invalid run length text": (
         annotation(2, segmentation={"size": [20, 30], "counts": "no runs"}),
         r"run lengths do not add up to its 600 pixels",
     ),
-    "runs of nothing": (annotation(2, segmentation={"size": [20, 30]}), r"counts are neither text nor whole numbers"),
+    "run lengths without counts": (
+        annotation(2, segmentation={"size": [20, 30]}),
+        r"counts are neither text nor whole numbers",
+    ),
     "duplicate id": (annotation(1, box=(5, 5, 5, 5)), r"has the id of another annotation"),
     "no category": ({k: v for k, v in annotation(2).items() if k != "category_id"}, r"has no category_id"),
     "iscrowd of 2": (annotation(2, iscrowd=2), r"has iscrowd 2, which must be 0 or 1"),

@@ -87,7 +87,7 @@ def maps_of(sizes, seed):
 
 @pytest.fixture
 def alone_and_beside():
-    """Maps of a 32 x 64 image alone and as the first of a batch padded to 96 x 128, for all levels of both detectors."""
+    """Maps of a 32 x 64 image alone and as the first of a batch padded to 96 x 128, with levels for both detectors."""
     small, large = (
         [(8, 16), (4, 8), (2, 4), (1, 2), (1, 1), (1, 1)],
         [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2), (1, 1)],
@@ -182,7 +182,7 @@ def test_retinanet_starts_with_a_probability_of_001_for_every_class():
 
 
 def test_retinanet_decodes_a_known_output():
-    """The tall anchor of the second scale at cell (2, 3) of stride 8, moved by a quarter of its width, twice as wide."""
+    """The tall anchor of the second scale at cell (2, 3) of stride 8, moved by a quarter width, twice as wide."""
     detector = small_detector("retinanet", num_classes=2)
     anchor, row, column = 2 * 3 + 1, 2, 3  # ratios are the outer, scales the inner loop
     logits = [torch.full((1, h * w * 9, 2), -9.0) for h, w in ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))]

@@ -83,7 +83,7 @@ def test_losses_of_the_second_stage_equal_plain_formulas(scene):
     _, targets = scene
     heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, BoxSelection(0.05, 0.5, 10)).double()
     proposals = [torch.tensor([[2.0, 0, 34, 30], [20, 0, 60, 32]]).double(), torch.tensor([[5.0, 5, 20, 20]]).double()]
-    boxes = [[0, 0, 32, 32], [41, 40, 60, 60], [2, 0, 34, 30], [20, 0, 60, 32], [5, 5, 20, 20]]  # in the order of sampling
+    boxes = [[0, 0, 32, 32], [41, 40, 60, 60], [2, 0, 34, 30], [20, 0, 60, 32], [5, 5, 20, 20]]  # in sampling order
     labels, objects = [1, 2, 1, 3, 3], [0, 1, 0]  # 3 is the background
     logits, codes, masks = torch.randn(5, 4).double(), torch.randn(5, 3, 4).double(), torch.randn(3, 3, 28, 28).double()
     heads.box_head, heads.mask_head = Fixed(logits, codes), Fixed(masks)

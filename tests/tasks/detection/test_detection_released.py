@@ -229,7 +229,7 @@ def test_a_released_retinanet_keeps_its_meaning(tmp_path):
         (lambda s: s.pop("backbone.patch_embed1.proj.weight"), "missing .*downsample.proj.weight"),
         (lambda s: [s.pop(n) for n in list(s) if n.startswith("backbone.")], "holds no detector"),
     ],
-    ids=["missing", "misshaped", "unexpected", "backbone", "heads alone"],
+    ids=["missing", "misshaped", "unexpected", "backbone", "heads only"],
 )
 def test_a_mismatched_checkpoint_changes_nothing(change, said, tmp_path):
     detector = detector_for("mask_rcnn", "transnext_micro")

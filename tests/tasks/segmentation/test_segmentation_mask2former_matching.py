@@ -68,7 +68,7 @@ def test_three_quarters_of_the_points_are_the_most_uncertain_of_three_times_as_m
 
 
 def plain_costs(logits, masks, label, targets):
-    """Costs of one prediction for one segment: class, cross entropy and dice, weighted as in section 3.2 of the paper."""
+    """Costs of one prediction for one segment: class, cross entropy and dice, with the weights of section 3.2."""
     odds = [math.exp(x) for x in logits]
     found = [1 / (1 + math.exp(-x)) for x in masks]
     entropy = [-t * math.log(p) - (1 - t) * math.log(1 - p) for p, t in zip(found, targets, strict=True)]

@@ -77,7 +77,7 @@ def shapes_by_released_names(channels) -> dict[str, tuple[int, ...]]:
 
 
 def older(state):
-    """The same with the names of MMDetection 2, which puts parts of a layer in lists, with attention in order of use."""
+    """The same with the names of MMDetection 2, which puts parts of a layer in lists, attention in order of use."""
     orders = {"transformer_decoder": ("cross_attn", "self_attn"), "encoder": ("self_attn",)}
     renamed = {}
     for name, tensor in state.items():

@@ -185,7 +185,7 @@ def test_new_classes_leaves_only_the_classifiers_new(name, heads, tmp_path):
         (lambda s: s.pop("backbone.patch_embed1.proj.weight"), "missing .*downsample.proj.weight"),
         (lambda s: [s.pop(n) for n in list(s) if n.startswith("backbone.")], "holds no segmenter"),
     ],
-    ids=["missing", "misshaped", "unexpected", "backbone", "heads alone"],
+    ids=["missing", "misshaped", "unexpected", "backbone", "heads only"],
 )
 def test_a_mismatched_checkpoint_changes_nothing(change, said, tmp_path):
     segmenter = segmenter_for("upernet")

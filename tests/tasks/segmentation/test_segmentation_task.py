@@ -66,7 +66,7 @@ def test_a_foveal_checkpoint_is_restored_without_a_recipe(data, tmp_path):
 
 
 def test_the_position_bias_of_a_restored_segmenter_can_be_changed(data, tmp_path):
-    """Extrapolation as in training, interpolation on request: equal weights, but other outputs beyond the reference size."""
+    """Extrapolation as in training, interpolation on request: equal weights, other outputs at larger sizes."""
     recipe = small_recipe("upernet", epochs=1)
     fit(create_task(recipe, data), recipe.train, tmp_path)
     usual = SegmentationTask.restore(tmp_path / "best.pt").model
