@@ -1,5 +1,4 @@
-"""Checkpoints with MMSegmentation's names: every tensor is loaded with its meaning, completely or not at
-all."""
+"""Checkpoints with MMSegmentation's names: every tensor keeps its meaning, and loading is all or nothing."""
 
 import functools
 
