@@ -28,7 +28,7 @@ CLASSES = ["wall", "sky", "tree", "lamp"]
 
 
 def evaluation(broken=()):
-    """8 of 10 wall pixels and all 4 sky pixels are correct; 2 wall pixels are predicted as sky, 1 tree pixel as wall."""
+    """8 of 10 wall and all 4 sky pixels are correct; 2 wall pixels are predicted as sky, 1 tree pixel as wall."""
     confusion = ConfusionMatrix(4)
     confusion.add(torch.tensor([0] * 8 + [1] * 6 + [0]), torch.tensor([0] * 10 + [1] * 4 + [2]))
     return SegmentationEvaluation(confusion.scores(), CLASSES, 10, list(broken), 2.5, confusion.counts)
