@@ -3,7 +3,7 @@
     python benchmarks/detection_step.py --csv benchmarks/results
 
 A step is forward, the sum of the losses, and backward, without an optimiser, on random images with eight objects each.
-Time: both networks alternate in this process, so that each ratio compares neighbours in time. Memory: each measurement
+Time: both models alternate in this process, so that each ratio compares adjacent measurements. Memory: each measurement
 runs in a separate process, alternating as well; it is the peak beyond weights and inputs, gradients included, with an
 allocator that returns memory at once. Ratios are reported as 20th, 50th and 80th percentile over the rounds.
 """
@@ -28,7 +28,7 @@ from foveal.tasks.detection import Detector, create_detector
 
 OBJECTS = 8  # COCO's training images have 7.3 on average
 DROP_PATH = 0.2
-FIXED_SIZE = ("swin",)  # prefixes of networks that are built for one size
+FIXED_SIZE = ("swin",)  # prefixes of models built for a fixed size
 
 
 @dataclass(frozen=True)

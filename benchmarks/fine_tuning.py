@@ -1,9 +1,9 @@
-"""Does fine-tuning a small folder beat training it from scratch, with the same updates? On real handwriting.
+"""Compare fine-tuning on a small dataset with training from scratch for equally many updates, on real handwriting.
 
-An image shows two handwritten digits of scikit-learn's set side by side; a class is a pair such as "38". A first
-network learns ninety pairs with 25 images each. The other ten pairs, with 20 images each of other digits, are then
+An image shows two handwritten digits of scikit-learn's dataset side by side; a class is a pair such as "38". A first
+model is trained on ninety pairs with 25 images each. The other ten pairs, with 20 images each of other digits, are then
 learned in three ways: from that checkpoint with the recipe ``finetune.transnext_atto``, from scratch with the same
-recipe, and from scratch with the digits' recipe, which is meant for that. All three train for the same epochs on the
+recipe, and from scratch with the digits recipe, which is designed for that. All three train for the same epochs on the
 same images. Neither digit alone identifies one of the ten pairs.
 
     python benchmarks/fine_tuning.py [--seeds 3]
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def compare(folder: Path, seed: int) -> dict[str, float]:
-    """Return the best top-1 in percent, on 300 images of digits that no training has seen."""
+    """Return the best top-1 in percent, on 300 images of digits that are in no training set."""
     write_folders(folder, seed)
     scratch, tuning = (
         small(get_recipe("digits.transnext_atto"), seed),
@@ -61,7 +61,7 @@ def compare(folder: Path, seed: int) -> dict[str, float]:
 
 
 def small(recipe: Recipe, seed: int) -> Recipe:
-    """Adapt a recipe to images of 32 pixels and few updates, without mirroring and colour changes."""
+    """Adapt a recipe to images of 32 pixels and few updates, without flips and colour augmentation."""
     gentle = get_recipe("digits.transnext_atto").augment
     train = replace(recipe.train, epochs=EPOCHS, warmup_epochs=2, batch_size=20, workers=0, seed=seed)
     fit = get_recipe("digits.transnext_atto").fit

@@ -1,7 +1,7 @@
-"""Profile a network: ``python benchmarks/hotspots.py transnext_tiny --form optimised``.
+"""Profile a model: ``python benchmarks/hotspots.py transnext_tiny --form optimised``.
 
-Prints the operators that take the most time, and the speed of matrix products in the network next to that of one large
-product, which is what this machine can reach. Takes one profile, on an idle machine; use ``foveal bench`` for speeds.
+Prints the operators that take the most time, and the speed of matrix products in the model next to that of one large
+product, the peak of this machine. Takes a single profile, so run it on an idle machine; ``foveal bench`` gives speeds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PRODUCTS = ("linear", "convolution", "addmm", "aten::mm", "bmm")
 
 
 def main() -> None:
-    """Profile one network on the CPU."""
+    """Profile one model on the CPU."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--form", choices=["eager", "optimised"], default="eager")

@@ -29,7 +29,7 @@ WIDTH, HEIGHT, CLASSES, BATCH = 500, 400, 2, 32
 
 
 def jpegs(count: int) -> list[bytes]:
-    """Return random crops, half of them mirrored."""
+    """Return random crops, half of them flipped."""
     photographs, draw, files = load_sample_images().images, np.random.default_rng(0), []
     for number in range(count):
         whole = photographs[number % CLASSES]
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    torch.set_num_threads(1)  # as in a loading process
+    torch.set_num_threads(1)  # as in a worker process
     files = jpegs(options.images)
     size = statistics.mean(map(len, files)) / 1024
     print(f"{len(files)} JPEGs of {WIDTH} x {HEIGHT}, {size:.0f} KiB on average; {len(os.sched_getaffinity(0))} CPUs")

@@ -29,12 +29,12 @@ RECIPES = [
 ]
 GPUS = (8, 64, 512)
 IMAGES = ClassificationTask.known_sets["imagenet"].count
-GRADIENT_BYTES = 4  # gradients are float32, whatever the forward pass computes in
+GRADIENT_BYTES = 4  # gradients are float32 in any precision
 NODE = 8  # GPUs that share the fast network
 
 
 class Operators(TorchDispatchMode):
-    """Count operators that compute, which on a GPU is roughly the number of kernel launches."""
+    """Count operators that compute something, on a GPU roughly the number of kernel launches."""
 
     FREE = ("view", "reshape", "permute", "transpose", "slice", "select", "expand", "detach", "split", "as_strided")
 
@@ -129,17 +129,17 @@ def predict(work: Work, gpus: int, given: argparse.Namespace) -> Prediction:
 
 
 def page(given: argparse.Namespace) -> str:
-    """Return the whole page as Markdown."""
+    """Return the page as Markdown."""
     works = [Work.of(name) for name in RECIPES]
     return "\n\n".join(
         [
             "# Scale on paper",
             "What the papers' recipes would take on 8, 64 and 512 GPUs. **Predicted, not measured: no recipe has "
             "been run on a GPU here.** This page is the output of `python benchmarks/scaling_plan.py --measure`; every "
-            "assumption is an option of it.",
+            "assumption is a command-line option.",
             assumptions(given),
-            "## What a recipe asks for\n\nCounted here: parameters, multiply-adds (`foveal.flops`), operators of a "
-            "forward pass that compute (on the meta device; about the kernels launched), synchronised batch norms.",
+            "## What a recipe requires\n\nCounted: parameters, multiply-adds (`foveal.flops`), computing operators "
+            "of a forward pass (on the meta device; roughly the kernel launches), synchronised batch norms.",
             table(
                 ["recipe", "params M", "MACs G", "operators", "BN layers", "updates"],
                 [asked(w, given) for w in works],
@@ -172,8 +172,8 @@ READING = """## How to read it
   512 get 2. With less than one image per GPU and pass, GPUs would idle beyond 1,024; and mixup mixes
   pairs, so these recipes can use at most 512.
 - **At 512 GPUs** a kernel works on two images and takes less time than its launch. Eight times the GPUs of the row
-  above are then hardly faster and cost almost eight times as much. What would help is fewer launches (`--compile`, CUDA
-  graphs; over half of TransNeXt's launches lay out the position bias again in each pass), or a larger batch,
+  above are then barely faster and cost almost eight times as much. What would help is fewer launches (`--compile`, CUDA
+  graphs; over half of TransNeXt's launches arrange the position bias, in every pass), or a larger batch,
   which is a different recipe and needs its own proof of accuracy.
 - **Batch norm** in TransXNet synchronises every layer twice per pass: hundreds of small messages, whose latency
   counts, not their size.
@@ -184,7 +184,7 @@ READING = """## How to read it
 
 
 def assumptions(given: argparse.Namespace) -> str:
-    """Return every number that is not counted or measured, with its origin."""
+    """Return all values that are neither counted nor measured, with their origin."""
     rows = [
         ["peak of a GPU", f"{given.peak_tflops:g} TFLOP/s", "H100 SXM, bf16, dense: NVIDIA's data sheet (A100: 312)"],
         [

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Found:      pycocotools 2.0.11; faster-coco-eval 1.8.0 gives the same figures, with a warning
-# Behaviour:  An annotation whose id is 0, as files numbered from 0 have, can never be found: a perfect detection of
-#             it gives AP 0. Nothing in COCO's format asks for ids from 1.
-# Why:        the tables of matches hold ids, and 0 means that nothing matched.
+# Behaviour:  An annotation with id 0, as in files numbered from 0, can never be matched: a perfect detection of it
+#             gives AP 0. COCO's format does not require ids to start at 1.
+# Why:        The match tables contain ids, and 0 means that nothing matched.
 # Output:     id 0: pycocotools 0.0, faster-coco-eval 0.0
 #             id 1: pycocotools 1.0, faster-coco-eval 1.0
-# In foveal:  annotations are renumbered from 1 before they are counted
+# In foveal:  Annotations are renumbered from 1 before evaluation
 #             (src/foveal/tasks/detection/average_precision.py).
 set -euo pipefail
 unset PYTHONPATH
@@ -26,7 +26,7 @@ import pycocotools.cocoeval
 
 
 def ap(number):
-    """AP of one box that is found exactly, by both tools, where its annotation has this id."""
+    """AP of one exactly detected box, by both tools, if its annotation has this id."""
     box = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 50]}
     truth = {
         "images": [{"id": 1, "height": 100, "width": 100}], "categories": [{"id": 1, "name": "box"}],

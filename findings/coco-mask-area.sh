@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Found:      pycocotools 2.0.11 and faster-coco-eval 1.8.0, which does the same
-# Behaviour:  `COCO.loadRes` takes the area of a detected mask from its `bbox` if the record has one beside
-#             `segmentation`. The area decides which detections are ignored in AP by size, so AP of the same masks
-#             changes with a field that mask AP does not use otherwise: here a thin mask of 600 pixels counts as
+# Behaviour:  `COCO.loadRes` takes the area of a detected mask from its `bbox` if the record has one in addition to
+#             `segmentation`. The area determines which detections are ignored in AP by size, so AP of the same masks
+#             changes with a field that mask AP does not otherwise use: here a thin mask of 600 pixels counts as
 #             22,950, and as a false positive it no longer costs AP of small objects.
 # Output:     by_pycocotools: area, AP of small objects: (600, 0.5) without bbox, (22950, 1.0) with it
 #             by_faster: area, AP of small objects: (600, 0.5) without bbox, (22950, 1.0) with it
-# In foveal:  mask records are written without `bbox` (docs/detection.md; `mask_records` in
+# In foveal:  Mask records are written without `bbox` (docs/detection.md; `mask_records` in
 #             src/foveal/tasks/detection).
 set -euo pipefail
 unset PYTHONPATH
@@ -40,7 +40,7 @@ truth = {
     "images": [{"id": 1, "height": 400, "width": 400}], "categories": [{"id": 1, "name": "strip"}],
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 600, **diagonal(0)}],
 }
-# The object, found second; and before it a false positive, which AP of small objects should count.
+# A false positive, which AP of small objects should count, followed by the detected object.
 found = [{"image_id": 1, "category_id": 1, "score": score, **diagonal(row)} for score, row in ((0.9, 200), (0.8, 0))]
 
 

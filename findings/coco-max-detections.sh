@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Found:      pycocotools 2.0.11 and faster-coco-eval 1.8.0, which differ
 # Behaviour:  With `params.maxDets = [1, 10, 300]`, as for detectors with 300 queries, pycocotools' `summarize`
-#             reports an AP of -1 beside AP50 and AP75 that are right: AP alone is looked up under 100 detections,
-#             which the list does not have. faster-coco-eval, which stands in for it, takes the last entry and reports
+#             reports an AP of -1 although AP50 and AP75 are correct: only AP is looked up for 100 detections,
+#             which is not in the list. faster-coco-eval, its drop-in replacement, uses the last entry and reports
 #             AP.
 # Output:     pycocotools: AP -1.0, AP50 1.0
 #             faster-coco-eval: AP 1.0, AP50 1.0
-# In foveal:  AP is taken from the tables, not from `summarize`, and always of 100 detections (docs/detection.md).
+# In foveal:  AP is computed from the tables, not by `summarize`, and always for 100 detections (docs/detection.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Found:      imagecorruptions 1.1.2 (its latest release) with numpy 2.4.6 and scikit-image 0.26.0
 # Behaviour:  Two of the fifteen corruptions of ImageNet-C fail on a valid image: fog and glass blur. The package
-#             allows any version of both libraries, installs and imports without a complaint, and the other thirteen
+#             allows any version of both libraries and installs and imports without a warning, and the other thirteen
 #             run.
 # Output:     fog: AttributeError: `np.float_` was removed in the NumPy 2.0 release. Use `np.float64` instead.
 #             glass_blur: TypeError: gaussian() got an unexpected keyword argument 'multichannel'

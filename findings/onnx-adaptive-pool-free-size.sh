@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Found:      torch 2.13.0 and 2.15.0, onnxscript 0.7.2, onnx 1.23.2; run by onnxruntime 1.31.1
-# Behaviour:  `torch.onnx.export` of `adaptive_avg_pool2d(x, 7)` with free height and width exports without an error
-#             one AveragePool whose window is that of the example. At the example's size the file is right; near it
-#             the shape is right and the values are wrong; further away the shape is wrong too.
+# Behaviour:  `torch.onnx.export` of `adaptive_avg_pool2d(x, 7)` with dynamic height and width silently exports
+#             one AveragePool with the window of the example. At the size of the example the file is correct; near it
+#             the shape is correct and the values are wrong; further away the shape is wrong too.
 # Output:     [('AveragePool', [8, 8])]
 #             56: (1, 3, 7, 7), error below 1e-6
 #             60: (1, 3, 7, 7), error above 0.01

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Found:      onnxruntime 1.31.1, onnx 1.23.2
-# Behaviour:  `quantize_dynamic` fails on a valid file with a linear layer (Gemm, transB=1) if the file also notes the
-#             weight's shape in `value_info`, as torch.onnx.export (2.15.0) does. Without the note the same graph is
+# Behaviour:  `quantize_dynamic` fails on a valid file with a linear layer (Gemm, transB=1) if the file also has the
+#             shape of the weight in `value_info` (the note), as torch.onnx.export (2.15.0) does. Without it the graph is
 #             quantised.
-# Why:        the weight is transposed for MatMulInteger under its old name, and the noted shape is kept.
+# Why:        The weight is transposed for MatMulInteger under its old name, and the shape in `value_info` is kept.
 # Output:     without the note: ok
 #             with the note: InferenceError: [ShapeInferenceError] Inferred shape and existing shape differ in
 #               dimension 0: (16) vs (10)
-# In foveal:  concerns exported classifiers: erase the notes, or run `quant_pre_process` first (docs/export.md).
+# In foveal:  Affects exported classifiers: erase `value_info`, or run `quant_pre_process` first (docs/export.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Found:      onnxruntime 1.31.1 (CPU), onnx 1.23.2, opset 21
-# Behaviour:  GroupNormalization returns NaN on many blank (constant) maps, and loses digits where the mean is large
-#             beside the deviation. The form that exporters write below opset 21, InstanceNormalization on reshaped
-#             maps, is accurate in the same runtime.
-# Why:        the operator has no kernel and is expanded into the function that the ONNX standard gives for it, which
+# Behaviour:  GroupNormalization returns NaN on many blank (constant) maps, and loses precision if the mean is large
+#             compared with the standard deviation. The form that exporters write below opset 21,
+#             InstanceNormalization on reshaped maps, is accurate in the same runtime.
+# Why:        The operator has no kernel and is expanded into the function body of the ONNX standard, which
 #             computes the variance as E[x^2] - E[x]^2 in float32; that can round below zero.
 # Output:     100 blank maps: 50 give NaN (0 by InstanceNormalization)
 #             mean 100, deviation 1: largest error 2e-02 (5e-05 by InstanceNormalization)

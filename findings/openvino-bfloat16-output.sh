@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Found:      openvino 2026.4.1, onnx 1.23.2, numpy 2.4.6
-# Behaviour:  A bfloat16 output of a network arrives in Python as a NumPy array of dtype float16 that holds bfloat16's
-#             bits: no error, wrong numbers. `output.view(numpy.uint16)` shifted left by 16 gives the right ones.
+# Behaviour:  A bfloat16 output of a model is returned in Python as a NumPy array of dtype float16 with the bits of
+#             bfloat16: no error, wrong values. `output.view(numpy.uint16)` shifted left by 16 gives the correct ones.
 # Output:     put in [1.0, 2.0, -3.0, 0.5], out float16 [1.875, 2.0, -2.125, 1.75]
 #             read as bfloat16: [1.0, 2.0, -3.0, 0.5]
-# In foveal:  concerns networks exported in bfloat16: convert their outputs to float32 in the graph (docs/export.md).
+# In foveal:  Affects models exported in bfloat16: convert their outputs to float32 in the graph (docs/export.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Found:      openvino 2026.4.1, onnx 1.23.2; onnxruntime 1.31.1 beside it
-# Behaviour:  OpenVINO reads an ONNX Resize (opset 19) with `antialias=1`, or with `exclude_outside=1`, without a word
+# Found:      openvino 2026.4.1, onnx 1.23.2; compared with onnxruntime 1.31.1
+# Behaviour:  OpenVINO reads an ONNX Resize (opset 19) with `antialias=1`, or with `exclude_outside=1`, without warning
 #             and computes it as if the attribute were 0. ONNX Runtime honours both.
 # Output:     antialias: changes ONNX Runtime's result by up to 0.38, OpenVINO's by 0
 #             exclude_outside: changes ONNX Runtime's result by up to 0.04, OpenVINO's by 0
-# In foveal:  images are resized with antialiasing, so preprocessing cannot move into a graph meant for OpenVINO
+# In foveal:  Images are resized with antialiasing, so preprocessing cannot be part of a graph for OpenVINO
 #             (docs/export.md).
 set -euo pipefail
 unset PYTHONPATH
@@ -26,7 +26,7 @@ core = openvino.Core()
 
 
 def resized(side, **attributes):
-    """The image by ONNX Runtime and by OpenVINO."""
+    """The image resized by ONNX Runtime and by OpenVINO."""
     sizes = helper.make_tensor("sizes", TensorProto.INT64, [4], [1, 1, side, side])
     node = helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **attributes)
     graph = helper.make_graph([node], "resize", [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],

@@ -2,13 +2,13 @@
 # Found:      timm 1.0.31 on torch 2.15.0
 # Behaviour:  `timm.layers.trunc_normal_` with a standard deviation of 0.02 writes -2 into about one weight in 500 of
 #             a bfloat16 tensor and one in 4,000 of a float16 one, so networks created with `dtype=torch.bfloat16`
-#             start with weights a hundred times too large. PyTorch's own `trunc_normal_` is right in the same dtype.
-# Why:        timm draws uniformly in [-1, 1) and applies erfinv; in half precision the draw is often exactly -1,
+#             start with weights a hundred times too large. PyTorch's own `trunc_normal_` is correct in the same dtype.
+# Why:        timm samples uniformly in [-1, 1) and applies erfinv; in half precision the sample is often exactly -1,
 #             whose erfinv is -inf, which is clamped to the lower bound (-2 by default).
 # Output:     torch.bfloat16: timm min -2.0, 768 of 393216 at -2; torch.nn.init min -0.0898
 #             torch.float16: timm min -2.0, 94 of 393216 at -2; torch.nn.init min -0.0898
 #             vit_tiny_patch16_224 in bfloat16: min -2.0
-# In foveal:  models initialise in float32 and are converted afterwards (CHANGELOG.md).
+# In foveal:  Models are initialised in float32 and converted afterwards (CHANGELOG.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

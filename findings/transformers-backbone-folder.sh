@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Found:      transformers 5.23.0, huggingface_hub 2.4.0, torch 2.13.0 and 2.15.0
-# Behaviour:  `AutoBackbone.from_pretrained` of a folder that `save_pretrained` wrote fails, because it first asks the
-#             Hub whether a repository of that name exists, and a path is no valid name. The backbone's own class and
+# Behaviour:  `AutoBackbone.from_pretrained` fails on a folder written by `save_pretrained`, because it first asks the
+#             Hub whether a repository of that name exists, and a path is not a valid name. The backbone class and
 #             `AutoModel` open the same folder.
 # Output:     AutoBackbone: HFValidationError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': ...
 #             ResNetBackbone: ok
-# In foveal:  `import foveal.integrations.transformers` lets folders of our backbones pass (docs/transformers.md).
+# In foveal:  `import foveal.integrations.transformers` enables folders of Foveal backbones (docs/transformers.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Found:      transformers 5.23.0 with accelerate 1.15.0; torch 2.13.0 and 2.15.0
 # Behaviour:  The box losses of transformers' detectors (DETR's loss, shared by its relatives; Mask2Former's mask
-#             losses are divided in the same way) grow with the number of processes. Two processes that see the same
+#             losses are divided in the same way) grow with the number of processes. Two processes with the same
 #             batch report twice the box losses of one process, where the mean over processes should change nothing.
-# Why:        the number of boxes goes through `accelerate.utils.reduce`, whose default is the mean over processes,
-#             and is then divided by the number of processes once more.
+# Why:        The number of boxes goes through `accelerate.utils.reduce`, whose default is the mean over processes,
+#             and is then divided by the number of processes again.
 # Output:     1 process: {'loss_bbox': 0.2111, 'loss_giou': 0.3405}, shortened here
 #             2 processes, each with the same batch: {'loss_bbox': 0.4222, 'loss_giou': 0.6810}
-# In foveal:  its own losses divide once (docs/released_segmenters.md; test_segmentation_mask2former_processes.py).
-#             Heads of transformers on our backbones have transformers' loss: see docs/transformers.md.
+# In foveal:  Its own losses divide once (docs/released_segmenters.md; test_segmentation_mask2former_processes.py).
+#             Transformers' heads on Foveal backbones use transformers' loss: see docs/transformers.md.
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

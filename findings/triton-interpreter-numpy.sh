@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Found:      triton 3.6.0 with numpy 2.4.6; fine with numpy 2.3.5. Mended by triton 3.9.0 at the latest.
+# Found:      triton 3.6.0 with numpy 2.4.6; works with numpy 2.3.5. Fixed in triton 3.9.0 or earlier.
 # Behaviour:  In the interpreter (TRITON_INTERPRET=1) a loop whose bound is an argument of the kernel raises
-#             TypeError. PyTorch 2.11 comes with triton 3.6 and leaves NumPy free, so a new environment has both.
-# Why:        the interpreter keeps scalars as arrays of one element, and NumPy 2.4 no longer turns these into an int.
+#             TypeError. PyTorch 2.11 requires triton 3.6 and does not pin NumPy, so a new environment has both.
+# Why:        The interpreter stores scalars as one-element arrays, and NumPy 2.4 no longer converts these to int.
 # Output:     numpy 2.4.6: TypeError('only 0-dimensional arrays can be converted to Python scalars')
 #             numpy 2.3.5: ok
-# In foveal:  `make test-interpret` runs our Triton kernels this way, with the pinned triton 3.9.0 (CONTRIBUTING.md).
+# In foveal:  `make test-interpret` runs the Triton kernels this way, with the pinned triton 3.9.0 (CONTRIBUTING.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

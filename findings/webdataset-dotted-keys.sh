@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Found:      webdataset 1.0.2
-# Behaviour:  `TarWriter` takes keys with a dot in the file's name, and `WebDataset` does not give these samples back:
-#             it cuts names at the first dot, so "n01/crop.5" and "n01/crop.7" become ONE sample "n01/crop" with the
-#             fields "5.cls" and "7.cls". Nothing warns on either side.
+# Behaviour:  `TarWriter` accepts keys with a dot in the file name, but `WebDataset` does not return these samples:
+#             it splits names at the first dot, so "n01/crop.5" and "n01/crop.7" become ONE sample "n01/crop" with the
+#             fields "5.cls" and "7.cls". Neither side warns.
 # Output:     written: n01/crop.5, n01/crop.7
 #             read: n01/crop with 5.cls, 5.txt, 7.cls, 7.txt
-# In foveal:  such a shard is refused before the first step, with its name (docs/training.md).
+# In foveal:  Such a shard is rejected by name before the first step (docs/training.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Found:      webdataset 1.0.2
-# Behaviour:  `TarWriter` gives every file a time with a fraction of a second, which tar keeps in an extended (PAX)
+# Behaviour:  `TarWriter` gives every file a fractional modification time, which tar stores in an extended (PAX)
 #             header of 1,024 bytes before the file. A class label of one byte takes 2,048 bytes instead of 1,024
-#             (1,281,167 labels of ImageNet: 1.3 GB more), and readers that expect a plain ustar header at each file
-#             do not find it. `TarWriter(..., mtime=0)` writes none.
+#             (1,281,167 labels of ImageNet: 1.3 GB more), and readers that expect a plain ustar header for each file
+#             fail. `TarWriter(..., mtime=0)` writes no extended headers.
 # Output:     by default: 2058 bytes for each label, {'mtime': '1795823752.3389287'}
 #             with mtime=0: 1034 bytes for each label, {}
-# In foveal:  our index of shards steps over these headers (src/foveal/tasks/classification/data/tar_index.py).
+# In foveal:  The shard index skips these headers (src/foveal/tasks/classification/data/tar_index.py).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)
@@ -24,7 +24,7 @@ COUNT = 1000
 
 
 def write(**options):
-    """Bytes for each label of a shard, and the extended header of its first file."""
+    """Bytes per label of a shard, and the extended header of its first file."""
     with webdataset.TarWriter("shard.tar", **options) as shard:
         for number in range(COUNT):
             shard.write({"__key__": f"{number:06d}", "cls": number % 10})

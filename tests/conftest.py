@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-torch.set_num_threads(1)  # the nets here are too small for more, and threads wait for each other where CPUs are shared
+torch.set_num_threads(1)  # the models are too small to gain from more, and threads contend on shared CPUs
 SPREAD = ("tests/ops/", "tests/gpu/", "tests/interpret/")  # thousands of short tests without shared fixtures
 
 
 @pytest.fixture(autouse=True)
 def seed():
-    """No test depends on which ran before it."""
+    """Make tests independent of their order."""
     torch.manual_seed(0)
 
 

@@ -1,4 +1,4 @@
-"""Architecture as DESIGN.md describes it: imports between packages, outside libraries, and file sizes."""
+"""The architecture of DESIGN.md: imports between packages, third-party libraries, and file sizes."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "foveal"
 FILES = sorted(SOURCE.rglob("*.py"))
 ALL_MAY_KNOW = {"errors", "files", "options", "plotting", "types", "version"}
 
-# What each place may bring in beside torch and the standard library; the longest matching place counts.
+# Allowed imports by path besides torch and the standard library; the longest matching path applies.
 OUTSIDE = {
     "": {"timm"},
     "ops": set(),
@@ -50,7 +50,7 @@ OPTIONAL = {
     *("sklearn", "tensorboard", "transformers", "triton", "webdataset"),
 }
 
-# Files that import an optional package as soon as they are imported themselves, and what nobody else may then import.
+# Files that import an optional package on import, and modules that others must therefore not import on import.
 ASKED_FOR_LATE = {
     r"ops/([^/]+/)?triton(/|_kernels\.py)": r"\.triton(_kernels)?(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
@@ -61,7 +61,7 @@ ASKED_FOR_LATE = {
 
 @dataclass(frozen=True)
 class Import:
-    """`module` by its full name, e.g. "foveal.ops.backend"; whether it is imported as soon as its file is."""
+    """Full name of a `module`, e.g. "foveal.ops.backend", and whether it is imported when its file is."""
 
     module: str
     line: int
@@ -77,12 +77,12 @@ def place(file: Path) -> str:
 
 
 def room(file: Path) -> str:
-    """The folder below src/foveal, or a top file's own name."""
+    """The folder below src/foveal, or the name of a top-level file."""
     return place(file).partition("/")[0].removesuffix(".py")
 
 
 def _runs_later(node: ast.AST) -> bool:
-    """Whether what is inside runs when it is called, or for type checkers alone."""
+    """Whether the body only runs when called, or only for type checkers."""
     if isinstance(node, ast.If):
         return ast.unparse(node.test).endswith("TYPE_CHECKING")
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
@@ -108,19 +108,19 @@ def imports(file: Path) -> tuple[Import, ...]:
 
 @cache
 def floors() -> dict[str, int]:
-    """DESIGN.md's line of rooms, from the ground up: a room may know those on lower floors."""
+    """The package order of DESIGN.md, from the bottom: a package may import those on lower floors."""
     line = re.search(r"`(\w+(?:, \w+)*(?: -> \w+(?:, \w+)*)+ -> torch)`", (ROOT / "DESIGN.md").read_text())[1]
     storeys = [names.split(", ") for names in reversed(line.split(" -> "))]
     return {name: floor for floor, names in enumerate(storeys) for name in names}
 
 
-def test_the_plan_names_every_room():
+def test_the_design_names_every_package():
     rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
     assert rooms == set(floors()) - {"torch"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)
-def test_doors_open_one_way(file):
+def test_imports_between_packages_go_one_way(file):
     here = room(file)
     if here == "__init__":
         allowed = {"ops", "models", *ALL_MAY_KNOW}
@@ -137,12 +137,12 @@ def test_doors_open_one_way(file):
         target = [*found.module.split("."), "", ""][1]
         if target in {path.stem for path in SOURCE.iterdir()}:
             assert target in allowed, f"line {found.line}: {here} may not know {target}"
-        else:  # a name of the package itself, which knows ops and models
+        else:  # a name of the package itself, which imports ops and models
             assert "models" in allowed, f"line {found.line}: {here} may not know the package that it is a part of"
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)
-def test_outside_packages_stay_in_their_rooms(file):
+def test_third_party_libraries_are_imported_only_where_allowed(file):
     matching = [p for p in OUTSIDE if not p or Path(place(file)).match(f"{p}/*") or file.is_relative_to(SOURCE / p)]
     matching += [p for p in OUTSIDE if re.match(p.replace("*", "[^/]+") + "/", place(file))]
     allowed = OUTSIDE[max(matching, key=len)] | {"torch", "foveal", *sys.stdlib_module_names}
@@ -150,15 +150,15 @@ def test_outside_packages_stay_in_their_rooms(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)
-def test_optional_packages_are_imported_where_they_are_used(file):
+def test_optional_packages_are_imported_lazily(file):
     if any(re.match(files, place(file)) for files in ASKED_FOR_LATE):
-        return  # the folder is the place where it is used; who imports the folder is tested below
+        return  # these files need the package; imports of these files are tested below
     assert {i.package for i in imports(file) if i.at_import} & OPTIONAL == set()
 
 
 @pytest.mark.parametrize(("files", "modules"), ASKED_FOR_LATE.items())
-def test_what_stands_on_optional_packages_is_asked_for_late(files, modules):
-    """No file but these imports one of them when it is itself imported."""
+def test_modules_that_need_optional_packages_are_imported_lazily(files, modules):
+    """No other file imports one of them when it is imported itself."""
     for file in FILES:
         if not re.match(files, place(file)):
             assert [i.module for i in imports(file) if i.at_import and re.search(modules, i.module)] == [], place(file)
@@ -170,7 +170,7 @@ def test_a_file_has_at_most_600_lines(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)
-def test_modules_and_all_that_is_public_in_them_have_a_docstring(file):
+def test_modules_and_their_public_names_have_docstrings(file):
     tree = ast.parse(file.read_text())
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     public = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
@@ -179,8 +179,8 @@ def test_modules_and_all_that_is_public_in_them_have_a_docstring(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)
-def test_no_exception_is_swallowed_without_a_name(file):
-    """`except Exception` hides what went wrong, unless it is raised again."""
+def test_broad_exception_handlers_reraise(file):
+    """`except Exception` hides errors unless it raises them again."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) != "raise":
             caught = ast.unparse(node.type) if node.type else "everything"

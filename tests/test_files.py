@@ -1,4 +1,4 @@
-"""A file or folder appears whole or not at all."""
+"""Files and folders are written completely or not at all."""
 
 import os
 import subprocess
@@ -18,12 +18,12 @@ STOPS = [
 
 
 def content(place):
-    """Every file below a folder, with its text."""
+    """The text of every file below a folder."""
     return {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file()}
 
 
 def fill(part, text):
-    """Write a file at ``part``, or two below it."""
+    """Write a file at ``part``, or two files below it if it is a folder."""
     if part.is_dir():
         (part / "inner").mkdir()
         (part / "inner" / "one").write_text(text)
@@ -33,7 +33,7 @@ def fill(part, text):
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, durable):
+def test_the_old_file_is_kept_until_the_new_one_is_complete(tmp_path, durable):
     path = tmp_path / "out"
     path.write_text("before")
     with atomic_file(path, durable=durable) as part:
@@ -43,7 +43,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, durable):
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_folder_appears_when_it_is_filled(tmp_path, durable):
+def test_a_folder_appears_when_it_is_complete(tmp_path, durable):
     folder = tmp_path / "new" / "out"
     with atomic_folder(folder, durable=durable) as part:
         fill(part, "text")
@@ -52,7 +52,7 @@ def test_a_folder_appears_when_it_is_filled(tmp_path, durable):
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
-def test_several_files_appear_together_among_others(tmp_path):
+def test_a_staging_folder_adds_several_files_at_once(tmp_path):
     fill(tmp_path, "old")
     with staging_folder(tmp_path) as staging:
         (staging / "two").write_text("new")
@@ -63,20 +63,20 @@ def test_several_files_appear_together_among_others(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("stop", "error", "sentence"), STOPS)
-def test_an_interrupted_write_leaves_nothing(tmp_path, kind, stop, error, sentence):
+def test_an_interrupted_write_leaves_no_files(tmp_path, kind, stop, error, sentence):
     def write_half():
         with KINDS[kind](tmp_path / "out", "make room") as part:
             fill(part, "half")
             raise stop
 
-    expected = type(stop) if kind == "staging" else error  # its block may do more than write
+    expected = type(stop) if kind == "staging" else error  # the block may do more than write
     with pytest.raises(expected, match=None if kind == "staging" else sentence):
         write_half()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("stop", "error", "sentence"), STOPS)
-def test_an_interrupted_write_leaves_the_old_file_untouched(tmp_path, stop, error, sentence):
+def test_an_interrupted_write_keeps_the_old_file(tmp_path, stop, error, sentence):
     (tmp_path / "out").write_text("before")
 
     def write_half():
@@ -89,7 +89,7 @@ def test_an_interrupted_write_leaves_the_old_file_untouched(tmp_path, stop, erro
     assert content(tmp_path) == {"out": "before"}
 
 
-def test_an_interrupted_write_leaves_an_old_folder_untouched(tmp_path):
+def test_an_interrupted_write_keeps_an_old_folder(tmp_path):
     fill(tmp_path, "before")
 
     def write_half():
@@ -102,8 +102,8 @@ def test_an_interrupted_write_leaves_an_old_folder_untouched(tmp_path):
     assert content(tmp_path) == {"inner/one": "before", "two": "before"}
 
 
-def test_a_full_disk_is_one_sentence(tmp_path):
-    """The file is a device that is really full."""
+def test_a_full_disk_raises_a_one_line_error(tmp_path):
+    """The file is a link to /dev/full."""
 
     def write():
         with atomic_file(tmp_path / "out", "make room") as part:
@@ -115,7 +115,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_noticed_at_the_end_is_one_sentence(tmp_path, monkeypatch):
+def test_a_full_disk_detected_by_fsync_raises_a_one_line_error(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
@@ -130,17 +130,17 @@ def test_a_full_disk_noticed_at_the_end_is_one_sentence(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_durable_write_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+def test_a_durable_write_is_synced_before_the_rename(tmp_path, monkeypatch):
     events = []
     fsync, rename = os.fsync, Path.rename
     monkeypatch.setattr(os, "fsync", lambda descriptor: events.append("fsync") or fsync(descriptor))
     monkeypatch.setattr(Path, "rename", lambda part, folder: events.append("rename") or rename(part, folder))
     with atomic_folder(tmp_path / "out", durable=True) as part:
         fill(part, "text")
-    assert events == ["fsync"] * 4 + ["rename", "fsync"]  # two files and their two folders; then the name
+    assert events == ["fsync"] * 4 + ["rename", "fsync"]  # two files and their two folders, then the parent folder
 
 
-def test_of_two_that_fill_the_same_folder_the_first_stays(tmp_path):
+def test_the_first_of_two_writers_of_a_folder_wins(tmp_path):
     with atomic_folder(tmp_path / "data") as second:
         (second / "second").touch()
         with atomic_folder(tmp_path / "data") as first:
@@ -162,7 +162,7 @@ with atomic_folder(folder) as part:
 """
 
 
-def test_two_processes_that_fill_the_same_folder_leave_one_whole(tmp_path):
+def test_two_processes_that_write_the_same_folder_leave_a_complete_one(tmp_path):
     folder = tmp_path / "data"
     words = [sys.executable, "-c", RACE, str(folder)]
     both = [
@@ -171,7 +171,7 @@ def test_two_processes_that_fill_the_same_folder_leave_one_whole(tmp_path):
     ]
     for process in both:
         assert process.stdout.readline() == "filled\n"
-    for process in both:  # both are whole now; they take the name at the same time
+    for process in both:  # both are complete; they rename at the same time
         process.stdin.write("\n")
         process.stdin.flush()
     for process in both:
@@ -183,7 +183,7 @@ def test_two_processes_that_fill_the_same_folder_leave_one_whole(tmp_path):
     assert len(set(texts)) == 1
 
 
-def test_something_else_in_the_folders_place_is_no_success(tmp_path):
+def test_a_file_at_the_path_of_the_folder_raises_an_error(tmp_path):
     (tmp_path / "data").write_text("")
     with pytest.raises(FovealError, match="Not a directory"), atomic_folder(tmp_path / "data"):
         pass
@@ -191,7 +191,7 @@ def test_something_else_in_the_folders_place_is_no_success(tmp_path):
 
 
 @pytest.mark.parametrize("write", [atomic_folder, staging_folder])
-def test_a_folder_below_a_file_is_one_sentence(tmp_path, write):
+def test_a_folder_below_a_file_raises_a_one_line_error(tmp_path, write):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(FovealError, match=r"file/out could not be written \(.*\): choose another place\.$"),
@@ -200,7 +200,7 @@ def test_a_folder_below_a_file_is_one_sentence(tmp_path, write):
         pass
 
 
-def test_a_place_is_checked_before_the_work_and_nothing_is_created(tmp_path):
+def test_check_writable_creates_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "inner"):
         with pytest.raises(FovealError, match=r"file is a file: pass --out with a folder\.$"):
@@ -210,13 +210,13 @@ def test_a_place_is_checked_before_the_work_and_nothing_is_created(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_place_without_permission_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, mode: False)  # root may write everywhere
+def test_missing_write_permission_raises_a_one_line_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # root can write everywhere
     with pytest.raises(FovealError, match=r" is not writable: choose another --out\.$"):
         check_writable(tmp_path / "new")
 
 
-def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
+def test_the_cache_folder_is_set_by_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     monkeypatch.delenv("FOVEAL_CACHE", raising=False)
     assert cache_folder() == tmp_path / "user" / "foveal"
@@ -224,7 +224,7 @@ def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path / "own"
 
 
-def test_outputs_replace_neither_each_other_nor_an_input(tmp_path):
+def test_outputs_overwrite_neither_each_other_nor_an_input(tmp_path):
     out = tmp_path / "out"
     inputs = [tmp_path / "a.jpg", tmp_path / "b" / "a.jpg", out / "c.png", tmp_path / "a.jpg"]
     assert output_paths(inputs, out, [".png", "_labels.png"]) == {

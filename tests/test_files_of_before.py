@@ -1,7 +1,7 @@
-"""Compatibility: recipes are what they were, and files written by foveal of November 2026 (commit 0237ef2) still serve.
+"""Compatibility: recipes are unchanged, and files written by foveal in November 2026 (commit 0237ef2) still work.
 
-The files hold tiny networks, trained for one or two epochs on a few images of noise; ``answers.json`` is what
-``foveal predict --json`` said of them on the day they were written.
+The files are tiny models trained for one or two epochs on a few noise images; ``answers.json`` is the output of
+``foveal predict --json`` on the day they were written.
 """
 
 import gzip
@@ -20,7 +20,7 @@ from foveal.training import fit
 GOLDEN = Path(__file__).parent / "golden"
 FILES = GOLDEN / "files_of_2026_11"
 RECIPES = json.loads((GOLDEN / "recipes.json").read_text())
-#: Counts of pixels, which rounding moves.
+#: Pixel counts, which change with rounding.
 UNSTABLE = ("segmentation", "area", "pixels")
 ANSWERS = json.loads((FILES / "answers.json").read_text())
 
@@ -32,7 +32,7 @@ def unpack(name: str, folder: Path) -> Path:
 
 
 def photograph(folder: Path) -> Path:
-    """A smooth picture, the same everywhere."""
+    """A smooth, reproducible image."""
     y, x = np.mgrid[:64, :80]
     pixels = np.stack([127 + 120 * np.sin(x / 9), 127 + 120 * np.cos(y / 7), 3 * x + 0 * y], axis=-1)
     path = folder / "picture.png"
@@ -51,12 +51,12 @@ def answer(name: str, folder: Path, capsys) -> list:
 
 
 def plain(found, folder: Path):
-    """An answer without the folder it was asked in."""
+    """The output without the name of its folder."""
     return json.loads(json.dumps(found).replace(f"{folder}/", ""))
 
 
 def numbers_and_rest(found) -> tuple[list[float], str]:
-    """The fractions in an answer, which differ between processors by rounding, and all else."""
+    """The floats of an output, which differ between processors by rounding, and the rest."""
     fractions: list[float] = []
 
     def take(value):
@@ -71,25 +71,25 @@ def numbers_and_rest(found) -> tuple[list[float], str]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_field_of_a_recipe_is_what_it_was(name):
+def test_every_field_of_a_recipe_is_unchanged(name):
     recipe = get_recipe(name)
     assert json.loads(json.dumps({"kind": recipe.kind, **asdict(recipe)})) == RECIPES[name]
 
 
-def test_no_recipe_is_missing():
+def test_every_recipe_is_recorded():
     assert {recipe.name for recipe in list_recipes()} <= RECIPES.keys()
 
 
 @pytest.mark.parametrize("name", ["classifier_best", "classifier_last", "detector_best", "segmenter_best"])
-def test_a_file_of_before_predicts_what_it_did(name, tmp_path, capsys):
+def test_an_old_checkpoint_gives_the_same_predictions(name, tmp_path, capsys):
     found, rest = numbers_and_rest(plain(answer(name, tmp_path, capsys), tmp_path))
     expected, expected_rest = numbers_and_rest(ANSWERS[name])
     assert rest == expected_rest
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_a_run_of_before_resumes(tmp_path):
-    """It was stopped after the seventh of nine updates."""
+def test_an_old_run_can_be_resumed(tmp_path):
+    """The run was stopped after the seventh of nine updates."""
     data, out = tmp_path / "data", tmp_path / "run"
     draw = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 3)):

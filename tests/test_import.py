@@ -1,4 +1,4 @@
-"""`import foveal` is silent, leaves no trace, and is quick."""
+"""`import foveal` prints nothing, has no side effects on the system, and is fast."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# Imports a module after timm, watched, and prints what it did as JSON.
+# Imports modules after timm under an audit hook and prints what they did as JSON.
 WATCHED = """
 import json, sys, time
 import timm
@@ -38,7 +38,7 @@ OPTIONAL = {
 
 
 def run(code: str, home) -> subprocess.CompletedProcess:
-    """In a process of its own, in an empty home."""
+    """Run code in a subprocess with an empty home directory."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TORCH", "XDG_", "PYTEST"))}
     settings = {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-W", "error::DeprecationWarning:foveal", "-c", code]
@@ -46,7 +46,7 @@ def run(code: str, home) -> subprocess.CompletedProcess:
 
 
 def watch(modules: str, home) -> dict:
-    """What importing the modules did beyond what timm does; a DeprecationWarning of ours would be an error."""
+    """What importing the modules does in addition to timm; a DeprecationWarning from foveal is an error."""
     done = run(WATCHED.format(modules=modules), home)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -57,39 +57,39 @@ def watched(tmp_path_factory) -> dict:
     return watch("foveal", tmp_path_factory.mktemp("home"))
 
 
-def test_it_prints_nothing_and_writes_nothing(tmp_path):
+def test_import_prints_and_writes_nothing(tmp_path):
     (tmp_path / "home").mkdir(mode=0o500)
     done = run("import foveal", tmp_path / "home")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.rglob("*")) == [tmp_path / "home"]
 
 
-def test_it_opens_no_socket_no_file_for_writing_and_no_process(watched):
+def test_import_opens_no_sockets_files_for_writing_or_processes(watched):
     assert watched["seen"] == []
 
 
-def test_it_imports_no_optional_package(watched):
+def test_import_loads_no_optional_packages(watched):
     assert OPTIONAL & set(watched["new"]) == set()
 
 
-def test_its_rooms_import_no_optional_package_until_it_is_used(tmp_path):
+def test_subpackages_load_optional_packages_only_when_used(tmp_path):
     done = watch(
         "foveal.training, foveal.tasks.classification, foveal.integrations, foveal.explain, foveal.report", tmp_path
     )
     assert OPTIONAL & set(done["new"]) == set()
 
 
-def test_it_adds_less_than_half_a_second_to_timm(watched, tmp_path):
-    """Time of the processor, so that neighbours do not count; the better of two where the first was slow."""
+def test_import_takes_less_than_half_a_second_after_timm(watched, tmp_path):
+    """CPU time, so that other processes do not count; the better of two runs if the first is slow."""
     seconds = watched["seconds"]
     assert seconds < 0.5 or watch("foveal", tmp_path)["seconds"] < 0.5
 
 
-def test_it_registers_the_models_without_a_gpu(watched):
+def test_import_registers_the_models_without_a_gpu(watched):
     assert watched["registered"]
 
 
-def test_what_is_promised_is_there():
+def test_public_names_exist():
     import foveal
 
     for name in foveal.__all__:

@@ -1,4 +1,4 @@
-"""Options declared once reach whoever reads them."""
+"""Options are declared once and used by recipes and the command line."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -40,7 +40,7 @@ def test_declarations_are_read_in_order():
         (["--mode", "fast", "--rate", "0.5"], {"mode": "fast", "rate": 0.5}),
     ],
 )
-def test_only_what_was_given_overrides(words, expected):
+def test_only_given_options_override(words, expected):
     found = []
 
     def command(options: overrides_of(Settings)) -> None:
@@ -50,11 +50,11 @@ def test_only_what_was_given_overrides(words, expected):
     assert found == [expected]
 
 
-def test_settings_of_recipes_alone_are_no_options():
+def test_recipe_settings_are_not_command_line_options():
     assert list(overrides_of(Settings).__dataclass_fields__) == ["steps", "mode", "fused", "rate"]
 
 
-def test_an_option_of_other_tasks_is_refused():
+def test_an_option_of_other_tasks_is_rejected():
     options = overrides_of(Settings)(fused=True)
     refuse_others(options, "segmentation", "this is")
     with pytest.raises(UsageError, match="--fused is for segmenters, and this is a classifier: leave it out"):

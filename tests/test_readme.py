@@ -1,4 +1,4 @@
-"""Every command and code block of the README works, in the order in which it appears."""
+"""Every command and code block of the README works, in order."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from golden.fill import filled_state
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
-# Options that make each command as short as it can be while it still runs from start to end.
+# Options that shorten each command while it still runs end to end.
 SHORTER = {
     "quickstart": ["--epochs", "1"],
     "train": ["--epochs", "1", "--workers", "0"],
@@ -26,8 +26,8 @@ SHORTER = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The reader's working directory: a folder of images, photographs, a file of released weights, and a few
-    generated shapes (the cache would hold many)."""
+    """The working directory of a reader: an image folder, single images, a released checkpoint, and a few generated
+    shapes (the dataset in the cache would be larger)."""
     folder = tmp_path_factory.mktemp("reader")
     write_digits(folder / "DIR")
     few = {"train": 24, "val": 8}
@@ -53,11 +53,11 @@ def commands() -> list[str]:
     return re.findall(r"\| `(foveal [^`]+)` \|", table)
 
 
-def test_the_table_has_a_command_per_task():
+def test_the_table_has_one_example_of_every_command():
     assert {shlex.split(line)[1] for line in commands()} == set(COMMANDS)
 
 
-def test_the_python_runs(folder, monkeypatch, capsys):
+def test_python_blocks_run(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     namespace: dict = {}
     for block in python_blocks():
@@ -68,7 +68,7 @@ def test_the_python_runs(folder, monkeypatch, capsys):
     assert len(namespace["report"].loaded) == 617
 
 
-def test_the_commands_run(folder, monkeypatch, capsys):
+def test_commands_run(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     for line in commands():
         words = shlex.split(line)[1:]
@@ -82,7 +82,7 @@ def test_the_commands_run(folder, monkeypatch, capsys):
         assert not leave.value.code, f"{line}: {capsys.readouterr().err}"
 
 
-def test_the_weights_table_equals_the_counted_figures():
+def test_the_weights_table_matches_the_counts():
     rows = re.findall(r"\| `(trans\w+\.\w+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README)
     counted = [
         (e.name, str(e.size), f"{e.params / 1e6:.2f}", f"{e.paper_macs / 1e9:.2f}", f"{e.top1}")

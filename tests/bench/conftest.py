@@ -1,4 +1,4 @@
-"""Subjects whose seconds the test decides."""
+"""Benchmark subjects with scripted timings."""
 
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -11,7 +11,7 @@ from foveal.bench.subjects import Prepared
 
 @dataclass(frozen=True)
 class Scripted:
-    """A subject that takes the seconds written here, one after the other, by a clock that does not run."""
+    """A subject that returns the given durations in turn instead of running anything."""
 
     name: str
     seconds: tuple[float, ...]
@@ -24,7 +24,7 @@ class Scripted:
         if self.fails is not None:
             raise self.fails
         taken = cycle(self.seconds)
-        first = [None]  # the call with which a run begins is not timed
+        first = [None]  # the first call of a run is not timed
 
         def call():
             return first.pop() if first else next(taken)
@@ -38,7 +38,7 @@ def scripted():
 
 
 def stopwatch(call, repeats):
-    """Believes what the call says that it took."""
+    """Return the duration that the call itself returns."""
     return call()
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of a detector's training step runs what it says: one pass forward and backward, on sound targets."""
+"""The detection step benchmark runs one forward and backward pass on valid targets."""
 
 import importlib.util
 from pathlib import Path
@@ -21,7 +21,7 @@ def benchmark():
     return module
 
 
-def test_targets_are_sound_and_masks_fill_their_boxes(benchmark):
+def test_targets_are_valid_and_masks_fill_their_boxes(benchmark):
     target = benchmark.random_target(96, 128)
     check_targets([torch.zeros(3, 96, 128)], [target], 80, masks=True)
     assert len(target["boxes"]) == 8
@@ -29,7 +29,7 @@ def test_targets_are_sound_and_masks_fill_their_boxes(benchmark):
     assert target["masks"].sum((1, 2)).tolist() == pytest.approx(sides.prod(1).tolist(), rel=0.25)
 
 
-def test_a_step_goes_backward_and_leaves_no_gradients(benchmark, monkeypatch):
+def test_a_step_runs_backward_and_clears_the_gradients(benchmark, monkeypatch):
     class Net(nn.Module):
         backward_passes = 0
 
@@ -40,7 +40,7 @@ def test_a_step_goes_backward_and_leaves_no_gradients(benchmark, monkeypatch):
 
         def count(self, gradient):
             self.backward_passes += 1
-            assert gradient.tolist() == [3, 3]  # of both losses
+            assert gradient.tolist() == [3, 3]  # the sum over both losses
 
         def forward(self, images, targets):
             assert [image.shape for image in images] == [(3, 64, 96)] * 2

@@ -1,4 +1,4 @@
-"""A row says which sources it was measured with."""
+"""Each row records the commit it was measured at."""
 
 import subprocess
 
@@ -11,7 +11,7 @@ def git(root, *words):
     return subprocess.run(["git", "-C", root, *identity, *words], check=True, capture_output=True, text=True).stdout
 
 
-def test_new_results_do_not_make_a_checkout_dirty_and_sources_do(tmp_path, monkeypatch):
+def test_changed_sources_mark_a_checkout_dirty_but_new_results_do_not(tmp_path, monkeypatch):
     package, results = tmp_path / "src" / "foveal", tmp_path / "benchmarks" / "results"
     for folder, file in ((package, "__init__.py"), (results, "device.csv")):
         folder.mkdir(parents=True)
@@ -28,6 +28,6 @@ def test_new_results_do_not_make_a_checkout_dirty_and_sources_do(tmp_path, monke
     assert source_commit() == f"{commit}-dirty"
 
 
-def test_a_package_that_is_no_checkout_has_no_commit(tmp_path, monkeypatch):
+def test_a_package_outside_a_checkout_has_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(foveal, "__file__", str(tmp_path / "site-packages" / "foveal" / "__init__.py"))
     assert source_commit() is None

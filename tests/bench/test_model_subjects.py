@@ -1,4 +1,4 @@
-"""Networks in their forms, modes and dtypes."""
+"""Model subjects: forms, modes and dtypes."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ SMALL = Setting(batch=2, height=64, width=32)
 
 @pytest.fixture
 def built(monkeypatch):
-    """The networks that are made, with the dtype and size of what they are given."""
+    """The models that were created, each with its input and output."""
     made = []
     create = timm.create_model
 
@@ -30,7 +30,7 @@ def built(monkeypatch):
     return made
 
 
-def test_peers_stand_beside_as_eager_and_compiled():
+def test_peers_have_only_the_eager_and_compiled_forms():
     found = model_subjects(("transnext_atto", "pvt_v2_b0"), ("eager", "optimised", "reference", "compiled"))
     assert [(s.model, s.form) for s in found] == [
         ("transnext_atto", "eager"),
@@ -43,23 +43,23 @@ def test_peers_stand_beside_as_eager_and_compiled():
 
 
 @pytest.mark.parametrize(("form", "beside"), [("optimised", "eager"), ("reference", "eager"), ("compiled", "compiled")])
-def test_the_baseline_has_the_form_that_it_can_have(form, beside):
+def test_the_baseline_is_compiled_only_for_compiled_subjects(form, beside):
     assert baseline_of(ModelSubject("transnext_atto", form)) == ModelSubject("convnext_tiny", beside)
 
 
-def test_scaling_takes_transnext_in_both_modes_and_convnext_once():
+def test_scaling_measures_transnext_in_both_modes_and_convnext_once():
     names = [s.name for s in scaling_subjects(("transnext_tiny", "transxnet_s", "convnext_tiny"), ("optimised",))]
     assert names == ["transnext_tiny", "transnext_tiny pool_size=7", "transxnet_s", "convnext_tiny"]
 
 
-def test_an_unknown_model_is_one_sentence():
+def test_an_unknown_model_raises_a_one_line_error():
     with pytest.raises(FovealError, match="no model 'resnext_tiny'"):
         is_ours("resnext_tiny")
 
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_half_types_are_cast_in_inference_and_autocast_in_training(built, mode, dtype):
+def test_half_precision_casts_in_inference_and_autocasts_in_training(built, mode, dtype):
     setting = replace(SMALL, mode=mode, dtype=dtype)
     ModelSubject("transnext_atto").prepare(setting).call()
     ((net, images, out),) = built
@@ -71,25 +71,25 @@ def test_half_types_are_cast_in_inference_and_autocast_in_training(built, mode, 
     assert net.training == out.requires_grad == (mode == "training")
 
 
-def test_a_step_leaves_no_gradient_behind(built):
+def test_a_training_step_clears_the_gradients(built):
     ModelSubject("transnext_atto").prepare(replace(SMALL, mode="training")).call()
     assert all(p.grad is None for p in built[0][0].parameters())
 
 
-def test_weights_and_images_are_what_is_held():
+def test_held_memory_is_that_of_weights_and_images():
     prepared = ModelSubject("transnext_atto").prepare(SMALL)
     net = timm.create_model("transnext_atto")
     weights = sum(p.numel() for p in net.parameters()) + sum(b.numel() for b in net.buffers())
     assert prepared.held == 4 * (weights + 2 * 3 * 64 * 32)
 
 
-def test_swin_is_built_for_the_size_that_it_is_given(built):
+def test_swin_is_built_for_the_input_size(built):
     swin = ModelSubject("swin_tiny_patch4_window7_224", options=(("depths", (1, 1, 1, 1)), ("embed_dim", 24)))
     swin.prepare(SMALL).call()
     assert built[0][0].patch_embed.img_size == (64, 32)
 
 
-def test_the_reference_runs_on_that_backend(monkeypatch):
+def test_the_reference_form_runs_the_reference_backend(monkeypatch):
     called = []
     prepared = ModelSubject("transnext_atto", "reference").prepare(SMALL)
     monkeypatch.setattr("torch.nn.functional.unfold", lambda *a, **k: called.append(1) or real(*a, **k), raising=True)
@@ -100,7 +100,7 @@ def test_the_reference_runs_on_that_backend(monkeypatch):
 real = torch.nn.functional.unfold
 
 
-def test_optimised_is_what_foveal_optimize_returns(built, monkeypatch):
+def test_the_optimised_form_is_the_result_of_foveal_optimize(built, monkeypatch):
     asked = []
     monkeypatch.setattr(foveal, "optimize", lambda net, dtype=None: asked.append(dtype) or net, raising=False)
     subject = ModelSubject("transnext_atto", "optimised")
@@ -113,11 +113,11 @@ def test_optimised_is_what_foveal_optimize_returns(built, monkeypatch):
 
 
 @pytest.mark.parametrize(("text", "size"), [("224", (224, 224)), ("480x640", (480, 640))])
-def test_sizes_are_read_as_height_by_width(text, size):
+def test_sizes_are_parsed_as_height_by_width(text, size):
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "x64", "64x", "64x64x64", "big", "-64", "31", "64x16"])
-def test_what_is_no_size_is_one_sentence(text):
+def test_an_invalid_size_raises_a_one_line_error(text):
     with pytest.raises(FovealError, match="--sizes"):
         parse_size(text)

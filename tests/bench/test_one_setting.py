@@ -1,4 +1,4 @@
-"""One setting measured, with subjects whose seconds are known."""
+"""Measuring one setting, with subjects of known durations."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_seconds_and_ratios_are_those_of_the_counted_rounds(scripted, measuremen
     assert (first.held, first.moved, first.peak, first.baseline) == (5, 7, None, base)
 
 
-def test_without_its_baseline_a_subject_has_no_ratio(scripted, measurement):
+def test_a_subject_without_its_baseline_has_no_ratio(scripted, measurement):
     (result,) = run_setting([scripted("a", (1,))], SETTING, measurement, lambda subject: scripted("away", (1,))).results
     assert (result.ratio, result.baseline) == (None, None)
 
@@ -44,7 +44,9 @@ def test_without_its_baseline_a_subject_has_no_ratio(scripted, measurement):
         ("transnext_atto/compiled", RuntimeError("no compiler"), "torch.compile fails on it"),
     ],
 )
-def test_what_cannot_run_is_left_out_with_its_reason(scripted, measurement, monkeypatch, subject, error, reason):
+def test_subjects_that_cannot_run_are_left_out_with_a_reason(
+    scripted, measurement, monkeypatch, subject, error, reason
+):
     def prepare(self, setting):
         raise error
 
@@ -59,7 +61,7 @@ def test_what_cannot_run_is_left_out_with_its_reason(scripted, measurement, monk
     assert "\n" not in left.reason
 
 
-def test_a_bug_of_ours_keeps_its_traceback(measurement, monkeypatch):
+def test_an_error_in_foveal_keeps_its_traceback(measurement, monkeypatch):
     def prepare(self, setting):
         raise RuntimeError("shapes do not match")
 
@@ -68,7 +70,7 @@ def test_a_bug_of_ours_keeps_its_traceback(measurement, monkeypatch):
         run_setting([ModelSubject("transnext_atto")], SETTING, measurement)
 
 
-def test_the_steps_reported_are_those_announced(scripted, stopwatch, monkeypatch):
+def test_as_many_steps_are_reported_as_announced(scripted, stopwatch, monkeypatch):
     monkeypatch.setattr("foveal.bench.run.peak_on_cpu", lambda subject, setting: 3 * 2**20)
     reported = []
     measurement = MeasurementSettings(rounds=2, stopwatch=stopwatch, on_step=lambda: reported.append(1))
@@ -78,7 +80,7 @@ def test_the_steps_reported_are_those_announced(scripted, stopwatch, monkeypatch
     assert [result.peak for result in outcome.results] == [3 * 2**20] * 2
 
 
-def test_what_runs_alone_but_not_together_is_one_sentence(scripted):
+def test_subjects_that_only_fit_in_memory_one_at_a_time_raise_a_one_line_error(scripted):
     def stopwatch(call, repeats):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -1,4 +1,4 @@
-"""Operators are timed on what the networks give them."""
+"""Operators are timed on the inputs they receive in the models."""
 
 import pytest
 import timm
@@ -16,7 +16,7 @@ CALLERS = {
     "dynamic_dwconv": ("transxnet_s", transxnet),
     "multiscale_dwconv": ("transxnet_s", transxnet),
 }
-FFN_KERNELS = 4  # TransXNet has other depthwise convolutions as well, of one kernel
+FFN_KERNELS = 4  # TransXNet also has depthwise convolutions with a single kernel
 
 
 def pooled(x, size):
@@ -33,7 +33,7 @@ def drawn(operator, setting, stage):
 
 @pytest.fixture(scope="module")
 def calls():
-    """Operator -> shapes and strides of the arguments of every call, in networks without numbers, at 224 x 160."""
+    """Operator -> shapes and strides of the arguments of every call, on the meta device, at 224 x 160."""
     seen = {operator: [] for operator in CALLERS}
 
     def watch(operator):
@@ -57,7 +57,7 @@ def calls():
 
 
 @pytest.mark.parametrize("operator", CALLERS)
-def test_shapes_and_layouts_are_those_of_the_networks(calls, operator):
+def test_shapes_and_layouts_match_those_in_the_models(calls, operator):
     setting = Setting(batch=2, height=224, width=160)
     stages = list(dict.fromkeys(map(tuple, calls[operator])))
     assert len(stages) == SHAPES[operator][1]
@@ -65,17 +65,17 @@ def test_shapes_and_layouts_are_those_of_the_networks(calls, operator):
         ours = [(tuple(t.shape), t.stride()) for t in drawn(operator, setting, stage).tensors.values()]
         assert [shape for shape, _ in ours] == [shape for shape, _ in arguments]
         activations = len(drawn(operator, setting, stage).activations)
-        if operator in ("aggregated_attention", "gated_dwconv"):  # maps that are parts of another
+        if operator in ("aggregated_attention", "gated_dwconv"):  # views of a larger tensor
             assert ours[:activations] == list(arguments[:activations])
 
 
-def test_all_attention_layers_are_as_many_as_the_network_has(calls):
+def test_the_combined_place_has_every_attention_layer_of_the_model(calls):
     together = places()[-1]
     assert len(together.stages) == len(calls["aggregated_attention"]) == 19
 
 
-def test_moved_bytes_are_those_of_the_design():
-    """/design/performance.md counts 3.44 GB forward and 6.03 GB backward for the 19 layers, batch 256, bf16."""
+def test_moved_bytes_match_the_design():
+    """The design: 3.44 GB forward and 6.03 GB backward for the 19 layers at batch 256 in bf16."""
     setting = Setting(batch=256, dtype="bf16")
     forward = training = 0
     for stage in places()[-1].stages:
@@ -89,7 +89,7 @@ def test_moved_bytes_are_those_of_the_design():
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
 @pytest.mark.parametrize("place", places(), ids=lambda place: f"{place.operator} {place.title}")
-def test_every_place_runs_on_every_backend_that_takes_it(place, mode):
+def test_every_place_runs_on_every_backend_that_supports_it(place, mode):
     setting = Setting(mode, "bf16", 1, 64, 32)
     able, reasons = operator_subjects(place, setting)
     assert {"reference"} <= {subject.form for subject in able}
@@ -100,13 +100,13 @@ def test_every_place_runs_on_every_backend_that_takes_it(place, mode):
         assert prepared.moved > prepared.held > 0
 
 
-def test_the_same_setting_draws_the_same_numbers():
+def test_the_same_setting_draws_the_same_values():
     setting = Setting(batch=1, height=32, width=32)
     one, other = (OperatorSubject(places()[0], "torch").place.draw(setting)[0].tensors for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_only_the_backend_that_reads_a_table_in_place_is_timed_on_one(monkeypatch):
+def test_only_the_cpu_backend_is_timed_with_a_pool_bias_table(monkeypatch):
     place, setting, given = places()[0], Setting(batch=1, height=64, width=32), {}
     operator = ops.aggregated_attention
     for subject in operator_subjects(place, setting)[0]:

@@ -1,4 +1,4 @@
-"""Peak memory of a process of its own: known amounts are found again."""
+"""Peak memory, measured in a subprocess, matches known allocations."""
 
 import os
 import sys
@@ -11,13 +11,13 @@ from foveal.bench.measure import peak_on_cpu
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the count can be started anew on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak can be reset on Linux only")
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Hungry:
-    """Takes some MiB and gives them back, then others; keeps a few from its first call on."""
+    """Allocates and frees some MiB several times per call; keeps `kept` MiB from its first call on."""
 
     at_most: int
     kept: int = 0
@@ -40,7 +40,7 @@ class Hungry:
 
 @dataclass(frozen=True)
 class Doomed:
-    """Ends its process, as a machine without memory would."""
+    """Ends its process, as the out-of-memory killer would."""
 
     name: str = "doomed"
     form: str = "eager"
@@ -50,10 +50,10 @@ class Doomed:
 
 
 @pytest.mark.parametrize(("at_most", "kept"), [(40, 0), (80, 32)])
-def test_the_highest_point_beyond_the_network_is_found(at_most, kept):
+def test_the_peak_excludes_the_model(at_most, kept):
     peak = peak_on_cpu(Hungry(at_most, kept), Setting())
     assert at_most + kept <= peak / MIB + 1 <= at_most + kept + 3
 
 
-def test_a_child_that_is_ended_has_no_peak():
+def test_a_killed_child_process_has_no_peak():
     assert peak_on_cpu(Doomed(), Setting()) is None

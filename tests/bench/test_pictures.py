@@ -1,4 +1,4 @@
-"""Pictures of measurements are files that can be read."""
+"""Plots of measurements are valid image files."""
 
 import sys
 
@@ -25,7 +25,7 @@ def pixels(file):
         return picture.size
 
 
-def test_bars_take_a_row_a_subject(tmp_path):
+def test_the_bar_chart_has_one_row_per_subject(tmp_path):
     models = [measured(ModelSubject(n), 0.5) for n in ("transnext_atto", "convnext_tiny")]
     ops = [measured(OperatorSubject(place, "torch"), 0.1) for place in places()]
     draw_bars(tmp_path / "few.png", models, "note")
@@ -37,14 +37,14 @@ def test_bars_take_a_row_a_subject(tmp_path):
 
 
 @pytest.mark.parametrize("peak", [None, 2**20])
-def test_lines_have_a_panel_for_memory_where_it_was_measured(tmp_path, peak):
+def test_the_line_chart_has_a_memory_panel_only_if_memory_was_measured(tmp_path, peak):
     results = [measured(ModelSubject("transnext_atto"), s / 100, s, peak) for s in (64, 96, 128)]
     draw_growth(tmp_path / "a.png", {"inference": growth(results)}, "note")
     width, height = pixels(tmp_path / "a.png")
     assert width > (2.5 if peak else 1.8) * height
 
 
-def test_what_cannot_be_drawn_is_said_before(tmp_path, monkeypatch):
+def test_plots_that_cannot_be_drawn_are_rejected_in_advance(tmp_path, monkeypatch):
     with pytest.raises(FovealError, match=r"not a\.jpeg"):
         check_plot(tmp_path / "a.jpeg")
     with pytest.raises(FovealError, match="no folder"):

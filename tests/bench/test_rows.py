@@ -1,4 +1,4 @@
-"""Rows as they are written: files that grow, and are never mixed."""
+"""Result rows: CSV files are appended to, and columns are never mixed."""
 
 import csv
 
@@ -32,7 +32,7 @@ def result(**changes):
     return Result(**{**given, **changes})
 
 
-def test_a_row_says_what_was_measured_where_and_with_what():
+def test_a_row_records_subject_setting_machine_and_versions():
     found = row("models", result(), FACTS)
     assert tuple(found) == COLUMNS
     expected = {
@@ -46,13 +46,13 @@ def test_a_row_says_what_was_measured_where_and_with_what():
     assert all(found[name] for name in ("date", "commit", "device", "threads", "torch", "timm", "foveal", "triton"))
 
 
-def test_what_was_not_measured_is_empty():
+def test_unmeasured_columns_are_empty():
     found = row("ops", result(baseline=None, ratio=None, peak=None, moved=2 * 10**9), FACTS)
     assert [found[name] for name in ("baseline", "ratio_p50", "peak_mib")] == [None] * 3
     assert found["gb_per_s"] == 16.2  # 2 GB in 0.123456 s
 
 
-def test_a_file_grows_and_gives_back_what_was_written(tmp_path):
+def test_rows_are_appended_and_read_back(tmp_path):
     file = tmp_path / "a.csv"
     first, second = row("models", result(), FACTS), row("ops", result(ratio=None), FACTS)
     append_rows(file, [first])
@@ -63,7 +63,7 @@ def test_a_file_grows_and_gives_back_what_was_written(tmp_path):
 
 
 @pytest.mark.parametrize("header", ["a,b,c\n1,2,3\n", ",".join(COLUMNS[:-1]) + "\n", "\n"])
-def test_a_file_with_other_columns_is_refused_and_stays(tmp_path, header):
+def test_a_file_with_other_columns_is_rejected_and_left_unchanged(tmp_path, header):
     file = tmp_path / "a.csv"
     file.write_text(header)
     for act in (check_csv, lambda path: append_rows(path, [row("models", result(), FACTS)])):
@@ -79,7 +79,7 @@ def test_an_empty_file_gets_a_header(tmp_path):
     assert next(csv.reader(file.open())) == list(COLUMNS)
 
 
-def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
+def test_a_missing_folder_raises_a_one_line_error(tmp_path):
     with pytest.raises(FovealError, match="no folder"):
         check_csv(tmp_path / "away" / "a.csv")
 
@@ -91,7 +91,7 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
         ("Intel(R) Xeon(R) CPU @ 2.20GHz, 2 processors", "intel-xeon-cpu-2-20ghz-2-processors"),
     ],
 )
-def test_a_device_is_a_files_name(name, file):
+def test_a_device_name_becomes_a_file_name(name, file):
     assert slug(name) == file
 
 

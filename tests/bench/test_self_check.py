@@ -1,4 +1,4 @@
-"""Nothing is timed while an operator fails."""
+"""Nothing is timed if an operator fails its check."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from support.accuracy import relative_error, rounding
 
 
 def replace_backend(monkeypatch, operator, backend, wrap):
-    """Put `wrap(output, inputs)` behind one implementation."""
+    """Wrap the output of one implementation in `wrap(output, inputs)`."""
     found = _operators[operator]
     changed = [
         replace(one, run=lambda *call, one=one: wrap(one.run(*call), call)) if one.name == backend else one
@@ -46,10 +46,10 @@ def test_working_operators_pass_and_progress_is_reported():
     reported = []
     check_operators("cpu", ("fp32", "bf16"), training=True, on_step=lambda done, total: reported.append((done, total)))
     assert reported[-1] == (len(reported), len(reported))
-    assert len(reported) == sum(map(len, CASES.values())) * 3  # fp32; bf16 cast; bf16 beside float32 parameters
+    assert len(reported) == sum(map(len, CASES.values())) * 3  # fp32; bf16 cast; bf16 with float32 parameters
 
 
-def test_attention_is_checked_with_a_dense_bias_and_half_pixels_on_either_axis():
+def test_attention_is_checked_with_a_dense_bias_and_half_pixels_on_each_axis():
     kinds = set()
     for case in CASES["aggregated_attention"]:
         drawn = case(normal("cpu"))
@@ -60,7 +60,7 @@ def test_attention_is_checked_with_a_dense_bias_and_half_pixels_on_either_axis()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_the_budget_is_that_of_the_operators_tests(dtype):
+def test_the_error_budget_matches_the_operator_tests(dtype):
     exact = torch.linspace(-3, 2, 50, dtype=torch.float64)
     plain = (exact * 1.001).to(dtype)
     assert check._budget(plain, exact, dtype) == 2 * relative_error(plain, exact) + rounding(dtype, check._TERMS)
@@ -68,7 +68,7 @@ def test_the_budget_is_that_of_the_operators_tests(dtype):
 
 @pytest.mark.parametrize("operator", CASES)
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_a_wrong_output_is_refused_by_name(monkeypatch, operator, dtype):
+def test_a_wrong_output_is_rejected_by_operator_and_backend(monkeypatch, operator, dtype):
     backend = next(one.name for one in _operators[operator].implementations if one.name in ("cpu", "torch"))
     replace_backend(monkeypatch, operator, backend, lambda out, call: 1.02 * out)
     sentence = rf"Nothing is timed, because {operator} on backend {backend} in {dtype} is off .*output"
@@ -76,7 +76,7 @@ def test_a_wrong_output_is_refused_by_name(monkeypatch, operator, dtype):
         check_operators("cpu", (dtype,), training=False)
 
 
-def test_a_single_wrong_number_is_refused(monkeypatch):
+def test_a_single_nan_is_rejected(monkeypatch):
     def spoil(out, call):
         return out.index_fill(1, torch.tensor([0]), torch.nan)
 
@@ -85,14 +85,14 @@ def test_a_single_wrong_number_is_refused(monkeypatch):
         check_operators("cpu", ("fp32",), training=False)
 
 
-def test_a_wrong_gradient_is_refused_where_training_is_timed(monkeypatch):
+def test_a_wrong_gradient_is_rejected_if_training_is_timed(monkeypatch):
     replace_backend(monkeypatch, "dynamic_dwconv", "torch", lambda out, call: WrongGradient.apply(out))
     check_operators("cpu", ("fp32",), training=False)
     with pytest.raises(FovealError, match="gradient of x"):
         check_operators("cpu", ("fp32",), training=True)
 
 
-def test_an_operator_that_raises_is_refused_in_one_line(monkeypatch):
+def test_an_operator_that_raises_is_rejected_in_one_line(monkeypatch):
     replace_backend(monkeypatch, "aggregated_attention", "torch", failing)
     with pytest.raises(FovealError, match="fails: no kernel image is available: run `make test`"):
         check_operators("cpu", ("fp32",), training=False)

@@ -1,4 +1,4 @@
-"""What is timed in turn: the order, what counts, and the arithmetic of percentiles and ratios."""
+"""Interleaved timing: call order, warm-up, percentiles and ratios."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def calls_that_note(names, order):
 
 
 def counting_clock(start=0):
-    """A stopwatch whose every measurement takes one second more than the one before."""
+    """A stopwatch on which each measurement takes one second longer than the previous one."""
     seconds = iter(range(start, 10_000))
 
     def stopwatch(call, repeats):
@@ -21,19 +21,19 @@ def counting_clock(start=0):
     return stopwatch
 
 
-def test_every_round_times_each_once_and_begins_with_the_next():
+def test_every_round_times_each_call_once_starting_with_the_next():
     order = []
     interleave(calls_that_note("abc", order), rounds=3, warmup=1, stopwatch=counting_clock())
     assert "".join(order) == "abc" + "bca" + "cab" + "abc"
 
 
-def test_rounds_of_warming_up_do_not_count():
+def test_warmup_rounds_are_not_counted():
     found = interleave(calls_that_note("ab", []), rounds=2, warmup=1, stopwatch=counting_clock())
     # round 0: a 0, b 1 (not counted); round 1: b 2, a 3; round 2: a 4, b 5
     assert found == {"a": [3, 4], "b": [2, 5]}
 
 
-def test_short_calls_are_repeated_until_a_measurement_is_long_enough():
+def test_short_calls_are_repeated_to_reach_the_minimum_duration():
     repeated = {}
 
     def stopwatch(call, repeats):
@@ -55,8 +55,8 @@ def test_percentiles_are_interpolated_between_neighbours():
     assert Spread.of([10, 20]) == Spread(12, 15, 18)
 
 
-def test_ratios_are_taken_round_by_round():
-    """A machine that is slow in one round is slow for both: the ratio of that round does not see it."""
+def test_ratios_are_computed_per_round():
+    """A machine that is slow in one round slows both calls down, so the ratio of that round is unaffected."""
     baseline, other = [1.0, 10.0, 2.0], [2.0, 20.0, 4.0]
     assert ratios(baseline, other) == [0.5, 0.5, 0.5]
     with pytest.raises(ValueError):

@@ -1,4 +1,4 @@
-"""Commands called as the console script calls them, within this process."""
+"""Run commands as the console script does, in this process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from foveal.cli.app import main
 
 @dataclass(frozen=True)
 class Said:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
     error: str
 
     def is_one_sentence(self, *parts: str) -> bool:
-        """Whether stderr holds one line and no traceback, stdout nothing, and the line all the parts."""
+        """Whether stderr is one line without a traceback that contains all parts, and stdout is empty."""
         lines = self.error.splitlines()
         alone = len(lines) == 1 and lines[0].startswith("foveal: ") and lines[0].endswith(".") and not self.out
         return alone and "Traceback" not in self.error and all(part in self.error for part in parts)
@@ -29,7 +29,7 @@ class Said:
 
 @pytest.fixture
 def foveal(capsys) -> Callable[..., Said]:
-    """``foveal("train", RECIPE, ...)``; words may be of any type."""
+    """``foveal("train", RECIPE, ...)``; arguments may be of any type."""
 
     def run(*words: object) -> Said:
         capsys.readouterr()
@@ -43,7 +43,7 @@ def foveal(capsys) -> Callable[..., Said]:
 
 @pytest.fixture
 def files_read(monkeypatch) -> list[Path]:
-    """The checkpoints that PyTorch has read since, in order."""
+    """The checkpoints loaded with ``torch.load``, in order."""
     read, load = [], torch.load
 
     def recorded(file, *args, **kwargs):
@@ -66,7 +66,7 @@ def _write(folder: Path, per_class: int) -> None:
 
 @pytest.fixture
 def colours(tmp_path) -> Path:
-    """A folder of three classes, 8 images each to train on and 4 to validate on."""
+    """A dataset folder with three classes, 8 training and 4 validation images each."""
     _write(tmp_path / "colours" / "train", 8)
     _write(tmp_path / "colours" / "val", 4)
     return tmp_path / "colours"
@@ -74,13 +74,13 @@ def colours(tmp_path) -> Path:
 
 @pytest.fixture
 def quick() -> list[str]:
-    """Words that make the digits' recipe train a tiny model on a few images in a second."""
+    """Options with which the digits recipe trains a tiny model on a few images in a second."""
     return ["--model", "test_convnext", "--epochs", "4", "--batch-size", "8", "--lr", "5e-3", "--workers", "0"]
 
 
 @pytest.fixture
 def trained(foveal, colours, quick, tmp_path) -> Path:
-    """The best.pt of such a training on ``colours``."""
+    """The ``best.pt`` of such a run on ``colours``."""
     out = tmp_path / "trained"
     said = foveal("train", "digits.transnext_atto", "--data", colours, "--out", out, *quick)
     assert said.code == 0, said.error

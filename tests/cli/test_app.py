@@ -1,4 +1,4 @@
-"""The way to a command, and what is said when it is missed."""
+"""Command dispatch and error messages."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from foveal_script import wait_briefly
 
 @pytest.fixture
 def command(monkeypatch):
-    """A command ``try`` whose body the test gives."""
+    """A command ``try`` with a body supplied by the test."""
 
     def install(body):
         module = types.ModuleType("foveal.cli.attempt")
@@ -33,14 +33,14 @@ def test_help_lists_every_command_and_succeeds(foveal):
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
-def test_the_list_of_commands_waits_for_no_import(word):
+def test_the_command_list_is_printed_without_heavy_imports(word):
     program = f"import sys, foveal_script; sys.argv = ['foveal', '{word}']; foveal_script.main();" \
               "sys.exit(bool({'foveal', 'torch', 'timm', 'tyro'} & set(sys.modules)))"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, overview() + "\n")
 
 
-def test_a_reader_who_leaves_early_gets_no_traceback():
+def test_help_into_a_closed_pipe_exits_quietly():
     reading, writing = os.pipe()
     os.close(reading)
     program = "import sys, foveal_script; sys.argv = ['foveal', '--help']; foveal_script.main()"
@@ -55,14 +55,14 @@ def test_no_command_shows_the_help_and_fails(foveal):
     assert "usage: foveal COMMAND" in said.out
 
 
-def test_a_mistyped_command_is_guessed(foveal):
+def test_a_mistyped_command_gets_a_suggestion(foveal):
     said = foveal("trian")
     assert said.code == 2
     assert said.is_one_sentence("'trian', did you mean train", "`foveal --help`")
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
-def test_each_command_explains_itself(foveal, name):
+def test_each_command_has_a_help_page(foveal, name):
     said = foveal(name, "--help")
     assert said.code == 0
     assert f"usage: foveal {name}" in said.out
@@ -81,13 +81,13 @@ def test_each_command_explains_itself(foveal, name):
         (["train"], ["A recipe is missing", "--list"]),
     ],
 )
-def test_wrong_words_are_one_sentence(foveal, words, parts):
+def test_invalid_arguments_print_a_one_line_error(foveal, words, parts):
     said = foveal(*words)
     assert said.code == 2
     assert said.is_one_sentence(*parts, "foveal ")
 
 
-def test_an_error_for_people_is_one_sentence_without_traceback(foveal, command):
+def test_a_foveal_error_is_printed_in_one_line_without_traceback(foveal, command):
     def body() -> None:
         raise FovealError("The moon is out of reach: wait for it.")
 
@@ -96,7 +96,7 @@ def test_an_error_for_people_is_one_sentence_without_traceback(foveal, command):
     assert (said.code, said.error) == (1, "foveal: The moon is out of reach: wait for it.\n")
 
 
-def test_ctrl_c_is_130_without_traceback(foveal, command):
+def test_ctrl_c_exits_with_130_without_traceback(foveal, command):
     def body() -> None:
         raise KeyboardInterrupt
 
@@ -106,7 +106,7 @@ def test_ctrl_c_is_130_without_traceback(foveal, command):
     assert said.is_one_sentence("Stopped")
 
 
-def test_a_bug_keeps_its_traceback(command):
+def test_an_unexpected_error_keeps_its_traceback(command):
     def body() -> None:
         raise ZeroDivisionError
 
@@ -120,14 +120,14 @@ def test_a_bug_keeps_its_traceback(command):
     [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
     ids=["neither", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"],
 )
-def test_threads_sleep_soon_unless_the_environment_says_how_they_wait(monkeypatch, given, count):
+def test_threads_spin_briefly_unless_the_environment_sets_a_wait_policy(monkeypatch, given, count):
     monkeypatch.setattr(os, "environ", dict(given))
     wait_briefly()
     assert os.environ.get("GOMP_SPINCOUNT") == count
 
 
-def test_how_threads_wait_is_said_before_pytorch_is_loaded():
-    """Its OpenMP library reads the variable as it is loaded."""
+def test_the_thread_wait_policy_is_set_before_pytorch_is_imported():
+    """PyTorch's OpenMP library reads the variable when it is loaded."""
     program = """
 import os, sys, foveal_script
 class Watch:
@@ -144,7 +144,7 @@ foveal_script.main()
     assert (done.stdout, done.stderr) == ("10000\n", "")
 
 
-def test_a_reader_that_has_gone_ends_a_command_without_a_traceback():
+def test_a_command_writing_to_a_closed_pipe_exits_without_a_traceback():
     command = subprocess.Popen(
         [sys.executable, "-m", "foveal.cli", "models", "atto"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""``foveal bench``: what a person sees, what is written, and what is refused before the clock starts."""
+"""``foveal bench``: console output, files, and errors raised before anything is timed."""
 
 import json
 import re
@@ -22,7 +22,7 @@ MODELS = ["--models", "transnext_atto,test_convnext", "--forms", "eager"]
 
 @pytest.fixture(autouse=True)
 def this_process_stays_as_it_is(monkeypatch):
-    monkeypatch.setattr("foveal.ops.keep_memory", lambda: True)  # could not be undone
+    monkeypatch.setattr("foveal.ops.keep_memory", lambda: True)  # cannot be undone
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -35,7 +35,7 @@ def broken(monkeypatch):
     monkeypatch.setattr(operator, "implementations", (*wrong, operator.implementations[-1]))
 
 
-def test_a_table_of_80_columns_a_file_and_a_picture(foveal, tmp_path):
+def test_the_table_fits_80_columns_and_csv_and_plot_are_written(foveal, tmp_path):
     file, picture = tmp_path / "a.csv", tmp_path / "a.png"
     words = ["bench", *MODELS, *QUICK, "--mode", "inference,training", "--csv", file, "--plot", picture]
     said = foveal(*words)
@@ -56,7 +56,7 @@ def test_a_table_of_80_columns_a_file_and_a_picture(foveal, tmp_path):
     assert len(read_rows(file)) == 8
 
 
-def test_json_is_all_of_stdout_and_says_what_was_left_out(foveal):
+def test_json_is_the_only_output_and_lists_what_was_left_out(foveal):
     said = foveal("bench", "--models", "transnext_atto", "--forms", "eager,optimised", "--mode", "training",
                   "--dtypes", "bf16", "--threads", 1, *QUICK, "--json")  # fmt: skip
     document = json.loads(said.out)
@@ -79,8 +79,8 @@ def test_operators_are_compared_with_their_reference(foveal, tmp_path):
     assert all(row["gb_per_s"] for row in rows)
 
 
-def test_scaling_says_what_becomes_of_a_pixels_time(foveal, monkeypatch):
-    monkeypatch.setattr("foveal.bench.subjects.BASELINE", "test_convnext")  # a smaller one
+def test_scaling_reports_the_growth_of_time_per_pixel(foveal, monkeypatch):
+    monkeypatch.setattr("foveal.bench.subjects.BASELINE", "test_convnext")  # a smaller baseline
     words = ["bench", "scaling", "--models", "transnext_atto", "--forms", "eager", *QUICK, "--sizes", "64,32x64"]
     said = foveal(*words, "--json")
     (grown,) = json.loads(said.out)["growth"].values()
@@ -89,14 +89,14 @@ def test_scaling_says_what_becomes_of_a_pixels_time(foveal, monkeypatch):
     assert "time/px" in foveal(*words).out
 
 
-def test_nothing_is_timed_while_an_operator_fails(foveal, broken, tmp_path):
+def test_nothing_is_timed_if_an_operator_fails(foveal, broken, tmp_path):
     said = foveal("bench", *MODELS, *QUICK, "--csv", tmp_path / "a.csv")
     assert said.code == 1
     assert said.is_one_sentence("Nothing is timed, because gated_dwconv on backend")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_that_ran_is_a_failure(foveal):
+def test_running_no_subject_is_an_error(foveal):
     said = foveal("bench", *MODELS[:1], "transnext_atto", "--forms", "optimised", "--mode", "training", *QUICK)
     assert said.code == 1
     assert said.is_one_sentence("Nothing could be timed for models", "foveal.optimize")
@@ -124,15 +124,15 @@ def test_nothing_that_ran_is_a_failure(foveal):
         (["scaling", "--plot", "a.png", "--sizes", "64"], ["One size is not enough"]),
     ],
 )
-def test_what_cannot_be_measured_is_one_sentence(foveal, words, parts):
+def test_settings_that_cannot_be_measured_print_a_one_line_error(foveal, words, parts):
     said = foveal("bench", *words)
     assert said.code == 1
     assert said.is_one_sentence(*parts)
 
 
 @pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
-def test_a_gpu_needs_no_index(foveal, monkeypatch, name, index):
-    """``torch.cuda.set_device`` wants an index, so it is called as PyTorch would resolve it, without a GPU."""
+def test_a_gpu_may_be_named_without_an_index(foveal, monkeypatch, name, index):
+    """``torch.cuda.set_device`` requires an index; the fake resolves it as PyTorch does, without a GPU."""
     current = []
 
     def stop(*_):
@@ -144,12 +144,12 @@ def test_a_gpu_needs_no_index(foveal, monkeypatch, name, index):
     assert foveal("bench", *MODELS, "--device", name).is_one_sentence("set up")
     assert current == [index]
     with pytest.raises(ValueError, match="index"):
-        torch.cuda.set_device("cuda")  # the reason for the test
+        torch.cuda.set_device("cuda")  # the reason for this test
 
 
 @pytest.mark.parametrize("page", ["benchmarks/README.md", "docs/performance.md", "Makefile"])
-def test_commands_on_the_pages_are_understood(foveal, monkeypatch, page):
-    """As far as to the first operator's test."""
+def test_documented_commands_are_valid(foveal, monkeypatch, page):
+    """Each command runs up to the operator check."""
 
     def stop(*_):
         raise FovealError("understood")

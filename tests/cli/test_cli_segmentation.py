@@ -1,4 +1,4 @@
-"""Segmenters from the outside: trained, measured, shown on pictures, and every option in its place."""
+"""Segmenters on the command line: train, evaluate, predict, and every option."""
 
 import json
 import shlex
@@ -36,13 +36,13 @@ def trained(data, tmp_path_factory):
 
 @pytest.fixture
 def measure(foveal, data, trained):
-    """``foveal evaluate`` of the trained segmenter with more words."""
+    """Run ``foveal evaluate`` on the trained segmenter with further arguments."""
     return lambda *words: foveal("evaluate", UPERNET, "--checkpoint", trained, "--data", data, "--workers", 0, *words)
 
 
 @pytest.fixture
 def others(tmp_path):
-    """Files as `foveal train` leaves them of a classifier and of a detector, and one without a word about itself."""
+    """Checkpoints of a classifier and of a detector as saved by `foveal train`, and one without metadata."""
     card = {"task": "classification", "model": "transnext_atto", "model_args": {}, "classes": ["a", "b"]}
     card["preprocessing"] = {"size": (32, 32)}
     state = shrunk("transnext_atto", num_classes=2).state_dict()
@@ -52,7 +52,7 @@ def others(tmp_path):
     return tmp_path
 
 
-def test_evaluating_repeats_the_figures_of_the_run_exactly(measure, trained):
+def test_evaluate_reproduces_the_metrics_of_the_run_exactly(measure, trained):
     said = measure("--json")
     assert said.code == 0, said.error
     document = json.loads(said.out)
@@ -64,7 +64,7 @@ def test_evaluating_repeats_the_figures_of_the_run_exactly(measure, trained):
     assert (document["results"]["images"], document["recipe"], document["split"]) == (3, UPERNET, "val")
 
 
-def test_a_command_reads_the_weights_once(foveal, measure, data, trained, files_read):
+def test_a_command_loads_the_checkpoint_once(foveal, measure, data, trained, files_read):
     image = next((data / "val").iterdir())
     assert foveal("predict", image, "--checkpoint", trained).code == 0
     assert files_read == [trained]
@@ -72,7 +72,7 @@ def test_a_command_reads_the_weights_once(foveal, measure, data, trained, files_
     assert files_read == [trained, trained]
 
 
-def test_the_advice_after_training_runs(foveal, data, tmp_path):
+def test_the_command_suggested_after_training_runs(foveal, data, tmp_path):
     said = foveal("train", UPERNET, "--data", data, "--out", tmp_path / "a run", *QUICK)
     assert said.code == 0, said.error
     assert "val miou" in said.error
@@ -83,7 +83,7 @@ def test_the_advice_after_training_runs(foveal, data, tmp_path):
     assert foveal(*words, "--workers", 0).code == 0
 
 
-def test_figures_fit_80_columns_and_files_are_written(measure, tmp_path, monkeypatch):
+def test_metrics_fit_80_columns_and_files_are_written(measure, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     said = measure("--out", tmp_path / "out")
     assert said.code == 0, said.error
@@ -110,16 +110,16 @@ def test_figures_fit_80_columns_and_files_are_written(measure, tmp_path, monkeyp
         (["--size", "128"], dict(scales=[1.0])),
     ],
 )
-def test_options_say_how_images_are_seen(measure, words, expected):
-    """The run was of crops of 64 pixels, half of the recipe's: so images are seen at half their size."""
+def test_options_set_the_inference_settings(measure, words, expected):
+    """The run used crops of 64 pixels, half of the recipe's, so images are evaluated at half their size."""
     said = measure("--json", *words)
     assert said.code == 0, said.error
     seen = json.loads(said.out)["inference"]
     assert {name: seen[name] for name in expected} == expected
 
 
-def test_the_position_bias_is_as_asked_and_changes_the_answer(foveal, data, trained, tmp_path):
-    """Of a network whose position bias is large enough to count; it was trained extrapolating."""
+def test_the_position_bias_option_changes_the_results(foveal, data, trained, tmp_path):
+    """The model has a position bias large enough to matter and was trained with extrapolation."""
     content = torch.load(trained, weights_only=True)
     draw = torch.Generator().manual_seed(0)
     for name, weights in content["model"].items():
@@ -151,7 +151,7 @@ def test_the_position_bias_is_as_asked_and_changes_the_answer(foveal, data, trai
         (["--split", "test"], 1, ["no images of test"]),
     ],
 )
-def test_what_cannot_be_is_one_sentence(measure, words, code, parts):
+def test_invalid_options_print_a_one_line_error(measure, words, code, parts):
     said = measure(*words)
     assert said.code == code
     assert said.is_one_sentence(*parts)
@@ -159,13 +159,13 @@ def test_what_cannot_be_is_one_sentence(measure, words, code, parts):
 
 @pytest.mark.parametrize("word", ["--window=32", "--stride=20", "--whole", "--flip", "--position-bias=interpolate"])
 @pytest.mark.parametrize("recipe", ["digits.transnext_atto", "shapes.retinanet_transxnet_atto"])
-def test_options_for_segmenters_are_refused_of_others(foveal, recipe, word):
+def test_segmenter_options_are_rejected_for_other_tasks(foveal, recipe, word):
     said = foveal("evaluate", recipe, "--checkpoint", "any.pt", word)
     assert said.code == 2
     assert said.is_one_sentence(word.split("=")[0], "is for segmenters", f"{recipe} is a ")
 
 
-def test_an_option_of_two_tasks_names_both_to_the_third(foveal):
+def test_an_option_of_two_tasks_names_both_in_the_error_for_the_third(foveal):
     said = foveal("evaluate", "shapes.retinanet_transxnet_atto", "--checkpoint", "any.pt", "--multi-scale")
     assert said.is_one_sentence("--multi-scale is for classifiers and segmenters, and shapes.retinanet")
 
@@ -176,7 +176,7 @@ def test_released_weights_are_not_downloaded(foveal):
     assert said.is_one_sentence("no weights to download", "--checkpoint")
 
 
-def test_a_file_of_another_task_is_one_sentence(foveal, data, trained, others):
+def test_a_checkpoint_of_another_task_prints_a_one_line_error(foveal, data, trained, others):
     image = data / "val" / "000001.jpg"
     for words, parts in [
         (
@@ -197,7 +197,7 @@ def test_a_file_of_another_task_is_one_sentence(foveal, data, trained, others):
         assert said.is_one_sentence(*parts)
 
 
-def test_data_of_other_classes_is_one_sentence(measure, data, tmp_path):
+def test_data_with_other_classes_prints_a_one_line_error(measure, data, tmp_path):
     for place in ("val", "labels"):
         (tmp_path / place).symlink_to(data / place)
     (tmp_path / "classes.txt").write_text("\n".join(["background", "ball", *CLASSES[1:]]))
@@ -222,7 +222,7 @@ def test_broken_images_and_label_maps_are_left_out_and_named(measure, tmp_path):
     assert (tmp_path / "out" / "examples.png").exists()
 
 
-def test_predicting_draws_each_image_and_writes_its_label_map(foveal, data, trained, tmp_path):
+def test_predict_draws_each_image_and_writes_its_label_map(foveal, data, trained, tmp_path):
     images, out = [data / "val" / "000001.jpg", data / "train" / "000001.jpg"], tmp_path / "out"
     said = foveal("predict", *images, "--checkpoint", trained, "--out", out)
     assert said.code == 0, said.error
@@ -238,7 +238,7 @@ def test_predicting_draws_each_image_and_writes_its_label_map(foveal, data, trai
         assert max(Image.open(out / f"{stem}.png").size) >= 640
 
 
-def test_text_and_json_tell_the_same_shares(foveal, data, trained, tmp_path):
+def test_text_and_json_report_the_same_shares(foveal, data, trained, tmp_path):
     image = data / "val" / "000002.jpg"
     text = foveal("predict", image, "--checkpoint", trained)
     document = json.loads(foveal("predict", image, "--checkpoint", trained, "--json", "--out", tmp_path / "out").out)
@@ -252,7 +252,7 @@ def test_text_and_json_tell_the_same_shares(foveal, data, trained, tmp_path):
     assert [line.split("  ")[-1] for line in lines] == list(shares)
 
 
-def test_a_released_file_is_what_the_named_recipe_says(foveal, data, tmp_path):
+def test_a_released_checkpoint_is_loaded_with_the_named_recipe(foveal, data, tmp_path):
     torch.save({"state_dict": get_recipe(UPERNET).create(150).state_dict()}, tmp_path / "released.pth")
     words = ["--checkpoint", tmp_path / "released.pth", "--model", UPERNET, "--json"]
     said = foveal("predict", data / "val" / "000001.jpg", *words)
@@ -262,7 +262,7 @@ def test_a_released_file_is_what_the_named_recipe_says(foveal, data, tmp_path):
     assert sum(row["share"] for row in answer["classes"]) == pytest.approx(1)
 
 
-def test_no_image_is_overwritten_by_what_is_found_on_it(foveal, data, trained, tmp_path):
+def test_no_input_image_is_overwritten_by_its_prediction(foveal, data, trained, tmp_path):
     for name in ("a.png", "a_labels.png"):
         Image.open(data / "val" / "000001.jpg").save(tmp_path / name)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -272,7 +272,7 @@ def test_no_image_is_overwritten_by_what_is_found_on_it(foveal, data, trained, t
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_predict_refuses_the_other_tasks_options(foveal, data, trained, others, tmp_path):
+def test_predict_rejects_options_of_other_tasks(foveal, data, trained, others, tmp_path):
     image = data / "val" / "000001.jpg"
     for checkpoint, words, parts in [
         (trained, ["--top-k", 3], ["--top-k is for classifiers", "a segmenter"]),
@@ -289,7 +289,7 @@ def test_predict_refuses_the_other_tasks_options(foveal, data, trained, others, 
         assert said.is_one_sentence(*parts)
 
 
-def test_a_dry_run_with_many_exceptions_from_decay_fits_80_columns(foveal):
+def test_a_dry_run_with_many_no_decay_parameters_fits_80_columns(foveal):
     said = foveal("train", "shapes.mask2former_transnext_atto", "--dry-run")
     assert said.code == 0, said.error
     assert max(map(len, said.out.splitlines())) <= 80

@@ -1,4 +1,4 @@
-"""A segmenter's figures as text: every class is there, and 80 columns hold them."""
+"""Segmentation metrics as text: every class is listed, within 80 columns."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def lines(capsys, monkeypatch):
     return run
 
 
-def test_the_figures_overall_come_first(lines):
+def test_overall_metrics_come_first(lines):
     title, how, heading, figures, *_ = lines(evaluation([50.0], ["wall"]))
     assert title == "upernet transnext_tiny, 2000 images, 3.2 images/s"
     assert how == describe(SLIDING)
@@ -33,7 +33,7 @@ def test_the_figures_overall_come_first(lines):
 
 
 @pytest.mark.parametrize(("columns", "across"), [(80, 3), (130, 5), (30, 1)])
-def test_classes_stand_in_columns_the_best_first_those_without_a_figure_last(lines, columns, across):
+def test_classes_are_listed_in_columns_from_best_to_worst_then_unscored(lines, columns, across):
     names = [f"class{number:03}" for number in range(150)]
     iou = [None if number == 7 else 100 - number / 2 for number in range(150)]
     said = lines(evaluation(iou, names), columns)
@@ -49,7 +49,7 @@ def test_classes_stand_in_columns_the_best_first_those_without_a_figure_last(lin
     )  # fmt: skip
 
 
-def test_long_names_are_cut(lines):
+def test_long_names_are_truncated(lines):
     table = lines(evaluation([90.0, 80.0, 70.0], ["a name that no column of a table would hold", "cat", "dog"]))[4:]
     assert max(map(len, table)) <= 80
     assert table[1].split("...")[0] == "a name that no colum"
@@ -67,5 +67,5 @@ def test_long_names_are_cut(lines):
         ),
     ],
 )
-def test_how_images_were_seen_is_a_sentence(inference, sentence):
+def test_inference_settings_are_described_in_a_sentence(inference, sentence):
     assert describe(inference) == sentence

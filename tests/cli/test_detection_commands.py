@@ -1,4 +1,4 @@
-"""Detectors from the outside: trained, measured, shown on pictures, and every option in its place."""
+"""Detectors on the command line: train, evaluate, predict, and every option."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ QUICK = ["--epochs", "2", "--batch-size", "2", "--workers", "0", "--size", "64"]
 
 
 def train(recipe: str, data: Path, out: Path, *words: str) -> Path:
-    """The best.pt of a short training."""
+    """The ``best.pt`` of a short run."""
     with pytest.raises(SystemExit) as leave:
         main(["train", recipe, "--data", str(data), "--out", str(out), *QUICK, *words])
     assert leave.value.code == 0
@@ -46,7 +46,7 @@ def retinanet(data, tmp_path_factory):
 
 @pytest.fixture
 def classifier(tmp_path):
-    """A file as `foveal train` leaves it, and one without a word about itself."""
+    """A checkpoint as saved by `foveal train`; ``bare.pt`` next to it has no metadata."""
     card = {"task": "classification", "model": "transnext_atto", "model_args": {}, "classes": ["a", "b"]}
     card["preprocessing"] = {"size": (32, 32)}
     state = shrunk("transnext_atto", num_classes=2).state_dict()
@@ -55,7 +55,7 @@ def classifier(tmp_path):
     return tmp_path / "classifier.pt"
 
 
-def test_training_leaves_a_run_and_the_advice_after_it_runs(foveal, data, tmp_path):
+def test_training_writes_a_run_and_the_suggested_command_runs(foveal, data, tmp_path):
     out = tmp_path / "my run"
     said = foveal("train", MASK_RCNN, "--data", data, "--out", out, *QUICK)
     assert said.code == 0, said.error
@@ -70,7 +70,7 @@ def test_training_leaves_a_run_and_the_advice_after_it_runs(foveal, data, tmp_pa
     assert foveal(*words, "--workers", 0).code == 0
 
 
-def test_a_run_is_resumed_and_settings_reach_it(foveal, data, tmp_path):
+def test_a_run_is_resumed_and_its_settings_are_saved(foveal, data, tmp_path):
     words = ["train", RETINANET, "--data", data, "--out", tmp_path / "run", *QUICK, "--drop-path", "0.2"]
     assert foveal(*words).code == 0
     assert foveal(*words, "--resume").code == 0
@@ -79,13 +79,13 @@ def test_a_run_is_resumed_and_settings_reach_it(foveal, data, tmp_path):
     assert (card["drop_path"], card["options"]["short"], card["classes"]) == (0.2, 64, ["cat", "dog"])
 
 
-def test_a_run_starts_from_the_weights_of_another(foveal, data, retinanet, tmp_path):
+def test_a_run_can_start_from_the_weights_of_another(foveal, data, retinanet, tmp_path):
     words = ["--data", data, "--out", tmp_path / "run", *QUICK, "--epochs", 1, "--checkpoint", retinanet]
     assert foveal("train", RETINANET, *words).code == 0
 
 
-def test_evaluating_repeats_the_figures_of_the_run_exactly(foveal, tmp_path):
-    """Of a DINO, whose untrained proposals are where these objects are: two fifths of the image, in its middle."""
+def test_evaluate_reproduces_the_metrics_of_the_run_exactly(foveal, tmp_path):
+    """For a DINO: its untrained proposals cover these objects, two fifths of the image, centred."""
     objects = [annotation(n, image=n, box=(19, 19, 26, 26)) for n in range(1, 5)]
     data = write_split(tmp_path / "coco", "train", objects, [(64, 64)] * 4)
     write_split(data, "val", objects[:3], [(64, 64)] * 3)
@@ -100,7 +100,7 @@ def test_evaluating_repeats_the_figures_of_the_run_exactly(foveal, tmp_path):
     assert (document["results"]["images"], document["recipe"], document["split"]) == (3, DINO, "val")
 
 
-def test_figures_fit_80_columns_and_files_are_cocos(foveal, data, mask_rcnn, tmp_path, monkeypatch):
+def test_metrics_fit_80_columns_and_files_are_in_coco_format(foveal, data, mask_rcnn, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     words = ["--checkpoint", mask_rcnn, "--data", data, "--workers", 0, "--out", tmp_path / "out"]
     said = foveal("evaluate", MASK_RCNN, *words)
@@ -120,7 +120,7 @@ def test_figures_fit_80_columns_and_files_are_cocos(foveal, data, mask_rcnn, tmp
 
 
 @pytest.mark.parametrize("recipe", [MASK_RCNN, RETINANET])
-def test_a_detector_is_evaluated_in_bf16(foveal, data, recipe, request):
+def test_a_detector_can_be_evaluated_in_bf16(foveal, data, recipe, request):
     checkpoint = request.getfixturevalue(recipe.split(".")[1].partition("_trans")[0])
     words = ["--checkpoint", checkpoint, "--data", data, "--workers", 0, "--precision", "bf16", "--json"]
     said = foveal("evaluate", recipe, *words)
@@ -128,7 +128,7 @@ def test_a_detector_is_evaluated_in_bf16(foveal, data, recipe, request):
     assert json.loads(said.out)["results"]["images"] == 3
 
 
-def test_predicting_draws_each_image_and_writes_coco(foveal, data, mask_rcnn, tmp_path):
+def test_predict_draws_each_image_and_writes_coco_json(foveal, data, mask_rcnn, tmp_path):
     images, out = [data / "val" / "1.png", data / "train" / "1.png"], tmp_path / "out"
     said = foveal("predict", *images, "--checkpoint", mask_rcnn, "--score", 0, "--out", out)
     assert said.code == 0, said.error
@@ -144,7 +144,7 @@ def test_predicting_draws_each_image_and_writes_coco(foveal, data, mask_rcnn, tm
     assert all(found.annToMask(thing).shape == (64, 80) for thing in found.anns.values())
 
 
-def test_predicting_says_what_is_there_or_that_nothing_is(foveal, data, mask_rcnn):
+def test_predict_prints_the_objects_or_that_there_are_none(foveal, data, mask_rcnn):
     image = data / "val" / "3.png"
     said = foveal("predict", image, "--checkpoint", mask_rcnn, "--score", 0)
     assert said.out.splitlines()[0] == str(image)
@@ -168,19 +168,19 @@ def test_predicting_says_what_is_there_or_that_nothing_is(foveal, data, mask_rcn
         (["--size", "64", "96"], "one --size"),
     ],
 )
-def test_options_for_classifiers_are_refused_of_a_detector(foveal, data, retinanet, words, option):
+def test_classifier_options_are_rejected_for_a_detector(foveal, data, retinanet, words, option):
     said = foveal("evaluate", RETINANET, "--checkpoint", retinanet, "--data", data, *words)
     assert said.code == 2
     assert said.is_one_sentence(option, "is a detector")
 
 
-def test_a_detectors_released_weights_are_not_downloaded(foveal):
+def test_released_detector_weights_are_not_downloaded(foveal):
     said = foveal("evaluate", "coco.mask_rcnn_transnext_tiny", "--pretrained")
     assert said.code == 2
     assert said.is_one_sentence("no weights to download", "--checkpoint")
 
 
-def test_predict_refuses_the_other_tasks_options(foveal, data, retinanet, classifier, tmp_path):
+def test_predict_rejects_options_of_other_tasks(foveal, data, retinanet, classifier, tmp_path):
     image = data / "val" / "1.png"
     for checkpoint, words, parts in [
         (retinanet, ["--top-k", 3], ["--top-k is for classifiers", "a detector"]),
@@ -196,7 +196,7 @@ def test_predict_refuses_the_other_tasks_options(foveal, data, retinanet, classi
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_of_the_other_task_is_one_sentence(foveal, data, retinanet, classifier, tmp_path):
+def test_a_checkpoint_of_another_task_prints_a_one_line_error(foveal, data, retinanet, classifier, tmp_path):
     bare = classifier.with_name("bare.pt")
     released = tmp_path / "released.pt"
     torch.save({"state_dict": torch.load(retinanet)["model"]}, released)
@@ -212,7 +212,7 @@ def test_a_file_of_the_other_task_is_one_sentence(foveal, data, retinanet, class
         assert said.is_one_sentence(*parts)
 
 
-def test_a_command_reads_the_weights_once(foveal, data, retinanet, files_read):
+def test_a_command_loads_the_checkpoint_once(foveal, data, retinanet, files_read):
     assert foveal("predict", data / "val" / "3.png", "--checkpoint", retinanet).code == 0
     assert files_read == [retinanet]
     words = ["--checkpoint", retinanet, "--data", data, "--workers", 0]
@@ -220,7 +220,7 @@ def test_a_command_reads_the_weights_once(foveal, data, retinanet, files_read):
     assert files_read == [retinanet, retinanet]
 
 
-def test_data_of_other_classes_is_one_sentence(foveal, data, retinanet, tmp_path):
+def test_data_with_other_classes_prints_a_one_line_error(foveal, data, retinanet, tmp_path):
     others = [{"id": 3, "name": "cat"}, {"id": 7, "name": "cow"}]
     folder = write_split(tmp_path / "other", "val", categories=others)
     said = foveal("evaluate", RETINANET, "--checkpoint", retinanet, "--data", folder)
@@ -228,7 +228,7 @@ def test_data_of_other_classes_is_one_sentence(foveal, data, retinanet, tmp_path
     assert said.is_one_sentence("knows 2 classes", "has 2, of which number 2 is dog there and cow here", "--data")
 
 
-def test_what_is_left_out_is_told(foveal, retinanet, tmp_path):
+def test_skipped_annotations_are_reported(foveal, retinanet, tmp_path):
     folder = write_objects(tmp_path / "coco")
     for split in ("train", "val"):
         change(folder, split, lambda content: content["annotations"][0].update(bbox=[4, 5, 0, 28]))
@@ -250,7 +250,7 @@ def test_the_list_of_recipes_fits_80_columns(foveal, monkeypatch):
         assert recipe.summary in " ".join(said.out.split())
 
 
-def test_a_dry_run_tells_factors_schedule_and_batch(foveal, tmp_path, monkeypatch):
+def test_a_dry_run_shows_lr_factors_schedule_and_batch(foveal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = foveal("train", "coco.dino_transnext_tiny", "--model", "transnext_atto", "--dry-run", "--processes", 8)
     assert said.code == 0, said.error
@@ -269,7 +269,7 @@ def test_a_dry_run_tells_factors_schedule_and_batch(foveal, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_shows_the_end_of_a_warm_up_in_updates(foveal):
+def test_a_dry_run_shows_the_end_of_warmup_in_updates(foveal):
     said = foveal("train", "coco.mask_rcnn_transnext_tiny", "--model", "transnext_atto", "--dry-run")
     (line,) = [line for line in said.out.splitlines() if "warm-up over" in line]
     assert line.split()[-2:] == ["500", "1.000e-04"]

@@ -1,4 +1,4 @@
-"""``foveal train --dry-run``: the whole plan, and nothing done."""
+"""``foveal train --dry-run``: the complete plan, without side effects."""
 
 import json
 import re
@@ -13,7 +13,7 @@ ATTO = "digits.transnext_atto"
 
 @pytest.fixture
 def untouched(tmp_path, monkeypatch):
-    """An empty place to stand in, which must stay empty; opening an image fails."""
+    """An empty working directory that must stay empty; opening an image fails."""
 
     def refuse(file, *words, **options):
         raise AssertionError(f"{file} was opened")
@@ -36,7 +36,7 @@ def test_an_imagenet_recipe_needs_no_data(foveal, untouched):
     assert max(map(len, said.out.splitlines())) <= 80
 
 
-def test_fine_tuning_shows_its_layers_and_takes_a_number_of_images(foveal, untouched):
+def test_fine_tuning_shows_its_layers_and_accepts_a_number_of_images(foveal, untouched):
     said = foveal("train", "finetune.test_convnext", "--dry-run", "--images", "640", "--size", "64")
     assert said.code == 0
     assert "640 images (as given)" in said.out
@@ -45,13 +45,13 @@ def test_fine_tuning_shows_its_layers_and_takes_a_number_of_images(foveal, untou
     assert max(map(len, said.out.splitlines())) <= 80
 
 
-def test_images_of_ones_own_are_counted_and_not_opened(foveal, colours, untouched, quick):
+def test_local_images_are_counted_without_being_opened(foveal, colours, untouched, quick):
     said = foveal("train", ATTO, "--dry-run", "--data", colours, *quick)
     assert said.code == 0, said.error
     assert re.search(r"\b24 images \(", said.out)
 
 
-def test_json_tells_every_parameter_and_epoch(foveal, untouched):
+def test_json_lists_every_parameter_and_epoch(foveal, untouched):
     said = foveal("train", ATTO, "--dry-run", "--json")
     plan = json.loads(said.out)
     assert sum(p["count"] for p in plan["parameters"]) == plan["params"]
@@ -63,7 +63,7 @@ def test_json_tells_every_parameter_and_epoch(foveal, untouched):
     assert plan["memory"]["total"] > plan["memory"]["weights"] == 4 * plan["params"]
 
 
-def test_the_plan_is_what_the_run_does(foveal, colours, quick, tmp_path, monkeypatch):
+def test_the_plan_matches_the_run(foveal, colours, quick, tmp_path, monkeypatch):
     words = ["train", ATTO, "--data", colours, *quick]
     plan = json.loads(foveal(*words, "--dry-run", "--json").out)
     runs = []
@@ -95,7 +95,7 @@ def test_the_plan_is_what_the_run_does(foveal, colours, quick, tmp_path, monkeyp
         ([ATTO, "--images", "10"], ["belong to --dry-run"]),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_one_sentence(foveal, untouched, words, parts):
+def test_an_invalid_plan_prints_a_one_line_error(foveal, untouched, words, parts):
     said = foveal("train", *words)
     assert said.code in (1, 2)
     assert said.is_one_sentence(*parts)

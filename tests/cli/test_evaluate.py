@@ -1,4 +1,4 @@
-"""``foveal evaluate``: the run's own figures again, at one size or several."""
+"""``foveal evaluate``: reproduces the metrics of the run, at one or more sizes."""
 
 import json
 import shlex
@@ -8,7 +8,7 @@ import pytest
 RECIPE = "digits.transnext_atto"
 
 
-def test_json_is_all_of_stdout_and_repeats_the_run(foveal, colours, trained):
+def test_json_is_the_only_output_and_reproduces_the_run(foveal, colours, trained):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 0, "--json")
     assert said.code == 0
     document = json.loads(said.out)
@@ -20,7 +20,7 @@ def test_json_is_all_of_stdout_and_repeats_the_run(foveal, colours, trained):
     assert document["checkpoint"] == str(trained)
 
 
-def test_several_sizes_give_a_row_each(foveal, colours, trained):
+def test_each_size_gets_a_row(foveal, colours, trained):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 0, "--size", 32, 64)
     assert said.code == 0
     heading, *rows = said.out.splitlines()
@@ -28,19 +28,19 @@ def test_several_sizes_give_a_row_each(foveal, colours, trained):
     assert [row.split()[0] for row in rows] == ["32x32", "64x64"]
 
 
-def test_pool_size_is_for_networks_that_have_one(foveal, colours, trained):
+def test_pool_size_is_rejected_for_models_without_one(foveal, colours, trained):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--pool-size", 7)
     assert said.code == 1
     assert said.is_one_sentence("no pool size", "--pool-size")
 
 
 @pytest.mark.parametrize(("pool", "code"), [(1, 0), (7, 1)])
-def test_linear_mode_is_one_argument(foveal, colours, tmp_path, pool, code):
+def test_linear_mode_is_enabled_with_pool_size(foveal, colours, tmp_path, pool, code):
     words = ["--epochs", "1", "--batch-size", "24", "--workers", "0", "--warmup-epochs", "0"]
     assert foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *words).code == 0
     best = tmp_path / "run" / "best.pt"
     said = foveal("evaluate", RECIPE, "--checkpoint", best, "--data", colours, "--size", 64, "--pool-size", pool)
-    assert said.code == code  # at 64 pixels the third map has 4x4 positions: it can be pooled to 1, not to 7
+    assert said.code == code  # at 64 pixels the third feature map is 4x4: it can be pooled to 1, not to 7
     assert code == 0 or said.is_one_sentence("pool")
 
 
@@ -52,7 +52,7 @@ def test_linear_mode_is_one_argument(foveal, colours, tmp_path, pool, code):
         (["--split", "test"], ["no folder test/"]),
     ],
 )
-def test_every_bad_input_is_one_sentence(foveal, colours, trained, words, parts):
+def test_bad_inputs_print_a_one_line_error(foveal, colours, trained, words, parts):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
     assert said.code == 1
     assert said.is_one_sentence(*parts)
@@ -66,13 +66,13 @@ def test_a_corrupt_image_is_named(foveal, colours, trained):
 
 
 @pytest.mark.parametrize("words", [["--batch-size", "0"], ["--workers", "-1"]])
-def test_numbers_that_mean_nothing_are_a_misuse(foveal, colours, trained, words):
+def test_out_of_range_numbers_are_usage_errors(foveal, colours, trained, words):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
     assert said.code == 2
     assert said.is_one_sentence(words[0], words[1])
 
 
-def test_the_advice_after_training_runs_as_it_stands(foveal, colours, quick, tmp_path):
+def test_the_command_suggested_after_training_runs_unchanged(foveal, colours, quick, tmp_path):
     data = colours.rename(tmp_path / "my colours")
     said = foveal("train", RECIPE, "--data", data, "--out", tmp_path / "run", *quick, "--epochs", "1")
     assert "1 epoch of 3 updates" in said.error
@@ -82,7 +82,7 @@ def test_the_advice_after_training_runs_as_it_stands(foveal, colours, quick, tmp
     assert foveal(*words).code == 0
 
 
-def test_no_digits_are_written_for_a_checkpoint_that_is_not_there(foveal, tmp_path, monkeypatch):
+def test_no_digits_are_written_if_the_checkpoint_is_missing(foveal, tmp_path, monkeypatch):
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
     said = foveal("evaluate", RECIPE, "--checkpoint", tmp_path / "nowhere.pt")
     assert said.is_one_sentence("nowhere.pt")

@@ -1,4 +1,4 @@
-"""``foveal evaluate`` on the sets beside ImageNet, in modes and sizes, with the authors' figures where they compare."""
+"""``foveal evaluate`` on further ImageNet test sets, modes and sizes, next to the authors' comparable metrics."""
 
 import errno
 import json
@@ -14,12 +14,12 @@ from foveal.tasks.classification import network
 from foveal.tasks.classification.imagenet.corruptions import ALEXNET
 from foveal.tasks.classification.imagenet.sets import SETS
 
-RECIPE = "digits.transnext_atto"  # 32 pixels: here for its size
+RECIPE = "digits.transnext_atto"  # chosen for its small input of 32 pixels
 
 
 @pytest.fixture
 def released(tmp_path):
-    """A file as authors publish them: bare weights for 1,000 classes."""
+    """A checkpoint in the released format: a bare state dict for 1,000 classes."""
     torch.manual_seed(0)
     torch.save(timm.create_model("transnext_atto").state_dict(), tmp_path / "released.pth")
     return tmp_path / "released.pth"
@@ -27,7 +27,7 @@ def released(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    """A few images of each set, under the names of the public archives."""
+    """A few images per set, in folders named as in the public archives."""
     folders = {
         "imagenet-a": ["n01498041", "n12267677"],
         "imagenet-r": ["n01443537"],
@@ -43,7 +43,7 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def test_every_set_in_one_command(foveal, released, data):
+def test_all_sets_are_evaluated_in_one_command(foveal, released, data):
     words = ["--checkpoint", released, "--data", data, "--workers", 0]
     said = foveal("evaluate", RECIPE, *words, "--set", "a", "r", "sketch", "v2", "c")
     assert said.code == 0, said.error
@@ -60,7 +60,7 @@ def test_every_set_in_one_command(foveal, released, data):
     assert [line[:14].strip() for line in lines[7:22]] == [name.replace("_", " ")[:14].strip() for name in ALEXNET]
 
 
-def test_modes_and_sizes_are_one_table_and_files(foveal, colours, tmp_path):
+def test_modes_and_sizes_form_one_table_and_are_written_to_files(foveal, colours, tmp_path):
     run = tmp_path / "run"
     quick = ["--epochs", 1, "--batch-size", 24, "--workers", 0, "--warmup-epochs", 0]
     assert foveal("train", RECIPE, "--data", colours, "--out", run, *quick).code == 0
@@ -73,24 +73,24 @@ def test_modes_and_sizes_are_one_table_and_files(foveal, colours, tmp_path):
         "normal", "linear", "no length scaling", "interpolated bias",
     ]  # fmt: skip
     trained = [float(row.split()[-2]) for row in rows]
-    assert trained == [trained[0]] * 4  # at the size of training all modes are one
+    assert trained == [trained[0]] * 4  # at the training size all modes agree
     results = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
     assert [(one["mode"], one["pool_size"]) for one in results[:2]] == [("normal", None), ("linear", 1)]
     assert (tmp_path / "out" / "sizes.png").exists()
 
 
-def test_figures_of_the_paper_stand_beside_ours_on_request(foveal, released, data):
+def test_unpublished_models_have_no_paper_column(foveal, released, data):
     words = ["--checkpoint", released, "--data", data, "--workers", 0, "--set", "a"]
     plain = foveal("evaluate", RECIPE, *words)
     assert "paper" not in plain.out
     said = foveal("evaluate", RECIPE, *words, "--paper")
-    assert said.code == 0  # ours are not published: nothing to show
+    assert said.code == 0  # unpublished model: nothing to show
     assert "paper" not in said.out
 
 
 @pytest.fixture
 def home(monkeypatch):
-    """The public home of the weights, without a network: new ones arrive."""
+    """Replace the download of released weights by new weights."""
     made = timm.create_model
 
     def offline(name, pretrained=False, **options):
@@ -99,7 +99,7 @@ def home(monkeypatch):
     monkeypatch.setattr(network.timm, "create_model", offline)
 
 
-def test_released_weights_have_their_figures_where_the_set_is_whole(foveal, home, data, monkeypatch):
+def test_released_weights_show_the_paper_metrics_if_the_set_is_complete(foveal, home, data, monkeypatch):
     words = ["evaluate", "imagenet.transnext_micro", "--pretrained", "--data", data, "--workers", 0, "--set", "a", "r"]
     monkeypatch.setitem(SETS, "a", replace(SETS["a"], images=2))
     said = foveal(*words)
@@ -114,13 +114,13 @@ def test_released_weights_have_their_figures_where_the_set_is_whole(foveal, home
     assert [one["paper"] for one in document["results"]] == [29.9, 45.8]
 
 
-def test_weights_that_nobody_released_cannot_be_fetched(foveal, data):
+def test_unreleased_weights_cannot_be_downloaded(foveal, data):
     said = foveal("evaluate", RECIPE, "--pretrained", "--data", data, "--set", "a")
     assert said.code == 1
     assert said.is_one_sentence("transnext_atto has no released weights", "--checkpoint")
 
 
-def test_a_classifier_of_other_classes_is_refused(foveal, trained, data):
+def test_a_classifier_with_other_classes_is_rejected(foveal, trained, data):
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", data, "--set", "a")
     assert said.code == 1
     assert said.is_one_sentence("ImageNet-A is for classifiers of ImageNet's 1,000 classes", "3 other classes")
@@ -140,14 +140,14 @@ def test_a_classifier_of_other_classes_is_refused(foveal, trained, data):
         (["--precision", "fp16"], 1, ["fp16"]),
     ],
 )
-def test_what_cannot_be_is_one_sentence(foveal, trained, colours, words, code, parts):
+def test_invalid_options_print_a_one_line_error(foveal, trained, colours, words, code, parts):
     words = [word.format(trained=trained) for word in words]
     said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
     assert said.code == code
     assert said.is_one_sentence(*parts)
 
 
-def test_broken_images_are_named_once(foveal, trained, colours, tmp_path):
+def test_broken_images_are_reported_once(foveal, trained, colours, tmp_path):
     broken = [colours / "val" / name for name in ("blue/1.png", "red/0.png")]
     for file in broken:
         file.write_bytes(b"broken")
@@ -166,7 +166,7 @@ def test_broken_images_are_named_once(foveal, trained, colours, tmp_path):
         ("imagenet-c/fog/4/dog", ["ImageNet-C", "'dog'"]),
     ],
 )
-def test_what_is_wrong_with_the_last_set_is_said_before_the_first_image(
+def test_errors_in_the_last_set_are_raised_before_the_first_image_is_read(
     foveal, released, data, monkeypatch, stranger, parts
 ):
     (data / stranger).mkdir()
@@ -178,7 +178,7 @@ def test_what_is_wrong_with_the_last_set_is_said_before_the_first_image(
     assert said.is_one_sentence(*parts)
 
 
-def test_a_table_is_there_though_its_files_cannot_be(foveal, trained, colours, tmp_path, monkeypatch):
+def test_the_table_is_printed_even_if_its_files_cannot_be_written(foveal, trained, colours, tmp_path, monkeypatch):
     def refuse(**words):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -191,7 +191,7 @@ def test_a_table_is_there_though_its_files_cannot_be(foveal, trained, colours, t
     assert "No space left on device" in said.error
 
 
-def test_sets_that_are_not_there_are_said_before_the_work(foveal, released, colours):
+def test_missing_sets_are_reported_up_front(foveal, released, colours):
     said = foveal("evaluate", RECIPE, "--checkpoint", released, "--data", colours, "--set", "v2")
     assert said.code == 1
     assert said.is_one_sentence("ImageNet-V2 is not in", "imagenetv2-matched-frequency-format-val")

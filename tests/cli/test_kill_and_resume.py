@@ -1,4 +1,4 @@
-"""A real network on real files, killed by the system in the midst of an epoch: it ends as if nothing had been."""
+"""A real model on real files, killed in the middle of an epoch, resumes to an identical result."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def losses(out):
     return [(line["update"], line["loss"], line["lr"]) for line in lines]
 
 
-def test_a_killed_and_resumed_run_has_the_weights_and_losses_of_a_straight_one(colours, tmp_path):
+def test_a_killed_and_resumed_run_matches_an_uninterrupted_run_exactly(colours, tmp_path):
     straight = start(colours, tmp_path / "straight")
     cut = start(colours, tmp_path / "cut")
     for line in cut.stderr:
@@ -47,4 +47,4 @@ def test_a_killed_and_resumed_run_has_the_weights_and_losses_of_a_straight_one(c
     for name, value in one["model"].items():
         assert torch.equal(value, other["model"][name]), name
     assert losses(tmp_path / "straight") == losses(tmp_path / "cut")
-    assert len(losses(tmp_path / "cut")) == 13  # a look an epoch: three updates, and log_every is 10
+    assert len(losses(tmp_path / "cut")) == 13  # logged once per epoch: three updates each, and log_every is 10

@@ -1,4 +1,4 @@
-"""``foveal predict``: names and probabilities for image files."""
+"""``foveal predict``: class names and probabilities for image files."""
 
 import json
 
@@ -10,7 +10,7 @@ def images(colours):
     return [colours / "val" / name / "0.png" for name in ("red", "blue")]
 
 
-def test_json_gives_the_classes_of_each_image_best_first(foveal, images, trained):
+def test_json_lists_the_classes_of_each_image_from_most_to_least_likely(foveal, images, trained):
     said = foveal("predict", *images, "--checkpoint", trained, "--json")
     assert said.code == 0
     document = json.loads(said.out)
@@ -22,8 +22,8 @@ def test_json_gives_the_classes_of_each_image_best_first(foveal, images, trained
         assert {guess["name"] for guess in answer["guesses"]} == {"blue", "green", "red"}
 
 
-def test_a_command_reads_the_weights_once(foveal, colours, images, trained, files_read):
-    files_read.clear()  # the training above
+def test_a_command_loads_the_checkpoint_once(foveal, colours, images, trained, files_read):
+    files_read.clear()  # from the training run
     assert foveal("predict", *images, "--checkpoint", trained).code == 0
     assert files_read == [trained]
     words = ["--checkpoint", trained, "--data", colours, "--workers", 0]
@@ -31,7 +31,7 @@ def test_a_command_reads_the_weights_once(foveal, colours, images, trained, file
     assert files_read == [trained, trained]
 
 
-def test_text_shows_top_k_in_percent(foveal, images, trained):
+def test_text_output_shows_top_k_in_percent(foveal, images, trained):
     said = foveal("predict", *images, "--checkpoint", trained, "--top-k", 1)
     lines = said.out.splitlines()
     assert said.code == 0
@@ -49,13 +49,13 @@ def test_text_shows_top_k_in_percent(foveal, images, trained):
         (["--model", "transnext_tinny"], 1, ["transnext_tinny"]),
     ],
 )
-def test_every_bad_input_is_one_sentence(foveal, images, trained, words, code, parts):
+def test_bad_inputs_print_a_one_line_error(foveal, images, trained, words, code, parts):
     said = foveal("predict", "--checkpoint", trained, *words, *([] if words[0].startswith("/") else images))
     assert said.code == code
     assert said.is_one_sentence(*parts)
 
 
-def test_a_file_that_is_no_image_is_named(foveal, trained):
+def test_a_file_that_is_not_an_image_is_named(foveal, trained):
     said = foveal("predict", trained, "--checkpoint", trained)
     assert said.code == 1
     assert said.is_one_sentence(f"{trained} is not a readable image")

@@ -1,4 +1,4 @@
-"""The main job end to end, at one epoch, and what is left behind when it is stopped."""
+"""The quickstart end to end with one epoch, and clean-up when it is stopped."""
 
 import io
 import json
@@ -26,14 +26,14 @@ def run(*words: str) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """(folder, what was printed) of a run of one epoch."""
+    """The output folder and printed JSON of a run of one epoch."""
     out = tmp_path_factory.mktemp("quickstart") / "deep" / "out"
     code, said = run("--out", str(out), "--epochs", "1", "--json")
     assert code == 0
     return out, json.loads(said)
 
 
-def test_the_answer_says_where_things_are(finished):
+def test_the_output_lists_the_paths_of_report_and_checkpoint(finished):
     out, answer = finished
     assert answer["report"] == str(out / "report.html")
     assert (out / "report.html").is_file()
@@ -45,13 +45,13 @@ def test_the_answer_says_where_things_are(finished):
     assert answer["top1"] > 50, "ten classes: chance is 10 %"
 
 
-def test_the_images_are_files_in_folders(finished):
+def test_the_images_are_written_to_class_folders(finished):
     out, _ = finished
     assert len(list(out.glob("digits/train/?/*.png"))) == 1797 - 359
     assert len(list(out.glob("digits/val/?/*.png"))) == 359
 
 
-def test_the_report_is_whole_and_the_commands_in_it_name_the_final_folder(finished):
+def test_the_report_is_complete_and_its_commands_name_the_final_folder(finished):
     out, _ = finished
     text = (out / "report.html").read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
@@ -60,13 +60,13 @@ def test_the_report_is_whole_and_the_commands_in_it_name_the_final_folder(finish
     assert str(out / "run" / "best.pt") in text
 
 
-def test_nothing_else_is_left(finished):
+def test_no_other_files_are_left(finished):
     out, _ = finished
     assert sorted(path.name for path in out.iterdir()) == ["digits", "report.html", "run"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
-def test_a_folder_with_something_in_it_is_refused_and_kept(tmp_path, capsys):
+def test_a_nonempty_folder_is_rejected_and_kept(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("keep")
     assert run("--out", str(tmp_path)) == (1, "")
     assert "exists already" in capsys.readouterr().err
@@ -74,7 +74,7 @@ def test_a_folder_with_something_in_it_is_refused_and_kept(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_an_empty_folder_may_be_there_and_stays(fails, tmp_path, monkeypatch):
+def test_an_existing_empty_folder_is_used_and_kept(fails, tmp_path, monkeypatch):
     def story(recipe, folder, *_):
         (folder / "digits").mkdir()
         if fails:
@@ -88,14 +88,14 @@ def test_an_empty_folder_may_be_there_and_stays(fails, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ([] if fails else ["digits", "report.html"])
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
+def test_an_unwritable_folder_prints_a_one_line_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run("--out", str(tmp_path / "file" / "out"))[0] == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("stop", [FovealError("Drawing failed."), KeyboardInterrupt()], ids=["error", "ctrl-c"])
-def test_when_it_is_stopped_nothing_is_left_and_threads_are_as_before(stop, tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_files_and_restores_the_thread_count(stop, tmp_path, monkeypatch):
     def story(recipe, folder, *_):
         (folder / "digits").mkdir()
         (folder / "report.html").write_text("half")
@@ -108,7 +108,7 @@ def test_when_it_is_stopped_nothing_is_left_and_threads_are_as_before(stop, tmp_
     assert torch.get_num_threads() == threads
 
 
-def test_without_a_name_the_next_free_one_is_taken(tmp_path, monkeypatch):
+def test_the_default_folder_is_the_next_free_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "foveal-quickstart").mkdir()
     (tmp_path / "foveal-quickstart-2").mkdir()
@@ -122,14 +122,14 @@ def test_without_a_name_the_next_free_one_is_taken(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [("--epochs", "0"), ("--seed", "-1")])
-def test_settings_that_cannot_work_are_one_sentence(words, tmp_path, capsys):
+def test_invalid_settings_print_a_one_line_error(words, tmp_path, capsys):
     assert run("--out", str(tmp_path / "out"), *words)[0] == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal to a process group")
-def test_ctrl_c_during_training_ends_cleanly(tmp_path):
+def test_ctrl_c_during_training_exits_cleanly(tmp_path):
     words = [sys.executable, "-m", "foveal.cli", "quickstart", "--out", str(tmp_path / "out")]
     job = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in job.stderr:

@@ -1,4 +1,4 @@
-"""``foveal train`` from the outside: what it leaves, and what every bad input gets."""
+"""``foveal train`` on the command line: the files it writes and its errors for bad inputs."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def test_the_list_shows_every_recipe(foveal):
         assert f"\n{name} " in "\n" + said.out
 
 
-def test_training_a_folder_leaves_a_run_and_says_where(foveal, colours, quick, tmp_path):
+def test_training_on_a_folder_writes_a_run_and_prints_its_path(foveal, colours, quick, tmp_path):
     out = tmp_path / "run"
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
     assert said.code == 0
@@ -33,20 +33,20 @@ def test_training_a_folder_leaves_a_run_and_says_where(foveal, colours, quick, t
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_json_is_all_of_stdout(foveal, colours, quick, tmp_path):
+def test_json_is_the_only_output(foveal, colours, quick, tmp_path):
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--json")
     document = json.loads(said.out)
     assert document["best_path"] == str(tmp_path / "run" / "best.pt")
     assert len(document["history"]) == 4
 
 
-def test_the_folder_of_a_run_is_named_after_its_recipe(foveal, colours, quick, tmp_path, monkeypatch):
+def test_the_run_folder_is_named_after_the_recipe(foveal, colours, quick, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert foveal("train", RECIPE, "--data", colours, *quick, "--epochs", "1").code == 0
     assert (tmp_path / "runs" / RECIPE / "last.pt").exists()
 
 
-def test_the_digits_come_with_their_recipe(foveal, quick, tmp_path, monkeypatch):
+def test_the_digits_recipe_provides_its_own_data(foveal, quick, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
     said = foveal("train", RECIPE, *quick, "--epochs", "1", "--batch-size", "256", "--out", tmp_path / "run")
@@ -55,7 +55,7 @@ def test_the_digits_come_with_their_recipe(foveal, quick, tmp_path, monkeypatch)
     assert len(list((tmp_path / "cache" / "digits").glob("*/*/*.png"))) == 1797
 
 
-def test_settings_reach_the_run(foveal, colours, quick, tmp_path):
+def test_settings_are_passed_to_the_run(foveal, colours, quick, tmp_path):
     words = ["--lr", "0.002", "--seed", "5", "--size", "48", "--device-batch-size", "4", "--warmup-epochs", "0"]
     foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, *words, "--epochs", "1")
     state = read_checkpoint(tmp_path / "run" / "last.pt")
@@ -95,7 +95,7 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(foveal, colours, quick, tmp
         (["--model", "transnext_atto", "--size", "16"], ["at least 32"]),
     ],
 )
-def test_every_bad_input_is_one_sentence_and_leaves_nothing(foveal, colours, quick, tmp_path, words, parts):
+def test_bad_inputs_print_a_one_line_error_and_write_nothing(foveal, colours, quick, tmp_path, words, parts):
     out = tmp_path / "run"
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick, *words)
     assert said.code == 1
@@ -103,19 +103,19 @@ def test_every_bad_input_is_one_sentence_and_leaves_nothing(foveal, colours, qui
     assert not out.exists()
 
 
-def test_an_unknown_recipe_is_one_sentence(foveal):
+def test_an_unknown_recipe_prints_a_one_line_error(foveal):
     said = foveal("train", "imagenet.transnext_tinny")
     assert said.code == 1
     assert said.is_one_sentence("did you mean imagenet.transnext_tiny", "`foveal train --list`")
 
 
-def test_imagenet_needs_images(foveal):
+def test_imagenet_recipes_require_data(foveal):
     said = foveal("train", "imagenet.transnext_tiny")
     assert said.code == 1
     assert said.is_one_sentence("pass --data DIR")
 
 
-def test_a_corrupt_image_is_named_and_nothing_half_written(foveal, colours, quick, tmp_path):
+def test_a_corrupt_image_is_named_and_no_checkpoint_is_written(foveal, colours, quick, tmp_path):
     broken = colours / "train" / "red" / "5.png"
     broken.write_bytes(broken.read_bytes()[:100])
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick)
@@ -125,7 +125,7 @@ def test_a_corrupt_image_is_named_and_nothing_half_written(foveal, colours, quic
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_a_truncated_checkpoint_is_one_sentence(foveal, colours, quick, trained, tmp_path):
+def test_a_truncated_checkpoint_prints_a_one_line_error(foveal, colours, quick, trained, tmp_path):
     trained.write_bytes(trained.read_bytes()[:-500])
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "new", *quick, "--checkpoint", trained)
     assert said.code == 1
@@ -133,7 +133,7 @@ def test_a_truncated_checkpoint_is_one_sentence(foveal, colours, quick, trained,
     assert not (tmp_path / "new").exists()
 
 
-def test_a_checkpoint_of_another_model_is_one_sentence(foveal, colours, quick, trained, tmp_path):
+def test_a_checkpoint_of_another_model_prints_a_one_line_error(foveal, colours, quick, trained, tmp_path):
     words = ["--checkpoint", trained, "--model", "transnext_atto"]
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "new", *quick, *words)
     assert said.code == 1
@@ -149,7 +149,7 @@ def test_fine_tuning_starts_from_a_checkpoint(foveal, colours, trained, tmp_path
     assert len({group["lr"] for group in state["optimizer"]["param_groups"]}) > 2
 
 
-def test_ctrl_c_stops_cleanly_and_the_run_says_how_to_go_on(colours, tmp_path, foveal):
+def test_ctrl_c_stops_cleanly_and_prints_how_to_resume(colours, tmp_path, foveal):
     out = tmp_path / "run"
     words = ["train", RECIPE, "--data", str(colours), "--out", str(out), "--model", "test_convnext"]
     words += ["--epochs", "400", "--batch-size", "8", "--workers", "1"]
@@ -169,8 +169,8 @@ def test_ctrl_c_stops_cleanly_and_the_run_says_how_to_go_on(colours, tmp_path, f
     assert logged == list(range(1, state["epoch"] + 1))
 
 
-def test_sigterm_to_the_whole_job_saves_and_leaves_with_0(colours, tmp_path):
-    """A scheduler tells every process, those that load images too."""
+def test_sigterm_to_the_process_group_saves_and_exits_with_0(colours, tmp_path):
+    """A scheduler signals every process, including the data loading workers."""
     out = tmp_path / "run"
     words = ["train", RECIPE, "--data", str(colours), "--out", str(out), "--model", "test_convnext"]
     words += ["--epochs", "400", "--batch-size", "8", "--workers", "1"]
@@ -190,19 +190,19 @@ def test_sigterm_to_the_whole_job_saves_and_leaves_with_0(colours, tmp_path):
     assert "Traceback" not in error
 
 
-def test_broken_images_are_skipped_and_counted_where_asked(foveal, colours, quick, tmp_path):
+def test_broken_images_are_skipped_and_counted_on_request(foveal, colours, quick, tmp_path):
     (colours / "train" / "red" / "5.png").write_bytes(b"no image")
     out = tmp_path / "run"
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick, "--broken", "skip")
     assert said.code == 0, said.error
     logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["broken_images"] for line in logged] == [1, 1, 1, 1]  # 24 images, an epoch draws each of them once
+    assert [line["broken_images"] for line in logged] == [1, 1, 1, 1]  # an epoch draws each of the 24 images once
 
     assert (out / "broken.txt").read_text() == f"{colours / 'train' / 'red' / '5.png'}\n"
     assert f"{out / 'broken.txt'} lists them" in said.out
 
 
-def test_a_run_stopped_by_a_broken_image_goes_on_by_skipping_it(foveal, colours, quick, tmp_path):
+def test_a_run_can_be_resumed_with_broken_images_skipped(foveal, colours, quick, tmp_path):
     words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick]
     assert foveal(*words, "--epochs", "4").code == 0
     (colours / "train" / "red" / "5.png").write_bytes(b"no image")
@@ -210,19 +210,19 @@ def test_a_run_stopped_by_a_broken_image_goes_on_by_skipping_it(foveal, colours,
     assert said.code == 0, said.error
 
 
-def test_a_requeued_job_begins_or_goes_on_by_the_same_command(foveal, colours, quick, tmp_path):
+def test_requeue_starts_or_resumes_a_run_with_the_same_command(foveal, colours, quick, tmp_path):
     words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--requeue"]
     first, again = foveal(*words), foveal(*words)
     assert (first.code, again.code) == (0, 0), again.error
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_tensorboard_is_written_where_asked(foveal, colours, quick, tmp_path):
+def test_tensorboard_events_are_written_on_request(foveal, colours, quick, tmp_path):
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--tensorboard")
     assert said.code == 0, said.error
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
 
 
-def test_a_short_run_shortens_the_recipes_own_warm_up(foveal, colours, quick, tmp_path):
+def test_a_short_run_shortens_the_warmup_of_the_recipe(foveal, colours, quick, tmp_path):
     assert foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--epochs", "2").code == 0
     assert read_checkpoint(tmp_path / "run" / "last.pt")["config"]["warmup_epochs"] == 1

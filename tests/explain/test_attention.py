@@ -1,4 +1,4 @@
-"""The attention maps against loops over keys written from math.md, and against what the operator itself returns."""
+"""Attention maps compared with loops over the keys (math.md) and with the output of the operator."""
 
 import math
 
@@ -14,7 +14,7 @@ from foveal.explain import foveal_peripheral_attention
 
 
 def make_net(**options) -> nn.Module:
-    """A small net whose biases, embeddings and temperatures differ enough from zero to matter."""
+    """A small model whose biases, embeddings and temperatures are far enough from zero to matter."""
     torch.manual_seed(0)
     net = timm.create_model("transnext_atto", num_classes=0, **options).eval()
     attention = net.stages[2].blocks[-1].attn
@@ -29,7 +29,7 @@ def image(height: int, width: int) -> torch.Tensor:
 
 
 def attention_input(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """(1, H, W, C), what the last attention of stage 3 receives, by running the net's parts by hand."""
+    """Input of the last attention layer of stage 3, shape (1, H, W, C), from running the modules one by one."""
     x = net.stages[1](net.stages[0](x.unsqueeze(0)))
     stage = net.stages[2]
     return stage.blocks[-1].norm1(stage.blocks[:-1](stage.downsample(x)))
@@ -87,8 +87,8 @@ def test_similarities_equal_a_loop_over_all_keys(size, options, query, pooled_co
 
 
 @pytest.mark.parametrize("query", [None, (0, 0), (5, 3)], ids=["centre", "upper left", "lower right"])
-def test_weights_give_the_operators_own_output(query):
-    """With the returned A, y_i = sum (A_ij + Q-hat T + b) V_j + sum A_ip Vp_p is what the module projects."""
+def test_the_weights_reproduce_the_output_of_the_operator(query):
+    """With the returned A, y_i = sum (A_ij + Q-hat T + b) V_j + sum A_ip Vp_p is the input of the output projection."""
     net, x = make_net(), image(96, 64)
     attention = net.stages[2].blocks[-1].attn
     maps = foveal_peripheral_attention(net, x, query)
@@ -120,7 +120,7 @@ def test_weights_sum_to_one_and_are_zero_outside_the_map():
     assert not maps.window_weights[:, :, 0].any()
 
 
-def test_high_resolution_and_a_batch_of_one():
+def test_a_batch_of_one_high_resolution_image_is_accepted():
     maps = foveal_peripheral_attention(make_net(), image(448, 640).unsqueeze(0))
     assert maps.foveal.shape == (4, 28, 40)
     assert maps.peripheral.shape == (4, 14, 20)
@@ -128,7 +128,7 @@ def test_high_resolution_and_a_batch_of_one():
     assert all(array.dtype == np.float32 for array in (maps.foveal, maps.peripheral, maps.window_weights))
 
 
-def test_a_surrounding_autocast_changes_nothing():
+def test_autocast_does_not_change_the_maps():
     net, x = make_net(), image(96, 64)
     with torch.autocast("cpu", torch.bfloat16):
         maps = foveal_peripheral_attention(net, x)
@@ -136,7 +136,7 @@ def test_a_surrounding_autocast_changes_nothing():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_net_is_left_as_it_was(fails, monkeypatch):
+def test_modes_and_hooks_of_the_model_are_restored(fails, monkeypatch):
     net = make_net()
     net.train()
     net.stages[0].eval()
@@ -164,17 +164,17 @@ def test_the_net_is_left_as_it_was(fails, monkeypatch):
     ],
     ids=["too small", "one channel", "two images", "bytes", "row", "column"],
 )
-def test_what_cannot_be_drawn_is_one_sentence(x, query, sentence):
+def test_invalid_inputs_raise_a_one_line_error(x, query, sentence):
     with pytest.raises(FovealError, match=sentence):
         foveal_peripheral_attention(make_net(), x, query)
 
 
-def test_another_network_is_refused():
+def test_other_models_are_rejected():
     with pytest.raises(FovealError, match=r"Only TransNeXt has .* this is a ResNet"):
         foveal_peripheral_attention(timm.create_model("resnet10t"), image(64, 64))
 
 
-def test_a_net_without_the_stage_or_without_the_attention_is_refused():
+def test_a_model_without_the_stage_or_the_attention_is_rejected():
     pruned = make_net()
     pruned.prune_intermediate_layers([1])
     with pytest.raises(FovealError, match="ends before it"):

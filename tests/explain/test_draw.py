@@ -24,7 +24,7 @@ def lightness(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).convert("L"), dtype=float)
 
 
-def test_higher_values_are_lighter_and_every_cell_keeps_its_own_area():
+def test_higher_values_are_lighter_and_each_cell_fills_its_own_area():
     heat = np.arange(6, dtype=float).reshape(2, 3)
     light = lightness(overlay(GREY, heat, 0, 5))
     cells = light.reshape(2, 16, 3, 16).transpose(0, 2, 1, 3).reshape(6, -1)
@@ -32,12 +32,12 @@ def test_higher_values_are_lighter_and_every_cell_keeps_its_own_area():
     assert (np.diff(cells[:, 0]) > 0).all()
 
 
-def test_values_outside_the_range_take_its_ends():
+def test_values_outside_the_range_are_clipped():
     ends = overlay(GREY, np.array([[0.0, 1.0]]), 0, 1)
     np.testing.assert_array_equal(overlay(GREY, np.array([[-9.0, 9.0]]), 0, 1), ends)
 
 
-def test_a_constant_map_is_drawn():
+def test_a_constant_map_can_be_drawn():
     assert overlay(GREY, np.full((2, 2), 3.0), 3.0, 3.0).shape == GREY.shape
 
 
@@ -48,27 +48,27 @@ def test_the_photograph_shows_through():
     assert light[:, 24:].min() > light[:, :24].max() + 20
 
 
-def test_the_colour_scale_rises_evenly_in_lightness():
+def test_the_lightness_of_the_colour_scale_rises_evenly():
     steps = np.diff(lightness(colour_scale())[0][::16])
     assert (steps > 0).all()
     assert steps.max() < 3 * steps.mean()
 
 
-def test_the_query_is_marked_where_it_is():
+def test_the_query_is_marked_at_its_position():
     marked = mark_query(np.zeros((64, 96, 3), np.uint8), maps())
     rows, columns = np.nonzero(marked.any(axis=2))
     assert (rows.min(), rows.max()) == pytest.approx((16, 64), abs=2)  # rows 1 to 3 of 4, of 16 pixels each
     assert (columns.min(), columns.max()) == pytest.approx((32, 80), abs=2)  # columns 2 to 4 of 6
 
 
-def test_a_panel_a_head_as_large_as_the_photograph():
+def test_each_head_gets_a_panel_of_the_image_size():
     panels = head_panels(GREY, maps(heads=3))
     assert len(panels) == 3
     assert {panel.foveal.shape for panel in panels} | {panel.peripheral.shape for panel in panels} == {GREY.shape}
     assert panels[0].foveal_share == pytest.approx(0.45)
 
 
-def test_the_figure_is_a_png_with_transparent_corners_and_a_dark_ground():
+def test_the_figure_is_a_png_with_transparent_corners_on_a_dark_background():
     picture = Image.open(io.BytesIO(attention_figure(GREY, maps(), "Title", "Note")))
     assert picture.format == "PNG"
     assert picture.mode == "RGBA"
@@ -77,13 +77,13 @@ def test_the_figure_is_a_png_with_transparent_corners_and_a_dark_ground():
     assert max(picture.getpixel((picture.width // 2, 20))[:3]) < 50
 
 
-def test_encoding_keeps_a_png_exactly():
+def test_png_encoding_is_lossless():
     picture = np.random.default_rng(0).integers(0, 255, (5, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode(picture)))), picture)
     assert Image.open(io.BytesIO(encode(picture, "JPEG"))).format == "JPEG"
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
+def test_missing_matplotlib_names_the_extra_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "matplotlib.cm", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(FovealError, match=r"foveal\[train\]"):

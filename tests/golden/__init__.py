@@ -1,5 +1,5 @@
-"""Outputs of the authors' networks, and how to make the weights and images that they belong to.
+"""Reference outputs of the authors' models, and the weights and images to reproduce them.
 
-`*.keys.json` hold every tensor name and shape of the released checkpoints; the `.npy` files what the authors' own code
-returned for the weights of `fill.py`, in float32 and evaluation mode.
+`*.keys.json` list every tensor name and shape of the released checkpoints. The `.npy` files hold the outputs of the
+authors' code for the weights of `fill.py`, in float32 and evaluation mode.
 """

@@ -1,4 +1,4 @@
-"""Weights and images that anyone can make again: each tensor has a seed of its own, the CRC-32 of its released name."""
+"""Reproducible weights and images: the seed of each tensor is the CRC-32 of its released name."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 
 FOLDER = Path(__file__).parent
 
-# What is drawn for a tensor is mean + spread * z, z standard normal.
+# Tensors are drawn as mean + spread * z, with z standard normal.
 _BY_LAST_NAME = {
     "running_mean": (0.0, 0.1),
     "temperature": (math.log(math.exp(1 / 0.24) - 1), 0.1),
@@ -39,7 +39,7 @@ def _mean_and_spread(name: str, shape: list[int]) -> tuple[float, float]:
 
 
 def filled_tensor(name: str, shape: list[int]) -> Tensor:
-    """The tensor of a released name."""
+    """The tensor with a given released name."""
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     z = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF).standard_normal(shape)
@@ -56,15 +56,15 @@ def released_names(variant: str) -> dict[str, list[int]]:
 
 
 def filled_state(variant: str) -> dict[str, Tensor]:
-    """A released checkpoint's state dict, filled."""
+    """State dict of a released checkpoint, with reproducible values."""
     return {name: filled_tensor(name, shape) for name, shape in released_names(variant).items()}
 
 
 def filled_image(*shape: int) -> Tensor:
-    """The batch of images that the stored outputs belong to."""
+    """The input images of the stored outputs."""
     return torch.from_numpy(np.random.RandomState(0).standard_normal(shape)).float()
 
 
 def stored(name: str) -> Tensor:
-    """What the authors' code returned."""
+    """Output of the authors' code."""
     return torch.from_numpy(np.load(FOLDER / f"{name}.npy"))

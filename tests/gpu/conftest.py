@@ -1,4 +1,4 @@
-"""Single precision means single precision here: TF32 would be another dtype."""
+"""Run float32 tests in full float32 precision, without TF32."""
 
 import pytest
 import torch

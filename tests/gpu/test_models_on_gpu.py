@@ -1,4 +1,4 @@
-"""The networks on a CUDA device: the CPU's results, and training under autocast. Run by `make test-gpu`."""
+"""Models on a CUDA device: agreement with the CPU, and training under autocast. Run by `make test-gpu`."""
 
 import pytest
 import timm
@@ -17,7 +17,7 @@ every_family = pytest.mark.parametrize("family", ["transnext", "transxnet"])
 @every_family
 @pytest.mark.parametrize("size", [(64, 64), (33, 47), (224, 160)], ids=str)
 @torch.no_grad()
-def test_logits_equal_the_cpus(family, size):
+def test_logits_match_the_cpu(family, size):
     expected = atto(family)(image(*size, batch=2))
     found = atto(family).to(DEVICE)(image(*size, batch=2).to(DEVICE))
     assert relative_error(found.cpu(), expected) <= OUTPUT
@@ -25,7 +25,7 @@ def test_logits_equal_the_cpus(family, size):
 
 @every_family
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-def test_a_training_step_under_autocast_loses_no_number(family, dtype):
+def test_a_training_step_under_autocast_stays_finite(family, dtype):
     net = atto(family).to(DEVICE).train()
     with torch.autocast(DEVICE, dtype):
         out = net(image(64, 96, batch=4).to(DEVICE))
@@ -35,7 +35,7 @@ def test_a_training_step_under_autocast_loses_no_number(family, dtype):
 
 
 @every_family
-def test_gradients_equal_the_cpus(family):
+def test_gradients_match_the_cpu(family):
     expected = gradients(atto(family), image(64, 64, batch=2))
     net = atto(family).to(DEVICE)
     found = gradients(net, image(64, 64, batch=2).to(DEVICE))
@@ -47,7 +47,7 @@ def test_gradients_equal_the_cpus(family):
     ("name", "family", "batch"), [("transnext_micro", transnext, 1), ("transxnet_t", transxnet, 2)]
 )
 @torch.no_grad()
-def test_logits_equal_the_authors(name, family, batch):
+def test_logits_match_the_authors_code(name, family, batch):
     net = timm.create_model(name).eval()
     net.load_state_dict(family.checkpoint_filter_fn(filled_state(name), net))
     found = net.to(DEVICE)(filled_image(batch, 3, 224, 224).to(DEVICE))

@@ -1,4 +1,4 @@
-"""The operators on a CUDA device: every dtype and shape against the reference in fp64. Run by `make test-gpu`."""
+"""Operators on a CUDA device: every dtype and shape compared with the fp64 reference. Run by `make test-gpu`."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
 @pytest.mark.parametrize("call", all_calls(), ids=lambda call: call.id)
-def test_output_and_gradients_stay_within_the_budget(call, dtype):
+def test_output_and_gradients_are_within_the_error_budget(call, dtype):
     tensors = call.tensors(dtype, device=DEVICE)
     exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
     plain = call.run_with_gradients(tensors, "reference")
@@ -26,7 +26,7 @@ def test_output_and_gradients_stay_within_the_budget(call, dtype):
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_double_precision_equals_the_cpu(operator):
+def test_double_precision_matches_the_cpu(operator):
     call = Call(operator)
     expected = call.run_with_gradients(call.tensors(), "reference")
     actual = call.run_with_gradients(call.tensors(device=DEVICE))
@@ -49,13 +49,13 @@ TRITON = ("aggregated_attention", "gated_dwconv", "dynamic_dwconv")
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
 @pytest.mark.parametrize("operator", TRITON)
-def test_triton_kernels_run_without_being_asked_for(operator, dtype):
+def test_triton_is_the_default_backend_on_cuda(operator, dtype):
     call = Call(operator, dim=24)
     assert foveal.ops.explain(operator, **call.arguments(call.tensors(dtype, device=DEVICE))).chosen == "triton"
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_equal_calls_give_equal_bits(operator):
+def test_results_are_deterministic(operator):
     call = Call(operator, batch=4, height=21, width=19, dim=24)
     tensors = call.tensors(torch.bfloat16, device=DEVICE)
     first, second = call.run_with_gradients(tensors), call.run_with_gradients(tensors)
@@ -63,7 +63,7 @@ def test_equal_calls_give_equal_bits(operator):
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_compiles_without_a_break_for_changing_sizes(operator):
+def test_compiles_without_graph_breaks_for_dynamic_sizes(operator):
     call = Call(operator, dim=24)
     compiled = torch.compile(lambda tensors: call.run(tensors), fullgraph=True, dynamic=True)
     for size in ((5, 7), (8, 3)):
@@ -74,7 +74,7 @@ def test_compiles_without_a_break_for_changing_sizes(operator):
 
 @pytest.mark.parametrize("size", [(5, 7), (28, 28)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
-def test_pooling_stays_within_the_budget(size, dtype):
+def test_gelu_pool_is_within_the_error_budget(size, dtype):
     x = torch.randn(2, *size, 24, device=DEVICE).to(dtype)
     exact = foveal.ops.gelu_pool(x.double(), (3, 2))
     with foveal.ops.use_backend("reference"):

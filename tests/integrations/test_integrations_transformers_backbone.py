@@ -1,4 +1,4 @@
-"""A backbone gives the maps that timm's network gives, under transformers' conventions, for any image."""
+"""Backbones return the feature maps of the timm model, following transformers' conventions, for any image size."""
 
 import copy
 import inspect
@@ -28,13 +28,13 @@ def backbone(request):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_auto_backbone_makes_it(family):
+def test_auto_backbone_creates_the_backbone(family):
     assert type(AutoBackbone.from_config(small_config(family))) is BACKBONES[family]
 
 
 @pytest.mark.parametrize("size", [ODD, (64, 64), (33, 32)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_its_maps_are_timms(family, size):
+def test_feature_maps_equal_those_of_timm(family, size):
     fields = dict(feature_norm=False) if family == "transxnet" else {}
     backbone = small_backbone(family, **fields)
     net = timm.create_model(f"{family}_atto", features_only=True, img_size=64).eval()
@@ -46,7 +46,7 @@ def test_its_maps_are_timms(family, size):
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_transxnets_maps_are_normalised_each_by_its_own_norm():
+def test_each_transxnet_feature_map_has_its_own_norm():
     backbone = small_backbone("transxnet", out_features=["stage2", "stage4"])
     output = run(backbone, output_hidden_states=True)
     for place, feature in zip((2, 4), output.feature_maps, strict=True):
@@ -55,7 +55,7 @@ def test_transxnets_maps_are_normalised_each_by_its_own_norm():
     assert [name for name, _ in backbone.named_parameters() if "stages.2.feature_norm" in name] == []
 
 
-def test_the_stem_is_what_the_first_block_takes(backbone):
+def test_the_stem_map_is_the_input_of_the_first_block(backbone):
     taken = []
     hook = backbone.net.stages[0].blocks[0].register_forward_hook(lambda module, args, out: taken.append(args[0]))
     stem = run(backbone).feature_maps[0]
@@ -64,7 +64,7 @@ def test_the_stem_is_what_the_first_block_takes(backbone):
     assert torch.equal(stem, first)
 
 
-def test_a_position_bias_from_a_reference_size_is_the_networks():
+def test_position_bias_and_img_size_are_passed_to_the_model():
     backbone = small_backbone("transnext", position_bias="interpolate", img_size=96)
     net = timm.create_model("transnext_atto", features_only=True).eval()
     net.model.load_state_dict(backbone.net.state_dict())
@@ -76,7 +76,7 @@ def test_a_position_bias_from_a_reference_size_is_the_networks():
     assert not torch.equal(extrapolated[-1], theirs[-1])
 
 
-def test_it_has_what_heads_ask_of_a_backbone(backbone):
+def test_the_backbone_has_the_attributes_heads_require(backbone):
     assert backbone.backbone_type.value == "transformers"
     assert backbone.stage_names == ["stem", *STAGES]
     assert backbone.num_features == [24, 24, 48, 96, 192]
@@ -86,7 +86,7 @@ def test_it_has_what_heads_ask_of_a_backbone(backbone):
     assert next(iter(inspect.signature(backbone.forward).parameters)) == "pixel_values"
 
 
-def test_outputs_hold_what_is_asked_for_and_nothing_else(backbone):
+def test_outputs_contain_only_what_was_requested(backbone):
     plain, full = run(backbone), run(backbone, output_hidden_states=True)
     assert isinstance(plain, BackboneOutput)
     assert isinstance(plain.feature_maps, tuple)
@@ -97,7 +97,7 @@ def test_outputs_hold_what_is_asked_for_and_nothing_else(backbone):
     assert all(torch.equal(a, b) for a, b in zip(plain.feature_maps, full.feature_maps, strict=True))
 
 
-def test_a_tuple_has_the_same_order(backbone):
+def test_tuple_outputs_have_the_same_order(backbone):
     (maps,) = run(backbone, return_dict=False)
     again, hidden = run(backbone, return_dict=False, output_hidden_states=True)
     assert all(torch.equal(a, b) for a, b in zip(maps, again, strict=True))
@@ -105,13 +105,13 @@ def test_a_tuple_has_the_same_order(backbone):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_configuration_tells_what_a_call_leaves_open(family):
+def test_the_configuration_sets_the_defaults_of_a_call(family):
     config = small_config(family, output_hidden_states=True, return_dict=False)
     output = run(BACKBONES[family](config).eval())
     assert [len(part) for part in output] == [4, 5]
 
 
-def test_attention_cannot_be_had_and_heads_know_it(backbone):
+def test_output_attentions_is_unsupported_and_filtered_for_heads(backbone):
     assert not backbone.has_attentions
     with pytest.raises(ValueError, match="keep no attention: leave output_attentions out"):
         run(backbone, output_attentions=True)
@@ -122,7 +122,7 @@ def test_attention_cannot_be_had_and_heads_know_it(backbone):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("change", ["out_features", "out_indices"])
-def test_a_configuration_without_maps_gives_the_last(family, change):
+def test_without_out_features_the_last_map_is_returned(family, change):
     config = copy.deepcopy(small_config(family))
     setattr(config, change, None)
     backbone = BACKBONES[family](config).eval()
@@ -131,12 +131,12 @@ def test_a_configuration_without_maps_gives_the_last(family, change):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_places_counted_from_the_end_are_the_same_maps(family):
+def test_negative_out_indices_select_the_same_maps(family):
     end, names = small_backbone(family, out_indices=[-2, -1]), small_backbone(family, out_features=["stage3", "stage4"])
     assert all(torch.equal(a, b) for a, b in zip(run(end).feature_maps, run(names).feature_maps, strict=True))
 
 
-def test_no_stage_runs_behind_the_last_that_is_asked_for():
+def test_no_stage_runs_after_the_last_requested_one():
     backbone = small_backbone("transnext", out_features=["stem", "stage2"])
     ran = []
     for i, stage in enumerate(backbone.net.stages):
@@ -147,7 +147,7 @@ def test_no_stage_runs_behind_the_last_that_is_asked_for():
     assert set(ran) == {0, 1, 2, 3}
 
 
-def test_a_map_whose_norm_was_never_made_is_refused():
+def test_a_feature_map_without_its_norm_is_rejected():
     backbone = small_backbone("transxnet", out_features=["stage4"])
     backbone.out_features = ["stage1", "stage4"]
     with pytest.raises(ValueError, match="created without a norm for stage1"):
@@ -163,7 +163,7 @@ def test_every_parameter_gets_a_gradient(family):
 
 
 @pytest.mark.parametrize("kind", [TransNeXtBackbone, TransXNetBackbone])
-def test_a_new_one_is_drawn_as_timm_draws_it(kind):
+def test_initialisation_matches_timm(kind):
     family = kind.__name__.removesuffix("Backbone").lower()
     torch.manual_seed(3)
     ours = kind(small_config(family)).net.state_dict()
@@ -175,7 +175,7 @@ def test_a_new_one_is_drawn_as_timm_draws_it(kind):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_recomputed_activations_give_the_same_gradients(family):
+def test_gradient_checkpointing_gives_the_same_gradients(family):
     backbone, calls = small_backbone(family), []
 
     def recompute(block, *inputs):
@@ -191,7 +191,7 @@ def test_recomputed_activations_give_the_same_gradients(family):
     backbone._set_gradient_checkpointing(True, recompute)
     assert backbone.gradient_checkpointing
     again = gradients()
-    assert len(calls) == 6  # one a block: 1 + 1 + 3 + 1
+    assert len(calls) == 6  # one per block: 1 + 1 + 3 + 1
     for a, b in zip(plain, again, strict=True):
         torch.testing.assert_close(a, b)
     backbone._set_gradient_checkpointing(False)

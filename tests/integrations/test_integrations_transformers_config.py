@@ -1,4 +1,4 @@
-"""A configuration says which network and which maps, checks both when it is made, and comes back from its file."""
+"""Configurations select the model and its feature maps, are validated on creation, and survive a save and load."""
 
 import pytest
 import timm
@@ -13,7 +13,7 @@ NAMES = ["stem", "stage1", "stage2", "stage3", "stage4"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_default_configuration_has_a_stem_and_four_stages_and_gives_the_last(family):
+def test_the_default_configuration_returns_the_last_of_four_stages(family):
     config = CONFIGS[family]()
     assert config.stage_names == NAMES
     assert (config.out_features, config.out_indices) == (["stage4"], [4])
@@ -31,7 +31,7 @@ def test_a_default_configuration_has_a_stem_and_four_stages_and_gives_the_last(f
         (dict(out_indices=[-2, -1]), ["stage3", "stage4"], [-2, -1]),
     ],
 )
-def test_names_and_places_of_maps_follow_from_each_other(family, asked, features, indices):
+def test_out_features_and_out_indices_are_aligned(family, asked, features, indices):
     config = CONFIGS[family](model_name=f"{family}_atto", **asked)
     assert (config.out_features, config.out_indices) == (features, indices)
 
@@ -47,12 +47,12 @@ def test_names_and_places_of_maps_follow_from_each_other(family, asked, features
         dict(out_indices=[5]),
     ],
 )
-def test_maps_that_are_none_are_refused(family, asked):
+def test_invalid_out_features_and_out_indices_are_rejected(family, asked):
     with pytest.raises(ValueError, match="out_"):
         CONFIGS[family](model_name=f"{family}_atto", **asked)
 
 
-def test_another_choice_of_maps_can_be_made_later():
+def test_out_features_and_out_indices_can_be_changed_later():
     config = small_config("transnext")
     config.out_features = ["stage2"]
     assert config.out_indices == [2]
@@ -84,7 +84,7 @@ def test_another_choice_of_maps_can_be_made_later():
         (lambda: small_config("transxnet", img_size=16), "img_size must be at least 32 x 32, got 16 x 16.$"),
     ],
 )
-def test_networks_that_cannot_be_are_refused_in_one_sentence(make, sentence):
+def test_invalid_models_raise_a_one_line_error(make, sentence):
     with pytest.raises(FovealError, match=sentence) as caught:
         make()
     assert "\n" not in str(caught.value)
@@ -97,7 +97,7 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_it_comes_back_from_its_file(family, tmp_path):
+def test_a_saved_configuration_is_restored(family, tmp_path):
     config = small_config(
         family, **FIELDS[family], drop_path_rate=0.25, num_channels=4, out_features=["stage1", "stage3"]
     )
@@ -114,14 +114,14 @@ def jsonable(config):
     return {name: v for name, v in plain.items() if name != "_name_or_path"}
 
 
-def test_maps_can_be_chosen_anew_while_it_is_read(tmp_path):
+def test_out_features_can_be_overridden_when_loading(tmp_path):
     small_config("transnext", out_features=["stage1"]).save_pretrained(tmp_path)
     again = AutoConfig.from_pretrained(tmp_path, out_features=["stage2", "stage4"])
     assert again.out_indices == [2, 4]
 
 
 @pytest.mark.parametrize(("family", "name"), [("transnext", "transnext_base"), ("transxnet", "transxnet_s")])
-def test_it_knows_the_channels_of_its_network(family, name):
+def test_hidden_sizes_are_the_channels_of_the_model(family, name):
     with torch.device("meta"):
         channels = timm.create_model(
             name, features_only=True, device="meta", depths=(1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Transformers' heads work on our backbones: odd image sizes, losses that reach every parameter, saving, loading."""
+"""Transformers' heads on Foveal backbones: odd image sizes, gradients for every parameter, saving and loading."""
 
 import copy
 import warnings
@@ -56,7 +56,7 @@ def deformable_detr(family):
 
 
 def targets(head):
-    """What each head learns from, for two images."""
+    """Training targets of each head, for two images."""
     if head == "upernet":
         return dict(labels=torch.randint(0, 5, (2, *SIZE)))
     if head == "mask2former":
@@ -75,7 +75,7 @@ def outputs(model):
 
 @cache
 def made(head, family):
-    """The same for all tests, which do not change its weights."""
+    """A model shared by all tests; none of them changes its weights."""
     torch.manual_seed(0)
     model = globals()[head](family)
     lively(backbone_of(model))
@@ -95,7 +95,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", HEADS)
-def test_it_learns_and_every_parameter_of_the_backbone_gets_a_gradient(head, family):
+def test_every_backbone_parameter_gets_a_gradient(head, family):
     model = copy.deepcopy(made(head, family)).train()
     loss = model(image(*SIZE, batch=2), **targets(head)).loss
     loss.backward()
@@ -107,28 +107,28 @@ def test_it_learns_and_every_parameter_of_the_backbone_gets_a_gradient(head, fam
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", HEADS)
-def test_what_was_saved_comes_back(head, family, tmp_path):
+def test_a_saved_model_is_restored(head, family, tmp_path):
     model = made(head, family)
     model.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path)
     assert same_state(again.state_dict(), model.state_dict())
     assert again.config.backbone_config.arguments == model.config.backbone_config.arguments
-    ours, theirs = outputs(model), outputs(copy.deepcopy(again))  # a copy: in memory as aligned as the original's
+    ours, theirs = outputs(model), outputs(copy.deepcopy(again))  # the copy has the memory alignment of the original
     assert [tuple(o.shape) for o in ours] == SHAPES[head]
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_a_head_may_be_told_how_to_attend(tmp_path):
-    """The backbone's attention is its own, so what transformers asks of it for the head's is no reason to refuse."""
+def test_a_head_accepts_attn_implementation(tmp_path):
+    """The setting applies to the attention of the head; the backbone must not reject it."""
     made("deformable_detr", "transnext").save_pretrained(tmp_path)
     again = DeformableDetrForObjectDetection.from_pretrained(tmp_path, attn_implementation="sdpa")
     assert again.config._attn_implementation == "sdpa"
 
 
-def test_a_head_recomputes_the_backbones_activations_where_it_is_told_to():
+def test_gradient_checkpointing_of_a_head_reaches_the_backbone():
     model = copy.deepcopy(made("deformable_detr", "transnext"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # later releases have another name for it
+        warnings.simplefilter("ignore", FutureWarning)  # renamed in later releases
         model.gradient_checkpointing_enable()
     assert backbone_of(model).gradient_checkpointing
     assert all(stage.grad_checkpointing for stage in backbone_of(model).net.stages)

@@ -1,4 +1,4 @@
-"""What was saved comes back bit by bit, however transformers saves and loads; and weights come from elsewhere."""
+"""Saved weights are restored bit for bit in every format of transformers; released weights can be loaded too."""
 
 import importlib
 import sys
@@ -37,7 +37,7 @@ NETWORKS = ["transnext_atto", "transnext_micro", "transxnet_atto"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_was_saved_comes_back(name, tmp_path):
+def test_a_saved_backbone_is_restored(name, tmp_path):
     family = name.partition("_")[0]
     backbone = lively(BACKBONES[family](CONFIGS[family](model_name=name, out_features=STAGES)))
     backbone.save_pretrained(tmp_path)
@@ -46,16 +46,16 @@ def test_what_was_saved_comes_back(name, tmp_path):
 
 FIELDS = {
     "interpolated bias": ("transnext", dict(position_bias="interpolate", img_size=(96, 64))),
-    "linear mode, windows": ("transnext", dict(pool_size=1, window_size=[3, 5, 3, 3], length_scaling=False)),
+    "linear mode, window sizes": ("transnext", dict(pool_size=1, window_size=[3, 5, 3, 3], length_scaling=False)),
     "pre-trained at 128": ("transnext", dict(pretrain_size=128, num_channels=1)),
     "rectangular tables": ("transxnet", dict(img_size=[96, 64])),
     "no norms": ("transxnet", dict(feature_norm=False, num_channels=4)),
-    "the stem and one stage": ("transxnet", dict(out_indices=[0, 3])),
+    "stem and one stage": ("transxnet", dict(out_indices=[0, 3])),
 }
 
 
 @pytest.mark.parametrize("case", FIELDS)
-def test_the_configurations_fields_come_back_with_it(case, tmp_path):
+def test_configuration_fields_are_restored_with_the_backbone(case, tmp_path):
     family, fields = FIELDS[case]
     backbone = small_backbone(family, **fields)
     backbone.save_pretrained(tmp_path)
@@ -63,7 +63,7 @@ def test_the_configurations_fields_come_back_with_it(case, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_its_own_class_loads_it_from_shards_with_a_report(family, tmp_path):
+def test_the_backbone_class_loads_sharded_weights_and_reports_loading_info(family, tmp_path):
     backbone = small_backbone(family)
     backbone.save_pretrained(tmp_path, max_shard_size="400KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
@@ -73,14 +73,14 @@ def test_its_own_class_loads_it_from_shards_with_a_report(family, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_channels_last_weights_are_saved(family, tmp_path):
+def test_channels_last_weights_can_be_saved(family, tmp_path):
     backbone = small_backbone(family).to(memory_format=torch.channels_last)
     backbone.save_pretrained(tmp_path)
     assert same_state(AutoBackbone.from_pretrained(tmp_path).state_dict(), backbone.state_dict())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_loading_in_half_precision_converts_weights_and_nothing_else(family, tmp_path):
+def test_loading_in_half_precision_converts_only_the_weights(family, tmp_path):
     backbone = small_backbone(family, drop_path_rate=0.3)
     backbone.save_pretrained(tmp_path)
     half = AutoBackbone.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -94,14 +94,14 @@ def drop_paths(backbone):
     return [block.drop_path.drop_prob for stage in backbone.net.stages for block in stage.blocks]
 
 
-def test_maps_can_be_chosen_anew_while_it_is_loaded(tmp_path):
+def test_out_features_can_be_overridden_when_loading(tmp_path):
     backbone = small_backbone("transnext")
     backbone.save_pretrained(tmp_path)
     again = AutoBackbone.from_pretrained(tmp_path, out_features=["stage2"])
     assert torch.equal(maps(again)[0], maps(backbone)[1])
 
 
-MISSING = {  # of a file, and what a new net has there: tensors of modules that have others, and whole modules
+MISSING = {  # removed tensors and their initial values
     "transnext": {
         "net.stages.0.blocks.0.attn.learnable_bias": 0.0,
         "net.stages.1.blocks.0.norm1.weight": 1.0,
@@ -118,7 +118,7 @@ MISSING = {  # of a file, and what a new net has there: tensors of modules that 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_a_file_lacks_is_drawn_and_the_rest_is_its(family, tmp_path):
+def test_missing_tensors_are_initialised_and_the_others_loaded(family, tmp_path):
     backbone = small_backbone(family)
     backbone.save_pretrained(tmp_path)
     saved = load_file(tmp_path / WEIGHTS)
@@ -131,11 +131,11 @@ def test_what_a_file_lacks_is_drawn_and_the_rest_is_its(family, tmp_path):
         assert torch.equal(again[name], torch.full_like(again[name], value)), name
 
 
-SPREAD = {"transnext": (2 / (7 * 7 * 24)) ** 0.5, "transxnet": 0.02}  # of the first convolution's weights
+SPREAD = {"transnext": (2 / (7 * 7 * 24)) ** 0.5, "transxnet": 0.02}  # std of the first convolution
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_first_convolution_of_another_size_is_drawn_in_half_precision(family, tmp_path):
+def test_a_first_convolution_of_another_shape_is_initialised_in_half_precision(family, tmp_path):
     backbone = small_backbone(family)
     backbone.save_pretrained(tmp_path)
     again = AutoBackbone.from_pretrained(
@@ -152,7 +152,7 @@ def test_a_first_convolution_of_another_size_is_drawn_in_half_precision(family, 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_one_of_nothing_can_be_drawn(family):
+def test_a_meta_device_backbone_can_be_initialised(family):
     with torch.device("meta"):
         backbone = AutoBackbone.from_config(small_config(family))
     assert all(tensor.is_meta for tensor in backbone.state_dict().values())
@@ -168,15 +168,15 @@ def test_one_of_nothing_can_be_drawn(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_is_computed_that_a_file_does_not_have(family):
-    """Buffers outside of the state dict would be garbage after loading, because transformers makes nets of nothing."""
+def test_all_buffers_are_in_the_state_dict(family):
+    """Transformers creates models on the meta device, so any other buffer would be uninitialised after loading."""
     backbone = small_backbone(family)
     assert {name for name, _ in backbone.named_buffers()} <= set(backbone.state_dict())
     plain = [v for m in backbone.modules() for k, v in vars(m).items() if isinstance(v, torch.Tensor) and k[0] != "_"]
     assert plain == []
 
 
-def test_folders_of_others_are_left_to_transformers(tmp_path, monkeypatch):
+def test_other_model_types_are_loaded_by_transformers(tmp_path, monkeypatch):
     asked = []
     theirs = classmethod(lambda cls, *args, **kwargs: asked.append((cls, args, kwargs)) or "theirs")
     monkeypatch.setattr(AutoBackbone.__base__, "from_pretrained", theirs)
@@ -189,14 +189,14 @@ def test_folders_of_others_are_left_to_transformers(tmp_path, monkeypatch):
     ]
 
 
-def test_registering_again_changes_nothing():
+def test_registering_twice_has_no_effect():
     before = AutoBackbone.from_pretrained
     register()
     assert AutoBackbone.from_pretrained == before
     assert [*signature(before).parameters] == [*signature(AutoBackbone.__base__.from_pretrained).parameters]
 
 
-def test_folders_open_with_what_auto_backbone_takes(tmp_path):
+def test_loading_accepts_the_arguments_of_auto_backbone(tmp_path):
     backbone = small_backbone("transnext")
     backbone.save_pretrained(tmp_path / "inner")
     again = AutoBackbone.from_pretrained(tmp_path, subfolder="inner", use_timm_backbone=False, code_revision=None)
@@ -208,7 +208,7 @@ RELEASED = {"transnext": "transnext_micro", "transxnet": "transxnet_t"}
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def released(request, tmp_path_factory):
-    """A file as the authors released it, a backbone that it fits, and the weights of timm's network with that file."""
+    """A checkpoint in the released format, a matching backbone, and the timm model's state dict after loading it."""
     name = RELEASED[request.param]
     file = tmp_path_factory.mktemp("released") / f"{name}.pth"
     torch.save(filled_state(name), file)
@@ -218,14 +218,14 @@ def released(request, tmp_path_factory):
     return file, backbone, net.model.state_dict()
 
 
-@pytest.mark.parametrize("home", ["a file", "the authors' home"])
-def test_released_weights_fill_it_and_leave_the_norms_of_maps(released, home):
+@pytest.mark.parametrize("home", ["file", "download"])
+def test_released_weights_are_loaded_and_leave_the_feature_norms_unchanged(released, home):
     file, backbone, theirs = released
     backbone.load_state_dict({name: torch.full_like(t, 7) for name, t in backbone.state_dict().items()})
-    if home == "a file":
+    if home == "file":
         load_released(backbone, file)
     else:
-        backbone.net.pretrained_cfg = {**backbone.net.pretrained_cfg, "file": str(file)}  # instead of the network
+        backbone.net.pretrained_cfg = {**backbone.net.pretrained_cfg, "file": str(file)}  # instead of a download
         load_released(backbone)
     ours = backbone.net.state_dict()
     norms = [name for name in ours if ".feature_norm." in name]
@@ -234,7 +234,7 @@ def test_released_weights_fill_it_and_leave_the_norms_of_maps(released, home):
     assert all((ours[name] == 7).all() for name in norms)
 
 
-def test_a_file_that_does_not_fit_changes_nothing(released):
+def test_a_mismatched_checkpoint_changes_nothing(released):
     file, *_ = released
     other = "transxnet" if "transnext" in file.name else "transnext"
     backbone = small_backbone(other)
@@ -244,7 +244,7 @@ def test_a_file_that_does_not_fit_changes_nothing(released):
     assert same_state(snapshot(backbone), before)
 
 
-def test_what_cannot_be_loaded_is_said_in_one_sentence(monkeypatch):
+def test_load_errors_are_one_line(monkeypatch):
     backbone = small_backbone("transnext")
     with pytest.raises(FovealError, match="no released weights of transnext_atto: choose another model, or pass a fil"):
         load_released(backbone)
@@ -264,7 +264,7 @@ def test_what_cannot_be_loaded_is_said_in_one_sentence(monkeypatch):
         load_released(backbone)
 
 
-def test_without_transformers_it_names_what_to_install(monkeypatch):
+def test_missing_transformers_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.delitem(sys.modules, "foveal.integrations.transformers")
     with pytest.raises(FovealError, match=r"needs transformers: install it with `pip install 'foveal\[dense\]'`\.$"):

@@ -1,5 +1,5 @@
-"""Triton's interpreter is chosen when kernels are imported, so these tests run in a separate process: ``make
-test-interpret``. In any other they are not collected."""
+"""Triton's interpreter is selected when kernels are imported, so these tests run in a separate process, ``make
+test-interpret``, and are not collected in any other."""
 
 import os
 
@@ -12,7 +12,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
-    """What kernels allocate and do not write is not-a-number."""
+    """Fill uninitialised memory with NaN."""
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     torch.use_deterministic_algorithms(True)
     yield

@@ -1,4 +1,4 @@
-"""The Triton kernels of aggregated attention, interpreted in float32, against the reference in double precision."""
+"""The interpreted Triton kernels of aggregated attention in float32, compared with the float64 reference."""
 
 from dataclasses import replace
 
@@ -24,12 +24,12 @@ CALLS = (
     replace(attention, height=4, width=4, dim=40, heads=2, pool=(5, 14)),  # two blocks of 32
     replace(attention, height=2, width=9, window=9, dim=3),
     replace(attention, height=3, width=3, window=1),
-    replace(attention, height=12, width=2, options=dict(length=49)),  # longer than a program walks
+    replace(attention, height=12, width=2, options=dict(length=49)),  # longer than one program covers
 )
 
 
 def kernels(call: Call, tensors, grad):
-    """Output and gradients by name, as `Call.run_with_gradients` gives them."""
+    """Output and gradients by name, as returned by `Call.run_with_gradients`."""
     length = call.options.get("length", call.pool[0] * call.pool[1])
     out, lse = attention_kernels.forward(*tensors.values(), call.window, length)
     gradients = attention_kernels.backward(grad, *tensors.values(), lse, call.window, length)
@@ -37,7 +37,7 @@ def kernels(call: Call, tensors, grad):
 
 
 def output_gradient(call: Call):
-    """The weighting that `Call.run_with_gradients` differentiates."""
+    """The output gradient used by `Call.run_with_gradients`."""
     shape = (call.batch, call.height, call.width, call.heads, call.dim)
     return torch.randint(-16, 17, shape, generator=torch.Generator().manual_seed(1)) / 8
 
@@ -53,18 +53,18 @@ def assert_kernels_equal_the_reference(call: Call, tensors):
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
-def test_output_and_gradients_stay_within_the_budget(call):
+def test_output_and_gradients_are_within_the_error_budget(call):
     assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
 
 
-def test_many_programs_add_up_to_what_few_compute(monkeypatch):
-    """A GPU has work cut finer than the interpreter: shares of queries and of the batch are summed afterwards."""
+def test_splitting_the_work_into_many_programs_gives_the_same_result(monkeypatch):
+    """On a GPU the work is split more finely: partial sums over queries and batch are added afterwards."""
     call = replace(attention, batch=3, height=10, width=9, pool=(1, 3))
     monkeypatch.setattr(attention_kernels, "programs_wanted", lambda device, each: 1000)
     assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
 
 
-def test_the_log_sum_exp_is_that_of_shifted_views():
+def test_the_log_sum_exp_matches_the_torch_backend():
     call = replace(attention, batch=2, heads=2)
     tensors = call.tensors(torch.float32)
     _, lse = attention_kernels.forward(*tensors.values(), 3, 4)
@@ -74,7 +74,7 @@ def test_the_log_sum_exp_is_that_of_shifted_views():
 
 
 @pytest.mark.parametrize("order", ["queries", "neither"])
-def test_the_position_bias_may_lie_in_memory_in_any_order(order):
+def test_the_position_bias_may_have_any_memory_layout(order):
     call = replace(attention, width=4, heads=2)
     tensors = call.tensors(torch.float32)
     bias = tensors["pool_bias"]
@@ -86,7 +86,7 @@ def test_the_position_bias_may_lie_in_memory_in_any_order(order):
 
 
 @pytest.mark.parametrize("pool", [(1, 3), (2, 2)], ids=["pixels", "half pixels"])
-def test_a_table_of_offsets_is_expanded_for_them(pool):
+def test_a_table_of_offsets_is_expanded_for_the_kernels(pool):
     call = replace(attention, table=True, pool=pool)
     tensors = call.tensors(torch.float32)
     exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
@@ -96,7 +96,7 @@ def test_a_table_of_offsets_is_expanded_for_them(pool):
         assert_within_budget(actual[name], plain[name], value, call.reduction, name, floor=1.0)
 
 
-def test_arguments_that_are_left_out_are_expanded_zeros():
+def test_omitted_arguments_may_be_expanded_zeros():
     call = replace(attention, batch=2)
     tensors = call.tensors(torch.float32)
     for name in ("query_embedding", "local_bias", "pool_bias", "tokens", "token_bias"):
@@ -112,8 +112,8 @@ def test_slices_of_one_layers_output_are_read_in_place():
     assert_kernels_equal_the_reference(call, tensors)
 
 
-def test_values_with_a_large_common_part_keep_the_gradients_of_queries():
-    """Delta is taken off after the sum over keys, which would cancel badly were it not taken relative to the mean."""
+def test_values_with_a_large_mean_keep_query_gradients_accurate():
+    """Delta is subtracted after the sum over keys and is relative to the mean, which avoids cancellation."""
     tensors = attention.tensors(torch.float32)
     tensors["v"] += 100
     tensors["v_pool"] += 100
@@ -122,14 +122,14 @@ def test_values_with_a_large_common_part_keep_the_gradients_of_queries():
     assert relative_error(actual["q"], exact["q"]) <= GRADIENT
 
 
-def test_zeros_have_finite_output_and_gradients():
+def test_zero_vectors_have_correct_output_and_gradients():
     tensors = attention.tensors(torch.float32)
     tensors["q"][0, 0, 0] = tensors["k"][0, 1, 1] = tensors["k_pool"][0, 0, 0] = 0
     assert_kernels_equal_the_reference(attention, tensors)
 
 
-def test_large_logits_are_not_lost():
-    """Scaled by thousands, one key takes all: the online softmax must neither overflow nor lose it."""
+def test_large_logits_do_not_overflow():
+    """With large scales one key gets all the weight: the online softmax must neither overflow nor lose it."""
     tensors = attention.tensors(torch.float32)
     tensors["scale"] *= 1000
     exact = attention.run({name: t.double() for name, t in tensors.items()}, "reference")
@@ -138,14 +138,14 @@ def test_large_logits_are_not_lost():
     assert relative_error(out, exact) <= 100 * OUTPUT  # rounding of logits of order 1000
 
 
-def test_equal_calls_give_equal_bits():
+def test_results_are_deterministic():
     call = replace(attention, batch=2)
     tensors, grad = call.tensors(torch.float32), output_gradient(call)
     first, second = (kernels(call, tensors, grad) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_an_empty_batch_runs_no_kernel():
+def test_an_empty_batch_is_accepted():
     call = replace(attention, batch=0)
     results = kernels(call, call.tensors(torch.float32), output_gradient(call))
     assert all(value.eq(0).all() for name, value in results.items() if name != "output")
@@ -159,12 +159,12 @@ def test_an_empty_batch_runs_no_kernel():
         (dict(pool=(0, 1)), "no pooled key"),
     ],
 )
-def test_what_does_not_fit_a_tile_is_said(change, reason):
+def test_calls_too_large_for_a_tile_are_reported(change, reason):
     call = replace(attention, **change)
     assert reason in unsupported(*call.tensors(torch.float32).values(), call.window, 4)
 
 
-def test_what_the_kernels_cannot_take_is_said():
+def test_unsupported_calls_are_reported():
     tensors = attention.tensors(torch.float32)
     assert unsupported(*tensors.values(), 3, 4) is None
     assert "dropout" in unsupported(*tensors.values(), 3, 4, 0.1)

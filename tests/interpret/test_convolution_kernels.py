@@ -1,5 +1,5 @@
-"""The Triton kernels of both convolution operators, interpreted in float32, against the reference in double precision;
-and the arithmetic of addresses that all kernels share."""
+"""The interpreted Triton kernels of both convolution operators in float32, compared with the float64 reference;
+and the address arithmetic shared by all kernels."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
-def test_output_and_gradients_stay_within_the_budget(call):
+def test_output_and_gradients_are_within_the_error_budget(call):
     tensors = call.tensors(torch.float32)
     exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
     plain = call.run_with_gradients(tensors, "reference")
@@ -47,7 +47,7 @@ def test_output_and_gradients_stay_within_the_budget(call):
 
 
 @pytest.mark.parametrize("operator", KERNELS)
-def test_many_programs_add_up_to_what_few_compute(operator, monkeypatch):
+def test_splitting_the_work_into_many_programs_gives_the_same_result(operator, monkeypatch):
     call = Call(operator, batch=1, height=11, width=13)
     tensors = call.tensors(torch.float32)
     grad = torch.ones_like(next(iter(tensors.values())))
@@ -59,7 +59,7 @@ def test_many_programs_add_up_to_what_few_compute(operator, monkeypatch):
 
 
 @pytest.mark.parametrize("operator", KERNELS)
-def test_what_the_kernels_cannot_take_is_said(operator):
+def test_unsupported_calls_are_reported(operator):
     tensors = Call(operator).tensors(torch.float32)
     unsupported = KERNELS[operator].unsupported
     assert unsupported(*tensors.values()) is None
@@ -68,7 +68,7 @@ def test_what_the_kernels_cannot_take_is_said(operator):
 
 
 @pytest.mark.parametrize("operator", KERNELS)
-def test_equal_calls_give_equal_bits(operator):
+def test_results_are_deterministic(operator):
     call = Call(operator)
     tensors = call.tensors(torch.float32)
     grad = torch.ones_like(next(iter(tensors.values())))
@@ -76,7 +76,7 @@ def test_equal_calls_give_equal_bits(operator):
     assert all(map(torch.equal, first, second))
 
 
-def test_addresses_pass_two_to_the_31():
+def test_addresses_are_computed_in_64_bits():
     @triton.jit
     def kernel(x_ptr, distance_ptr, batch_stride, head_stride):
         start = map_start(x_ptr, tl.program_id(0), tl.program_id(1), batch_stride, head_stride)
@@ -87,7 +87,7 @@ def test_addresses_pass_two_to_the_31():
     assert distance.item() == 4 * (2 * 1_600_000_000 + 1_200_000_000)
 
 
-def test_slices_of_channels_are_read_in_place_and_told_how_they_are_aligned():
+def test_channel_slices_are_read_in_place_with_their_alignment():
     wide = torch.zeros(2, 3, 4, 48)
     assert rows_side_by_side(wide[..., 24:]).data_ptr() == wide[..., 24:].data_ptr()
     assert shared_alignment([wide[..., 24:]]) == 4

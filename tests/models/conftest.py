@@ -1,4 +1,4 @@
-"""Released checkpoints as files, and small nets; each is made once a session."""
+"""Released checkpoints as files, and small models, each created once per session."""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +15,7 @@ from support.checkpoints import RELEASED, shallow_net, shallow_state, snapshot
 
 @pytest.fixture(scope="session")
 def released_file(tmp_path_factory) -> Callable[[str], Path]:
-    """The path of a released checkpoint, filled, by our name of the variant."""
+    """Path of a released checkpoint with reproducible values, by Foveal's variant name."""
     folder = tmp_path_factory.mktemp("released")
 
     @cache
@@ -29,13 +29,13 @@ def released_file(tmp_path_factory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def shallow() -> Callable[[str], dict[str, Tensor]]:
-    """A released state dict with one block a stage, by our name of the variant."""
+    """A released state dict with one block per stage, by Foveal's variant name."""
     return cache(shallow_state)
 
 
 @pytest.fixture(scope="session")
 def loaded(shallow, tmp_path_factory) -> Callable[[str], dict[str, Tensor]]:
-    """Our state dict of that checkpoint, as a plain state dict's file loads it."""
+    """The model's state dict after loading that checkpoint from a plain state dict file."""
     folder = tmp_path_factory.mktemp("shallow")
 
     @cache

@@ -1,4 +1,4 @@
-"""The position bias is computed once a size outside training, and is never stale."""
+"""Outside training the position bias is computed once per image size, and the cache is never stale."""
 
 import copy
 import io
@@ -14,7 +14,7 @@ from foveal.ops.aggregated_attention.offsets import expand_table
 from foveal.ops.native import why_unavailable
 from support.nets import atto, gradients, image
 
-BLOCKS = 4  # attentions in the shallow net, each with a bias of its own
+BLOCKS = 4  # attention layers of the shallow model, each with its own bias
 
 
 class Counter:
@@ -33,7 +33,7 @@ class Counter:
 
 @pytest.fixture
 def runs(monkeypatch) -> Counter:
-    """How often the network of the position bias runs."""
+    """Counts the runs of the position bias MLP."""
     counter = Counter(position_bias._offset_table)
     monkeypatch.setattr(position_bias, "_offset_table", counter)
     return counter
@@ -45,13 +45,13 @@ def answer(net, size=(64, 64)):
 
 
 def fresh_answer(net, size=(64, 64)):
-    """Of the same net with nothing cached."""
+    """Output of a copy of the model with an empty cache."""
     return answer(copy.deepcopy(net), size)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("bias", ["extrapolate", "interpolate"])
-def test_it_is_computed_once_a_size(bias, mode, runs):
+def test_the_bias_is_computed_once_per_size(bias, mode, runs):
     net = atto(position_bias=bias)
 
     def call(*size):
@@ -72,7 +72,7 @@ def test_frozen_weights_are_cached_in_training_too(runs):
     assert runs.during(lambda: net(image(64, 64)).sum().backward()) == 0
 
 
-def test_gradients_reach_it_in_evaluation_mode_after_a_cached_call(runs):
+def test_gradients_flow_in_evaluation_mode_after_a_cached_call(runs):
     net = atto()
     answer(net)
     assert runs.during(lambda: gradients(net, image(64, 64))) == BLOCKS
@@ -109,23 +109,23 @@ def replaced(net):
 
 
 def written_through_data(net):
-    """Invisible to PyTorch's counter of versions, as the documentation of the cache says, until the mode is set."""
+    """Not seen by PyTorch's version counter, as the cache documents, until the mode is set."""
     net.stages[0].blocks[0].attn.cpb_fc2.bias.data.add_(1.0)
     net.eval()
 
 
 CHANGES = {
-    "an in-place write": written_in_place,
-    "a step of an optimiser": stepped,
+    "in-place write": written_in_place,
+    "optimiser step": stepped,
     "load_state_dict": loaded,
     "load_state_dict with assign": assigned,
-    "another parameter": replaced,
-    "a write through data": written_through_data,
-    "training mode and back": lambda net: (net.train(), net.eval()),
+    "replaced parameter": replaced,
+    "write through .data": written_through_data,
+    "train and eval": lambda net: (net.train(), net.eval()),
     "double": lambda net: net.double(),
     "bf16": lambda net: net.bfloat16(),
     "bf16 and back": lambda net: net.bfloat16().float(),
-    "another reference size": lambda net: net.set_input_size(96),
+    "another img_size": lambda net: net.set_input_size(96),
     "linear mode": lambda net: net.set_input_size(pool_size=1),
     "another pre-training size": lambda net: net.set_input_size(pretrain_size=96),
     "extrapolation": lambda net: net.set_input_size(position_bias="extrapolate"),
@@ -137,16 +137,16 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_it_follows(change):
+def test_the_cache_follows_changes(change):
     net = atto(position_bias="interpolate")
     answer(net)
     CHANGES[change](net)
     assert torch.equal(answer(net), fresh_answer(net))
 
 
-@pytest.mark.parametrize("change", ["an in-place write", "load_state_dict", "a step of an optimiser", "linear mode"])
-def test_these_changes_do_change_the_answer(change):
-    """Or the test above would promise nothing."""
+@pytest.mark.parametrize("change", ["in-place write", "load_state_dict", "optimiser step", "linear mode"])
+def test_these_changes_do_change_the_output(change):
+    """Otherwise the previous test would be vacuous."""
     net = atto(position_bias="interpolate")
     before = answer(net)
     CHANGES[change](net)
@@ -154,7 +154,7 @@ def test_these_changes_do_change_the_answer(change):
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_a_net_used_in_inference_mode_trains_afterwards(family):
+def test_a_model_used_in_inference_mode_can_be_trained_afterwards(family):
     net = atto(family)
     with torch.inference_mode():
         expected = net(image(96, 64))
@@ -168,7 +168,7 @@ def test_a_net_used_in_inference_mode_trains_afterwards(family):
     assert all(g.isfinite().all() for g in gradients(net, image(96, 64)).values())
 
 
-def test_a_net_born_in_inference_mode_works():
+def test_a_model_created_in_inference_mode_works():
     with torch.inference_mode():
         net = atto()
         assert torch.equal(net(image(64, 64)), net(image(64, 64)))
@@ -178,7 +178,7 @@ def test_a_net_born_in_inference_mode_works():
 @pytest.mark.parametrize(
     "way", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"]
 )
-def test_copies_answer_the_same_and_carry_no_cache(family, way):
+def test_copies_give_the_same_output_and_carry_no_cache(family, way):
     net = atto(family)
     fresh = len(pickle.dumps(net))
     before = answer(net, (96, 64))
@@ -192,7 +192,7 @@ def test_copies_answer_the_same_and_carry_no_cache(family, way):
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_the_cache_is_no_part_of_the_state(family):
+def test_the_cache_is_not_part_of_the_state_dict(family):
     net = atto(family)
     names = list(net.state_dict())
     answer(net, (96, 64))
@@ -203,8 +203,8 @@ def test_the_cache_is_no_part_of_the_state(family):
     assert torch.equal(answer(torch.load(file, weights_only=False), (96, 64)), answer(net, (96, 64)))
 
 
-def test_its_memory_is_bounded():
-    """The last size always stays, older ones while they fit."""
+def test_cache_memory_is_bounded():
+    """The last size is always kept; older ones are kept while they fit."""
     net = atto()
     cache = net.stages[0].blocks[0].attn._bias_cache
     cache.budget = 50_000
@@ -218,8 +218,8 @@ def kept_numbers(net):
     return sum(t.numel() for t in net.stages[0].blocks[0].attn._bias_cache._results.values())
 
 
-def test_what_is_kept_of_a_large_image_is_a_table_of_offsets():
-    """Beside it stands what is kept of queries and pooled keys where the kernels do not read tables."""
+def test_a_table_of_offsets_is_cached_instead_of_the_dense_bias():
+    """Where the kernels cannot read tables, the dense bias of queries and pooled keys is cached."""
     net, dense = atto(), atto(position_bias="interpolate")
     for each in (net, dense):
         answer(each, (256, 256))
@@ -228,7 +228,7 @@ def test_what_is_kept_of_a_large_image_is_a_table_of_offsets():
 
 
 def dropping(net):
-    """Training mode with attention dropout, of weights that are frozen."""
+    """Training mode with attention dropout and frozen weights."""
     for stage in net.stages:
         for block in stage.blocks:
             block.attn.attn_drop = 0.1
@@ -248,7 +248,7 @@ def dropping(net):
     ],
     ids=["torch", "reference", "fp64", "fp16", "folded, fp16", "a wide window", "dropout"],
 )
-def test_where_no_table_is_read_in_place_the_dense_bias_is_kept(make, backend):
+def test_the_dense_bias_is_cached_if_no_kernel_reads_tables(make, backend):
     net = make()
     with use_backend(backend):
         answer(net)
@@ -256,7 +256,7 @@ def test_where_no_table_is_read_in_place_the_dense_bias_is_kept(make, backend):
 
 
 @torch.no_grad()
-def test_the_table_holds_the_dense_bias():
+def test_the_expanded_table_equals_the_dense_bias():
     attention = atto().stages[0].blocks[0].attn
     for size in ((16, 24), (13, 9)):
         argument = attention.pool_bias(torch.zeros(1, *size, 1, 24), window=3)
@@ -265,7 +265,7 @@ def test_the_table_holds_the_dense_bias():
             assert torch.equal(found, attention.position_bias(*size))
 
 
-def test_resized_tables_of_transxnet_are_cached_and_follow(monkeypatch):
+def test_resized_transxnet_tables_are_cached_and_follow_changes(monkeypatch):
     counter = Counter(transxnet.resize_table)
     monkeypatch.setattr(transxnet, "resize_table", counter)
     net = atto("transxnet")

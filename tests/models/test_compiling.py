@@ -1,4 +1,4 @@
-"""torch.compile and torch.export: one graph, at a fixed and at a changing size, with the eager net's results."""
+"""torch.compile and torch.export: a single graph for static and dynamic sizes, with the results of eager mode."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ every_family = pytest.mark.parametrize("family", ["transnext", "transxnet"])
 
 
 def atto(family: str = "transnext", **options):
-    """With blocks in the first and the last stage alone: one of each kind, and half the time to trace."""
+    """A model with blocks only in the first and last stage: one of each kind, in half the tracing time."""
     return nets.atto(family, depths=(1, 0, 0, 1), **options)
 
 
@@ -25,7 +25,7 @@ def fresh_compiler():
 @every_family
 @torch.no_grad()
 def test_compiles_to_one_graph_for_all_sizes(family):
-    """Sizes on one side of the thresholds at which PyTorch itself chooses another convolution."""
+    """The sizes do not cross the thresholds at which PyTorch selects another convolution algorithm."""
     net = atto(family)
     graphs = []
 
@@ -50,8 +50,8 @@ def test_a_compiled_training_step_gives_the_same_gradients(family):
 
 @every_family
 @torch.no_grad()
-def test_a_compiled_net_follows_its_weights(family):
-    """Nothing that was cached before is built into the graph."""
+def test_a_compiled_model_follows_its_weights(family):
+    """Cached values are not baked into the graph."""
     net, x = atto(family), image(64, 96)
     net(x)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager", dynamic=False)
@@ -62,7 +62,7 @@ def test_a_compiled_net_follows_its_weights(family):
 
 
 @torch.no_grad()
-def test_another_backend_of_the_operators_recompiles():
+def test_changing_the_operator_backend_recompiles():
     net, x = atto(), image(64, 64)
     targets = []
 
@@ -90,12 +90,12 @@ def test_exports_at_a_fixed_size(family):
 
 EXPORTS = {
     "transnext": ("transnext", {}),
-    "transnext, linear, interpolated, windows": (
+    "transnext, linear, interpolated, window sizes": (
         "transnext",
         dict(pool_size=2, img_size=128, position_bias="interpolate", window_size=(5, 3, 3, 3)),
     ),
     "transxnet": ("transxnet", {}),
-    "transxnet, traced at the size of its tables": ("transxnet", dict(img_size=(128, 96))),
+    "transxnet, traced at its table size": ("transxnet", dict(img_size=(128, 96))),
 }
 
 

@@ -1,4 +1,4 @@
-"""timm's contract of a backbone, for every registered name (with one block a stage)."""
+"""timm's backbone interface, for every registered model (with one block per stage)."""
 
 import math
 from functools import cache
@@ -25,7 +25,7 @@ def net_on_meta(name: str) -> nn.Module:
 
 
 @every_name
-def test_a_training_step_reaches_every_parameter(name):
+def test_every_parameter_gets_a_gradient(name):
     net = shrunk(name, num_classes=7, drop_path_rate=0.0).train()
     out = net(image(64, 64, batch=2))
     assert out.shape == (2, 7)
@@ -35,7 +35,7 @@ def test_a_training_step_reaches_every_parameter(name):
 
 
 @every_name
-def test_features_are_four_maps_of_strides_4_to_32(name):
+def test_features_only_returns_four_maps_of_strides_4_to_32(name):
     net = shrunk(name, features_only=True).eval()
     assert net.feature_info.reduction() == [4, 8, 16, 32]
     maps = net(image(96, 130))
@@ -46,7 +46,7 @@ def test_features_are_four_maps_of_strides_4_to_32(name):
 
 
 @every_name
-def test_metadata_fits_the_net(name):
+def test_metadata_matches_the_model(name):
     net = net_on_meta(name)
     state, cfg = net.state_dict(), net.pretrained_cfg
     side = cfg["input_size"][-1]
@@ -58,7 +58,7 @@ def test_metadata_fits_the_net(name):
 
 
 @every_name
-def test_unknown_arguments_are_not_swallowed(name):
+def test_unknown_arguments_are_rejected(name):
     with torch.device("meta"), pytest.raises(TypeError, match="not_an_argument"):
         shrunk(name, device="meta", not_an_argument=1)
 
@@ -67,7 +67,7 @@ def test_unknown_arguments_are_not_swallowed(name):
 @pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax"])
 @pytest.mark.parametrize("classes", [0, 7])
 @torch.no_grad()
-def test_every_pooling_and_number_of_classes(family, pool, classes):
+def test_every_pooling_works_with_and_without_a_classifier(family, pool, classes):
     net, x = atto(family, num_classes=classes, global_pool=pool), image(64, 64, batch=2)
     features = net.num_features * (2 if pool == "catavgmax" else 1)
     assert net(x).shape == (2, classes or features)
@@ -76,7 +76,7 @@ def test_every_pooling_and_number_of_classes(family, pool, classes):
 
 
 @every_name
-def test_neither_pooling_nor_classifier_gives_the_map(name):
+def test_without_pooling_and_classifier_the_feature_map_is_returned(name):
     with torch.device("meta"):
         net = shrunk(name, device="meta", num_classes=0, global_pool="")
     assert net(torch.empty(2, 3, 64, 96, device="meta")).shape == (2, net.num_features, 2, 3)
@@ -84,21 +84,21 @@ def test_neither_pooling_nor_classifier_gives_the_map(name):
 
 @every_name
 @pytest.mark.parametrize(("device", "dtype"), [("meta", torch.float64), ("cpu", torch.bfloat16)], ids=["meta", "bf16"])
-def test_device_and_dtype_arguments_reach_every_tensor(name, device, dtype):
+def test_device_and_dtype_apply_to_every_tensor(name, device, dtype):
     net = shrunk(name, device=torch.device(device), dtype=dtype, embed_dims=(24, 48, 120, 192), num_classes=3)
     tensors = [*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())]
     assert {(t.device.type, t.dtype) for t in tensors} == {(device, dtype)}
 
 
 @every_name
-def test_layers_of_group_matcher_cover_the_net_in_order(name):
+def test_group_matcher_layers_cover_the_model_in_order(name):
     net = on_meta(name)
     names = [n for n, _ in net.named_parameters()]
     layers = group_parameters(net, net.group_matcher(), reverse=True)
     assert set(layers) == set(names)
 
     def place(parameter: str) -> tuple:
-        """Where the parameter stands between input and output."""
+        """Position of the parameter between input and output."""
         parts = parameter.split(".")
         if parts[0] != "stages":
             return (4, 1)
@@ -119,8 +119,8 @@ def test_layers_of_group_matcher_cover_the_net_in_order(name):
 
 
 @every_name
-def test_weight_decay_spares_what_the_paper_spares(name):
-    """1-D parameters, biases, and the four names of TransNeXt; here by what an optimiser built by timm really does."""
+def test_parameters_without_weight_decay_match_the_paper(name):
+    """1-D parameters, biases and four names of TransNeXt, checked on the parameter groups that timm builds."""
     net = on_meta(name)
     spared_words = ("query_embedding", "relative_pos_bias_local", "cpb", "temperature") if "next" in name else ()
     groups = param_groups_weight_decay(net, 0.05, no_weight_decay_list=net.no_weight_decay())
@@ -133,7 +133,7 @@ def test_weight_decay_spares_what_the_paper_spares(name):
 
 @every_family
 @torch.no_grad()
-def test_intermediates_are_the_features_and_the_last_map(family):
+def test_intermediates_equal_the_features_and_the_last_map(family):
     net = atto(family)
     x = image(96, 64)
     last, maps = net.forward_intermediates(x)
@@ -155,7 +155,7 @@ def test_intermediates_are_the_features_and_the_last_map(family):
 )
 @pytest.mark.parametrize("stop_early", [False, True])
 @torch.no_grad()
-def test_chosen_intermediates(family, indices, taken, stop_early):
+def test_intermediates_can_be_selected(family, indices, taken, stop_early):
     net = atto(family)
     x = image(64, 96)
     _, everything = net.forward_intermediates(x)
@@ -172,8 +172,8 @@ def test_chosen_intermediates(family, indices, taken, stop_early):
 @every_family
 @pytest.mark.parametrize("out_indices", [(0,), (1, 3), (0, 1, 2, 3)])
 @torch.no_grad()
-def test_feature_nets_keep_what_feeds_their_maps_and_no_more(family, out_indices):
-    """Under DDP a parameter without a gradient is an error."""
+def test_feature_models_keep_only_the_modules_their_maps_need(family, out_indices):
+    """DDP raises an error for parameters without a gradient."""
     net = atto(family, features_only=True, out_indices=out_indices).train()
     with torch.enable_grad():
         sum(m.square().mean() for m in net(image(64, 64, batch=2))).backward()
@@ -184,7 +184,7 @@ def test_feature_nets_keep_what_feeds_their_maps_and_no_more(family, out_indices
 
 @every_family
 @torch.no_grad()
-def test_a_feature_net_gives_the_same_maps_as_the_whole_net(family):
+def test_a_feature_model_gives_the_maps_of_the_complete_model(family):
     net, x = atto(family), image(64, 64)
     features = timm.create_model(
         f"{family}_atto", depths=(1, 1, 1, 1), img_size=64, features_only=True, out_indices=(0, 2)
@@ -199,7 +199,7 @@ def test_a_feature_net_gives_the_same_maps_as_the_whole_net(family):
     ("indices", "kept", "head"), [([0], 1, False), ([1, 2], 3, False), ([3], 4, False), ([3], 4, True)]
 )
 @torch.no_grad()
-def test_pruning_drops_the_stages_behind(family, indices, kept, head):
+def test_pruning_drops_later_stages(family, indices, kept, head):
     net, x = atto(family), image(64, 64)
     expected = net.forward_intermediates(x, indices=indices, intermediates_only=True)
     logits = net(x)
@@ -213,7 +213,7 @@ def test_pruning_drops_the_stages_behind(family, indices, kept, head):
 
 @every_family
 @torch.no_grad()
-def test_a_pruned_net_takes_a_new_classifier_and_new_sizes(family):
+def test_a_pruned_model_accepts_a_new_classifier_and_new_sizes(family):
     net = atto(family)
     net.prune_intermediate_layers([1])
     net.set_input_size(img_size=(96, 64))
@@ -222,7 +222,7 @@ def test_a_pruned_net_takes_a_new_classifier_and_new_sizes(family):
 
 
 @every_name
-def test_reset_classifier_really_replaces_the_head(name):
+def test_reset_classifier_replaces_the_head(name):
     net = shrunk(name, num_classes=10).eval()
     with torch.no_grad():
         net.head.fc.weight.fill_(3.0)
@@ -253,7 +253,7 @@ def test_reset_classifier_keeps_device_dtype_mode_pooling_and_frozen_weights(fam
 
 @every_family
 @torch.no_grad()
-def test_removing_the_classifier_gives_what_fed_it(family):
+def test_removing_the_classifier_returns_its_input(family):
     net, x = atto(family), image(64, 96)
     pooled = net.forward_head(net.forward_features(x), pre_logits=True)
     net.reset_classifier(0)
@@ -266,7 +266,7 @@ def test_removing_the_classifier_gives_what_fed_it(family):
 
 
 @every_family
-def test_an_unknown_pooling_is_refused(family):
+def test_an_unknown_pooling_is_rejected(family):
     with pytest.raises(ValueError, match="global_pool 'median'"):
         shrunk(f"{family}_atto", global_pool="median")
     net = atto(family)
@@ -277,7 +277,7 @@ def test_an_unknown_pooling_is_refused(family):
 
 @every_family
 @pytest.mark.parametrize("features_only", [False, True])
-def test_grad_checkpointing_changes_no_gradient(family, features_only):
+def test_grad_checkpointing_does_not_change_gradients(family, features_only):
     net = atto(family, features_only=features_only, drop_path_rate=0.2, attn_drop_rate=0.1, proj_drop_rate=0.1).train()
     x = image(64, 64, batch=2)
     buffers = {n: b.clone() for n, b in net.named_buffers()}
@@ -285,7 +285,7 @@ def test_grad_checkpointing_changes_no_gradient(family, features_only):
     plain = gradients(net, x)
     for n, b in net.named_buffers():
         b.copy_(buffers[n])
-    getattr(net, "model", net).set_grad_checkpointing(True)  # timm's FeatureGetterNet has no such method of its own
+    getattr(net, "model", net).set_grad_checkpointing(True)  # timm's FeatureGetterNet does not define this method
     torch.manual_seed(3)
     checkpointed = gradients(net, x)
     assert plain.keys() == checkpointed.keys()
@@ -293,7 +293,7 @@ def test_grad_checkpointing_changes_no_gradient(family, features_only):
 
 
 @every_family
-def test_grad_checkpointing_keeps_less(family):
+def test_grad_checkpointing_saves_fewer_activations(family):
     net = atto(family).train()
 
     def kept() -> int:
@@ -311,8 +311,8 @@ def test_grad_checkpointing_keeps_less(family):
 
 @pytest.mark.parametrize("name", ["transnext_atto", "transnext_micro_aaaa"])
 @torch.no_grad()
-def test_set_input_size_equals_a_net_made_so(name):
-    """Every argument alone, then all together."""
+def test_set_input_size_equals_a_model_created_that_way(name):
+    """Each argument on its own, then all together."""
     changes = [
         dict(img_size=(96, 128)),
         dict(pool_size=1),
@@ -335,8 +335,8 @@ def test_set_input_size_equals_a_net_made_so(name):
 
 @pytest.mark.parametrize("size", [64, (96, 160), (33, 47)], ids=str)
 @torch.no_grad()
-def test_set_input_size_of_transxnet_changes_no_output_at_that_size(size):
-    """The tables are resized once instead of at every call."""
+def test_set_input_size_of_transxnet_keeps_the_output_at_that_size(size):
+    """The tables are resized once instead of in every call."""
     net = atto("transxnet")
     x = image(*(size if isinstance(size, tuple) else (size, size)))
     before = net(x)
@@ -347,7 +347,7 @@ def test_set_input_size_of_transxnet_changes_no_output_at_that_size(size):
 
 
 @every_family
-def test_a_refused_size_leaves_the_net_as_it_was(family):
+def test_a_rejected_size_leaves_the_model_unchanged(family):
     net, x = atto(family), image(64, 64)
     before = net(x)
     with pytest.raises(ValueError, match="at least 32"):
@@ -360,12 +360,12 @@ def test_a_refused_size_leaves_the_net_as_it_was(family):
         ):
             with pytest.raises(ValueError):
                 net.set_input_size(**wrong)
-    net.train().eval()  # forgets cached biases
+    net.train().eval()  # clears cached biases
     assert torch.equal(net(x), before)
 
 
 @every_family
-def test_frozen_nets_stay_frozen(family):
+def test_frozen_models_stay_frozen(family):
     net = atto(family).requires_grad_(False)
     net.reset_classifier(0)
     net.set_input_size(img_size=(128, 96))
@@ -373,14 +373,14 @@ def test_frozen_nets_stay_frozen(family):
 
 
 @pytest.mark.parametrize("name", TRANSNEXT)
-def test_drop_path_rises_linearly_over_all_blocks(name):
+def test_drop_path_increases_linearly_over_all_blocks(name):
     with torch.device("meta"):
         net = timm.create_model(name, device="meta", drop_path_rate=0.6)
     rates = [block.drop_path.drop_prob for stage in net.stages for block in stage.blocks]
     assert rates == pytest.approx([0.6 * i / (len(rates) - 1) for i in range(len(rates))])
 
 
-def test_drop_path_of_transxnet_rises_linearly_over_all_blocks():
+def test_transxnet_drop_path_increases_linearly_over_all_blocks():
     with torch.device("meta"):
         net = timm.create_model("transxnet_t", device="meta", drop_path_rate=0.4)
     rates = [block.drop_path.drop_prob for stage in net.stages for block in stage.blocks]
@@ -389,7 +389,7 @@ def test_drop_path_of_transxnet_rises_linearly_over_all_blocks():
 
 @every_family
 @pytest.mark.parametrize("rate", ["drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"])
-def test_every_drop_rate_acts_in_training_alone(family, rate):
+def test_every_drop_rate_acts_only_in_training(family, rate):
     net = atto(family, **{rate: 0.5})
     x = image(64, 64, batch=2)
     assert torch.equal(net(x), net(x))
@@ -401,7 +401,7 @@ def test_every_drop_rate_acts_in_training_alone(family, rate):
 
 
 @every_family
-def test_images_of_another_form_are_refused(family):
+def test_images_of_another_shape_are_rejected(family):
     net = atto(family)
     for wrong in (torch.zeros(3, 64, 64), torch.zeros(1, 1, 64, 64), torch.zeros(1, 64, 64, 3)):
         with pytest.raises(ValueError, match=r"expected images of shape \(batch, 3, height, width\)"):

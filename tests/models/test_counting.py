@@ -1,4 +1,4 @@
-"""Multiply-adds and parameters: the papers' figures to their printed precision, and a toy counted by hand."""
+"""Multiply-adds and parameters: the papers' values to their printed precision, and a toy model counted by hand."""
 
 import pytest
 import timm
@@ -12,7 +12,7 @@ from support.nets import NAMES, atto, image, on_meta, shrunk
 
 KINDS = {"conv", "linear", "matmul", "norm", "pool"}
 
-# name: size, parameters in M, multiply-adds in G, as counted on the released models; then what the papers print in G.
+# name: size, parameters (M) and multiply-adds (G) counted on the released models, then the papers' multiply-adds (G).
 COUNTED = {
     "transnext_micro.in1k": (224, 12.809, 2.664, 2.7),
     "transnext_tiny.in1k": (224, 28.259, 5.734, 5.7),
@@ -31,12 +31,12 @@ CONVOLUTIONS = {"transxnet_t": 1.751, "transxnet_s": 4.506, "transxnet_b": 8.209
 
 @pytest.fixture(scope="module")
 def entries():
-    """The catalogue, which counts with `foveal.flops`."""
+    """The model catalogue, which counts with `foveal.flops`."""
     return {entry.name: entry for entry in catalogue()}
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_figures_equal_those_of_the_released_models_and_of_the_papers(name, entries):
+def test_counts_match_the_released_models_and_the_papers(name, entries):
     size, params, macs, printed = COUNTED[name]
     entry = entries[name]
     assert entry.size == size
@@ -46,11 +46,11 @@ def test_figures_equal_those_of_the_released_models_and_of_the_papers(name, entr
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_convolutions_of_transxnet_equal_those_of_the_released_models(name):
+def test_transxnet_convolution_counts_match_the_released_models(name):
     assert round(foveal.flops(on_meta(name)).kinds["conv"] / 1e9, 3) == CONVOLUTIONS[name]
 
 
-def test_every_weight_of_the_papers_is_counted():
+def test_every_released_checkpoint_is_counted():
     assert set(COUNTED) == set(timm.list_pretrained(["transnext*", "transxnet*"]))
 
 
@@ -71,7 +71,7 @@ def test_kinds_and_modules_sum_to_the_total(name):
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_counting_is_the_same_in_training_and_leaves_the_net_as_it_was(family):
+def test_counting_is_independent_of_training_mode_and_leaves_the_model_unchanged(family):
     net = atto(family)
     evaluated = foveal.flops(net, (96, 64))
     net.train()
@@ -90,7 +90,7 @@ def test_counting_is_the_same_in_training_and_leaves_the_net_as_it_was(family):
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_a_failed_count_leaves_the_net_as_it_was(family):
+def test_a_failed_count_leaves_the_model_unchanged(family):
     net = atto(family).train()
     with pytest.raises(ValueError, match="at least 32"):
         foveal.flops(net, 16)
@@ -98,7 +98,7 @@ def test_a_failed_count_leaves_the_net_as_it_was(family):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
-def test_a_cached_position_bias_is_counted_all_the_same():
+def test_a_cached_position_bias_is_still_counted():
     net = atto()
     before = foveal.flops(net, 64)
     with torch.no_grad():
@@ -108,13 +108,13 @@ def test_a_cached_position_bias_is_counted_all_the_same():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_neither_dtype_nor_device_matter(family, dtype):
+def test_counts_are_independent_of_dtype_and_device(family, dtype):
     expected = foveal.flops(shrunk(f"{family}_atto"), 64)
     assert foveal.flops(shrunk(f"{family}_atto", device="meta", dtype=dtype), 64) == expected
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_work_grows_with_the_batch_and_parameters_do_not(family):
+def test_multiply_adds_grow_with_the_batch_and_parameters_do_not(family):
     net = atto(family)
     one, three = foveal.flops(net, 64), foveal.flops(net, 64, batch=3)
     assert three.params == one.params
@@ -122,20 +122,20 @@ def test_work_grows_with_the_batch_and_parameters_do_not(family):
     assert three.macs > 2 * one.macs
 
 
-def test_the_size_left_out_is_the_nets_own():
+def test_the_default_size_is_that_of_the_model():
     assert foveal.flops(atto(img_size=(96, 64))).size == (96, 64)
     assert foveal.flops(nn.Conv2d(3, 2, 1)).size == (224, 224)
 
 
 @pytest.mark.parametrize(("options", "faster"), [(dict(pool_size=2), False), ({}, True)], ids=["linear", "normal"])
-def test_attention_grows_with_the_tokens_no_faster_in_linear_mode(options, faster):
+def test_attention_cost_is_linear_in_the_tokens_only_in_linear_mode(options, faster):
     net = atto(**options)
     once, twice = (foveal.flops(net, size).modules["stages.0.blocks.0.attn"].macs for size in ((64, 64), (64, 128)))
     assert (twice > 2 * once) == faster
 
 
 class Toy(nn.Module):
-    """One of each kind that is counted, on 8 x 8 images of 4 channels."""
+    """One layer of each counted kind, for 8 x 8 images with 4 channels."""
 
     in_chans = 4
 
@@ -154,7 +154,7 @@ class Toy(nn.Module):
         return x @ x.mT
 
 
-def test_a_toy_counted_by_hand():
+def test_counts_of_a_toy_model_match_those_by_hand():
     count = foveal.flops(Toy(), 8)
     tokens = 4 * 4
     assert count.kinds == {
@@ -169,7 +169,7 @@ def test_a_toy_counted_by_hand():
 
 
 class Operators(nn.Module):
-    """Each operator once, on a 5 x 6 map of 2 heads of 3."""
+    """Each operator once, on a 5 x 6 feature map with 2 heads of dimension 3."""
 
     in_chans = 6
 
@@ -182,8 +182,8 @@ class Operators(nn.Module):
         return dynamic_dwconv(y, x.new_ones(1, 6, 7, 7))
 
 
-def test_operators_counted_by_hand():
-    """A window key costs a product each for similarity, positional attention and value; a pooled key two of them."""
+def test_counts_of_the_operators_match_those_by_hand():
+    """A window key costs one product each for similarity, positional attention and value; a pooled key costs two."""
     count = foveal.flops(Operators(), (5, 6))
     elements = 5 * 6 * 6
     assert count.kinds["matmul"] == elements * (3 * 25 + 2 * 4)
@@ -191,13 +191,13 @@ def test_operators_counted_by_hand():
     assert count.macs == count.kinds["matmul"] + count.kinds["conv"]
 
 
-def test_a_count_prints_as_a_table_by_stage():
+def test_a_count_is_printed_as_a_table_by_stage():
     lines = str(foveal.flops(atto(), 64)).splitlines()
     assert lines[1].startswith("all ")
     assert [line.split()[0] for line in lines if line.startswith("stages.")] == [f"stages.{i}" for i in range(4)]
 
 
-def test_the_catalogue_lists_every_weight_with_its_home(entries):
+def test_the_catalogue_lists_every_checkpoint_with_its_source(entries):
     ours = {name for name, entry in entries.items() if entry.top1 is None}
     assert ours == {"transnext_atto", "transnext_pico", "transxnet_atto"}
     assert set(entries) == ours | set(COUNTED)
@@ -209,7 +209,7 @@ def test_the_catalogue_lists_every_weight_with_its_home(entries):
     assert catalogue("resnet") == []
 
 
-def test_top_1_is_what_the_papers_print(entries):
+def test_top_1_matches_the_papers(entries):
     printed = {
         "transnext_micro.in1k": 82.5,
         "transnext_tiny.in1k": 84.0,

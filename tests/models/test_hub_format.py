@@ -1,4 +1,4 @@
-"""What timm saves for its hub, it makes again: the same net, with the same weights, in the same mode."""
+"""timm's hub format restores the same model with the same weights in the same mode."""
 
 import pytest
 import timm
@@ -24,7 +24,7 @@ def assert_same_net(again, net, size=(96, 64)):
 
 @pytest.mark.parametrize("safe", [True, False, "both"])
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_a_net_round_trips_exactly(family, safe, tmp_path):
+def test_a_model_round_trips_exactly(family, safe, tmp_path):
     net = atto(family)
     assert_same_net(round_trip(net, tmp_path, safe_serialization=safe), net)
 
@@ -51,7 +51,7 @@ def test_arguments_round_trip(case, tmp_path):
 CHANGES = {
     "to linear mode": ({}, dict(pool_size=1)),
     "to normal mode": (dict(pool_size=1), dict(pool_size=None)),
-    "to another reference size": (dict(position_bias="interpolate"), dict(img_size=128)),
+    "to another img_size": (dict(position_bias="interpolate"), dict(img_size=128)),
     "to interpolation": ({}, dict(position_bias="interpolate", img_size=(96, 128))),
     "to extrapolation": (dict(position_bias="interpolate"), dict(position_bias="extrapolate")),
     "to no length scaling": ({}, dict(length_scaling=False)),

@@ -1,4 +1,4 @@
-"""New nets are drawn as the papers' authors draw them, and the same seed draws the same net."""
+"""New models are initialised as in the authors' code, and reproducibly for a given seed."""
 
 import math
 
@@ -23,7 +23,7 @@ def transxnet():
 
 
 def assert_spread(tensors, std):
-    """The sample's spread lies within five standard errors of `std`, and its mean of 0."""
+    """The sample standard deviation is within five standard errors of `std`, and the mean within five of 0."""
     values = torch.cat([t.detach().flatten() for t in tensors])
     error = 1 / math.sqrt(2 * len(values))
     assert abs(values.std().item() / std - 1) < 5 * error
@@ -34,7 +34,7 @@ def named(net, ending):
     return [p for name, p in net.named_parameters() if name.endswith(ending)]
 
 
-def test_linear_layers_have_a_spread_of_two_hundredths(transnext):
+def test_linear_weights_have_std_002_and_zero_bias(transnext):
     layers = [m for m in transnext.modules() if isinstance(m, nn.Linear)]
     assert_spread([m.weight for m in layers], 0.02)
     assert not any(m.bias.any() for m in layers)
@@ -42,8 +42,8 @@ def test_linear_layers_have_a_spread_of_two_hundredths(transnext):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])
-def test_half_precision_draws_no_outliers(name, dtype):
-    """Drawn in half precision itself, one weight in some hundreds would be a hundred times the others' spread."""
+def test_half_precision_initialisation_has_no_outliers(name, dtype):
+    """Sampled directly in half precision, one weight in a few hundred would be a hundred standard deviations away."""
     torch.manual_seed(0)
     weights = named(timm.create_model(name, dtype=dtype), "q.weight")
     assert {w.dtype for w in weights} == {dtype}
@@ -51,7 +51,7 @@ def test_half_precision_draws_no_outliers(name, dtype):
     assert max(w.abs().max().item() for w in weights) < 6 * 0.02
 
 
-def test_every_convolution_has_the_spread_of_its_fan_out(transnext):
+def test_convolution_weights_are_scaled_by_fan_out(transnext):
     layers = [m for m in transnext.modules() if isinstance(m, nn.Conv2d)]
     assert len(layers) > 10
     for m in layers:
@@ -67,26 +67,26 @@ def test_norms_start_as_the_identity(transnext, transxnet):
         assert all((m.weight == 1).all() and not m.bias.any() for m in norms)
 
 
-def test_attention_starts_at_the_papers_scale(transnext):
+def test_attention_starts_at_the_scale_of_the_paper(transnext):
     temperatures = torch.cat([t.flatten() for t in named(transnext, ".temperature")])
     torch.testing.assert_close(nn.functional.softplus(temperatures), torch.full_like(temperatures, 1 / 0.24))
 
 
-def test_embeddings_tokens_and_local_biases(transnext):
+def test_embeddings_tokens_and_local_biases_have_the_std_of_the_paper(transnext):
     assert_spread(named(transnext, ".query_embedding"), 0.02)
     assert_spread(named(transnext, ".learnable_tokens"), 0.02)
     assert_spread(named(transnext, ".relative_pos_bias_local"), 0.0004)
     assert not any(b.any() for b in named(transnext, ".learnable_bias"))
 
 
-def test_tables_and_layer_scales_start_nearly_closed(transxnet):
+def test_tables_start_at_zero_and_layer_scales_near_zero(transxnet):
     assert not any(t.any() for t in named(transxnet, ".table"))
     scales = [p for name, p in transxnet.named_parameters() if "layer_scale" in name]
     assert all((p == 1e-5).all() if p.ndim == 4 else not p.any() for p in scales)
 
 
 @pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])
-def test_the_same_seed_draws_the_same_net(name):
+def test_the_same_seed_gives_the_same_model(name):
     states = []
     for seed in (5, 5, 6):
         torch.manual_seed(seed)
@@ -96,8 +96,8 @@ def test_the_same_seed_draws_the_same_net(name):
 
 
 @pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])
-def test_weights_can_be_drawn_anew_after_the_meta_device(name):
-    """As large nets are made: on the meta device, then emptied onto a real one, then drawn."""
+def test_init_weights_works_after_the_meta_device(name):
+    """As for large models: create on the meta device, `to_empty` on a real device, then initialise."""
     with torch.device("meta"):
         net = timm.create_model(name, img_size=64, device="meta")
     net = net.to_empty(device="cpu")

@@ -1,4 +1,4 @@
-"""Weights from a file: whole or not at all, whatever wraps them, and one sentence where they do not fit."""
+"""Loading weights: completely or not at all, from any wrapping, with a one-line error if they do not fit."""
 
 import argparse
 import math
@@ -30,7 +30,7 @@ def noise(state):
 
 
 def training_leftovers():
-    """What trainers save beside the weights."""
+    """What trainers save along with the weights."""
     net = nn.Linear(2, 2)
     optimiser = torch.optim.AdamW(net.parameters())
     net(torch.zeros(1, 2)).sum().backward()
@@ -48,18 +48,18 @@ WRAPPINGS = {
     "state dict": lambda s: s,
     "ordered dict": OrderedDict,
     "model": lambda s: {"model": s},
-    "model of a trainer": lambda s: {"model": s, **training_leftovers()},
+    "model with training state": lambda s: {"model": s, **training_leftovers()},
     "state_dict": lambda s: {"state_dict": s, "meta": {"version": "1.0", "CLASSES": ["cat", "dog"]}},
     "state_dict_ema before state_dict": lambda s: {"state_dict": noise(s), "state_dict_ema": s},
     "model_ema before model": lambda s: {"model": noise(s), "model_ema": s},
     "ema": lambda s: {"ema": s},
     "ema_state_dict": lambda s: {"ema_state_dict": s},
-    "wrapped twice": lambda s: {"model": {"state_dict": s}},
+    "nested": lambda s: {"model": {"state_dict": s}},
     "module.": lambda s: prefixed(s, "module."),
-    "averaged by PyTorch": lambda s: {"n_averaged": torch.tensor(7), **prefixed(s, "module.")},
-    "model_ema of a parallel trainer": lambda s: {"model_ema": prefixed(s, "module.")},
+    "AveragedModel": lambda s: {"n_averaged": torch.tensor(7), **prefixed(s, "module.")},
+    "model_ema with module.": lambda s: {"model_ema": prefixed(s, "module.")},
     "compiled": lambda s: prefixed(s, "_orig_mod."),
-    "compiled and parallel": lambda s: prefixed(s, "module._orig_mod."),
+    "compiled in DDP": lambda s: prefixed(s, "module._orig_mod."),
     "model.": lambda s: {"state_dict": prefixed(s, "model.")},
     "backbone.": lambda s: prefixed(s, "backbone."),
     "module.backbone.": lambda s: {"state_dict": prefixed(s, "module.backbone.")},
@@ -68,7 +68,7 @@ WRAPPINGS = {
 
 @every_family
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_every_wrapping_loads_whole(name, wrapping, shallow, loaded, tmp_path):
+def test_every_wrapping_loads_completely(name, wrapping, shallow, loaded, tmp_path):
     torch.save(WRAPPINGS[wrapping](shallow(name)), tmp_path / "file.pth")
     net = shallow_net(name)
     report = load_checkpoint(net, tmp_path / "file.pth")
@@ -118,8 +118,8 @@ HEADS = {
 @every_family
 @pytest.mark.parametrize("prefix", ["backbone.", "module.backbone."])
 @pytest.mark.parametrize("head", HEADS)
-def test_whole_detectors_and_segmenters_give_their_backbone(name, head, prefix, shallow, loaded, tmp_path):
-    """Theirs has no classifier; TransXNet's has a norm a stage instead."""
+def test_the_backbone_of_detectors_and_segmenters_is_loaded(name, head, prefix, shallow, loaded, tmp_path):
+    """It has no classifier; for TransXNet it has one norm per stage instead."""
     state = {n: t for n, t in shallow(name).items() if not n.startswith(("head.", "classifier."))}
     if name.startswith("transxnet"):
         channels = (48, 96, 224, 448)
@@ -145,7 +145,7 @@ def test_whole_detectors_and_segmenters_give_their_backbone(name, head, prefix, 
 
 
 def test_a_training_file_with_its_arguments_loads(shallow, loaded, tmp_path):
-    """timm's trainer, with which TransXNet was trained, saves the parsed arguments beside the weights."""
+    """timm's training script, used for TransXNet, saves the parsed arguments along with the weights."""
     file = {
         "state_dict": shallow("transxnet_t"),
         "args": argparse.Namespace(lr=2e-3, model="transxnet_t"),
@@ -158,7 +158,7 @@ def test_a_training_file_with_its_arguments_loads(shallow, loaded, tmp_path):
 
 
 @every_family
-def test_our_own_state_dict_loads(name, loaded, tmp_path):
+def test_foveal_checkpoints_load(name, loaded, tmp_path):
     torch.save({"model": loaded(name), **training_leftovers()}, tmp_path / "last.pt")
     net = shallow_net(name)
     assert load_checkpoint(net, tmp_path / "last.pt").complete
@@ -166,7 +166,7 @@ def test_our_own_state_dict_loads(name, loaded, tmp_path):
 
 
 @every_family
-def test_a_half_precision_file_fills_a_net_in_its_own_dtype(name, shallow, loaded, tmp_path):
+def test_a_half_precision_checkpoint_is_cast_to_the_dtype_of_the_model(name, shallow, loaded, tmp_path):
     half = {n: t.bfloat16() if t.is_floating_point() else t for n, t in shallow(name).items()}
     torch.save(half, tmp_path / "file.pth")
     net = shallow_net(name)
@@ -176,7 +176,7 @@ def test_a_half_precision_file_fills_a_net_in_its_own_dtype(name, shallow, loade
 
 
 def refusal(net, path, *parts, exception=FovealError) -> str:
-    """Loading raises one sentence that names the file and holds all parts, and leaves the net as it was."""
+    """Loading raises a one-line error that names the file and contains all parts, and leaves the model unchanged."""
     before, mode = snapshot(net), net.training
     with pytest.raises(exception) as error:
         load_checkpoint(net, path)
@@ -212,14 +212,14 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
-def test_what_does_not_fit_is_reported_and_nothing_is_loaded(misfit, shallow, tmp_path):
+def test_mismatches_are_reported_and_nothing_is_loaded(misfit, shallow, tmp_path):
     change, *parts = MISFITS[misfit]
     torch.save(change(shallow("transnext_micro")), tmp_path / "file.pth")
     refusal(shallow_net("transnext_micro"), tmp_path / "file.pth", *parts)
 
 
 @pytest.mark.parametrize("misfit", ["missing", "unexpected", "misshaped"])
-def test_timm_refuses_what_does_not_fit_as_well(misfit, shallow, tmp_path):
+def test_timm_rejects_mismatches_as_well(misfit, shallow, tmp_path):
     change, *parts = MISFITS[misfit]
     torch.save(change(shallow("transnext_micro")), tmp_path / "file.pth")
     with pytest.raises(FovealError) as error:
@@ -229,7 +229,7 @@ def test_timm_refuses_what_does_not_fit_as_well(misfit, shallow, tmp_path):
 
 @pytest.mark.parametrize(("net", "file"), [("transnext_micro", "transxnet_t"), ("transxnet_t", "transnext_micro")])
 @pytest.mark.parametrize("wrapping", ["state dict", "backbone.", "state_dict_ema before state_dict"])
-def test_the_other_family_is_named(net, file, wrapping, shallow, tmp_path):
+def test_weights_of_the_other_family_are_named_in_the_error(net, file, wrapping, shallow, tmp_path):
     torch.save(WRAPPINGS[wrapping](shallow(file)), tmp_path / "file.pth")
     families = {"transnext_micro": "TransNeXt", "transxnet_t": "TransXNet"}
     refusal(shallow_net(net), tmp_path / "file.pth", f"holds a {families[file]}", f"this net is a {families[net]}")
@@ -238,8 +238,8 @@ def test_the_other_family_is_named(net, file, wrapping, shallow, tmp_path):
 
 
 @pytest.mark.parametrize(("net", "file"), [("transnext_micro", "transxnet_t"), ("transxnet_t", "transnext_micro")])
-def test_the_other_family_is_named_in_our_own_names_too(net, file, loaded, tmp_path):
-    """What our training saves."""
+def test_foveal_checkpoints_of_the_other_family_are_rejected(net, file, loaded, tmp_path):
+    """Checkpoints as saved by Foveal's training."""
     torch.save({"model": loaded(file)}, tmp_path / "best.pt")
     refusal(shallow_net(net), tmp_path / "best.pt")
 
@@ -252,19 +252,19 @@ def test_the_other_family_is_named_in_our_own_names_too(net, file, loaded, tmp_p
         ("transxnet_t", "transxnet_s"),
     ],
 )
-def test_another_variant_is_refused(net, file, shallow, tmp_path):
+def test_another_variant_is_rejected(net, file, shallow, tmp_path):
     torch.save(shallow(file), tmp_path / "file.pth")
     refusal(shallow_net(net), tmp_path / "file.pth", "does not fit")
 
 
-def test_a_deeper_variant_is_refused(released_file):
+def test_a_deeper_variant_is_rejected(released_file):
     text = refusal(shallow_net("transnext_micro"), released_file("transnext_micro"), "unexpected", "stages.0.blocks.1.")
     assert "missing" not in text
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.9999])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_file_cut_short_is_refused(suffix, share, shallow, tmp_path):
+def test_a_truncated_file_is_rejected(suffix, share, shallow, tmp_path):
     whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(shallow("transnext_micro"), whole)
     content = whole.read_bytes()
@@ -272,7 +272,7 @@ def test_a_file_cut_short_is_refused(suffix, share, shallow, tmp_path):
     refusal(shallow_net("transnext_micro"), cut, "again")
 
 
-def test_an_old_format_file_cut_short_is_refused(shallow, tmp_path):
+def test_a_truncated_old_format_file_is_rejected(shallow, tmp_path):
     torch.save(shallow("transnext_micro"), tmp_path / "whole.pth", _use_new_zipfile_serialization=False)
     content = (tmp_path / "whole.pth").read_bytes()
     for share in (0.001, 0.05, 0.5, 0.99):
@@ -284,7 +284,7 @@ OTHER_FILES = {
     "text": b"<html><body>404: Not Found</body></html>",
     "json": b'{"weights": [1, 2, 3]}',
     "git-lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n",
-    "picture": b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+    "PNG": b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
     "zip": b"PK\x05\x06" + bytes(18),
     "zeros": bytes(1000),
 }
@@ -292,7 +292,7 @@ OTHER_FILES = {
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("content", OTHER_FILES)
-def test_a_file_that_is_no_checkpoint_is_refused(content, suffix, tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_rejected(content, suffix, tmp_path):
     path = tmp_path / f"file{suffix}"
     path.write_bytes(OTHER_FILES[content])
     refusal(shallow_net("transnext_micro"), path)
@@ -311,12 +311,12 @@ CONTENTS = {
 
 @every_family
 @pytest.mark.parametrize("content", CONTENTS)
-def test_a_file_that_holds_something_else_is_refused(content, name, tmp_path):
+def test_a_checkpoint_with_other_content_is_rejected(content, name, tmp_path):
     torch.save(CONTENTS[content], tmp_path / "file.pth")
     refusal(shallow_net(name), tmp_path / "file.pth")
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_missing_files_and_folders_are_rejected(tmp_path):
     net = shallow_net("transnext_micro")
     refusal(net, tmp_path / "nowhere.pth", "no such file")
     refusal(net, tmp_path)
@@ -331,14 +331,14 @@ class Malicious:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_file_never_runs(zipped, shallow, tmp_path):
+def test_code_in_a_checkpoint_is_never_run(zipped, shallow, tmp_path):
     content = {"state_dict": shallow("transnext_micro"), "callback": Malicious(tmp_path / "executed")}
     torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
     refusal(shallow_net("transnext_micro"), tmp_path / "file.pth")
     assert not (tmp_path / "executed").exists()
 
 
-def test_another_network_is_told_so(tmp_path, shallow):
+def test_other_models_are_rejected(tmp_path, shallow):
     torch.save(shallow("transnext_micro"), tmp_path / "file.pth")
     with pytest.raises(FovealError, match=r"TransNeXt and TransXNet.*ResNet"):
         load_checkpoint(timm.create_model("resnet10t"), tmp_path / "file.pth")
@@ -346,8 +346,8 @@ def test_another_network_is_told_so(tmp_path, shallow):
 
 @every_family
 @pytest.mark.parametrize("classes", [5, 0])
-def test_a_new_classifier_is_asked_for(name, classes, shallow, loaded, tmp_path):
-    """A file of 1000 classes fills everything but a classifier of 5; a net without one leaves it out."""
+def test_new_classifier_skips_a_classifier_that_does_not_fit(name, classes, shallow, loaded, tmp_path):
+    """A checkpoint with 1000 classes loads except for a classifier of 5; a model without classifier ignores it."""
     torch.save(shallow(name), tmp_path / "file.pth")
     net = shallow_net(name, num_classes=classes)
     before = snapshot(net)
@@ -361,7 +361,7 @@ def test_a_new_classifier_is_asked_for(name, classes, shallow, loaded, tmp_path)
 
 
 @pytest.mark.parametrize("misfit", ["missing", "unexpected", "misshaped"])
-def test_a_new_classifier_excuses_nothing_else(misfit, shallow, tmp_path):
+def test_new_classifier_allows_no_other_mismatch(misfit, shallow, tmp_path):
     torch.save(MISFITS[misfit][0](shallow("transnext_micro")), tmp_path / "file.pth")
     net = shallow_net("transnext_micro", num_classes=5)
     before = snapshot(net)
@@ -372,8 +372,8 @@ def test_a_new_classifier_excuses_nothing_else(misfit, shallow, tmp_path):
 
 @every_family
 @pytest.mark.parametrize("way", ["pretrained", "load_checkpoint"])
-def test_the_first_convolution_fits_grey_images(name, way, shallow, tmp_path):
-    """One channel gets the sum of the three, so that a grey image answers as its three equal channels did."""
+def test_the_first_convolution_adapts_to_grey_images(name, way, shallow, tmp_path):
+    """One channel gets the sum of the three, so a grey image gives the output of three equal channels."""
     path = tmp_path / "file.pth"
     torch.save(shallow(name), path)
     if way == "pretrained":
@@ -400,7 +400,7 @@ def test_timm_adapts_the_classifier(name, options, shallow, loaded, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["pretrained", "load_checkpoint", "set_input_size"])
-def test_the_tables_of_transxnet_adapt_to_another_image_size(way, shallow, loaded, tmp_path):
+def test_transxnet_tables_adapt_to_another_image_size(way, shallow, loaded, tmp_path):
     path = tmp_path / "file.pth"
     torch.save(shallow("transxnet_t"), path)
     if way == "pretrained":
@@ -419,20 +419,20 @@ def test_the_tables_of_transxnet_adapt_to_another_image_size(way, shallow, loade
         assert torch.equal(stage.position_bias.table, new)
 
 
-def test_a_table_of_another_number_of_heads_does_not_adapt(shallow, tmp_path):
+def test_a_table_with_another_number_of_heads_is_rejected(shallow, tmp_path):
     state = shallow("transxnet_t")
     torch.save({**state, "relative_pos_enc.1": torch.zeros(1, 3, 784, 49)}, tmp_path / "file.pth")
     refusal(shallow_net("transxnet_t"), tmp_path / "file.pth", "1 misshaped", "stages.1.position_bias.table")
 
 
-def test_a_report_reads_as_one_sentence(shallow, tmp_path):
+def test_a_report_is_printed_in_one_line(shallow, tmp_path):
     torch.save(shallow("transnext_micro"), tmp_path / "file.pth")
     report = load_checkpoint(shallow_net("transnext_micro"), tmp_path / "file.pth")
     assert str(report) == f"{len(shallow('transnext_micro'))} tensors loaded"
 
 
-def test_a_file_without_batch_counters_loads(shallow, loaded, tmp_path):
-    """Some exporters leave out what evaluation never reads."""
+def test_a_checkpoint_without_batch_counters_loads(shallow, loaded, tmp_path):
+    """Some exporters omit buffers that evaluation never reads."""
     state = shallow("transxnet_t")
     torch.save({n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}, tmp_path / "file.pth")
     net = shallow_net("transxnet_t")

@@ -1,4 +1,4 @@
-"""`foveal.optimize`: the same outputs from fewer operators, in every mode; for inference alone."""
+"""`foveal.optimize`: the same outputs from fewer operators, in every mode, for inference only."""
 
 import copy
 import pickle
@@ -34,7 +34,7 @@ def optimize(net, *args, **kwargs):
 
 
 def kernels_run(net, x) -> int:
-    """Operators that compute: those that take memory or time, views left out."""
+    """Number of operators that compute something; views are excluded."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         net(x)
     views = (
@@ -60,7 +60,7 @@ def outputs(net, x):
 @pytest.mark.parametrize(("family", "options"), CASES, ids=str)
 @pytest.mark.parametrize("size", [(64, 64), (75, 101)], ids=str)
 @torch.no_grad()
-def test_outputs_stay_within_rounding(family, options, size):
+def test_outputs_agree_within_rounding(family, options, size):
     net = atto(family, **options)
     for found, expected in zip(outputs(optimize(net), image(*size, batch=2)), outputs(net, image(*size, batch=2))):
         assert relative_error(found, expected) <= OUTPUT / 10
@@ -76,7 +76,7 @@ def test_double_precision_agrees_to_double_precision(family):
 
 @every_family
 @torch.no_grad()
-def test_bf16_errs_no_more_than_the_whole_net_in_bf16(family):
+def test_bf16_error_is_at_most_that_of_the_model_cast_to_bf16(family):
     net, x = atto(family), image(64, 96, batch=4)
     exact = net(x)
     plain = relative_error(copy.deepcopy(net).bfloat16()(x.bfloat16()).float(), exact)
@@ -91,14 +91,14 @@ def test_fewer_operators_run(family):
     counts = []
     for form in (net, optimize(net)):
         with torch.no_grad():
-            form(x)  # position biases are kept from here on
+            form(x)  # caches the position biases
             counts.append(kernels_run(form, x))
     assert counts[1] <= 0.8 * counts[0]
 
 
 @every_family
 @torch.no_grad()
-def test_the_net_it_came_from_is_left_as_it_was(family):
+def test_the_original_model_is_unchanged(family):
     net, x = atto(family), image(64, 64)
     state, expected = copy.deepcopy(net.state_dict()), net(x)
     optimize(net, torch.bfloat16)(x)
@@ -108,7 +108,7 @@ def test_the_net_it_came_from_is_left_as_it_was(family):
 
 
 @torch.no_grad()
-def test_sizes_and_modes_change_as_before():
+def test_set_input_size_still_works():
     net, x = atto(), image(96, 64)
     folded = optimize(net)
     for change in (dict(pool_size=1), dict(position_bias="interpolate", img_size=96), dict(length_scaling=False)):
@@ -119,7 +119,7 @@ def test_sizes_and_modes_change_as_before():
 
 @every_family
 @torch.no_grad()
-def test_copies_and_pickles_answer_the_same(family):
+def test_copies_and_pickles_give_the_same_output(family):
     folded, x = optimize(atto(family)), image(64, 64)
     expected = folded(x)
     assert torch.equal(copy.deepcopy(folded)(x), expected)
@@ -128,13 +128,13 @@ def test_copies_and_pickles_answer_the_same(family):
 
 @every_family
 @torch.no_grad()
-def test_a_folded_net_compiles_without_a_break(family):
+def test_a_folded_model_compiles_without_graph_breaks(family):
     folded, x = optimize(atto(family)), image(64, 64)
     compiled = torch.compile(folded, fullgraph=True, backend="aot_eager")
     assert relative_error(compiled(x), folded(x)) <= OUTPUT / 10
 
 
-def test_training_is_refused():
+def test_training_is_rejected():
     with pytest.raises(ValueError, match=r"call net.eval\(\) first"):
         optimize(atto().train())
     folded = optimize(atto())
@@ -145,7 +145,7 @@ def test_training_is_refused():
 
 
 class Detector(nn.Module):
-    """A network of somebody else with one of ours inside, behind a part that has a training mode."""
+    """A third-party model with a Foveal backbone after a module that has a training mode."""
 
     def __init__(self, backbone):
         super().__init__()
@@ -158,7 +158,7 @@ class Detector(nn.Module):
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("form", ["net", "features", "detector"])
 @every_family
-def test_a_refusal_of_training_changes_nothing(family, form, compiled):
+def test_rejecting_train_leaves_every_module_in_evaluation_mode(family, form, compiled):
     net = atto(family, **dict(features_only=True) if form == "features" else {})
     folded = optimize(Detector(net).eval() if form == "detector" else net, compile=compiled)
     for one in (folded, copy.deepcopy(folded), pickle.loads(pickle.dumps(folded))):
@@ -170,7 +170,7 @@ def test_a_refusal_of_training_changes_nothing(family, form, compiled):
 
 
 @every_family
-def test_a_folded_net_is_still_one_of_its_kind(family):
+def test_a_folded_model_keeps_its_class(family):
     net = atto(family)
     folded = optimize(net)
     assert isinstance(folded, type(net))
@@ -180,7 +180,7 @@ def test_a_folded_net_is_still_one_of_its_kind(family):
 
 
 @torch.no_grad()
-def test_a_net_may_be_compiled_at_once():
+def test_a_model_can_be_compiled_in_the_same_call():
     net, x = atto(), image(64, 64)
     with mock.patch("torch.compile", lambda run, **options: torch._dynamo.optimize("aot_eager")(run)):
         compiled = optimize(net, compile=True)
@@ -188,11 +188,11 @@ def test_a_net_may_be_compiled_at_once():
     assert compiled.state_dict().keys() == optimize(net).state_dict().keys()
 
 
-def test_a_net_without_our_blocks_is_refused():
+def test_a_model_without_foveal_blocks_is_rejected():
     with pytest.raises(ValueError, match="no block of TransNeXt or TransXNet"):
         optimize(timm.create_model("resnet18").eval())
 
 
-def test_a_whole_number_dtype_is_refused():
+def test_an_integer_dtype_is_rejected():
     with pytest.raises(ValueError, match=r"floating-point .* got torch.int8"):
         optimize(atto(), torch.int8)

@@ -1,4 +1,4 @@
-"""TransNeXt's position bias against the formula, pair by pair; and its interpolation against a direct resize."""
+"""TransNeXt's position bias compared with the formula, pair by pair, and its interpolation with a direct resize."""
 
 import itertools
 import math
@@ -57,7 +57,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_formula_pair_by_pair(case, network):
+def test_the_bias_equals_the_formula_pair_by_pair(case, network):
     size, pool, sides = CASES[case]
     with torch.no_grad():
         actual = continuous_position_bias(*network, size, pool, sides)
@@ -65,7 +65,7 @@ def test_equals_the_formula_pair_by_pair(case, network):
 
 
 @pytest.mark.parametrize("case", ["rectangular", "overlapping cells"])
-def test_gradients_of_the_network_equal_those_of_the_formula(case, network):
+def test_gradients_equal_those_of_the_formula(case, network):
     size, pool, sides = CASES[case]
     state = {f"cpb_fc{i}.{n}": p for i, fc in enumerate(network, 1) for n, p in fc.named_parameters()}
     weighting = torch.randn(3, size[0] * size[1], pool[0] * pool[1], dtype=torch.float64)
@@ -79,8 +79,8 @@ def test_gradients_of_the_network_equal_those_of_the_formula(case, network):
 
 
 @pytest.mark.parametrize("size", [(56, 56), (200, 8), (37, 91)], ids=str)
-def test_large_maps_are_the_same_computed_in_parts(size, network, monkeypatch):
-    """Without gradients the hidden layer is held in parts; with gradients at once."""
+def test_large_maps_computed_in_chunks_give_the_same_bias(size, network, monkeypatch):
+    """Without gradients the hidden layer is computed in chunks; with gradients all at once."""
     from foveal.models import position_bias
 
     monkeypatch.setattr(position_bias, "_HIDDEN_BUDGET", 10_000)
@@ -91,7 +91,7 @@ def test_large_maps_are_the_same_computed_in_parts(size, network, monkeypatch):
 
 
 def test_half_precision_weights_are_computed_in_float32(network):
-    """The bias of bf16 weights is that of the same numbers in fp64, rounded once."""
+    """The bias of bf16 weights equals that of the same values in fp64, rounded once."""
     half = [fc.to(torch.bfloat16) for fc in network]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         actual = continuous_position_bias(*half, (6, 7), (2, 3), (7, 7))
@@ -102,7 +102,7 @@ def test_half_precision_weights_are_computed_in_float32(network):
 
 
 @torch.no_grad()
-def test_autocast_changes_no_bit(network):
+def test_autocast_does_not_change_the_bias(network):
     single = [fc.float() for fc in network]
     expected = continuous_position_bias(*single, (6, 7), (2, 3), (7, 7))
     with torch.autocast("cpu", torch.bfloat16):
@@ -117,7 +117,7 @@ def bias_of(net, stage, size):
 @pytest.mark.parametrize("size", [(8, 8), (12, 20), (5, 3), (4, 4)], ids=str)
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_interpolation_resizes_keys_then_queries(stage, size):
-    """One query's keys are a picture of the pooled map; then one key's queries are a picture of the map."""
+    """For each query the keys form an image; then for each key the queries form an image."""
     net = atto(position_bias="interpolate", img_size=128).double()
     reference = 32 // 2**stage
     pool_of = (lambda s: s) if stage == 3 else (lambda s: max(s // (8, 4, 2)[stage], 1))
@@ -143,14 +143,14 @@ def test_interpolation_resizes_keys_then_queries(stage, size):
     assert_same(bias_of(net, stage, size), expected, reduction=HIDDEN)
 
 
-def test_interpolation_at_the_reference_size_changes_nothing():
+def test_interpolation_at_the_reference_size_is_the_identity():
     nets = [atto(img_size=(96, 64), position_bias=mode) for mode in ("interpolate", "extrapolate")]
     with torch.no_grad():
         assert_same(nets[0](image(96, 64)), nets[1](image(96, 64)), reduction=10_000)
 
 
 def test_the_pretraining_size_sets_the_scale():
-    """Fine-tuned at another image size it stays; the reference size has no part in it."""
+    """It stays the same when fine-tuning at another image size and is independent of the reference size."""
     net = atto(img_size=128)
     small = bias_of(net, 0, (16, 16))
     net.set_input_size(img_size=256)

@@ -1,4 +1,4 @@
-"""Half precision: no number is lost, inputs of any magnitude, forward and backward."""
+"""Half precision: values stay finite for inputs of any magnitude, forward and backward."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ every_half = pytest.mark.parametrize("dtype", HALF, ids=HALF.values())
 @every_half
 @pytest.mark.parametrize("magnitude", [1.0, 100.0, 1e-4])
 @pytest.mark.parametrize("options", [{}, dict(window_size=7, pool_size=1)], ids=["3", "window 7, linear"])
-def test_autocast_loses_no_number(family, dtype, magnitude, options):
+def test_autocast_stays_finite(family, dtype, magnitude, options):
     if family == "transxnet":
         options = dict(img_size=128) if options else {}
     net = atto(family, **options).train()
@@ -32,8 +32,8 @@ def test_autocast_loses_no_number(family, dtype, magnitude, options):
 @every_family
 @every_half
 @torch.no_grad()
-def test_autocast_errs_as_little_as_its_dtype_allows(family, dtype):
-    """Errors of single roundings grow over four blocks; more than 30 of them would be a product in the wrong place."""
+def test_autocast_error_is_at_most_30_roundings(family, dtype):
+    """Rounding errors grow over four blocks; more than 30 would mean that an operation runs in the wrong dtype."""
     net, x = atto(family), image(64, 96, batch=2)
     exact = net(x)
     with torch.autocast("cpu", dtype):
@@ -42,7 +42,7 @@ def test_autocast_errs_as_little_as_its_dtype_allows(family, dtype):
 
 
 @every_family
-def test_a_whole_net_in_bf16(family):
+def test_a_model_cast_to_bf16_is_accurate_and_trains(family):
     net = atto(family).bfloat16()
     x = image(64, 47, batch=2).bfloat16()
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_a_whole_net_in_bf16(family):
 
 
 @every_family
-def test_a_whole_net_in_double(family):
+def test_a_model_cast_to_float64_stays_in_float64(family):
     net = atto(family).double()
     assert net(image(64, 47).double()).dtype is torch.float64
     assert all(g.dtype is torch.float64 for g in gradients(net, image(64, 47).double()).values())
@@ -63,15 +63,15 @@ def test_a_whole_net_in_double(family):
 
 @every_family
 @pytest.mark.parametrize("pixel", [0.0, 255.0])
-def test_images_of_one_colour(family, pixel):
-    """Every query equals every key, every variance is 0."""
+def test_constant_images_have_finite_gradients(family, pixel):
+    """All queries equal all keys and every variance is 0."""
     net = atto(family).train()
     found = gradients(net, torch.full((2, 3, 64, 64), pixel))
     assert all(g.isfinite().all() for g in found.values())
 
 
 @every_half
-def test_features_in_half_keep_their_dtype_and_form(dtype):
+def test_half_precision_features_are_finite_and_keep_their_shape(dtype):
     net = atto("transnext", features_only=True)
     with torch.no_grad(), torch.autocast("cpu", dtype):
         maps = net(image(64, 64))

@@ -1,4 +1,4 @@
-"""Every name in every released checkpoint has one place in our nets, of the same shape, and no place stays empty."""
+"""The tensors of every released checkpoint map one to one to those of the Foveal model, with equal shapes."""
 
 import re
 
@@ -13,7 +13,7 @@ from support.nets import OURS, TRANSNEXT, TRANSXNET, on_meta
 
 
 def our_name(released: str) -> str:
-    """The place of a released name, written down independently of the library, by splitting names."""
+    """The Foveal name of a released tensor, derived independently of the library."""
     head, _, rest = released.partition(".")
     number = int(match[0]) if (match := re.search(r"\d$", head)) else 0
     if head == "head":
@@ -37,17 +37,17 @@ def _our_transxnet_name(head: str, rest: str) -> str:
         return f"stages.{rest}.position_bias.table"
     if head == "classifier":
         return ("norm." if rest[0] == "0" else "head.fc.") + rest[2:]
-    place, _, name = rest.partition(".")  # network.0, .2, .4, .6 are stages, the odd ones between them lead to the next
+    place, _, name = rest.partition(".")  # even network.N are stages, odd ones the downsampling between them
     return f"stages.{int(place) // 2}.blocks.{name}" if int(place) % 2 == 0 else downsample((int(place) + 1) // 2, name)
 
 
 @pytest.fixture(scope="module", params=sorted(RELEASED))
 def variant(request):
-    """Our name, the released names with their shapes, and our net on the meta device."""
+    """Foveal's variant name, the released names with their shapes, and the model on the meta device."""
     return request.param, released_names(RELEASED[request.param]), on_meta(request.param)
 
 
-def test_every_list_of_names_is_tested():
+def test_every_keys_file_is_tested():
     assert {path.name for path in FOLDER.glob("*.keys.json")} == {f"{file}.keys.json" for file in RELEASED.values()}
 
 
@@ -58,7 +58,7 @@ def test_names_and_shapes_map_one_to_one(variant):
     assert theirs == {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
 
 
-def test_the_filter_gives_each_tensor_its_place(variant):
+def test_checkpoint_filter_fn_maps_every_tensor(variant):
     name, names, net = variant
     family = transxnet if name.startswith("transxnet") else transnext
     state = {n: torch.empty(shape, device="meta") for n, shape in names.items()}
@@ -67,7 +67,7 @@ def test_the_filter_gives_each_tensor_its_place(variant):
     assert all(found[our_name(n)] is tensor for n, tensor in state.items())
 
 
-def test_the_registered_names_are_the_promised_ones():
+def test_the_registered_models_are_the_documented_ones():
     assert set(timm.list_models(["transnext*", "transxnet*"])) == {*TRANSNEXT, *TRANSXNET, *OURS}
 
 
@@ -87,7 +87,7 @@ HOMES = {
 
 
 @pytest.mark.parametrize("name", HOMES)
-def test_default_configurations_name_the_public_homes(name):
+def test_default_configurations_name_the_public_sources(name):
     repository, file, size = HOMES[name]
     cfg = timm.get_pretrained_cfg(name)
     if repository:
@@ -103,7 +103,7 @@ def test_every_pretrained_tag_is_listed():
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_variants_of_ours_promise_no_weights(name):
+def test_unreleased_variants_have_no_weights(name):
     assert not timm.get_pretrained_cfg(name).has_weights
 
 
@@ -119,15 +119,15 @@ EVALUATION = {
 
 
 @pytest.mark.parametrize("name", EVALUATION)
-def test_images_are_prepared_as_the_papers_evaluated_them(name):
-    """A centre crop; TransNeXt from 384 pixels on the whole image; TransXNet-B keeps its crop (our reading at 384)."""
+def test_evaluation_preprocessing_matches_the_papers(name):
+    """Centre crop; TransNeXt squashes the image from 384 pixels up; TransXNet-B keeps its crop (assumed at 384)."""
     data = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     crop = data["crop_pct"], data.get("crop_mode") or "center"
     assert (crop, data["interpolation"]) == (EVALUATION[name], "bicubic")
 
 
 @pytest.mark.parametrize("tag", ["in1k", "in1k_384"])
-def test_the_tables_of_transxnet_have_the_size_of_the_chosen_weights(tag):
+def test_transxnet_tables_match_the_input_size_of_the_weights(tag):
     net = on_meta(f"transxnet_b.{tag}")
     side = int(timm.get_pretrained_cfg(f"transxnet_b.{tag}").input_size[-1])
     for i, (stage, sr) in enumerate(zip(net.stages, (8, 4, 2, 1), strict=True)):
@@ -135,7 +135,7 @@ def test_the_tables_of_transxnet_have_the_size_of_the_chosen_weights(tag):
         assert tuple(stage.position_bias.table.shape[2:]) == (tokens**2, (tokens // sr) ** 2)
 
 
-def test_the_384_tag_of_transnext_keeps_its_pretraining_size():
+def test_the_384_tag_of_transnext_keeps_the_pretraining_size():
     with torch.device("meta"):
         net = timm.create_model("transnext_base.in1k_384", device="meta", depths=(1, 1, 1, 1))
     assert net.stages[0].blocks[0].attn.geometry.pretrain == (56, 56)

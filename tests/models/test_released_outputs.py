@@ -1,4 +1,4 @@
-"""The networks are the papers' networks: what the authors' code returned is what ours returns."""
+"""The models reproduce the outputs of the authors' code."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from support.accuracy import OUTPUT, relative_error
 
 @dataclass(frozen=True)
 class Stored:
-    """One stored output: of which net, with which arguments, for which image."""
+    """A stored output with its model, arguments and image shape."""
 
     file: str
     name: str
@@ -66,7 +66,7 @@ def test_every_stored_output_is_tested():
 @every_way
 @pytest.mark.parametrize("case", LOGITS, ids=lambda c: c.file)
 @torch.no_grad()
-def test_logits_equal_the_authors(case, make, released_file):
+def test_logits_match_the_authors_code(case, make, released_file):
     net = make(case.name, released_file(case.name), **case.options)
     assert relative_error(net(filled_image(*case.image)), stored(case.file)) <= OUTPUT
 
@@ -74,14 +74,14 @@ def test_logits_equal_the_authors(case, make, released_file):
 @every_way
 @pytest.mark.parametrize("case", MAPS, ids=lambda c: c.file)
 @torch.no_grad()
-def test_stage_features_equal_the_authors(case, make, released_file):
+def test_stage_features_match_the_authors_code(case, make, released_file):
     net = make(case.name, released_file(case.name), features_only=True, **case.options)
     for i, found in enumerate(net(filled_image(*case.image))):
         assert relative_error(found[:, ::7, ::3, ::3], stored(f"{case.file}_s{i}")) <= OUTPUT, f"stage {i}"
 
 
 @torch.no_grad()
-def test_one_net_takes_all_modes_without_rebuilding(released_file):
+def test_one_model_switches_modes_without_rebuilding(released_file):
     net = through_load_checkpoint("transnext_micro", released_file("transnext_micro"))
     net.set_input_size(pool_size=7)
     linear = net(filled_image(1, 3, 320, 320))
@@ -92,8 +92,8 @@ def test_one_net_takes_all_modes_without_rebuilding(released_file):
 
 
 @torch.no_grad()
-def test_the_plain_form_of_transnext_answers_as_the_authors_do(released_file):
-    """It is the yardstick of other tests, so it is held to the same stored outputs."""
+def test_plain_transnext_matches_the_authors_code(released_file):
+    """Other tests compare with the plain form, so it is checked against the same stored outputs."""
     state = through_load_checkpoint("transnext_micro", released_file("transnext_micro")).state_dict()
     settings = plain_transnext.Settings(position_bias="interpolate")
     for i, found in enumerate(plain_transnext.features(state, filled_image(1, 3, 160, 288), settings)):
@@ -101,7 +101,7 @@ def test_the_plain_form_of_transnext_answers_as_the_authors_do(released_file):
 
 
 @torch.no_grad()
-def test_the_plain_form_of_transxnet_answers_as_the_authors_do(released_file):
+def test_plain_transxnet_matches_the_authors_code(released_file):
     state = through_load_checkpoint("transxnet_t", released_file("transxnet_t")).state_dict()
     found = plain_transxnet.logits(state, filled_image(1, 3, 256, 192))
     assert relative_error(found, stored("transxnet_t_256x192")) <= OUTPUT

@@ -1,4 +1,4 @@
-"""Any image of at least 32 x 32, in every mode, call after call; and one sentence for what cannot work."""
+"""Any image of at least 32 x 32 works in every mode and order; other inputs raise a one-line error."""
 
 import itertools
 
@@ -23,7 +23,7 @@ MODES = {
 
 
 def fresh(net, family, **options):
-    """A net that has seen no other size."""
+    """A copy of the model that has not run at any other size."""
     twin = atto(family, **options)
     twin.load_state_dict(net.state_dict())
     return twin
@@ -32,7 +32,7 @@ def fresh(net, family, **options):
 @pytest.mark.parametrize("window", [3, (9, 7, 5, 3)], ids=str)
 @pytest.mark.parametrize("mode", MODES)
 @torch.no_grad()
-def test_call_after_call_gives_what_a_fresh_net_gives(mode, window):
+def test_changing_sizes_give_the_output_of_a_fresh_model(mode, window):
     options = dict(window_size=window, **MODES[mode])
     net = atto("transnext", **options)
     for height, width in SIZES:
@@ -42,7 +42,7 @@ def test_call_after_call_gives_what_a_fresh_net_gives(mode, window):
 
 
 @torch.no_grad()
-def test_transxnet_call_after_call_gives_what_a_fresh_net_gives():
+def test_changing_sizes_give_the_output_of_a_fresh_transxnet():
     net = atto("transxnet")
     for height, width in SIZES:
         out = net(image(height, width))
@@ -60,7 +60,7 @@ def plain_settings(window=3, **options) -> plain_transnext.Settings:
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("size", [(33, 47), (64, 96), (100, 32)], ids=str)
 @torch.no_grad()
-def test_every_window_equals_the_plain_form(window, size):
+def test_every_window_size_equals_the_plain_form(window, size):
     net = atto("transnext", window_size=window)
     expected = plain_transnext.logits(in_double(net), image(*size).double(), plain_settings(window))
     assert relative_error(net(image(*size)), expected) <= OUTPUT
@@ -95,8 +95,8 @@ def test_transxnet_equals_the_plain_form(size):
 
 @pytest.mark.parametrize("mode", MODES)
 @torch.no_grad()
-def test_in_double_precision_every_mode_is_the_plain_form_to_the_last_digits(mode):
-    """Which shows an epsilon or an approximation that float32 would hide."""
+def test_every_mode_equals_the_plain_form_in_double_precision(mode):
+    """Reveals an epsilon or an approximation that float32 would hide."""
     net = atto("transnext", window_size=(3, 5, 3, 3), **MODES[mode]).double()
     x = image(47, 64).double()
     expected = plain_transnext.logits(net.state_dict(), x, plain_settings((3, 5, 3, 3), **MODES[mode]))
@@ -104,19 +104,19 @@ def test_in_double_precision_every_mode_is_the_plain_form_to_the_last_digits(mod
 
 
 @torch.no_grad()
-def test_in_double_precision_transxnet_is_the_plain_form_to_the_last_digits():
+def test_transxnet_equals_the_plain_form_in_double_precision():
     net = atto("transxnet").double()
     x = image(47, 64).double()
     assert_same(net(x), plain_transxnet.logits(net.state_dict(), x), reduction=1_000_000)
 
 
 def assert_gradients_equal(found: dict[str, Tensor], plain: Tensor, state: dict[str, Tensor]) -> None:
-    """Of every parameter, under the same weighting of the output as `gradients` uses."""
+    """Compare every parameter's gradient, with the output weighting of `gradients`."""
     weighting = torch.randn(plain.shape, generator=torch.Generator().manual_seed(2)).double()
     (plain * weighting).sum().backward()
     expected = {name: t.grad for name, t in state.items() if t.requires_grad}
     assert found.keys() == expected.keys()
-    # A bias behind which a mean is subtracted has a gradient of exactly 0: compare it on the scale of its layer.
+    # A bias followed by mean subtraction has a gradient of exactly 0: compare it on the scale of its layer.
     for name, gradient in expected.items():
         layer = name.rpartition(".")[0]
         scale = max(g.abs().max().item() for n, g in expected.items() if n.rpartition(".")[0] == layer)
@@ -146,14 +146,14 @@ def test_gradients_and_statistics_of_transxnet_equal_those_of_the_plain_form(tra
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
 @pytest.mark.parametrize("size", [(31, 64), (64, 31), (1, 1), (0, 64)], ids=str)
-def test_smaller_images_are_refused_in_one_sentence(family, size):
+def test_smaller_images_raise_a_one_line_error(family, size):
     with pytest.raises(ValueError, match=f"at least 32 x 32 pixels, got {size[0]} x {size[1]}"):
         atto(family)(torch.zeros(1, 3, *size))
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
 @torch.no_grad()
-def test_samples_of_a_batch_do_not_see_each_other(family):
+def test_samples_of_a_batch_are_independent(family):
     net = atto(family)
     together = net(image(64, 47, batch=3))
     for i in range(3):
@@ -163,38 +163,38 @@ def test_samples_of_a_batch_do_not_see_each_other(family):
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
 @torch.no_grad()
-def test_memory_formats_make_no_difference(family):
+def test_memory_formats_do_not_change_the_output(family):
     net, x = atto(family), image(64, 47, batch=2)
     strided = torch.stack([x, x], -1)[..., 0]
     assert all(torch.equal(net(t), net(x)) for t in (x.contiguous(memory_format=torch.channels_last), strided))
 
 
 @pytest.mark.parametrize("window", [0, 2, 4, -3, (3, 3, 4, 3)], ids=str)
-def test_an_even_window_is_refused_in_one_sentence(window):
+def test_an_invalid_window_size_raises_a_one_line_error(window):
     with pytest.raises(ValueError, match="window_size must be odd"):
         atto(window_size=window)
 
 
 @pytest.mark.parametrize("windows", [(3, 3), (3, 3, 3, 3, 3)], ids=str)
-def test_windows_are_one_or_one_a_stage(windows):
+def test_window_size_must_be_one_number_or_one_per_stage(windows):
     with pytest.raises(ValueError, match="one number or 4"):
         atto(window_size=windows)
 
 
 @pytest.mark.parametrize(("pool", "img_size"), [(16, 64), (4, 64), (7, 112), ((1, 14), 224), (100, 224)], ids=str)
-def test_a_pool_as_large_as_a_map_is_refused_in_one_sentence(pool, img_size):
+def test_a_pool_size_as_large_as_a_map_raises_a_one_line_error(pool, img_size):
     with pytest.raises(ValueError, match=r"pool_size .* must be smaller than .* map") as error:
         atto(pool_size=pool, img_size=img_size)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("pool", [0, -1, (2, 0)], ids=str)
-def test_an_empty_pool_is_refused(pool):
+def test_an_empty_pool_is_rejected(pool):
     with pytest.raises(ValueError, match="pool_size must be at least 1"):
         atto(pool_size=pool)
 
 
-def test_an_unknown_mode_is_refused():
+def test_an_unknown_position_bias_is_rejected():
     with pytest.raises(ValueError, match='position_bias must be "extrapolate" or "interpolate", got \'nearest\''):
         atto(position_bias="nearest")
     with pytest.raises(ValueError, match="position_bias must be"):
@@ -203,13 +203,13 @@ def test_an_unknown_mode_is_refused():
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
 @pytest.mark.parametrize("size", [31, (64, 16), 0], ids=str)
-def test_a_reference_size_below_32_is_refused(family, size):
+def test_a_reference_size_below_32_is_rejected(family, size):
     with pytest.raises(ValueError, match="img_size must be at least 32 x 32"):
         atto(family, img_size=size)
 
 
 @pytest.mark.parametrize("windows", list(itertools.permutations((1, 3, 9), 2)), ids=str)
-def test_windows_of_every_stage_reach_its_attention(windows):
+def test_window_sizes_are_set_per_stage(windows):
     first, second = windows
     net = atto(window_size=(first, second, 3, 3))
     assert net.stages[0].blocks[0].attn.learnable_tokens.shape[-1] == first**2

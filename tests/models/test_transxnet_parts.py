@@ -1,4 +1,4 @@
-"""TransXNet's parts against plain code written from the mathematics, in double precision."""
+"""TransXNet's modules compared with plain code written from the formulas, in double precision."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ ROUNDINGS = 100_000
 
 
 def ready(module: nn.Module, training: bool) -> tuple[nn.Module, dict]:
-    """A lively module in double precision, and a copy of its state for the plain form."""
+    """A module in double precision with non-trivial parameters, and a copy of its state for the plain form."""
     module = lively(module.double()).train(training)
     return module, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
@@ -41,8 +41,8 @@ def test_idconv(groups, size, training):
     assert_statistics(module, state)
 
 
-def test_the_statistics_of_idconv_move_twice_a_step():
-    """Once for the kernels' pooled map, once for the bias's global average, in that order."""
+def test_idconv_updates_its_statistics_twice_per_step():
+    """First for the pooled map of the kernels, then for the global average of the bias."""
     module, state = ready(transxnet.IDConv(8, 2), True)
     x = draw(8, (9, 9))
     squeeze = module.proj[0].conv.weight.detach()
@@ -88,15 +88,15 @@ def test_multi_scale_ffn(ratio, dim, training):
     assert_statistics(module, state)
 
 
-def test_the_first_scale_takes_what_four_parts_leave_over():
+def test_the_first_scale_takes_the_remaining_channels():
     module = transxnet.MultiScaleDWConv(27)
     assert [conv.weight.shape[0] for conv in module.proj] == [9, 6, 6, 6]
     assert [conv.kernel_size for conv in module.proj] == [(1, 1), (3, 3), (5, 5), (7, 7)]
 
 
 @either_mode
-def test_the_halves_of_the_mixer_and_its_order(training):
-    """The first half of the channels is convolved, the second attends; both pass through the enhancer."""
+def test_the_mixer_convolves_the_first_half_and_attends_with_the_second(training):
+    """The first half of the channels is convolved, the second half attends; both pass through the token enhancer."""
     module, state = ready(transxnet.DMixer(16, 2, 2, 2, 0.0, 0.0), training)
     x, table = draw(16, (4, 6)), torch.randn(1, 2, 24, 6, dtype=torch.float64)
     local = plain.idconv(plain.part(state, "local_unit"), x[:, :8], training)
@@ -105,7 +105,7 @@ def test_the_halves_of_the_mixer_and_its_order(training):
     assert_same(module(x, table), expected, ROUNDINGS)
 
 
-def test_layer_scale_has_a_weight_and_a_bias_a_channel():
+def test_layer_scale_has_a_weight_and_a_bias_per_channel():
     module, state = ready(transxnet.LayerScale(6), False)
     x = draw(6, (3, 4))
     expected = x * state["weight"].reshape(6, 1, 1) + state["bias"].reshape(6, 1, 1)
@@ -113,7 +113,7 @@ def test_layer_scale_has_a_weight_and_a_bias_a_channel():
 
 
 @either_mode
-def test_a_whole_block(training):
+def test_a_complete_block_equals_the_plain_form(training):
     block = atto("transxnet").stages[1].blocks[0]
     module, state = ready(block, training)
     x, table = draw(48, (8, 4)), torch.randn(1, 2, 32, 2, dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_a_whole_block(training):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (12, 4)], ids=str)
-def test_the_position_table_is_resized_as_a_picture(size):
+def test_the_position_table_is_resized_as_an_image(size):
     table = transxnet.PositionTable(2, (8, 8), 4).double()
     with torch.no_grad():
         table.table.normal_()

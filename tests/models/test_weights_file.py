@@ -1,4 +1,4 @@
-"""A file of weights: opened once, unwrapped, and described; errors carry what is wrong."""
+"""Weights files: read once, unwrapped and described; errors carry the problem."""
 
 import pickle
 
@@ -48,7 +48,7 @@ def test_averaged_weights_are_preferred(key, tmp_path):
     assert file.metadata == METADATA
 
 
-def test_an_average_that_is_not_kept_is_ignored(tmp_path):
+def test_a_missing_average_is_ignored(tmp_path):
     file = opened({"model": STATE, "ema": None}, tmp_path)
     assert (file.wrapper, file.averaged) == (("model",), False)
 
@@ -61,7 +61,7 @@ def test_an_average_that_is_not_kept_is_ignored(tmp_path):
         (["a", "b"], False),
     ],
 )
-def test_a_whole_detector_is_recognised(names, has_head, tmp_path):
+def test_a_complete_detector_is_recognised(names, has_head, tmp_path):
     assert opened(dict.fromkeys(names, torch.ones(1)), tmp_path).has_head == has_head
 
 
@@ -75,11 +75,11 @@ def test_an_opened_file_is_not_read_again(shallow, loaded, tmp_path):
 
 
 class Custom:
-    """A Python object beside the weights."""
+    """A Python object saved along with the weights."""
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_objects_are_told_from_damage(zipped, tmp_path):
+def test_python_objects_are_distinguished_from_damage(zipped, tmp_path):
     path = tmp_path / "file.pt"
     torch.save({**STATE, "config": Custom()}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError) as error:
@@ -99,7 +99,7 @@ def test_objects_are_told_from_damage(zipped, tmp_path):
         ({}, Problem.NO_WEIGHTS, ()),
     ],
 )
-def test_errors_carry_the_problem_and_the_names(content, problem, names, tmp_path):
+def test_errors_carry_the_problem_and_names(content, problem, names, tmp_path):
     with pytest.raises(CheckpointError) as error:
         opened(content, tmp_path)
     assert (error.value.problem, error.value.names) == (problem, names)
@@ -107,7 +107,7 @@ def test_errors_carry_the_problem_and_the_names(content, problem, names, tmp_pat
     assert str(error.value) == f"{error.value.path}: {error.value.finding}; {error.value.advice}."
 
 
-def test_a_misfit_carries_its_report(tmp_path):
+def test_a_mismatch_carries_its_report(tmp_path):
     file = opened({"stages.0.blocks.0.extra": torch.ones(1)}, tmp_path)
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(timm.create_model("transnext_atto"), file)
@@ -118,7 +118,7 @@ def test_a_misfit_carries_its_report(tmp_path):
 
 
 @pytest.mark.parametrize("problem", Problem)
-def test_every_problem_reads_as_one_sentence(problem):
+def test_every_problem_is_a_complete_sentence(problem):
     text = str(CheckpointError(problem, "TransNeXt", "TransXNet"))
     assert text.endswith(".")
     assert "{" not in text

@@ -1,4 +1,4 @@
-"""Operators are tested with poisoned memory: whatever they allocate and do not write is not-a-number."""
+"""Operators are tested with uninitialised memory filled with NaN."""
 
 import pytest
 import torch
@@ -14,5 +14,5 @@ def poisoned_memory(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def small_maps_are_shared_among_threads(monkeypatch):
-    """Small calls run on one thread, which would leave the sharing of work untested."""
+    """Small calls would otherwise run on one thread and leave multithreading untested."""
     monkeypatch.setattr("foveal.ops.native.WORK_PER_THREAD", 1)

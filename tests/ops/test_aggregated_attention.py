@@ -1,4 +1,4 @@
-"""Aggregated attention: what its formula says at borders, of one query computed by hand, and about each part."""
+"""Aggregated attention: border handling, one query computed by hand, and each term of the formula."""
 
 import math
 from functools import partial
@@ -15,18 +15,18 @@ both_backends = pytest.mark.parametrize("backend", ["torch", "reference"])
 
 
 def zeros_and_ones(height: int, width: int, pool: tuple[int, int], heads: int = 1, dim: int = 2, window: int = 3):
-    """Arguments for which every similarity is 1: all queries and keys are the same unit vector."""
+    """Arguments for which every similarity is 1: all queries and keys are the same vector."""
     shape, pooled = (1, height, width, heads, dim), (1, *pool, heads, dim)
     ones = {n: torch.zeros(s, dtype=torch.float64) for n, s in dict(q=shape, k=shape, k_pool=pooled).items()}
     for t in ones.values():
-        t[..., 0] = 3.0  # of any length: it is normalised
+        t[..., 0] = 3.0  # of any norm: it is normalised
     values = dict(v=torch.zeros(shape, dtype=torch.float64), v_pool=torch.zeros(pooled, dtype=torch.float64))
     return {**ones, **values, "scale": torch.ones(heads, dtype=torch.float64), "window": window}
 
 
 @both_backends
 def test_one_query_computed_by_hand(backend):
-    """One pixel, one pooled key: two logits, scaled by log 2, and one softmax over both."""
+    """One pixel and one pooled key: two logits, scaled by log 2, with a softmax over both."""
     arguments = dict(
         q=[3.0, 4.0], k=[0.0, 2.0], v=[10.0, -10.0], k_pool=[5.0, 0.0], v_pool=[1.0, 2.0]
     )  # fmt: skip
@@ -54,7 +54,7 @@ def test_one_query_computed_by_hand(backend):
 @pytest.mark.parametrize("window", [3, 5, 9])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4)], ids=str)
 def test_keys_outside_the_map_get_no_probability(size, window, backend):
-    """All similarities are equal, so the weight of the pooled keys is P over the number of keys that exist."""
+    """All similarities are equal, so the weight of the pooled keys is P over the number of valid keys."""
     height, width = size
     call = zeros_and_ones(height, width, (2, 3), window=window)
     call["v_pool"][:] = 1.0
@@ -71,7 +71,7 @@ def test_keys_outside_the_map_get_no_probability(size, window, backend):
 @both_backends
 @pytest.mark.parametrize(("length", "counted"), [(None, 4), (49, 49), (0, 0)])
 def test_queries_are_scaled_by_the_log_of_the_number_of_keys(length, counted, backend):
-    """Against a pooled key of the opposite direction the two logits differ by twice the scale."""
+    """For a pooled key of the opposite direction the two logits differ by twice the scale."""
     call = zeros_and_ones(1, 2, (2, 2))
     call["k_pool"] = -call["k_pool"]
     call["v_pool"][:] = 1.0
@@ -84,7 +84,7 @@ def test_queries_are_scaled_by_the_log_of_the_number_of_keys(length, counted, ba
 
 @both_backends
 def test_positional_attention_is_added_after_the_softmax(backend):
-    """Adding to the tokens' bias adds that much of the window's values, whatever the probabilities are."""
+    """A constant added to the token bias adds that multiple of the window's values, whatever the probabilities are."""
     call = Call("aggregated_attention", height=4, width=3)
     tensors = call.tensors()
     before = call.run(tensors, backend)
@@ -96,7 +96,7 @@ def test_positional_attention_is_added_after_the_softmax(backend):
 
 
 def test_positional_attention_uses_the_plain_query():
-    """Neither embedding nor scale reach the tokens: with the window's probabilities at 0 nothing else is left."""
+    """Embedding and scale do not affect the tokens: with window probabilities of 0 only the tokens contribute."""
     call = Call("aggregated_attention")
     tensors = call.tensors()
     tensors["local_bias"] = torch.full_like(tensors["local_bias"], -1e4)
@@ -108,8 +108,8 @@ def test_positional_attention_uses_the_plain_query():
 
 
 @both_backends
-def test_what_is_left_out_counts_as_zero(backend):
-    """Which is the paper's pixel-focused attention."""
+def test_omitted_arguments_count_as_zero(backend):
+    """This is the pixel-focused attention of the paper."""
     call = Call("aggregated_attention")
     tensors = call.tensors()
     optional = ("query_embedding", "local_bias", "pool_bias", "tokens", "token_bias")
@@ -138,13 +138,13 @@ def test_dropout_runs_on_the_reference_and_keeps_the_mean():
 
 
 @pytest.mark.parametrize("window", [0, 2, 4, -1])
-def test_an_even_window_is_refused_in_one_sentence(window):
+def test_an_invalid_window_raises_a_one_line_error(window):
     with pytest.raises(ValueError, match=f"window must be odd .* got {window}"):
         aggregated_attention(**{**zeros_and_ones(2, 2, (1, 1)), "window": window})
 
 
-def test_large_windows_need_no_large_memory_of_probabilities():
-    """Training keeps what was passed in and one number a query, never the table of probabilities."""
+def test_attention_probabilities_are_not_saved_for_backward():
+    """Training saves the inputs and one value per query, never the attention probabilities."""
     call = Call("aggregated_attention", height=16, width=16, dim=24, pool=(4, 4), window=9)
     leaves = {name: t.requires_grad_() for name, t in call.tensors(torch.float32).items()}
     kept = {}
@@ -160,13 +160,13 @@ def test_large_windows_need_no_large_memory_of_probabilities():
 
 
 @pytest.mark.parametrize("name", ["q", "k", "v", "k_pool", "v_pool", "scale"])
-def test_maps_and_scale_are_never_taken_for_nothing(name):
+def test_maps_and_scale_are_required(name):
     arguments = zeros_and_ones(2, 2, (1, 1))
     with pytest.raises(ValueError, match=f"^{name} is required"):
         aggregated_attention(**{**arguments, name: None})
 
 
 @pytest.mark.parametrize("name", ["q", "scale", "local_bias", "pool_bias", "pool_bias_table"])
-def test_what_is_no_tensor_is_refused(name):
+def test_non_tensor_arguments_are_rejected(name):
     with pytest.raises(ValueError, match=f"^{name} must be a tensor, got int$"):
         aggregated_attention(**{**zeros_and_ones(2, 2, (1, 1)), name: 3})

@@ -1,4 +1,4 @@
-"""Which implementation runs: the choice, the reasons, and that nothing falls back in silence."""
+"""Backend selection: the choice, its reasons, and no silent fallback."""
 
 import re
 
@@ -15,25 +15,25 @@ FASTEST = {torch.float32: COMPILED, torch.bfloat16: COMPILED, torch.float16: "to
 
 
 def ran(call: Call, dtype: torch.dtype = torch.float64, **options) -> str:
-    """Which implementation a call really took, seen from what autograd recorded."""
+    """The implementation that a call actually used, according to the autograd graph."""
     leaves = {name: t.requires_grad_() for name, t in call.tensors(dtype).items()}
     out = getattr(foveal.ops, call.operator)(**call.arguments(leaves), **options)
     return getattr(out.grad_fn, "constants", ("reference",))[-1]
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_the_fastest_implementation_without_a_reason_runs(operator):
+def test_the_fastest_supported_implementation_runs(operator):
     call = Call(operator)
     for dtype, expected in FASTEST.items():
         assert ran(call, dtype) == expected == explain(operator, **call.arguments(call.tensors(dtype))).chosen
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_without_compiled_kernels_the_next_one_runs_and_the_reason_is_reported(operator, monkeypatch):
+def test_without_compiled_kernels_the_next_backend_runs_and_the_reason_is_reported(operator, monkeypatch):
     monkeypatch.setattr(native, "_NAME", "_a_file_that_is_not_there")
     with pytest.raises(native.Unavailable) as why:
         native._load()
-    monkeypatch.setattr(native, "_reason", str(why.value))  # as import would have kept it
+    monkeypatch.setattr(native, "_reason", str(why.value))  # as set on import
     call = Call(operator)
     explanation = explain(operator, **call.arguments(call.tensors(torch.float32)))
     assert ran(call, torch.float32) == "torch" == explanation.chosen
@@ -43,13 +43,13 @@ def test_without_compiled_kernels_the_next_one_runs_and_the_reason_is_reported(o
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_a_dtype_without_compiled_kernels_is_named(operator):
+def test_an_unsupported_dtype_is_named_in_the_reason(operator):
     call = Call(operator)
     reason = explain(operator, **call.arguments(call.tensors(torch.float16))).reasons["cpu"]
     assert re.fullmatch(r".* must .*float32 or .*bfloat16, not float16", reason)
 
 
-def test_a_call_that_the_fastest_cannot_take_goes_to_the_next():
+def test_an_unsupported_call_runs_on_the_next_implementation():
     call = Call("aggregated_attention")
     explanation = explain(foveal.ops.aggregated_attention, **call.tensors(torch.float32), dropout_p=0.1)
     assert ran(call, torch.float32, dropout_p=0.1) == "reference" == explanation.chosen
@@ -58,7 +58,7 @@ def test_a_call_that_the_fastest_cannot_take_goes_to_the_next():
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_a_forced_implementation_runs_and_the_others_say_so(operator):
+def test_a_forced_implementation_runs_and_is_given_as_the_reason_for_others(operator):
     call = Call(operator)
     with use_backend("reference"):
         assert ran(call) == "reference"
@@ -75,7 +75,7 @@ def test_a_forced_implementation_never_falls_back():
         assert explain("aggregated_attention", **call.tensors(), dropout_p=0.5).chosen is None
 
 
-def test_blocks_nest_and_none_gives_the_choice_back():
+def test_use_backend_blocks_nest_and_none_restores_the_automatic_choice():
     call = Call("gated_dwconv")
     with use_backend("reference"):
         with use_backend("torch"):
@@ -89,13 +89,13 @@ def test_blocks_nest_and_none_gives_the_choice_back():
     assert ran(call) == "torch"
 
 
-def test_an_exception_inside_a_block_restores_the_choice():
+def test_an_exception_inside_use_backend_restores_the_choice():
     with pytest.raises(ZeroDivisionError), use_backend("reference"):
         raise ZeroDivisionError
     assert ran(Call("gated_dwconv")) == "torch"
 
 
-def test_an_unknown_name_is_answered_with_those_there_are():
+def test_an_unknown_name_raises_an_error_that_lists_the_valid_ones():
     with (
         pytest.raises(ValueError, match=r"unknown backend 'cuda': choose one of .*cpu.*reference"),
         use_backend("cuda"),
@@ -110,7 +110,7 @@ def test_an_unknown_name_is_answered_with_those_there_are():
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_an_explanation_reads_as_text_with_every_implementation(operator):
+def test_an_explanation_lists_every_implementation(operator):
     call = Call(operator)
     text = str(explain(getattr(foveal.ops, operator), **call.arguments(call.tensors())))
     assert text.splitlines()[0] == f"{operator}: torch"
@@ -120,14 +120,14 @@ def test_an_explanation_reads_as_text_with_every_implementation(operator):
     assert "  cpu        not taken: " in text
 
 
-def test_explaining_computes_nothing_and_checks_arguments():
+def test_explain_computes_nothing_and_validates_arguments():
     meta = {name: t.to("meta") for name, t in Call("aggregated_attention").tensors().items()}
     assert explain("aggregated_attention", **meta).chosen == "torch"
     with pytest.raises(ValueError, match="scale must have shape"):
         explain("aggregated_attention", **{**meta, "scale": torch.zeros(7, device="meta")})
 
 
-def test_an_operator_without_the_forced_implementation_chooses_for_itself():
+def test_an_operator_without_the_forced_implementation_uses_the_automatic_choice():
     x = torch.zeros(1, 4, 4, 3)
     with use_backend("triton"):
         assert explain("gelu_pool", x, (2, 2)).chosen != "triton"

@@ -1,4 +1,4 @@
-"""The compiled CPU kernels: every instruction set that this processor has, every shape, one thread and several."""
+"""The compiled CPU kernels: every instruction set of this processor, all shapes, one and several threads."""
 
 from dataclasses import replace
 from functools import cache
@@ -29,7 +29,7 @@ def can_run(name: str) -> bool:
 
 @cache
 def instruction_sets() -> tuple[str, ...]:
-    """Those of this processor, the best one first."""
+    """Instruction sets of this processor, the best one first."""
     return tuple(name for name in ("avx512", "avx2", "baseline") if can_run(name))
 
 
@@ -49,7 +49,7 @@ def test_the_best_instruction_set_is_in_use():
 
 @every_dtype
 @pytest.mark.parametrize("call", all_calls(), ids=lambda call: call.id)
-def test_output_and_gradients_stay_within_the_budget(call, dtype):
+def test_output_and_gradients_are_within_the_error_budget(call, dtype):
     tensors = call.tensors(dtype)
     exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
     plain = call.run_with_gradients(tensors, "reference")
@@ -57,7 +57,7 @@ def test_output_and_gradients_stay_within_the_budget(call, dtype):
         instruction_set(name)
         actual = call.run_with_gradients(tensors, "cpu")
         for part, value in exact.items():
-            # Numbers are of order 1; with heads of one number the gradients of q and k are 0 by cancellation.
+            # Values are of order 1; with a head dimension of 1 the gradients of q and k cancel to 0.
             assert_within_budget(actual[part], plain[part], value, call.reduction, f"{name}: {part}", floor=1.0)
 
 
@@ -82,7 +82,7 @@ def test_threads_change_results_by_rounding_only(operator, window, size, dtype):
 
 
 @every_dtype
-def test_halves_of_one_map_and_maps_in_other_orders_are_read_where_they_are(dtype):
+def test_slices_and_permuted_maps_are_read_in_place(dtype):
     call = Call("gated_dwconv", height=6, width=5, heads=2, dim=24)
     tensors = call.tensors(dtype)
     expected = call.run_with_gradients(tensors, "cpu")
@@ -108,8 +108,8 @@ def test_parameters_may_have_another_dtype(operator, dtype, weight):
 
 
 @pytest.mark.parametrize("number", [0.0, -0.0, 1e-30, 1e-3, 5.19, 5.21, 30.0, 1e4, 1e30])
-def test_gelu_holds_for_numbers_of_every_size(number):
-    """Through a kernel of one pixel that is 1; half a unit in the last place of Phi is what single precision allows."""
+def test_gelu_is_accurate_for_values_of_any_magnitude(number):
+    """Uses a 1 x 1 kernel of ones; single precision allows half a unit in the last place of Phi."""
     x = torch.tensor([number, -number]).reshape(1, 1, 2, 1).expand(1, 1, 2, 20)
     ones = torch.ones(20, 1, 1, 1)
     for name in instruction_sets():
@@ -122,7 +122,7 @@ def test_gelu_holds_for_numbers_of_every_size(number):
 
 @pytest.mark.parametrize("lost", [torch.nan, torch.inf])
 @every_operator
-def test_a_number_that_is_none_stays_visible(operator, lost):
+def test_nan_and_inf_propagate(operator, lost):
     call = Call(operator, heads=2, dim=24)
     tensors = call.tensors(torch.float32)
     first = next(iter(tensors))
@@ -131,7 +131,7 @@ def test_a_number_that_is_none_stays_visible(operator, lost):
 
 
 @every_operator
-def test_compiles_without_a_break_for_changing_sizes(operator):
+def test_compiles_without_graph_breaks_for_dynamic_sizes(operator):
     call = Call(operator)
     compiled = torch.compile(
         lambda tensors: call.run(tensors, "cpu"), fullgraph=True, backend="aot_eager", dynamic=True

@@ -1,4 +1,4 @@
-"""GELU and pooling in one pass."""
+"""Fused GELU and adaptive average pooling."""
 
 import math
 
@@ -47,7 +47,7 @@ def with_gradient(x, size, backend):
     return y, torch.autograd.grad(y, x, weighting)[0]
 
 
-def test_equals_a_loop_over_single_numbers():
+def test_the_result_equals_a_loop_over_scalars():
     x = random_map((1, 5, 4, 2, (2, 3)), torch.float64)
     expected = torch.zeros(1, 2, 3, 2, dtype=torch.float64)
     for row in range(2):
@@ -64,7 +64,7 @@ def test_equals_a_loop_over_single_numbers():
 
 @every_shape
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_the_compiled_kernels_stay_within_the_budget(shape, dtype, instructions):
+def test_the_compiled_kernels_are_within_the_error_budget(shape, dtype, instructions):
     *_, size = shape
     exact = with_gradient(random_map(shape, dtype).double().detach().requires_grad_(), size, "reference")
     plain = with_gradient(random_map(shape, dtype), size, "reference")
@@ -73,29 +73,29 @@ def test_the_compiled_kernels_stay_within_the_budget(shape, dtype, instructions)
         assert_within_budget(actual, beside, expected, shape[1] * shape[2])
 
 
-def test_the_registration_passes_pytorchs_own_checks():
+def test_the_registration_passes_opcheck():
     x = random_map((1, 4, 3, 5, None), torch.float32)
     torch.library.opcheck(torch.ops.foveal.gelu_pool.default, (x, 2, 3, "cpu"))
 
 
-def test_an_empty_pooled_map_is_refused():
+def test_an_empty_pooled_map_is_rejected():
     with pytest.raises(ValueError, match="cannot pool a map of 4 x 4 to 0 x 2"):
         gelu_pool(torch.zeros(1, 4, 4, 3), (0, 2))
 
 
 @pytest.mark.parametrize("size", [2, (2,), (2, 3, 4), None, "ab", (2.0, 3.0)], ids=str)
-def test_a_size_that_is_no_pair_is_refused(size):
+def test_a_size_that_is_not_a_pair_is_rejected(size):
     with pytest.raises(ValueError, match=r"^size must be \(height, width\) of the pooled map, two integers, got "):
         gelu_pool(torch.zeros(1, 4, 4, 3), size)
 
 
 @pytest.mark.parametrize("shape", [(), (4, 4, 3), (1, 1, 4, 4, 3)], ids=str)
-def test_a_wrong_shape_is_named(shape):
+def test_a_wrong_shape_is_named_in_the_error(shape):
     with pytest.raises(ValueError, match=r"^x must be \(B, H, W, C\), got \("):
         gelu_pool(torch.zeros(shape), (2, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64], ids=str)
-def test_numbers_that_are_not_floating_point_are_refused(dtype):
+def test_non_floating_point_tensors_are_rejected(dtype):
     with pytest.raises(ValueError, match=f"^gelu_pool takes floating-point tensors, got one of {dtype}$"):
         gelu_pool(torch.zeros(1, 4, 4, 3, dtype=dtype), (2, 2))

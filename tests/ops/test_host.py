@@ -1,4 +1,4 @@
-"""Linear layers return what PyTorch's return, whichever library computes them; freed memory stays with the process."""
+"""Linear layers match PyTorch's, whichever library computes them; freed memory stays with the process."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def form(x, weight, bias, other, gelu, layers):
 @pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
-def test_equals_pytorchs_layer(shape, dtype, gradients, gelu, strided):
+def test_linear_layers_match_pytorch(shape, dtype, gradients, gelu, strided):
     wide = random_tensor(*shape[:-1], 24, dtype=dtype, seed=0)
     tensors = [
         (wide[..., ::2] if strided else wide[..., :12].contiguous()).detach().requires_grad_(),
@@ -48,20 +48,20 @@ def test_equals_pytorchs_layer(shape, dtype, gradients, gelu, strided):
         assert_within_budget(actual, plain, exact, 12 * 100)
 
 
-def test_without_a_bias():
+def test_linear_layers_without_bias_match_pytorch():
     x, weight = random_tensor(4, 12, dtype=torch.float32, seed=0), random_tensor(9, 12, dtype=torch.float32, seed=1)
     with torch.no_grad():
         torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
     torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
 
 
-def test_autocast_lowers_the_dtype_as_it_does_for_pytorchs_layer():
+def test_autocast_casts_the_output_as_for_pytorch_layers():
     x, weight = random_tensor(4, 12, dtype=torch.float32, seed=0), random_tensor(9, 12, dtype=torch.float32, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(x, weight).dtype is torch.bfloat16
 
 
-def test_a_second_derivative_exists():
+def test_second_derivatives_are_correct():
     leaves = [random_tensor(3, 4, dtype=torch.float64, seed=0), random_tensor(2, 4, dtype=torch.float64, seed=1)]
     assert torch.autograd.gradgradcheck(lambda x, w: linear(x, w, gelu=True), leaves)
 
@@ -86,5 +86,5 @@ def faults(keep: bool) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_large_temporaries_are_not_asked_of_the_system_again():
+def test_keep_memory_avoids_page_faults_for_large_temporaries():
     assert faults(keep=True) < faults(keep=False) / 5

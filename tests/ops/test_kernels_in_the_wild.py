@@ -1,4 +1,4 @@
-"""The compiled kernels where a program has changed PyTorch's settings, or asks for what they cannot give."""
+"""The compiled kernels under changed PyTorch settings and for unsupported requests."""
 
 import ctypes
 import os
@@ -23,24 +23,24 @@ every_operator = pytest.mark.parametrize("operator", OPERATORS)
 kernels = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
 
 
-def test_where_there_is_a_compiler_there_are_kernels():
+def test_kernels_are_built_if_a_compiler_is_installed():
     if any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         assert why_unavailable() is None
 
 
 @pytest.mark.parametrize("name", ["avx2", "avx512"])
-def test_a_processor_is_asked_for_every_extension_that_the_compiler_may_use(name):
+def test_every_extension_used_by_the_compiler_is_checked_at_runtime(name):
     source = (Path(native.__file__).parent / "kernels.cpp").read_text()
     region = re.search(rf'#define FOVEAL_ISA {name}\n(.*?)#include "isa.h"', source, re.DOTALL)[1]
     check = re.search(rf"Kernels\* {name}_kernels\(\) {{(.*?)\n}}", source, re.DOTALL)[1]
     targets = re.findall(r'target\("([^"]+)"\)', region)
     allowed = {extension for target in targets for extension in target.split(",")} - {"prefer-vector-width=512"}
-    assert len(targets) == 2  # of gcc and clang
+    assert len(targets) == 2  # for gcc and clang
     assert set(re.findall(r'__builtin_cpu_supports\("(\w+)"\)', check)) == allowed
 
 
 class Longer(ctypes.Structure):
-    """The structure of a kernel as other sources have it."""
+    """A kernel's argument structure as defined by other sources."""
 
     _fields_ = [*pooling._Call._fields_, ("added", ctypes.c_int64)]
 
@@ -57,15 +57,15 @@ def other_library(folder, source: str) -> ctypes.CDLL:
 
 
 OTHER_KERNELS = {
-    "a longer structure in Python": None,
-    "a shorter structure in C": "long long foveal_gelu_pool_size(void) { return 8; }",
-    "a library without the kernel": "long long foveal_softmax_size(void) { return 8; }",
+    "longer structure in Python": None,
+    "shorter structure in C": "long long foveal_gelu_pool_size(void) { return 8; }",
+    "library without the kernel": "long long foveal_softmax_size(void) { return 8; }",
 }
 
 
 @kernels
 @pytest.mark.parametrize("other", OTHER_KERNELS)
-def test_kernels_of_other_sources_are_refused_with_the_way_to_build_them_again(other, monkeypatch, tmp_path):
+def test_kernels_built_from_other_sources_are_rejected_with_build_instructions(other, monkeypatch, tmp_path):
     x = torch.randn(1, 4, 4, 3)
     expected = foveal.ops.gelu_pool(x, (2, 2))
     monkeypatch.setattr(native, "_reason", None)
@@ -83,7 +83,7 @@ def test_kernels_of_other_sources_are_refused_with_the_way_to_build_them_again(o
 @kernels
 @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=["fp64", "bf16"])
 @every_operator
-def test_the_default_dtype_changes_nothing(operator, default):
+def test_the_default_dtype_does_not_change_results(operator, default):
     call = Call(operator, dim=9, width=19)
     tensors = call.tensors(torch.float32)
     expected = call.run_with_gradients(tensors, "cpu")
@@ -97,7 +97,7 @@ def test_the_default_dtype_changes_nothing(operator, default):
 
 @kernels
 @every_operator
-def test_what_is_not_a_number_shows_whichever_argument_it_is_in(operator):
+def test_nan_propagates_from_every_argument(operator):
     call = Call(operator, dim=9)
     for name in call.tensors(torch.float32):
         tensors = call.tensors(torch.float32)
@@ -108,8 +108,8 @@ def test_what_is_not_a_number_shows_whichever_argument_it_is_in(operator):
 @kernels
 @pytest.mark.parametrize("width", [32, 33, 65])
 @every_operator
-def test_slices_of_wide_maps_stay_within_the_budget(operator, width):
-    """As slices of one layer's output: numbers side by side, positions further apart."""
+def test_slices_of_wide_maps_are_within_the_error_budget(operator, width):
+    """As for slices of a layer's output: channels are contiguous, pixels are further apart."""
     call = Call(operator, height=3, width=width, dim=24, heads=2)
     tensors = {n: torch.cat([t, t.new_full((*t.shape[:-1], 5), torch.nan)], -1)[..., : t.shape[-1]] if t.ndim > 3 else t
                for n, t in call.tensors(torch.float32).items()}  # fmt: skip
@@ -121,7 +121,7 @@ def test_slices_of_wide_maps_stay_within_the_budget(operator, width):
 
 
 @every_operator
-def test_forward_mode_derivatives_are_those_of_the_reference(operator):
+def test_forward_mode_derivatives_match_the_reference(operator):
     call = Call(operator, batch=1, height=3, width=4, heads=1, dim=4)
     tensors = call.tensors(torch.float32)
     first = next(iter(tensors))
@@ -141,13 +141,13 @@ def test_forward_mode_derivatives_are_those_of_the_reference(operator):
         torch.func.jvp(lambda x: output(x, "torch"), (tensors[first],), (torch.ones_like(tensors[first]),))
 
 
-def test_forward_mode_derivatives_of_linear_layers():
+def test_linear_layers_have_correct_forward_mode_derivatives():
     x, weight = torch.randn(3, 4), torch.randn(5, 4)
     _, tangent = torch.func.jvp(lambda x: linear(x, weight), (x,), (torch.ones_like(x),))
     torch.testing.assert_close(tangent, torch.ones_like(x) @ weight.T)
 
 
-def test_addition_after_a_linear_layer_refuses_what_does_not_fit():
+def test_linear_layers_reject_mismatched_shapes():
     x, weight = torch.zeros(4, 8), torch.zeros(6, 8)
     with torch.no_grad(), pytest.raises(RuntimeError, match="must match"):
         foveal.ops.host.linear_add(x, weight, None, torch.zeros(3, 6))
@@ -155,7 +155,7 @@ def test_addition_after_a_linear_layer_refuses_what_does_not_fit():
         linear(x, torch.zeros(6, 7))
 
 
-def test_a_counter_of_multiply_adds_sees_linear_layers():
+def test_flop_counter_mode_counts_linear_layers():
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""What all operators promise: the papers' formulas, their derivatives, rounding within a budget, clear refusals."""
+"""Properties of all operators: the papers' formulas, derivatives, bounded rounding errors, clear error messages."""
 
 from dataclasses import replace
 
@@ -25,13 +25,13 @@ FLOATS = {torch.float32: "fp32", **HALF}
 
 
 def gate_of_layers(g, v, weight, bias):
-    """GELU(DWConv(g)) * v of PyTorch's layers."""
+    """GELU(DWConv(g)) * v with PyTorch layers."""
     y = F.conv2d(g.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
     return F.gelu(y).permute(0, 2, 3, 1) * v
 
 
 def convolution_by_sample(x, weight, bias):
-    """A convolution layer of PyTorch for every sample."""
+    """One PyTorch convolution per sample."""
     maps = [
         F.conv2d(image, kernel[:, None], b, padding=kernel.shape[-1] // 2, groups=len(kernel))
         for image, kernel, b in zip(x.permute(0, 3, 1, 2), weight, bias, strict=True)
@@ -40,7 +40,7 @@ def convolution_by_sample(x, weight, bias):
 
 
 def convolution_by_group(x, weights, biases):
-    """A convolution layer of PyTorch for every group of channels."""
+    """One PyTorch convolution per group of channels."""
     parts = x.permute(0, 3, 1, 2).split([len(w) for w in weights], 1)
     maps = [
         F.conv2d(part, w, b, padding=w.shape[-1] // 2, groups=len(w))
@@ -57,15 +57,15 @@ AUTOCAST_LAYERS = {
 
 
 def registered_arguments(call: Call, dtype: torch.dtype) -> list:
-    """What the registered operator is called with, but for the name of the implementation."""
+    """Arguments of the registered operator, without the name of the implementation."""
     arguments = call.arguments(call.tensors(dtype))
     normalised = find_operator(call.operator).normalise(**arguments)
-    # What the registered operator has not: dropout, which only the reference has; table and entry, which have another.
+    # The registered operator has no dropout (reference only); table and entry belong to other operators.
     normalised = normalised[: {"aggregated_attention": -2, "multiscale_dwconv": -1}.get(call.operator)]
     return [a.detach().requires_grad_() if isinstance(a, torch.Tensor) else a for a in normalised]
 
 
-def test_memory_is_poisoned_while_operators_are_tested():
+def test_uninitialised_memory_is_nan_in_operator_tests():
     assert torch.empty(3).isnan().all()
 
 
@@ -73,7 +73,7 @@ def test_memory_is_poisoned_while_operators_are_tested():
 @pytest.mark.parametrize("window", [1, 3, 5])
 @pytest.mark.parametrize("size", [(3, 4), (1, 1), (1, 3)], ids=str)
 @every_operator
-def test_equals_a_loop_over_single_numbers(operator, size, window, backend):
+def test_the_result_equals_a_loop_over_scalars(operator, size, window, backend):
     call = Call(operator, batch=2, height=size[0], width=size[1], heads=2, dim=3, pool=(1, 2), window=window)
     tensors = call.tensors()
     arrays = {name: t.numpy() for name, t in tensors.items()}
@@ -87,7 +87,7 @@ def test_output_and_gradients_equal_the_reference_in_double_precision(call):
     actual = call.run_with_gradients(tensors, "torch")
     expected = call.run_with_gradients(tensors, "reference")
     for name, value in expected.items():
-        # Numbers are of order 1; with heads of one number the gradients of q and k are 0 by cancellation.
+        # Values are of order 1; with a head dimension of 1 the gradients of q and k cancel to 0.
         assert_same(actual[name], value, call.reduction, name, floor=1.0)
 
 
@@ -99,14 +99,14 @@ def test_gradients_equal_numerical_derivatives(call):
 
 @pytest.mark.parametrize("window", [1, 5])
 @every_operator
-def test_gradients_at_borders_and_through_strides_equal_numerical_derivatives(operator, window):
+def test_gradients_at_borders_and_of_strided_inputs_equal_numerical_derivatives(operator, window):
     call = Call(operator, batch=1, height=1, width=3, heads=1, dim=2, pool=(1, 1), window=window, strided=2)
     names, leaves = zip(*((n, t.requires_grad_()) for n, t in call.tensors().items()), strict=True)
     assert torch.autograd.gradcheck(lambda *args: call.run(dict(zip(names, args, strict=True)), "torch"), leaves)
 
 
 @pytest.mark.parametrize("needed", ["q", "k_pool", "scale", "tokens"])
-def test_one_argument_alone_may_need_a_gradient(needed):
+def test_a_single_argument_may_require_a_gradient(needed):
     call = Call("aggregated_attention")
     tensors = call.tensors()
     everything = call.run_with_gradients(tensors, "torch")
@@ -118,11 +118,11 @@ def test_one_argument_alone_may_need_a_gradient(needed):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["fp64", "bf16"])
 @every_operator
-def test_the_registration_passes_pytorchs_own_checks(operator, dtype):
+def test_the_registration_passes_opcheck(operator, dtype):
     call = Call(operator, batch=1, height=3, width=2, heads=2, dim=2, pool=(1, 2), strided=2)
     backend = "torch" if dtype is torch.float64 else "cpu"
     checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
-    if dtype is torch.float64:  # runs the operator traced and untraced, and compares with a tolerance for that dtype
+    if dtype is torch.float64:  # compares traced and eager results with the tolerance of the dtype
         checks.append("test_aot_dispatch_dynamic")
     arguments = (*registered_arguments(call, dtype), backend)
     torch.library.opcheck(getattr(torch.ops.foveal, operator).default, arguments, test_utils=checks)
@@ -132,7 +132,7 @@ def test_the_registration_passes_pytorchs_own_checks(operator, dtype):
 @pytest.mark.parametrize("strided", [0, 1, 2], ids=["contiguous", "sliced", "strided"])
 @pytest.mark.parametrize("size", [(5, 7, 3), (8, 8, 5), (1, 2, 7)], ids=lambda s: f"{s[0]}x{s[1]}, window {s[2]}")
 @every_operator
-def test_rounding_of_output_and_gradients_stays_within_the_budget(operator, size, strided, dtype):
+def test_rounding_of_output_and_gradients_is_within_the_error_budget(operator, size, strided, dtype):
     height, width, window = size
     call = Call(operator, height=height, width=width, window=window, dim=24, pool=(1, 2), strided=strided)
     tensors = call.tensors(dtype)
@@ -146,7 +146,7 @@ def test_rounding_of_output_and_gradients_stays_within_the_budget(operator, size
 @pytest.mark.parametrize("spread", [1e-3, 1e3])
 @pytest.mark.parametrize("dtype", HALF, ids=HALF.values())
 @every_operator
-def test_small_and_large_numbers_stay_within_the_budget(operator, dtype, spread):
+def test_small_and_large_values_are_within_the_error_budget(operator, dtype, spread):
     call = Call(operator, dim=24)
     tensors = call.tensors(dtype)
     first = next(iter(tensors))
@@ -155,7 +155,7 @@ def test_small_and_large_numbers_stay_within_the_budget(operator, dtype, spread)
     assert_within_budget(call.run(tensors), call.run(tensors, "reference"), exact, call.reduction)
 
 
-def test_a_query_of_zeros_has_finite_output_and_gradients():
+def test_zero_vectors_have_finite_output_and_gradients():
     call = Call("aggregated_attention")
     tensors = call.tensors(torch.float32)
     tensors["q"][0, 0, 0] = tensors["k"][0, 1, 1] = tensors["k_pool"][1, 0, 0] = 0
@@ -165,7 +165,7 @@ def test_a_query_of_zeros_has_finite_output_and_gradients():
 @pytest.mark.parametrize("activations", HALF, ids=HALF.values())
 @every_operator
 def test_half_activations_meet_float32_parameters(operator, activations):
-    """As under autocast: no worse than PyTorch's own layers there, and attention in float32 throughout."""
+    """As under autocast: at least as accurate as PyTorch's layers, with attention computed in float32."""
     call = Call(operator, dim=24)
     tensors = call.tensors(activations, parameters=torch.float32)
     exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
@@ -177,8 +177,8 @@ def test_half_activations_meet_float32_parameters(operator, activations):
 
 
 @every_operator
-def test_autocast_lowers_no_precision_inside(operator):
-    """With every argument in float32, a product computed in bf16 inside would show in the bits."""
+def test_autocast_does_not_lower_internal_precision(operator):
+    """With all arguments in float32, an internal product computed in bf16 would change the result."""
     call = Call(operator, dim=24)
     tensors = call.tensors(torch.float32)
     expected = call.run_with_gradients(tensors)
@@ -188,7 +188,7 @@ def test_autocast_lowers_no_precision_inside(operator):
 
 
 @every_small_call
-def test_a_second_derivative_is_refused_with_the_way_to_get_one(call):
+def test_second_derivatives_raise_an_error_that_names_the_reference_backend(call):
     leaves = {name: t.requires_grad_() for name, t in call.tensors().items()}
     first = torch.autograd.grad(call.run(leaves, "torch").square().sum(), list(leaves.values()), create_graph=True)
     with pytest.raises(NotImplementedError, match=rf"foveal.ops.{call.operator} .*use_backend\(\"reference\"\)"):
@@ -196,7 +196,7 @@ def test_a_second_derivative_is_refused_with_the_way_to_get_one(call):
 
 
 @every_small_call
-def test_the_reference_has_a_second_derivative(call):
+def test_the_reference_supports_second_derivatives(call):
     call = replace(call, batch=1, height=2, width=2, heads=1, window=1)
     names, leaves = zip(*((n, t.requires_grad_()) for n, t in call.tensors().items()), strict=True)
     assert torch.autograd.gradgradcheck(
@@ -205,7 +205,7 @@ def test_the_reference_has_a_second_derivative(call):
 
 
 @every_operator
-def test_samples_do_not_see_each_other(operator):
+def test_samples_are_independent(operator):
     call = Call(operator, batch=6)
     tensors = call.tensors()
     both = call.run(tensors)
@@ -215,7 +215,7 @@ def test_samples_do_not_see_each_other(operator):
 
 
 @every_operator
-def test_arguments_are_left_as_they_were(operator):
+def test_arguments_are_not_modified(operator):
     call = Call(operator)
     tensors = call.tensors()
     before = {name: t.clone() for name, t in tensors.items()}
@@ -224,7 +224,7 @@ def test_arguments_are_left_as_they_were(operator):
 
 
 @every_operator
-def test_runs_without_computing_on_the_meta_device(operator):
+def test_the_meta_device_is_supported(operator):
     call = Call(operator)
     real = call.run_with_gradients(call.tensors())
     meta = call.run_with_gradients({name: t.to("meta") for name, t in call.tensors().items()})
@@ -233,7 +233,7 @@ def test_runs_without_computing_on_the_meta_device(operator):
 
 
 @every_operator
-def test_compiles_without_a_break_for_changing_sizes(operator):
+def test_compiles_without_graph_breaks_for_dynamic_sizes(operator):
     call = Call(operator)
     with use_backend("torch"):
         compiled = torch.compile(
@@ -277,7 +277,7 @@ def test_compiles_without_a_break_for_changing_sizes(operator):
         ("multiscale_dwconv", "biases.1", (4,)),
     ],
 )
-def test_a_wrong_shape_is_named(operator, wrong, shape):
+def test_a_wrong_shape_is_named_in_the_error(operator, wrong, shape):
     call = Call(operator)
     tensors = {**call.tensors(), wrong: torch.zeros(shape, dtype=torch.float64)}
     wrong = wrong.partition(".")[0]
@@ -287,7 +287,7 @@ def test_a_wrong_shape_is_named(operator, wrong, shape):
 
 
 def changed_one_by_one(call: Call, change) -> list[dict]:
-    """The call's tensors, each time with another one changed; of a list of tensors all."""
+    """Copies of the call's tensors with one argument changed in each; lists of tensors are changed as a unit."""
     tensors = call.tensors(torch.float32)
     stems = {name.partition(".")[0] for name in tensors}
     return [{n: change(t) if n.partition(".")[0] == stem else t for n, t in tensors.items()} for stem in stems]
@@ -295,7 +295,7 @@ def changed_one_by_one(call: Call, change) -> list[dict]:
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64], ids=str)
 @every_operator
-def test_numbers_that_are_not_floating_point_are_refused(operator, dtype):
+def test_non_floating_point_tensors_are_rejected(operator, dtype):
     call = Call(operator)
     for tensors in changed_one_by_one(call, lambda t: t.to(dtype)):
         for ask in (call.run, lambda tensors: foveal.ops.explain(operator, **call.arguments(tensors))):
@@ -304,8 +304,8 @@ def test_numbers_that_are_not_floating_point_are_refused(operator, dtype):
 
 
 @every_operator
-def test_tensors_of_two_devices_are_refused(operator):
-    """PyTorch would take "meta" for the device of all, and return memory that nobody has written."""
+def test_tensors_on_two_devices_are_rejected(operator):
+    """PyTorch would otherwise treat all tensors as "meta" and return uninitialised memory."""
     call = Call(operator)
     for tensors in changed_one_by_one(call, lambda t: t.to("meta")):
         with pytest.raises(ValueError, match=rf"^{operator} takes tensors on one device, got some on \w+ and some on"):
@@ -331,14 +331,14 @@ def test_tensors_of_two_devices_are_refused(operator):
     ],
     ids=str,
 )
-def test_what_should_be_a_list_of_tensors_and_is_not_is_named(wrong, sentence):
+def test_arguments_that_must_be_lists_of_tensors_are_named_in_the_error(wrong, sentence):
     arguments = dict(x=torch.zeros(1, 4, 4, 6), weights=[torch.zeros(6, 1, 3, 3)])
     with pytest.raises(ValueError, match=sentence) as error:
         foveal.ops.multiscale_dwconv(**{**arguments, **wrong})
     assert str(error.value).count("\n") == 0
 
 
-def test_parameters_may_stand_in_a_list_of_modules():
+def test_parameter_lists_are_accepted():
     x, weight, bias = torch.randn(1, 4, 4, 6), torch.randn(6, 1, 3, 3), torch.randn(6)
     lists = [torch.nn.ParameterList([t]) for t in (weight, bias)]
     expected = foveal.ops.multiscale_dwconv(x, [weight], [bias])
@@ -356,7 +356,7 @@ def test_the_output_has_the_dtype_of_the_first_argument(operator):
 
 @pytest.mark.parametrize("backend", ["cpu", "torch", "reference"])
 @pytest.mark.parametrize("strided", [0, 2], ids=["contiguous", "strided"])
-def test_gate_and_value_may_come_side_by_side(backend, strided):
+def test_gate_and_value_may_be_packed_in_one_tensor(backend, strided):
     call = Call("gated_dwconv", dim=9, strided=strided)
     apart = call.tensors(torch.float32)
     x = torch.cat([apart["g"], apart["v"]], -1)
@@ -372,14 +372,14 @@ def test_gate_and_value_may_come_side_by_side(backend, strided):
         assert_same(found[name], value, call.reduction, name)
 
 
-def test_an_odd_number_of_channels_is_not_a_gate_and_a_value():
+def test_packed_gate_and_value_require_an_even_number_of_channels():
     with pytest.raises(ValueError, match=r"g must be \(B, H, W, 2C\).*got \(1, 2, 2, 5\)"):
         foveal.ops.gated_dwconv(torch.zeros(1, 2, 2, 5), None, torch.zeros(2, 1, 3, 3))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=["fp64", "fp32", "bf16"])
 @pytest.mark.parametrize("size", [(9, 10), (1, 1), (4, 13)], ids=str)
-def test_an_activation_and_an_affine_map_may_stand_in_front_of_a_convolution(size, dtype):
+def test_a_convolution_can_be_fused_with_a_preceding_gelu_and_affine_map(size, dtype):
     call = Call("multiscale_dwconv", height=size[0], width=size[1], dim=11, window=7)
     tensors = call.tensors(dtype)
     channels = tensors["x"].shape[-1]
@@ -402,8 +402,8 @@ def test_an_activation_and_an_affine_map_may_stand_in_front_of_a_convolution(siz
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize("operator", ["gated_dwconv", "multiscale_dwconv"])
-def test_rounding_before_gelu_does_not_reach_the_bias_gradient(operator, dtype):
-    """The bias gradient sums over all pixels: numbers rounded to a half type would show in it."""
+def test_rounding_before_gelu_does_not_affect_the_bias_gradient(operator, dtype):
+    """The bias gradient sums over all pixels, so rounding to half precision would be visible in it."""
     options = dict(identity=False, gelu=True) if operator == "multiscale_dwconv" else {}
     call = Call(operator, height=9, width=10, window=7, options=options)
     tensors = call.tensors(dtype)

@@ -1,4 +1,4 @@
-"""The position bias as a table of offsets: what it means, in every implementation, forward and backward."""
+"""The position bias as a table of offsets: its meaning in every implementation, forward and backward."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ def threads_as_they_were():
 
 
 def axis_numbers(size: int, pool: int, count: int) -> list[list[int]]:
-    """[pixel][cell]: which of `count` ascending offsets the pixel has from the mean pixel of the cell."""
+    """[pixel][cell]: index, among `count` ascending offsets, of the pixel's offset from the centre of the cell."""
     cells = [range(p * size // pool, math.ceil((p + 1) * size / pool)) for p in range(pool)]
     offsets = [[pixel - sum(cell) / len(cell) for cell in cells] for pixel in range(size)]
     if count == 4 * size - 3:
@@ -47,7 +47,7 @@ def axis_numbers(size: int, pool: int, count: int) -> list[list[int]]:
 
 
 def places(call: Call, table: torch.Tensor) -> torch.Tensor:
-    """(H*W, P): where in the flattened table the bias of every query and pooled key stands."""
+    """(H*W, P): index into the flattened table for every query and pooled key."""
     rows = axis_numbers(call.height, call.pool[0], table.shape[1])
     columns = axis_numbers(call.width, call.pool[1], table.shape[2])
     queries = itertools.product(range(call.height), range(call.width))
@@ -56,20 +56,20 @@ def places(call: Call, table: torch.Tensor) -> torch.Tensor:
 
 
 def with_half_pixels(call: Call, tensors):
-    """The same call with a table of all half pixels, whether the pool divides the size or not."""
+    """The same call with a table in steps of half a pixel, even if the pool size divides the map size."""
     shape = (call.heads, 4 * call.height - 3, 4 * call.width - 3)
     return {**tensors, "pool_bias_table": torch.randn(shape).to(tensors["pool_bias_table"])}
 
 
 @every_backend
-@pytest.mark.parametrize("halves", [False, True], ids=["its own steps", "half pixels"])
+@pytest.mark.parametrize("halves", [False, True], ids=["default steps", "half pixels"])
 @every_call
-def test_equals_the_dense_bias_that_it_stands_for(call, halves, backend, dtype):
+def test_the_table_is_equivalent_to_the_dense_bias(call, halves, backend, dtype):
     tensors = call.tensors(dtype, parameters=torch.promote_types(dtype, torch.float32))
     tensors = with_half_pixels(call, tensors) if halves else tensors
     table = tensors["pool_bias_table"]
     where = places(call, table)
-    # In the same place, so that both are differentiated in one order.
+    # At the same position, so that gradients come in the same order.
     dense = {n.removesuffix("_table"): table.flatten(1)[:, where] if "table" in n else t for n, t in tensors.items()}
     actual, expected = call.run_with_gradients(tensors, backend), call.run_with_gradients(dense, backend)
     by_pair = expected.pop("pool_bias")
@@ -80,7 +80,7 @@ def test_equals_the_dense_bias_that_it_stands_for(call, halves, backend, dtype):
 
 
 @every_call
-def test_the_count_of_offsets_is_that_of_the_documentation(call):
+def test_the_number_of_offsets_matches_the_documentation(call):
     table = call.tensors()["pool_bias_table"]
     assert tuple(table.shape[1:]) == tuple(map(offset_count, (call.height, call.width), call.pool))
     assert places(call, table).max() < table[0].numel()
@@ -88,7 +88,7 @@ def test_the_count_of_offsets_is_that_of_the_documentation(call):
 
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 @pytest.mark.parametrize("pool", [(1, 2), (2, 3)], ids=["pixels", "half pixels"])
-def test_its_gradient_equals_numerical_derivatives(pool, backend):
+def test_the_table_gradient_equals_numerical_derivatives(pool, backend):
     call = replace(attention, batch=1, height=3, width=4, dim=2, heads=1, pool=pool)
     tensors = call.tensors()
     table = tensors.pop("pool_bias_table").requires_grad_()
@@ -111,7 +111,7 @@ def test_the_gradient_of_a_half_precision_table_is_summed_in_float32(backend, dt
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("size", [(9, 21, (3, 4)), (16, 16, (2, 2))], ids=str)
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_kernels_gradient_is_the_same_from_run_to_run_and_for_all_threads(threads, size, dtype):
+def test_kernel_gradients_are_deterministic_and_accurate_for_any_thread_count(threads, size, dtype):
     call = replace(attention, batch=3, height=size[0], width=size[1], pool=size[2], heads=3)
     tensors = call.tensors(dtype)
     torch.set_num_threads(threads)
@@ -124,8 +124,8 @@ def test_the_kernels_gradient_is_the_same_from_run_to_run_and_for_all_threads(th
 
 
 @compiled
-def test_the_kernels_leave_what_stands_beside_the_table_alone():
-    """Neither tiles beyond the map's edge nor a view's gaps may be seen: they are not-a-number here."""
+def test_the_kernels_read_only_the_elements_of_the_table():
+    """Memory beyond the edge of the map and between the elements of a view is NaN and must not be read."""
     call = replace(attention, height=4, width=40, pool=(2, 5))
     tensors = call.tensors(torch.float32)
     expected = call.run_with_gradients(tensors, "cpu")
@@ -138,7 +138,7 @@ def test_the_kernels_leave_what_stands_beside_the_table_alone():
 
 @compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_the_registration_passes_pytorchs_own_checks(dtype):
+def test_the_registration_passes_opcheck(dtype):
     tensors = replace(attention, batch=1, height=3, width=4, pool=(2, 2)).tensors(dtype)
     arguments = [t.requires_grad_() for t in tensors.values()]
     checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
@@ -147,7 +147,7 @@ def test_the_registration_passes_pytorchs_own_checks(dtype):
 
 
 @compiled
-def test_the_kernels_are_chosen_and_no_dense_bias_is_made():
+def test_the_kernels_run_without_creating_a_dense_bias():
     call = replace(attention, height=32, width=32, pool=(8, 8))
     tensors = call.tensors(torch.float32)
     assert explain("aggregated_attention", **call.arguments(tensors)).chosen == "cpu"
@@ -164,9 +164,9 @@ def test_the_kernels_are_chosen_and_no_dense_bias_is_made():
     assert largest == tensors["q"].numel() < 32**2 * 64 * call.heads
 
 
-@pytest.mark.parametrize("pools", [((2, 3), (2, 3)), ((4, 3), (2, 7))], ids=["as traced", "another kind of steps"])
+@pytest.mark.parametrize("pools", [((2, 3), (2, 3)), ((4, 3), (2, 7))], ids=["as traced", "other steps"])
 @pytest.mark.parametrize("backend", ["torch", pytest.param("cpu", marks=compiled)])
-def test_compiles_without_a_break_for_changing_sizes(backend, pools):
+def test_compiles_without_graph_breaks_for_dynamic_sizes(backend, pools):
     graph = torch.compile(
         lambda tensors: attention.run(tensors, backend), fullgraph=True, backend="aot_eager", dynamic=True
     )
@@ -176,7 +176,7 @@ def test_compiles_without_a_break_for_changing_sizes(backend, pools):
         assert_same(graph(tensors), call.run(tensors, backend), call.reduction)
 
 
-def test_transforms_of_functions_reach_it():
+def test_function_transforms_are_supported():
     tensors = attention.tensors()
     expected = attention.run_with_gradients(tensors, "reference")["pool_bias_table"]
     table = tensors.pop("pool_bias_table")
@@ -187,7 +187,7 @@ def test_transforms_of_functions_reach_it():
     assert_same(gradient, expected, attention.reduction)
 
 
-def test_a_dense_bias_and_a_table_together_are_refused():
+def test_a_dense_bias_together_with_a_table_is_rejected():
     call = Call("aggregated_attention")
     table = replace(call, table=True).tensors()["pool_bias_table"]
     with pytest.raises(ValueError, match="pass pool_bias or pool_bias_table, not both"):
@@ -195,7 +195,7 @@ def test_a_dense_bias_and_a_table_together_are_refused():
 
 
 @pytest.mark.parametrize("shape", [(2, 17, 13), (2, 16, 25), (3, 17, 25), (17, 25)], ids=str)
-def test_a_table_of_another_shape_is_refused_with_the_shape_wanted(shape):
+def test_a_wrong_table_shape_raises_an_error_with_the_expected_shape(shape):
     tensors = {**attention.tensors(), "pool_bias_table": torch.zeros(shape, dtype=torch.float64)}
     with (
         pytest.raises(ValueError, match=r"pool_bias_table must have shape \(2, 17, 25\) .*got \(") as error,
@@ -206,7 +206,7 @@ def test_a_table_of_another_shape_is_refused_with_the_shape_wanted(shape):
 
 
 @pytest.mark.parametrize("pool", [(0, 3), (2, 0)], ids=str)
-def test_beside_no_pooled_keys_a_table_of_half_pixels_does_nothing_and_another_is_refused(pool):
+def test_without_pooled_keys_only_a_half_pixel_table_is_accepted_and_ignored(pool):
     tensors = replace(attention, pool=pool, table=False).tensors()
     expected = attention.run(tensors)
     del tensors["pool_bias"]

@@ -1,5 +1,5 @@
-"""Every Triton kernel compiles for the GPUs it is meant for, without one: registers, shared memory, and what a new
-image size costs."""
+"""Every Triton kernel compiles for its target GPUs, without a GPU: registers, shared memory, and no recompilation for
+new image sizes."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ import pytest
 
 triton = pytest.importorskip("triton", reason="kernels need Triton to compile")
 if os.environ.get("TRITON_INTERPRET") == "1":
-    pytest.skip("the interpreter has taken the kernels' place", allow_module_level=True)
+    pytest.skip("the interpreter replaces the kernels", allow_module_level=True)
 
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
@@ -36,8 +36,8 @@ KERNELS = {
     "weight gradient": (f"{OPS}.triton.depthwise", "weight_gradient_kernel"),
 }
 WINDOWS = [name for name in KERNELS if name in ("attention", "query gradients", "key gradients")]
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may have, by architecture
-# Gradients of parameters and what is kept in float32 whatever the activations are.
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes per block, by architecture
+# Parameters and their gradients, and other tensors that are float32 for any activation dtype.
 FLOAT32 = "scale|embedding|local_bias|tokens|token_bias|pool_bias|weight|bias|lse|delta|grad_bias"
 
 
@@ -48,7 +48,7 @@ def kernel(name: str):
 
 @dataclass(frozen=True)
 class Build:
-    """One kernel as one call would have it compiled."""
+    """A kernel with the compile-time settings of a call."""
 
     name: str
     arch: int = 90
@@ -98,7 +98,7 @@ BUILDS += [Build("attention", pooled=144), Build("query gradients", pooled=144)]
 
 
 def local_memory(cubin: bytes, folder: Path) -> int | None:
-    """Bytes a thread keeps in memory because registers were too few, as NVIDIA's tools see it; None without them."""
+    """Bytes of local memory per thread (register spills) according to cuobjdump; None if it is not installed."""
     tools = Path(inspect.getfile(triton)).parent / "backends" / "nvidia" / "bin"
     tool = shutil.which("cuobjdump", path=f"{tools}{os.pathsep}{os.environ.get('PATH', '')}")
     if tool is None:
@@ -119,18 +119,18 @@ def test_a_kernel_compiles_within_the_limits_of_its_architecture(build, tmp_path
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_numbers_that_change_with_the_image_are_not_compiled_in(name):
+def test_values_that_depend_on_the_image_are_not_specialised(name):
     numbers = [p for p in kernel(name).params if not p.is_constexpr and not p.name.endswith("_ptr")]
     assert len(numbers) > 5
     assert [p.name for p in numbers if not p.do_not_specialize] == []
 
 
-def test_matrix_units_compute_the_products_of_half_types():
+def test_tensor_cores_compute_half_precision_products():
     assert "mma.sync" in Build("attention").compile().asm["ptx"]
     assert "tf32" not in Build("attention", dtype="fp32").compile().asm["ptx"]
 
 
-def test_a_map_is_read_sixteen_bytes_at_a_time():
+def test_maps_are_loaded_16_bytes_at_a_time():
     ptx = Build("attention").compile().asm["ptx"]
     assert re.search(r"ld\.global\.v4\.b32", ptx)
     assert set(SIZES) >= {"q_pixel", "height", "pooled"}

@@ -8,7 +8,7 @@ VOID = {"img", "meta", "br", "hr", "link"}
 
 @dataclass
 class Reader(HTMLParser):
-    """Collects the elements and the text of a piece of HTML, and refuses one whose elements do not close."""
+    """Collects the elements and text of HTML and fails if an element is not closed."""
 
     source: str
     elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The picture of a run is drawn from its logs, whole or not at all."""
+"""Training curves are drawn from the logs of a run and written atomically."""
 
 import json
 
@@ -19,29 +19,29 @@ def write(path, records):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def test_looks_lie_between_the_epochs_they_belong_to():
+def test_steps_are_placed_within_their_epochs():
     assert _epochs_of_steps(STEPS, EPOCHS) == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
 
 
 @pytest.mark.parametrize("epochs", [EPOCHS, EPOCHS[:1], [{**EPOCHS[0], "train_top1": 40.0}]])
-def test_a_run_of_any_length_is_drawn(tmp_path, epochs):
+def test_runs_of_any_length_are_drawn(tmp_path, epochs):
     write(tmp_path / "steps.jsonl", STEPS)
     write(tmp_path / "metrics.jsonl", epochs)
     with Image.open(draw_curves(tmp_path)) as picture:
         assert picture.size == (1500, 960)
         colours = picture.convert("RGB").getcolors(1 << 20)
-    assert {(0, 114, 178), (213, 94, 0)} <= {colour for _, colour in colours}  # both lines are there
+    assert {(0, 114, 178), (213, 94, 0)} <= {colour for _, colour in colours}  # both lines are drawn
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_a_run_without_an_epoch_is_refused(tmp_path):
+def test_a_run_without_a_finished_epoch_is_rejected(tmp_path):
     write(tmp_path / "steps.jsonl", STEPS)
     with pytest.raises(FovealError, match="holds no finished epoch"):
         draw_curves(tmp_path)
 
 
-def test_a_detectors_losses_and_both_average_precisions_are_drawn(tmp_path, monkeypatch):
-    """Each part of the loss is a line with its name; of the metrics those of one kind share a panel."""
+def test_detector_losses_and_both_average_precisions_are_drawn(tmp_path, monkeypatch):
+    """Each loss term is a labelled line; metrics of the same kind share a panel."""
     drawn = {}
     monkeypatch.setattr("foveal.report.chart_training.save_whole", lambda figure, path: drawn.update(axes=figure.axes))
     write(tmp_path / "steps.jsonl", [{**step, "class": 1.0, "l1": 0.5} for step in STEPS])

@@ -1,4 +1,4 @@
-"""Class colours are distinct, also to colour-blind readers, and the same wherever they are requested."""
+"""Class colours are distinct, also for colour-blind readers, and always the same."""
 
 import numpy as np
 import pytest
@@ -12,33 +12,33 @@ def lab(colours):
 
 
 @pytest.mark.parametrize(("count", "distance"), [(8, 15), (16, 10), (32, 8), (150, 3.5), (256, 2.5)])
-def test_the_first_so_many_colours_differ(count, distance):
-    """By CIEDE2000, where 1 is just noticeable side by side."""
+def test_the_first_colours_are_distinct(count, distance):
+    """Distances are CIEDE2000, where 1 is just noticeable side by side."""
     seen = lab(palette()[:count])
     apart = deltaE_ciede2000(seen[:, None], seen[None])
     assert apart[~np.eye(count, dtype=bool)].min() > distance
 
 
-def test_no_class_looks_like_the_background_or_like_black_or_white():
+def test_no_class_colour_is_close_to_the_background_black_or_white():
     for plain in (NEUTRAL, (0, 0, 0), (255, 255, 255)):
         assert deltaE_ciede2000(lab(palette()), lab([plain])).min() > 10
 
 
-def test_a_label_keeps_its_colour_whatever_the_other_classes_are():
+def test_the_colour_of_a_label_is_independent_of_other_classes():
     few, many = class_colours(["wall", "sky"]), class_colours([str(number) for number in range(150)])
     assert (few == many[:2]).all()
     assert few.dtype == np.uint8
-    assert len(class_colours(["x"] * (MOST + 1))) == MOST + 1  # they begin again
+    assert len(class_colours(["x"] * (MOST + 1))) == MOST + 1  # the palette repeats
 
 
-def test_a_background_is_grey_wherever_it_stands_and_takes_no_colour_from_others():
+def test_the_background_is_grey_at_any_index_and_shifts_no_other_colour():
     first, second = class_colours(["background", "cat"]), class_colours(["cat", "background"])
     assert tuple(first[0]) == tuple(second[1]) == NEUTRAL
     assert (first[1] == palette()[1]).all()
     assert (second[0] == palette()[0]).all()
 
 
-def test_pictures_of_two_releases_have_the_same_colours():
+def test_colours_are_stable_across_releases():
     assert palette()[:6].tolist() == [
         [165, 240, 0],
         [255, 180, 255],

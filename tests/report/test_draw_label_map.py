@@ -1,4 +1,4 @@
-"""Label maps on their photograph: a pixel in its class's colour, ignored ones untouched, a legend of what is there."""
+"""Label maps drawn on the image: pixels in their class colour, ignored pixels unchanged, and a legend."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,14 @@ def photograph(height, width, seed=0):
 
 
 def halves(height, width, left=1, right=2):
-    """A label map with a class at the left and another at the right."""
+    """A label map with one class on the left and another on the right."""
     labels = np.full((height, width), left)
     labels[:, width // 2 :] = right
     return labels
 
 
-def test_a_pixel_is_its_brightness_and_its_classs_colour():
-    """9/20 of the photograph's grey and 11/20 of the colour."""
+def test_pixels_blend_brightness_with_the_class_colour():
+    """9/20 of the image's grey level and 11/20 of the colour."""
     photo = photograph(640, 700)
     picture = draw_label_map(photo, halves(640, 700), CLASSES)
     grey = (photo @ [0.299, 0.587, 0.114])[..., None]
@@ -33,14 +33,14 @@ def test_a_pixel_is_its_brightness_and_its_classs_colour():
     assert np.abs(picture[:, 360:] - (0.45 * grey[:, 360:] + 0.55 * COLOURS[2])).max() <= 0.51
 
 
-def test_ignored_pixels_keep_the_photograph():
+def test_ignored_pixels_are_unchanged():
     photo, labels = photograph(640, 700), halves(640, 700, right=IGNORED)
     picture = draw_label_map(photo, labels, CLASSES)
     assert (picture[:, 350:] == photo[:, 350:]).all()
     assert (draw_label_map(photo, np.full((640, 700), IGNORED), CLASSES) == photo).all()
 
 
-def test_a_dark_line_is_drawn_between_regions_and_nowhere_else():
+def test_dark_lines_are_drawn_only_between_regions():
     white = np.full((640, 700, 3), 255, np.uint8)
     picture = draw_label_map(white, halves(640, 700), CLASSES).astype(int)
     dark = picture.sum(2) < 300
@@ -48,7 +48,7 @@ def test_a_dark_line_is_drawn_between_regions_and_nowhere_else():
     assert dark.sum() == 2 * 640
 
 
-def test_lines_are_thin_and_thicker_in_large_pictures():
+def test_border_lines_have_the_given_width():
     assert _borders(halves(4, 10), 1).sum(1).tolist() == [2] * 4
     assert _borders(halves(4, 10), 2).sum(1).tolist() == [4] * 4
     corner = np.zeros((5, 5), int)
@@ -65,11 +65,11 @@ def test_lines_are_thin_and_thicker_in_large_pictures():
         ((9, 6), 30, (30, 20)),
     ],
 )
-def test_small_images_are_enlarged_and_a_wished_side_is_kept(size, side, expected):
+def test_small_images_are_enlarged_unless_a_side_is_given(size, side, expected):
     assert draw_label_map(photograph(*size), np.zeros(size, int), CLASSES, side).shape == (*expected, 3)
 
 
-def test_an_enlarged_label_map_has_its_regions_in_proportion_and_no_new_class():
+def test_enlarging_a_label_map_keeps_proportions_and_adds_no_class():
     labels = halves(4, 8, 1, 3)
     labels[:2, :4] = IGNORED
     large = _resized_labels(labels, (64, 128))
@@ -81,14 +81,14 @@ def test_an_enlarged_label_map_has_its_regions_in_proportion_and_no_new_class():
     assert (large[:, 68:] == 3).all()
 
 
-def test_a_reduced_label_map_has_the_class_of_most_pixels():
+def test_reducing_a_label_map_takes_the_majority_class():
     draw = np.random.default_rng(0)
     labels = np.where(draw.random((90, 90)) < 0.8, halves(90, 90), 3)
     assert (_resized_labels(labels, (9, 9))[:, [0, 1, 2, 6, 7, 8]] == halves(9, 9)[:, [0, 1, 2, 6, 7, 8]]).all()
 
 
 def swatches(picture, beyond):
-    """Labels whose colour fills a swatch of the legend that begins at ``beyond`` (row, column), in reading order."""
+    """Labels with a colour swatch in the legend that starts at ``beyond`` (row, column), in reading order."""
     legend = picture[beyond[0] :, beyond[1] :]
     places = {}
     for label, colour in enumerate(COLOURS):
@@ -98,16 +98,16 @@ def swatches(picture, beyond):
     return sorted(places, key=lambda label: (places[label][1] // 20, places[label][0]))
 
 
-def test_the_legend_has_the_classes_that_are_there_the_largest_first():
+def test_the_legend_lists_present_classes_from_largest_to_smallest():
     labels = np.zeros((640, 480), int)
     labels[:, :300] = 2
     labels[:10, :10] = 1
     picture = draw_prediction(photograph(640, 480), labels, CLASSES, class_shares(labels, CLASSES))
-    assert picture.shape[0] == 640  # beside a picture that is taller than wide
+    assert picture.shape[0] == 640  # next to an image that is taller than wide
     assert swatches(picture, (0, 480)) == [2, 0, 1]
 
 
-def test_the_legend_is_below_a_wide_picture_and_leaves_it_as_it_is():
+def test_the_legend_is_below_a_wide_image_and_leaves_it_unchanged():
     photo, labels = photograph(480, 640), halves(480, 640)
     picture = draw_prediction(photo, labels, CLASSES, class_shares(labels, CLASSES))
     assert picture.shape[1] == 640
@@ -117,8 +117,8 @@ def test_the_legend_is_below_a_wide_picture_and_leaves_it_as_it_is():
 
 @pytest.mark.parametrize("size", [(640, 8), (8, 640), (640, 640), (1500, 2000)])
 @pytest.mark.parametrize("count", [1, 4, 150])
-def test_every_entry_is_inside_the_sheet(size, count):
-    """Each has a whole swatch of its own, however little room there is."""
+def test_every_legend_entry_is_visible(size, count):
+    """Each entry has a complete swatch, however little space there is."""
     colours = np.stack([np.arange(count), np.full(count, 7), np.full(count, 9)], 1).astype(np.uint8)
     entries = [Entry(colour, CLASSES[number % 4], 1 / (number + 1)) for number, colour in enumerate(colours)]
     sheet = with_legend(np.full((*size, 3), 200, np.uint8), entries)
@@ -129,18 +129,18 @@ def test_every_entry_is_inside_the_sheet(size, count):
     assert (sheet[-1, -1] == PAPER).all()
 
 
-def test_long_names_are_cut_and_columns_stay_narrow():
+def test_long_names_are_truncated_and_columns_stay_narrow():
     entries = [Entry(np.zeros(3, np.uint8), "x" * 500, 0.5)]
     assert Layout.of(entries, 20).column < 25 * 20
     assert with_legend(photograph(480, 640), entries).shape[1] == 640
 
 
-def test_shares_do_not_look_like_nothing():
+def test_small_shares_are_not_printed_as_zero():
     assert [percent(share) for share in (1, 0.1234, 0.0005, 1e-9, None)] == [
         "100.0 %", "12.3 %", "0.1 %", "< 0.1 %", "",
     ]  # fmt: skip
 
 
-def test_a_picture_without_classes_has_no_legend():
+def test_an_image_without_classes_has_no_legend():
     photo = photograph(640, 640)
     assert (draw_prediction(photo, np.full((640, 640), IGNORED), CLASSES, []) == photo).all()

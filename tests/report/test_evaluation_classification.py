@@ -1,4 +1,4 @@
-"""The files of an evaluation: what they hold, and that they come whole or not at all."""
+"""The files of an evaluation: their contents, and that they are written completely or not at all."""
 
 import json
 import tempfile
@@ -31,7 +31,7 @@ def document(cells):
     return {"model": "net", "results": [cell.document() for cell in cells]}
 
 
-def test_all_that_was_evaluated_is_written(tmp_path):
+def test_all_results_are_written(tmp_path):
     cells = [*SIZES, CORRUPTED]
     write_results(tmp_path / "new" / "folder", document(cells), cells)
     assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {
@@ -42,12 +42,12 @@ def test_all_that_was_evaluated_is_written(tmp_path):
         Image.open(picture).verify()
 
 
-def test_no_picture_of_a_single_size(tmp_path):
+def test_a_single_size_has_no_plot(tmp_path):
     write_results(tmp_path, document(SIZES[:2]), SIZES[:2])
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_lines_and_rings_are_the_figures():
+def test_lines_and_rings_match_the_results():
     (axes,) = draw_sizes(SIZES, "net").axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert drawn["normal"] == [[224.0, 89.5], [256.0, 90.0]]
@@ -56,14 +56,14 @@ def test_lines_and_rings_are_the_figures():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["normal", "linear", "published"]
 
 
-def test_lines_that_coincide_are_told_apart():
+def test_coinciding_lines_are_distinguishable():
     cells = [Cell("val", mode, (side, side), None, SCORE) for side in (224, 256) for mode in MODES]
     (axes,) = draw_sizes(cells, "net").axes
     lines = axes.lines
     assert len({line.get_marker() for line in lines}) == len(lines) == 4
     assert len({(line.get_linestyle(), line.get_linewidth()) for line in lines}) == 4
     widths = [line.get_linewidth() for line in sorted(lines, key=lambda line: line.zorder)]
-    assert widths == sorted(widths, reverse=True)  # what lies above leaves an edge of what is below
+    assert widths == sorted(widths, reverse=True)  # lines on top leave the edges of those below visible
 
 
 def test_bars_are_relative_to_alexnet():
@@ -74,7 +74,7 @@ def test_bars_are_relative_to_alexnet():
     assert f"mCE {mean:.1f} (published: 50.0)" in axes.get_xlabel()
 
 
-def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+def test_no_partial_results_are_left(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text("older")
 
     def fails(figure, path, form):
@@ -88,8 +88,8 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("full", ["results.json", "sizes.png"])
-def test_a_full_disk_is_one_sentence_and_what_was_there_stays(tmp_path, monkeypatch, full):
-    """The file goes to a device that is really full."""
+def test_a_full_disk_raises_a_one_line_error_and_keeps_existing_files(tmp_path, monkeypatch, full):
+    """The file is redirected to /dev/full."""
     (tmp_path / "results.json").write_text("older")
     (tmp_path / "sizes.png").write_text("older")
     make = tempfile.mkdtemp
@@ -106,13 +106,13 @@ def test_a_full_disk_is_one_sentence_and_what_was_there_stays(tmp_path, monkeypa
     assert (tmp_path / "results.json").read_text() == "older"
 
 
-def test_no_picture_of_an_older_evaluation_stays(tmp_path):
+def test_plots_of_an_older_evaluation_are_removed(tmp_path):
     write_results(tmp_path, document([*SIZES, CORRUPTED]), [*SIZES, CORRUPTED])
     write_results(tmp_path, document(SIZES[:2]), SIZES[:2])
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_a_folder_that_cannot_be_one_is_refused_before_the_work(tmp_path):
+def test_an_invalid_output_folder_is_rejected_in_advance(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FovealError, match=r"file is a file: pass --out with a folder"):
         check_results_folder(tmp_path / "file")

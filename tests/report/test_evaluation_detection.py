@@ -1,4 +1,4 @@
-"""The pictures of an evaluation show its numbers, and each image beside what was marked on it."""
+"""The plots of a detection evaluation show its metrics, and annotations next to detections."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from foveal.tasks.detection.predict import DetectedObject
 
 @pytest.fixture
 def scores():
-    """One image with two cats, the first of them found with an IoU of 0.6, and a dog that is found exactly."""
+    """Two cats, the first detected with an IoU of 0.6, and an exactly detected dog, in one image."""
     boxes = {1: [(10, 10, 50, 50), (100, 100, 50, 50)], 2: [(100, 10, 50, 50)]}
     marked = [{"image_id": 1, "category_id": c, "bbox": list(box)} for c, some in boxes.items() for box in some]
     truth = {
@@ -34,7 +34,7 @@ def test_precision_is_drawn_against_recall(scores, tmp_path):
     dog = np.ones(101)
     np.testing.assert_allclose(half.get_ydata(), 50 * ((recall <= 50) + dog))
     np.testing.assert_allclose(three_quarters.get_ydata(), 50 * dog)
-    np.testing.assert_allclose(mean.get_ydata(), 50 * (0.3 * (recall <= 50) + dog))  # right at three IoUs of ten
+    np.testing.assert_allclose(mean.get_ydata(), 50 * (0.3 * (recall <= 50) + dog))  # correct at three of ten IoUs
     np.testing.assert_allclose(half.get_xdata(), recall)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels[0] == f"IoU 0.50: AP {50 + 50 * 51 / 101:.1f}"
@@ -42,7 +42,7 @@ def test_precision_is_drawn_against_recall(scores, tmp_path):
     assert (tmp_path / "pr.png").stat().st_size > 0
 
 
-def test_classes_are_bars_the_best_first_and_those_without_objects_left_out(scores):
+def test_class_bars_are_sorted_and_omit_classes_without_objects(scores):
     axes = draw_classes([scores, scores], "net").axes
     assert [bar.get_width() for bar in axes[0].patches] == pytest.approx([100, 30 * 51 / 101])
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["dog   100.0", "cat   15.1"]
@@ -70,7 +70,7 @@ def test_a_sheet_shows_each_image_as_annotated_and_as_detected(count):
 
 
 def corners(sheet, label, picture):
-    """Where the picture would have to begin, by its first coloured pixel."""
+    """Possible position of the picture, from its first coloured pixel."""
     first = np.argwhere((picture == class_colour(label)).all(-1))[0]
     places = np.argwhere((sheet == class_colour(label)).all(-1))[:1] - first
     return places.tolist()

@@ -1,4 +1,4 @@
-"""The sample photographs, and the picture of the README that is drawn from one."""
+"""The sample images, and the README figure drawn from one of them."""
 
 import importlib.util
 import io
@@ -19,20 +19,20 @@ SCRIPT = Path(__file__).parents[2] / "docs" / "attention_picture.py"
 
 
 @pytest.mark.parametrize("name", CREDITS)
-def test_the_photograph_is_a_square_of_the_asked_size(name):
+def test_a_sample_image_is_a_square_of_the_requested_size(name):
     photo = sample_photograph(name, side=96)
     assert photo.shape == (96, 96, 3)
     assert photo.dtype == np.uint8
     assert photo.std() > 20
 
 
-def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+def test_missing_scikit_learn_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(FovealError, match=r"foveal\[train\]"):
         sample_photograph("flower")
 
 
-def test_the_picture_of_the_readme_is_a_png(monkeypatch, tmp_path):
+def test_the_readme_figure_is_a_png(monkeypatch, tmp_path):
     net = timm.create_model("transnext_atto", num_classes=10)
     network = Classifier("transnext_atto", net, list("0123456789"), Preprocessing((32, 32)), trained_here=True)
     spec = importlib.util.spec_from_file_location("attention_picture", SCRIPT)

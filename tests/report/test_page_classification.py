@@ -9,7 +9,7 @@ from foveal.tasks.classification.evaluate import Evaluation
 
 
 def evaluation(folder, targets: list[int], predictions: list[int]) -> Evaluation:
-    """Three classes; each prediction is made with 80 %."""
+    """Three classes; every prediction has a probability of 80 %."""
     paths = []
     for number in range(len(targets)):
         paths.append(str(folder / f"{number}.png"))
@@ -37,23 +37,23 @@ def evaluation(folder, targets: list[int], predictions: list[int]) -> Evaluation
         ([0, 2, 2, 2], [0, 1, 1, 2], "The most common confusion: z taken for y (2 of 3 images)."),
     ],
 )
-def test_the_sentence_about_errors_counts_them(targets, predictions, sentence, tmp_path, read_html):
+def test_the_confusion_summary_counts_errors(targets, predictions, sentence, tmp_path, read_html):
     assert sentence in read_html(join([confusion(evaluation(tmp_path, targets, predictions))])).text
 
 
-def test_without_errors_the_page_says_so(tmp_path, read_html):
+def test_a_page_without_errors_says_so(tmp_path, read_html):
     page = read_html(join([examples(evaluation(tmp_path, [0, 1, 2], [0, 1, 2]))]))
     assert "No validation image was misclassified." in page.text
     assert len(page.all("img")) == 3
 
 
-def test_many_errors_are_cut_and_the_page_says_so(tmp_path, read_html):
+def test_many_errors_are_truncated_with_a_note(tmp_path, read_html):
     page = read_html(join([examples(evaluation(tmp_path, [0] * 30, [1] * 30))]))
     assert "Wrong: the 20 most confident of 30" in page.text
     assert len(page.all("img")) == 20
 
 
-def test_the_confusion_table_holds_every_count_in_its_place(read_html):
+def test_the_confusion_table_shows_every_count(read_html):
     counts = np.array([[5, 1], [0, 7]])
     page = read_html(confusion_table(counts, ["a", "b"]))
     assert [cell.get("class") for cell in page.all("td")[1:]] == ["hit", "miss", None, "hit"]
@@ -61,6 +61,6 @@ def test_the_confusion_table_holds_every_count_in_its_place(read_html):
     assert "b07" in page.text
 
 
-def test_a_probability_bar_is_as_long_as_its_probability(read_html):
+def test_the_length_of_a_probability_bar_is_the_probability(read_html):
     (bar, *_) = read_html(probability_bar("a", 0.256)).all("div")
     assert bar["style"] == "--share: 25.6%"

@@ -20,7 +20,7 @@ def test_ticks_are_round_and_enclose_the_data(low, high, expected):
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.0])
-def test_ticks_of_a_constant_still_span_something(value):
+def test_ticks_of_a_constant_span_a_range(value):
     ticks = nice_ticks(value, value)
     assert ticks[0] <= value <= ticks[-1]
     assert len(ticks) >= 2
@@ -31,21 +31,21 @@ def points_of(figure: str) -> list[list[tuple[float, float]]]:
     return [[tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()] for line in lines]
 
 
-def test_higher_values_are_drawn_higher_and_epochs_run_to_the_right():
+def test_values_increase_upwards_and_epochs_to_the_right():
     figure = line_chart("Loss", [1, 2, 3], [Series("train", [3.0, 2.0, 1.0], "fovea")], floor=0)
     ((first, second, third),) = points_of(figure)
     assert first[0] < second[0] < third[0]
-    assert first[1] < second[1] < third[1]  # SVG's y runs downwards
+    assert first[1] < second[1] < third[1]  # y points downwards in SVG
     assert second[1] - first[1] == pytest.approx(third[1] - second[1], abs=0.11)
 
 
-def test_a_single_epoch_and_a_gap_are_drawn():
+def test_single_epochs_and_gaps_can_be_drawn():
     figure = line_chart("Accuracy", [1], [Series("val", [50.0], "periphery")])
     assert len(points_of(figure)[0]) == 1
     figure = line_chart("Accuracy", [1, 2, 3], [Series("val", [None, 50.0, None], "periphery")])
     assert len(points_of(figure)[0]) == 1
 
 
-def test_the_label_for_screen_readers_tells_where_the_lines_end():
+def test_the_aria_label_gives_the_final_values():
     figure = line_chart("Loss", [1, 2], [Series("train", [2.0, 0.5], "fovea")])
     assert ElementTree.fromstring(figure).find("svg").attrib["aria-label"] == "Loss over epochs: train ends at 0.5."

@@ -1,4 +1,4 @@
-"""The report as a reader gets it, from made-up results with awkward names."""
+"""The quickstart report for synthetic results with awkward file names."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ def attention() -> Attention:
 
 
 def evaluation(folder: Path) -> Evaluation:
-    """Three images of "a", two of "b"; the second and the last are taken for the other class."""
+    """Three images of "a", two of "b"; the second and the last are misclassified."""
     names = ["a1.png", NASTY, "a3.png", "b1.png", "b2.png"]
     for name in names:
         Image.new("L", (8, 8), 77).save(folder / name)
@@ -84,13 +84,13 @@ def report(results, read_html):
     return read_html(quickstart_page(results))
 
 
-def test_every_element_closes_and_the_language_is_named(report):
+def test_elements_are_closed_and_the_language_is_set(report):
     assert report.all("html") == [{"lang": "en"}]
     assert len(report.all("h1")) == 1
     assert len(report.all("h2")) >= 6
 
 
-def test_nothing_is_fetched_and_nothing_runs(report):
+def test_the_report_loads_no_resources_and_runs_no_scripts(report):
     assert not report.all("script")
     assert not report.all("link")
     assert not report.all("iframe")
@@ -103,14 +103,14 @@ def test_nothing_is_fetched_and_nothing_runs(report):
     assert not any(name.startswith("on") for _, attributes in report.elements for name in attributes)
 
 
-def test_a_nasty_file_name_is_text(report):
+def test_file_names_are_escaped(report):
     assert NASTY in report.text
     assert not [image for image in report.all("img") if image.get("src") == "x"]
     assert "A <b>wall</b>" in report.text
 
 
-def test_every_picture_has_words(report):
-    assert len(report.all("img")) == 4 + 1 + 1 + 1 + 4  # examples, prediction, colour scale, photograph, two heads
+def test_every_image_has_a_text_alternative(report):
+    assert len(report.all("img")) == 4 + 1 + 1 + 1 + 4  # examples, prediction, colour scale, image, two heads
     assert all(image["alt"] for image in report.all("img"))
     assert all(drawing.get("aria-label") or drawing.get("aria-hidden") for drawing in report.all("svg"))
 
@@ -120,19 +120,19 @@ def test_tables_have_captions_and_headers_with_a_scope(report):
     assert all(header["scope"] in ("col", "row", "colgroup") for header in report.all("th"))
 
 
-def test_the_numbers_are_those_of_the_results(report):
+def test_the_report_shows_the_results(report):
     for number in ("60.0 %", "2 min 41 s", "1.14 M", "123", "2 of 5 validation images"):
         assert number in report.text
 
 
-def test_errors_come_most_confident_first_and_correct_ones_least_confident_first(report):
+def test_errors_are_sorted_by_falling_and_correct_ones_by_rising_confidence(report):
     wrong, right = report.text.index("Wrong: all 2"), report.text.index("Correct, but least confident")
     assert wrong < report.text.index("b, 80 %") < report.text.index("a, 55 %") < right
     assert right < report.text.index("a, 70 %")
     assert "a, 90 %" not in report.text
 
 
-def test_commands_survive_a_shell(results, report):
+def test_commands_are_quoted_for_the_shell(results, report):
     commands = dict(next_commands(results))
     assert "--checkpoint 'some where/run/best.pt'" in commands["Predict on an image file"]
     for command in commands.values():
@@ -140,17 +140,17 @@ def test_commands_survive_a_shell(results, report):
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (161, "2 min 41 s")])
-def test_durations_for_people(seconds, text):
+def test_durations_are_human_readable(seconds, text):
     assert duration(seconds) == text
 
 
-def test_versions_are_those_that_are_running():
+def test_versions_are_those_in_use():
     facts = page_quickstart.provenance()
     assert facts["foveal"].startswith(foveal.__version__)
     assert facts["timm"] == timm.__version__
 
 
-def test_the_commit_is_that_of_the_checkout_the_package_lies_in(monkeypatch, tmp_path):
+def test_the_commit_is_that_of_the_package_checkout(monkeypatch, tmp_path):
     package = tmp_path / "src" / "foveal"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")

@@ -1,1 +1,1 @@
-"""What several tests share: the error budget, calls of the operators, small nets, and plain forms of both networks."""
+"""Shared test code: the error budget, operator calls, small models, and plain forms of both architectures."""

@@ -1,16 +1,16 @@
-"""The error budget: every numerical comparison in the tests uses it."""
+"""The error budget of numerical comparisons."""
 
 import math
 
 import torch
 from torch import Tensor
 
-# What the project promises against the authors' networks in float32, relative to the largest value.
+# Maximum deviation from the authors' models in float32, relative to the largest value.
 OUTPUT, GRADIENT = 1e-4, 1e-3
 
 
 def relative_error(actual: Tensor, exact: Tensor, floor: float = 0.0) -> float:
-    """max |difference| / max |exact|; infinite if shapes differ or a number is not finite.
+    """max |difference| / max |exact|; infinite if shapes differ or a value is not finite.
 
     ``floor`` is the minimum scale, for results that are exactly 0 by cancellation.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints in released names, small because only the first block of each stage is kept."""
+"""Small checkpoints with released names: only the first block of each stage is kept."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ RELEASED = {
     "transxnet_t": "transxnet_t",
     "transxnet_s": "transxnet_s",
     "transxnet_b": "transxnet_b",
-}  # our name: the released file's
+}  # Foveal's name: name of the released file
 _LATER_BLOCK = re.compile(r"^(block\d|network\.[0246])\.[1-9]")
 
 
 def shallow_state(name: str) -> dict[str, Tensor]:
-    """A released state dict with one block a stage."""
+    """A released state dict with one block per stage."""
     shapes = released_names(RELEASED[name])
     return {n: filled_tensor(n, shape) for n, shape in shapes.items() if not _LATER_BLOCK.match(n)}
 
 
 def shallow_net(name: str, **options) -> nn.Module:
-    """The net that `shallow_state` belongs to."""
+    """The model for `shallow_state`."""
     return shrunk(name, **{"img_size": 224, **options}).eval()
 
 
 def snapshot(net: nn.Module) -> dict[str, Tensor]:
-    """A copy of everything that a load could change."""
+    """A copy of the state dict."""
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 

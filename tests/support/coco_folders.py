@@ -1,4 +1,4 @@
-"""Tiny data sets in COCO's layout, written by hand."""
+"""Tiny hand-written datasets in the COCO layout."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
 
 
 def annotation(number=1, image=1, box=(2, 3, 4, 5), category=3, **others):
-    """One of a box whose segmentation is the box."""
+    """An annotation whose segmentation is its box."""
     x, y, w, h = box
     return {
         "id": number,
@@ -25,7 +25,7 @@ def annotation(number=1, image=1, box=(2, 3, 4, 5), category=3, **others):
 
 
 def write_split(folder: Path, split="train", annotations=(), sizes=((20, 30),), year="", categories=CATEGORIES) -> Path:
-    """Images of noise, 1.png and so on, of these (height, width); returns the folder."""
+    """Write noise images 1.png, 2.png, ... with the given (height, width) and return the folder."""
     draw = np.random.default_rng(0)
     images = []
     (folder / f"{split}{year}").mkdir(parents=True)
@@ -40,7 +40,7 @@ def write_split(folder: Path, split="train", annotations=(), sizes=((20, 30),), 
 
 
 def change(folder: Path, split, edit) -> None:
-    """Let ``edit`` change the content of an annotation file."""
+    """Apply ``edit`` to the content of an annotation file."""
     file = folder / "annotations" / f"instances_{split}.json"
     content = json.loads(file.read_text())
     edit(content)
@@ -48,7 +48,7 @@ def change(folder: Path, split, edit) -> None:
 
 
 def write_objects(folder: Path) -> Path:
-    """Six images of three sizes to train on, with one object or two each, and three to validate on."""
+    """Six training images of three sizes with one or two objects each, and three validation images."""
     boxes = [(4, 5, 30, 28), (20, 16, 36, 40), (2, 2, 50, 20), (10, 30, 20, 24), (30, 8, 24, 44), (6, 6, 40, 40)]
     objects = [annotation(n, image=n, box=box, category=(3, 7)[n % 2]) for n, box in enumerate(boxes, 1)]
     more = [annotation(n + 6, image=n, box=box) for n, box in enumerate(boxes[1:3], 1)]

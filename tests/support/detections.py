@@ -1,4 +1,4 @@
-"""A made COCO set and what an imperfect detector finds on it, both functions of a seed."""
+"""A synthetic COCO dataset and the detections of an imperfect detector, both determined by a seed."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -10,27 +10,27 @@ from torch import nn
 
 from foveal.training.samples import BrokenSample
 
-CATEGORY_IDS = [2, 5, 11, 40]  # with gaps, as COCO has
+CATEGORY_IDS = [2, 5, 11, 40]  # with gaps, as in COCO
 CLASSES = ["cat", "dog", "eel", "fox"]
-ABSENT = 3  # label of the class that no image has, but that the detector finds
+ABSENT = 3  # label of a class that occurs in no image but is detected
 
 
 def ellipse(box: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(height, width) uint8: the ellipse within a box (x1, y1, x2, y2)."""
+    """The ellipse inscribed in a box (x1, y1, x2, y2), (height, width) uint8."""
     y, x = np.mgrid[:height, :width] + 0.5
     x1, y1, x2, y2 = box
     return (((2 * x - x1 - x2) / (x2 - x1)) ** 2 + ((2 * y - y1 - y2) / (y2 - y1)) ** 2 <= 1).astype(np.uint8)
 
 
 def random_box(draw: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Between 6 pixels and nearly the whole image, small ones more often."""
+    """A box between 6 pixels and almost the entire image; small boxes are more frequent."""
     sides = np.minimum(6 + 200 * draw.random(2) ** 2, [width - 1, height - 1])
     corner = draw.random(2) * (np.array([width, height]) - sides)
     return np.concatenate([corner, corner + sides])
 
 
 def coco_document(seed: int, images: int = 24) -> dict:
-    """Up to five objects an image, of three of four classes, some of them crowds; none on every third image."""
+    """Up to five objects per image from three of four classes, some of them crowds; every third image has none."""
     draw = np.random.default_rng(seed)
     document = {"images": [], "annotations": [], "categories": []}
     for number in range(images):
@@ -59,7 +59,7 @@ def coco_document(seed: int, images: int = 24) -> dict:
 
 
 def detections(document: dict, seed: int) -> dict[int, dict[str, torch.Tensor]]:
-    """Image id -> a detector's answer: objects a little displaced, some twice or of another class, some made up."""
+    """Image id -> detections: slightly displaced objects, some duplicated or misclassified, and false positives."""
     draw = np.random.default_rng(seed)
     found = {}
     for image in document["images"]:
@@ -79,7 +79,7 @@ def detections(document: dict, seed: int) -> dict[int, dict[str, torch.Tensor]]:
 
 
 def answer(rows: list, draw: np.random.Generator, height: int, width: int) -> dict[str, torch.Tensor]:
-    """Boxes and labels as a detector gives them, best first, some as good as others; masks as probabilities."""
+    """A detector's output sorted by score, with ties; masks are probabilities."""
     limits = [width, height, width, height]
     boxes = np.clip(np.array([box for box, _ in rows]).reshape(-1, 4), 0, limits)
     masks = np.array([0.4 + 0.5 * ellipse(box, height, width) for box in boxes]).reshape(-1, 1, height, width)
@@ -92,7 +92,7 @@ def answer(rows: list, draw: np.random.Generator, height: int, width: int) -> di
 
 
 class MadeImages:
-    """A data set as ``CocoImages`` is; the pixels of image i are ``i / 1000``, those in ``broken`` unreadable."""
+    """A dataset like ``CocoImages``: image i has the value ``i / 1000``; images in ``broken`` are unreadable."""
 
     def __init__(self, folder: Path, seed: int = 0, broken: tuple[int, ...] = ()) -> None:
         self.document, self.broken = coco_document(seed), broken
@@ -113,7 +113,7 @@ class MadeImages:
 
 
 class KnownAnswers(nn.Module):
-    """A detector that gives the made detections of the images of ``MadeImages``."""
+    """A detector that returns the synthetic detections for images of ``MadeImages``."""
 
     def __init__(self, images: MadeImages, seed: int = 0, masks: bool = True) -> None:
         super().__init__()
@@ -126,6 +126,6 @@ class KnownAnswers(nn.Module):
 
 
 def collate(samples: list) -> tuple[list, list]:
-    """Images and targets of a batch as lists."""
+    """Collate samples into a list of images and a list of targets."""
     images, targets = zip(*samples, strict=True)
     return list(images), list(targets)

@@ -1,4 +1,4 @@
-"""Detectors small enough to test with, and what they are given."""
+"""Small detectors and their inputs."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ SMALL = {
 
 
 def small_detector(name: str, backbone: str = "transxnet_atto", num_classes: int = 3, **options) -> Detector:
-    """A detector on the smallest backbone of a family, one block a stage; in training mode."""
+    """A detector on the smallest backbone of a family with one block per stage, in training mode."""
     args = dict(depths=(1, 1, 1, 1))
     settings = dict(reference_size=64, backbone_args=args, short=64, long=96)
     return create_detector(name, backbone, num_classes, **{**settings, **SMALL[name], **options})
 
 
 def small_recipe(name: str, backbone: str | None = None, size: int = 64, **settings) -> DetectionRecipe:
-    """A recipe that trains such a detector in two short epochs, three updates of two images each."""
+    """A recipe that trains such a detector for two epochs of three updates with two images each."""
     recipe = get_recipe({"mask_rcnn": SHAPES_MASK_RCNN, "retinanet": SHAPES_RETINANET, "dino": SHAPES_DINO}[name])
     recipe = recipe.with_model(backbone or recipe.model).with_size(size)
     train = dict(epochs=2, batch_size=2, lr=1e-4, warmup_epochs=0, workers=0, log_every=1)
@@ -54,7 +54,7 @@ def noise(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def target(boxes: list[list[float]], labels: list[int], size: tuple[int, int]) -> dict[str, Tensor]:
-    """Objects that fill their boxes."""
+    """A target whose objects fill their boxes."""
     masks = torch.zeros(len(boxes), *size, dtype=torch.uint8)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         mask[round(y1) : round(y2), round(x1) : round(x2)] = 1

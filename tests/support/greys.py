@@ -1,4 +1,4 @@
-"""A classifier whose answer is known beforehand: grey images, and logits that are a row of a table for each grey."""
+"""A classifier with known outputs: for a grey image, the logits are the row of a table for that grey level."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ SIDE = 8
 
 
 class Greys(nn.Module):
-    """(B, 3, H, W) of one grey each, 0 to 1 in 256 steps, to rows of ``table`` (256, classes)."""
+    """Maps constant grey images (B, 3, H, W), with 256 levels from 0 to 1, to rows of ``table`` (256, classes)."""
 
     def __init__(self, table: Tensor) -> None:
         super().__init__()
@@ -29,13 +29,13 @@ def random_table(classes: int = 1000) -> Tensor:
 
 
 def grey_classifier(table: Tensor, size: int = SIDE) -> Classifier:
-    """As if the weights were released ones for ImageNet, where the table has 1,000 columns."""
+    """With 1,000 columns in the table, it looks like a classifier with released ImageNet weights."""
     fit = Preprocessing((size, size), crop=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     return Classifier("greys", Greys(table), [str(index) for index in range(table.shape[1])], fit, trained_here=False)
 
 
 def write_greys(folder: Path, greys: Mapping[str, list[int]]) -> None:
-    """``folder/<class>/<number>.png`` of these greys."""
+    """Write ``folder/<class>/<number>.png`` with the given grey levels."""
     for name, values in greys.items():
         (folder / name).mkdir(parents=True)
         for number, grey in enumerate(values):

@@ -1,4 +1,4 @@
-"""Backbones of transformers, small enough to test with."""
+"""Small transformers backbones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
 def small_config(family: str, **fields):
-    """Of the family's smallest network, with all stages' maps unless others are named."""
+    """Configuration of the smallest model of a family, by default with the feature maps of all stages."""
     if "out_indices" not in fields:
         fields = {"out_features": STAGES, **fields}
     return CONFIGS[family](**{"model_name": f"{family}_atto", "img_size": 64, **fields})
 
 
 def small_backbone(family: str, **fields):
-    """Lively, in evaluation mode; always with the same weights."""
+    """A backbone in evaluation mode with fixed non-trivial weights."""
     torch.manual_seed(0)
     return lively(BACKBONES[family](small_config(family, **fields))).eval()

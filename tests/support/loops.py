@@ -1,4 +1,4 @@
-"""The operators as loops over single numbers, in numpy and double precision, written from the papers' formulas."""
+"""The operators as loops over scalars in NumPy and float64, written from the papers' formulas."""
 
 import itertools
 import math

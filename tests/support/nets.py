@@ -1,4 +1,4 @@
-"""Nets small enough to test with, with weights far enough from their initial values for every part to matter."""
+"""Small models whose weights are far enough from their initial values for every part to matter."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ SHALLOW = (1, 1, 1, 1)
 
 
 def shrunk(name: str, **options) -> nn.Module:
-    """A registered net with one block a stage, for small images."""
+    """A registered model with one block per stage, for small images."""
     return timm.create_model(name, **{"depths": SHALLOW, "img_size": 64, **options})
 
 
 @cache
 def on_meta(name: str) -> nn.Module:
-    """A registered net as it is, on the meta device; to look at, not to change."""
+    """A registered model on the meta device; cached, so do not modify it."""
     with torch.device("meta"):
         return timm.create_model(name, device="meta")
 
 
 def lively(net: nn.Module) -> nn.Module:
-    """The same net with all weights and statistics moved off their initial values: scales of 1e-5 hide branches."""
+    """Move all weights and statistics off their initial values in place: layer scales of 1e-5 would hide branches."""
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             spread = 0.2 if parameter.ndim < 4 or "table" in name else 0.05
@@ -44,18 +44,18 @@ def lively(net: nn.Module) -> nn.Module:
 
 
 def atto(family: str = "transnext", **options) -> nn.Module:
-    """The smallest net of a family, shallow and lively, in evaluation mode; always with the same weights."""
+    """The smallest model of a family with one block per stage and fixed non-trivial weights, in evaluation mode."""
     torch.manual_seed(0)
     return lively(shrunk(f"{family}_atto", **{"num_classes": 10, **options})).eval()
 
 
 def image(height: int, width: int, batch: int = 1, channels: int = 3, seed: int = 1) -> Tensor:
-    """Standard normal images."""
+    """Images with standard normal pixels."""
     return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Of a fixed random weighting of the output, by parameter."""
+    """Gradients of a fixed random weighting of the output, by parameter name."""
     net.zero_grad(set_to_none=True)
     out = net(x)
     out = out if isinstance(out, Tensor) else torch.cat([o.flatten() for o in out])
@@ -65,7 +65,7 @@ def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 
 def in_double(net: nn.Module, gradients: bool = False) -> dict[str, Tensor]:
-    """A copy of the state in double precision, for the plain forms; parameters are leaves if gradients are wanted."""
+    """A float64 copy of the state dict for the plain forms; with ``gradients`` the parameters require gradients."""
     learned = {name for name, _ in net.named_parameters()} if gradients else set()
     state = {
         n: t.detach().clone().double() if t.is_floating_point() else t.clone() for n, t in net.state_dict().items()

@@ -1,4 +1,4 @@
-"""Calls of the operators over all shapes that they support."""
+"""Operator calls over all supported shapes."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +14,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Call:
-    """One call: the operator, the map, and whatever else determines its shapes. ``tensors`` generates its arguments."""
+    """An operator call: operator, map size and other shape settings. ``tensors`` generates the arguments."""
 
     operator: str
     batch: int = 2
@@ -25,8 +25,8 @@ class Call:
     pool: tuple[int, int] = (2, 3)
     window: int = 3
     table: bool = False  # the position bias as a table of offsets
-    # Activations are views into wider memory, from an odd place on: slices, as of a fused linear layer's output (1), or
-    # every other element of it (2).
+    # Activations are views into wider memory at an odd offset: slices, as of a fused linear layer's output (1), or
+    # every other element (2).
     strided: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ class Call:
     def tensors(
         self, dtype: torch.dtype = torch.float64, parameters: torch.dtype | None = None, device: str = "cpu"
     ) -> Tensors:
-        """Random arguments by name, generated in double precision so that every dtype gets the same numbers."""
+        """Random arguments by name, generated in float64 so that every dtype gets the same values."""
         generator = torch.Generator().manual_seed(0)
 
         def draw(*shape: int, spread: float = 1.0) -> Tensor:
@@ -88,7 +88,7 @@ class Call:
         return dict(g=draw(*shape), v=draw(*shape)), dict(weight=weight, bias=draw(channels))
 
     def _multiscale_dwconv(self, draw) -> tuple[Tensors, Tensors]:
-        """Three groups of channels if there are enough, else one."""
+        """Three groups of channels if there are enough channels, else one."""
         channels = self.heads * self.dim
         third = channels // 3
         groups = ((channels - 2 * third, self.window), (third, 1), (third, 5)) if third else ((channels, self.window),)
@@ -103,7 +103,7 @@ class Call:
         return dict(x=x), dict(weight=weight, bias=draw(self.batch, channels))
 
     def arguments(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """The operator's arguments: tensors called "name.0", "name.1" ... become one list; options are added."""
+        """The operator's arguments: tensors "name.0", "name.1", ... are combined into a list; options are added."""
         together: dict[str, Any] = {}
         for name, tensor in tensors.items():
             stem, _, number = name.partition(".")
@@ -115,12 +115,12 @@ class Call:
         return {**together, **window, **self.options}
 
     def run(self, tensors: Tensors, backend: str | None = None) -> Tensor:
-        """The operator's output."""
+        """Output of the operator."""
         with use_backend(backend):
             return getattr(foveal.ops, self.operator)(**self.arguments(tensors))
 
     def run_with_gradients(self, tensors: Tensors, backend: str | None = None, form=None) -> Tensors:
-        """The output and, by argument, the gradients of a fixed weighting of it; ``form`` replaces the operator."""
+        """The output and its gradients for a fixed weighting, by argument; ``form`` replaces the operator."""
         leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
         out = form(**self.arguments(leaves)) if form else self.run(leaves, backend)
         generator = torch.Generator().manual_seed(1)
@@ -136,7 +136,7 @@ def offset_count(size: int, pool: int) -> int:
 
 
 def _embedded(t: Tensor, step: int) -> Tensor:
-    """The same numbers `step` places apart in a wider row, the rest not-a-number."""
+    """The same values with stride `step` in a wider row that is otherwise NaN."""
     wide = t.new_full((*t.shape[:-1], step * t.shape[-1] + 3), torch.nan)
     view = wide[..., 1 : step * t.shape[-1] + 1 : step]
     view.copy_(t)
@@ -145,7 +145,7 @@ def _embedded(t: Tensor, step: int) -> Tensor:
 
 OPERATORS = ("aggregated_attention", "gated_dwconv", "dynamic_dwconv", "multiscale_dwconv")
 MAPS = ((1, 1), (1, 5), (7, 1), (2, 3), (5, 7), (13, 11), (8, 8), (4, 17))
-# Maps and pools for tables of offsets: pools that divide both sides, one, none; one pixel; sides wider than a vector.
+# Maps and pools for tables of offsets: pools that divide two, one or no sides; one pixel; sides wider than a vector.
 TABLES = (
     (8, 12, (2, 3)), (8, 7, (4, 3)), (7, 8, (3, 4)), (7, 5, (3, 2)), (1, 1, (1, 1)), (1, 9, (1, 4)), (13, 1, (5, 1)),
     (5, 5, (4, 4)), (6, 6, (6, 6)), (4, 40, (2, 5)), (3, 37, (2, 7)),
@@ -159,7 +159,7 @@ def small_calls() -> list[Call]:
 
 
 def all_calls() -> list[Call]:
-    """Every operator over every map with every window, then the options of single operators."""
+    """Every operator with every map and window size, followed by options of individual operators."""
     calls = [
         Call(o, height=h, width=w, window=k, pool=(max(h // 3, 1), max(w // 2, 1)), strided=(h + w + k) % 3)
         for o in OPERATORS
@@ -180,6 +180,6 @@ def all_calls() -> list[Call]:
     calls += [
         replace(Call(o, height=6, width=9), heads=h, dim=d, options=options)
         for o, options in (("gated_dwconv", {}), ("dynamic_dwconv", {}), ("multiscale_dwconv", dict(gelu=True)))
-        for h, d in ((1, 1), (1, 16), (1, 24), (3, 25), (5, 32))  # lanes of a vector: too few, all, more, many more
+        for h, d in ((1, 1), (1, 16), (1, 24), (3, 25), (5, 32))  # vector lanes: fewer, all, more, many more
     ]
     return calls + [replace(Call(o), batch=0, strided=strided) for o in OPERATORS for strided in range(3)]

@@ -1,4 +1,4 @@
-"""UPerNet and Semantic FPN small enough to test with, and what they are given."""
+"""Small UPerNet and Semantic FPN models and their inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAMILY = {"upernet": "transnext_atto", "semantic_fpn": "transxnet_atto"}
 
 
 def small_segmenter(name: str, backbone: str | None = None, num_classes: int = 5, **options) -> Segmenter:
-    """A segmenter on the smallest backbone of a family, one block a stage, with lively weights; in training mode."""
+    """A segmenter on the smallest backbone of a family with one block per stage, in training mode."""
     args = dict(depths=(1, 1, 1, 1))
     settings = dict(reference_size=64, backbone_args=args)
     backbone = backbone or FAMILY[name]
@@ -25,7 +25,7 @@ def small_segmenter(name: str, backbone: str | None = None, num_classes: int = 5
 
 
 def batch(height: int, width: int, images: int = 2, classes: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Images in [0, 1], and labels of which the first row is ignored."""
+    """Images in [0, 1], and labels with an ignored first row."""
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (images, height, width), generator=draw)
     labels[:, 0] = IGNORED

@@ -1,7 +1,7 @@
-"""DINO without a library: what the released names stand for, in plain arithmetic and loops, at double precision.
+"""DINO in plain arithmetic and loops, in double precision.
 
-Weights are a dict by MMDetection 3's names. What it computes follows the papers (Deformable DETR, DAB-DETR, DINO) and
-the settings that the released files were trained with.
+Weights are a dict with MMDetection 3's names. The computation follows the papers (Deformable DETR, DAB-DETR, DINO) and
+the training settings of the released checkpoints.
 """
 
 import math
@@ -28,7 +28,7 @@ def mlp(w: Weights, names: list[str], x: Tensor) -> Tensor:
 
 
 def waves(coordinate: float, size: int, temperature: float) -> list[float]:
-    """sin, cos, sin, cos, ... of one coordinate in [0, 1]."""
+    """Sinusoidal embedding sin, cos, sin, cos, ... of one coordinate in [0, 1]."""
     found = []
     for number in range(size):
         angle = 2 * math.pi * coordinate / temperature ** (2 * (number // 2) / size)
@@ -41,7 +41,7 @@ def logit(x: Tensor, eps: float) -> Tensor:
 
 
 def bilinear(plane: Tensor, x: float, y: float) -> Tensor:
-    """A value between the pixels of (H, W, C), whose centres lie at halves; nothing beyond them."""
+    """Bilinear sample of (H, W, C) with pixel centres at half-integers and zero padding."""
     height, width, channels = plane.shape
     total = torch.zeros(channels, dtype=plane.dtype)
     left, top = math.floor(x - 0.5), math.floor(y - 0.5)
@@ -54,7 +54,7 @@ def bilinear(plane: Tensor, x: float, y: float) -> Tensor:
 
 
 def deformable_sum(planes: list[Tensor], places: Tensor, weights: Tensor) -> Tensor:
-    """One query of one head: values of planes (H, W, C) at (levels, points, 2) in [0, 1], weighed."""
+    """One query of one head: weighted sum of samples of planes (H, W, C) at (levels, points, 2) in [0, 1]."""
     total = torch.zeros(planes[0].shape[-1], dtype=planes[0].dtype)
     for plane, at, weight in zip(planes, places, weights, strict=True):
         for (x, y), share in zip(at.tolist(), weight.tolist(), strict=True):
@@ -65,7 +65,7 @@ def deformable_sum(planes: list[Tensor], places: Tensor, weights: Tensor) -> Ten
 def deformable(
     w: Weights, name: str, queries: Tensor, memory: Tensor, inside: Tensor, shapes: list, boxes: Tensor, heads: int
 ) -> Tensor:
-    """Queries (Q, dim) look at memory (N, dim) around references (Q, levels, 2 or 4)."""
+    """Queries (Q, dim) attend to memory (N, dim) around reference points (Q, levels, 2 or 4)."""
     values = linear(w, f"{name}.value_proj", memory) * inside[:, None]
     width, levels = values.shape[1] // heads, len(shapes)
     offsets = linear(w, f"{name}.sampling_offsets", queries).view(len(queries), heads, levels, -1, 2)
@@ -86,7 +86,7 @@ def deformable(
 
 
 def attention(w: Weights, name: str, x: Tensor, position: Tensor, heads: int) -> Tensor:
-    """nn.MultiheadAttention among (Q, dim), places added to queries and keys."""
+    """nn.MultiheadAttention over (Q, dim), with positions added to queries and keys."""
     parts = [
         part_in @ weight.T + bias
         for part_in, weight, bias in zip(
@@ -106,7 +106,7 @@ def feed_forward(w: Weights, name: str, x: Tensor) -> Tensor:
 
 
 class PlainDino:
-    """One image's levels (dim, H, W), of which the first ``rows`` and ``columns`` of each lie in the image."""
+    """The levels (dim, H, W) of one image; ``extents`` are the rows and columns of each that are inside the image."""
 
     def __init__(self, w: Weights, levels: list[Tensor], extents: list[tuple[int, int]], heads: int, layers: int):
         self.w, self.heads, self.layers = w, heads, layers
@@ -128,7 +128,7 @@ class PlainDino:
         return torch.tensor([value(*place) for place in self.places], dtype=torch.float64)
 
     def positions(self) -> Tensor:
-        """Where tokens are: y's half, then x's, of the far edge of a token; and the level's own vector."""
+        """Embedding of the far edge of each token, y in the first half, x in the second, plus the level embedding."""
 
         def of(level: int, row: int, column: int) -> list[float]:
             rows, columns = self.extents[level]
@@ -157,7 +157,7 @@ class PlainDino:
         return memory
 
     def select(self, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Which tokens have the highest class, and their boxes."""
+        """The tokens with the highest class scores, and their boxes."""
         side = self._each(lambda level, row, column: [0.05 * 2**level] * 2)
         proposals = torch.cat((self.centres(), side), 1)
         able = ((proposals > 0.01) & (proposals < 0.99)).all(1) & self.inside
@@ -169,7 +169,7 @@ class PlainDino:
         return chosen, torch.where(able[chosen, None], boxes, 1.0)
 
     def decode(self, memory: Tensor, boxes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits and boxes after each layer."""
+        """Logits and boxes of each layer."""
         content, logits, found, start = self.w["query_embedding.weight"][: len(boxes)], [], [], boxes
         for number in range(self.decoders):
             name, references = f"decoder.layers.{number}", boxes[:, None] * self.ratios.repeat(1, 2)

@@ -1,7 +1,7 @@
-"""Mask2Former without a library: what the released names stand for, in plain arithmetic, at double precision.
+"""Mask2Former in plain arithmetic, in double precision.
 
-Weights are a dict by the names of MMSegmentation 1 with MMDetection 3. What it computes follows the papers (Deformable
-DETR, Mask2Former) and the settings that the released files were trained with; one image at a time.
+Weights are a dict with the names of MMSegmentation 1 and MMDetection 3. The computation follows the papers (Deformable
+DETR, Mask2Former) and the training settings of the released checkpoints, for one image at a time.
 """
 
 import math
@@ -16,7 +16,7 @@ GROUPS = 32
 
 
 def convolved(w: Weights, name: str, m: Tensor) -> Tensor:
-    """A convolution of (C, h, w) with an odd kernel, padded with zeros; with a bias where there is one."""
+    """Convolution of (C, h, w) with an odd kernel and zero padding, with the bias if there is one."""
     weight = w[f"{name}.weight"]
     (height, width), reach = m.shape[1:], weight.shape[-1] // 2
     padded = torch.zeros(len(m), height + 2 * reach, width + 2 * reach, dtype=m.dtype)
@@ -37,7 +37,7 @@ def group_normed(w: Weights, name: str, m: Tensor) -> Tensor:
 
 
 def resized(m: Tensor, height: int, width: int) -> Tensor:
-    """(C, h, w) bilinearly, pixels' centres at halves, the border's values beyond it."""
+    """Resize (C, h, w) bilinearly, with pixel centres at half-integers and border padding."""
 
     def shares(wanted: int, given: int) -> Tensor:
         table = torch.zeros(wanted, given, dtype=m.dtype)
@@ -52,14 +52,14 @@ def resized(m: Tensor, height: int, width: int) -> Tensor:
 
 
 def positions(height: int, width: int, dim: int) -> Tensor:
-    """(h * w, dim): waves of where rows and columns end, y's half first; the whole is a millionth larger."""
+    """(h * w, dim): sinusoidal embedding of the ends of rows and columns, y first; 1e-6 is added to the size."""
     rows = [waves((row + 1) / (height + 1e-6), dim // 2, 10000) for row in range(height)]
     columns = [waves((column + 1) / (width + 1e-6), dim // 2, 10000) for column in range(width)]
     return torch.tensor([row + column for row in rows for column in columns], dtype=torch.float64)
 
 
 def masked_attention(w: Weights, name: str, asking: Tensor, keys: Tensor, values: Tensor, seen: Tensor, heads: int):
-    """Queries (Q, dim) look at tokens (N, dim) where ``seen`` (Q, N)."""
+    """Queries (Q, dim) attend to tokens (N, dim) where ``seen`` (Q, N) is true."""
     parts = [
         x @ weight.T + bias
         for x, weight, bias in zip(
@@ -75,7 +75,7 @@ def masked_attention(w: Weights, name: str, asking: Tensor, keys: Tensor, values
 
 
 class PlainMask2Former:
-    """The maps (C, h, w) of one image, from fine to coarse."""
+    """Mask2Former on the feature maps (C, h, w) of one image, from fine to coarse."""
 
     def __init__(self, w: Weights, maps: list[Tensor], heads: int) -> None:
         self.w, self.maps, self.heads = w, maps, heads
@@ -83,7 +83,7 @@ class PlainMask2Former:
         self.dim = w["decode_head.query_feat.weight"].shape[1]
 
     def pixels(self) -> tuple[Tensor, list[Tensor]]:
-        """Mask features (dim, h, w), and three maps of tokens, (h * w, dim), from coarse to fine."""
+        """Mask features (dim, h, w), and the tokens (h * w, dim) of three levels, from coarse to fine."""
         w, levels = self.w, []
         for number, m in enumerate(reversed(self.maps[1:])):
             name = f"{PIXELS}.input_convs.{number}"
@@ -117,7 +117,7 @@ class PlainMask2Former:
         return tokens
 
     def decode(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits of classes (Q, C + 1) and masks (Q, h, w), before the first layer and after each."""
+        """Class logits (Q, C + 1) and masks (Q, h, w), before the first layer and after each layer."""
         w = self.w
         features, levels = self.pixels()
         query, place = w["decode_head.query_feat.weight"], w["decode_head.query_embed.weight"]
@@ -140,7 +140,7 @@ class PlainMask2Former:
         return logits, masks
 
     def scores(self, height: int, width: int) -> Tensor:
-        """(C, height, width), what the last layer finds."""
+        """Class scores (C, height, width) of the last layer."""
         logits, masks = (predictions[-1] for predictions in self.decode())
         total = torch.zeros(logits.shape[1] - 1, height, width, dtype=torch.float64)
         for of_classes, mask in zip(logits.softmax(1)[:, :-1], masks, strict=True):

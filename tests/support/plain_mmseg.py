@@ -1,6 +1,6 @@
-"""MMSegmentation's heads as formulas on a dict of its names: UPerHead, FCNHead, FPN with FPNHead.
+"""MMSegmentation's heads as formulas on a dict with its names: UPerHead, FCNHead, FPN with FPNHead.
 
-Resizing and pooling are written out, so that no sampling convention is taken on trust. Dropout is left out.
+Resizing and pooling are written out so that sampling conventions are explicit. Dropout is omitted.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ State = dict[str, Tensor]
 
 
 def bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) to (B, C, *size), `align_corners` false."""
+    """Resize (B, C, h, w) to (B, C, *size) with `align_corners=False`."""
     rows, columns = (_between_centres(a, b).to(x) for a, b in zip(x.shape[-2:], size, strict=True))
     return rows @ x @ columns.T
 
 
 def _between_centres(old: int, new: int) -> Tensor:
-    """(new, old): how much of each old pixel is in a new one."""
+    """(new, old): weight of each old pixel in a new one."""
     weights = torch.zeros(new, old, dtype=torch.float64)
     for i in range(new):
         place = max((i + 0.5) * old / new - 0.5, 0.0)
@@ -37,7 +37,7 @@ def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pooled(x: Tensor, side: int) -> Tensor:
-    """Means of side x side cells that cover the map and overlap where it does not divide."""
+    """Means over side x side cells that cover the map and overlap if side does not divide its size."""
     height, width = x.shape[-2:]
     rows, columns = ([(i * n // side, -(-(i + 1) * n // side)) for i in range(side)] for n in (height, width))
     means = [[x[..., a:b, c:d].mean((-2, -1)) for c, d in columns] for a, b in rows]
@@ -45,7 +45,7 @@ def pooled(x: Tensor, side: int) -> Tensor:
 
 
 def conv_module(state: State, name: str, x: Tensor, training: bool) -> Tensor:
-    """Convolution that keeps the size, batch norm (of the batch in training), ReLU."""
+    """Convolution with the same output size, batch norm (batch statistics in training), ReLU."""
     kernel = state[f"{name}.conv.weight"].to(x)
     x = F.conv2d(x, kernel, padding=kernel.shape[-1] // 2)
     mean, var = state[f"{name}.bn.running_mean"].to(x), state[f"{name}.bn.running_var"].to(x)
@@ -80,7 +80,7 @@ def upernet(state: State, maps: list[Tensor], training: bool = False) -> Tensor:
 
 
 def fcn(state: State, maps: list[Tensor], training: bool = False) -> Tensor:
-    """Logits at stride 16 (FCNHead, the auxiliary one)."""
+    """Logits at stride 16 (FCNHead, the auxiliary head)."""
     return convolution(
         state, "auxiliary_head.conv_seg", conv_module(state, "auxiliary_head.convs.0", maps[2], training)
     )
@@ -104,7 +104,7 @@ def semantic_fpn(state: State, maps: list[Tensor], training: bool = False) -> Te
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, ignored: int = 255) -> Tensor:
-    """Of logits (B, C, h, w) and labels (B, H, W): pixel by pixel, over the number of all pixels."""
+    """Cross entropy of logits (B, C, h, w) and labels (B, H, W), divided by the number of all pixels."""
     logits = bilinear(logits, labels.shape[-2:])
     shares = logits - logits.exp().sum(1, keepdim=True).log()
     chosen = [-shares[b, label, i, j] for (b, i, j), label in _pixels(labels) if label != ignored]

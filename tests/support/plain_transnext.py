@@ -1,7 +1,7 @@
-"""TransNeXt as the mathematics is written: every pair of tokens is looked at, nothing is shared, cached or registered.
+"""TransNeXt written directly from the formulas: every pair of tokens is computed, without sharing or caching.
 
-Slow, and in whatever dtype the state has. It takes a state dict in the library's names. The stored outputs hold it to
-the authors' networks, so that it can answer for sizes, modes and gradients of which there is no stored output.
+It is slow, runs in the dtype of the state dict, and takes a state dict with Foveal's names. It is checked against the
+stored outputs of the authors' models and serves as reference for other sizes, modes and gradients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of the network that change its mathematics, as the library takes them."""
+    """The model arguments that change the computation."""
 
     img_size: Size = (224, 224)
     pretrain_size: Size = (224, 224)
@@ -32,7 +32,7 @@ class Settings:
 
 
 def part(state: State, prefix: str) -> State:
-    """What stands under a prefix."""
+    """The entries under a prefix."""
     return {name[len(prefix) + 1 :]: t for name, t in state.items() if name.startswith(prefix + ".")}
 
 
@@ -54,7 +54,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def image_to_map(size: Size, stage: int) -> Size:
-    """Size of stage 0, 1, 2, 3's map: strides of 4, 2, 2, 2, each rounding up."""
+    """Size of the feature map of a stage (0 to 3): strides of 4, 2, 2, 2, each rounding up."""
     height, width = (-(-s // 4) for s in size)
     for _ in range(stage):
         height, width = -(-height // 2), -(-width // 2)
@@ -62,7 +62,7 @@ def image_to_map(size: Size, stage: int) -> Size:
 
 
 def pooled_size(size: Size, stage: int, settings: Settings) -> Size:
-    """(Hp, Wp) in normal or linear mode; never empty and never finer than the map."""
+    """(Hp, Wp) in normal or linear mode; never empty and never larger than the map."""
     if settings.pool_size is None:
         ratio = settings.sr_ratios[stage]
         return max(size[0] // ratio, 1), max(size[1] // ratio, 1)
@@ -75,7 +75,7 @@ def cell_centres(size: int, cells: int, like: Tensor) -> Tensor:
 
 
 def position_bias(p: State, size: Size, keys: Size, sides: tuple[int, int]) -> Tensor:
-    """(h, H*W, Hp*Wp): the small network on the offset of every query and every key."""
+    """(h, H*W, Hp*Wp): the MLP applied to the offset of every query and key."""
     offsets = []
     for length, cells, side in zip(size, keys, sides, strict=True):
         centres = cell_centres(length, cells, p["cpb_fc1.weight"])
@@ -90,7 +90,7 @@ def position_bias(p: State, size: Size, keys: Size, sides: tuple[int, int]) -> T
 
 
 def resized_bias(bias: Tensor, size: Size, keys: Size, new_size: Size, new_keys: Size) -> Tensor:
-    """Bilinearly, over the key axes of every query first, then over the query axes of every key."""
+    """Bilinear resize, first over the key axes for every query, then over the query axes for every key."""
     heads = bias.shape[0]
     by_query = bias.reshape(heads * size[0] * size[1], 1, *keys)
     by_query = F.interpolate(by_query, new_keys, mode="bilinear", align_corners=False)
@@ -99,7 +99,7 @@ def resized_bias(bias: Tensor, size: Size, keys: Size, new_size: Size, new_keys:
 
 
 def bias_for(p: State, size: Size, stage: int, settings: Settings) -> Tensor:
-    """The position bias of a stage's map in either mode."""
+    """Position bias of the feature map of a stage in either mode."""
 
     def keys(of: Size) -> Size:
         return pooled_size(of, stage, settings) if settings.aggregated[stage] else of
@@ -113,7 +113,7 @@ def bias_for(p: State, size: Size, stage: int, settings: Settings) -> Tensor:
 
 
 def key_count(size: Size, stage: int, settings: Settings) -> int:
-    """How many coarse keys length scaling counts; without it, as many as in pre-training."""
+    """Number of coarse keys for length scaling; without length scaling, the number in pre-training."""
     seen = size if settings.length_scaling else tuple(s // 2 ** (stage + 2) for s in settings.pretrain_size)
     height, width = pooled_size(seen, stage, settings) if settings.aggregated[stage] else seen
     return height * width
@@ -129,7 +129,7 @@ def scaled_query(p: State, q: Tensor, log_n: Tensor) -> Tensor:
 
 
 def aggregated_attention(p: State, x: Tensor, stage: int, settings: Settings) -> Tensor:
-    """Steps 1-8 of math.md, the window written as a mask over all pairs of tokens."""
+    """Steps 1-8 of math.md, with the window as a mask over all pairs of tokens."""
     height, width, channels = x.shape[1:]
     heads, window = p["temperature"].shape[0], settings.window_size[stage]
     q = heads_of(linear(p, "q", x), heads)
@@ -173,7 +173,7 @@ def convolutional_glu(p: State, x: Tensor) -> Tensor:
 
 
 def features(state: State, x: Tensor, settings: Settings = Settings()) -> list[Tensor]:
-    """The maps of the four stages, (B, C, H, W)."""
+    """Feature maps of the four stages, (B, C, H, W)."""
     maps = []
     for stage in range(4):
         p = part(state, f"stages.{stage}")

@@ -1,6 +1,6 @@
-"""TransXNet as the mathematics is written, in whatever dtype the state has; see `plain_transnext`.
+"""TransXNet written directly from the formulas, in the dtype of the state dict; see `plain_transnext`.
 
-Takes a state dict in the library's names. In training mode its running statistics are moved as BatchNorm moves them.
+Takes a state dict with Foveal's names. In training mode the running statistics are updated as by BatchNorm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOMENTUM = 0.1
 
 
 def conv(p: State, name: str, x: Tensor, stride: int = 1, padding: int | None = None) -> Tensor:
-    """A convolution, depthwise where the weights say so; padding K // 2 unless given."""
+    """Convolution, depthwise if the weights are; padding K // 2 by default."""
     weight = p[f"{name}.weight"]
     padding = weight.shape[-1] // 2 if padding is None else padding
     groups = x.shape[1] // weight.shape[1]
@@ -25,7 +25,7 @@ def conv(p: State, name: str, x: Tensor, stride: int = 1, padding: int | None = 
 
 
 def batch_norm(p: State, name: str, x: Tensor, training: bool) -> Tensor:
-    """BatchNorm, eps 1e-5; in training it moves the statistics in `p`, with the unbiased variance."""
+    """BatchNorm, eps 1e-5; in training it updates the statistics in `p`, with the unbiased variance."""
     mean, variance = p[f"{name}.running_mean"], p[f"{name}.running_var"]
     if training:
         count = x.numel() // x.shape[1]
@@ -46,7 +46,7 @@ def group_norm(p: State, name: str, x: Tensor) -> Tensor:
 
 
 def idconv(p: State, x: Tensor, training: bool) -> Tensor:
-    """A depthwise kernel a sample and channel, mixed from G learned ones; the bias likewise."""
+    """Depthwise convolution with a kernel per sample and channel, mixed from G learned ones; likewise for the bias."""
     groups, channels, size, _ = p["weight"].shape
 
     def scores(side: int) -> Tensor:
@@ -63,7 +63,7 @@ def idconv(p: State, x: Tensor, training: bool) -> Tensor:
 
 
 def osra(p: State, x: Tensor, table: Tensor, training: bool) -> Tensor:
-    """Overlapping spatial-reduction attention; `table` (1, h, N, keys) has the map's own size."""
+    """Overlapping spatial-reduction attention; `table` (1, h, N, keys) has the size of the map."""
     heads = table.shape[1]
     reduced = x
     if "sr.0.conv.weight" in p:
@@ -108,7 +108,7 @@ def block(p: State, x: Tensor, table: Tensor, training: bool) -> Tensor:
 
 
 def table_for(table: Tensor, size: tuple[int, int], sr: int) -> Tensor:
-    """The stage's table as a picture of queries by keys, resized bicubically to the map's numbers of both."""
+    """The table of a stage, resized bicubically as an image of queries by keys to those of the map."""
     queries, keys = size[0] * size[1], -(-size[0] // sr) * -(-size[1] // sr)
     if table.shape[2:] == (queries, keys):
         return table
@@ -116,7 +116,7 @@ def table_for(table: Tensor, size: tuple[int, int], sr: int) -> Tensor:
 
 
 def features(state: State, x: Tensor, training: bool = False, sr_ratios=(8, 4, 2, 1)) -> list[Tensor]:
-    """The maps of the four stages, (B, C, H, W)."""
+    """Feature maps of the four stages, (B, C, H, W)."""
     maps = []
     for stage in range(4):
         p = part(state, f"stages.{stage}")

@@ -1,4 +1,4 @@
-"""What tests of runs share: their logs, and a notice to leave in the middle."""
+"""Helpers for tests of training runs: logs, and a signal to stop in the middle."""
 
 import json
 import os
@@ -8,13 +8,13 @@ TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_b
 
 
 def lines(out, name):
-    """A log without what a clock says."""
+    """Entries of a log without timings and memory."""
     found = [json.loads(line) for line in (out / name).read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
 
 
 def leaving_in_update(task, update):
-    """The task, whose process is told to leave in this update."""
+    """The task, modified to send SIGTERM to its process in the given update."""
     loss, passes = task.loss, []
 
     def told(model, batch):

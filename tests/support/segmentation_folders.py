@@ -1,4 +1,4 @@
-"""Tiny data sets of images and label maps."""
+"""Tiny datasets of images and label maps."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ ADE20K = ("images/training", "annotations/training"), ("images/validation", "ann
 
 
 def write_folder(images: Path, labels: Path, label_maps, ending="png") -> None:
-    """Label maps, arrays (H, W), as a.png, b.png and so on, and an image of noise for each."""
+    """Write label maps, arrays (H, W), as a.png, b.png, ..., and a noise image for each."""
     draw = np.random.default_rng(0)
     for folder in (images, labels):
         folder.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,7 @@ def write_folder(images: Path, labels: Path, label_maps, ending="png") -> None:
 def write_split(
     root: Path, split="train", label_maps=([[0, 1], [2, 255]],), classes="sky\ntree\ncar\n", **words
 ) -> Path:
-    """One's own split: ``images/<split>``, ``labels/<split>``, ``classes.txt`` unless None; returns the folder."""
+    """Write ``images/<split>``, ``labels/<split>`` and, unless None, ``classes.txt``; return the folder."""
     write_folder(root / "images" / split, root / "labels" / split, label_maps, **words)
     if classes is not None:
         (root / "classes.txt").write_text(classes)
@@ -30,14 +30,14 @@ def write_split(
 
 
 def write_ade20k(root: Path, label_maps=([[0, 1], [150, 255]],)) -> Path:
-    """Both splits in ADE20K's layout, with these label maps each; returns the folder."""
+    """Write both splits in the ADE20K layout with the given label maps and return the folder."""
     for images, labels in ADE20K:
         write_folder(root / images, root / labels, label_maps, ending="jpg")
     return root
 
 
 def write_regions(root: Path, train=6, val=2, size=(70, 84)) -> Path:
-    """Both splits of one's own images of noise with a sky, a tree and a car in them; returns the folder."""
+    """Write both splits of a custom dataset of noise images labelled sky, tree and car; return the folder."""
     for split, count in (("train", train), ("val", val)):
         label_maps = np.zeros((count, *size), dtype=np.uint8)
         for number, labels in enumerate(label_maps):

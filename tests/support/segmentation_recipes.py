@@ -22,7 +22,7 @@ SMALL_HEADS = {
 
 
 def small_recipe(name: str, backbone: str | None = None, size: int = 64, **settings) -> SegmentationRecipe:
-    """On the smallest backbone, one block a stage; two images an update."""
+    """A recipe on the smallest backbone with one block per stage and two images per update."""
     recipe = get_recipe(SHAPES[name])
     recipe = recipe.with_model(backbone or recipe.model).with_size(size)
     train = dict(epochs=2, batch_size=2, lr=1e-4, warmup_epochs=0, workers=0, log_every=1)

@@ -14,7 +14,7 @@ from foveal.training.samples import BrokenSample
 
 
 class TinySegmenter(Segmenter):
-    """The least of a head: every map to scores of the classes, resized and added."""
+    """A minimal head: class scores of every feature map, resized and summed."""
 
     def __init__(self, backbone: DenseBackbone, num_classes: int) -> None:
         super().__init__(backbone, num_classes)
@@ -31,7 +31,7 @@ class TinySegmenter(Segmenter):
 
 
 def tiny_segmenter(num_classes: int = 3, backbone: str = "transnext_atto", **options) -> TinySegmenter:
-    """On the smallest backbone of a family, one block per stage; in training mode, always with the same weights."""
+    """A segmenter on the smallest backbone of a family with one block per stage and fixed weights, in training mode."""
     torch.manual_seed(0)
     settings = {"reference_size": 64, "args": dict(depths=(1, 1, 1, 1)), **options}
     return TinySegmenter(DenseBackbone(backbone, **settings), num_classes)
@@ -52,11 +52,11 @@ class KnownScores(Segmenter):
         return super().probabilities(scores) if self.softmax else scores
 
 
-CLASSES = ["wall", "sky", "tree", "door", "lamp"]  # no pixel is a door, though some are taken for one; nothing a lamp
+CLASSES = ["wall", "sky", "tree", "door", "lamp"]  # no pixel is a door but some are predicted as one; there is no lamp
 
 
 class MadeLabelMaps:
-    """Images (3, H, W) with labels (H, W), of different sizes; the red of a pixel is a fifth of ``by_red``'s answer."""
+    """Images (3, H, W) and labels (H, W) of various sizes; red times 5 is the prediction of ``by_red``."""
 
     classes = CLASSES
 
@@ -88,6 +88,6 @@ class MadeLabelMaps:
 
 
 def by_red() -> KnownScores:
-    """A segmenter that predicts a pixel's class, one of ``CLASSES``, from its red: 0 to 0.8 in steps of a fifth."""
+    """A segmenter that predicts the class of a pixel from its red value: 0 to 0.8 in steps of 0.2."""
     places = torch.arange(5).view(5, 1, 1)
     return KnownScores(lambda images: -10 * (5 * images[:, :1] - places.to(images.device)).abs(), num_classes=5)

@@ -1,4 +1,4 @@
-"""Small folders of images, made on the spot."""
+"""Small generated image folders."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import foveal  # noqa: F401 - registers the models
 
 
 def write_images(folder: Path, per_class: dict[str, int], size=(24, 20), seed=0) -> None:
-    """Noise around one colour a class, as PNG files."""
+    """Write PNG files of noise around one colour per class."""
     draw = np.random.default_rng(seed)
     for label, (name, count) in enumerate(per_class.items()):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def images():
 
 @pytest.fixture
 def pets(tmp_path) -> Path:
-    """Three classes, 8 images each to train on and 3 to validate on."""
+    """A dataset folder with three classes, 8 training and 3 validation images each."""
     for split, count in (("train", 8), ("val", 3)):
         write_images(tmp_path / "pets" / split, {"cat": count, "dog": count, "eel": count}, seed=len(split))
     return tmp_path / "pets"

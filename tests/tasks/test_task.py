@@ -1,4 +1,4 @@
-"""A task is one class: a fourth one, written here, is created, planned, trained and resumed like the others."""
+"""A complete custom task, written here as a single class, is created, planned and trained like the built-in ones."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from foveal.training.config import TrainConfig
 
 
 class Slopes(Dataset):
-    """Images whose brightness is the number to be predicted."""
+    """Images whose brightness is the regression target."""
 
     classes: ClassVar = ["brightness"]
 
@@ -93,12 +93,12 @@ RECIPE = BrightnessRecipe(
 
 @pytest.fixture(autouse=True)
 def fourth(monkeypatch):
-    """Register it: its ``package`` is this module, in which ``task`` stands for ``task.py``."""
+    """Register the task, with this module as its ``task.py``."""
     monkeypatch.setitem(TASKS, "brightness", registry.Entry("light meter", "fourth", "BrightnessTask"))
     monkeypatch.setitem(sys.modules, "fourth.task", sys.modules[__name__])
 
 
-def test_it_is_trained_evaluated_and_saved_with_its_metadata(tmp_path):
+def test_the_task_is_trained_evaluated_and_saved_with_its_metadata(tmp_path):
     outcome = fit(create_task(RECIPE), RECIPE.train, tmp_path)
     assert (outcome.updates, outcome.monitor) == (8, "error")
     metadata = read_checkpoint(tmp_path / "best.pt")["card"]
@@ -113,7 +113,7 @@ def test_it_is_trained_evaluated_and_saved_with_its_metadata(tmp_path):
     }
 
 
-def test_its_first_weights_follow_from_the_seed_alone():
+def test_initialisation_is_determined_by_the_seed():
     first, second = (create_task(RECIPE).model[2].weight for _ in range(2))
     other = create_task(RECIPE.with_training(seed=1)).model[2].weight
     assert torch.equal(first, second)
@@ -121,7 +121,7 @@ def test_its_first_weights_follow_from_the_seed_alone():
 
 
 @pytest.mark.parametrize(("words", "count", "source"), [({}, 16, "slopes"), ({"images": 40}, 40, "as given")])
-def test_its_plan_counts_images_and_updates(words, count, source):
+def test_the_plan_counts_images_and_updates(words, count, source):
     plan = plan_recipe(RECIPE, **words)
     assert (plan.images.count, plan.images.source, plan.network.params) == (count, source, 4)
     assert plan.run.steps == 2 * count // 4
@@ -136,12 +136,12 @@ def test_its_plan_counts_images_and_updates(words, count, source):
     ],
     ids=["none", "twice", "no process"],
 )
-def test_what_its_plan_cannot_know_is_one_sentence(words, sentence):
+def test_invalid_plan_options_raise_a_one_line_error(words, sentence):
     with pytest.raises(FovealError, match=sentence):
         plan_recipe(RECIPE, **words)
 
 
-def test_images_are_asked_for_if_nobody_names_them():
+def test_data_is_required_if_the_recipe_has_none():
     recipe = replace(RECIPE, name="mine.linear")
     with pytest.raises(FovealError, match=r"mine.linear is for images of your own: pass --data DIR to count them"):
         plan_recipe(recipe)
@@ -149,15 +149,15 @@ def test_images_are_asked_for_if_nobody_names_them():
         BrightnessTask.data_folder(recipe, None)
 
 
-def test_the_registry_names_every_task_that_recipes_are_of():
+def test_the_registry_has_the_task_of_every_recipe():
     assert {recipe.kind for recipe in list_recipes()} == TASKS.keys() - {"brightness"}
     for kind in TASKS.keys() - {"brightness"}:
         assert task_class(kind).kind == kind
         assert all(make().kind == kind for make in recipes_of(kind).values())
 
 
-def test_a_file_of_another_task_is_one_sentence(tmp_path):
-    check_kind({"model": "resnet18"}, tmp_path, "classification")  # before tasks were named
+def test_a_checkpoint_of_another_task_raises_a_one_line_error(tmp_path):
+    check_kind({"model": "resnet18"}, tmp_path, "classification")  # from before checkpoints named their task
     with pytest.raises(FovealError, match=r"holds a detector \(dino\), not a classifier: pass the recipe"):
         check_kind({"task": "detection", "detector": "dino", "model": "x"}, tmp_path, "classification")
     with pytest.raises(FovealError, match=r"holds a network for depth \(x\), not a segmenter"):

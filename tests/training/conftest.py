@@ -1,4 +1,4 @@
-"""A task small enough to train in milliseconds: points on a plane, two classes, a linear model."""
+"""A task that trains in milliseconds: points of two classes and a tiny model."""
 
 import socket
 from dataclasses import replace
@@ -14,7 +14,7 @@ from foveal.training.loading import evaluation_loader, train_loader
 
 
 class Points(torch.utils.data.Dataset):
-    """Noisy points: each draw adds noise from the global generator, as an augmentation would."""
+    """Noisy points: each access adds noise from the global generator, like an augmentation."""
 
     def __init__(self, count=48, noise=0.1):
         generator = torch.Generator().manual_seed(7)
@@ -68,12 +68,12 @@ class PointsTask:
         return {"model": "points", "classes": ["below", "above"]}
 
 
-#: A run that goes on for longer than anybody waits, saving after every update.
+#: A practically endless run that saves after every update.
 LONG = TrainConfig(epochs=100_000, batch_size=8, lr=1e-3, warmup_epochs=0, ema_decay=0.9, workers=0, save_steps=1)
 
 
 def long_run() -> PointsTask:
-    """A task whose checkpoints (10 MB) take about as long to write as its updates to compute."""
+    """A task whose checkpoints (10 MB) take about as long to write as its updates take to compute."""
     return PointsTask(dropout=0.5, width=100_000)
 
 
@@ -84,13 +84,13 @@ def _long_run():
 
 @pytest.fixture
 def points():
-    """Points and the task on them, by name."""
+    """The class of the task."""
     return PointsTask
 
 
 @pytest.fixture
 def config():
-    """Four epochs of six updates, with everything that has a state switched on."""
+    """Four epochs of six updates, with everything stateful enabled."""
     return TrainConfig(
         epochs=4,
         batch_size=8,

@@ -1,4 +1,4 @@
-"""A checkpoint is whole at every instant, whatever stops the writing."""
+"""A checkpoint is complete at any time, even if writing is interrupted."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_was_saved_is_read_again(tmp_path):
+def test_a_saved_checkpoint_is_restored(tmp_path):
     save_checkpoint(OLD, tmp_path / "last.pt")
     state = read_checkpoint(tmp_path / "last.pt")
     assert state["step"] == 1
@@ -28,7 +28,7 @@ def test_what_was_saved_is_read_again(tmp_path):
 
 
 def killed_before_rename(path):
-    """Save in a forked process that is killed when it renames the file; return its exit status."""
+    """Save in a forked process that is killed when it renames the file, and return its exit status."""
     child = os.fork()
     if child == 0:
         Path.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
@@ -38,18 +38,18 @@ def killed_before_rename(path):
     return os.waitpid(child, 0)[1]
 
 
-def test_a_kill_between_write_and_rename_leaves_the_old_file(tmp_path):
+def test_a_kill_between_write_and_rename_keeps_the_old_file(tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(OLD, path)
     assert killed_before_rename(path) == signal.SIGKILL
     assert files(tmp_path) == [".last.pt.part", "last.pt"]
     assert read_checkpoint(path)["step"] == 1
-    save_checkpoint(NEW, path)  # what the kill left does not lie about for ever
+    save_checkpoint(NEW, path)  # the partial file is cleaned up
     assert files(tmp_path) == ["last.pt"]
     assert read_checkpoint(path)["step"] == 2
 
 
-def test_an_interruption_while_writing_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+def test_an_interrupted_write_keeps_the_old_file_and_no_partial_file(tmp_path, monkeypatch):
     save_checkpoint(OLD, tmp_path / "last.pt")
 
     def interrupted(state, file):
@@ -63,7 +63,7 @@ def test_an_interruption_while_writing_leaves_the_old_file_and_no_litter(tmp_pat
     assert files(tmp_path) == ["last.pt"]
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_full_disk_raises_a_one_line_error_and_keeps_the_old_file(tmp_path, monkeypatch):
     save_checkpoint(OLD, tmp_path / "last.pt")
 
     def full(descriptor):
@@ -76,7 +76,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, monkeypat
     assert files(tmp_path) == ["last.pt"]
 
 
-def test_a_file_cut_short_is_one_sentence(tmp_path):
+def test_a_truncated_file_raises_a_one_line_error(tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(OLD, path)
     path.write_bytes(path.read_bytes()[:-200])
@@ -84,7 +84,7 @@ def test_a_file_cut_short_is_one_sentence(tmp_path):
         read_checkpoint(path)
 
 
-def test_a_file_of_someone_else_is_not_continued(tmp_path):
+def test_a_file_from_another_program_cannot_be_resumed(tmp_path):
     torch.save({"w": torch.zeros(2)}, tmp_path / "weights.pth")
     assert read_card(tmp_path / "weights.pth") is None
     with pytest.raises(FovealError, match=r"not written by foveal train"):
@@ -102,13 +102,13 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_checkpoints_are_as_readable_as_other_files(tmp_path):
+def test_checkpoints_have_default_permissions(tmp_path):
     save_checkpoint(OLD, tmp_path / "last.pt")
     (tmp_path / "plain").touch()
     assert (tmp_path / "last.pt").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_damaged_file_of_a_run_says_how_to_go_on(tmp_path):
+def test_a_damaged_checkpoint_raises_an_error_with_advice(tmp_path):
     (tmp_path / "last.pt").write_bytes(b"PK")
     with pytest.raises(FovealError, match=r"start from best.pt with --checkpoint\.$") as caught:
         read_checkpoint(tmp_path / "last.pt")

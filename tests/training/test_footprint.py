@@ -1,4 +1,4 @@
-"""The memory that is predicted without computing is the memory that a step takes."""
+"""The predicted memory of a training step matches the actual one."""
 
 import re
 import subprocess
@@ -16,8 +16,8 @@ from foveal.training.footprint import footprint
 
 MIB = 2**20
 
-# What a second step adds to the resident memory, in a process of its own for each model, forked before anything is
-# computed, so that nothing else grows or shrinks it.
+# Resident memory added by a second step, in a separate process per model, forked before any computation so that
+# nothing else affects it.
 MEASURE = """
 import ctypes, gc, os, re, sys
 from pathlib import Path
@@ -68,7 +68,7 @@ MODELS, BATCH, SIZE = ("transnext_atto", "transxnet_atto"), 8, 160
 
 @pytest.fixture(scope="module")
 def grown():
-    """Return what the processes print: the bytes that a step of each model takes."""
+    """The bytes that a step of each model takes, as printed by the processes."""
     words = [sys.executable, "-c", MEASURE, str(BATCH), str(SIZE), *MODELS]
     said = subprocess.run(words, capture_output=True, text=True)
     found = {name: int(count) for name, count in re.findall(r"(\w+) (\d+)", said.stdout)}
@@ -76,31 +76,31 @@ def grown():
     return found
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not report it")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not report it")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_real_step_grows_the_process_as_predicted(name, grown):
-    """Within a tenth; 3 % were found."""
+    """Within 10 %; the measured difference is 3 %."""
     predicted = footprint(on_meta(name), TrainConfig(), 1, step_of(BATCH, SIZE))
     assert predicted.activations + predicted.gradients == pytest.approx(grown[name], rel=0.1)
 
 
-def test_a_layer_by_layer_sum_by_hand():
-    """Two linear layers with a tanh between: each keeps its input, the last gradients pass before any is given back."""
+def test_the_footprint_matches_a_manual_count():
+    """Two linear layers with a tanh: each layer saves its input, and gradients arrive before anything is freed."""
     with torch.device("meta"):
         net = nn.Sequential(nn.Linear(1000, 2000, bias=False), nn.Tanh(), nn.Linear(2000, 10, bias=False))
     config = TrainConfig(ema_decay=0.9, channels_last=False)
     found = footprint(net, config, 2, lambda model: model(torch.empty(500, 1000)).sum())
     weights = 4 * (1000 * 2000 + 2000 * 10)
     assert (found.weights, found.gradients, found.exchange, found.average) == (weights,) * 4
-    assert found.optimizer == 2 * weights + 2 * 4  # AdamW: two moments, and a count of steps for each tensor
+    assert found.optimizer == 2 * weights + 2 * 4  # AdamW: two moments, and a step count per tensor
     image, hidden = 4 * 500 * 1000, 4 * 500 * 2000
     kept = image + hidden  # the input and tanh's output
-    arriving = 2 * hidden  # tanh's gradient, on both of its sides
+    arriving = 2 * hidden  # input and output gradients of tanh
     assert kept + arriving <= found.activations <= 1.05 * (kept + arriving)
     assert found.total == 4 * weights + found.optimizer + found.activations
 
 
-def test_recomputing_and_half_precision_need_less():
+def test_gradient_checkpointing_and_half_precision_need_less_memory():
     config = TrainConfig()
     whole = footprint(on_meta("transnext_atto"), config, 1, step_of(8, 96)).activations
     recomputed = footprint(on_meta("transnext_atto"), replace(config, grad_checkpointing=True), 1, step_of(8, 96))
@@ -109,15 +109,15 @@ def test_recomputing_and_half_precision_need_less():
     assert half.activations < 0.8 * whole
 
 
-def test_the_model_is_left_as_it_is():
+def test_the_model_is_unchanged():
     net = on_meta("transxnet_atto").eval()
     footprint(net, TrainConfig(), 1, step_of(2, 64))
     assert not net.training
     assert all(p.is_meta and p.grad is None for p in net.parameters())
 
 
-def test_synchronised_batch_norm_of_one_position_is_planned_as_any_other():
-    """A map pooled to one position of one image is too few alone, but here the other processes' are missing."""
+def test_sync_batch_norm_of_a_single_position_can_be_planned():
+    """One position of one image is too few for batch norm, but in a real run other processes contribute theirs."""
     with torch.device("meta"):
         net = nn.Sequential(nn.Conv2d(3, 64, 1), nn.BatchNorm2d(64), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(64))
 

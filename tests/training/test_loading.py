@@ -1,4 +1,4 @@
-"""Which samples are drawn, by whom, and with which randomness."""
+"""Which samples are drawn by which process, and with which random seeds."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from foveal.training.sampling import EpochSampler, PassSampler
 
 
 class Noise(torch.utils.data.Dataset):
-    """A sample is its index and a random number."""
+    """Samples are their index and a random number."""
 
     def __init__(self, count=20, broken=()):
         self.count, self.broken = count, broken
@@ -37,7 +37,7 @@ def draws_of(share, epoch, size=20, repeats=1, seed=0):
     return list(sampler)
 
 
-def test_an_epoch_draws_each_sample_once_in_an_order_of_its_own():
+def test_an_epoch_draws_each_sample_once_in_its_own_order():
     first, second = (draws_of(Share(), epoch) for epoch in (0, 1))
     assert sorted(draw.index for draw in first) == list(range(20))
     assert [draw.index for draw in first] != [draw.index for draw in second]
@@ -45,14 +45,14 @@ def test_an_epoch_draws_each_sample_once_in_an_order_of_its_own():
     assert first != draws_of(Share(), 0, seed=1)
 
 
-def test_the_samples_behind_an_update_do_not_depend_on_the_number_of_processes():
+def test_the_samples_of_an_update_are_independent_of_the_number_of_processes():
     alone = draws_of(Share(), 3)
     four = [draws_of(Share(rank, 4), 3) for rank in range(4)]
     update = [draw for share in four for draw in share[:2]]  # 4 processes x 2 = the first 8 of one process
     assert set(update) == set(alone[:8])
 
 
-def test_repeated_augmentation_shows_a_third_of_the_samples_three_times_with_other_randomness():
+def test_repeated_augmentation_draws_a_third_of_the_samples_three_times_with_different_seeds():
     draws = draws_of(Share(), 0, size=30, repeats=3)
     assert len(draws) == 30
     assert set(Counter(draw.index for draw in draws).values()) == {3}
@@ -67,8 +67,8 @@ def passes_of(share, epochs, draws, size=20, repeats=1):
     return drawn
 
 
-def test_epochs_of_a_length_of_their_own_follow_each_other_through_the_data():
-    """Five epochs of 12 draws are three passes over 20 samples, each whole and in another order."""
+def test_epochs_of_custom_length_continue_through_the_data():
+    """Five epochs of 12 draws are three complete passes over 20 samples, each in another order."""
     drawn = passes_of(Share(), 5, 12)
     passes = [[draw.index for draw in drawn[start : start + 20]] for start in (0, 20, 40)]
     assert all(sorted(order) == list(range(20)) for order in passes)
@@ -76,23 +76,23 @@ def test_epochs_of_a_length_of_their_own_follow_each_other_through_the_data():
     assert len({draw.seed for draw in drawn}) == 60
 
 
-def test_an_epoch_longer_than_the_data_goes_through_them_more_than_once():
+def test_an_epoch_longer_than_the_dataset_repeats_it():
     assert set(Counter(draw.index for draw in passes_of(Share(), 1, 60)).values()) == {3}
 
 
-def test_views_of_a_sample_follow_each_other_within_a_pass():
+def test_repeated_samples_are_consecutive_within_a_pass():
     drawn = [draw.index for draw in passes_of(Share(), 1, 60, repeats=3)]
     assert drawn[::3] == drawn[1::3] == drawn[2::3]
     assert sorted(drawn[::3]) == list(range(20))
 
 
-def test_several_processes_draw_the_samples_of_one_also_over_the_borders_of_passes():
+def test_several_processes_draw_the_samples_of_one_across_passes():
     alone, two = passes_of(Share(), 5, 12), [passes_of(Share(rank, 2), 5, 12) for rank in range(2)]
     assert [draw for pair in zip(*two, strict=True) for draw in pair] == alone
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_do_not_change_what_is_drawn(workers):
+def test_samples_are_independent_of_the_number_of_workers(workers):
     def epochs(workers):
         loader = train_loader(Noise(), 4, 20, Share(), seed=0, workers=workers)
         return [torch.cat([noise for _, noise in loader.epoch(number)]) for number in range(2)]
@@ -105,7 +105,7 @@ def test_workers_do_not_change_what_is_drawn(workers):
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("repeats", [1, 3])
 @pytest.mark.parametrize("pass_by_pass", [False, True])
-def test_an_epoch_begun_in_the_middle_is_the_tail_of_the_whole_one(workers, count, repeats, pass_by_pass):
+def test_an_epoch_started_in_the_middle_is_the_tail_of_the_complete_one(workers, count, repeats, pass_by_pass):
     for rank in range(count):
         share = Share(rank, count)
         loader = train_loader(Noise(), 2, 20 // count, share, 0, workers, repeats, pass_by_pass=pass_by_pass)
@@ -116,19 +116,19 @@ def test_an_epoch_begun_in_the_middle_is_the_tail_of_the_whole_one(workers, coun
             assert all(map(torch.equal, whole[start:], tail))
 
 
-def test_an_epoch_begun_in_the_middle_loads_nothing_before():
+def test_an_epoch_started_in_the_middle_loads_no_earlier_samples():
     data = Noise(broken=[draw.index for draw in draws_of(Share(), 1)[:8]])
     assert len(list(train_loader(data, 4, 20, Share(), seed=0, workers=0).epoch(1, 2))) == 3
 
 
-def test_a_whole_epoch_follows_one_that_was_begun_in_the_middle_or_left():
+def test_a_partial_epoch_does_not_affect_the_next_one():
     loader = train_loader(Noise(), 4, 20, Share(), seed=0, workers=2)
     whole = [batch[1] for batch in loader.epoch(0)]
     next(loader.epoch(0, 3))
     assert all(map(torch.equal, whole, [batch[1] for batch in loader.epoch(0)]))
 
 
-def test_loading_leaves_the_main_process_its_own_randomness():
+def test_loading_does_not_change_the_global_random_state():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -137,7 +137,7 @@ def test_loading_leaves_the_main_process_its_own_randomness():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_evaluation_counts_each_sample_exactly_once_over_all_processes(count):
+def test_evaluation_visits_each_sample_exactly_once_over_all_processes(count):
     seen = Counter()
     for rank in range(count):
         for indices, _ in evaluation_loader(Noise(), 3, Share(rank, count), workers=0):
@@ -146,7 +146,7 @@ def test_evaluation_counts_each_sample_exactly_once_over_all_processes(count):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_sample_is_one_sentence_also_when_a_worker_met_it(workers):
+def test_a_broken_sample_raises_a_one_line_error_also_from_a_worker(workers):
     loader = train_loader(Noise(broken=(5,)), 4, 20, Share(), seed=0, workers=workers)
     with pytest.raises(FovealError) as caught:
         list(loader.epoch(0))
@@ -159,7 +159,7 @@ def seen_and_skipped(loader, batches):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_takes_a_broken_samples_place_does_not_depend_on_the_workers(workers):
+def test_replacements_of_broken_samples_are_independent_of_the_workers(workers):
     def epoch(workers):
         loader = train_loader(Noise(broken=(3, 5, 6)), 4, 20, Share(), 0, workers, broken="skip")
         return seen_and_skipped(loader, loader.epoch(2))
@@ -173,7 +173,7 @@ def test_what_takes_a_broken_samples_place_does_not_depend_on_the_workers(worker
 
 
 @pytest.mark.parametrize("start", [1, 3])
-def test_an_epoch_begun_in_the_middle_skips_as_the_whole_one(start):
+def test_an_epoch_started_in_the_middle_skips_like_the_complete_one(start):
     loaders = [train_loader(Noise(broken=range(0, 20, 3)), 4, 20, Share(), 0, 0, broken="skip") for _ in range(2)]
     whole, _ = seen_and_skipped(loaders[0], loaders[0].epoch(0))
     tail, skipped = seen_and_skipped(loaders[1], loaders[1].epoch(0, start))
@@ -182,7 +182,7 @@ def test_an_epoch_begun_in_the_middle_skips_as_the_whole_one(start):
     assert set(skipped) <= set(loaders[0].broken)
 
 
-def test_healthy_samples_are_drawn_as_if_none_were_broken():
+def test_valid_samples_are_unaffected_by_broken_ones():
     loaders = [train_loader(Noise(broken=broken), 4, 20, Share(), 0, 0, broken="skip") for broken in ((), (7,))]
     (healthy, _), (skipping, _) = (seen_and_skipped(loader, loader.epoch(0)) for loader in loaders)
     assert [a.item() for a, same in zip(healthy[0], healthy[0] == skipping[0], strict=True) if not same] == [7]
@@ -190,7 +190,7 @@ def test_healthy_samples_are_drawn_as_if_none_were_broken():
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_leaves_broken_samples_out_and_counts_each_healthy_one_once(count, workers):
+def test_evaluation_skips_broken_samples_and_visits_each_valid_one_once(count, workers):
     seen, skipped = [], []
     for rank in range(count):
         loader = evaluation_loader(Noise(broken=(0, 1, 2, 3, 19)), 2, Share(rank, count), workers, broken="skip")
@@ -203,17 +203,17 @@ def test_evaluation_leaves_broken_samples_out_and_counts_each_healthy_one_once(c
     assert sorted(skipped) == ["0", "1", "19", "2", "3"]
 
 
-def test_names_of_skipped_samples_come_once_and_their_number_every_epoch():
+def test_skipped_samples_are_named_once_and_counted_every_epoch():
     loader = train_loader(Noise(broken=(3, 5)), 4, 20, Share(), 0, 0, broken="skip")
     counts = []
     for epoch in range(3):
         list(loader.epoch(epoch))
         counts.append(loader.skipped)
         assert sorted(set(loader.broken)) == sorted(loader.broken) == ["3", "5"]
-    assert all(after - before >= 2 for before, after in pairwise([0, *counts]))  # each image is drawn in every epoch
+    assert all(after - before >= 2 for before, after in pairwise([0, *counts]))  # every epoch draws each image
 
 
-def test_where_everything_is_broken_a_sentence_says_so():
+def test_a_dataset_without_valid_samples_raises_an_error():
     data = Noise(broken=range(20))
     with pytest.raises(FovealError, match=r"^100 images in a row cannot be read, the first of them \d+:"):
         next(train_loader(data, 4, 20, Share(), 0, 0, broken="skip").epoch(0))
@@ -221,7 +221,7 @@ def test_where_everything_is_broken_a_sentence_says_so():
         list(evaluation_loader(data, 4, Share(), 0, broken="skip"))
 
 
-def test_an_error_that_nobody_catches_ends_the_process_and_its_loading_processes():
+def test_an_uncaught_error_ends_the_process_and_its_workers():
     script = """
 import torch
 from foveal.training.batching import Share
@@ -239,8 +239,8 @@ train(evaluation_loader(torch.arange(1000), 2, Share(), workers=1))
     assert ended.stderr.endswith("RuntimeError: as when a device is out of memory\n")
 
 
-def test_a_loader_that_is_collected_with_an_error_caught_ends_its_processes():
-    """The error's traceback holds the loader in a circle: the collector frees all of it at once."""
+def test_garbage_collecting_a_loader_in_a_reference_cycle_ends_its_workers():
+    """The traceback of the error keeps the loader in a reference cycle, which is collected as a whole."""
     script = """
 import gc, multiprocessing, torch
 from foveal.training.batching import Share
@@ -263,11 +263,11 @@ print(len(multiprocessing.active_children()))
     assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr
 
 
-def test_a_notice_that_comes_while_a_loading_process_starts_does_not_end_it(monkeypatch):
-    """A scheduler's SIGTERM to the whole job, before the process has had the time to ignore it."""
+def test_sigterm_during_worker_startup_is_ignored_by_the_worker(monkeypatch):
+    """A scheduler sends SIGTERM to all processes, possibly before a worker has set its signal handler."""
     here, limit_threads = os.getpid(), torch.set_num_threads
 
-    def told(count):  # PyTorch's loading processes call it first of all
+    def told(count):  # the first call of a PyTorch worker
         if os.getpid() != here:
             os.kill(os.getpid(), signal.SIGTERM)
         limit_threads(count)

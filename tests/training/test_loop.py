@@ -1,4 +1,4 @@
-"""The loop: what an update is, what is written when, and what nothing can spoil."""
+"""The training loop: updates, logs and checkpoints, and protection of existing runs."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from foveal.training.listener import Listener
 
 
 class Stop(Listener):
-    """Presses Ctrl-C after an epoch's end, when everything of it is saved."""
+    """Raises KeyboardInterrupt at the end of an epoch, after everything is saved."""
 
     def __init__(self, epoch):
         self.last = epoch
@@ -40,7 +40,7 @@ def records(out):
     return [{name: value for name, value in line.items() if name not in timing} for line in lines]
 
 
-def test_a_run_leaves_best_last_and_a_line_an_epoch(points, config, out):
+def test_a_run_writes_best_last_and_one_line_per_epoch(points, config, out):
     outcome = fit(points(), config, out)
     assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"]
     assert [line["epoch"] for line in records(out)] == [1, 2, 3, 4]
@@ -53,13 +53,13 @@ def test_a_run_leaves_best_last_and_a_line_an_epoch(points, config, out):
     assert outcome.epochs == read_checkpoint(out / "last.pt")["epoch"] == 4
 
 
-def test_training_learns(points, config, change, out):
+def test_training_reaches_high_accuracy(points, config, change, out):
     outcome = fit(points(), change(config, epochs=20, lr=0.05), out)
     assert outcome.best > 95
 
 
-def test_an_update_is_that_of_plain_pytorch(points, config, change, out):
-    """One epoch against a loop written here: AdamW with decay on matrices only, clipping, schedule, moving average."""
+def test_updates_match_plain_pytorch(points, config, change, out):
+    """One epoch compared with a manual loop: AdamW with decay on matrices only, clipping, schedule and EMA."""
     config = change(config, epochs=1, warmup_epochs=0, weight_decay=0.1, clip_norm=0.05)
     task, twin = points(), points()
     model, average = twin.model, {name: value.clone() for name, value in twin.model.state_dict().items()}
@@ -87,15 +87,15 @@ def test_an_update_is_that_of_plain_pytorch(points, config, change, out):
 
 
 @pytest.mark.parametrize("device_batch", [1, 4])
-def test_accumulation_gives_the_update_of_the_whole_batch(points, config, change, out, device_batch):
+def test_gradient_accumulation_matches_the_full_batch(points, config, change, out, device_batch):
     fit(points(), config, out / "whole")
     fit(points(), change(config, device_batch_size=device_batch), out / "cut")
     for name, value in weights(out / "whole" / "last.pt").items():
         torch.testing.assert_close(weights(out / "cut" / "last.pt")[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_epochs_of_so_many_updates_evaluate_there_and_run_through_the_data_again_and_again(points, config, change, out):
-    """An evaluation after every 4 updates of 8 of 48 points, the rate at its lowest after 5 x 4."""
+def test_epoch_steps_sets_the_updates_per_epoch(points, config, change, out):
+    """Evaluation after every 4 updates of 8 of 48 points, with the lowest rate after 5 x 4 updates."""
     outcome = fit(points(), change(config, epochs=5, epoch_steps=4, warmup_epochs=0), out)
     assert [line["step"] for line in records(out)] == [4, 8, 12, 16, 20]
     assert outcome.updates == 20
@@ -103,13 +103,13 @@ def test_epochs_of_so_many_updates_evaluate_there_and_run_through_the_data_again
     assert rates == pytest.approx([1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * n / 20)) / 2 for n in range(20)])
 
 
-def test_epochs_of_so_many_updates_may_need_more_than_all_the_data(points, config, change, out):
-    """A set smaller than the batch, which is refused where an epoch is a pass."""
+def test_epoch_steps_may_exceed_the_dataset(points, config, change, out):
+    """A dataset smaller than the batch size, which is rejected without epoch_steps."""
     few = points(data=torch.utils.data.TensorDataset(torch.randn(5, 3), torch.tensor([0, 1, 0, 1, 0])))
     assert fit(few, change(config, epochs=2, epoch_steps=3, warmup_epochs=0), out).updates == 6
 
 
-def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(points, config, change, out):
+def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(points, config, change, out):
     for name, workers in (("a", 0), ("b", 0), ("c", 2)):
         fit(points(dropout=0.5), change(config, epochs=2, workers=workers), out / name)
     assert_equal(weights(out / "a" / "last.pt"), weights(out / "b" / "last.pt"))
@@ -122,7 +122,7 @@ def test_another_seed_gives_other_weights(points, config, change, out):
     assert not torch.equal(weights(out / "0" / "last.pt")["0.weight"], weights(out / "1" / "last.pt")["0.weight"])
 
 
-def test_a_kill_between_log_and_checkpoint_leaves_no_double_line(points, config, out):
+def test_a_kill_between_log_and_checkpoint_leaves_no_duplicate_lines(points, config, out):
     with pytest.raises(KeyboardInterrupt):
         fit(points(), config, out, listener=Stop(2))
     log = out / "metrics.jsonl"
@@ -131,19 +131,19 @@ def test_a_kill_between_log_and_checkpoint_leaves_no_double_line(points, config,
     assert [line["epoch"] for line in records(out)] == [1, 2, 3, 4]
 
 
-def test_a_finished_run_that_is_resumed_stays_as_it_is(points, config, out):
+def test_resuming_a_finished_run_changes_nothing(points, config, out):
     first = fit(points(), config, out)
     again = fit(points(), config, out, resume=out / "last.pt")
     assert (again.best, again.best_epoch, again.history) == (first.best, first.best_epoch, again.history)
     assert len(again.history) == 4
 
 
-def test_a_look_gives_the_means_of_the_updates_since_the_last_one(points, config, change, out):
+def test_log_entries_are_means_since_the_previous_entry(points, config, change, out):
     task = points()
     fit(task, change(config, epochs=1, log_every=4, device_batch_size=4), out)
     lines = [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
     assert [(line["update"], line["epoch"], line["step"]) for line in lines] == [(4, 1, 4), (6, 1, 6)]
-    assert lines[0]["loss"] == pytest.approx(sum(task.losses[:8]) / 8, rel=1e-6)  # two passes an update
+    assert lines[0]["loss"] == pytest.approx(sum(task.losses[:8]) / 8, rel=1e-6)  # two passes per update
     assert lines[1]["loss"] == pytest.approx(sum(task.losses[8:]) / 4, rel=1e-6)
     assert records(out)[0]["train_loss"] == pytest.approx(sum(task.losses) / 12, rel=1e-6)
     for line in lines:
@@ -153,7 +153,7 @@ def test_a_look_gives_the_means_of_the_updates_since_the_last_one(points, config
         assert line["memory_bytes"] > 1e7  # a process with PyTorch in it
 
 
-def test_ctrl_c_within_an_epoch_keeps_the_last_whole_epoch(points, config, out):
+def test_ctrl_c_within_an_epoch_keeps_the_last_complete_epoch(points, config, out):
     task = points()
 
     def interrupt(count):
@@ -166,7 +166,7 @@ def test_ctrl_c_within_an_epoch_keeps_the_last_whole_epoch(points, config, out):
     assert read_checkpoint(out / "last.pt")["epoch"] == 2
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(points, config, change, out):
+def test_an_existing_run_is_not_overwritten(points, config, change, out):
     fit(points(), config, out)
     before = (out / "last.pt").read_bytes()
     with pytest.raises(FovealError, match=r"already holds a run: pass --resume"):
@@ -174,7 +174,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(points, config, change, ou
     assert (out / "last.pt").read_bytes() == before
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_training(points, config, tmp_path):
+def test_an_unwritable_folder_is_rejected_before_training(points, config, tmp_path):
     (tmp_path / "file").touch()
     task = points()
     with pytest.raises(FovealError, match="file is a file: pass --out with a folder"):
@@ -182,27 +182,27 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(points, confi
     assert not task.losses
 
 
-def test_resuming_with_other_settings_is_refused_by_name(points, config, change, out):
+def test_resuming_with_other_settings_is_rejected_by_name(points, config, change, out):
     fit(points(), change(config, epochs=1), out)
     with pytest.raises(FovealError, match=r"started with lr = 0.01, not 0.02"):
         fit(points(), change(config, epochs=1, lr=0.02), out, resume=out / "last.pt")
-    fit(points(), change(config, epochs=1, workers=1), out, resume=out / "last.pt")  # speed is free
+    fit(points(), change(config, epochs=1, workers=1), out, resume=out / "last.pt")  # performance settings may change
 
 
-def test_best_cannot_be_continued(points, config, out):
+def test_best_pt_cannot_be_resumed(points, config, out):
     fit(points(), config, out)
     with pytest.raises(FovealError, match=r"resume from the last.pt"):
         fit(points(), config, out, resume=out / "best.pt")
 
 
-def test_a_training_set_smaller_than_a_batch_is_refused(points, config, change, out):
+def test_a_training_set_smaller_than_a_batch_is_rejected(points, config, change, out):
     with pytest.raises(FovealError, match=r"--batch-size with at most 48"):
         fit(points(), change(config, batch_size=64), out)
     assert not out.exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is refused on a CPU only")
-def test_fp16_without_a_gpu_is_refused_rather_than_ignored(points, config, change, out):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is rejected only on a CPU")
+def test_fp16_without_a_gpu_is_rejected(points, config, change, out):
     with pytest.raises(FovealError, match=r"fp16 training needs a GPU"):
         fit(points(), change(config, precision="fp16"), out)
 
@@ -215,7 +215,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(points, config, change,
     assert {value.dtype for value in weights(out / "last.pt").values()} == {torch.float32}
 
 
-def test_a_lower_loss_can_be_what_is_best(points, config, out):
+def test_the_best_metric_may_be_the_lowest(points, config, out):
     task = points()
     task.monitor, task.higher_is_better = "error", False
     errors = iter([3.0, 1.0, 2.0, 1.0])
@@ -228,7 +228,7 @@ def test_a_lower_loss_can_be_what_is_best(points, config, out):
     ("setting", "value"),
     [("epochs", 0), ("lr", 0.0), ("batch_size", -1), ("ema_decay", 1.5), ("lr", math.nan), ("workers", -2)],
 )
-def test_settings_that_mean_nothing_are_refused_by_name(config, change, setting, value):
+def test_invalid_settings_are_rejected_by_name(config, change, setting, value):
     with pytest.raises(FovealError, match=rf"^{setting} must"):
         change(config, **{setting: value})
 
@@ -238,7 +238,7 @@ def normed(task):
     return task
 
 
-def test_batch_norm_refuses_a_device_batch_of_one_before_the_first_step(points, config, change, out):
+def test_batch_norm_rejects_a_device_batch_size_of_1_before_the_first_step(points, config, change, out):
     task = normed(points())
     with pytest.raises(FovealError, match=r"batch norm, which cannot be trained with a device batch of 1"):
         fit(task, change(config, device_batch_size=1), out)
@@ -247,9 +247,7 @@ def test_batch_norm_refuses_a_device_batch_of_one_before_the_first_step(points, 
 
 
 @pytest.mark.parametrize("why", ["loss", "batch norm"])
-def test_resuming_with_another_device_batch_is_refused_where_it_changes_what_is_learned(
-    points, config, change, out, why
-):
+def test_resuming_with_another_device_batch_size_is_rejected_if_it_changes_training(points, config, change, out, why):
     def task():
         made = points() if why == "loss" else normed(points())
         made.mixes = why == "loss"
@@ -262,12 +260,12 @@ def test_resuming_with_another_device_batch_is_refused_where_it_changes_what_is_
     fit(task(), change(config, device_batch_size=8), out, resume=out / "last.pt")
 
 
-def test_a_device_batch_is_free_on_resume_where_images_do_not_meet(points, config, change, out):
+def test_the_device_batch_size_may_change_on_resume_if_samples_are_independent(points, config, change, out):
     config = change(config, epochs=1)
     fit(points(), config, out)
     fit(points(), change(config, device_batch_size=4), out, resume=out / "last.pt")
 
 
-def test_a_warm_up_longer_than_the_run_is_refused(config, change):
+def test_a_warmup_longer_than_the_run_is_rejected(config, change):
     with pytest.raises(FovealError, match=r"warmup_epochs must be at most epochs, not 5 of 4"):
         change(config, warmup_epochs=5)

@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere, in whatever way, ends as if it had not been."""
+"""A run that is stopped at any point and resumed gives the result of an uninterrupted run."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_b
 
 
 class Leave(Listener):
-    """Presses Ctrl-C as soon as update ``last`` is saved: a kill that leaves the rest of the process alive."""
+    """Raises KeyboardInterrupt after update ``last`` is saved, which stops the run but not the process."""
 
     def __init__(self, last):
         self.last = last
@@ -29,7 +29,7 @@ class Leave(Listener):
 
 
 def lines(out, name):
-    """A log without what a clock says."""
+    """Entries of a log without timings and memory."""
     found = [json.loads(line) for line in (out / name).read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
 
@@ -49,14 +49,14 @@ def assert_equal_runs(one, other):
 
 @pytest.fixture
 def straight(points, config, change, out):
-    """The settings of a run of 24 updates, six an epoch, and its folder."""
+    """The settings and folder of an uninterrupted run of 24 updates, six per epoch."""
     config = change(config, log_every=4, save_steps=1)
     fit(points(dropout=0.5), config, out / "straight")
     return config, out / "straight"
 
 
 @pytest.mark.parametrize("update", [1, 3, 4, 5, 6, 7, 11, 12, 23])
-def test_resuming_from_any_update_is_bitwise(points, straight, change, out, update):
+def test_resuming_from_any_update_is_bitwise_identical(points, straight, change, out, update):
     config, whole = straight
     with pytest.raises(KeyboardInterrupt):
         fit(points(dropout=0.5), config, out / "cut", listener=Leave(update))
@@ -65,7 +65,7 @@ def test_resuming_from_any_update_is_bitwise(points, straight, change, out, upda
     assert_equal_runs(whole, out / "cut")
 
 
-def test_being_stopped_again_and_again_is_bitwise_too(points, straight, out):
+def test_repeated_resuming_is_bitwise_identical(points, straight, out):
     config, whole = straight
     last, stopped = out / "cut" / "last.pt", []
     for update in (2, 5, 6, 13, 22):
@@ -80,7 +80,7 @@ def test_being_stopped_again_and_again_is_bitwise_too(points, straight, out):
 
 @pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("passes", [8, 24])
-def test_a_notice_ends_the_update_saves_and_returns(points, straight, out, notice, passes):
+def test_a_signal_finishes_the_update_saves_and_returns(points, straight, out, notice, passes):
     config, whole = straight
     before = signal.getsignal(notice)
     task = points(dropout=0.5)
@@ -95,7 +95,7 @@ def test_a_notice_ends_the_update_saves_and_returns(points, straight, out, notic
     assert_equal_runs(whole, out / "cut")
 
 
-def test_a_notice_during_an_evaluation_does_not_wait_for_its_end(points, straight, out):
+def test_a_signal_during_evaluation_stops_it(points, straight, out):
     config, whole = straight
     told = []
 
@@ -113,8 +113,8 @@ def test_a_notice_during_an_evaluation_does_not_wait_for_its_end(points, straigh
     assert_equal_runs(whole, out / "cut")
 
 
-def test_ctrl_c_saves_and_goes_through_also_where_python_forgets_it(points, straight, out):
-    """An exception in what runs before a fork is printed and dropped; the notice is not."""
+def test_ctrl_c_saves_and_is_raised_even_if_the_exception_was_swallowed(points, straight, out):
+    """Python prints and drops exceptions raised in before-fork handlers; the signal must still be handled."""
     config, whole = straight
     told, task = [], points(dropout=0.5)
 
@@ -132,7 +132,7 @@ def test_ctrl_c_saves_and_goes_through_also_where_python_forgets_it(points, stra
     assert_equal_runs(whole, out / "cut")
 
 
-def test_a_notice_before_the_first_epoch_has_ended_leaves_a_run_without_a_best(points, config, out):
+def test_a_signal_in_the_first_epoch_leaves_a_run_without_a_best_checkpoint(points, config, out):
     task = points()
     task.before_loss = lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == 2 else None
     outcome = fit(task, config, out)
@@ -140,8 +140,8 @@ def test_a_notice_before_the_first_epoch_has_ended_leaves_a_run_without_a_best(p
     assert fit(points(), config, out, resume=outcome.last_path).epochs == 4
 
 
-def test_a_second_notice_finds_the_handler_of_before(points, config, out):
-    """Who sends two wants no politeness."""
+def test_a_second_signal_calls_the_previous_handler(points, config, out):
+    """A second signal asks for an immediate stop."""
     heard, task = [], points()
     before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     task.before_loss = lambda count: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)] if count == 2 else None
@@ -152,7 +152,7 @@ def test_a_second_notice_finds_the_handler_of_before(points, config, out):
     assert heard == [signal.SIGTERM]
 
 
-def test_other_images_are_refused_on_resume(points, config, out):
+def test_another_number_of_images_is_rejected_on_resume(points, config, out):
     fit(points(), config, out)
     task = points()
     task.train_size = 49
@@ -160,8 +160,8 @@ def test_other_images_are_refused_on_resume(points, config, out):
         fit(task, config, out, resume=out / "last.pt")
 
 
-def test_an_epoch_of_shards_goes_on_only_as_it_was_cut(points, config, change, out):
-    """Which samples are still to come depends on who read which stretch; between epochs nothing is half read."""
+def test_an_epoch_of_shards_resumes_only_with_the_same_batching(points, config, change, out):
+    """Within an epoch the remaining samples depend on how shards were split; between epochs they do not."""
 
     def sharded():
         task = points()
@@ -186,7 +186,7 @@ def test_an_epoch_of_shards_goes_on_only_as_it_was_cut(points, config, change, o
 
 
 def spoil(task, when, how):
-    """Before pass ``when`` (from 0) something happens to the task's model."""
+    """Call ``how`` on the model before forward pass ``when`` (from 0)."""
     task.before_loss = lambda count: how(task.model) if count == when else None
     return task
 
@@ -206,7 +206,7 @@ def spoil_weight(model):
         (spoil_weight, r"is 3 \(Linear\), whose weights an earlier update spoilt;"),
     ],
 )
-def test_a_loss_that_is_no_number_stops_before_its_update_and_names_step_rate_and_layer(
+def test_a_nonfinite_loss_stops_before_its_update_and_names_step_rate_and_layer(
     points, config, change, out, how, words
 ):
     task = spoil(points(), 8, how)  # the third update of the second epoch
@@ -219,7 +219,7 @@ def test_a_loss_that_is_no_number_stops_before_its_update_and_names_step_rate_an
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
-def test_weights_are_not_touched_by_a_loss_that_is_no_number(points, config, out):
+def test_a_nonfinite_loss_does_not_change_the_weights(points, config, out):
     task, seen = points(), []
 
     def note(model):
@@ -233,8 +233,8 @@ def test_weights_are_not_touched_by_a_loss_that_is_no_number(points, config, out
 
 @pytest.mark.parametrize("clip", [1.0, None])
 @pytest.mark.parametrize(("update", "saved"), [(6, 0), (6, 5), (9, 6), (9, 8)])
-def test_a_gradient_that_is_no_number_spoils_nothing_that_is_saved(points, config, change, out, clip, update, saved):
-    """Behind a finite loss, in the last update of an epoch or in the midst of it, with saves within it or without."""
+def test_a_nonfinite_gradient_does_not_affect_saved_weights(points, config, change, out, clip, update, saved):
+    """The loss is finite; in the last update of an epoch or in the middle, with or without saves within the epoch."""
     task = points()
 
     def spoil_gradient(count):
@@ -254,7 +254,7 @@ def test_a_gradient_that_is_no_number_spoils_nothing_that_is_saved(points, confi
         assert all(value.isfinite().all() for value in state["model"].values())
 
 
-def test_weights_that_are_no_numbers_are_not_saved(points, config, out):
+def test_nonfinite_weights_are_not_saved(points, config, out):
     """An update may overflow from finite gradients."""
     task = points()
     step = torch.optim.AdamW.step
@@ -271,8 +271,8 @@ def test_weights_that_are_no_numbers_are_not_saved(points, config, out):
     assert not list(out.glob("*.pt"))
 
 
-def test_two_runs_never_share_a_folder(points, config, out):
-    """The second is refused while the first is alive, also to resume; then the folder is free again."""
+def test_concurrent_runs_in_one_folder_are_rejected(points, config, out):
+    """The second run is rejected while the first is alive, even with resume; afterwards the folder is free again."""
     said = []
 
     class Second(Listener):
@@ -288,7 +288,7 @@ def test_two_runs_never_share_a_folder(points, config, out):
     fit(points(), config, out, resume=out / "last.pt")
 
 
-def test_a_loss_that_alone_is_no_number_is_said_to_be(points, config, out):
+def test_a_nonfinite_loss_with_finite_layers_is_reported_as_such(points, config, out):
     task = points()
     task.before_loss = lambda count: setattr(task, "spoilt", count >= 3)
     loss = task.loss
@@ -302,9 +302,9 @@ def test_a_loss_that_alone_is_no_number_is_said_to_be(points, config, out):
         fit(task, config, out)
 
 
-@pytest.mark.parametrize("width", [8, 100_000])  # a file that fits Python's buffer, and one that does not
-def test_a_full_disk_is_one_sentence_and_the_save_before_stays(points, config, change, out, width):
-    """The third save goes to a device that is really full."""
+@pytest.mark.parametrize("width", [8, 100_000])  # a file smaller and one larger than Python's buffer
+def test_a_full_disk_raises_a_one_line_error_and_keeps_the_previous_save(points, config, change, out, width):
+    """The third save is redirected to /dev/full."""
     config = change(config, save_steps=1)
 
     class Fill(Listener):
@@ -319,9 +319,9 @@ def test_a_full_disk_is_one_sentence_and_the_save_before_stays(points, config, c
     assert fit(points(width=width), config, out, resume=out / "last.pt").updates == 24
 
 
-def test_a_log_that_the_disk_refuses_is_one_sentence(points, config, out):
+def test_a_log_on_a_full_disk_raises_a_one_line_error(points, config, out):
     class Fill(Listener):
-        def begin(self, plan):  # reading /dev/full never ends, so it must not be there when the log is rewound
+        def begin(self, plan):  # reading /dev/full never ends, so link it only after the log is rewound
             (out / "steps.jsonl").symlink_to("/dev/full")
 
     with pytest.raises(FovealError, match=r"steps.jsonl could not be written \(No space left on device\): make room"):

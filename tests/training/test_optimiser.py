@@ -1,4 +1,4 @@
-"""Learning rates and weight decay against the published rules, computed here on their own."""
+"""Learning rates and weight decay compared with the published rules, computed independently."""
 
 import math
 
@@ -16,7 +16,7 @@ STEPS = 5
 
 
 def rates(config, steps=STEPS):
-    """The learning rate of every update."""
+    """Yield the learning rate of every update."""
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
     schedule = create_schedule(optimizer, config, steps)
     for update in range(config.total_epochs * steps):
@@ -38,7 +38,7 @@ def test_the_paper_recipe_has_the_published_learning_rate_at_every_epoch():
         assert rate == pytest.approx(expected, rel=1e-9), epoch
 
 
-def test_the_rate_moves_with_every_update():
+def test_the_rate_changes_with_every_update():
     config = TrainConfig(epochs=4, warmup_epochs=1, lr=1.0, warmup_lr=0.0, min_lr=0.0, batch_size=1)
     found = list(rates(config))
     warmup = [update / STEPS for update in range(STEPS)]
@@ -46,7 +46,7 @@ def test_the_rate_moves_with_every_update():
     assert found == pytest.approx(warmup + cosine)
 
 
-def test_a_constant_schedule_stays():
+def test_a_constant_schedule_is_constant():
     config = get_recipe("imagenet.transnext_base_384").train
     assert set(rates(config)) == {1e-5}
 
@@ -60,7 +60,7 @@ def decay_by_name(model, config):
 
 
 @pytest.mark.parametrize("layer_decay", [None, 0.75])
-def test_transnext_decays_weights_but_no_bias_norm_embedding_temperature_or_position_bias(layer_decay):
+def test_transnext_biases_norms_embeddings_temperatures_and_position_biases_have_no_decay(layer_decay):
     model = timm.create_model("transnext_atto", num_classes=10, img_size=32)
     decay = decay_by_name(model, TrainConfig(weight_decay=0.05, layer_decay=layer_decay))
     for name, parameter in model.named_parameters():
@@ -69,7 +69,7 @@ def test_transnext_decays_weights_but_no_bias_norm_embedding_temperature_or_posi
         assert decay[name] == (0.0 if free else 0.05), name
 
 
-def test_layer_decay_slows_lower_layers_and_the_schedule_keeps_the_ratio():
+def test_layer_decay_lowers_the_rate_of_lower_layers_throughout_the_schedule():
     model = timm.create_model("test_convnext", num_classes=10)
     config = TrainConfig(epochs=4, warmup_epochs=0, lr=1.0, layer_decay=0.5, batch_size=1)
     optimizer = create_optimizer(model, config)
@@ -82,7 +82,7 @@ def test_layer_decay_slows_lower_layers_and_the_schedule_keeps_the_ratio():
     assert stem["lr"] < head["lr"] / 2
 
 
-def test_a_multistep_schedule_falls_to_a_tenth_after_exactly_the_milestones():
+def test_a_multistep_schedule_drops_to_a_tenth_exactly_at_the_milestones():
     config = TrainConfig(epochs=12, schedule="multistep", milestones=(8, 11), warmup_steps=3, warmup_lr=1e-7, lr=1e-4)
     warmup = [1e-7 + (1e-4 - 1e-7) * update / 3 for update in range(3)]
     expected = warmup + [1e-4] * (8 * STEPS - 3) + [1e-5] * (3 * STEPS) + [1e-6] * STEPS
@@ -90,7 +90,7 @@ def test_a_multistep_schedule_falls_to_a_tenth_after_exactly_the_milestones():
 
 
 @pytest.mark.parametrize("power", [1.0, 0.9])
-def test_a_polynomial_schedule_falls_from_the_first_update_on(power):
+def test_a_polynomial_schedule_decays_from_the_first_update(power):
     config = TrainConfig(epochs=4, schedule="poly", power=power, warmup_steps=2, warmup_lr=6e-11, lr=6e-5, min_lr=0.0)
     warmup = [6e-11 + (6e-5 - 6e-11) * update / 2 for update in range(2)]
     falling = [6e-5 * (1 - update / (4 * STEPS)) ** power for update in range(2, 4 * STEPS)]
@@ -108,12 +108,12 @@ class TwoParts(torch.nn.Module):
         return {"head.scale"}
 
 
-def test_learning_rate_factors_hold_for_the_longest_beginning_of_a_name_throughout_the_schedule():
+def test_lr_factors_apply_by_longest_name_prefix_throughout_the_schedule():
     model = TwoParts()
     factors = {"backbone.": 0.1, "backbone.last.": 0.5}
     config = TrainConfig(epochs=4, lr=1.0, min_lr=0.0, warmup_epochs=0, weight_decay=0.05, lr_factors=factors)
     optimizer = create_optimizer(model, config)
-    create_schedule(optimizer, config, STEPS).step_update(2 * STEPS)  # half-way of a cosine: 0.5
+    create_schedule(optimizer, config, STEPS).step_update(2 * STEPS)  # halfway through a cosine: 0.5
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     found = {name: (groups[id(p)]["lr"], groups[id(p)]["weight_decay"]) for name, p in model.named_parameters()}
     assert found == {
@@ -135,7 +135,7 @@ def test_frozen_parameters_are_in_no_group():
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
 
 
-def test_a_factor_for_names_that_do_not_exist_is_refused():
+def test_an_lr_factor_without_matching_parameters_is_rejected():
     with pytest.raises(FovealError, match=r"lr_factors names 'neck\.'"):
         create_optimizer(TwoParts(), TrainConfig(lr_factors={"neck.": 0.1}))
 
@@ -150,6 +150,6 @@ def test_a_factor_for_names_that_do_not_exist_is_refused():
         ({"warmup_steps": -1}, "warmup_steps must be at least 0"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings, sentence):
+def test_invalid_settings_are_rejected(settings, sentence):
     with pytest.raises(FovealError, match=sentence):
         TrainConfig(**settings)

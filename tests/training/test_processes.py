@@ -1,4 +1,4 @@
-"""Two processes that train together equal one that trains alone."""
+"""Training on two processes matches training on one."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from foveal.training.checkpoint import read_checkpoint
 from foveal.training.processes import start_processes
 from foveal.training.run import _adapt
 
-#: Reads lists of runs, one per line, and forks a process for each: starting Python and PyTorch for each of them would
-#: take longer than the runs themselves.
+#: Reads lists of runs, one list per line, and forks a process for each run: starting Python and PyTorch every time
+#: would take longer than the runs themselves.
 SCRIPT = """
 import importlib.util, json, os, signal, sys, traceback
 from pathlib import Path
@@ -35,7 +35,7 @@ def train(out, wish):
         log_every=wish.get("log_every", 1),
     )
     task = points.PointsTask(points.Points(count=51))
-    def notice(count):  # the process of this rank gets a signal in its pass number `passes`
+    def notice(count):  # signal the process of the given rank in forward pass `passes`
         if int(os.environ.get("RANK", 0)) == wish["notified"] and count == wish["passes"]:
             os.kill(os.getpid(), signal.SIGTERM)
     if "notified" in wish:
@@ -61,7 +61,7 @@ for line in sys.stdin:
     children = [forked(run) for run in json.loads(line)]
     print(json.dumps([os.waitpid(child, 0)[1] for child in children]), flush=True)
 """
-#: Four epochs of six updates of 8 of 51 samples: an epoch leaves some over.
+#: Four epochs of six updates with 8 of 51 samples each; some samples of an epoch remain unused.
 UPDATES = 24
 
 
@@ -77,7 +77,7 @@ def on_two(out, port, **wish):
 
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory):
-    """Start processes and wait for their success; the argument is what ``on_one`` or ``on_two`` returns."""
+    """Start processes and wait for their success; the argument comes from ``on_one`` or ``on_two``."""
     errors = tmp_path_factory.mktemp("launch") / "errors"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     words = [sys.executable, "-c", SCRIPT, str(Path(__file__).with_name("conftest.py"))]
@@ -104,7 +104,7 @@ def lines(out, name="metrics.jsonl"):
 
 
 def assert_same_losses(one, two):
-    """Of every update, and every epoch's metrics."""
+    """Compare the losses of every update and the metrics of every epoch."""
     assert [line["update"] for line in lines(one, "steps.jsonl")] == list(range(1, UPDATES + 1))
     for alone, together in zip(lines(one, "steps.jsonl"), lines(two, "steps.jsonl"), strict=True):
         assert abs(alone["loss"] - together["loss"]) < 1e-5
@@ -121,24 +121,24 @@ def alone(launch, tmp_path_factory):
     return out
 
 
-def test_two_processes_learn_the_same_as_one(alone, launch, tmp_path, unused_port):
-    """With accumulation, moving average and clipping."""
+def test_two_processes_match_a_single_process(alone, launch, tmp_path, unused_port):
+    """With gradient accumulation, EMA and clipping."""
     launch(on_two(tmp_path / "two", unused_port))
     assert_same_losses(alone, tmp_path / "two")
 
 
-def test_a_run_of_one_process_goes_on_with_two_in_the_middle_of_an_epoch(alone, launch, tmp_path, unused_port):
-    launch(on_one(tmp_path / "cut", notified=0, passes=36))  # four passes an update: in the tenth
+def test_a_run_on_one_process_can_be_resumed_on_two_within_an_epoch(alone, launch, tmp_path, unused_port):
+    launch(on_one(tmp_path / "cut", notified=0, passes=36))  # four passes per update: in the tenth
     assert read_checkpoint(tmp_path / "cut" / "last.pt")["step"] == 10
     launch(on_two(tmp_path / "cut", unused_port, resume=True))
     assert_same_losses(alone, tmp_path / "cut")
 
 
-def test_a_notice_to_one_process_stops_all_of_them_at_the_same_update(alone, launch, tmp_path, unused_port):
-    """They ask each other at a look, here every second update; the run then goes on with one process."""
+def test_a_signal_to_one_process_stops_all_at_the_same_update(alone, launch, tmp_path, unused_port):
+    """Processes synchronise when they log, here every second update; the run is then resumed on one process."""
     launch(
         on_two(tmp_path / "cut", unused_port, notified=1, passes=16, log_every=2)
-    )  # two passes an update: in the ninth
+    )  # two passes per update: in the ninth
     state = read_checkpoint(tmp_path / "cut" / "last.pt")
     assert (state["step"], state["batching"]["processes"]) == (10, 2)
     launch(on_one(tmp_path / "cut", resume=True))
@@ -147,8 +147,8 @@ def test_a_notice_to_one_process_stops_all_of_them_at_the_same_update(alone, lau
         assert one["val_top1"] == other["val_top1"]
 
 
-def test_synchronised_batch_norm_without_gpus_is_refused(points, config, change):
-    """PyTorch has none for the CPU, and would say so with a traceback."""
+def test_sync_batch_norm_without_gpus_is_rejected(points, config, change):
+    """PyTorch does not support it on the CPU and would raise an error with a traceback."""
     task = points()
     task.model.insert(1, torch.nn.BatchNorm1d(8))
     together = types.SimpleNamespace(share=Share(0, 2), device=torch.device("cpu"))
@@ -168,7 +168,7 @@ leave_processes()
 """
 
 
-def test_torchrun_without_a_gpu_joins_its_processes(tmp_path):
+def test_torchrun_works_without_a_gpu(tmp_path):
     (tmp_path / "join.py").write_text(JOIN)
     words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "join.py"), str(tmp_path)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -177,7 +177,7 @@ def test_torchrun_without_a_gpu_joins_its_processes(tmp_path):
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["(2, 'gloo', 2.0)"] * 2
 
 
-def test_processes_that_did_not_join_are_refused(monkeypatch):
+def test_processes_that_did_not_join_raise_an_error(monkeypatch):
     monkeypatch.setattr("accelerate.Accelerator", lambda **settings: types.SimpleNamespace(num_processes=1))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(FovealError, match=r"2 processes were started and 1 joined"):

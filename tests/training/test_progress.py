@@ -1,4 +1,4 @@
-"""What a person sees fits the terminal and says what matters."""
+"""Progress output fits the terminal and shows the important information."""
 
 import io
 import re
@@ -61,7 +61,7 @@ def test_the_bar_shows_loss_accuracy_speed_and_time_left_within_the_width(width)
     assert re.search(r"epoch 300/310 .* 34\d\d img/s 1:0\d:\d\d left loss 2\.718 top1 61\.8", lines[0])
 
 
-def test_a_detectors_many_losses_are_shown_to_three_digits_and_push_neither_speed_nor_time_out_of_the_bar():
+def test_many_losses_do_not_push_speed_and_time_out_of_the_bar():
     losses = {"objectness": 0.04812, "rpn_box_reg": 0.0234, "classifier": 0.2468, "box_reg": 0.1357, "mask": 0.3579}
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     bar = ProgressBar(console)
@@ -83,21 +83,21 @@ def test_the_line_of_an_epoch_fits_80_columns():
     assert len(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)) <= 80
 
 
-def test_a_save_within_an_epoch_is_announced_in_a_pipe_and_a_resumed_run_says_where_it_goes_on():
+def test_plain_output_announces_saves_within_an_epoch_and_where_a_run_resumes():
     stream = io.StringIO()
     listener = listener_for(stream)
     listener.begin(replace(INFO, first_epoch=3, steps_done=40))
     listener.saved(2 * 1251 + 50, Path("last.pt"))
-    listener.saved(3 * 1251, Path("last.pt"))  # the epoch's own line says it
+    listener.saved(3 * 1251, Path("last.pt"))  # covered by the line of the epoch
     opening, saved = stream.getvalue().splitlines()
     assert opening.endswith("resuming after update 40 of epoch 3")
     assert saved == "saved at update 50/1251 of epoch 3"
 
 
-def test_the_time_left_counts_from_where_a_run_was_resumed():
+def test_the_time_left_is_estimated_from_the_resumed_position():
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     bar = ProgressBar(console)
-    bar.begin(replace(INFO, first_epoch=310, steps_done=1001))  # 250 updates are left
+    bar.begin(replace(INFO, first_epoch=310, steps_done=1001))  # 250 updates remain
     bar.speed.started -= 100.0
     bar.step(replace(LOOK, epoch=310, step=1126))  # half of them took 100 s
     facts = bar.bar.tasks[0].fields["facts"]

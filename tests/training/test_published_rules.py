@@ -1,4 +1,4 @@
-"""The papers' rules, typed here anew: learning rates of every ImageNet recipe, weight decay of every parameter."""
+"""The papers' rules, written independently: learning rates of all ImageNet recipes, weight decay of all parameters."""
 
 import fnmatch
 import math
@@ -11,10 +11,10 @@ from foveal.training.dry_run import learning_rates, planned_parameters
 from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
 from support.nets import NAMES, TRANSNEXT, TRANSXNET, on_meta
 
-STEPS = 1251  # updates in an epoch of 1,281,167 images in batches of 1,024
+STEPS = 1251  # updates per epoch of 1,281,167 images with a batch size of 1,024
 IMAGENET = [recipe.name for recipe in list_recipes() if recipe.name.startswith("imagenet.")]
 
-# Recipe: (highest rate, epochs of the cosine, cooldown); None is a rate that stays.
+# Recipe: (highest rate, epochs of the cosine, cooldown); None is a constant rate.
 SCHEDULES = {
     "imagenet.transnext_micro": (1e-3, 300, 10),
     "imagenet.transnext_tiny": (1e-3, 300, 10),
@@ -29,7 +29,7 @@ SCHEDULES = {
     "imagenet.transxnet_b_384": (1e-5, None, 30),
 }
 
-# The first pattern that a name matches decides; * is any text.
+# The first matching pattern applies; * matches any text.
 TRANSNEXT_DECAY = (
     ("*.bias", 0.0),
     ("*.norm*.weight", 0.0),
@@ -54,7 +54,7 @@ TRANSXNET_DECAY = (
     ("norm.weight", 0.0),
     ("*.norm*.weight", 0.0),
     ("*.bn.weight", 0.0),
-    ("*.token_mixer.proj.[257].weight", 0.0),  # BatchNorm behind convolutions 0, 3 and 6
+    ("*.token_mixer.proj.[257].weight", 0.0),  # BatchNorm after convolutions 0, 3 and 6
     ("*.mlp.fc1.2.weight", 0.0),  # BatchNorm
     ("*.mlp.fc2.1.weight", 0.0),  # BatchNorm
     ("*.downsample.proj.weight", 0.05),
@@ -73,7 +73,7 @@ TRANSXNET_DECAY = (
 
 
 def published_rate(name: str, epoch: float) -> float:
-    """Linear from 1e-6 over 5 epochs; a half cosine counted from the start of training; the lowest from there on."""
+    """Linear from 1e-6 over 5 epochs, then a half cosine counted from the start of training, then the lowest rate."""
     highest, cosine, _ = SCHEDULES[name]
     if cosine is None:
         return highest
@@ -84,12 +84,12 @@ def published_rate(name: str, epoch: float) -> float:
     return 1e-5
 
 
-def test_every_imagenet_recipe_has_its_line_in_the_table():
+def test_every_imagenet_recipe_is_in_the_table():
     assert set(SCHEDULES) == set(IMAGENET)
 
 
 @pytest.mark.parametrize("name", IMAGENET)
-def test_the_rate_at_every_epoch_is_the_published_one(name):
+def test_the_rate_at_every_epoch_matches_the_published_one(name):
     config = get_recipe(name).train
     _, cosine, more = SCHEDULES[name]
     epochs = (cosine or 0) + more
@@ -99,8 +99,8 @@ def test_the_rate_at_every_epoch_is_the_published_one(name):
 
 
 @pytest.mark.parametrize("name", ["imagenet.transnext_tiny", "imagenet.transxnet_t", "imagenet.transnext_base_384"])
-def test_the_rate_of_every_update_lies_on_the_published_curve(name):
-    """As the loop asks for it: after every update, in a schedule of 24 updates an epoch."""
+def test_the_rate_of_every_update_is_on_the_published_curve(name):
+    """Stepped after every update as in the training loop, with 24 updates per epoch."""
     config, steps = get_recipe(name).train, 24
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
     schedule = create_schedule(optimizer, config, steps)
@@ -115,7 +115,7 @@ def published_decay(variant: str, name: str) -> float:
 
 
 @pytest.mark.parametrize("variant", NAMES)
-def test_every_parameter_is_decayed_as_its_line_in_the_table_says(variant):
+def test_weight_decay_of_every_parameter_matches_the_table(variant):
     config = get_recipe(f"imagenet.{'transnext_tiny' if variant.startswith('transnext') else 'transxnet_t'}").train
     model = on_meta(variant)
     groups = create_optimizer(model, config).param_groups
@@ -128,7 +128,7 @@ def test_every_parameter_is_decayed_as_its_line_in_the_table_says(variant):
 
 
 @pytest.mark.parametrize("table", [TRANSNEXT_DECAY, TRANSXNET_DECAY], ids=["transnext", "transxnet"])
-def test_no_line_of_a_table_is_about_nothing(table):
+def test_every_row_of_the_tables_applies_to_a_parameter(table):
     family = TRANSNEXT if table is TRANSNEXT_DECAY else TRANSXNET
     names = {name for variant in family for name, _ in on_meta(variant).named_parameters()}
     deciding = {next(pattern for pattern, _ in table if fnmatch.fnmatch(name, pattern)) for name in names}

@@ -1,6 +1,6 @@
-"""The table of settings in docs/training.md is made from the declarations of TrainConfig.
+"""The table of settings in docs/training.md is generated from the declarations of TrainConfig.
 
-Run this file as a script to write the table again.
+Run this file as a script to regenerate the table.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def split_page():
     return before, found, after
 
 
-def test_the_table_in_the_docs_is_what_is_declared():
+def test_the_table_in_the_docs_matches_the_declarations():
     assert split_page()[1] == table()
 
 

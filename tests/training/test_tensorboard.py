@@ -1,4 +1,4 @@
-"""What TensorBoard gets is what the logs say, and a resumed run takes back what it does again."""
+"""TensorBoard events match the logs, and a resumed run replaces the events of repeated updates."""
 
 import json
 
@@ -22,7 +22,7 @@ class Leave(Listener):
             raise KeyboardInterrupt
 
 
-def test_scalars_are_those_of_the_logs_also_after_a_stop(points, config, change, out):
+def test_scalars_match_the_logs_even_after_resuming(points, config, change, out):
     config = change(config, save_steps=4)
     with pytest.raises(KeyboardInterrupt):
         fit(points(), config, out, listener=Listeners([TensorBoard(out), Leave()]))

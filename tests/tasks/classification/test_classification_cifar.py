@@ -1,4 +1,4 @@
-"""CIFAR-100 as it is distributed: made files of that format, the same images after it."""
+"""CIFAR-100 in its distributed format, from synthetic files."""
 
 import pickle
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_pickle(path, content):
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """Three classes in the layout of cifar-100-python; its parent is torchvision's root."""
+    """Three classes in the layout of cifar-100-python; its parent is the root for torchvision."""
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "root" / "cifar-100-python"
     folder.mkdir(parents=True)
@@ -44,7 +44,7 @@ def as_torchvision_reads(folder, train, monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_every_image_is_the_one_that_torchvision_reads(cifar, monkeypatch, split):
+def test_images_equal_those_read_by_torchvision(cifar, monkeypatch, split):
     expected = as_torchvision_reads(cifar, split == "train", monkeypatch)
     files = sorted((cifar100_folder(cifar) / split).glob("*/*.png"), key=lambda path: path.name)
     assert len(files) == len(expected)
@@ -53,20 +53,20 @@ def test_every_image_is_the_one_that_torchvision_reads(cifar, monkeypatch, split
         assert np.array_equal(np.asarray(Image.open(path)), pixels)
 
 
-def test_the_folder_and_its_parent_are_known(cifar, tmp_path):
+def test_the_folder_and_its_parent_are_recognised(cifar, tmp_path):
     assert is_cifar100(cifar)
     assert is_cifar100(cifar.parent)
     assert not is_cifar100(tmp_path)
     assert cifar100_folder(cifar) == cifar100_folder(cifar.parent)
 
 
-def test_a_recipe_trains_on_it(cifar):
+def test_a_recipe_accepts_the_folder(cifar):
     recipe = get_recipe("cifar100.transnext_pico").with_model("test_convnext")
     task = create_task(recipe, cifar.parent)
     assert (task.classes, task.train_size, len(task.val)) == (NAMES, 12, 6)
 
 
-def test_images_are_written_once_and_other_contents_elsewhere(cifar):
+def test_images_are_written_once_and_changed_contents_to_another_folder(cifar):
     first = ClassificationTask.data_folder(get_recipe("cifar100.transnext_pico"), cifar)
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*.png")}
     assert ClassificationTask.data_folder(get_recipe("cifar100.transnext_pico"), cifar) == first
@@ -92,7 +92,7 @@ class Harm:
     ],
     ids=["code", "no images", "too few labels", "unknown label", "wrong shape"],
 )
-def test_a_damaged_file_is_one_sentence_and_runs_nothing(cifar, capsys, content, tmp_path):
+def test_a_damaged_file_raises_a_one_line_error_and_runs_no_code(cifar, capsys, content, tmp_path):
     write_pickle(cifar / "train", content)
     with pytest.raises(FovealError, match=r"train is not a file of CIFAR-100 \(.*\): unpack CIFAR-100 again\.$"):
         cifar100_folder(cifar)
@@ -100,14 +100,14 @@ def test_a_damaged_file_is_one_sentence_and_runs_nothing(cifar, capsys, content,
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_file_that_ends_early_is_one_sentence(cifar):
+def test_a_truncated_file_raises_a_one_line_error(cifar):
     (cifar / "train").write_bytes((cifar / "train").read_bytes()[:200])
     with pytest.raises(FovealError, match="train is not a file of CIFAR-100"):
         cifar100_folder(cifar)
 
 
-def test_a_process_that_comes_second_takes_the_folder_of_the_first(cifar, monkeypatch):
-    """The other one is done while this one writes."""
+def test_a_second_process_uses_the_folder_of_the_first(cifar, monkeypatch):
+    """The first process finishes while the second one is writing."""
     folder = cifar100_folder(cifar)
     monkeypatch.setattr(Path, "exists", lambda self: False)
     assert cifar100_folder(cifar) == folder

@@ -1,4 +1,4 @@
-"""The digits: real images as files, the same ones every time, whole or not at all."""
+"""The digits dataset: real images written as files, reproducibly, and completely or not at all."""
 
 import shutil
 import sys
@@ -42,7 +42,7 @@ def test_a_fifth_of_each_class_is_for_validation(folder):
         assert abs(Counter(val.targets)[digit] - total / 5) <= 0.5
 
 
-def test_the_split_is_the_same_every_time(folder, tmp_path):
+def test_the_split_is_reproducible(folder, tmp_path):
     again = write_digits(tmp_path / "again")
     assert sorted(p.name for p in (again / "val").rglob("*.png")) == sorted(
         p.name for p in (folder / "val").rglob("*.png")
@@ -54,7 +54,7 @@ def test_a_complete_folder_is_left_alone(folder, monkeypatch):
     assert write_digits(folder) == folder
 
 
-def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interruption_leaves_no_files(tmp_path, monkeypatch):
     written = []
 
     def interrupted(self, path):
@@ -68,14 +68,14 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_something_else_in_its_place_is_not_touched(tmp_path):
+def test_other_files_in_the_folder_are_kept(tmp_path):
     (tmp_path / "digits" / "train" / "0").mkdir(parents=True)
     (tmp_path / "digits" / "train" / "0" / "mine.png").touch()
     with pytest.raises(FovealError, match="holds 1 of the 1797 digits"):
         write_digits(tmp_path / "digits")
 
 
-def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
+def test_missing_scikit_learn_names_the_extra_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(FovealError, match=r"pip install 'foveal\[train\]'"):
@@ -83,13 +83,13 @@ def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
 
 
 class Later(type(Path())):
-    """A folder that another process makes between the question whether it exists and the renaming."""
+    """A folder that another process creates between the existence check and the renaming."""
 
     def exists(self, **words):
         return False
 
 
-def test_a_process_that_comes_second_takes_the_folder_of_the_first(folder, tmp_path):
+def test_a_second_process_uses_the_folder_of_the_first(folder, tmp_path):
     place = Later(shutil.copytree(folder, tmp_path / "digits"))
     assert write_digits(place) == place
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]

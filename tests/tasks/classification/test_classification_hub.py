@@ -1,7 +1,7 @@
-"""Hugging Face datasets: columns found by their types, every row and label where it belongs.
+"""Hugging Face datasets: columns are found by type, and rows keep their labels.
 
-``datasets`` weighs 250 MB and is not asked of who runs the tests: a table with its interface stands in, and the same
-promises are kept with the real package where it is installed.
+``datasets`` takes 250 MB and is not required by the tests: a fake with its interface replaces it, and one test checks
+the same behaviour with the real package if it is installed.
 """
 
 import io
@@ -28,7 +28,7 @@ class ClassLabel:
 
 
 class Table:
-    """As much of ``datasets.Dataset`` as is used: rows in memory, images as bytes unless they are to be decoded."""
+    """The part of ``datasets.Dataset`` that Foveal uses: rows in memory, images as bytes unless decoded."""
 
     def __init__(self, features, rows):
         self.features, self.rows = features, rows
@@ -48,7 +48,7 @@ class Table:
 
 
 class Fake:
-    """A stand-in for the package: what ``load_dataset`` and ``load_from_disk`` find is put there by the test."""
+    """A fake of the package: the tests provide what ``load_dataset`` and ``load_from_disk`` return."""
 
     Image, ClassLabel = ImageFeature, ClassLabel
 
@@ -88,7 +88,7 @@ def red(image):
 
 @pytest.mark.parametrize("name", [("owner/pets",), ("owner/pets", "small")])
 @pytest.mark.parametrize("val", ["val", "validation", "test"])
-def test_a_dataset_opens_by_its_name(hub, name, val):
+def test_a_dataset_is_opened_by_name(hub, name, val):
     hub.found[name] = {"train": table([0, 1, 1]), val: table([1, 0])}
     train, images = open_train_and_val("hf:" + ":".join(name))
     assert train.classes == images.classes == ["cat", "dog"]
@@ -97,18 +97,18 @@ def test_a_dataset_opens_by_its_name(hub, name, val):
     assert images.names == [f"{':'.join(name)}/{val}[0]", f"{':'.join(name)}/{val}[1]"]
 
 
-def test_validation_is_preferred_to_test(hub):
+def test_the_validation_split_is_preferred_to_test(hub):
     hub.found["pets",] = {"train": table([0, 1]), "test": table([1, 0]), "validation": table([1, 0, 1])}
     assert len(open_split("hf:pets", "val")) == 3
 
 
-def test_a_saved_folder_opens(hub, tmp_path):
+def test_a_saved_dataset_is_opened_from_its_folder(hub, tmp_path):
     (tmp_path / "dataset_dict.json").write_text("{}")
     hub.found[str(tmp_path)] = {"train": table([0, 1]), "test": table([1, 0])}
     assert len(open_train_and_val(tmp_path)[1]) == 2
 
 
-def test_images_in_files_of_their_own_are_read(hub, tmp_path):
+def test_images_in_separate_files_are_read(hub, tmp_path):
     Image.new("RGB", (4, 4), (77, 0, 0)).save(tmp_path / "a.png")
     stored = table([0, 1])
     stored.rows[0]["photo"] = {"bytes": None, "path": str(tmp_path / "a.png")}
@@ -130,7 +130,7 @@ def test_a_broken_image_is_named_or_skipped(hub, content):
 
 
 @pytest.mark.parametrize("label", [-1, 2, None])
-def test_a_label_out_of_range_is_named(hub, label):
+def test_a_label_out_of_range_is_named_in_the_error(hub, label):
     hub.found["pets",] = {"train": table([0, 1]), "val": table([0, 1, label])}
     with pytest.raises(FovealError, match=rf"^pets/val\[2\] has the label {label}, which is not one of its 2 classes"):
         open_train_and_val("hf:pets")
@@ -156,28 +156,28 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_wrong_with_a_dataset_is_one_sentence(hub, case):
+def test_an_invalid_dataset_raises_a_one_line_error(hub, case):
     hub.found["pets",], sentence = CASES[case]
     with pytest.raises(FovealError, match=sentence) as caught:
         open_train_and_val("hf:pets")
     assert "\n" not in str(caught.value)
 
 
-def test_a_dataset_that_is_not_there_is_named(hub):
+def test_a_missing_dataset_is_named_in_the_error(hub):
     with pytest.raises(
         FovealError, match=r"^The dataset gone cannot be opened \(Dataset 'gone' doesn't exist on the Hub\)"
     ):
         open_train_and_val("hf:gone")
 
 
-def test_without_datasets_the_extra_is_named(monkeypatch):
+def test_missing_datasets_package_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(FovealError, match=r"^pets is a Hugging Face dataset, .* `pip install 'foveal\[data\]'`"):
         open_train_and_val("hf:pets")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_real_package_keeps_the_same_promises(tmp_path, workers):
+def test_the_real_package_behaves_the_same(tmp_path, workers):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"kind": datasets.ClassLabel(names=["cat", "dog"]), "photo": datasets.Image()})
     splits = {

@@ -1,4 +1,4 @@
-"""ImageNet as its archives give it: a flat val folder gets its classes from the ground truth that lies apart."""
+"""ImageNet in the layout of its archives: a flat val folder gets its classes from a separate ground truth file."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from foveal.errors import FovealError
 from foveal.tasks.classification.data import open_split, open_train_and_val
 
 WNIDS = ["n01", "n02", "n03"]
-#: ILSVRC's numbers are in no alphabetical order, and the synsets above them have numbers too.
+#: ILSVRC ids are not in alphabetical order, and parent synsets have ids too.
 NUMBERS = {"n03": 1, "n01": 2, "n02": 3}
 TRUTH = ["n02", "n01", "n03", "n02"]
 LIST = "ILSVRC2012_validation_ground_truth.txt"
@@ -29,7 +29,7 @@ def write_base(base, images=4):
 
 
 def write_csv(folder, truth=TRUTH):
-    """Kaggle's file is in another order than the images."""
+    """The lines of Kaggle's file are not in the order of the images."""
     lines = [f"ILSVRC2012_val_{n:08d},{wnid} 111 108 230 173 {wnid} 1 2 3 4 " for n, wnid in enumerate(truth, start=1)]
     (folder / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *reversed(lines)]) + "\n")
 
@@ -79,11 +79,11 @@ def test_the_development_kit_is_found_in_the_usual_places(tmp_path, place):
     assert [label for _, label in open_split(root, "val")] == [WNIDS.index(wnid) for wnid in TRUTH]
 
 
-def test_the_folder_of_the_images_will_do_for_kaggles(kaggle):
+def test_kaggle_data_may_be_opened_by_its_image_folder(kaggle):
     assert len(open_train_and_val(kaggle / "ILSVRC" / "Data" / "CLS-LOC")[1]) == 4
 
 
-def test_val_alone_has_the_classes_of_its_ground_truth(kaggle):
+def test_val_without_train_gets_its_classes_from_the_ground_truth(kaggle):
     (kaggle / "ILSVRC" / "Data" / "CLS-LOC" / "train").rename(kaggle / "elsewhere")
     assert open_split(kaggle, "val").classes == WNIDS
 
@@ -105,16 +105,16 @@ CASES = {
         lambda root: (root / "LOC_val_solution.csv").unlink(),
         r"val has no class folders, and the ground truth .* put LOC_val_solution\.csv \(Kaggle\) or",
     ),
-    "an image without label": (add_image, r"val_00000005\.JPEG has no label in \S+\.csv: remove the image"),
-    "a label without image": (
+    "image without label": (add_image, r"val_00000005\.JPEG has no label in \S+\.csv: remove the image"),
+    "label without image": (
         lambda root: (root / "val" / "ILSVRC2012_val_00000002.JPEG").unlink(),
         r"lacks the image ILSVRC2012_val_00000002 that .* labels \(3 images, 4 labels\)",
     ),
-    "a class that train lacks": (
+    "class missing from train": (
         lambda root: write_csv(root, [*TRUTH[:3], "n77"]),
         r"names the class 'n77', which \S+train does not have",
     ),
-    "a line without class": (
+    "line without class": (
         lambda root: (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nx,n01 1\ny\n"),
         r"has no class in line 3",
     ),
@@ -126,7 +126,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_wrong_with_the_ground_truth_is_one_sentence(tmp_path, case):
+def test_an_invalid_ground_truth_raises_a_one_line_error(tmp_path, case):
     damage, sentence = CASES[case]
     write_base(tmp_path)
     write_csv(tmp_path)
@@ -151,7 +151,7 @@ DEVKIT_CASES = {
 
 
 @pytest.mark.parametrize("case", DEVKIT_CASES)
-def test_what_is_wrong_with_the_development_kit_is_one_sentence(extracted, case):
+def test_an_invalid_development_kit_raises_a_one_line_error(extracted, case):
     damage, sentence = DEVKIT_CASES[case]
     damage(extracted / "ILSVRC2012_devkit_t12" / "data")
     with pytest.raises(FovealError, match=sentence) as caught:
@@ -159,19 +159,19 @@ def test_what_is_wrong_with_the_development_kit_is_one_sentence(extracted, case)
     assert "\n" not in str(caught.value)
 
 
-def test_without_scipy_the_extra_is_named(extracted, monkeypatch):
+def test_missing_scipy_names_the_extra_to_install(extracted, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     with pytest.raises(FovealError, match=r"needs SciPy: install it with `pip install 'foveal\[train\]'`, or use"):
         open_train_and_val(extracted)
 
 
-def test_a_missing_split_is_named(kaggle):
+def test_a_missing_split_is_named_in_the_error(kaggle):
     (kaggle / "ILSVRC" / "Data" / "CLS-LOC" / "val").rename(kaggle / "elsewhere")
     with pytest.raises(FovealError, match=r"CLS-LOC has no folder val/"):
         open_train_and_val(kaggle)
 
 
-def test_train_archives_that_were_not_unpacked_are_named(extracted):
+def test_train_archives_that_were_not_unpacked_raise_an_error(extracted):
     for folder in (extracted / "train").iterdir():
         folder.rename(extracted / folder.name)
     with pytest.raises(FovealError, match=r"train has no class folders: unpack the archive of each class"):

@@ -1,4 +1,4 @@
-"""The recipes have the settings of the papers, copied independently from recipes.md in the table below."""
+"""The recipes have the settings of the papers, listed here independently from recipes.md."""
 
 import pytest
 import timm
@@ -32,7 +32,7 @@ def assert_same_augmentation(recipe):
 
 
 @pytest.mark.parametrize("name", TRANSNEXT)
-def test_transnext_is_trained_as_published(name):
+def test_transnext_recipes_match_the_paper(name):
     recipe, (model, size, drop_path) = get_recipe(name), TRANSNEXT[name]
     train = recipe.train
     assert (recipe.name, recipe.model, recipe.fit.size, recipe.drop_path) == (name, model, (size, size), drop_path)
@@ -47,7 +47,7 @@ def test_transnext_is_trained_as_published(name):
 
 
 @pytest.mark.parametrize(("variant", "drop_path"), [("small", 0.7), ("base", 0.8)])
-def test_transnext_is_fine_tuned_at_384_as_published(variant, drop_path):
+def test_transnext_384_recipes_match_the_paper(variant, drop_path):
     recipe = get_recipe(f"imagenet.transnext_{variant}_384")
     train = recipe.train
     assert (recipe.fit.size, recipe.drop_path) == ((384, 384), drop_path)
@@ -59,7 +59,7 @@ def test_transnext_is_fine_tuned_at_384_as_published(variant, drop_path):
 
 
 @pytest.mark.parametrize("name", TRANSXNET)
-def test_transxnet_is_trained_as_published(name):
+def test_transxnet_recipes_match_the_paper(name):
     recipe, (model, ema, drop_path, crop) = get_recipe(name), TRANSXNET[name]
     train = recipe.train
     assert (recipe.name, recipe.model, recipe.drop_path, recipe.fit.crop) == (name, model, drop_path, crop)
@@ -69,7 +69,7 @@ def test_transxnet_is_trained_as_published(name):
     assert_same_augmentation(recipe)
 
 
-def test_transxnet_b_is_fine_tuned_at_384_for_30_epochs():
+def test_transxnet_b_384_is_fine_tuned_for_30_epochs():
     recipe = get_recipe("imagenet.transxnet_b_384")
     assert (recipe.fit.size, recipe.train.epochs, recipe.starts_from_weights) == ((384, 384), 30, True)
 
@@ -83,7 +83,7 @@ def test_transxnet_b_is_fine_tuned_at_384_for_30_epochs():
         ("cifar100.transnext_pico_window9", 0.57),
     ],
 )
-def test_our_reading_of_the_cifar_ablations_costs_what_the_paper_prints(name, published):
+def test_cifar_ablation_models_have_the_multiply_adds_of_the_paper(name, published):
     recipe = get_recipe(name)
     with torch.device("meta"):
         net = timm.create_model(recipe.model, num_classes=100, **recipe.model_args)
@@ -94,7 +94,7 @@ def test_our_reading_of_the_cifar_ablations_costs_what_the_paper_prints(name, pu
 
 
 @pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
-def test_every_recipe_names_a_model_that_exists(recipe):
+def test_every_recipe_names_an_existing_model(recipe):
     assert timm.is_model(recipe.model)
     assert get_recipe(recipe.name) == recipe
 
@@ -115,13 +115,13 @@ def test_any_model_can_be_fine_tuned():
         ("finetune.transnext_tinny", "transnext_tiny"),
     ],
 )
-def test_an_unknown_recipe_is_refused_with_near_names(name, near):
+def test_an_unknown_recipe_is_rejected_with_a_suggestion(name, near):
     with pytest.raises(FovealError, match=near) as caught:
         get_recipe(name)
     assert "`foveal" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_recipe_like_nothing_names_the_command_that_lists_all():
+def test_without_a_similar_recipe_the_error_names_the_list_command():
     with pytest.raises(FovealError, match="`foveal train --list`"):
         get_recipe("zzz")

@@ -1,4 +1,4 @@
-"""Tar shards: every image is drawn as from a folder, and what is wrong with a shard is said before the first step."""
+"""Tar shards: images are drawn as from a folder, and broken shards are reported before the first step."""
 
 import io
 import json
@@ -22,19 +22,19 @@ SIZES = {"train": (7, 4, 9), "val": (2, 5)}
 
 
 def picture(number, form="PNG"):
-    """An image that encodes its number: all its pixels are (number, 7, 9)."""
+    """An image that encodes a number: all pixels are (number, 7, 9)."""
     file = io.BytesIO()
     Image.new("RGB", (6, 5), (number, 7, 9)).save(file, form)
     return file.getvalue()
 
 
 def write_shard(path, samples, **options):
-    """``samples`` are dicts of ending to content, under the key 000000 and so on."""
+    """``samples`` are dicts of file extension to content, written with the keys 000000, 000001, ..."""
     with tarfile.open(path, "w", **options) as tar:
         for key, sample in enumerate(samples):
             for ending, content in sample.items():
                 info = tarfile.TarInfo(f"{key:06d}.{ending}")
-                info.size, info.mtime = len(content), 1.5  # webdataset's writer notes fractions: extended headers
+                info.size, info.mtime = len(content), 1.5  # fractional as in webdataset: extended headers
                 tar.addfile(info, io.BytesIO(content))
 
 
@@ -44,7 +44,7 @@ def labelled(number, label=None):
 
 @pytest.fixture
 def shards(tmp_path):
-    """Image n over all shards of a split has class n % 3 and encodes n as its red."""
+    """Image n of a split, counted over all shards, has class n % 3 and red value n."""
     folder = tmp_path / "shards"
     folder.mkdir()
     for split, sizes in SIZES.items():
@@ -61,7 +61,7 @@ def red(image):
 
 @pytest.fixture
 def served(shards):
-    """The folder by HTTP, with its index and classes."""
+    """The folder with its index and classes, served over HTTP."""
     sizes = {f"{split}-{n:03d}.tar": size for split, all_ in SIZES.items() for n, size in enumerate(all_)}
     (shards / "sizes.json").write_text(json.dumps(sizes))
     (shards / "classes.txt").write_text("cat\ndog\neel\n")
@@ -82,29 +82,29 @@ def test_a_folder_of_shards_opens_with_its_classes(shards):
     assert train.names[7] == f"{shards}/train-001.tar/000000.png"
 
 
-def test_an_image_by_its_number_is_that_image(shards):
+def test_images_can_be_indexed(shards):
     train = open_split(shards, "train", red)
     assert [(int(shade), label) for shade, label in (train[n] for n in range(20))] == [(n, n % 3) for n in range(20)]
 
 
 @pytest.mark.parametrize("where", ["{}/train-{{000..002}}.tar", "{}/train-{{000..002}}.tar::{}/val-{{000..001}}.tar"])
-def test_patterns_open_and_find_the_other_split_beside(shards, where):
+def test_patterns_open_and_find_the_other_split_in_the_same_folder(shards, where):
     train, val = open_train_and_val(where.format(shards, shards))
     assert (len(train), len(val)) == (20, 7)
 
 
-def test_shards_that_are_named_after_no_split_are_told_how_to_be(tmp_path):
+def test_shards_without_a_split_name_raise_an_error_with_the_naming_scheme(tmp_path):
     write_shard(tmp_path / "shard-000.tar", [labelled(0)])
     with pytest.raises(FovealError, match=r"has tar shards, but none is named after a split: name them train-000\.tar"):
         open_train_and_val(tmp_path)
 
 
-def test_a_part_of_the_shards_can_be_named(shards):
+def test_a_subset_of_the_shards_can_be_selected(shards):
     assert len(open_split(f"{shards}/train-{{000,002}}.tar", "train")) == 16
 
 
 @pytest.mark.parametrize("names", [{"classes.txt": "cat\ndog\neel\n"}, {"classes.json": '["cat", "dog", "eel"]'}])
-def test_classes_have_the_names_beside_the_shards(shards, names):
+def test_class_names_are_read_from_the_folder_of_the_shards(shards, names):
     for name, text in names.items():
         (shards / name).write_text(text)
     train, val = open_train_and_val(shards)
@@ -112,7 +112,7 @@ def test_classes_have_the_names_beside_the_shards(shards, names):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_images_of_any_form_and_labels_in_json_are_understood(tmp_path, form):
+def test_all_image_formats_and_json_labels_are_supported(tmp_path, form):
     ending = {"JPEG": "jpg", "PNG": "PNG", "WEBP": "webp"}[form]
     samples = [{ending: picture(n, form), "json": json.dumps({"label": n}).encode()} for n in range(2)]
     write_shard(tmp_path / "train-0.tar", samples)
@@ -123,7 +123,7 @@ def test_images_of_any_form_and_labels_in_json_are_understood(tmp_path, form):
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("folder", ["", "a/" * 20, "b" * 90 + "/" + "c" * 90 + "/", "ü/"])
-def test_headers_are_read_as_tarfile_reads_them(tmp_path, form, folder):
+def test_headers_are_read_as_by_tarfile(tmp_path, form, folder):
     with tarfile.open(tmp_path / "train-0.tar", "w", format=form) as tar:
         for name, content in (
             (f"{folder}0.png", picture(5)),
@@ -142,7 +142,7 @@ def test_headers_are_read_as_tarfile_reads_them(tmp_path, form, folder):
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("count", [1, 2])
-def test_an_epoch_of_streaming_draws_each_image_once(shards, workers, count, monkeypatch):
+def test_a_streamed_epoch_draws_each_image_once(shards, workers, count, monkeypatch):
     monkeypatch.setattr(streaming, "WINDOW", 2)
     train = open_split(shards, "train", red)
     drawn = Counter()
@@ -172,7 +172,7 @@ def test_evaluation_counts_each_image_once_over_uneven_shards(shards, count, wor
 
 
 @pytest.mark.parametrize("scheme", ["http", "pipe"])
-def test_shards_elsewhere_give_the_images_of_those_here(served, shards, scheme):
+def test_remote_shards_give_the_same_images_as_local_ones(served, shards, scheme):
     base = served if scheme == "http" else f"pipe:cat {shards}"
     where = f"{base}/train-{{000..002}}.tar::{base}/val-{{000..001}}.tar"
     train, val = open_train_and_val(where)
@@ -187,13 +187,13 @@ def test_shards_elsewhere_give_the_images_of_those_here(served, shards, scheme):
     assert sorted(seen) == list(range(7))
 
 
-def test_an_address_survives_being_a_path(served):
+def test_urls_may_be_passed_as_paths(served):
     from pathlib import Path
 
     assert len(open_split(Path(f"{served}/val-{{000..001}}.tar"), "val")) == 7
 
 
-def test_a_broken_image_in_a_shard_is_named_or_skipped(shards):
+def test_a_broken_image_in_a_shard_is_named_in_the_error_or_skipped(shards):
     write_shard(shards / "train-001.tar", [{"cls": b"1", "png": picture(3)[:40]}, *(labelled(n) for n in (8, 9, 10))])
     train = open_split(shards, "train", red)
     name = f"{shards}/train-001.tar/000000.png"
@@ -239,39 +239,39 @@ def damage(shards, kind):
         ("negative", r"^\S+train-001\.tar/000000\.png has the label -1, and classes range from 0 to 2"),
     ],
 )
-def test_what_is_wrong_with_a_shard_is_one_sentence_before_the_first_step(shards, kind, sentence):
+def test_broken_shards_raise_a_one_line_error_when_opened(shards, kind, sentence):
     damage(shards, kind)
     with pytest.raises(FovealError, match=sentence) as caught:
         open_train_and_val(shards)
     assert "\n" not in str(caught.value)
 
 
-def test_labels_beyond_the_named_classes_are_named(shards):
+def test_labels_beyond_the_class_list_are_rejected(shards):
     (shards / "classes.txt").write_text("cat\ndog\n")
     with pytest.raises(FovealError, match=r"train-000\.tar/000002\.png has the label 2, and classes range from 0 to 1"):
         open_train_and_val(shards)
 
 
-def test_labels_of_val_that_train_does_not_have_are_named(shards):
+def test_val_labels_missing_from_train_are_rejected(shards):
     write_shard(shards / "val-001.tar", [labelled(1, 7)])
     with pytest.raises(FovealError, match=r"val-001\.tar/000000\.png has the label 7, and classes range from 0 to 2"):
         open_train_and_val(shards)
 
 
-def test_a_class_without_images_is_named(shards):
+def test_a_class_without_images_is_rejected(shards):
     (shards / "classes.txt").write_text("cat\ndog\neel\nfox\n")
     with pytest.raises(FovealError, match=r"has no image of the class 'fox'"):
         open_train_and_val(shards)
 
 
 @pytest.mark.parametrize("text", ["cat\ndog\ncat\n"])
-def test_class_names_that_stand_twice_are_named(shards, text):
+def test_duplicate_class_names_are_rejected(shards, text):
     (shards / "classes.txt").write_text(text)
     with pytest.raises(FovealError, match=r"class 'cat' occurs twice"):
         open_train_and_val(shards)
 
 
-def test_missing_shards_and_splits_are_named(shards):
+def test_missing_shards_and_splits_are_named_in_the_error(shards):
     with pytest.raises(FovealError, match=r"^There is no shard \S+train-003\.tar: check the numbers"):
         open_train_and_val(f"{shards}/train-{{000..003}}.tar")
     for shard in shards.glob("val*"):
@@ -289,20 +289,20 @@ def test_missing_shards_and_splits_are_named(shards):
         ("classes.txt", None, r"has no list of classes: put a classes\.txt next to it"),
     ],
 )
-def test_what_is_missing_beside_shards_elsewhere_is_named(served, shards, file, text, sentence):
+def test_missing_metadata_of_remote_shards_is_named_in_the_error(served, shards, file, text, sentence):
     (shards / file).unlink() if text is None else (shards / file).write_text(text)
     with pytest.raises(FovealError, match=sentence):
         open_split(f"{served}/train-{{000..002}}.tar", "train")
 
 
-def test_webdatasets_own_index_is_understood(served, shards):
+def test_the_index_of_webdataset_is_supported(served, shards):
     listed = [{"url": f"train-{n:03d}.tar", "nsamples": size} for n, size in enumerate(SIZES["train"])]
     (shards / "sizes.json").write_text(json.dumps({"wids_version": 1, "shardlist": listed}))
     assert open_split(f"{served}/train-{{000..002}}.tar", "train").sizes == [7, 4, 9]
 
 
 @pytest.mark.parametrize("count", [6, 8])
-def test_an_index_that_is_wrong_is_named_when_the_shard_is_read(served, shards, count):
+def test_a_wrong_index_raises_an_error_when_the_shard_is_read(served, shards, count):
     (shards / "sizes.json").write_text(json.dumps({"train-000.tar": count}))
     train = open_split(f"{served}/train-000.tar", "train", red)
     word = "more" if count == 6 else "fewer"
@@ -311,7 +311,7 @@ def test_an_index_that_is_wrong_is_named_when_the_shard_is_read(served, shards, 
 
 
 @pytest.mark.parametrize("scheme", ["http", "pipe"])
-def test_a_shard_elsewhere_that_is_gone_or_cut_is_named(served, shards, scheme):
+def test_missing_and_truncated_remote_shards_are_named_in_the_error(served, shards, scheme):
     base = served if scheme == "http" else f"pipe:cat 2>/dev/null {shards}"
     train = open_split(f"{base}/train-{{000..002}}.tar", "train", red)
     damage(shards, "cut in an image")
@@ -322,7 +322,7 @@ def test_a_shard_elsewhere_that_is_gone_or_cut_is_named(served, shards, scheme):
         list(train_loader(train, 4, 20, Share(), 0, 0).epoch(0))
 
 
-def test_shards_without_webdataset_name_the_extra(shards, monkeypatch):
+def test_missing_webdataset_names_the_extra_to_install(shards, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "webdataset.gopen", None)
     monkeypatch.setitem(__import__("sys").modules, "braceexpand", None)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""A run is the same for every source of images, and skips broken ones if asked to."""
+"""Runs are identical for every image source and skip broken images on request."""
 
 import io
 import json
@@ -34,7 +34,7 @@ SKIPPING = replace(RECIPE, train=replace(RECIPE.train, broken="skip"))
 
 @pytest.fixture
 def shards(pets, tmp_path):
-    """The pets as shards, in the folders' order."""
+    """The pets dataset as shards, in the order of the folders."""
     folder = tmp_path / "shards"
     folder.mkdir()
     for split in ("train", "val"):
@@ -52,11 +52,11 @@ def metrics(task):
     return task.evaluate(task.model.eval(), start_processes(), lambda done, total: None)
 
 
-def test_shards_are_evaluated_as_the_folders_they_were_made_of(pets, shards):
+def test_shards_and_folders_give_the_same_metrics(pets, shards):
     assert metrics(create_task(RECIPE, shards)) == metrics(create_task(RECIPE, pets))
 
 
-def test_a_run_on_shards_is_the_same_every_time_and_its_checkpoint_evaluates(shards, tmp_path):
+def test_a_run_on_shards_is_reproducible_and_its_checkpoint_can_be_evaluated(shards, tmp_path):
     first, second = (fit(create_task(RECIPE, shards), RECIPE.train, tmp_path / name) for name in "ab")
     assert first.history[0]["train_loss"] == second.history[0]["train_loss"]
     assert evaluate(restore(first.best_path), shards, workers=0).top1 == first.best
@@ -64,7 +64,7 @@ def test_a_run_on_shards_is_the_same_every_time_and_its_checkpoint_evaluates(sha
 
 @pytest.fixture
 def reversed_shards(shards):
-    """The same images under the same names, numbered the other way round."""
+    """The same images and class names, with reversed class indices."""
     for tar in shards.glob("*.tar"):
         with tarfile.open(tar) as old, tarfile.open(shards / "new", "w") as new:
             for member in old:
@@ -80,7 +80,7 @@ def reversed_shards(shards):
 
 
 @pytest.mark.parametrize("where", ["{}", "pipe:cat {}/val-0.tar"])
-def test_classes_are_matched_by_name_and_not_by_number(pets, reversed_shards, tmp_path, where):
+def test_classes_are_matched_by_name_and_not_by_index(pets, reversed_shards, tmp_path, where):
     outcome = fit(create_task(RECIPE, pets), RECIPE.train, tmp_path / "run")
     classifier = restore(outcome.best_path)
     found = open_split(where.format(reversed_shards), "val", classifier.fit.transform())
@@ -95,7 +95,7 @@ def test_classes_are_matched_by_name_and_not_by_number(pets, reversed_shards, tm
         assert evaluate(classifier, reversed_shards, workers=0).targets.tolist() == expected.targets
 
 
-def test_the_classes_of_val_are_numbered_as_those_of_train(shards, reversed_shards, pets):
+def test_val_classes_are_indexed_as_those_of_train(shards, reversed_shards, pets):
     (shards / "other").mkdir()
     (shards / "val-0.tar").rename(shards / "other" / "val-0.tar")
     (shards / "other" / "classes.txt").write_text("eel\ndog\ncat\n")
@@ -106,7 +106,7 @@ def test_the_classes_of_val_are_numbered_as_those_of_train(shards, reversed_shar
     assert [val.decode(raw)[1] for raw in val.read(0)] == val.targets
 
 
-def test_classes_sorted_twice_are_sorted_right(pets):
+def test_classes_can_be_sorted_twice(pets):
     val = open_split(pets, "val")
     val.sort_classes(["eel", "cat", "dog"])
     val.sort_classes(["dog", "eel", "cat"])
@@ -116,7 +116,7 @@ def test_classes_sorted_twice_are_sorted_right(pets):
     assert named == [("cat", 2)] * 3 + [("dog", 0)] * 3 + [("eel", 1)] * 3
 
 
-def test_skipped_images_are_counted_and_the_others_evaluated(pets, tmp_path):
+def test_skipped_images_are_counted_and_the_rest_is_evaluated(pets, tmp_path):
     whole = metrics(create_task(RECIPE, pets))
     assert "skipped" not in whole
     (pets / "val" / "cat" / "0.png").write_bytes(b"broken")
@@ -132,8 +132,8 @@ def test_skipped_images_are_counted_and_the_others_evaluated(pets, tmp_path):
     assert outcome.history[0]["val_skipped"] == 1
 
 
-def test_a_broken_image_of_a_shard_elsewhere_is_left_out(pets, shards, tmp_path):
-    """Its name is known only when it is met, so what is left out goes by number."""
+def test_a_broken_image_of_a_remote_shard_is_skipped(pets, shards, tmp_path):
+    """Its name is only known when it is read, so skipped images are identified by index."""
     outcome = fit(create_task(RECIPE, pets), RECIPE.train, tmp_path / "run")
     classifier = restore(outcome.best_path)
     whole = evaluate(classifier, pets, workers=0)
@@ -151,15 +151,15 @@ def test_a_broken_image_of_a_shard_elsewhere_is_left_out(pets, shards, tmp_path)
     torch.testing.assert_close(found.probabilities, whole.probabilities[left])
 
 
-def test_images_of_which_none_can_be_read_are_one_sentence(pets):
+def test_a_dataset_without_readable_images_raises_a_one_line_error(pets):
     for file in (pets / "val").glob("*/*.png"):
         file.write_bytes(b"broken")
     with pytest.raises(FovealError, match=r"^None of the images can be read \(the first is \S+val/cat/0\.png\)"):
         metrics(create_task(SKIPPING, pets))
 
 
-def test_a_process_whose_images_are_all_broken_leaves_them_to_the_others(pets):
-    """With three processes the first one has images 0, 3 and 6."""
+def test_a_process_may_have_only_broken_images(pets):
+    """With three processes, the first one has images 0, 3 and 6."""
     for name in ("cat", "dog", "eel"):
         (pets / "val" / name / "0.png").write_bytes(b"broken")
     loader = create_task(SKIPPING, pets).validation_loader(Share(0, 3))
@@ -167,6 +167,6 @@ def test_a_process_whose_images_are_all_broken_leaves_them_to_the_others(pets):
     assert len(loader.broken) == 3
 
 
-def test_another_policy_for_broken_images_than_there_is_is_refused():
+def test_an_unknown_policy_for_broken_images_is_rejected():
     with pytest.raises(FovealError, match=r"broken must be stop or skip, not 'pass'"):
         TrainConfig(broken="pass")

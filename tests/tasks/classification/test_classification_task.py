@@ -1,4 +1,4 @@
-"""Training on a folder, evaluating what came out, and predicting with it: one small run, looked at from all sides."""
+"""Training on a folder, evaluation and prediction with one small run."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of images and the outcome of a short training on it."""
+    """An image folder and the outcome of a short run on it."""
     pytest.importorskip("accelerate")
     folder = tmp_path_factory.mktemp("pets")
     draw = np.random.default_rng(0)
@@ -48,24 +48,24 @@ def run(tmp_path_factory):
     return folder, fit(create_task(RECIPE, folder), RECIPE.train, folder / "run")
 
 
-def test_training_tells_colours_apart(run):
+def test_training_learns_to_classify_colours(run):
     assert run[1].best == 100.0
 
 
-def test_a_checkpoint_describes_itself(run):
+def test_a_checkpoint_contains_its_metadata(run):
     classifier = restore(run[1].best_path)
     assert (classifier.name, classifier.classes) == ("test_convnext", ["cat", "dog", "eel"])
     assert classifier.fit == RECIPE.fit
 
 
-def test_the_averaged_weights_of_a_last_checkpoint_are_restored(run):
+def test_the_ema_weights_of_a_last_checkpoint_are_restored(run):
     last = run[0] / "run" / "last.pt"
     content, restored = torch.load(last), restore(last).model.state_dict()
     assert all(torch.equal(tensor, content["ema"][name]) for name, tensor in restored.items())
     assert not all(torch.equal(tensor, content["model"][name]) for name, tensor in restored.items())
 
 
-def test_evaluation_agrees_with_the_run_and_with_its_own_parts(run):
+def test_evaluation_agrees_with_the_run_and_is_consistent(run):
     folder, outcome = run
     found = evaluate(restore(outcome.best_path), folder, batch_size=5, workers=0)
     record = outcome.history[outcome.best_epoch - 1]
@@ -82,7 +82,7 @@ def test_evaluation_agrees_with_the_run_and_with_its_own_parts(run):
     assert found.top1 == pytest.approx(100 * confusion.trace().item() / 12)
 
 
-def test_top1_top5_and_loss_are_counted_right():
+def test_top1_top5_and_loss_are_correct():
     logits, targets = torch.randn(50, 9, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 9
     order = logits.numpy().argsort(axis=1)[:, ::-1]
     top5 = sum(target in row[:5] for row, target in zip(order, targets.tolist(), strict=True))
@@ -93,7 +93,7 @@ def test_top1_top5_and_loss_are_counted_right():
     assert sums["loss"] == pytest.approx(loss, rel=1e-5)
 
 
-def test_predictions_are_those_of_the_evaluation(run):
+def test_predictions_agree_with_the_evaluation(run):
     folder, outcome = run
     classifier = restore(outcome.best_path)
     found = evaluate(classifier, folder, workers=0)
@@ -109,12 +109,12 @@ def test_predictions_are_those_of_the_evaluation(run):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_predicting_a_missing_image_is_one_sentence(run):
+def test_a_missing_image_raises_a_one_line_error(run):
     with pytest.raises(FovealError, match=r"no image at .*nowhere.png"):
         predict(restore(run[1].best_path), ["/nowhere.png"])
 
 
-def test_evaluating_other_classes_is_refused(run, pets, images):
+def test_evaluating_other_classes_is_rejected(run, pets, images):
     images(pets / "val", {"fox": 1})
     with pytest.raises(FovealError, match=r"has a class 'fox' that the checkpoint does not have"):
         evaluate(restore(run[1].best_path), pets, workers=0)
@@ -130,7 +130,7 @@ def test_a_new_classifier_replaces_one_for_other_classes(run, tmp_path, images):
         assert name.startswith("head.fc.") or torch.equal(weight, trained[name]), name
 
 
-def test_weights_of_another_model_are_refused_and_change_nothing(run):
+def test_weights_of_another_model_are_rejected_and_change_nothing(run):
     model = timm.create_model("test_resnet", num_classes=3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(FovealError, match=r"holds a test_convnext, not a test_resnet: pass --model test_convnext"):
@@ -138,8 +138,8 @@ def test_weights_of_another_model_are_refused_and_change_nothing(run):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_transnext_starts_from_a_file_of_released_weights(tmp_path, pets):
-    """A bare state dict with 1,000 classes, as the authors publish them."""
+def test_transnext_can_start_from_released_weights(tmp_path, pets):
+    """A bare state dict with 1,000 classes, the released format."""
     released = timm.create_model("transnext_atto")
     torch.save({"model": released.state_dict()}, tmp_path / "released.pth")
     recipe = replace(get_recipe("digits.transnext_atto"), data=None)
@@ -152,7 +152,7 @@ def test_transnext_starts_from_a_file_of_released_weights(tmp_path, pets):
     assert classifier.fit.size == (224, 224)
 
 
-def test_a_file_that_does_not_say_its_model_asks_for_it(tmp_path):
+def test_a_checkpoint_without_a_model_name_asks_for_it(tmp_path):
     torch.save(timm.create_model("test_convnext").state_dict(), tmp_path / "weights.pth")
     with pytest.raises(FovealError, match=r"pass --model NAME"):
         restore(tmp_path / "weights.pth")
@@ -163,7 +163,7 @@ def loss_of(recipe, pets, logits, targets):
     return task.loss(lambda images: logits, (torch.zeros(len(targets), 3, 32, 32), targets))
 
 
-def test_the_loss_smooths_labels(pets):
+def test_label_smoothing_is_applied_to_the_loss(pets):
     logits, targets = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     loss, stats = loss_of(replace(RECIPE, augment=replace(RECIPE.augment, label_smoothing=0.3)), pets, logits, targets)
     soft = F.one_hot(targets, 3) * 0.7 + 0.1
@@ -171,8 +171,8 @@ def test_the_loss_smooths_labels(pets):
     assert stats["top1"].item() == pytest.approx(100 * (logits.argmax(1) == targets).float().mean().item())
 
 
-def test_mixup_mixes_images_and_targets_alike(pets):
-    """Batch-wise mixing pairs an image with the one at the other end of the batch."""
+def test_mixup_mixes_images_and_targets_equally(pets):
+    """Batch-wise mixup pairs each image with the one at the same position from the end."""
     augment = replace(RECIPE.augment, mixup=1.0, label_smoothing=0.0)
     task, seen = create_task(replace(RECIPE, augment=augment), pets), []
     np.random.seed(1)
@@ -180,24 +180,24 @@ def test_mixup_mixes_images_and_targets_alike(pets):
     targets = torch.tensor([0, 1, 2, 0])
     logits = torch.randn(4, 3)
     loss, _ = task.loss(lambda mixed: seen.append(mixed) or logits, (images.clone(), targets))
-    share = 1 - (seen[0][0, 0, 0, 0] / 3).item()  # image 0 is 0 everywhere, its partner 3
+    share = 1 - (seen[0][0, 0, 0, 0] / 3).item()  # all pixels of image 0 are 0, those of its partner 3
     assert 0 < share < 1
     soft = share * F.one_hot(targets, 3) + (1 - share) * F.one_hot(targets.flip(0), 3)
     torch.testing.assert_close(loss, -(soft * logits.log_softmax(1)).sum(1).mean(), rtol=1e-4, atol=1e-5)
 
 
-def test_mixup_refuses_an_odd_device_batch(pets):
+def test_mixup_rejects_an_odd_device_batch_size(pets):
     task = create_task(replace(RECIPE, augment=replace(RECIPE.augment, mixup=0.8)), pets)
     with pytest.raises(FovealError, match=r"even --device-batch-size"):
         task.train_loader(Batching(24, 1, 3, 8), 24, None, RECIPE.train)
 
 
-def test_fine_tuning_without_weights_is_refused(pets):
+def test_fine_tuning_without_weights_is_rejected(pets):
     with pytest.raises(FovealError, match=r"pass --checkpoint FILE or --pretrained"):
         create_task(get_recipe("imagenet.transnext_small_384"), pets)
 
 
-def test_images_are_checked_before_the_network_is_made(tmp_path, monkeypatch):
+def test_images_are_checked_before_the_model_is_created(tmp_path, monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: pytest.fail("made too early"))
     with pytest.raises(FovealError, match=r"no folder"):
         create_task(RECIPE, tmp_path / "nowhere")
@@ -212,19 +212,19 @@ def test_images_are_checked_before_the_network_is_made(tmp_path, monkeypatch):
         ({"model": "transnext_atto", "model_args": {"window_size": 4}}, "odd"),
     ],
 )
-def test_a_model_that_cannot_be_made_is_one_sentence(pets, change, sentence):
+def test_a_model_that_cannot_be_created_raises_a_one_line_error(pets, change, sentence):
     with pytest.raises(FovealError, match=sentence) as caught:
         create_task(replace(RECIPE, **change), pets)
     assert "\n" not in str(caught.value)
 
 
-def test_another_model_does_not_inherit_the_arguments_of_the_recipes_own():
+def test_another_model_does_not_inherit_the_model_args_of_the_recipe():
     recipe = replace(RECIPE, model_args={"window_size": 5})
     assert recipe.with_model("test_resnet").model_args == {}
     assert recipe.with_model("test_convnext").model_args == {"window_size": 5}
 
 
-def test_a_model_without_stochastic_depth_is_trained_without_unless_it_was_asked_for(pets):
+def test_drop_path_is_ignored_by_models_without_it_unless_requested(pets):
     recipe = replace(RECIPE, model="test_vit2", model_args={}, drop_path=0.1)
     check_drop_path(0.1, create_task(recipe, pets).recipe)
     recipe = replace(recipe, model="dla46_c")
@@ -235,14 +235,14 @@ def test_a_model_without_stochastic_depth_is_trained_without_unless_it_was_asked
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
-def test_a_drop_path_that_is_no_rate_is_refused(rate):
+def test_an_invalid_drop_path_is_rejected(rate):
     with pytest.raises(FovealError, match=r"drop_path must be at least 0 and below 1"):
         replace(RECIPE, drop_path=rate)
 
 
 @pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"state_dict": w}, lambda w: {"model": w, "epoch": 3}])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_any_timm_model_starts_from_a_plain_state_dict(tmp_path, pets, wrap, prefix):
+def test_any_timm_model_can_start_from_a_plain_state_dict(tmp_path, pets, wrap, prefix):
     released = timm.create_model("test_resnet").state_dict()
     torch.save(wrap({prefix + name: value for name, value in released.items()}), tmp_path / "w.pth")
     task = create_task(replace(RECIPE, model="test_resnet"), pets, checkpoint=tmp_path / "w.pth")
@@ -259,7 +259,7 @@ def test_any_timm_model_starts_from_a_plain_state_dict(tmp_path, pets, wrap, pre
         ({"conv1.weight": torch.zeros(2, 2)}, "does not fit this ResNet .*missing.*pass the --model"),
     ],
 )
-def test_a_plain_file_that_does_not_fit_is_one_sentence_and_changes_nothing(tmp_path, content, sentence):
+def test_a_mismatched_state_dict_raises_a_one_line_error_and_changes_nothing(tmp_path, content, sentence):
     torch.save(content, tmp_path / "w.pth")
     model = timm.create_model("test_resnet")
     before = {name: value.clone() for name, value in model.state_dict().items()}

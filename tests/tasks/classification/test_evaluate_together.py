@@ -1,4 +1,4 @@
-"""Several processes evaluate as one does: every image once, answers in order, one process that speaks."""
+"""Distributed evaluation: every image once, outputs in order, and only one process prints."""
 
 import json
 import os
@@ -39,7 +39,7 @@ main("finetune.test_convnext", EvaluateOptions(size=(32, 48), **words))
 
 @pytest.fixture
 def weights(tmp_path):
-    """A checkpoint of an untrained network for the classes of ``pets``."""
+    """A checkpoint of an untrained model for the classes of ``pets``."""
     torch.manual_seed(0)
     fit = {"size": (32, 32), "crop": 1.0}
     card = {"model": "test_convnext", "model_args": {}, "classes": ["cat", "dog", "eel"], "preprocessing": fit}
@@ -55,7 +55,7 @@ def unused_port():
         return probe.getsockname()[1]
 
 
-def test_two_processes_evaluate_as_one(pets, images, weights, tmp_path, unused_port):
+def test_two_processes_give_the_results_of_one(pets, images, weights, tmp_path, unused_port):
     images(pets / "val", {"cat": 5, "dog": 3, "eel": 4}, seed=9)  # 12 images; each process has a broken one
     broken = [pets / "val" / "cat" / f"{number}.png" for number in (0, 1)]
     for file in broken:
@@ -88,8 +88,8 @@ def test_two_processes_evaluate_as_one(pets, images, weights, tmp_path, unused_p
 @pytest.mark.parametrize("missing", [(), (2,), (0, 3)])
 @pytest.mark.parametrize("processes", range(2, 5))
 @pytest.mark.parametrize("count", [1, 4, 7])
-def test_gathered_rows_are_in_the_order_of_the_images(count, processes, missing):
-    """Also where images were left out, and where some processes have none at all."""
+def test_gathered_rows_are_in_image_order(count, processes, missing):
+    """Also with skipped images, and with processes that have no images."""
     shares = [[i for i in range(rank, count, processes) if i not in missing] for rank in range(processes)]
     longest = max(map(len, shares))
 
@@ -112,7 +112,7 @@ def test_gathered_rows_are_in_the_order_of_the_images(count, processes, missing)
 
 
 @pytest.mark.parametrize("at", [0, 4, 8])
-def test_a_broken_image_is_left_out_of_answers_and_counts_where_asked(pets, weights, at):
+def test_a_broken_image_is_excluded_from_results_and_counts_on_request(pets, weights, at):
     classifier = restore(weights)
     whole = evaluate(classifier, pets, batch_size=4, workers=0)
     Path(whole.paths[at]).write_bytes(b"no image")
@@ -129,7 +129,7 @@ def test_a_broken_image_is_left_out_of_answers_and_counts_where_asked(pets, weig
         evaluate(classifier, pets, batch_size=4, workers=0)
 
 
-def test_counting_agrees_with_keeping_every_answer(pets, weights):
+def test_score_agrees_with_evaluate(pets, weights):
     classifier = restore(weights)
     kept = evaluate(classifier, pets, batch_size=4, workers=0)
     counted = score(

@@ -1,4 +1,4 @@
-"""ImageNet-C: every error and mCE, counted again by hand on made images."""
+"""ImageNet-C: errors and mCE compared with manual counts on synthetic images."""
 
 import contextlib
 from pathlib import Path
@@ -20,7 +20,7 @@ from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.classification.survey import EvaluationGrid, survey
 from support.greys import grey_classifier, write_greys
 
-# Typed from the published code, apart from those of the package: (AlexNet's mean error, where it lies in the archives).
+# Copied from the published code, independently of the library: (mean error of AlexNet, folder in the archives).
 PUBLISHED = {
     "gaussian_noise": (0.886428, "noise"), "shot_noise": (0.894468, "noise"), "impulse_noise": (0.922640, "noise"),
     "defocus_blur": (0.819880, "blur"), "glass_blur": (0.826268, "blur"), "motion_blur": (0.785948, "blur"),
@@ -33,7 +33,7 @@ TENCH, GOLDFISH = "n01440764", "n01443537"
 
 
 def made(root: Path, nested: bool) -> dict[str, list[float]]:
-    """ImageNet-C of two classes; grey 200 is taken for a tench, 50 for a goldfish. Returns errors in percent."""
+    """Write ImageNet-C with two classes and return errors in percent; grey 200 is predicted tench, 50 goldfish."""
     draw, errors = np.random.default_rng(0), {}
     for name, (_, archive) in PUBLISHED.items():
         for severity in range(1, 6):
@@ -50,9 +50,9 @@ def quiet(title):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_errors_and_mce_are_those_counted_by_hand(nested, tmp_path):
+def test_errors_and_mce_match_manual_counts(nested, tmp_path):
     errors = made(tmp_path / "imagenet-c", nested)
-    (tmp_path / "imagenet-c" / "speckle_noise" / "1").mkdir(parents=True)  # an extra corruption is not used
+    (tmp_path / "imagenet-c" / "speckle_noise" / "1").mkdir(parents=True)  # extra corruptions are ignored
     table = torch.zeros(256, 1000)
     table[200, 0] = table[50, 1] = 1.0
     settings = EvaluationSettings(batch_size=3, workers=0, device=torch.device("cpu"))
@@ -70,14 +70,14 @@ def test_errors_and_mce_are_those_counted_by_hand(nested, tmp_path):
     assert found["images"] == 375
 
 
-def test_alexnet_itself_has_100():
+def test_alexnet_has_an_mce_of_100():
     published = {name: error for name, (error, _) in PUBLISHED.items()}
     assert published == ALEXNET
     assert CorruptionErrors({name: (100 * error,) * 5 for name, error in ALEXNET.items()}).mce == pytest.approx(100)
 
 
-def test_images_are_fed_whole():
-    """At their own size every pixel arrives unchanged, at another one the whole image does."""
+def test_images_are_not_cropped():
+    """At their own size pixels are unchanged; at other sizes the entire image is used."""
     pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     plain = Preprocessing((224, 224), crop=0.875, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     fed = uncropped(plain).transform()(Image.fromarray(pixels))
@@ -89,12 +89,12 @@ def test_images_are_fed_whole():
     assert small(Image.fromarray(framed))[:, :, :3].mean() > 0.95
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_corruptions_and_severities_are_named_in_the_error(tmp_path):
     made(tmp_path / "c", nested=True)
     (tmp_path / "c" / "weather" / "fog").rename(tmp_path / "fog")
     with pytest.raises(FovealError, match=r"lacks fog of ImageNet-C's 15 corruptions"):
         corruption_folders(tmp_path / "c")
-    (tmp_path / "fog").rename(tmp_path / "c" / "fog")  # both layouts at once will do
+    (tmp_path / "fog").rename(tmp_path / "c" / "fog")  # both layouts may be mixed
     assert len(corruption_folders(tmp_path / "c")) == 75
     (tmp_path / "c" / "fog" / "3").rename(tmp_path / "3")
     with pytest.raises(FovealError, match=r"lacks fog/3 of ImageNet-C's severities"):

@@ -1,4 +1,4 @@
-"""A network at several sizes and modes: the same as one that was made so, and the accuracies that it then has."""
+"""Evaluation at several sizes and modes equals that of models created with these settings."""
 
 import contextlib
 from dataclasses import replace
@@ -31,13 +31,13 @@ FIT = Preprocessing((64, 64), crop=0.8, whole_from=96)
 
 @pytest.fixture
 def classifier():
-    """Trained at 64 pixels."""
+    """A classifier trained at 64 pixels."""
     net = atto(pretrain_size=64, img_size=64, num_classes=3)
     return Classifier("transnext_atto", net, ["cat", "dog", "eel"], FIT, trained_here=True)
 
 
 def made_so(classifier, mode, size):
-    """A network made in that mode, with the same weights; interpolation starts from the size of training."""
+    """A model created in that mode with the same weights; interpolation uses the training size as reference."""
     reference = 64 if mode == "interpolate" else size
     options = {"pretrain_size": 64, "img_size": reference, "num_classes": 3, "depths": SHALLOW, **MADE[mode]}
     net = timm.create_model("transnext_atto", **options)
@@ -47,7 +47,7 @@ def made_so(classifier, mode, size):
 
 @pytest.mark.parametrize("size", [64, 96])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_mode_is_that_of_a_network_made_so(classifier, mode, size):
+def test_a_mode_equals_a_model_created_in_it(classifier, mode, size):
     x = image(size, size)
     found = in_mode(classifier, mode, (size, size))
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_a_mode_is_that_of_a_network_made_so(classifier, mode, size):
     assert found.fit == replace(FIT, size=(size, size))
 
 
-def test_at_the_size_of_training_all_modes_are_one_and_beyond_it_none_is(classifier):
+def test_modes_agree_at_the_training_size_and_differ_beyond(classifier):
     with torch.no_grad():
         trained = [in_mode(classifier, mode, (64, 64)).model(image(64, 64)) for mode in MODES]
         larger = [in_mode(classifier, mode, (128, 128)).model(image(128, 128)) for mode in MODES]
@@ -64,7 +64,7 @@ def test_at_the_size_of_training_all_modes_are_one_and_beyond_it_none_is(classif
     assert all(not torch.allclose(a, b) for i, a in enumerate(larger) for b in larger[:i])
 
 
-def test_modes_leave_the_classifier_as_it_is(classifier):
+def test_modes_do_not_change_the_classifier(classifier):
     for mode in MODES:
         in_mode(classifier, mode, (96, 96))
     model = classifier.model
@@ -76,19 +76,19 @@ def test_modes_leave_the_classifier_as_it_is(classifier):
     )
 
 
-def test_a_network_trained_in_linear_mode_keeps_it_where_no_mode_is_asked_for(classifier):
+def test_a_model_trained_in_linear_mode_keeps_it_by_default(classifier):
     linear = in_mode(classifier, "linear", (96, 96))
     assert in_mode(linear, None, (128, 128)).model.pool_size == (2, 2)
     assert in_mode(linear, "normal", (64, 64)).model.pool_size is None
 
 
-def test_linear_mode_pools_to_seven_for_weights_of_224_pixels(classifier):
+def test_linear_mode_pools_to_7_for_weights_of_224_pixels(classifier):
     assert linear_pool(replace(classifier, model=atto())) == 7
     assert linear_pool(classifier) == 2
     assert linear_pool(replace(classifier, model=shrunk("transxnet_atto"))) is None
 
 
-def test_a_network_without_modes_is_refused_in_one_sentence(classifier):
+def test_unsupported_modes_raise_a_one_line_error(classifier):
     other = replace(classifier, model=timm.create_model("test_convnext", num_classes=3))
     with pytest.raises(FovealError, match=r"ConvNeXt has no modes, only TransNeXt has: leave --mode out"):
         in_mode(other, "linear", (64, 64))
@@ -101,7 +101,7 @@ def quiet(title):
 
 
 def prepared(path, size):
-    """The papers' rule again, by hand: the crop is 0.8 of the short side, from 96 pixels on the whole image."""
+    """Preprocessing of the papers, written out: a crop of 0.8 of the short side, the entire image from 96 pixels up."""
     picture = Image.open(path)
     if size >= 96:
         picture = picture.resize((size, size), Image.Resampling.BICUBIC)
@@ -115,8 +115,8 @@ def prepared(path, size):
     return (x - torch.tensor(FIT.mean)[:, None, None]) / torch.tensor(FIT.std)[:, None, None]
 
 
-def test_the_table_of_sizes_and_modes_has_the_accuracies_counted_by_hand(classifier, pets):
-    """Image by image, through networks made so."""
+def test_survey_results_match_manual_counts(classifier, pets):
+    """Compares with models created with these settings, image by image."""
     sizes = (64, 80, 96)
     plan = EvaluationGrid(pets, modes=MODES, sizes=tuple((size, size) for size in sizes))
     cells = survey(classifier, plan, ALONE, quiet)
@@ -137,7 +137,7 @@ def test_the_table_of_sizes_and_modes_has_the_accuracies_counted_by_hand(classif
 
 
 @pytest.mark.parametrize("family", ["transxnet", "vit"])
-def test_networks_without_modes_go_through_sizes_as_well(family, classifier, pets):
+def test_models_without_modes_can_be_evaluated_at_several_sizes(family, classifier, pets):
     name = {"transxnet": "transxnet_atto", "vit": "test_vit"}[family]
     torch.manual_seed(0)
     net = lively(timm.create_model(name, num_classes=3, img_size=64)).eval()
@@ -158,7 +158,7 @@ def test_networks_without_modes_go_through_sizes_as_well(family, classifier, pet
     assert cells[1].score.loss == pytest.approx(loss, rel=1e-4)
 
 
-def test_half_precision_and_folding_change_little(classifier, pets):
+def test_half_precision_and_folding_change_the_loss_only_slightly(classifier, pets):
     images = open_split(pets, "val", FIT.transform())
     plain = score(classifier, images, None, ALONE)
     folded = score(classifier, images, None, replace(ALONE, folded=True))
@@ -173,8 +173,8 @@ def test_half_precision_and_folding_change_little(classifier, pets):
         score(other, images, None, replace(ALONE, folded=True))
 
 
-def test_published_figures_are_the_papers():
-    """A few of each table, typed again; top-1 at 224 pixels is the same in every mode of a table's row."""
+def test_published_values_match_the_papers():
+    """Some values of each table; top-1 at 224 pixels is the same in every mode."""
     tiny = "transnext_tiny.in1k"
     assert SIZES == (224, 256, 288, 384, 480, 512, 640)
     assert [published(tiny, "val", "linear", (s, s)) for s in SIZES] == [84.0, 84.0, 83.9, 84.1, 83.0, 82.6, 80.7]
@@ -205,5 +205,5 @@ def test_published_figures_are_the_papers():
         ("transnext_atto", 224, None),
     ],
 )
-def test_released_weights_are_those_for_the_size(model, size, weights):
+def test_released_weights_are_selected_by_size(model, size, weights):
     assert released_name(model, (size, size)) == weights

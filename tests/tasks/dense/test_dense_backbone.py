@@ -1,4 +1,4 @@
-"""A backbone's maps are what heads expect, whatever network they come from, and what is frozen stays as it is."""
+"""Feature maps of any model have the layout heads expect, and frozen stages do not change."""
 
 from copy import deepcopy
 
@@ -17,17 +17,17 @@ def backward(backbone, size=64):
     sum(m.square().sum() for m in backbone(torch.rand(2, 3, size, size))).backward()
 
 
-def test_maps_have_channels_second_even_where_a_side_has_as_many_pixels_as_there_are_channels():
-    """Swin gives channels last; at 384 pixels its first map is 96 high and has 96 channels."""
+def test_maps_are_channels_first_even_if_a_side_equals_the_channel_count():
+    """Swin returns channels last; at 384 pixels its first map has height 96 and 96 channels."""
     backbone = DenseBackbone("swin_tiny_patch4_window7_224", args=dict(img_size=(384, 224), depths=(1, 1, 1, 1)))
     sizes = {(m.shape[1], *m.shape[-2:]) for m in backbone(torch.rand(1, 3, 384, 224))}
     assert sizes == {(96, 96, 56), (192, 48, 28), (384, 24, 14), (768, 12, 7)}
 
 
 @BOTH
-def test_frozen_stages_neither_learn_nor_change(name):
+def test_frozen_stages_have_no_gradients_and_do_not_change(name):
     backbone = DenseBackbone(name, frozen_stages=2, drop_path=0.5, args=SHALLOW).train()
-    before = deepcopy(backbone.body.stages[:2].state_dict())  # batch norm's running means too
+    before = deepcopy(backbone.body.stages[:2].state_dict())  # including batch norm statistics
     backward(backbone)
     learning = {name.split("stages.")[1][0] for name, p in backbone.named_parameters() if p.requires_grad}
     assert learning == {"2", "3"}
@@ -37,7 +37,7 @@ def test_frozen_stages_neither_learn_nor_change(name):
 
 
 @BOTH
-def test_frozen_stages_are_as_in_evaluation_while_the_others_train(name):
+def test_frozen_stages_stay_in_evaluation_mode(name):
     backbone = DenseBackbone(name, stages=(0, 1), frozen_stages=2, drop_path=0.9, args=SHALLOW)
     images = torch.rand(2, 3, 64, 64)
     trained, evaluated = backbone.train()(images), backbone.eval()(images)
@@ -46,7 +46,7 @@ def test_frozen_stages_are_as_in_evaluation_while_the_others_train(name):
 
 
 @BOTH
-def test_recomputing_activations_changes_no_gradient_behind_frozen_stages(name):
+def test_gradient_checkpointing_after_frozen_stages_does_not_change_gradients(name):
     backbone, found = DenseBackbone(name, frozen_stages=1, args=SHALLOW).train(), []
     for enable in (False, True):
         backbone.set_grad_checkpointing(enable)
@@ -70,6 +70,6 @@ def test_recomputing_activations_changes_no_gradient_behind_frozen_stages(name):
         ("vit_tiny_patch16_224", {}, "have strides 16, 16, 16, 16, where 4, 8, 16, 32 are needed"),
     ],
 )
-def test_what_does_not_suit_a_network_is_one_sentence(name, options, sentence):
+def test_unsupported_settings_raise_a_one_line_error(name, options, sentence):
     with pytest.raises(FovealError, match=sentence):
         DenseBackbone(name, **options)

@@ -1,4 +1,4 @@
-"""What sums of losses are divided by, and in which precision they are counted."""
+"""Normalisation and precision of DETR losses."""
 
 import pytest
 import torch
@@ -6,12 +6,12 @@ import torch
 from foveal.tasks.dense.detr import at_least_float32, mean_count
 
 
-def test_sums_are_divided_by_the_objects_and_at_least_by_1():
+def test_losses_are_divided_by_the_number_of_objects_and_at_least_by_1():
     assert mean_count(7, torch.device("cpu")).item() == 7
     assert mean_count(0, torch.device("cpu")).item() == 1
 
 
-def test_processes_that_train_together_divide_by_their_mean(monkeypatch):
+def test_distributed_processes_divide_by_their_mean_count(monkeypatch):
     """Two processes with 5 and 2 objects."""
 
     def add_the_other(tensor):
@@ -28,5 +28,5 @@ def test_processes_that_train_together_divide_by_their_mean(monkeypatch):
     ("given", "counted"),
     [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float64, torch.float64)],
 )
-def test_losses_are_counted_in_float32_or_better(given, counted):
+def test_losses_are_computed_in_at_least_float32(given, counted):
     assert at_least_float32(torch.zeros(1, dtype=given)).dtype == counted

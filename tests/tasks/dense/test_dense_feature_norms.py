@@ -1,4 +1,4 @@
-"""Maps of a TransXNet are normalised where a detector or segmenter takes them, and nowhere else."""
+"""Only the TransXNet feature maps used by a detector or segmenter are normalised."""
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ def norms(backbone):
 
 
 @pytest.mark.parametrize("stages", [(0, 1, 2, 3), (1, 2, 3), (0, 2)])
-def test_the_stages_whose_maps_are_wanted_have_a_norm(stages):
-    """RetinaNet leaves the first stage out: a norm there would never learn, and is not in the released file."""
+def test_only_stages_with_requested_maps_have_a_norm(stages):
+    """RetinaNet does not use the first stage: its norm would not be trained and is not in the released checkpoint."""
     backbone = DenseBackbone("transxnet_atto", stages=stages, args=SHALLOW)
     assert norms(backbone) == [nn.GroupNorm if i in stages else nn.Identity for i in range(max(stages) + 1)]
     maps = backbone(torch.rand(2, 3, 64, 64))
@@ -25,6 +25,6 @@ def test_the_stages_whose_maps_are_wanted_have_a_norm(stages):
         assert (m.flatten(1).var(1, unbiased=False) - 1).abs().max() < 1e-2
 
 
-def test_norms_may_be_left_out():
+def test_norms_can_be_disabled():
     backbone = DenseBackbone("transxnet_atto", args={**SHALLOW, "feature_norm": False})
     assert norms(backbone) == [nn.Identity] * 4

@@ -1,4 +1,4 @@
-"""The feature pyramid: beside torchvision's, and where it has to differ."""
+"""The feature pyramid compared with torchvision's, and its differences."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from foveal.tasks.dense.model import FeaturePyramid
 
-SIZES = [(13, 9), (7, 5), (4, 3)]  # halved and rounded up, as the backbones do
+SIZES = [(13, 9), (7, 5), (4, 3)]  # halved and rounded up, as by the backbones
 CHANNELS = (3, 4, 5)
 
 
@@ -24,7 +24,7 @@ def small(extra: str) -> FeaturePyramid:
 
 
 @pytest.mark.parametrize("extra", ["pool", "conv"])
-def test_the_backbones_levels_equal_torchvisions(extra, maps):
+def test_the_backbone_levels_match_torchvision(extra, maps):
     pyramid, peer = small(extra), FeaturePyramidNetwork(list(CHANNELS), 6).double()
     for i in range(3):
         peer.inner_blocks[i][0].load_state_dict(pyramid.lateral[i].state_dict())
@@ -34,15 +34,15 @@ def test_the_backbones_levels_equal_torchvisions(extra, maps):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_the_pooled_level_is_every_second_position(maps):
+def test_the_pooled_level_takes_every_second_position(maps):
     outputs = small("pool")(maps)
     assert len(outputs) == 4
     assert torch.equal(outputs[3], F.max_pool2d(outputs[2], 1, stride=2))
     assert outputs[3].shape[-2:] == (2, 2)
 
 
-def test_extra_levels_are_convolutions_of_the_backbones_last_map_with_nothing_between(maps):
-    """torchvision's LastLevelP6P7 puts a ReLU between the two."""
+def test_extra_levels_are_convolutions_without_an_activation(maps):
+    """torchvision's LastLevelP6P7 has a ReLU in between."""
     pyramid = small("conv")
     outputs = pyramid(maps)
     first = F.conv2d(maps[2], pyramid.extra[0].weight, pyramid.extra[0].bias, stride=2, padding=1)
@@ -53,13 +53,13 @@ def test_extra_levels_are_convolutions_of_the_backbones_last_map_with_nothing_be
     assert len(outputs) == 5
 
 
-def test_without_extra_levels_there_is_one_map_a_stage():
+def test_without_extra_levels_there_is_one_map_per_stage():
     assert (
         len(FeaturePyramid(CHANNELS, 6, None)([torch.zeros(1, dim, 8 >> n, 8 >> n) for n, dim in enumerate(CHANNELS)]))
         == 3
     )
 
 
-def test_another_kind_of_extra_levels_is_refused():
+def test_an_unknown_kind_of_extra_levels_is_rejected():
     with pytest.raises(ValueError, match="'pool', 'conv' or None"):
         FeaturePyramid(CHANNELS, 6, "none")

@@ -1,4 +1,4 @@
-"""The shapes as files: the same ones every time, whole or not at all, and nothing in them broken."""
+"""The shapes dataset: reproducible, written completely or not at all, and without broken entries."""
 
 import hashlib
 import json
@@ -36,21 +36,21 @@ def test_the_same_arguments_give_the_same_bytes(folder, tmp_path):
     assert digests(write_shapes(tmp_path / "again", **COUNTS)) == digests(folder)
 
 
-def test_an_image_is_the_same_however_many_there_are_and_another_with_another_seed(folder, tmp_path):
+def test_an_image_depends_on_the_seed_but_not_on_the_number_of_images(folder, tmp_path):
     few, other = write_shapes(tmp_path / "few", train=5, val=1), write_shapes(tmp_path / "s", seed=1, train=5, val=1)
     for number in range(1, 6):
         name = f"train/{number:06d}.jpg"
         assert (few / name).read_bytes() == (folder / name).read_bytes() != (other / name).read_bytes()
 
 
-def test_train_and_val_share_no_photograph(folder):
+def test_train_and_val_share_no_background_photo(folder):
     assert set(photos.PHOTOGRAPHS["train"]) & set(photos.PHOTOGRAPHS["val"]) == set()
     known = {photo.tobytes() for photo in photos.photographs("train")}
     assert len(known) == len(photos.PHOTOGRAPHS["train"])
     assert known.isdisjoint(photo.tobytes() for photo in photos.photographs("val"))
 
 
-def test_nothing_is_broken_for_the_reader_and_every_class_and_kind_is_there(folder):
+def test_the_dataset_opens_and_has_every_class_and_kind_of_segmentation(folder):
     train, val = open_train_and_val(folder, masks=True)
     assert (len(train), len(val)) == (60, 12)
     assert train.classes == val.classes == list(CLASSES)
@@ -62,7 +62,7 @@ def test_nothing_is_broken_for_the_reader_and_every_class_and_kind_is_there(fold
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_boxes_areas_and_label_maps_are_those_of_pycocotools_masks(folder, split):
+def test_boxes_areas_and_label_maps_match_the_masks_of_pycocotools(folder, split):
     peer = COCO(folder / "annotations" / f"instances_{split}.json")
     for image in peer.imgs.values():
         labels = np.zeros((image["height"], image["width"]), dtype=np.uint8)
@@ -72,14 +72,14 @@ def test_boxes_areas_and_label_maps_are_those_of_pycocotools_masks(folder, split
             left, top, width, height = entry["bbox"]
             assert (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1) == (left, left + width, top, top + height)
             assert entry["area"] == mask.sum()
-            assert not labels[mask].any()  # no pixel is of two objects
+            assert not labels[mask].any()  # objects do not overlap
             labels[mask] = entry["category_id"]
         stored = np.asarray(Image.open(folder / "labels" / split / image["file_name"].replace("jpg", "png")))
         assert (stored == labels).all()
 
 
-def test_pixels_of_the_background_are_the_photographs(folder):
-    """Outside of objects and of the pixels at their edges, nothing is drawn."""
+def test_background_pixels_equal_the_photo(folder):
+    """Only objects and the pixels at their edges are drawn."""
     scene = random_scene(np.random.default_rng([0, False, 1]), "train", 128, 160)
     background = photos.random_crop(np.random.default_rng([0, False, 1]), "train", 128, 160)
     changed = (scene.image != background).any(2)
@@ -92,7 +92,7 @@ def test_pixels_of_the_background_are_the_photographs(folder):
     assert not changed[~near].any()
 
 
-def test_few_images_are_empty_and_none_hides_its_objects():
+def test_few_images_are_empty_and_objects_are_mostly_visible():
     draws = [random_scene(np.random.default_rng(seed), "val", 64, 80) for seed in range(300)]
     empty = sum(not scene.labels for scene in draws)
     assert 1 <= empty <= 20
@@ -102,7 +102,7 @@ def test_few_images_are_empty_and_none_hides_its_objects():
             assert mask.sum() >= 0.6 * size
 
 
-def test_the_folder_in_the_cache_is_named_after_its_content_and_written_once(tmp_path, monkeypatch):
+def test_the_cache_folder_depends_on_its_content_and_is_written_once(tmp_path, monkeypatch):
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path))
     first = shapes_folder(train=3, val=1)
     assert first.parent == tmp_path
@@ -112,7 +112,7 @@ def test_the_folder_in_the_cache_is_named_after_its_content_and_written_once(tmp
     assert shapes_folder(train=3, val=1, seed=1) != first
 
 
-def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interruption_leaves_no_files(tmp_path, monkeypatch):
     written = []
 
     def interrupted(self, path, **words):
@@ -126,7 +126,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_holds_something_else_is_refused(folder, tmp_path):
+def test_a_folder_with_other_content_is_rejected(folder, tmp_path):
     assert write_shapes(folder, **COUNTS) == folder
     with pytest.raises(FovealError, match="has 60 of the 61 images"):
         write_shapes(folder, train=61, val=12)
@@ -135,25 +135,25 @@ def test_a_folder_that_holds_something_else_is_refused(folder, tmp_path):
         write_shapes(tmp_path, **COUNTS)
 
 
-def test_a_folder_may_be_named_by_a_string_and_its_images_be_as_small_as_32_pixels(tmp_path):
+def test_string_paths_and_images_of_32_pixels_are_supported(tmp_path):
     folder = write_shapes(str(tmp_path / "small"), train=40, val=2, side=32)
     train, _ = open_train_and_val(folder, masks=True)
     assert min(train[0][0].shape[-2:]) == 32
 
 
 @pytest.mark.parametrize("wrong", [dict(side=31), dict(train=-1), dict(val=-1), dict(seed=-1)])
-def test_numbers_that_are_too_small_are_refused(tmp_path, wrong):
+def test_out_of_range_numbers_are_rejected(tmp_path, wrong):
     with pytest.raises(FovealError, match="at least 32 pixels, and non-negative numbers of images and seeds"):
         write_shapes(tmp_path / "shapes", **wrong)
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_an_unwritable_folder_is_named_in_the_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FovealError, match=r"file/shapes could not be written \(.+\): make room"):
         write_shapes(tmp_path / "file" / "shapes", **COUNTS)
 
 
-def test_without_scikit_image_the_extra_is_named(tmp_path, monkeypatch):
+def test_missing_scikit_image_names_the_extra_to_install(tmp_path, monkeypatch):
     photos.photographs.cache_clear()
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(FovealError, match=r"pip install 'foveal\[dense\]'"):
@@ -161,11 +161,11 @@ def test_without_scikit_image_the_extra_is_named(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_annotation_file_lists_categories_from_1(folder):
+def test_category_ids_start_at_1(folder):
     content = json.loads((folder / "annotations" / "instances_val.json").read_text())
     assert [entry["id"] for entry in content["categories"]] == [1, 2, 3, 4, 5]
     assert [entry["name"] for entry in content["categories"]] == list(CLASSES)
 
 
-def test_the_file_of_classes_names_what_label_maps_hold(folder):
+def test_classes_txt_names_the_labels_of_the_label_maps(folder):
     assert (folder / "classes.txt").read_text() == "background\ncircle\nrectangle\ntriangle\nstar\nring\n"

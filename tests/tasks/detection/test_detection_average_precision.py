@@ -1,4 +1,4 @@
-"""Average precision is COCO's: hand-computed cases, and pycocotools on made data."""
+"""Average precision compared with hand-computed cases, and with pycocotools on synthetic data."""
 
 import contextlib
 import io
@@ -16,11 +16,11 @@ from foveal.tasks.detection.results import ImageResult, box_records, mask_record
 from support.detections import ABSENT, CATEGORY_IDS, CLASSES, coco_document, detections
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-AR100 = 8  # place in pycocotools' statistics
+AR100 = 8  # index in the statistics of pycocotools
 
 
 def scene(*boxes, categories=(1,), crowd=()):
-    """One image of 200 x 200; boxes (category, x, y, width, height), those numbered in ``crowd`` crowds."""
+    """One image of 200 x 200 with boxes (category, x, y, width, height); ``crowd`` are the indices of crowds."""
     annotations = [
         {"id": n + 1, "image_id": 1, "category_id": c, "bbox": [x, y, w, h], "area": w * h, "iscrowd": int(n in crowd)}
         for n, (c, x, y, w, h) in enumerate(boxes)
@@ -41,31 +41,31 @@ HIT, MISS = (40, 40, 50, 50), (120, 120, 50, 50)
     ("detected", "ap", "ap50", "ap75"),
     [
         ([(1, 0.9, *HIT)], 100, 100, 100),
-        ([(1, 0.9, *HIT), (1, 0.8, *MISS)], 100, 100, 100),  # what comes after the last object costs nothing
-        ([(1, 0.8, *HIT), (1, 0.9, *MISS)], 50, 50, 50),  # one of two is right when the object is reached
-        ([(1, 0.9, *HIT), (1, 0.8, *HIT)], 100, 100, 100),  # found twice: the second is a mistake, but comes last
-        ([(1, 0.9, 40, 40, 50, 30)], 30, 100, 0),  # IoU 0.6: right at 0.5, 0.55 and 0.6, three of ten
+        ([(1, 0.9, *HIT), (1, 0.8, *MISS)], 100, 100, 100),  # false positives after the last object have no effect
+        ([(1, 0.8, *HIT), (1, 0.9, *MISS)], 50, 50, 50),  # precision is 1/2 when the object is found
+        ([(1, 0.9, *HIT), (1, 0.8, *HIT)], 100, 100, 100),  # the duplicate is a false positive, but comes last
+        ([(1, 0.9, 40, 40, 50, 30)], 30, 100, 0),  # IoU 0.6: correct at 0.5, 0.55 and 0.6, three of ten
         ([(1, 0.9, *MISS)], 0, 0, 0),
         ([], 0, 0, 0),
     ],
 )
-def test_one_object(detected, ap, ap50, ap75):
+def test_average_precision_of_a_single_object(detected, ap, ap50, ap75):
     overall = average_precision(scene((1, *HIT)), found(*detected), "box").overall
     assert (overall["ap"], overall["ap50"], overall["ap75"]) == pytest.approx((ap, ap50, ap75))
 
 
-def test_half_of_the_objects_give_the_precision_of_the_first_51_recalls():
+def test_finding_half_of_the_objects_fills_the_first_51_recall_steps():
     overall = average_precision(scene((1, *HIT), (1, *MISS)), found((1, 0.9, *HIT)), "box").overall
     assert overall["ap"] == pytest.approx(100 * 51 / 101)
     assert overall["ar100"] == pytest.approx(50)
 
 
-def test_a_crowd_neither_counts_as_an_object_nor_its_detections_as_mistakes():
+def test_crowds_are_neither_objects_nor_false_positives():
     truth = scene((1, *HIT), (1, 100, 100, 90, 90), crowd=(1,))
     assert average_precision(truth, found((1, 0.9, *MISS), (1, 0.8, *HIT)), "box").overall["ap"] == pytest.approx(100)
 
 
-def test_a_class_without_objects_is_left_out_of_the_mean_and_of_the_classes():
+def test_a_class_without_objects_is_excluded_from_mean_and_classes():
     truth = scene((1, *HIT), (2, *MISS), categories=(1, 2, 3))
     scores = average_precision(truth, found((1, 0.9, *HIT), (3, 0.9, *MISS)), "box")
     assert scores.overall["ap"] == pytest.approx(50)
@@ -73,24 +73,24 @@ def test_a_class_without_objects_is_left_out_of_the_mean_and_of_the_classes():
     assert np.isnan(scores.precision[..., 2]).all()
 
 
-def test_a_size_that_no_object_has_is_missing_and_never_minus_one():
+def test_metrics_of_absent_object_sizes_are_omitted():
     scores = average_precision(scene((1, 10, 10, 20, 20), (1, 40, 40, 50, 50)), [], "box")
     names = {"ap", "ap50", "ap75", "ap_small", "ap_medium", "ar100"}
     assert scores.metrics == {f"box_{name}": 0.0 for name in names}
 
 
-def test_nothing_to_find_is_no_score():
+def test_an_image_set_without_objects_has_no_score():
     assert average_precision(scene(), found((1, 0.9, *HIT)), "box").overall == {}
 
 
-def test_precision_is_that_of_every_iou_recall_and_class():
+def test_precision_is_given_for_every_iou_recall_and_class():
     scores = average_precision(scene((1, *HIT), (1, *MISS)), found((1, 0.9, 40, 40, 50, 30)), "box")
     assert scores.precision.shape == (10, len(RECALLS), 1)
     right = np.array([[iou <= 0.6 and recall <= 0.5 for recall in RECALLS] for iou in np.linspace(0.5, 0.95, 10)])
     assert (scores.precision[..., 0] == right).all()
 
 
-def test_annotations_without_crowd_area_or_with_id_0_count_as_any():
+def test_iscrowd_and_area_are_optional_and_id_0_is_valid():
     truth = scene((1, *HIT), (1, *MISS))
     for number, annotation in enumerate(truth["annotations"]):
         del annotation["iscrowd"], annotation["area"]
@@ -99,7 +99,7 @@ def test_annotations_without_crowd_area_or_with_id_0_count_as_any():
     assert (overall["ap"], overall["ap_medium"]) == pytest.approx((100, 100))
 
 
-def test_detections_on_another_image_are_refused():
+def test_detections_on_an_unknown_image_are_rejected():
     stray = [{**found((1, 0.9, *HIT))[0], "image_id": 2}]
     with pytest.raises(ValueError, match="not in the ground truth"):
         average_precision(scene((1, *HIT)), stray, "box")
@@ -107,7 +107,7 @@ def test_detections_on_another_image_are_refused():
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
 @pytest.mark.parametrize("seed", range(3))
-def test_pycocotools_says_the_same(seed, kind):
+def test_results_match_pycocotools(seed, kind):
     document = coco_document(seed)
     results = [ImageResult.from_detections(number, one) for number, one in detections(document, seed + 10).items()]
     records = (box_records if kind == "box" else mask_records)(results, CATEGORY_IDS)
@@ -115,13 +115,13 @@ def test_pycocotools_says_the_same(seed, kind):
     peer = pycocotools(document, records, kind)
     expected = {name: 100 * value for name, value in zip(NAMES, peer.stats) if value > -1}
     assert scores.overall == pytest.approx({**expected, "ar100": 100 * peer.stats[AR100]}, abs=1e-9)
-    assert 20 < scores.overall["ap"] < 80  # neither all nor nothing, or agreement would say little
+    assert 20 < scores.overall["ap"] < 80  # not trivially all or nothing
     precision = peer.eval["precision"][..., 0, 2]
     by_class = {name: 100 * precision[..., at].mean() for at, name in enumerate(CLASSES) if at != ABSENT}
     assert scores.classes == pytest.approx(by_class, abs=1e-9)
 
 
-def test_what_is_compared_is_left_as_it_was():
+def test_inputs_are_not_modified():
     document = coco_document(0)
     results = [ImageResult.from_detections(number, one) for number, one in detections(document, 1).items()]
     records = mask_records(results, CATEGORY_IDS)
@@ -130,7 +130,7 @@ def test_what_is_compared_is_left_as_it_was():
     assert records == mask_records(results, CATEGORY_IDS)
 
 
-def test_without_faster_coco_eval_the_extra_is_named(monkeypatch):
+def test_missing_faster_coco_eval_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     with pytest.raises(FovealError, match=r"pip install 'foveal\[dense\]'"):
         average_precision(scene((1, *HIT)), [], "box")

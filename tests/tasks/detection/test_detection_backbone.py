@@ -1,4 +1,4 @@
-"""The backbone of a detector: the authors' maps, stages that neither learn nor change, and files of classifiers."""
+"""The detection backbone: feature maps of the authors' code, frozen stages, and classifier checkpoints."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def small(name="transxnet_atto", **options):
 
 @pytest.fixture(scope="module")
 def micro(tmp_path_factory):
-    """The file of a TransNeXt-Micro, with its classifier."""
+    """A TransNeXt-Micro checkpoint with its classifier."""
     file = tmp_path_factory.mktemp("released") / "micro.pth"
     torch.save(filled_state("transnext_micro"), file)
     return file
@@ -30,8 +30,8 @@ def micro(tmp_path_factory):
 
 @pytest.mark.parametrize(("bias", "size", "file"), [("interpolate", 224, "int"), ("extrapolate", 800, "ext")])
 @torch.no_grad()
-def test_maps_equal_the_authors_in_both_modes(micro, bias, size, file):
-    """An extrapolated bias knows no reference size."""
+def test_maps_match_the_authors_code_in_both_modes(micro, bias, size, file):
+    """An extrapolated bias is independent of the reference size."""
     backbone = DenseBackbone("transnext_micro", position_bias=bias, reference_size=size).eval()
     assert backbone.load(micro).complete
     for i, found in enumerate(backbone(filled_image(1, 3, 160, 288))):
@@ -40,7 +40,7 @@ def test_maps_equal_the_authors_in_both_modes(micro, bias, size, file):
 
 @pytest.mark.parametrize("frozen", [1, 2, 4])
 @pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])
-def test_frozen_stages_have_no_gradients_and_all_others_have(name, frozen):
+def test_only_frozen_stages_have_no_gradients(name, frozen):
     backbone = small(name, frozen_stages=frozen)
     if frozen < 4:
         torch.cat([m.flatten() for m in backbone(image(64, 64, 2))]).pow(2).sum().backward()
@@ -49,7 +49,7 @@ def test_frozen_stages_have_no_gradients_and_all_others_have(name, frozen):
         assert parameter.requires_grad == (parameter.grad is not None) == (not name.startswith(first)), name
 
 
-def test_frozen_stages_keep_their_statistics_in_training():
+def test_frozen_stages_keep_their_batch_norm_statistics():
     backbone = small(frozen_stages=2).train()
     before = snapshot(backbone)
     backbone(image(64, 64, 2))
@@ -59,8 +59,8 @@ def test_frozen_stages_keep_their_statistics_in_training():
     assert any("stages.2." in name for name in changed)
 
 
-def test_frozen_stages_drop_no_paths():
-    """Their maps are those of evaluation; the last stage's differ from draw to draw."""
+def test_frozen_stages_do_not_apply_drop_path():
+    """Their maps equal those in evaluation mode, while the maps of the last stage are random."""
     backbone = small("transnext_atto", frozen_stages=3, drop_path=0.9, args=dict(depths=(2, 2, 2, 2)))
     x = image(64, 64, 8)
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_frozen_stages_drop_no_paths():
     assert not torch.equal(trained[3], again[3])
 
 
-def test_drop_path_grows_linearly_to_what_is_asked():
+def test_drop_path_increases_linearly_to_the_given_rate():
     backbone = small("transnext_atto", drop_path=0.3, args=dict(depths=(1, 1, 1, 2)))
     rates = [module.drop_prob for module in backbone.modules() if type(module).__name__ == "DropPath"]
     assert max(rates) == pytest.approx(0.3)
@@ -77,7 +77,7 @@ def test_drop_path_grows_linearly_to_what_is_asked():
 
 
 @pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])
-def test_recomputing_gives_the_same_gradients(name):
+def test_gradient_checkpointing_gives_the_same_gradients(name):
     backbone = small(name).train()
     usual = gradients(backbone, image(64, 96, 2))
     backbone.set_grad_checkpointing()
@@ -88,7 +88,7 @@ def test_recomputing_gives_the_same_gradients(name):
         assert relative_error(recomputed[name], usual[name]) < 1e-5, name
 
 
-def test_a_classifiers_file_fills_all_but_the_norms_of_maps(tmp_path):
+def test_a_classifier_checkpoint_loads_everything_except_feature_norms(tmp_path):
     classifier = lively(shrunk("transxnet_atto", num_classes=7, img_size=224))
     torch.save({"model": classifier.state_dict()}, tmp_path / "classifier.pt")
     backbone = small()
@@ -99,7 +99,7 @@ def test_a_classifiers_file_fills_all_but_the_norms_of_maps(tmp_path):
         assert torch.equal(tensor, norms[name] if name in norms else classifier.state_dict()[name]), name
 
 
-def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
+def test_a_mismatched_checkpoint_changes_nothing(tmp_path):
     torch.save(shrunk("transnext_atto").state_dict(), tmp_path / "other.pt")
     backbone = small()
     before = snapshot(backbone)
@@ -110,8 +110,8 @@ def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "efficientnet_b0"])
-def test_any_network_gives_its_maps_of_strides_4_to_32(name):
-    """ResNets and EfficientNets show a map of stride 2 before their first stage."""
+def test_any_timm_model_gives_maps_of_strides_4_to_32(name):
+    """ResNets and EfficientNets have a map of stride 2 before their first stage."""
     backbone = DenseBackbone(name, stages=(0, 3))
     assert backbone.strides == [4, 32]
     first, last = backbone(torch.rand(2, 3, 64, 96))
@@ -128,19 +128,19 @@ def test_any_network_gives_its_maps_of_strides_4_to_32(name):
         ("transnext_tinny", {}, "transnext_tinny"),
     ],
 )
-def test_what_cannot_be_a_backbone_is_one_sentence(name, options, sentence):
+def test_unsupported_backbones_raise_a_one_line_error(name, options, sentence):
     with pytest.raises(FovealError, match=sentence) as caught:
         DenseBackbone(name, **options)
     assert "\n" not in str(caught.value)
 
 
-def test_other_libraries_networks_are_not_filled_from_files(tmp_path):
+def test_checkpoints_cannot_be_loaded_into_other_models(tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "file.pt")
     with pytest.raises(FovealError, match="not of resnet18: pass --pretrained"):
         DenseBackbone("resnet18").load(tmp_path / "file.pt")
 
 
-def test_undecayed_parameters_are_those_of_the_network():
+def test_no_weight_decay_is_that_of_the_model():
     backbone = small("transnext_atto")
     listed = backbone.no_weight_decay()
     assert {name.removeprefix("net.model.") for name in listed} == {

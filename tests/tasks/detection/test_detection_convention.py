@@ -1,4 +1,4 @@
-"""What every detector takes is checked at its door: what breaks the convention is named in a sentence that says how."""
+"""Inputs of detectors are validated; violations of the convention raise a descriptive error."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def detector():
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_images_of_another_kind_are_refused(detector, training, images, sentence):
+def test_invalid_images_are_rejected(detector, training, images, sentence):
     with pytest.raises(ValueError, match=sentence):
         detector.train(training)(images, [target([], [], SIZE)] * len(images))
 
@@ -35,11 +35,11 @@ BOX = [8.0, 8, 40, 40]
 BROKEN = {
     "no labels": (dict(labels=None), "labels missing"),
     "no boxes, no masks": (dict(boxes=None, masks=None), "boxes and masks missing"),
-    "three numbers": (dict(boxes=torch.zeros(1, 3)), r"boxes must be \(N, 4\) and labels \(N,\), not \(1, 3\)"),
-    "a label too many": (dict(labels=torch.tensor([0, 1])), r"not \(1, 4\) and \(2,\)"),
+    "three values": (dict(boxes=torch.zeros(1, 3)), r"boxes must be \(N, 4\) and labels \(N,\), not \(1, 3\)"),
+    "extra label": (dict(labels=torch.tensor([0, 1])), r"not \(1, 4\) and \(2,\)"),
     "masks of another size": (dict(masks=torch.zeros(1, 64, 95)), r"masks must be \(1, 64, 96\), not \(1, 64, 95\)"),
-    "labels that are bytes": (dict(labels=torch.tensor([1], dtype=torch.uint8)), "must be int64, not torch.uint8"),
-    "labels with fractions": (dict(labels=torch.tensor([1.0])), "must be int64, not torch.float32"),
+    "uint8 labels": (dict(labels=torch.tensor([1], dtype=torch.uint8)), "must be int64, not torch.uint8"),
+    "float labels": (dict(labels=torch.tensor([1.0])), "must be int64, not torch.float32"),
     "a background class": (dict(labels=torch.tensor([3])), "labels must be from 0 to 2, not 3 to 3"),
     "a negative label": (dict(labels=torch.tensor([-1])), "labels must be from 0 to 2, not -1 to -1"),
     "x, y, width and height": (dict(boxes=torch.tensor([[40.0, 8, 8, 8]])), "x2 above x1"),
@@ -50,7 +50,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_target_of_another_kind_is_refused_and_named(kind):
+def test_an_invalid_target_is_named_in_the_error(kind):
     change, sentence = BROKEN[kind]
     sound = target([BOX], [2], SIZE)
     broken = {name: value for name, value in {**sound, **change}.items() if value is not None}
@@ -59,7 +59,7 @@ def test_a_target_of_another_kind_is_refused_and_named(kind):
         check_targets([noise(*SIZE)] * 2, [sound, broken], 3, masks=True)
 
 
-def test_training_needs_a_target_an_image(detector):
+def test_training_needs_one_target_per_image(detector):
     detector.train()
     with pytest.raises(ValueError, match=r"needs targets; call eval\(\) to detect"):
         detector([noise(*SIZE)])

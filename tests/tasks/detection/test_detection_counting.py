@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the published tables, to their printed precision, and a head counted by hand."""
+"""Parameters and multiply-adds of the published tables to their printed precision, and heads counted by hand."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def on_meta(name, backbone, **options):
 
 
 @pytest.mark.parametrize(("name", "backbone"), PUBLISHED)
-def test_figures_equal_the_published_ones_to_their_last_digit(name, backbone):
+def test_counts_match_the_published_values(name, backbone):
     detector = on_meta(name, backbone)
     params, macs = PUBLISHED[name, backbone]
     assert round(sum(p.numel() for p in detector.parameters()) / 1e6, 1) == params
@@ -37,8 +37,8 @@ def test_figures_equal_the_published_ones_to_their_last_digit(name, backbone):
         assert round(count.paper_macs / 1e9) == macs
 
 
-def test_another_networks_published_row_confirms_the_heads():
-    """Swin-T's Mask R-CNN in the same table, 264 G: a backbone without batch norm or pooling."""
+def test_counts_of_mask_rcnn_with_swin_match_the_published_values():
+    """Mask R-CNN with Swin-T in the same table, 264 G: a backbone without batch norm or pooling."""
     detector = on_meta("mask_rcnn", "swin_tiny_patch4_window7_224", backbone_args=dict(img_size=(800, 1280)))
     count = count_detector(detector, (800, 1280))
     assert round(count.params / 1e6, 1) == 47.8
@@ -46,8 +46,8 @@ def test_another_networks_published_row_confirms_the_heads():
 
 
 @pytest.mark.parametrize(("name", "printed", "stages"), [("mask_rcnn", 31.2, 4), ("retinanet", 21.3, 3)])
-def test_parameters_of_the_tables_resnet_18(name, printed, stages):
-    """MMDetection counts parameters that learn, and freezes a ResNet's stem and first stage."""
+def test_parameters_with_resnet_18_match_the_published_values(name, printed, stages):
+    """MMDetection counts trainable parameters and freezes the stem and first stage of a ResNet."""
     detector = on_meta(name, "resnet18", backbone_args=dict(out_indices=(1, 2, 3, 4)[-stages:]))
     frozen = ("conv1.", "bn1.", "layer1.")
     learning = [p for n, p in detector.named_parameters() if not n.removeprefix("backbone.net.").startswith(frozen)]
@@ -63,20 +63,20 @@ def test_parameters_of_the_tables_resnet_18(name, printed, stages):
         ("transnext_base", 5, "110"),
     ],
 )
-def test_parameters_of_dino_equal_the_published_ones_to_their_last_digit(backbone, levels, printed):
+def test_parameters_of_dino_match_the_published_values(backbone, levels, printed):
     params = sum(p.numel() for p in on_meta("dino", backbone, num_levels=levels).parameters())
     digits = len(printed.partition(".")[2])
     assert f"{params / 1e6:.{digits}f}" == printed
 
 
-def test_a_detector_that_does_as_much_whatever_it_finds_is_counted_by_its_detections():
+def test_dino_multiply_adds_scale_with_the_image():
     detector = on_meta("dino", "transnext_atto", num_levels=4, encoder_layers=1, decoder_layers=1, dim=64)
     small, large = (count_detector(detector, size) for size in ((64, 64), (128, 128)))
     assert small.params == sum(p.numel() for p in detector.parameters())
-    assert large.modules["encoder"].macs == 4 * small.modules["encoder"].macs > 0  # 340 positions of maps, and 85
+    assert large.modules["encoder"].macs == 4 * small.modules["encoder"].macs > 0  # 340 and 85 tokens
 
 
-def test_the_second_stage_is_counted_for_1000_boxes_and_100_masks_by_hand():
+def test_the_second_stage_is_counted_for_1000_boxes_and_100_masks():
     detector = small_detector("mask_rcnn", num_classes=3)
     modules = count_detector(detector, (64, 96)).modules
     assert modules["roi_heads.box_head"].macs == 1000 * (8 * 49 * 16 + 16 * 16 + 16 * (3 + 1) + 16 * 3 * 4)
@@ -84,10 +84,10 @@ def test_the_second_stage_is_counted_for_1000_boxes_and_100_masks_by_hand():
     assert modules["roi_heads.mask_head"].macs == 100 * (convolution + upsampling + logits)
 
 
-def test_a_dense_head_counted_by_hand():
-    """By our rule, and by that of the tables, which adds biases and ReLU."""
+def test_counts_of_a_dense_head_match_those_by_hand():
+    """With Foveal's rule, and with that of the tables, which includes biases and ReLU."""
     detector = small_detector("retinanet", num_classes=3)
-    positions = 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 + 1  # of the levels of a 64 x 96 image
+    positions = 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 + 1  # on all levels of a 64 x 96 image
     layers = 2 * (8 * 8 * 9) + 8 * 9 * (9 * 3 + 9 * 4)
     count = count_detector(detector, (64, 96))
     assert count.modules["head"].macs == positions * layers
@@ -97,7 +97,7 @@ def test_a_dense_head_counted_by_hand():
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn", "retinanet"])
-def test_counting_leaves_a_detector_as_it_was_and_names_its_own_modules(name):
+def test_counting_leaves_a_detector_unchanged_and_lists_its_modules(name):
     detector = small_detector(name)
     state = {n: t.clone() for n, t in detector.state_dict().items()}
     count = count_detector(detector, (64, 64))

@@ -1,4 +1,4 @@
-"""Augmentation: boxes, masks and labels go where the image goes."""
+"""Augmentation transforms boxes, masks and labels along with the image."""
 
 from dataclasses import asdict
 
@@ -17,7 +17,7 @@ JITTERED = Augmentation(short=(), scale=(0.8, 1.25), colour=0.3)
 
 
 def rectangles(height, width, boxes):
-    """An image that is white in its boxes and black elsewhere, and its target."""
+    """An image that is white inside of boxes and black elsewhere, and its target."""
     masks = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
     for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
         mask[top:bottom, left:right] = 1
@@ -37,7 +37,7 @@ def box_of(mask):
     return torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float()
 
 
-def test_nothing_asked_changes_nothing_but_the_image_to_float():
+def test_without_augmentation_only_the_dtype_of_the_image_changes():
     image, target = rectangles(20, 30, [(2, 3, 12, 7), (20, 10, 30, 20)])
     new_image, new_target = Augment(AS_IT_IS)(image, target)
     assert torch.equal(new_image, image / 255)
@@ -47,7 +47,7 @@ def test_nothing_asked_changes_nothing_but_the_image_to_float():
     assert {type(value) for value in (new_image, *new_target.values())} == {torch.Tensor}
 
 
-def test_a_mirrored_box_ends_where_it_began():
+def test_flipping_mirrors_boxes_and_masks():
     image, target = rectangles(20, 30, [(2, 3, 12, 7)])
     new_image, new_target = Augment(Augmentation(short=(), flip=1.0))(image, target)
     assert new_target["boxes"].tolist() == [[18, 3, 28, 7]]
@@ -59,7 +59,7 @@ def test_a_mirrored_box_ends_where_it_began():
     ("short", "long", "size", "factor"),
     [(40, 1333, (40, 60), 2), (100, 90, (60, 90), 3), (10, 1333, (10, 15), 0.5)],
 )
-def test_the_short_side_is_fitted_unless_the_long_one_would_be_too_long(short, long, size, factor):
+def test_the_short_side_is_resized_unless_the_long_side_exceeds_its_limit(short, long, size, factor):
     image, target = rectangles(20, 30, [(2, 4, 12, 8)])
     new_image, new_target = Augment(Augmentation(short=(short,), long=long, flip=0.0))(image, target)
     assert new_image.shape == (3, *size)
@@ -68,15 +68,15 @@ def test_the_short_side_is_fitted_unless_the_long_one_would_be_too_long(short, l
     assert new_target["area"].tolist() == [40 * factor**2]
 
 
-def test_masks_do_not_move_against_their_boxes_at_odd_factors():
-    """Where a pixel's centre decides, a mask's border is within half a pixel of its box's."""
+def test_masks_stay_aligned_with_boxes_at_odd_factors():
+    """With nearest sampling at pixel centres, the border of a mask is within half a pixel of its box."""
     image, target = rectangles(90, 130, [(5, 7, 66, 43)])
     for short in range(31, 90, 7):
         _, new_target = Augment(Augmentation(short=(short,), flip=0.0))(image, target)
         assert (box_of(new_target["masks"][0]) - new_target["boxes"][0]).abs().max() <= 0.5
 
 
-def test_a_piece_cuts_boxes_and_takes_out_those_outside():
+def test_a_crop_clips_boxes_and_removes_those_outside():
     class Fixed(RandomSizedCrop):
         def make_params(self, flat_inputs):
             return {"top": 5, "left": 10, "height": 10, "width": 15}
@@ -94,14 +94,14 @@ def test_a_piece_cuts_boxes_and_takes_out_those_outside():
     assert new_target["image_id"].item() == 5
 
 
-def test_what_has_less_than_a_pixel_left_is_taken_out():
+def test_objects_with_less_than_a_pixel_left_are_removed():
     image, target = rectangles(20, 30, [(0, 0, 10, 10), (3, 3, 4, 19)])
     _, new_target = Augment(Augmentation(short=(10,), flip=0.0))(image, target)
     assert new_target["labels"].tolist() == [10]
     assert new_target["masks"].shape == (1, 10, 15)
 
 
-def test_an_image_without_objects_and_one_without_masks_pass():
+def test_images_without_objects_or_masks_are_accepted():
     image, target = rectangles(40, 50, [])
     _, new_target = Augment(MULTI_SCALE)(image, target)
     assert new_target["boxes"].shape == (0, 4)
@@ -111,7 +111,7 @@ def test_an_image_without_objects_and_one_without_masks_pass():
     assert "masks" not in new_target
 
 
-def test_the_multi_scale_recipe_gives_detrs_sizes():
+def test_the_multi_scale_augmentation_has_the_sizes_of_detr():
     image, target = rectangles(480, 640, [(0, 0, 640, 480)])
     augment, shorts, whole = Augment(MULTI_SCALE), set(), 0
     for seed in range(40):
@@ -127,7 +127,7 @@ def test_the_multi_scale_recipe_gives_detrs_sizes():
     assert 10 <= whole <= 30
 
 
-def test_a_piece_has_sides_in_its_range_and_lies_within():
+def test_crop_sizes_are_in_range_and_inside_the_image():
     for seed in range(50):
         torch.manual_seed(seed)
         params = RandomSizedCrop(20, 60).make_params([tv_tensors.Image(torch.zeros(3, 50, 100))])
@@ -137,7 +137,7 @@ def test_a_piece_has_sides_in_its_range_and_lies_within():
         assert 0 <= params["left"] <= 100 - params["width"]
 
 
-def test_scaled_images_keep_about_their_size():
+def test_scale_jitter_stays_in_range():
     image, target = rectangles(128, 160, [(30, 30, 90, 90)])
     sizes = []
     for seed in range(30):
@@ -152,7 +152,7 @@ def test_scaled_images_keep_about_their_size():
     assert len(set(sizes)) > 10
 
 
-def test_a_seed_decides_all():
+def test_augmentation_is_determined_by_the_seed():
     image, target = rectangles(128, 160, [(30, 30, 90, 90)])
 
     def augmented(seed):
@@ -163,7 +163,7 @@ def test_a_seed_decides_all():
     assert augmented(3).shape != augmented(4).shape
 
 
-def test_an_augmentation_can_be_kept_in_a_checkpoint(tmp_path):
+def test_an_augmentation_can_be_saved_in_a_checkpoint(tmp_path):
     torch.save(asdict(MULTI_SCALE), tmp_path / "a.pt")
     assert Augmentation(**torch.load(tmp_path / "a.pt", weights_only=True)) == MULTI_SCALE
 
@@ -171,7 +171,7 @@ def test_an_augmentation_can_be_kept_in_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     "words", [{"short": (0,)}, {"scale": (1.2, 0.8)}, {"crop": (600, 384)}, {"flip": 1.5}, {"colour": -1}]
 )
-def test_what_makes_no_sense_is_refused(words):
+def test_invalid_settings_are_rejected(words):
     with pytest.raises(FovealError, match="must be"):
         Augmentation(**words)
 

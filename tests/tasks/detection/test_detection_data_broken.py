@@ -1,4 +1,4 @@
-"""Broken entries: each is named with its id and file, and refused or skipped."""
+"""Broken entries are named with their id and file, and rejected or skipped."""
 
 import math
 import sys
@@ -17,8 +17,8 @@ BROKEN = {
     "negative width": (annotation(2, box=(3, 3, -4, 2)), r"has the box \[3, 3, -4, 2\] of zero area"),
     "area field of zero": (annotation(2, area=0), r"has the area 0, which must be above zero"),
     "NaN": (annotation(2, bbox=[1, math.nan, 3, 4]), r"has the box \[1, nan, 3, 4\], which is not four finite numbers"),
-    "text in a box": (annotation(2, bbox=[1, "2", 3, 4]), r"has the box .* which is not four finite numbers"),
-    "three numbers": (annotation(2, bbox=[1, 2, 3]), r"has the box .* which is not four finite numbers"),
+    "text in box": (annotation(2, bbox=[1, "2", 3, 4]), r"has the box .* which is not four finite numbers"),
+    "three values": (annotation(2, bbox=[1, 2, 3]), r"has the box .* which is not four finite numbers"),
     "unknown category": (annotation(2, category=4), r"has the category_id 4, and there is no such category"),
     "unknown image": (annotation(2, image=12), r"has the image_id 12, and there is no such image"),
     "two points": (
@@ -28,24 +28,27 @@ BROKEN = {
     "odd polygon": (annotation(2, segmentation=[[1, 1, 5, 5, 3, 4, 2]]), r"has a polygon that is not a list"),
     "NaN polygon": (annotation(2, segmentation=[[1, 1, 5, 5, 3, math.nan]]), r"has a polygon that is not a list"),
     "far polygon": (annotation(2, segmentation=[[1, 1, 5, 5, -1e9, 4]]), r"has a polygon that reaches far beyond"),
-    "a number of 400 digits": (annotation(2, bbox=[1, 2, 10**400, 4]), r"has the box .* which is not four finite"),
-    "runs of another size": (
+    "a 400-digit number": (annotation(2, bbox=[1, 2, 10**400, 4]), r"has the box .* which is not four finite"),
+    "run lengths of another size": (
         annotation(2, segmentation={"size": [30, 20], "counts": [600]}),
         r"neither polygons nor run lengths of its image's size \[20, 30\]",
     ),
-    "too few runs": (
+    "too few run lengths": (
         annotation(2, segmentation={"size": [20, 30], "counts": [10, 20]}),
         r"run lengths do not add up to its 600 pixels",
     ),
-    "negative runs": (
+    "negative run lengths": (
         annotation(2, segmentation={"size": [20, 30], "counts": [601, -1]}),
         r"run lengths do not add up to its 600 pixels",
     ),
-    "text that is no runs": (
+    "invalid run length text": (
         annotation(2, segmentation={"size": [20, 30], "counts": "no runs"}),
         r"run lengths do not add up to its 600 pixels",
     ),
-    "runs of nothing": (annotation(2, segmentation={"size": [20, 30]}), r"counts are neither text nor whole numbers"),
+    "run lengths without counts": (
+        annotation(2, segmentation={"size": [20, 30]}),
+        r"counts are neither text nor whole numbers",
+    ),
     "duplicate id": (annotation(1, box=(5, 5, 5, 5)), r"has the id of another annotation"),
     "no category": ({k: v for k, v in annotation(2).items() if k != "category_id"}, r"has no category_id"),
     "iscrowd of 2": (annotation(2, iscrowd=2), r"has iscrowd 2, which must be 0 or 1"),
@@ -58,7 +61,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_annotation_is_named_and_refused_or_skipped(folder, kind):
+def test_a_broken_annotation_is_named_and_rejected_or_skipped(folder, kind):
     entry, sentence = BROKEN[kind]
     change(folder, "train", lambda content: content["annotations"].append(entry))
     named = rf"^Annotation {entry['id']}( of image 1 \(1.png\))? in .*annotations/instances_train.json .*{sentence}"
@@ -71,7 +74,7 @@ def test_a_broken_annotation_is_named_and_refused_or_skipped(folder, kind):
     assert images.ground_truth()["annotations"] == [GOOD]
 
 
-def test_a_segmentation_may_be_missing_where_no_masks_are_wanted(folder):
+def test_segmentation_is_optional_without_masks(folder):
     change(folder, "train", lambda content: content["annotations"][0].pop("segmentation"))
     assert len(open_split(folder, "train", masks=False).target(0)["boxes"]) == 1
     with pytest.raises(FovealError, match=r"Annotation 1 of image 1 .* has no segmentation, which masks need"):
@@ -91,7 +94,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_a_broken_image_is_named_and_refused_or_skipped(tmp_path, kind):
+def test_a_broken_image_is_named_and_rejected_or_skipped(tmp_path, kind):
     entry, sentence = IMAGES[kind]
     write_split(tmp_path, "train", [GOOD, annotation(2, image=2)], [(20, 30), (20, 30)])
     change(tmp_path, "train", lambda content: content["images"].__setitem__(1, entry))
@@ -109,18 +112,18 @@ def test_a_broken_image_is_named_and_refused_or_skipped(tmp_path, kind):
 
 @pytest.mark.parametrize("name", ["id", "image_id", "category_id", "bbox", "area"])
 @pytest.mark.parametrize("value", [None, "text", [1], {}])
-def test_a_field_of_another_kind_is_a_problem_and_no_crash(folder, name, value):
+def test_a_field_of_another_type_is_reported(folder, name, value):
     change(folder, "train", lambda content: content["annotations"].append({**annotation(2), name: value}))
     assert len(open_split(folder, "train", masks=True, broken="skip").problems) == 1
 
 
 @pytest.mark.parametrize("value", ["text", 5, [5], ["text"], [["text"]], [{}], {"size": [20, 30], "counts": {}}])
-def test_a_segmentation_of_another_kind_is_a_problem_and_no_crash(folder, value):
+def test_a_segmentation_of_another_type_is_reported(folder, value):
     change(folder, "train", lambda content: content["annotations"].append({**annotation(2), "segmentation": value}))
     assert len(open_split(folder, "train", masks=True, broken="skip").problems) == 1
 
 
-def test_all_that_is_broken_is_found_at_once_and_counted(folder):
+def test_all_broken_entries_are_found_and_counted(folder):
     change(folder, "train", lambda content: content["annotations"].extend([BROKEN["zero area"][0], annotation(3, 8)]))
     with pytest.raises(FovealError, match=r"^Annotation 2 .* zero area, and 1 more of its entries are broken: repair"):
         open_split(folder, "train", masks=False)
@@ -129,7 +132,7 @@ def test_all_that_is_broken_is_found_at_once_and_counted(folder):
     assert all(problem.endswith(".") for problem in problems)
 
 
-def test_without_faster_coco_eval_the_extra_is_named(folder, monkeypatch):
+def test_missing_faster_coco_eval_names_the_extra_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     with pytest.raises(FovealError, match=r"pip install 'foveal\[dense\]'"):
         open_split(folder, "train", masks=True)

@@ -1,4 +1,4 @@
-"""COCO's layout: what the files say is what a target holds."""
+"""Datasets in the COCO layout: targets contain the annotations of the files."""
 
 import gc
 import json
@@ -19,7 +19,7 @@ from support.coco_folders import annotation, change, write_split
 
 
 @pytest.mark.parametrize("year", ["", "2017"])
-def test_an_item_is_the_image_and_what_the_file_says_of_it(tmp_path, year):
+def test_an_item_is_an_image_and_its_annotations(tmp_path, year):
     annotations = [
         annotation(5, image=2, box=(1.5, 2, 10, 4), category=7, area=33.5),
         annotation(6, image=1, box=(0, 0, 30, 20), category=3),
@@ -41,13 +41,13 @@ def test_an_item_is_the_image_and_what_the_file_says_of_it(tmp_path, year):
     assert "masks" not in target
 
 
-def test_a_box_that_leaves_its_image_in_part_is_cut_at_the_border(tmp_path):
+def test_boxes_are_clipped_to_the_image(tmp_path):
     write_split(tmp_path, "train", [annotation(box=(-1, 15, 10, 6.5)), annotation(2, box=(28, -2, 5, 8))])
     target = open_split(tmp_path, "train", masks=False).target(0)
     assert target["boxes"].tolist() == [[0, 15, 9, 20], [28, 0, 30, 6]]
 
 
-def test_masks_of_polygons_and_runs_are_those_of_pycocotools(tmp_path):
+def test_masks_of_polygons_and_run_lengths_match_pycocotools(tmp_path):
     draw = np.random.default_rng(1)
     height, width = 43, 61
     blob = draw.random((height, width)) < 0.4
@@ -69,7 +69,7 @@ def test_masks_of_polygons_and_runs_are_those_of_pycocotools(tmp_path):
     assert masks[5].all()
 
 
-def test_masks_stay_with_their_boxes_where_annotations_of_images_alternate(tmp_path):
+def test_masks_match_their_boxes_if_annotations_of_images_alternate(tmp_path):
     boxes = [(1, 2, 5, 4), (3, 3, 2, 6), (0, 0, 9, 9), (10, 1, 7, 2), (4, 5, 6, 7)]
     annotations = [annotation(number, image=1 + number % 2, box=box) for number, box in enumerate(boxes, 1)]
     write_split(tmp_path, "train", annotations, [(20, 30), (25, 31)])
@@ -83,7 +83,7 @@ def test_masks_stay_with_their_boxes_where_annotations_of_images_alternate(tmp_p
             assert torch.equal(mask, expected)
 
 
-def test_runs_of_many_kinds_of_masks_are_decoded_as_by_pycocotools():
+def test_run_lengths_are_decoded_as_by_pycocotools():
     draw = np.random.default_rng(0)
     for share in (0.001, 0.03, 0.5, 0.99):
         mask = (draw.random((97, 203)) < share).astype(np.uint8)
@@ -92,13 +92,13 @@ def test_runs_of_many_kinds_of_masks_are_decoded_as_by_pycocotools():
     assert decode_runs(pycoco.encode(np.zeros((3, 5), np.uint8, order="F"))["counts"], 3, 5).tolist() == [[0] * 5] * 3
 
 
-def test_runs_that_end_within_a_number_are_none():
+def test_truncated_run_lengths_are_rejected():
     assert run_lengths(b"0").tolist() == [0]
     assert run_lengths(b"0P").tolist() == []
     assert run_lengths(b"").tolist() == []
 
 
-def test_images_may_lie_in_folders_of_their_own(tmp_path):
+def test_images_may_be_in_subfolders(tmp_path):
     write_split(tmp_path, "train", [annotation()])
     (tmp_path / "train" / "a").mkdir()
     (tmp_path / "train" / "1.png").rename(tmp_path / "train" / "a" / "1.png")
@@ -106,7 +106,7 @@ def test_images_may_lie_in_folders_of_their_own(tmp_path):
     assert open_split(tmp_path, "train", masks=False)[0][0].shape == (3, 20, 30)
 
 
-def test_crowds_are_in_the_ground_truth_and_in_no_target(tmp_path):
+def test_crowds_are_in_the_ground_truth_but_not_in_targets(tmp_path):
     crowd = {"size": [20, 30], "counts": [0, 300, 300]}
     annotations = [annotation(1), annotation(2, box=(0, 0, 15, 20), iscrowd=1, segmentation=crowd)]
     images = open_split(write_split(tmp_path, "train", annotations), "train", masks=True)
@@ -115,7 +115,7 @@ def test_crowds_are_in_the_ground_truth_and_in_no_target(tmp_path):
     assert [entry["id"] for entry in images.ground_truth()["annotations"]] == [1, 2]
 
 
-def test_an_image_without_objects_has_a_target_that_a_detector_takes(tmp_path):
+def test_an_image_without_objects_has_a_valid_target(tmp_path):
     images = open_split(write_split(tmp_path, "train", []), "train", masks=True)
     image, target = images[0]
     assert target["boxes"].shape == (0, 4)
@@ -123,7 +123,7 @@ def test_an_image_without_objects_has_a_target_that_a_detector_takes(tmp_path):
     check_targets([image], [target], num_classes=2, masks=True)
 
 
-def test_dropping_leaves_images_with_an_object_and_sides_of_32_pixels(tmp_path):
+def test_dropping_keeps_images_with_objects_and_at_least_32_pixels(tmp_path):
     sizes = [(32, 32), (32, 31), (50, 60), (50, 60), (32, 40)]
     annotations = [annotation(1, 1), annotation(2, 2), annotation(3, 4, iscrowd=1), annotation(4, 5, category=7)]
     write_split(tmp_path, "train", annotations, sizes)
@@ -136,21 +136,21 @@ def test_dropping_leaves_images_with_an_object_and_sides_of_32_pixels(tmp_path):
     assert val.image_ids == [1, 2, 3, 4, 5]
 
 
-def test_both_splits_must_have_the_same_categories(tmp_path):
+def test_splits_must_have_the_same_categories(tmp_path):
     write_split(tmp_path, "train", [annotation()])
     write_split(tmp_path, "val", [], categories=[{"id": 3, "name": "cat"}, {"id": 7, "name": "eel"}])
     with pytest.raises(FovealError, match=r"Category 7 is 'dog' in .*train.json and 'eel' in .*val.json"):
         open_train_and_val(tmp_path, masks=False)
 
 
-def test_there_must_be_something_to_train_on(tmp_path):
+def test_a_train_split_without_objects_is_rejected(tmp_path):
     write_split(tmp_path, "train", [annotation(iscrowd=1)])
     write_split(tmp_path, "val", [])
     with pytest.raises(FovealError, match=r"instances_train.json has no object to train on"):
         open_train_and_val(tmp_path, masks=False)
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_files_are_named_in_the_error(tmp_path):
     with pytest.raises(FovealError, match=r"There is no folder .*nowhere"):
         open_split(tmp_path / "nowhere", "train", masks=False)
     write_split(tmp_path, "train", [annotation()])
@@ -176,14 +176,14 @@ def test_what_is_missing_is_named(tmp_path):
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "has no usable image"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(tmp_path, content, sentence):
+def test_an_invalid_annotation_file_is_rejected(tmp_path, content, sentence):
     file = write_split(tmp_path) / "annotations" / "instances_train.json"
     file.write_text(content)
     with pytest.raises(FovealError, match=rf"^{file} {sentence}"):
         open_split(tmp_path, "train", masks=False, broken="skip")
 
 
-def test_names_are_read_as_utf_8_with_a_mark_before_them_or_without(tmp_path):
+def test_class_names_are_utf_8_with_or_without_a_byte_order_mark(tmp_path):
     file = write_split(tmp_path) / "annotations" / "instances_train.json"
     text = json.dumps(
         {**json.loads(file.read_text()), "categories": [{"id": 1, "name": "Häschen"}]}, ensure_ascii=False
@@ -193,7 +193,7 @@ def test_names_are_read_as_utf_8_with_a_mark_before_them_or_without(tmp_path):
         assert open_split(tmp_path, "train", masks=False).classes == ["Häschen"]
 
 
-def test_an_image_that_is_broken_or_of_another_size_is_named_when_it_is_read(tmp_path):
+def test_broken_images_and_wrong_sizes_raise_an_error_when_read(tmp_path):
     write_split(tmp_path, "train", [annotation()], [(20, 30), (20, 30)])
     (tmp_path / "train" / "1.png").write_bytes(b"no image")
     change(tmp_path, "train", lambda content: content["images"][1].update(width=31))
@@ -204,13 +204,13 @@ def test_an_image_that_is_broken_or_of_another_size_is_named_when_it_is_read(tmp
         images[1]
 
 
-def test_the_ground_truth_is_what_the_file_holds(tmp_path):
+def test_the_ground_truth_equals_the_file(tmp_path):
     write_split(tmp_path, "val", [annotation(), annotation(2, category=7)], [(20, 30), (9, 9)])
     images = open_split(tmp_path, "val", masks=False)
     assert images.ground_truth() == json.loads(images.annotation_file.read_text())
 
 
-def test_the_garbage_collector_works_again_after_a_file_was_read_or_refused(tmp_path):
+def test_the_garbage_collector_is_enabled_again_after_reading(tmp_path):
     write_split(tmp_path, "train", [annotation()])
     open_split(tmp_path, "train", masks=False)
     assert gc.isenabled()
@@ -221,8 +221,8 @@ def test_the_garbage_collector_works_again_after_a_file_was_read_or_refused(tmp_
 
 
 @pytest.mark.parametrize("size", [(20, 30), (30, 20)])
-def test_a_turned_photograph_is_read_as_it_was_annotated(tmp_path, size):
-    """Orientation 6 on a file of 20 x 30: upright it is 30 x 20."""
+def test_exif_orientation_is_applied_if_it_matches_the_annotated_size(tmp_path, size):
+    """A file of 20 x 30 with orientation 6 is 30 x 20 upright."""
     folder = write_split(tmp_path, annotations=[annotation()], sizes=[size])
     ramp = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) % 251
     exif = Image.Exif()

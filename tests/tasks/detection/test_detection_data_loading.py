@@ -1,4 +1,4 @@
-"""Batches through the one loop's loaders: the same draws whatever the workers, resumed where it stopped."""
+"""Batches are independent of the number of workers, and an epoch can be resumed."""
 
 import pickle
 
@@ -44,7 +44,7 @@ def test_a_batch_is_a_list_of_images_and_a_list_of_targets(images):
         assert target["masks"].shape == (1, *image.shape[-2:])
 
 
-def test_draws_depend_neither_on_workers_nor_on_where_an_epoch_is_resumed(images):
+def test_samples_are_independent_of_workers_and_resumption(images):
     images.transform = Augment(SMALL)
     straight, _ = batches(images)
     assert not torch.equal(straight[0][0][0], images[straight[0][1][0]["image_id"].item() - 1][0])
@@ -52,7 +52,7 @@ def test_draws_depend_neither_on_workers_nor_on_where_an_epoch_is_resumed(images
     assert same(straight[2:], batches(images, start=2)[0])
 
 
-def test_a_dataset_and_its_transform_reach_a_spawned_process(images):
+def test_a_dataset_and_its_transform_can_be_pickled(images):
     images.transform = Augment(SMALL)
     again = pickle.loads(pickle.dumps(images))
     assert (again.image_ids, again.transform.augmentation) == (images.image_ids, SMALL)
@@ -60,7 +60,7 @@ def test_a_dataset_and_its_transform_reach_a_spawned_process(images):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_image_stops_or_is_skipped(images, workers):
+def test_a_broken_image_raises_an_error_or_is_skipped(images, workers):
     broken = images.paths[4]
     with open(broken, "wb") as file:
         file.write(b"no image")

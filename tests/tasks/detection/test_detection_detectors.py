@@ -1,4 +1,4 @@
-"""Both detectors as wholes: every parameter learns, sizes mix, images may be empty, known answers are decoded."""
+"""Both detectors end to end: gradients, mixed sizes, images without objects, and decoding of known outputs."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_every_parameter_has_a_gradient(name, backbone, objects):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_losses_follow_from_the_seed(name):
+def test_losses_are_determined_by_the_seed(name):
     detector = small_detector(name)
     found = []
     for seed in (3, 3):
@@ -45,7 +45,7 @@ def test_losses_follow_from_the_seed(name):
     assert found[0] == found[1]
 
 
-def test_names_of_losses_are_torchvisions():
+def test_loss_names_match_torchvision():
     assert set(small_detector("mask_rcnn")(*batch())) == {
         *("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask")
     }
@@ -54,7 +54,7 @@ def test_names_of_losses_are_torchvisions():
 
 @pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.parametrize("size", [(32, 32), (33, 95)])
-def test_detections_are_boxes_within_their_image_best_first(name, size):
+def test_detections_are_inside_the_image_and_sorted_by_score(name, size):
     detector = small_detector(name, score=0.0, short=size[0], long=200).eval()
     with torch.no_grad():
         found, other = detector([noise(*size), noise(*OTHER)])
@@ -70,7 +70,7 @@ def test_detections_are_boxes_within_their_image_best_first(name, size):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_nothing_found_is_nothing(name):
+def test_no_detections_give_empty_tensors(name):
     detector = small_detector(name, score=0.9999).eval()
     with torch.no_grad():
         (found,) = detector([noise(*SIZE)])
@@ -87,7 +87,7 @@ def maps_of(sizes, seed):
 
 @pytest.fixture
 def alone_and_beside():
-    """Maps of a 32 x 64 image by itself, and as the first of a batch as large as 96 x 128; levels of both detectors."""
+    """Maps of a 32 x 64 image alone and as the first of a batch padded to 96 x 128, with levels for both detectors."""
     small, large = (
         [(8, 16), (4, 8), (2, 4), (1, 2), (1, 1), (1, 1)],
         [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2), (1, 1)],
@@ -99,7 +99,7 @@ def alone_and_beside():
 
 
 def look_at_single_positions(head):
-    """Leave of 3 x 3 kernels the middle, so that padding is not seen."""
+    """Keep only the centre of 3 x 3 kernels, so that padding has no effect."""
     for layer in head.modules():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
             with torch.no_grad():
@@ -112,7 +112,7 @@ BESIDE = ImageList(torch.zeros(2, 3, 96, 128), [(32, 64), (96, 128)])
 
 @pytest.mark.parametrize(("candidates", "proposals"), [(12, 20), (5000, 5000)], ids=["best", "all"])
 def test_proposals_do_not_depend_on_the_batch(alone_and_beside, candidates, proposals):
-    """Nor do anchors in its padding take the places of a level's best, or come after the worst."""
+    """Anchors in the padding neither displace a level's best candidates nor are appended after the last."""
     rpn = small_detector("mask_rcnn", candidates=(candidates, candidates), proposals=proposals).eval().rpn
     look_at_single_positions(rpn.head)
     (alone,), (beside, other) = (
@@ -120,11 +120,11 @@ def test_proposals_do_not_depend_on_the_batch(alone_and_beside, candidates, prop
     )
     assert 20 <= len(alone) == len(beside) <= len(other)
     torch.testing.assert_close(alone[:20], beside[:20])
-    apart = (alone[:, None] - beside).abs().amax(-1)  # among the last, where scores are alike, the order is open
+    apart = (alone[:, None] - beside).abs().amax(-1)  # the order of the last ones, with similar scores, may differ
     assert max(apart.amin(0).max(), apart.amin(1).max()) < 1e-3
 
 
-def test_retinanets_detections_do_not_depend_on_the_batch(alone_and_beside):
+def test_retinanet_detections_do_not_depend_on_the_batch(alone_and_beside):
     detector = small_detector("retinanet", score=0.0, most=100).eval()
     look_at_single_positions(detector.head)
     found = []
@@ -136,7 +136,7 @@ def test_retinanets_detections_do_not_depend_on_the_batch(alone_and_beside):
 
 
 class Fixed(nn.Module):
-    """Returns a given answer to any input."""
+    """Returns a fixed output for any input."""
 
     def __init__(self, answer):
         super().__init__()
@@ -147,7 +147,7 @@ class Fixed(nn.Module):
 
 
 def test_proposals_have_no_gradient():
-    """The second stage's losses do not move the first stage's boxes through the boxes that it is given."""
+    """The losses of the second stage do not propagate into the first stage through the proposals."""
     detector = small_detector("mask_rcnn")
     maps = maps_of([(8, 16), (4, 8), (2, 4), (1, 2), (1, 1)], 1)
     proposals, losses = detector.rpn(ALONE, maps, [target([], [], (32, 64))])
@@ -156,7 +156,7 @@ def test_proposals_have_no_gradient():
 
 
 def test_published_settings_are_the_defaults():
-    """Of MMDetection's configurations of both detectors."""
+    """From MMDetection's configurations of both detectors."""
     shallow = dict(backbone_args=dict(depths=(1, 1, 1, 1)))
     two_stages, dense = (create_detector(name, "transxnet_atto", **shallow) for name in DETECTORS)
     rpn, heads = two_stages.rpn, two_stages.roi_heads
@@ -176,15 +176,15 @@ def test_published_settings_are_the_defaults():
     assert [len(heads.mask_head.convs), len(dense.head.class_tower), len(dense.head.box_tower)] == [4, 4, 4]
 
 
-def test_retinanet_begins_with_a_hundredth_for_every_class():
+def test_retinanet_starts_with_a_probability_of_001_for_every_class():
     head = small_detector("retinanet").head
     torch.testing.assert_close(head.classifier.bias.sigmoid(), torch.full((27,), 0.01))
 
 
-def test_retinanet_decodes_a_known_answer():
-    """At cell (2, 3) of stride 8 the tall anchor of the second scale, moved by a quarter width, twice as wide."""
+def test_retinanet_decodes_a_known_output():
+    """The tall anchor of the second scale at cell (2, 3) of stride 8, moved by a quarter width, twice as wide."""
     detector = small_detector("retinanet", num_classes=2)
-    anchor, row, column = 2 * 3 + 1, 2, 3  # ratios outside, scales inside
+    anchor, row, column = 2 * 3 + 1, 2, 3  # ratios are the outer, scales the inner loop
     logits = [torch.full((1, h * w * 9, 2), -9.0) for h, w in ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))]
     codes = [torch.zeros(1, m.shape[1], 4) for m in logits]
     place = (row * 12 + column) * 9 + anchor
@@ -203,18 +203,18 @@ def test_retinanet_decodes_a_known_answer():
     torch.testing.assert_close(found["scores"], torch.tensor([2.0]).sigmoid())
 
 
-def test_of_boxes_of_one_class_that_overlap_the_best_is_shown():
+def test_nms_keeps_the_best_of_overlapping_boxes_per_class():
     detector = small_detector("retinanet", overlap=0.5)
     boxes = torch.tensor(
         [[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4], [0, 0, 10, 9], [90, 0, 120, 10], [97, 0, 99, 9]]
     )
     scores, labels = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.95]), torch.tensor([0, 0, 0, 1, 0, 0])
     found = detector.selection(boxes, scores, labels, SIZE)
-    assert found["scores"].tolist() == pytest.approx([0.9, 0.7, 0.6, 0.5])  # 0.9 covers 0.8; 0.95 lies outside
+    assert found["scores"].tolist() == pytest.approx([0.9, 0.7, 0.6, 0.5])  # 0.9 suppresses 0.8; 0.95 is outside
     assert found["boxes"][-1].tolist() == [90, 0, 96, 10]
 
 
-def test_targets_without_masks_are_refused_by_mask_rcnn_alone():
+def test_only_mask_rcnn_requires_masks():
     images, targets = batch()
     bare = [{k: v for k, v in t.items() if k != "masks"} for t in targets]
     with pytest.raises(ValueError, match="masks"):

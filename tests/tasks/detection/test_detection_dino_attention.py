@@ -1,4 +1,4 @@
-"""Deformable attention's sampling and first weights, and the position embeddings of tokens and boxes."""
+"""Sampling and initialisation of deformable attention, and position embeddings of tokens and boxes."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ SHAPES = [(3, 5), (2, 3), (1, 1)]
 
 
 def call(batch=2, heads=2, width=3, queries=4, points=2, dtype=torch.float64):
-    """Values, places (some of them beyond the border) and weights."""
+    """Values, sampling locations (some outside of the map) and weights."""
     tokens = sum(height * columns for height, columns in SHAPES)
     value = torch.randn(batch, tokens, heads, width, dtype=dtype)
     places = torch.rand(batch, queries, heads, len(SHAPES), points, 2, dtype=dtype) * 1.6 - 0.3
@@ -27,7 +27,7 @@ def sample(module, value, places, weights):
     return module(value, sizes, SHAPES, torch.zeros(1), places, weights, 64)
 
 
-def test_sampling_is_the_weighted_sum_that_a_plain_loop_gives():
+def test_sampling_equals_a_plain_loop():
     value, places, weights = (t.detach() for t in call())
     found = sample(Sampling(), value, places, weights).view(2, 4, 2, 3)
     for image in range(2):
@@ -39,7 +39,7 @@ def test_sampling_is_the_weighted_sum_that_a_plain_loop_gives():
                 assert relative_error(found[image, query, head], want) < 1e-13
 
 
-def test_sampling_has_the_gradients_of_transformers_own():
+def test_sampling_gradients_match_transformers():
     inputs = call()
     ours, theirs = sample(Sampling(), *inputs), sample(MultiScaleDeformableAttention(), *inputs)
     upstream = torch.randn_like(ours)
@@ -48,13 +48,13 @@ def test_sampling_has_the_gradients_of_transformers_own():
     assert max(relative_error(a, b) for a, b in zip(mine, wanted, strict=True)) < 1e-12
 
 
-def test_half_precision_values_are_sampled_at_full_precision_places():
+def test_half_precision_values_are_sampled_at_float32_locations():
     value, places, weights = (t.detach() for t in call(dtype=torch.float32))
     want = sample(Sampling(), value.bfloat16().float(), places, weights)
     assert torch.equal(sample(Sampling(), value.bfloat16(), places, weights), want)
 
 
-def test_heads_begin_by_looking_in_all_directions_and_points_further_and_further():
+def test_initial_offsets_point_in_all_directions_at_growing_distances():
     attention = Encoder(Settings(dim=64, heads=4, points=3, encoder_layers=1)).layers[0].self_attn
     offsets = attention.sampling_offsets.bias.view(4, 4, 3, 2)
     directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
@@ -66,8 +66,8 @@ def test_heads_begin_by_looking_in_all_directions_and_points_further_and_further
 
 
 @pytest.mark.parametrize("size", [1, 13, 25, 32, 40, 41])
-def test_a_token_is_inside_where_nearest_sampling_of_the_images_mask_says_so(size):
-    """MMDetection shrinks a mask of the padded image to each level; ours counts."""
+def test_token_masks_match_nearest_resizing_of_the_image_mask(size):
+    """MMDetection resizes a mask of the padded image to each level."""
     level = torch.zeros(1, 32, 6, 11)
     levels = Flatten(1, 32)([level], [(size, size)], (41, 82))
     mask = torch.zeros(1, 1, 41, 82)
@@ -76,8 +76,8 @@ def test_a_token_is_inside_where_nearest_sampling_of_the_images_mask_says_so(siz
     assert levels.inside[0].tolist() == want.tolist()
 
 
-def test_levels_know_centres_and_ratios_of_padded_images():
-    """A level of 2 x 4 tokens of 8 pixels; the second image fills 2 x 3 of them."""
+def test_levels_have_the_centres_and_ratios_of_padded_images():
+    """A level of 2 x 4 tokens of 8 pixels; the second image covers 2 x 3 of them."""
     levels = Flatten(1, 32)([torch.zeros(2, 32, 2, 4)], [(16, 32), (16, 20)], (16, 32))
     assert levels.ratios.tolist() == [[[1, 1]], [[0.75, 1]]]
     x = levels.centres[1, :4, 0].tolist()
@@ -86,8 +86,8 @@ def test_levels_know_centres_and_ratios_of_padded_images():
     assert levels.inside.tolist() == [[True] * 8, [True, True, True, False] * 2]
 
 
-def test_tokens_are_embedded_by_waves_of_where_their_row_and_column_end():
-    """Temperature 20, nothing taken off: the last row and column inside an image are at 1, a full turn."""
+def test_token_positions_are_sinusoidal_embeddings_of_row_and_column_ends():
+    """Temperature 20 without offset: the last row and column inside an image are at 1, a full period."""
     flatten = Flatten(2, 32).double()
     levels = flatten([torch.zeros(1, 32, 2, 4), torch.zeros(1, 32, 1, 2)], [(16, 20)], (16, 32))
     row, column = 1, 2
@@ -98,7 +98,7 @@ def test_tokens_are_embedded_by_waves_of_where_their_row_and_column_end():
     torch.testing.assert_close(levels.positions[0, 8] - flatten.level_embedding[1], second, atol=1e-12, rtol=0)
 
 
-def test_boxes_are_embedded_by_waves_of_y_then_x_then_width_then_height():
+def test_box_positions_are_sinusoidal_embeddings_of_y_x_width_and_height():
     boxes = torch.tensor([[0.2, 0.7, 0.1, 0.4]], dtype=torch.float64)
     want = [wave for coordinate in (0.7, 0.2, 0.1, 0.4) for wave in waves(coordinate, 8, 10000)]
     assert embed_boxes(boxes, 16)[0].tolist() == pytest.approx(want, abs=1e-12)

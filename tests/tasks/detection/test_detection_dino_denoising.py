@@ -1,4 +1,4 @@
-"""Contrastive denoising: how labels and boxes are noised, what attends to what, and what is reconstructed."""
+"""Contrastive denoising: noise on labels and boxes, attention masks, and reconstruction targets."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from foveal.tasks.detection.dino.matching import Objects, to_corners
 
 
 def target(*rows):
-    """Of (label, x1, y1, x2, y2)."""
+    """A target from rows of (label, x1, y1, x2, y2)."""
     table = torch.tensor(rows, dtype=torch.float32).view(-1, 5)
     return {"labels": table[:, 0].long(), "boxes": table[:, 1:]}
 
@@ -17,7 +17,7 @@ TARGETS = [target((2, 10, 20, 30, 60)), target(), target((0, 0, 0, 50, 25), (1, 
 SIZES = [(100, 50), (80, 80), (50, 100)]
 
 
-def test_objects_are_relative_to_their_own_image_and_filled_up_to_the_fullest():
+def test_boxes_are_relative_to_their_image_and_padded_to_the_largest_count():
     objects = Objects.from_targets(TARGETS, SIZES)
     assert objects.counts == (1, 0, 2)
     assert objects.labels.tolist() == [[2, 0], [0, 0], [0, 1]]
@@ -28,8 +28,8 @@ def test_objects_are_relative_to_their_own_image_and_filled_up_to_the_fullest():
 
 @pytest.mark.parametrize("labels", [torch.int32, torch.uint8, torch.float32])
 @pytest.mark.parametrize("boxes", [torch.float64, torch.bfloat16, torch.int64])
-def test_boxes_and_labels_of_other_dtypes_are_the_same_objects(labels, boxes):
-    """1333 pixels, which bfloat16 does not have, are not rounded."""
+def test_boxes_and_labels_may_have_other_dtypes(labels, boxes):
+    """A size of 1333 pixels, not representable in bfloat16, is not rounded."""
     want = Objects.from_targets([TARGETS[1], TARGETS[0]], [(80, 80), (100, 1333)])
     cast = [{"labels": t["labels"].to(labels), "boxes": t["boxes"].to(boxes)} for t in (TARGETS[1], TARGETS[0])]
     found = Objects.from_targets(cast, [(80, 80), (100, 1333)])
@@ -38,30 +38,30 @@ def test_boxes_and_labels_of_other_dtypes_are_the_same_objects(labels, boxes):
     assert torch.equal(found.boxes, want.boxes)
 
 
-def test_a_share_of_half_the_noise_is_redrawn_from_all_classes():
-    """0.5 draws a quarter anew; one in five of these stays what it was: 0.2 of all are changed, to each class alike."""
+def test_half_of_the_label_noise_is_resampled_from_all_classes():
+    """A noise of 0.5 resamples a quarter; one in five of these keeps its class: 0.2 change, evenly over the classes."""
     labels = torch.full((40000,), 3)
     flipped = flip_labels(labels, noise=0.5, num_classes=5)
     shares = flipped.bincount(minlength=5) / len(labels)
-    # Five standard deviations of a share of 0.05 among 40000.
+    # Five standard deviations of a share of 0.05 in 40000 samples.
     assert shares[[0, 1, 2, 4]].tolist() == pytest.approx([0.05] * 4, abs=0.0055)
     assert len(shares) == 5
 
 
 def noised_corners(boxes, turns, noise=1.0):
-    """How far corners move, in halves of their box's side: (2, turns, 4), positives first."""
+    """Displacement of corners in units of half the box side: (2, turns, 4), positives first."""
     moved = to_corners(move_boxes(boxes.repeat(1, 2 * turns, 1), boxes.shape[1], noise))
     still = to_corners(boxes).repeat(1, 2 * turns, 1)
     halves = boxes[..., 2:].repeat(1, 2 * turns, 2) / 2
     return ((moved - still) / halves).view(turns, 2, -1, 4).transpose(0, 1).flatten(1, 2)
 
 
-def test_positives_move_by_up_to_half_a_side_and_negatives_by_half_to_a_whole():
-    """Corners of a box well inside of its image; every sort of move occurs, to either side."""
+def test_positives_move_by_up_to_half_a_side_and_negatives_by_half_to_one():
+    """For boxes well inside of the image, all moves occur in both directions."""
     boxes = torch.tensor([[[0.5, 0.4, 0.1, 0.2], [0.6, 0.5, 0.3, 0.1]]])
     positive, negative = noised_corners(boxes, turns=2000)
     assert positive.abs().max() <= 1 + 1e-5
-    # Corners that pass each other give a box without width; those that stay in order show their moves.
+    # Corners that cross give an empty box; only those still in order show their displacement.
     low, high = negative.chunk(2, -1)
     ordered = (high - low + 2) > 0.1
     moves = torch.cat((low[ordered], high[ordered])).abs()
@@ -89,7 +89,7 @@ def test_noised_boxes_stay_in_the_image():
     assert moved.min() > 0.0009
 
 
-def test_noised_queries_carry_the_embeddings_of_their_labels_and_nothing_where_filled_up():
+def test_noised_queries_have_label_embeddings_and_padding_is_zero():
     denoising = Denoising(num_classes=4, dim=8, queries=5, label_noise=1e-9)
     noised = denoising(Objects.from_targets(TARGETS, SIZES))
     assert noised.groups == 2  # 5 // 2
@@ -103,14 +103,14 @@ def test_noised_queries_carry_the_embeddings_of_their_labels_and_nothing_where_f
 
 
 @pytest.mark.parametrize(("most", "groups"), [(1, 100), (3, 33), (60, 1), (100, 1), (101, 1), (250, 1)])
-def test_groups_are_as_many_as_the_queries_allow_and_at_least_one(most, groups):
+def test_there_are_as_many_groups_as_queries_allow_and_at_least_one(most, groups):
     crowd = target(*[(0, 0, 0, 10, 10)] * most)
     noised = Denoising(num_classes=2, dim=4)(Objects.from_targets([crowd, target()], [(20, 20)] * 2))
     assert noised.groups == groups
     assert noised.content.shape == (2, 2 * most * groups, 4)
 
 
-def test_without_objects_there_is_nothing_to_denoise_but_the_embedding_takes_part():
+def test_without_objects_the_label_embedding_gets_a_zero_gradient():
     denoising = Denoising(num_classes=2, dim=4)
     noised = denoising(Objects.from_targets([target(), target()], [(20, 20)] * 2))
     assert noised.content.shape == (2, 0, 4)
@@ -119,7 +119,7 @@ def test_without_objects_there_is_nothing_to_denoise_but_the_embedding_takes_par
     assert torch.equal(denoising.label_embedding.weight.grad, torch.zeros(2, 4))
 
 
-def test_groups_see_themselves_and_the_matched_queries_and_these_see_no_noised_one():
+def test_groups_attend_to_themselves_and_matched_queries_only_to_each_other():
     """Two groups of one object (a positive and a negative) and three matched queries."""
     want = [
         [1, 1, 0, 0, 1, 1, 1],
@@ -133,12 +133,12 @@ def test_groups_see_themselves_and_the_matched_queries_and_these_see_no_noised_o
     assert attention_mask(objects=1, groups=2, queries=3, device=torch.device("cpu")).int().tolist() == want
 
 
-def test_matched_queries_see_each_other_where_there_is_nothing_to_denoise():
+def test_matched_queries_attend_to_each_other_without_denoising():
     assert attention_mask(objects=0, groups=1, queries=2, device=torch.device("cpu")).all()
 
 
-def test_positives_of_each_group_are_to_become_their_objects():
-    """M = 2, so groups are P P N N; the first image fills up its second place."""
+def test_positives_of_each_group_are_paired_with_their_objects():
+    """M = 2, so groups are P P N N; the second place of the first image is padding."""
     pairs = denoising_pairs(Objects.from_targets(TARGETS, SIZES), groups=2, layers=2)
     found = set(zip(*(column.tolist() for column in pairs), strict=True))
     of_layer = {(0, 0, 0), (2, 0, 0), (2, 1, 1), (0, 4, 0), (2, 4, 0), (2, 5, 1)}

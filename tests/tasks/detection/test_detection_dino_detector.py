@@ -1,4 +1,4 @@
-"""DINO as a detector: published sizes, any images, any number of objects, and every parameter learns."""
+"""DINO end to end: published sizes, any image size, any number of objects, and gradients."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def small_dino(backbone="transnext_atto", num_classes=3, **options):
     detector = create_detector(
         "dino", backbone, num_classes, short=64, long=96, reference_size=64, **{**SMALL, **options}
     )
-    # As after some training: layers that begin with zeros pass no gradient on.
+    # Simulates some training: layers initialised with zeros propagate no gradient.
     zeros = [head.layers[-1] for head in detector.heads.boxes]
     zeros += [module for name, module in detector.named_modules() if "sampling_" in name or "_weights" in name]
     for linear in zeros:
@@ -26,7 +26,7 @@ def small_dino(backbone="transnext_atto", num_classes=3, **options):
 
 
 def target(*rows):
-    """Of (label, x1, y1, x2, y2)."""
+    """A target from rows of (label, x1, y1, x2, y2)."""
     table = torch.tensor(rows, dtype=torch.float32).view(-1, 5)
     return {"labels": table[:, 0].long(), "boxes": table[:, 1:]}
 
@@ -48,16 +48,16 @@ def images():
         (5, "transnext_base", "110"),
     ],
 )
-def test_parameters_are_the_published_ones(num_levels, backbone, millions):
-    """TransNeXt's paper, table 4 and its repository."""
+def test_parameters_match_the_published_values(num_levels, backbone, millions):
+    """From table 4 of the TransNeXt paper and its repository."""
     with torch.device("meta"):
         detector = create_detector("dino", backbone, num_levels=num_levels)
     count = sum(parameter.numel() for parameter in detector.parameters()) / 1e6
     assert f"{count:.{len(millions.partition('.')[2])}f}" == millions
 
 
-def test_multiply_adds_of_a_decoders_layer_are_those_of_its_parts():
-    """12 queries of 64 dims look at the 85 tokens of 64 x 64 pixels; a second layer refines a first one's boxes."""
+def test_multiply_adds_of_a_decoder_layer_are_the_sum_of_its_parts():
+    """12 queries of dimension 64 attend to the 85 tokens of 64 x 64 pixels; the second layer refines boxes."""
     one, two = (count_detector(small_dino(decoder_layers=layers), (64, 64)).paper_macs for layers in (1, 2))
     dim, samples, tokens = 64, 4 * 4 * 2, 8 * 8 + 4 * 4 + 2 * 2 + 1
     self_attention, feed_forward = 4 * dim * dim, 2 * dim * 48
@@ -70,7 +70,7 @@ def test_multiply_adds_of_a_decoders_layer_are_those_of_its_parts():
 
 
 @pytest.mark.parametrize(("backbone", "num_levels"), [("transnext_atto", 5), ("transxnet_atto", 4)])
-def test_every_parameter_learns(backbone, num_levels):
+def test_every_parameter_gets_a_nonzero_gradient(backbone, num_levels):
     detector = small_dino(backbone, num_levels=num_levels).train()
     sum(detector(images(), TARGETS).values()).backward()
     idle = [
@@ -83,14 +83,14 @@ def test_every_parameter_learns(backbone, num_levels):
     assert still == set()
 
 
-def test_losses_have_names_are_finite_and_positive():
+def test_losses_are_named_finite_and_positive():
     losses = small_dino().train()(images(), TARGETS)
     parts = ("", "_auxiliary", "_encoder", "_denoising")
     assert set(losses) == {f"loss_{kind}{part}" for kind in ("class", "l1", "giou") for part in parts}
     assert all(loss.ndim == 0 and 0 < loss.item() < 100 for loss in losses.values())
 
 
-def test_shown_are_the_last_layers_losses_and_the_sums_of_the_others():
+def test_the_summary_shows_losses_of_the_last_layer_and_sums_of_others():
     detector = small_dino()
     losses = {"loss_class": 1, "loss_l1": 2, "loss_class_encoder": 4, "loss_l1_encoder": 8, "loss_giou_denoising": 16}
     shown = detector.summary({name: torch.tensor(float(loss)) for name, loss in losses.items()})
@@ -98,7 +98,7 @@ def test_shown_are_the_last_layers_losses_and_the_sums_of_the_others():
 
 
 @pytest.mark.parametrize("targets", [[target(), target()], [target(), TARGETS[1]]])
-def test_images_without_objects_are_trained_on_and_leave_no_parameter_out(targets):
+def test_images_without_objects_give_every_parameter_a_gradient(targets):
     detector = small_dino().train()
     losses = detector(images(), targets)
     sum(losses.values()).backward()
@@ -108,8 +108,8 @@ def test_images_without_objects_are_trained_on_and_leave_no_parameter_out(target
         assert losses["loss_l1"] == losses["loss_giou"] == losses["loss_class_denoising"] == 0
 
 
-def test_denoising_tells_the_matched_queries_nothing():
-    """Their losses are the same whatever the noise is."""
+def test_denoising_queries_do_not_affect_matched_queries():
+    """The losses of matched queries are independent of the noise."""
     detector = small_dino().train()
     batch, found = images(), []
     for seed in (1, 2):
@@ -120,9 +120,9 @@ def test_denoising_tells_the_matched_queries_nothing():
         assert same == ("denoising" not in name), name
 
 
-def test_a_batch_of_different_sizes_is_detected_as_one_by_one():
-    """But for what sees the padding as published: the backbone and the neck's norms, zeros around the image; the
-    queries' embedded places, which are relative to the padded image. These are taken out here."""
+def test_detections_of_a_mixed_batch_equal_those_of_single_images():
+    """Except for the parts that depend on padding as published, which are replaced here: the backbone and the norms of
+    the neck, which include zeros around the image, and query positions, which are relative to the padded image."""
     detector = small_dino().eval()
     detector.backbone.forward = lambda x: [
         nn.functional.avg_pool2d(x.repeat(1, width // 3, 1, 1), stride, ceil_mode=True, count_include_pad=False)
@@ -143,7 +143,7 @@ def test_a_batch_of_different_sizes_is_detected_as_one_by_one():
 
 
 @pytest.mark.parametrize("size", [(33, 47), (97, 64), (20, 200)])
-def test_images_of_any_size_are_trained_on_and_detected(size):
+def test_images_of_any_size_work_in_training_and_evaluation(size):
     detector = small_dino()
     losses = detector.train()([torch.rand(3, *size)], [target((0, 1, 1, 30, 15))])
     assert all(loss.isfinite() for loss in losses.values())
@@ -155,8 +155,8 @@ def test_images_of_any_size_are_trained_on_and_detected(size):
     assert (found["scores"][:-1] >= found["scores"][1:]).all()
 
 
-def test_more_queries_than_tokens_are_no_harm():
-    """A level of 4 x 4, one of 2 x 2 and two of 1 x 1 have 22 tokens."""
+def test_more_queries_than_tokens_are_accepted():
+    """Levels of 4 x 4, 2 x 2, 1 x 1 and 1 x 1 have 22 tokens."""
     detector = small_dino(queries=100).train()
     batch = [torch.rand(3, 32, 32)]
     sum(detector(batch, [target((0, 1, 1, 30, 30))]).values()).backward()
@@ -166,14 +166,14 @@ def test_more_queries_than_tokens_are_no_harm():
     assert len(found["scores"]) == 22 * 3
 
 
-def test_more_objects_than_queries_are_no_harm():
+def test_more_objects_than_queries_are_accepted():
     crowd = target(*[(i % 3, i, i, i + 20, i + 20) for i in range(20)])
     losses = small_dino().train()([torch.rand(3, 64, 64)], [crowd])
     assert all(loss.isfinite() for loss in losses.values())
 
 
 def test_the_best_scores_over_queries_and_classes_are_kept():
-    """A query may be kept twice, as two classes; boxes end at their image."""
+    """A query may be kept twice, with two classes; boxes are clipped to the image."""
     probabilities = torch.tensor([[[0.9, 0.2], [0.1, 0.3], [0.8, 0.7]]])
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1], [0.9, 0.5, 0.4, 0.2]]])
     (found,) = top_detections(probabilities.logit(), boxes, [(100, 50)], most=4)
@@ -183,7 +183,7 @@ def test_the_best_scores_over_queries_and_classes_are_kept():
     torch.testing.assert_close(found["boxes"], torch.tensor(want), atol=1e-4, rtol=0)
 
 
-def test_recomputing_activations_changes_no_gradient():
+def test_gradient_checkpointing_does_not_change_gradients():
     detector, batch, found = small_dino().train(), images(), []
     for enable in (False, True):
         detector.set_grad_checkpointing(enable)
@@ -196,7 +196,7 @@ def test_recomputing_activations_changes_no_gradient():
         torch.testing.assert_close(again, kept, atol=1e-4, rtol=1e-4)
 
 
-def test_half_precision_gives_nearly_the_losses_of_full():
+def test_bf16_losses_are_close_to_those_in_float32():
     detector, batch, found = small_dino().train(), images(), []
     for enabled in (False, True):
         torch.manual_seed(1)
@@ -208,7 +208,7 @@ def test_half_precision_gives_nearly_the_losses_of_full():
 
 
 @pytest.mark.parametrize("missing", ["transformers", "scipy"])
-def test_a_package_that_is_not_there_is_one_sentence(monkeypatch, missing):
+def test_a_missing_package_raises_a_one_line_error(monkeypatch, missing):
     found = create.find_spec
     monkeypatch.setattr(create, "find_spec", lambda name: None if name == missing else found(name))
     with pytest.raises(FovealError, match=r"^DINO needs \w+: install it with `pip install 'foveal\[dense\]'`\.$"):
@@ -227,6 +227,6 @@ def test_a_package_that_is_not_there_is_one_sentence(monkeypatch, missing):
         (dict(anchors=3), "no option anchors"),
     ],
 )
-def test_settings_that_do_not_fit_are_one_sentence(options, sentence):
+def test_invalid_settings_raise_a_one_line_error(options, sentence):
     with pytest.raises(FovealError, match=sentence):
         small_dino(**options)

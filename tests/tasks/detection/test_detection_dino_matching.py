@@ -1,4 +1,4 @@
-"""Which prediction answers for which object, and what the answers cost."""
+"""Bipartite matching of predictions and objects, and the losses of matched predictions."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from foveal.tasks.detection.dino.matching import Objects, Pairs, match, matching
 
 
 def objects_of(*images):
-    """Of images of (label, cx, cy, w, h), relative."""
+    """Objects from rows of (label, cx, cy, w, h), relative to the image, for each image."""
     most = max(len(image) for image in images)
     table = torch.zeros(len(images), most, 5, dtype=torch.float64)
     for number, image in enumerate(images):
@@ -33,26 +33,26 @@ def predictions(sets, images, queries, num_classes=4):
     return logits.requires_grad_(), torch.cat((centres, 0.1 + sizes), -1).requires_grad_()
 
 
-def test_a_cost_is_2_of_class_5_of_l1_and_2_of_giou():
-    """Probability 1/2 of the object's class; a box of the same size, moved by half its width."""
+def test_costs_weigh_class_l1_and_giou_with_2_5_and_2():
+    """A probability of 1/2 for the class, and a box of the same size moved by half its width."""
     logits = torch.tensor([[0.0, 5.0]], dtype=torch.float64)
     boxes, target = torch.tensor([[[0.5, 0.5, 0.2, 0.2]], [[0.6, 0.5, 0.2, 0.2]]], dtype=torch.float64)
     positive, negative = 0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)
-    iou = 0.5 / 1.5  # they share half of each; their hull has nothing else
+    iou = 0.5 / 1.5  # they overlap by half; their hull contains nothing else
     want = 2 * (positive - negative) + 5 * 0.1 - 2 * iou
     assert matching_costs(logits, boxes, torch.tensor([0]), target).item() == pytest.approx(want, abs=1e-6)
 
 
-def test_boxes_apart_cost_what_their_hull_leaves_empty():
+def test_the_cost_of_disjoint_boxes_includes_the_empty_part_of_their_hull():
     logits = torch.zeros(1, 1, dtype=torch.float64)
     boxes, target = torch.tensor([[[0.1, 0.5, 0.2, 0.2]], [[0.7, 0.5, 0.2, 0.2]]], dtype=torch.float64)
-    giou = -(0.8 - 0.4) / 0.8  # a hull of 0.8 x 0.2, of which the boxes fill 0.4 x 0.2
+    giou = -(0.8 - 0.4) / 0.8  # the boxes fill 0.4 x 0.2 of a hull of 0.8 x 0.2
     same = matching_costs(logits, boxes, torch.tensor([0]), boxes).item()
     apart = matching_costs(logits, boxes, torch.tensor([0]), target).item()
     assert apart - same == pytest.approx(5 * 0.6 + 2 * (1 - giou), abs=1e-9)
 
 
-def test_assignments_are_those_of_transformers_matcher():
+def test_assignments_match_transformers():
     objects = random_objects([3, 0, 5])
     logits, boxes = (t.detach() for t in predictions(4, 3, 9))
     pairs = set(zip(*(column.tolist() for column in match(logits, boxes, objects)), strict=True))
@@ -69,7 +69,7 @@ def test_assignments_are_those_of_transformers_matcher():
     assert pairs == want
 
 
-def test_an_assignment_is_the_cheapest_of_all():
+def test_assignments_have_minimum_cost():
     objects = random_objects([3])
     logits, boxes = (t.detach() for t in predictions(1, 1, 4))
     table = matching_costs(logits[0, 0], boxes[0, 0], objects.labels[0], objects.boxes[0])
@@ -78,7 +78,7 @@ def test_an_assignment_is_the_cheapest_of_all():
     assert dict(zip(pairs.object.tolist(), pairs.query.tolist(), strict=True)) == dict(enumerate(cheapest))
 
 
-def test_more_objects_than_queries_take_what_there_is():
+def test_more_objects_than_queries_use_every_query():
     objects = random_objects([5])
     pairs = match(*(t.detach() for t in predictions(2, 1, 3)), objects)
     assert sorted(zip(pairs.set.tolist(), pairs.query.tolist(), strict=True)) == [
@@ -86,7 +86,7 @@ def test_more_objects_than_queries_take_what_there_is():
     ]
 
 
-def test_numbers_that_are_none_are_left_for_the_loss_to_show():
+def test_nan_predictions_are_matched_and_give_a_nan_loss():
     objects, (logits, boxes) = random_objects([2]), predictions(1, 1, 3)
     broken = logits.detach() * math.nan
     pairs = match(broken, boxes.detach(), objects)
@@ -115,7 +115,7 @@ def plain_giou(a, b) -> float:
     return both / union - (hull - union) / hull
 
 
-def test_losses_are_the_plain_formulas_over_all_predictions_and_their_pairs():
+def test_losses_equal_the_plain_formulas():
     objects = random_objects([2, 1])
     logits, boxes = predictions(2, 2, 3)
     rows = [(0, 0, 2, 0), (0, 0, 1, 1), (0, 1, 0, 0), (1, 0, 0, 0)]
@@ -130,7 +130,7 @@ def test_losses_are_the_plain_formulas_over_all_predictions_and_their_pairs():
         giou[s] += 2 * (1 - plain_giou(box, target)) / 3
     assert found["class"].tolist() == pytest.approx(focal, rel=1e-12)
     assert found["l1"].tolist() == pytest.approx(l1, rel=1e-12)
-    # torchvision adds 1e-7 to each area that it divides by.
+    # torchvision adds 1e-7 to each denominator.
     assert found["giou"].tolist() == pytest.approx(giou, rel=1e-5)
 
 

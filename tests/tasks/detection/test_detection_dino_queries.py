@@ -1,4 +1,4 @@
-"""Mixed query selection, and boxes that are looked at twice."""
+"""Mixed query selection, and look forward twice."""
 
 import pytest
 import torch
@@ -13,13 +13,13 @@ DIM = 64
 
 
 def one_level(height, width, size=None, padded=None):
-    """A level whose tokens are 8 pixels apart."""
+    """A level with a stride of 8 pixels."""
     padded = padded or (8 * height, 8 * width)
     return Flatten(1, DIM)([torch.randn(1, DIM, height, width)], [size or padded], padded)
 
 
 class FirstNumbers(nn.Module):
-    """A head that gives the first numbers of a token, as a test has put them there."""
+    """A head that returns the first values of a token, set by the test."""
 
     def __init__(self, count):
         super().__init__()
@@ -30,13 +30,13 @@ class FirstNumbers(nn.Module):
 
 
 def selection_of(queries):
-    """One whose states are the memory itself."""
+    """A query selection whose states are the memory itself."""
     selection = QuerySelection(queries, DIM)
     selection.project, selection.norm = nn.Identity(), nn.Identity()
     return selection
 
 
-def test_proposals_are_centred_at_tokens_and_double_their_size_with_each_level():
+def test_proposals_are_centred_at_tokens_and_double_in_size_per_level():
     levels = Flatten(2, DIM)([torch.zeros(1, DIM, 2, 2), torch.zeros(1, DIM, 1, 1)], [(16, 16)], (16, 16))
     boxes, able = propose(levels)
     want = [[x, y, 0.05, 0.05] for y in (0.25, 0.75) for x in (0.25, 0.75)] + [[0.5, 0.5, 0.1, 0.1]]
@@ -44,8 +44,8 @@ def test_proposals_are_centred_at_tokens_and_double_their_size_with_each_level()
     assert able.all()
 
 
-def test_tokens_at_the_very_border_and_in_the_padding_propose_nothing():
-    """Of 60 columns the outer ones are centred at 0.5 / 60, nearer than 0.01; the padding begins at column 60."""
+def test_tokens_at_the_border_and_in_the_padding_have_no_proposals():
+    """The outer of 60 columns are centred at 0.5 / 60, closer than 0.01 to the border; padding starts at column 60."""
     levels = one_level(2, 64, size=(16, 480), padded=(16, 512))
     boxes, able = propose(levels)
     assert able[0, :64].tolist() == [False] + [True] * 58 + [False] * 5
@@ -53,7 +53,7 @@ def test_tokens_at_the_very_border_and_in_the_padding_propose_nothing():
     assert boxes[0, :64][able[0, :64]].isfinite().all()
 
 
-def test_the_tokens_with_the_highest_class_are_selected_best_first():
+def test_tokens_with_the_highest_class_scores_are_selected_in_order():
     levels, memory = one_level(1, 5), torch.zeros(1, 5, DIM)
     memory[0, :, :2] = torch.tensor([[0.1, 0.9], [0.8, 0.0], [0.3, 0.3], [-1.0, 2.0], [0.0, 0.2]])
     selection = selection_of(3)
@@ -64,7 +64,7 @@ def test_the_tokens_with_the_highest_class_are_selected_best_first():
     torch.testing.assert_close(found.boxes, (memory[:, [3, 0, 1], :4] + proposals[:, [3, 0, 1]]).sigmoid())
 
 
-def test_content_is_learned_and_follows_from_no_token():
+def test_content_queries_are_learned_and_independent_of_tokens():
     levels, memory = one_level(1, 5), torch.randn(1, 5, DIM, requires_grad=True)
     selection = selection_of(3)
     found = selection(memory, levels, FirstNumbers(2), FirstNumbers(4))
@@ -81,7 +81,7 @@ def test_fewer_tokens_than_queries_are_all_selected():
 
 @pytest.fixture
 def decoded():
-    """Three layers with heads that move boxes, and what they make of four queries."""
+    """A decoder of three layers with heads that move boxes, and its outputs for four queries."""
     settings = Settings(dim=DIM, heads=4, points=2, mlp_dim=16, decoder_layers=3)
     decoder, heads = Decoder(settings).double(), Heads(2, DIM, 3).double()
     nn.init.uniform_(decoder.norm.weight)
@@ -97,43 +97,43 @@ def decoded():
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_a_layers_box_loss_reaches_its_own_box_head_and_the_one_before_but_no_other(decoded, layer):
+def test_a_box_loss_reaches_the_box_heads_of_its_own_and_the_previous_layer(decoded, layer):
     _, heads, _, _, _, found = decoded
-    # Queries have a memory of earlier content, but of earlier boxes only without gradient.
+    # Queries depend on earlier content with gradients, and on earlier boxes without.
     found[layer].sum().backward()
     gradients = [head.layers[-1].bias.grad for head in heads.boxes]
     reached = [gradient is not None and bool(gradient.any()) for gradient in gradients]
     assert reached == [number in (layer, layer - 1) for number in range(4)]
 
 
-def test_a_layers_box_loss_through_the_start_is_the_refinement_of_the_layer_before(decoded):
-    """d box_1 / d bias of head 0 is the slope of box_1's sigmoid: off the borders, logit undoes the one before."""
+def test_a_box_loss_propagates_through_the_refinement_of_the_previous_layer(decoded):
+    """d box_1 / d bias of head 0 is the slope of box_1's sigmoid: logit undoes the previous one except at borders."""
     _, heads, _, _, _, found = decoded
     (gradient,) = torch.autograd.grad(found[1].sum(), heads.boxes[0].layers[-1].bias)
     slope = found[1] * (1 - found[1])
     torch.testing.assert_close(gradient, slope.sum((0, 1)).detach(), atol=1e-10, rtol=0)
 
 
-def test_the_first_boxes_pass_their_gradient_to_no_later_layer(decoded):
+def test_the_first_boxes_get_no_gradient_from_later_layers(decoded):
     _, _, boxes, _, starts, found = decoded
     assert torch.equal(starts[0], boxes)
     (later,) = torch.autograd.grad(found[1:].sum(), boxes, allow_unused=True, retain_graph=True)
     assert later is None or later.abs().max() == 0
 
 
-def test_layers_start_from_what_the_last_one_made_of_queries_before_their_norm(decoded):
-    """Predictions read normalised queries; the refinement for the next layer reads them as they are."""
+def test_boxes_are_refined_from_queries_before_the_norm(decoded):
+    """Predictions use normalised queries; the refinement for the next layer uses them before the norm."""
     _, heads, _, queries, starts, found = decoded
     assert torch.allclose(found[1], refine(heads.boxes[1](queries[1]), starts[1]))
     assert not torch.allclose(starts[1], found[0])
 
 
-def test_refinement_keeps_away_from_the_borders_by_eps():
+def test_refinement_clamps_boxes_by_eps():
     boxes = torch.tensor([0.0, 1.0, 0.5])
     assert refine(torch.zeros(3), boxes, 1e-3).tolist() == pytest.approx([0.001 / 1.001, 1 / 1.001, 0.5], abs=1e-7)
 
 
-def test_heads_begin_with_a_probability_of_a_hundredth_and_move_no_box():
+def test_heads_start_with_a_probability_of_001_and_unchanged_boxes():
     heads = Heads(3, DIM, 2)
     starts = torch.rand(2, 1, 5, 4) * 0.8 + 0.1
     logits, boxes = heads(torch.zeros(2, 1, 5, DIM), starts)

@@ -1,4 +1,4 @@
-"""Files of MMDetection 3's names: every tensor finds its place, and means there what it meant."""
+"""Checkpoints with MMDetection 3's names: every tensor is loaded, and the outputs equal those of a plain form."""
 
 import re
 
@@ -34,7 +34,7 @@ def small_dino(num_levels=LEVELS):
 
 
 def shapes_by_released_names(channels, levels=LEVELS) -> dict[str, tuple[int, ...]]:
-    """What a file of MMDetection 3 holds beside its backbone."""
+    """Names and shapes in an MMDetection 3 checkpoint, without the backbone."""
     shapes: dict[str, tuple[int, ...]] = {"level_embed": (levels, DIM), "query_embedding.weight": (QUERIES, DIM)}
     shapes["dn_query_generator.label_embedding.weight"] = (CLASSES, DIM)
 
@@ -102,7 +102,7 @@ def renamed(detector, state):
 
 
 def load(detector, state):
-    """Fill all but the backbone, which the shared loader does."""
+    """Load everything except the backbone, which the shared loader handles."""
     detector = detector.double().eval()
     report = detector.load_state_dict(renamed(detector, state), strict=False)
     assert report.unexpected_keys == []
@@ -111,11 +111,11 @@ def load(detector, state):
 
 
 @pytest.mark.parametrize("levels", [4, 5])
-def test_every_tensor_of_a_released_file_has_its_place_and_every_place_its_tensor(levels):
+def test_released_tensors_map_one_to_one(levels):
     load(small_dino(levels), made(levels))
 
 
-def test_a_file_is_loaded_whole_with_its_backbone(released, tmp_path):
+def test_a_checkpoint_is_loaded_completely_with_its_backbone(released, tmp_path):
     detector, saved = small_dino(), small_dino()
     backbone = {f"backbone.{name}": tensor + 1 for name, tensor in saved.backbone.body.state_dict().items()}
     torch.save({"state_dict": {**released, **backbone}}, tmp_path / "dino.pth")
@@ -125,13 +125,13 @@ def test_a_file_is_loaded_whole_with_its_backbone(released, tmp_path):
         assert torch.equal(detector.backbone.state_dict()[name], tensor + 1)
 
 
-def test_at_most_one_rename_takes_a_name(released):
+def test_at_most_one_rename_applies_to_a_name(released):
     renames = small_dino().released_renames
     for name in (*released, *renamed(small_dino(), released)):
         assert sum(bool(re.search(pattern, name)) for pattern, _ in renames) <= (name in released), name
 
 
-def test_a_backbones_names_are_left_alone():
+def test_backbone_names_are_unchanged():
     detector = small_dino()
     state = {f"backbone.{name}": tensor for name, tensor in detector.backbone.state_dict().items()}
     assert renamed(detector, state).keys() == state.keys()
@@ -144,12 +144,12 @@ def loaded(released):
 
 @pytest.fixture
 def image():
-    """One image of 50 x 70 pixels in a batch of 64 x 96."""
+    """A 50 x 70 image in a batch padded to 64 x 96."""
     return ImageList(torch.randn(1, 3, 64, 96, dtype=torch.float64), [(50, 70)])
 
 
 def plain(released, detector, image):
-    """The plain form on what our neck gives, and how much of each level lies in the image."""
+    """The plain form applied to the output of the neck, with the extent of the image on each level."""
     levels = [level[0].detach() for level in detector.neck(detector.backbone(image.tensors))]
     extents = []
     for level in levels:
@@ -160,7 +160,7 @@ def plain(released, detector, image):
 
 
 @torch.no_grad()
-def test_the_encoder_remembers_what_a_plain_one_does(released, loaded, image):
+def test_the_encoder_equals_the_plain_form(released, loaded, image):
     want = plain(released, loaded, image)
     levels, memory, _ = loaded._encode(image)
     assert levels.inside[0].tolist() == want.inside.tolist()
@@ -169,18 +169,18 @@ def test_the_encoder_remembers_what_a_plain_one_does(released, loaded, image):
 
 
 @torch.no_grad()
-def test_a_plain_one_selects_the_same_tokens_and_boxes(released, loaded, image):
+def test_the_query_selection_equals_the_plain_form(released, loaded, image):
     want = plain(released, loaded, image)
     _, _, selection = loaded._encode(image)
     tokens, boxes = want.select(want.encode(), QUERIES)
-    able = (boxes < 1).all(1)  # tokens that propose nothing are all alike
+    able = (boxes < 1).all(1)  # tokens without a proposal are identical
     assert able.sum() >= 5
     assert torch.equal(selection.tokens[0][able], tokens[able])
     assert relative_error(selection.boxes[0], boxes) < 1e-12
 
 
 @torch.no_grad()
-def test_every_layer_of_the_decoder_finds_what_a_plain_one_does(released, loaded, image):
+def test_every_decoder_layer_equals_the_plain_form(released, loaded, image):
     want = plain(released, loaded, image)
     levels, memory, selection = loaded._encode(image)
     logits, boxes = loaded.heads(*loaded._decode(levels, memory, selection, None))
@@ -190,7 +190,7 @@ def test_every_layer_of_the_decoder_finds_what_a_plain_one_does(released, loaded
 
 
 @torch.no_grad()
-def test_detections_are_the_last_layers_in_the_order_of_the_released_classes(released, loaded, image):
+def test_detections_come_from_the_last_layer_with_the_released_class_order(released, loaded, image):
     want = plain(released, loaded, image)
     logits, boxes = want.decode(want.encode(), want.select(want.encode(), QUERIES)[1])
     scores = logits[-1].sigmoid()

@@ -1,4 +1,4 @@
-"""Every readable image counts once, whoever evaluated it, and no object of an unevaluated image counts as missed."""
+"""Every readable image counts once on any number of processes, and skipped images do not count as missed."""
 
 import json
 
@@ -23,7 +23,7 @@ def evaluated(images, model, broken="stop"):
     return evaluate_detector(model, loader, images, device=CPU)
 
 
-def test_a_whole_set_is_compared_with_its_annotations(tmp_path):
+def test_a_dataset_is_compared_with_its_annotations(tmp_path):
     images, steps = MadeImages(tmp_path), []
     loader = evaluation_loader(images, 5, Share(), 0, collate)
     evaluation = evaluate_detector(
@@ -48,7 +48,7 @@ def test_a_detector_without_masks_has_no_mask_ap(tmp_path):
     assert evaluation.metrics == whole.metrics
 
 
-def test_an_image_that_cannot_be_read_is_neither_predicted_nor_missed(tmp_path):
+def test_an_unreadable_image_counts_neither_as_predicted_nor_as_missed(tmp_path):
     images = MadeImages(tmp_path, broken=(0, 5))
     evaluation = evaluated(images, KnownAnswers(images), broken="skip")
     assert (evaluation.images, evaluation.broken) == (22, ["0.png", "5.png"])
@@ -61,7 +61,7 @@ def test_an_image_that_cannot_be_read_is_neither_predicted_nor_missed(tmp_path):
         evaluated(images, KnownAnswers(images))
 
 
-def test_a_second_evaluation_with_the_same_loader_says_the_same(tmp_path):
+def test_a_second_evaluation_with_the_same_loader_gives_the_same_results(tmp_path):
     images = MadeImages(tmp_path, broken=(3,))
     loader = evaluation_loader(images, 4, Share(), 0, collate, "skip")
     one, two = (evaluate_detector(KnownAnswers(images), loader, images, device=CPU) for _ in range(2))
@@ -70,7 +70,7 @@ def test_a_second_evaluation_with_the_same_loader_says_the_same(tmp_path):
     )
 
 
-def test_annotations_without_a_segmentation_serve_boxes_alone(tmp_path):
+def test_annotations_without_a_segmentation_can_be_used_for_boxes_only(tmp_path):
     images = MadeImages(tmp_path)
     whole = evaluated(images, KnownAnswers(images)).box
     images.document["annotations"][3]["segmentation"] = []
@@ -80,8 +80,8 @@ def test_annotations_without_a_segmentation_serve_boxes_alone(tmp_path):
 
 
 @pytest.mark.parametrize("left", [0, 1])
-def test_a_set_without_objects_is_refused(tmp_path, left):
-    """Nor is a crowd one."""
+def test_a_dataset_without_objects_is_rejected(tmp_path, left):
+    """Crowds do not count as objects."""
     images = MadeImages(tmp_path)
     crowds = [{**annotation, "iscrowd": 1} for annotation in images.document["annotations"][:left]]
     images.document["annotations"] = crowds
@@ -89,14 +89,14 @@ def test_a_set_without_objects_is_refused(tmp_path, left):
         evaluated(images, KnownAnswers(images))
 
 
-def test_a_set_without_a_readable_image_is_refused(tmp_path):
+def test_a_dataset_without_readable_images_is_rejected(tmp_path):
     images = MadeImages(tmp_path, broken=tuple(range(24)))
     with pytest.raises(FovealError, match="None of the images can be read"):
         evaluated(images, KnownAnswers(images), broken="skip")
 
 
-def test_scores_that_are_no_numbers_are_told_with_their_image(tmp_path):
-    """Of weights that are none; by every process, so that none waits for the others."""
+def test_nan_scores_raise_an_error_that_names_the_image(tmp_path):
+    """Every process raises the error, so that none waits for the others."""
     images = MadeImages(tmp_path)
     known = KnownAnswers(images)
 
@@ -107,7 +107,7 @@ def test_scores_that_are_no_numbers_are_told_with_their_image(tmp_path):
         evaluated(images, broken)
 
 
-def test_results_are_written_as_coco_reads_them(tmp_path):
+def test_results_are_written_in_coco_format(tmp_path):
     images = MadeImages(tmp_path)
     evaluation = evaluated(images, KnownAnswers(images))
     write_detections(tmp_path, evaluation, CATEGORY_IDS)
@@ -117,8 +117,8 @@ def test_results_are_written_as_coco_reads_them(tmp_path):
     assert average_precision(images.document, masks, "mask").overall == evaluation.mask.overall
 
 
-def test_a_broken_annotation_that_was_skipped_is_not_missed(tmp_path):
-    """Of two objects in COCO's layout one has a box of no area; finding the other one is all that can be asked."""
+def test_a_skipped_annotation_does_not_count_as_missed(tmp_path):
+    """One of two objects has an empty box; detecting the other one gives a perfect score."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "val").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "val" / "a.png")

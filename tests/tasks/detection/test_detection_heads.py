@@ -1,4 +1,4 @@
-"""The heads' layers, beside the same weights in PyTorch's functions: what follows on what, and where a ReLU is."""
+"""The layers of the heads compared with PyTorch functions with the same weights: order and ReLUs."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from foveal.tasks.detection.roi_heads import BoxHead, MaskHead
 from foveal.tasks.detection.rpn import ProposalHead
 
 
-def randomised(head):
-    """In double precision, with weights that let no layer pass unnoticed."""
+def drawn(head):
+    """The head in double precision with random weights, and its state dict."""
     for parameter in head.double().parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return head, head.state_dict()
@@ -24,8 +24,8 @@ def linear(x, state, name):
     return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
 
 
-def test_the_proposal_head():
-    head, state = randomised(ProposalHead(4, 3))
+def test_the_proposal_head_equals_plain_layers():
+    head, state = drawn(ProposalHead(4, 3))
     maps = [torch.randn(2, 4, *size).double() for size in ((5, 7), (3, 4))]
     for m, objectness, boxes in zip(maps, *head(maps), strict=True):
         hidden = conv(m, state, "conv", padding=1).relu()
@@ -33,9 +33,9 @@ def test_the_proposal_head():
         torch.testing.assert_close(boxes, conv(hidden, state, "box"))
 
 
-def test_the_box_head():
-    """Channels first, then rows, then columns; two hidden layers; four numbers a class."""
-    head, state = randomised(BoxHead(2, 16, 3))
+def test_the_box_head_equals_plain_layers():
+    """Flattening in the order channels, rows, columns; two hidden layers; four values per class."""
+    head, state = drawn(BoxHead(2, 16, 3))
     features = torch.randn(5, 2, 7, 7).double()
     logits, codes = head(features)
     hidden = linear(linear(features.reshape(5, 98), state, "fc1").relu(), state, "fc2").relu()
@@ -46,8 +46,8 @@ def test_the_box_head():
 
 
 @pytest.mark.parametrize("convs", [0, 2])
-def test_the_mask_head(convs):
-    head, state = randomised(MaskHead(4, convs, 3))
+def test_the_mask_head_equals_plain_layers(convs):
+    head, state = drawn(MaskHead(4, convs, 3))
     features = x = torch.randn(5, 4, 14, 14).double()
     for i in range(convs):
         x = conv(x, state, f"convs.{i}", padding=1).relu()
@@ -56,9 +56,9 @@ def test_the_mask_head(convs):
     assert head(features).shape == (5, 3, 28, 28)
 
 
-def test_the_dense_head():
-    """Two towers with a ReLU after each convolution; at every cell anchor by anchor, then class by class."""
-    head, state = randomised(DenseHead(4, 2, 9, 3))
+def test_the_dense_head_equals_plain_layers():
+    """Two towers with a ReLU after each convolution; the outputs of a cell are ordered by anchor, then by class."""
+    head, state = drawn(DenseHead(4, 2, 9, 3))
     maps = [torch.randn(2, 4, *size).double() for size in ((5, 7), (3, 4))]
     for m, logits, codes in zip(maps, *head(maps), strict=True):
         for tower, last, numbers, found in (("class_tower", "classifier", 3, logits), ("box_tower", "box", 4, codes)):

@@ -1,4 +1,4 @@
-"""The losses of both detectors, in float64, beside plain formulas over every anchor and box."""
+"""The losses of both detectors in float64, compared with plain formulas over every anchor and box."""
 
 import math
 
@@ -15,7 +15,7 @@ from support.detectors import small_detector, target
 
 
 def plain_code(box, base, stds=(1, 1, 1, 1)):
-    """A box relative to another, number by number."""
+    """Encoding of a box relative to another."""
     w, h = base[2] - base[0], base[3] - base[1]
     dx = ((box[0] + box[2]) / 2 - (base[0] + base[2]) / 2) / w
     dy = ((box[1] + box[3]) / 2 - (base[1] + base[3]) / 2) / h
@@ -33,14 +33,14 @@ def l1(code, wanted):
 
 @pytest.fixture
 def scene():
-    """Two images' targets, the second without objects, and anchors of one level."""
+    """Anchors of one level, and targets of two images, the second without objects."""
     anchors = torch.tensor([[0, 0, 32, 32], [2, 0, 34, 30], [20, 0, 60, 32], [40, 40, 60, 60]]).double()
     of_first = in_double(target([[0, 0, 32, 32], [41, 40, 60, 60]], [1, 2], (64, 64)))
     return anchors, [of_first, in_double(target([], [], (64, 64)))]
 
 
-def test_the_proposal_networks_losses(scene):
-    """All anchors sampled; the third one of the second image lies in padding."""
+def test_losses_of_the_proposal_network_equal_plain_formulas(scene):
+    """All anchors are sampled; the third anchor of the second image is in the padding."""
     anchors, targets = scene
     rpn = ProposalNetwork(nn.Identity(), AnchorGenerator((4,), (8,)), 32, samples=8, candidates=(9, 9), proposals=5)
     match = rpn.matcher(targets[0]["boxes"], anchors).tolist()
@@ -56,13 +56,13 @@ def test_the_proposal_networks_losses(scene):
             objectness -= math.log(p if found else 1 - p)
             if found:
                 boxes += l1(codes[i, n], plain_code(targets[0]["boxes"][match[n]].tolist(), anchors[n].tolist()))
-    sampled = (3 + 1) + (1 + 3)  # an image without objects counts one
-    assert losses["loss_objectness"].item() == pytest.approx(objectness / sampled)
-    assert losses["loss_rpn_box_reg"].item() == pytest.approx(boxes / sampled)
+    drawn = (3 + 1) + (1 + 3)  # an image without objects counts as one
+    assert losses["loss_objectness"].item() == pytest.approx(objectness / drawn)
+    assert losses["loss_rpn_box_reg"].item() == pytest.approx(boxes / drawn)
 
 
 class Fixed(nn.Module):
-    """A head that returns given outputs, whatever the features."""
+    """A head with a fixed output."""
 
     def __init__(self, *answers):
         super().__init__()
@@ -73,23 +73,17 @@ class Fixed(nn.Module):
 
 
 class Asked:
-    """In the place of RoIAlign: keeps the boxes whose features were asked for."""
+    """Replaces RoIAlign and records the requested boxes."""
 
     def __call__(self, maps, boxes):
         self.boxes = [of_image.tolist() for of_image in boxes]
 
 
-def test_the_second_stages_losses(scene):
+def test_losses_of_the_second_stage_equal_plain_formulas(scene):
     _, targets = scene
     heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, BoxSelection(0.05, 0.5, 10)).double()
     proposals = [torch.tensor([[2.0, 0, 34, 30], [20, 0, 60, 32]]).double(), torch.tensor([[5.0, 5, 20, 20]]).double()]
-    boxes = [
-        [0, 0, 32, 32],
-        [41, 40, 60, 60],
-        [2, 0, 34, 30],
-        [20, 0, 60, 32],
-        [5, 5, 20, 20],
-    ]  # in the order of sampling
+    boxes = [[0, 0, 32, 32], [41, 40, 60, 60], [2, 0, 34, 30], [20, 0, 60, 32], [5, 5, 20, 20]]  # in sampling order
     labels, objects = [1, 2, 1, 3, 3], [0, 1, 0]  # 3 is the background
     logits, codes, masks = torch.randn(5, 4).double(), torch.randn(5, 3, 4).double(), torch.randn(3, 3, 28, 28).double()
     heads.box_head, heads.mask_head = Fixed(logits, codes), Fixed(masks)
@@ -104,7 +98,7 @@ def test_the_second_stages_losses(scene):
         distance += l1(codes[i, labels[i]], wanted)
     own = torch.stack([masks[i, labels[i]] for i in range(3)])
     wanted = torch.ones(3, 28, 28).double()
-    wanted[2, :, 27] = 0  # of [2, 0, 34, 30] the object ends at 32: the cell from 32.86 on is outside
+    wanted[2, :, 27] = 0  # the object ends at 32 in [2, 0, 34, 30]: the cell from 32.86 on is outside
     wanted[2, :, 26] = (torch.tensor(2 + 26.5 / 28 * 32) < 32).double()
     entropy = -(wanted * own.sigmoid().log() + (1 - wanted) * (-own).sigmoid().log()).mean()
     assert losses["loss_classifier"].item() == pytest.approx(classes)
@@ -112,13 +106,13 @@ def test_the_second_stages_losses(scene):
     assert losses["loss_mask"].item() == pytest.approx(entropy.item())
 
 
-def test_what_the_second_stage_finds():
-    """Of two images' proposals: boxes and masks of their own class, best first, masks taken from the boxes found."""
+def test_detections_of_the_second_stage():
+    """Boxes and masks of their own class, sorted by score; masks are computed for the detected boxes."""
     heads = RoIHeads(2, 3, (4, 8, 16, 32), 56, 4, 1, 100, BoxSelection(0.4, 0.5, 10))
     proposals = [torch.tensor([[0.0, 0, 20, 20], [30, 30, 50, 60]]), torch.tensor([[10.0, 10, 30, 30]])]
     logits, codes, masks = torch.zeros(3, 4), torch.zeros(3, 3, 4), torch.randn(3, 3, 28, 28)
     logits[0, 1], logits[1, 0], logits[2, 2] = 2, 3, 4
-    codes[1, 0] = torch.tensor([1.0, 0, 0, 0])  # to the right by a tenth of 20 pixels
+    codes[1, 0] = torch.tensor([1.0, 0, 0, 0])  # moves the box to the right by a tenth of 20 pixels
     heads.box_head, heads.mask_head = Fixed(logits, codes), Fixed(masks)
     heads.box_align, heads.mask_align = Asked(), Asked()
     first, second = heads.detections([], proposals, [(64, 64), (64, 64)])
@@ -143,8 +137,8 @@ def test_images_without_objects_have_no_box_and_no_mask_loss():
     assert heads.losses(maps, [torch.zeros(0, 4)], [empty])["loss_classifier"] == 0  # no proposals either
 
 
-def test_retinanets_losses(scene):
-    """The third anchor of the first image is ignored, the last of the second lies in padding."""
+def test_losses_of_retinanet_equal_plain_formulas(scene):
+    """The third anchor of the first image is ignored; the last anchor of the second is in the padding."""
     anchors, targets = scene
     anchors[2] = torch.tensor([0.0, 0, 32, 14])  # overlap 14 / 32, between 0.4 and 0.5
     detector = small_detector("retinanet").double()
@@ -170,7 +164,7 @@ def test_retinanets_losses(scene):
 
 
 class FixedAnchors(nn.Module):
-    """One level of these, all of which take part."""
+    """Fixed anchors of one level, all of which are valid."""
 
     def __init__(self, boxes):
         super().__init__()
@@ -183,8 +177,8 @@ class FixedAnchors(nn.Module):
         return torch.ones(len(sizes), len(self.boxes), dtype=torch.bool)
 
 
-def test_retinanets_losses_are_divided_by_the_anchors_with_an_object_of_the_whole_batch(scene):
-    """Three of the first image, and one for the second, which has none; every probability is one half."""
+def test_losses_of_retinanet_are_divided_by_the_positive_anchors_of_the_batch(scene):
+    """Three in the first image, and one for the second, which has none; every probability is 1/2."""
     anchors, targets = scene
     detector = small_detector("retinanet").double()
     detector.backbone = detector.pyramid = nn.Identity()

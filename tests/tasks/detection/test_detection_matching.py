@@ -1,4 +1,4 @@
-"""Assignment to objects, box encoding and sampling: by hand, and beside torchvision's matcher."""
+"""Assignment of objects, box encoding and sampling: compared with manual results and torchvision."""
 
 import math
 
@@ -16,54 +16,54 @@ def boxes(*rows):
 
 
 def strip(start, end):
-    """A box of height 10: overlaps follow from intervals."""
+    """A box of height 10, so that overlaps are those of intervals."""
     return [start, 0, end, 10]
 
 
-def test_thresholds_by_hand():
-    """Against [0, 10]: overlaps 0.8, 0.7, 0.5, 0.3 and 0.2 of it."""
+def test_matching_thresholds_match_a_manual_computation():
+    """The overlaps with [0, 10] are 0.8, 0.7, 0.5, 0.3, 0.2 and 0."""
     candidates = boxes(strip(0, 8), strip(0, 7), strip(0, 5), strip(0, 3), strip(0, 2), strip(20, 30))
     match = Matcher(0.7, 0.3, minimum=0.3)(boxes(strip(0, 10)), candidates)
     assert match.tolist() == [0, 0, IGNORED, IGNORED, BACKGROUND, BACKGROUND]
 
 
-def test_an_object_takes_all_its_best_candidates_from_the_minimum_on():
+def test_an_object_gets_all_its_best_candidates_above_the_minimum():
     objects = boxes(strip(0, 10), strip(100, 110))
-    candidates = boxes(strip(0, 4), strip(6, 10), strip(0, 3), strip(100, 102))  # 0.4 twice, 0.3; 0.2 of the second
+    candidates = boxes(strip(0, 4), strip(6, 10), strip(0, 3), strip(100, 102))  # 0.4, 0.4, 0.3; 0.2
     assert Matcher(0.7, 0.3, minimum=0.3)(objects, candidates).tolist() == [0, 0, IGNORED, BACKGROUND]
     assert Matcher(0.7, 0.3, minimum=0.0)(objects, candidates).tolist() == [0, 0, IGNORED, 1]
 
 
-def test_an_object_takes_its_best_candidate_from_another_and_the_later_of_two_has_it():
-    """The candidate [0, 10] overlaps the first object by 1 and the second by 0.5, whose best it is."""
+def test_a_best_candidate_of_two_objects_is_assigned_to_the_later_one():
+    """The candidate [0, 10] is the best of both objects, with overlaps 1 and 0.5."""
     objects, candidate = boxes(strip(0, 10), strip(0, 5)), boxes(strip(0, 10))
     assert Matcher(0.7, 0.3, minimum=0.3)(objects, candidate).tolist() == [1]
     assert Matcher(0.7, 0.3, minimum=0.3)(objects.flip(0), candidate).tolist() == [1]
     theirs = Torchvision(0.7, 0.3, allow_low_quality_matches=True)(box_iou(objects, candidate))
-    assert theirs.tolist() == [0]  # the difference to torchvision's
+    assert theirs.tolist() == [0]  # torchvision differs
 
 
-def test_an_object_that_nothing_overlaps_takes_nothing():
+def test_an_object_without_overlap_gets_no_candidate():
     assert Matcher(0.5, 0.4, minimum=0.0)(boxes(strip(50, 60)), boxes(strip(0, 10))).tolist() == [BACKGROUND]
 
 
 @pytest.mark.parametrize(("objects", "candidates"), [(0, 3), (2, 0), (0, 0)])
-def test_nothing_to_match_is_background(objects, candidates):
+def test_without_objects_or_candidates_everything_is_background(objects, candidates):
     match = Matcher(0.5, 0.5, minimum=0.5)(torch.rand(objects, 4), torch.rand(candidates, 4))
     assert match.tolist() == [BACKGROUND] * candidates
 
 
-def test_matching_equals_torchvisions_where_no_object_takes_anothers_candidate():
+def test_matching_equals_torchvision_without_conflicts():
     corners = torch.rand(400, 2, dtype=torch.float64) * 80
     candidates = torch.cat([corners, corners + 5 + torch.rand(400, 2) * 30], dim=1)
-    objects = candidates[:6] + 1  # far better overlapped by one candidate than by any other
+    objects = candidates[:6] + 1  # one candidate overlaps far better than any other
     ours = Matcher(0.7, 0.3, minimum=0.0)(objects, candidates)
     theirs = Torchvision(0.7, 0.3, allow_low_quality_matches=True)(box_iou(objects, candidates))
     assert (ours >= 0).sum() >= 6
     assert torch.equal(ours, theirs)
 
 
-def test_codes_by_hand():
+def test_box_codes_match_a_manual_computation():
     """From [10, 20, 30, 60], 20 x 40 around (20, 40), to 40 x 20 around (24, 44)."""
     code = BoxCoder().encode_single(boxes([4, 34, 44, 54]), boxes([10, 20, 30, 60]))
     expected = torch.tensor([[4 / 20, 4 / 40, math.log(2), -math.log(2)]], dtype=torch.float64)
@@ -79,13 +79,13 @@ def test_decoding_inverts_encoding_for_every_class():
     torch.testing.assert_close(coder.decode_single(codes, base), torch.cat(wanted, dim=1))
 
 
-def test_a_box_grows_and_shrinks_by_62_5_at_most():
+def test_boxes_grow_and_shrink_by_at_most_62_5():
     codes = torch.tensor([[0, 0, 9, -9]], dtype=torch.float64)
     decoded = BoxCoder().decode_single(codes, boxes([0, 0, 2, 125]))
     torch.testing.assert_close(decoded, boxes([1 - 62.5, 62.5 - 1, 1 + 62.5, 62.5 + 1]))
 
 
-def test_the_sampler_draws_at_most_its_fraction_of_objects_and_fills_up_with_background():
+def test_the_sampler_limits_positives_and_fills_up_with_background():
     match = torch.cat([torch.arange(30), torch.full((50,), BACKGROUND), torch.full((40,), IGNORED)])
     positive, negative = Sampler(40, 0.25)(match)
     assert len(positive) == 10
@@ -96,10 +96,10 @@ def test_the_sampler_draws_at_most_its_fraction_of_objects_and_fills_up_with_bac
     assert [len(part) for part in few] == [3, 0]
 
 
-def test_the_sampler_follows_from_the_seed():
+def test_the_sampler_is_determined_by_the_seed():
     match = torch.cat([torch.arange(30), torch.full((50,), BACKGROUND)])
-    sampled = []
+    drawn = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        sampled.append(torch.cat(Sampler(8, 0.5)(match)).tolist())
-    assert sampled[0] == sampled[1] != sampled[2]
+        drawn.append(torch.cat(Sampler(8, 0.5)(match)).tolist())
+    assert drawn[0] == drawn[1] != drawn[2]

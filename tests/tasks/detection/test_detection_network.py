@@ -1,4 +1,4 @@
-"""Detectors from files: our own say what they are, the authors' need a recipe."""
+"""Restoring detectors: Foveal checkpoints describe themselves, released ones need a recipe."""
 
 from dataclasses import replace
 
@@ -19,13 +19,13 @@ from support.nets import lively, shrunk
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a short run of a RetinaNet."""
+    """The folder of a short RetinaNet run."""
     recipe, out = small_recipe("retinanet", epochs=1), tmp_path_factory.mktemp("run")
     fit(create_task(recipe, write_objects(tmp_path_factory.mktemp("coco"))), recipe.train, out)
     return out
 
 
-def test_our_file_is_restored_by_itself(run):
+def test_a_foveal_checkpoint_is_restored_without_a_recipe(run):
     known = DetectionTask.restore(run / "best.pt")
     assert (known.name, known.classes, known.category_ids) == ("retinanet transxnet_atto", ["cat", "dog"], [3, 7])
     assert not known.model.training
@@ -33,12 +33,12 @@ def test_our_file_is_restored_by_itself(run):
     assert (known.model.images.min_size[-1], known.model.images.max_size) == (64, 128)
 
 
-def test_our_file_is_what_it_says_whatever_the_recipe(run):
+def test_the_metadata_of_a_foveal_checkpoint_override_the_recipe(run):
     known = DetectionTask.restore(run / "best.pt", small_recipe("mask_rcnn"))
     assert known.name == "retinanet transxnet_atto"
 
 
-def test_another_size_is_the_short_side_and_the_long_one_follows(run):
+def test_size_sets_the_short_side_and_scales_the_long_side(run):
     usual, larger = DetectionTask.restore(run / "best.pt").model, DetectionTask.restore(run / "best.pt", size=96).model
     assert (larger.images.min_size[-1], larger.images.max_size) == (96, 192)
     assert same_state(snapshot(usual), snapshot(larger))
@@ -46,7 +46,7 @@ def test_another_size_is_the_short_side_and_the_long_one_follows(run):
     assert batch.image_sizes == [(96, 144)]
 
 
-def test_the_authors_file_is_what_the_recipe_says_and_knows_coco(tmp_path):
+def test_a_released_checkpoint_is_restored_with_a_recipe_and_coco_classes(tmp_path):
     recipe = replace(small_recipe("retinanet"), name="coco.retinanet")
     trained = lively(recipe.create(80))
     torch.save({"state_dict": trained.state_dict(), "meta": {}}, tmp_path / "released.pth")
@@ -56,7 +56,7 @@ def test_the_authors_file_is_what_the_recipe_says_and_knows_coco(tmp_path):
     assert (known.classes[79], known.category_ids[79]) == ("toothbrush", 90)
 
 
-def test_coco_has_80_classes_and_leaves_these_ids_out():
+def test_coco_has_80_classes_with_gaps_in_the_ids():
     assert len(COCO_CLASSES) == len(set(COCO_CLASSES.values())) == 80
     assert list(COCO_CLASSES) == sorted(COCO_CLASSES)
     assert set(range(1, 91)) - set(COCO_CLASSES) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
@@ -73,20 +73,20 @@ def test_coco_has_80_classes_and_leaves_these_ids_out():
     ],
     ids=["bare", "classifier"],
 )
-def test_a_file_that_says_nothing_or_something_else_is_one_sentence(content, sentence, tmp_path):
+def test_checkpoints_without_a_detector_raise_a_one_line_error(content, sentence, tmp_path):
     torch.save(content, tmp_path / "file.pt")
     with pytest.raises(FovealError, match=sentence):
         DetectionTask.restore(tmp_path / "file.pt")
 
 
-def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
+def test_a_missing_checkpoint_raises_a_one_line_error(tmp_path):
     with pytest.raises(FovealError, match=r"nowhere\.pt"):
         DetectionTask.restore(tmp_path / "nowhere.pt")
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "state_dict_ema"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_whole_detector_is_recognised_in_any_wrapping(wrapper, prefix, tmp_path):
+def test_a_complete_detector_is_recognised_in_any_wrapping(wrapper, prefix, tmp_path):
     detector, trained = small_detector("retinanet"), lively(small_detector("retinanet"))
     state = {f"{prefix}{name}": value for name, value in trained.state_dict().items()}
     torch.save(state if wrapper is None else {wrapper: state}, tmp_path / "detector.pt")
@@ -95,7 +95,7 @@ def test_a_whole_detector_is_recognised_in_any_wrapping(wrapper, prefix, tmp_pat
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_a_backbone_alone_fills_the_backbone_alone(prefix, tmp_path):
+def test_a_backbone_checkpoint_loads_only_the_backbone(prefix, tmp_path):
     classifier = lively(shrunk("transnext_atto"))
     state = {f"{prefix}{name}": value for name, value in classifier.state_dict().items()}
     torch.save(state, tmp_path / "backbone.pt")

@@ -1,4 +1,4 @@
-"""Files of any size and mode in, objects in the image's own pixels out."""
+"""Prediction for files of any size and mode, with objects in the pixels of the original image."""
 
 import json
 from dataclasses import asdict
@@ -19,7 +19,7 @@ CPU, CLASSES = torch.device("cpu"), ["cat", "dog"]
 
 
 class Bright(Detector):
-    """Finds the bright pixels of an image as a dog, and with less certainty all of it as a cat."""
+    """Detects the bright pixels of an image as a dog, and the entire image as a cat with a lower score."""
 
     def __init__(self, short: int = 64) -> None:
         super().__init__(nn.Identity(), 2, Images(short, 2 * short))
@@ -48,7 +48,7 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_objects_are_told_in_the_pixels_of_each_image(files, batch_size):
+def test_objects_are_in_the_pixels_of_each_image(files, batch_size):
     steps = []
     small, large = predict(
         Bright(), CLASSES, files, batch_size=batch_size, device=CPU, on_batch=lambda *at: steps.append(at)
@@ -65,30 +65,30 @@ def test_objects_are_told_in_the_pixels_of_each_image(files, batch_size):
     assert len(steps) == 2 // batch_size
 
 
-def test_an_image_that_is_resized_gets_its_boxes_back_in_its_own_pixels(files):
+def test_boxes_of_a_resized_image_are_in_its_original_pixels(files):
     (prediction,) = predict(Bright(short=32), CLASSES, files[:1], device=CPU)
     assert prediction.objects[0].box == pytest.approx((8, 16, 24, 32), abs=2)
 
 
-def test_the_threshold_leaves_out_what_is_less_certain(files):
+def test_objects_below_the_threshold_are_omitted(files):
     (one,) = predict(Bright(), CLASSES, files[:1], threshold=0.3, device=CPU)
     assert [thing.name for thing in one.objects] == ["dog", "cat"]
     (none,) = predict(Bright(), CLASSES, files[:1], threshold=0.95, device=CPU)
     assert none.objects == []
 
 
-def test_other_classes_than_the_detectors_are_refused(files):
+def test_a_wrong_number_of_class_names_is_rejected(files):
     with pytest.raises(FovealError, match="has 2 classes, but 3 names were given"):
         predict(Bright(), [*CLASSES, "eel"], files, device=CPU)
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
+def test_a_file_that_is_not_an_image_is_named_in_the_error(tmp_path):
     (tmp_path / "no.jpg").write_text("no image")
     with pytest.raises(FovealError, match=r"no.jpg is not a readable image"):
         predict(Bright(), CLASSES, [tmp_path / "no.jpg"], device=CPU)
 
 
-def test_annotations_are_told_like_predictions_but_without_a_score():
+def test_annotations_are_converted_like_predictions_without_a_score():
     target = {
         "boxes": torch.tensor([[1.0, 2.0, 3.0, 4.0]]),
         "labels": torch.tensor([1]),
@@ -100,7 +100,7 @@ def test_annotations_are_told_like_predictions_but_without_a_score():
     assert (decode_mask(dog.mask) == np.eye(5, dtype=bool)).all()
 
 
-def test_predictions_are_plain_json_and_a_coco_document(files, tmp_path, capsys):
+def test_predictions_can_be_converted_to_json_and_coco(files, tmp_path, capsys):
     predictions = predict(Bright(), CLASSES, files, threshold=0.3, device=CPU)
     assert json.loads(json.dumps(asdict(predictions[0])))["objects"][0]["box"] == [8, 16, 24, 32]
     (tmp_path / "found.json").write_text(json.dumps(to_coco(predictions, CLASSES, [3, 8])))

@@ -1,4 +1,4 @@
-"""Two processes that train or evaluate a detector together do the same as one alone."""
+"""Training and evaluating a detector on two processes compared with a single process."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from support.coco_folders import annotation, write_split
 from support.detections import KnownAnswers, MadeImages, collate
 from support.detectors import small_recipe
 
-# All candidates are counted, so that nothing is sampled; the images keep their size.
+# All candidates are used, so that nothing is sampled; images keep their size.
 PLAIN = Augmentation(short=(), flip=0.0)
 EVERYTHING = dict(anchor_samples=100_000, box_samples=1000)
 SCRIPT = """
@@ -38,7 +38,7 @@ leave_processes()
 
 
 def run(name, device_batch, data, out):
-    """Three updates of two images each, and an evaluation."""
+    """Run three updates of two images each, and an evaluation."""
     recipe = small_recipe(name, "transnext_atto", epochs=1, device_batch_size=device_batch)
     options = {**recipe.options, **(EVERYTHING if name == "mask_rcnn" else {})}
     recipe = replace(recipe, options=options, augment=PLAIN)
@@ -66,7 +66,7 @@ def lines(out, name="steps.jsonl"):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Images of one size, which need no padding, with one object, two or none."""
+    """Images of equal size, so that there is no padding, with zero to two objects."""
     boxes = [(4, 5, 30, 28), (20, 16, 36, 40), (2, 2, 50, 20), (10, 30, 20, 24), (30, 8, 24, 44)]
     objects = [annotation(n, image=(1, 1, 2, 3, 5)[n - 1], box=box) for n, box in enumerate(boxes, 1)]
     folder = write_split(tmp_path_factory.mktemp("coco"), "train", objects, [(64, 64)] * 6)
@@ -75,9 +75,9 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(data, tmp_path_factory):
-    """The folder of the runs and the evaluation on two processes, with one image on each per update.
+    """The folder of the runs and of the evaluation on two processes with one image each.
 
-    Starting the pair takes longer than all that it does, so all tests share one.
+    All tests share the pair of processes: starting it takes longer than its work.
     """
     out = tmp_path_factory.mktemp("together")
     with socket.socket() as probe:
@@ -98,8 +98,8 @@ def together(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["retinanet", "mask_rcnn"])
-def test_two_processes_learn_the_same_as_one_that_sees_the_same_batches(name, data, together, tmp_path):
-    """One image at a time: in two passes of one process, in one pass of two."""
+def test_two_processes_train_like_one_with_the_same_batches(name, data, together, tmp_path):
+    """One image at a time: two accumulated passes on one process, one pass on each of two."""
     run(name, 1, data, tmp_path)
     for alone, shared in zip(lines(tmp_path), lines(together / name), strict=True):
         for loss in set(alone) - {"time", "images_per_second", "data_wait_seconds", "memory_bytes"}:
@@ -109,8 +109,8 @@ def test_two_processes_learn_the_same_as_one_that_sees_the_same_batches(name, da
         assert shared[metric] == pytest.approx(alone[metric], abs=1e-6), metric
 
 
-def test_dinos_losses_are_divided_by_the_objects_of_all_processes(data, together, tmp_path):
-    """So an update of two processes with an image each is that of one with both, but for the noise that each draws."""
+def test_dino_losses_are_divided_by_the_objects_of_all_processes(data, together, tmp_path):
+    """Two processes with one image each match one process with both, except for the denoising noise."""
     run("dino", 2, data, tmp_path)
     alone, shared = lines(tmp_path)[0], lines(together / "dino")[0]
     for loss in ("class", "l1", "giou", "auxiliary", "encoder"):
@@ -118,7 +118,7 @@ def test_dinos_losses_are_divided_by_the_objects_of_all_processes(data, together
     assert shared["denoising"] != pytest.approx(alone["denoising"], rel=1e-4)
 
 
-def test_two_processes_count_as_one(together, tmp_path):
+def test_two_processes_evaluate_as_one(together, tmp_path):
     """Only the main process keeps the results of each image."""
     alone = evaluated(tmp_path, Share())
     assert alone[2:4] == [22, ["0.png", "5.png"]]

@@ -1,4 +1,4 @@
-"""The detection recipes carry the numbers behind the papers' figures; the tables below are theirs, typed again."""
+"""The detection recipes have the settings of the papers, listed here independently."""
 
 from dataclasses import replace
 
@@ -34,27 +34,27 @@ DINO = {
 SHAPES = {"shapes.mask_rcnn_transnext_atto", "shapes.retinanet_transxnet_atto", "shapes.dino_transnext_atto"}
 
 
-def test_the_names_are_these():
+def test_recipe_names_are_complete():
     assert set(RECIPES) == {*ONE_X, *DINO, *SHAPES}
     assert [recipe.name for recipe in list_recipes() if recipe.kind == "detection"] == list(RECIPES)
 
 
 @pytest.mark.parametrize("name", ONE_X)
-def test_mask_rcnn_and_retinanet_are_trained_by_the_published_1x_schedule(name):
+def test_mask_rcnn_and_retinanet_recipes_match_the_published_1x_schedule(name):
     recipe, (detector, model, drop_path, weight_decay) = get_recipe(name), ONE_X[name]
     train = recipe.train
     assert (recipe.detector, recipe.model, recipe.drop_path) == (detector, model, drop_path)
     assert (train.optimizer, train.betas, train.lr, train.weight_decay) == ("adamw", (0.9, 0.999), 1e-4, weight_decay)
     assert (train.epochs, train.total_epochs, train.batch_size) == (12, 12, 16)
     assert (train.schedule, train.milestones, train.decay_rate) == ("multistep", (8, 11), 0.1)
-    assert (train.warmup_steps, train.warmup_lr) == (500, 1e-7)  # 0.001 of the rate
+    assert (train.warmup_steps, train.warmup_lr) == (500, 1e-7)  # 0.001 times the rate
     assert (train.clip_norm, train.lr_factors, train.ema_decay) == (None, {}, None)
     assert train.sync_bn == model.startswith("transxnet")
     assert recipe.augment == Augmentation(short=(800,), long=1333, crop=None, flip=0.5, colour=0.0)
 
 
 @pytest.mark.parametrize("name", DINO)
-def test_dino_is_trained_as_published(name):
+def test_dino_recipes_match_the_published_settings(name):
     recipe, (model, drop_path, levels) = get_recipe(name), DINO[name]
     train = recipe.train
     assert (recipe.detector, recipe.model, recipe.drop_path) == ("dino", model, drop_path)
@@ -73,8 +73,8 @@ def test_dino_is_trained_as_published(name):
 
 
 @pytest.mark.parametrize("name", [*ONE_X, *DINO])
-def test_coco_recipes_take_coco_as_it_is(name):
-    """Two boxes of train2017 have no area, all but DINO leave out empty images, evaluation is at 800 x 1333."""
+def test_coco_recipes_handle_coco_without_changes(name):
+    """Two boxes of train2017 are empty; all but DINO drop images without objects; evaluation is at 800 x 1333."""
     recipe = get_recipe(name)
     assert recipe.starts_from_weights
     assert recipe.train.broken == "skip"
@@ -84,8 +84,8 @@ def test_coco_recipes_take_coco_as_it_is(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_can_be_made(name):
-    """On the meta device, where an initialisation costs nothing; one block a stage is enough to see that all fits."""
+def test_every_recipe_can_be_created(name):
+    """On the meta device, where initialisation is free, with one block per stage."""
     recipe = get_recipe(name)
     assert timm.is_model(recipe.model)
     with torch.device("meta"):
@@ -96,14 +96,14 @@ def test_every_recipe_can_be_made(name):
     )
 
 
-def test_the_rate_warms_up_over_500_updates_and_falls_twice():
+def test_the_rate_warms_up_over_500_updates_and_drops_twice():
     config, steps = get_recipe("coco.mask_rcnn_transnext_tiny").train, 7329
     looks = [0, 250, 500, 8 * steps - 1, 8 * steps, 11 * steps, 12 * steps - 1]
     rates = [1e-7, (1e-7 + 1e-4) / 2, 1e-4, 1e-4, 1e-5, 1e-6, 1e-6]
     assert learning_rates(config, steps, looks) == pytest.approx(rates)
 
 
-def test_milestones_move_with_the_epochs():
+def test_milestones_scale_with_the_epochs():
     recipe = get_recipe("coco.mask_rcnn_transnext_tiny")
     assert recipe.with_training(epochs=36).train.milestones == (24, 33)
     assert recipe.with_training(epochs=36, milestones=(27, 33)).train.milestones == (27, 33)
@@ -111,12 +111,12 @@ def test_milestones_move_with_the_epochs():
     assert get_recipe("coco.dino_transnext_tiny").with_training(epochs=24).train.milestones == (22,)
 
 
-def test_a_warm_up_in_epochs_takes_the_place_of_one_in_updates():
+def test_warmup_epochs_replace_warmup_steps():
     train = get_recipe("coco.mask_rcnn_transnext_tiny").with_training(warmup_epochs=1).train
     assert (train.warmup_epochs, train.warmup_steps) == (1, None)
 
 
-def test_a_batch_smaller_than_the_device_batch_is_one_itself():
+def test_the_device_batch_size_is_at_most_the_batch_size():
     recipe = get_recipe("coco.dino_transnext_tiny")
     assert recipe.train.device_batch_size == 2
     assert recipe.with_training(batch_size=1).train.device_batch_size == 1
@@ -124,7 +124,7 @@ def test_a_batch_smaller_than_the_device_batch_is_one_itself():
     assert recipe.with_training(batch_size=8, device_batch_size=4).train.device_batch_size == 4
 
 
-def test_with_size_all_sides_follow_the_short_one():
+def test_with_size_scales_all_sides_with_the_short_one():
     recipe = get_recipe("coco.dino_transnext_tiny").with_size(400)
     assert recipe.sides == (400, round(1333 / 2))
     assert recipe.augment.short == tuple(range(240, 401, 16))
@@ -132,31 +132,31 @@ def test_with_size_all_sides_follow_the_short_one():
     assert recipe.with_size(800).sides[0] == 800
 
 
-def test_with_size_images_that_keep_their_size_are_scaled():
+def test_with_size_scales_images_without_a_fixed_short_side():
     recipe = get_recipe("shapes.retinanet_transxnet_atto")
     free = replace(recipe, augment=Augmentation(short=(), scale=(0.8, 1.25)))
     assert free.with_size(recipe.sides[0] // 2).augment.scale == pytest.approx((0.4, 0.625))
 
 
-def test_another_model_leaves_what_belonged_to_the_first():
+def test_another_model_drops_the_model_args():
     recipe = get_recipe("shapes.mask_rcnn_transnext_atto")
     other = recipe.with_model("resnet18")
     assert (other.model, other.model_args, other.options) == ("resnet18", {}, recipe.options)
     assert recipe.with_model("transnext_atto") == recipe
 
 
-def test_an_unknown_recipe_is_refused_with_near_names():
+def test_an_unknown_recipe_is_rejected_with_a_suggestion():
     with pytest.raises(FovealError, match=r"did you mean coco\.dino_transnext_tiny.*`foveal train --list`"):
         get_recipe("coco.dino_transnext_tinny")
 
 
-def test_a_recipe_finds_its_task():
-    """Which here says that it needs weights."""
+def test_create_task_selects_the_task_of_the_recipe():
+    """The detection task raises its own error about missing weights."""
     with pytest.raises(FovealError, match="starts from a trained backbone"):
         create_task(get_recipe("coco.dino_transnext_tiny"))
 
 
-def test_a_plan_knows_coco_and_the_shapes():
+def test_a_plan_has_the_sizes_of_coco_and_shapes():
     shallow = dict(depths=(1, 1, 1, 1))
     recipe = get_recipe("coco.dino_transnext_tiny")
     small = replace(recipe, model_args=shallow, options={**recipe.options, **SMALL["dino"]})

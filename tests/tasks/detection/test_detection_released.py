@@ -1,4 +1,4 @@
-"""Files in MMDetection's names: every tensor lands where it belongs, means what it meant, and no load is half done."""
+"""Checkpoints with MMDetection's names: every tensor is loaded with its meaning, completely or not at all."""
 
 import functools
 
@@ -13,7 +13,7 @@ from support.detectors import noise
 
 CLASSES, CHANNELS = 4, 6
 
-# Names and shapes as MMDetection 2 saves them, without the backbone; four maps of C0 to C3 channels.
+# Names and shapes as saved by MMDetection 2, without the backbone; four maps with C0 to C3 channels.
 FPN = {
     "neck.lateral_convs.{i}.conv": (CHANNELS, "C{i}", 1, 1),
     "neck.fpn_convs.{i}.conv": (CHANNELS, CHANNELS, 3, 3),
@@ -68,7 +68,7 @@ def head_state(name: str, backbone: str) -> dict[str, torch.Tensor]:
 
 @functools.cache
 def released(name: str, backbone: str) -> dict[str, torch.Tensor]:
-    """What the authors' file would hold, of a network with one block a stage."""
+    """State dict of a released checkpoint for a model with one block per stage."""
     torch.manual_seed(0)
     state = {n: t for n, t in shallow_state(backbone).items() if not n.startswith(("head.", "classifier."))}
     if backbone.startswith("transxnet"):
@@ -92,7 +92,7 @@ def saved(tmp_path, state, **around):
 
 
 @pytest.mark.parametrize(("name", "backbone"), PAIRS)
-def test_every_tensor_of_a_released_file_lands_in_a_place_of_its_own(name, backbone, tmp_path):
+def test_released_tensors_map_one_to_one(name, backbone, tmp_path):
     detector, state = detector_for(name, backbone), released(name, backbone)
     report = load_detector(detector, saved(tmp_path, state))
     assert report.complete
@@ -106,7 +106,7 @@ def test_every_tensor_of_a_released_file_lands_in_a_place_of_its_own(name, backb
     assert all(theirs.startswith("backbone.") for ours, theirs in taken.items() if ours.startswith("backbone."))
 
 
-def test_places_of_mask_rcnns_tensors_by_hand(tmp_path):
+def test_mask_rcnn_tensors_are_loaded_into_the_listed_layers(tmp_path):
     detector, state = detector_for("mask_rcnn", "transnext_micro"), released("mask_rcnn", "transnext_micro")
     load_detector(detector, saved(tmp_path, state))
     box, mask, rpn = detector.roi_heads.box_head, detector.roi_heads.mask_head, detector.rpn.head
@@ -127,7 +127,7 @@ def test_places_of_mask_rcnns_tensors_by_hand(tmp_path):
         assert torch.equal(state[f"{theirs}.bias"], ours.bias), theirs
 
 
-def test_places_of_retinanets_tensors_by_hand(tmp_path):
+def test_retinanet_tensors_are_loaded_into_the_listed_layers(tmp_path):
     detector, state = detector_for("retinanet", "transxnet_t"), released("retinanet", "transxnet_t")
     load_detector(detector, saved(tmp_path, state))
     for theirs, ours in {
@@ -146,7 +146,7 @@ def test_places_of_retinanets_tensors_by_hand(tmp_path):
 
 
 def with_biases(name, backbone, **biases):
-    """A released file all of whose heads are zero but these biases: {name with __ for dots: {place: value}}."""
+    """A released state dict whose heads are zero except for biases {name with __ for dots: {index: value}}."""
     state = dict(released(name, backbone))
     state |= {n: torch.zeros_like(t) for n, t in state.items() if not n.startswith("backbone.")}
     for layer, values in biases.items():
@@ -156,10 +156,10 @@ def with_biases(name, backbone, **biases):
     return state
 
 
-def test_a_released_mask_rcnn_means_what_it_meant(tmp_path):
-    """Classes 0 to 3 and the background after them; a box per class; the third anchor is the tall one.
+def test_a_released_mask_rcnn_keeps_its_meaning(tmp_path):
+    """Classes 0 to 3 followed by the background; one box per class; the third anchor is the tall one.
 
-    Of class 2 the first number of its box, in units of 0.1, moves it by half its width: the code is 5.
+    The first box code of class 2, in units of 0.1, moves the box by half its width: the code is 5.
     """
     state = with_biases(
         "mask_rcnn",
@@ -178,13 +178,13 @@ def test_a_released_mask_rcnn_means_what_it_meant(tmp_path):
     score = torch.tensor([0.0, 0, 8, 0, 4]).softmax(0)[2]
     torch.testing.assert_close(found["scores"], score.expand(40))
     x1, y1, x2, y2 = found["boxes"].unbind(1)
-    # A tall anchor of scale 2: widths are strides * 2 / sqrt(2), heights twice that; centres on the grid of strides.
+    # A tall anchor of scale 2 has a width of stride * 2 / sqrt(2), twice that height, and a centre on the grid.
     for box in found["boxes"][(x1 > 0) & (x2 < 96) & (y1 > 0) & (y2 < 64)]:
         width, height = (box[2:] - box[:2]).tolist()
         stride = width / 2**0.5
         assert min(abs(stride - known) for known in (4, 8, 16, 32)) < 1e-3
         assert height == pytest.approx(2 * width, abs=1e-3)
-        centre = float(box[0] + box[2]) / 2 - width / 2  # where it was before it was moved by half its width
+        centre = float(box[0] + box[2]) / 2 - width / 2  # before it was moved by half its width
         assert centre / stride == pytest.approx(round(centre / stride), abs=1e-3)
     first = found["masks"][0, 0] >= 0.5
     inside = torch.zeros(64, 96, dtype=torch.bool)
@@ -192,7 +192,7 @@ def test_a_released_mask_rcnn_means_what_it_meant(tmp_path):
     assert (first == inside).float().mean() > 0.99
 
 
-def test_a_released_mask_rcnns_last_class_is_the_background(tmp_path):
+def test_the_last_class_of_a_released_mask_rcnn_is_the_background(tmp_path):
     state = with_biases("mask_rcnn", "transnext_micro", roi_head__bbox_head__fc_cls={CLASSES: 9.0})
     detector = detector_for("mask_rcnn", "transnext_micro").eval()
     load_detector(detector, saved(tmp_path, state))
@@ -201,8 +201,8 @@ def test_a_released_mask_rcnns_last_class_is_the_background(tmp_path):
     assert len(found["boxes"]) == 0
 
 
-def test_a_released_retinanet_means_what_it_meant(tmp_path):
-    """Channels go by anchor, then by class or number: anchor 7 is the tall one of the second scale."""
+def test_a_released_retinanet_keeps_its_meaning(tmp_path):
+    """Channels are ordered by anchor, then by class or box code: anchor 7 is the tall one of the second scale."""
     state = with_biases(
         "retinanet",
         "transxnet_t",
@@ -217,7 +217,7 @@ def test_a_released_retinanet_means_what_it_meant(tmp_path):
     side = 8 * 4 * 2 ** (1 / 3)
     width, height = side / 2**0.5, side * 2**0.5
     expected = torch.tensor([48 - width / 2, 16, 48 + width / 2, 16 + height])
-    assert (found["boxes"] - expected).abs().amax(1).min() < 1e-3  # the cell of column 6, row 2, moved down by half
+    assert (found["boxes"] - expected).abs().amax(1).min() < 1e-3  # the cell in column 6, row 2, moved down by half
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_a_released_retinanet_means_what_it_meant(tmp_path):
         (lambda s: s.pop("backbone.patch_embed1.proj.weight"), "missing .*downsample.proj.weight"),
         (lambda s: [s.pop(n) for n in list(s) if n.startswith("backbone.")], "holds no detector"),
     ],
-    ids=["missing", "misshaped", "unexpected", "backbone", "heads alone"],
+    ids=["missing", "misshaped", "unexpected", "backbone", "heads only"],
 )
-def test_a_file_that_does_not_fit_changes_nothing(change, said, tmp_path):
+def test_a_mismatched_checkpoint_changes_nothing(change, said, tmp_path):
     detector = detector_for("mask_rcnn", "transnext_micro")
     before = snapshot(detector)
     state = dict(released("mask_rcnn", "transnext_micro"))
@@ -241,13 +241,13 @@ def test_a_file_that_does_not_fit_changes_nothing(change, said, tmp_path):
     assert same_state(before, detector.state_dict())
 
 
-def test_another_backbones_file_is_refused_by_name(tmp_path):
+def test_a_checkpoint_with_another_backbone_is_rejected_by_name(tmp_path):
     detector = detector_for("mask_rcnn", "transnext_micro")
     with pytest.raises(CheckpointError, match="holds a TransXNet"):
         load_detector(detector, saved(tmp_path, released("mask_rcnn", "transxnet_t")))
 
 
-def test_objects_in_a_files_meta_are_refused_in_one_sentence(tmp_path):
+def test_python_objects_in_the_metadata_raise_a_one_line_error(tmp_path):
     path = saved(tmp_path, released("mask_rcnn", "transnext_micro"), hooks=foveal.models.LoadReport())
     with pytest.raises(
         CheckpointError, match=r"holds Python objects beside weights.*save its state dict alone"
@@ -258,15 +258,15 @@ def test_objects_in_a_files_meta_are_refused_in_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("wrap", [dict, lambda s: {"model": {f"module.{n}": t for n, t in s.items()}}])
 @pytest.mark.parametrize(("name", "backbone"), PAIRS[1:])
-def test_our_own_state_dicts_load(name, backbone, wrap, tmp_path):
+def test_foveal_state_dicts_load(name, backbone, wrap, tmp_path):
     saving, loading = detector_for(name, backbone), detector_for(name, backbone)
     torch.save(wrap(saving.state_dict()), tmp_path / "ours.pt")
     assert load_detector(loading, tmp_path / "ours.pt").complete
     assert same_state(saving.state_dict(), loading.state_dict())
 
 
-def test_a_resnets_file_loads_by_its_own_names(tmp_path):
-    """MMDetection's ResNet has torchvision's names, and so has timm's."""
+def test_a_resnet_checkpoint_loads_with_its_own_names(tmp_path):
+    """MMDetection and timm both use torchvision's names for ResNet."""
     args = dict(out_indices=(1, 2, 3, 4))
     saving, loading = (
         create_detector("mask_rcnn", "resnet18", 2, channels=8, hidden=8, backbone_args=args) for _ in "ab"

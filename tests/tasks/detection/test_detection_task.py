@@ -1,4 +1,4 @@
-"""Detection in the loop: runs that resume bit for bit, what a run starts from, and what it refuses."""
+"""Detection in the training loop: exact resumption, initial weights, and rejected settings."""
 
 from dataclasses import replace
 
@@ -31,8 +31,8 @@ def snapshot_of(folder):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_run_stopped_in_an_epoch_and_resumed_is_the_straight_one_bitwise(name, data, tmp_path):
-    """With random sizes, colours and mirrors, sampled candidates (Mask R-CNN), noised queries (DINO)."""
+def test_a_run_resumed_within_an_epoch_is_bitwise_identical(name, data, tmp_path):
+    """With random sizes, colours and flips, sampled candidates (Mask R-CNN) and noised queries (DINO)."""
     recipe, straight, cut = small_recipe(name), tmp_path / "straight", tmp_path / "cut"
     fit(create_task(recipe, data), recipe.train, straight)
     assert fit(leaving_in_update(create_task(recipe, data), 2), recipe.train, cut).interrupted
@@ -47,7 +47,7 @@ def test_a_run_stopped_in_an_epoch_and_resumed_is_the_straight_one_bitwise(name,
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_the_loss_is_the_sum_of_what_is_shown(name, data):
+def test_the_loss_is_the_sum_of_the_displayed_terms(name, data):
     task = create_task(small_recipe(name), data)
     loader = task.train_loader(split_batch(2, 1, None), 6, Share(0, 1), task.recipe.train)
     total, parts = task.loss(task.model.train(), next(loader.epoch(0)))
@@ -57,8 +57,8 @@ def test_the_loss_is_the_sum_of_what_is_shown(name, data):
     assert not any(part.requires_grad for part in parts.values())
 
 
-def test_the_figures_that_count_come_first(data, tmp_path):
-    """A terminal shows but the first few."""
+def test_the_main_metrics_come_first(data, tmp_path):
+    """The terminal only shows the first few."""
     recipe = small_recipe("mask_rcnn", epochs=1)
     fit(create_task(recipe, data), recipe.train, tmp_path / "run")
     (line,) = lines(tmp_path / "run", "metrics.jsonl")
@@ -66,7 +66,7 @@ def test_the_figures_that_count_come_first(data, tmp_path):
     assert metrics[:3] == ["val_box_ap", "val_mask_ap", "val_box_ap50"]
 
 
-def test_a_file_says_what_is_needed_to_detect_with_it(data, tmp_path):
+def test_checkpoint_metadata_describe_the_detector(data, tmp_path):
     recipe = replace(small_recipe("retinanet"), frozen_stages=1)
     metadata = create_task(recipe, data).metadata()
     assert (metadata["task"], metadata["detector"], metadata["model"]) == ("detection", "retinanet", "transxnet_atto")
@@ -97,15 +97,15 @@ def finished(data, tmp_path_factory):
     ],
     ids=["rate", "device batch", "frozen", "size", "detector"],
 )
-def test_a_run_goes_on_as_it_was_started_or_not_at_all(other, sentence, data, finished):
+def test_resuming_with_other_settings_is_rejected(other, sentence, data, finished):
     before, other = snapshot_of(finished), other.with_training(epochs=1)
     with pytest.raises(FovealError, match=sentence):
         fit(create_task(other, data), other.train, finished, resume=finished / "last.pt")
     assert snapshot_of(finished) == before
 
 
-def test_the_device_batch_is_part_of_a_run_without_batch_norm_too(data, tmp_path):
-    """Losses are divided by what the images of a device batch have together."""
+def test_resuming_with_another_device_batch_size_is_rejected_without_batch_norm(data, tmp_path):
+    """Losses are normalised over the images of a device batch."""
     recipe = small_recipe("dino", epochs=1)
     fit(create_task(recipe, data), recipe.train, tmp_path)
     other = recipe.with_training(device_batch_size=1)
@@ -114,8 +114,8 @@ def test_the_device_batch_is_part_of_a_run_without_batch_norm_too(data, tmp_path
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_a_run_starts_from_a_classifiers_file(family, data, tmp_path):
-    """What classifiers do not have, norms of maps and all of the head, stays as initialised."""
+def test_a_run_can_start_from_a_classifier(family, data, tmp_path):
+    """Feature norms and the head, which classifiers do not have, keep their initial values."""
     classifier = lively(shrunk(f"{family}_atto", num_classes=7, img_size=224))
     torch.save(classifier.state_dict(), tmp_path / "classifier.pt")
     recipe = small_recipe("retinanet", f"{family}_atto")
@@ -129,7 +129,7 @@ def test_a_run_starts_from_a_classifiers_file(family, data, tmp_path):
     assert all(torch.equal(value, new[name]) for name, value in initial.items())
 
 
-def test_a_run_starts_from_the_released_weights_of_its_backbone(data, tmp_path):
+def test_a_run_can_start_from_the_released_weights_of_its_backbone(data, tmp_path):
     torch.save(lively(shrunk("transnext_atto")).state_dict(), tmp_path / "released.pt")
     recipe = small_recipe("mask_rcnn")
     home = dict(pretrained_cfg_overlay=dict(file=str(tmp_path / "released.pt")))
@@ -142,8 +142,8 @@ def test_a_run_starts_from_the_released_weights_of_its_backbone(data, tmp_path):
 
 @pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.parametrize("classes", [2, 5])
-def test_a_run_starts_from_a_detectors_file(name, classes, data, tmp_path):
-    """Where its classes are others, what belongs to classes stays new."""
+def test_a_run_can_start_from_a_detector(name, classes, data, tmp_path):
+    """With another number of classes, the class layers keep their initial values."""
     recipe = small_recipe(name)
     trained = lively(recipe.create(classes))
     torch.save({"model": trained.state_dict()}, tmp_path / "detector.pt")
@@ -156,7 +156,7 @@ def test_a_run_starts_from_a_detectors_file(name, classes, data, tmp_path):
 
 
 def create_with_drop_path(recipe, data, **words):
-    """The task of a recipe whose drop path was asked for by name, as on the command line."""
+    """The task of a recipe with a drop path requested explicitly, as on the command line."""
     task = create_task(recipe, data, **words)
     check_drop_path(recipe.drop_path, task.recipe)
 
@@ -178,7 +178,7 @@ def create_with_drop_path(recipe, data, **words):
     ],
     ids=lambda value: None if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_trained_is_one_sentence(settings, sentence, data, tmp_path):
+def test_invalid_tasks_raise_a_one_line_error(settings, sentence, data, tmp_path):
     (tmp_path / "classes" / "train" / "cat").mkdir(parents=True)
     torch.save({"model": small_detector("mask_rcnn").state_dict()}, tmp_path / "other.pt")
     torch.save({"step": 3}, tmp_path / "empty.pt")
@@ -192,23 +192,23 @@ def test_what_cannot_be_trained_is_one_sentence(settings, sentence, data, tmp_pa
     assert "\n" not in str(caught.value)
 
 
-def test_images_are_needed_where_none_come_with_the_recipe():
+def test_data_is_required_if_the_recipe_has_none():
     recipe = replace(get_recipe("coco.mask_rcnn_transnext_tiny"), starts_from_weights=False)
     with pytest.raises(FovealError, match="pass --data DIR in COCO's layout, with DIR/annotations"):
         create_task(recipe)
 
 
-def test_a_run_that_goes_on_needs_no_weights_to_start_from(data):
+def test_a_resumed_run_needs_no_initial_weights(data):
     recipe = replace(small_recipe("retinanet"), starts_from_weights=True)
     assert isinstance(create_task(recipe, data, resumes=True).recipe, DetectionRecipe)
 
 
-def test_a_backbone_without_stochastic_depth_is_trained_without_and_says_so(data):
+def test_drop_path_is_recorded_as_0_for_backbones_without_it(data):
     recipe = replace(small_recipe("retinanet").with_model("dla46x_c"), drop_path=0.1)
     assert create_task(recipe, data).metadata()["drop_path"] == 0
 
 
-def test_broken_annotations_stop_a_run_or_are_told(tmp_path):
+def test_broken_annotations_raise_an_error_or_are_reported(tmp_path):
     folder = write_objects(tmp_path)
     change(folder, "train", lambda content: content["annotations"][0].update(bbox=[4, 5, 0, 28]))
     with pytest.raises(FovealError, match=r"Annotation 1 of image 1 \(1\.png\).* of zero area: repair it, or pass"):
@@ -223,7 +223,7 @@ def test_broken_annotations_stop_a_run_or_are_told(tmp_path):
     assert notice.endswith(".")
 
 
-def test_images_without_objects_are_trained_on_where_the_recipe_says_so(tmp_path):
+def test_keep_empty_includes_images_without_objects(tmp_path):
     folder = write_split(tmp_path, "train", [annotation(box=(2, 3, 20, 12))], [(40, 40), (40, 40)])
     write_split(folder, "val", [annotation(box=(2, 3, 20, 12))], [(40, 40)])
     recipe = small_recipe("retinanet")
@@ -231,14 +231,14 @@ def test_images_without_objects_are_trained_on_where_the_recipe_says_so(tmp_path
     assert create_task(replace(recipe, keep_empty=False), folder).train_size == 1
 
 
-def test_the_same_seed_gives_the_same_detector(data):
+def test_initialisation_is_determined_by_the_seed(data):
     one, other = (create_task(small_recipe("dino"), data).model for _ in "ab")
     another = create_task(small_recipe("dino", seed=1), data).model
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert not all(torch.equal(value, another.state_dict()[name]) for name, value in one.state_dict().items())
 
 
-def test_a_detector_is_not_compiled():
+def test_compiling_a_detector_is_rejected():
     recipe = small_recipe("retinanet")
     with pytest.raises(FovealError, match="leave --compile out"):
         create_task(recipe.with_training(compile=True), "nowhere")

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the published tables to their last digit, and what the rules count, by hand."""
+"""Parameters and multiply-adds of the published tables to their printed precision, and counts by hand."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from foveal.tasks.segmentation import count_segmenter, create_segmenter
 from support.pixel_segmenters import small_segmenter
 
 # TransNeXt: parameters in its repository, multiply-adds at 512 x 512 in its issue 11. TransXNet: paper, table V, at
-# 512 x 2048, and table VIII with one digit more.
+# 512 x 2048, and table VIII with one more digit.
 PUBLISHED = {
     ("upernet", "transnext_tiny"): ("59", "245"),
     ("upernet", "transnext_small"): ("80", "273"),
@@ -19,7 +19,7 @@ PUBLISHED = {
 }
 SIZE = {"upernet": (512, 512), "semantic_fpn": (512, 2048)}
 
-# Other networks of the same table, under Semantic FPN.
+# Other backbones of the same table with Semantic FPN.
 NEIGHBOURS = {
     "pvt_v2_b1": ("17.8", "129"),
     "pvt_v2_b2": ("29.1", "167"),
@@ -39,7 +39,7 @@ def printed(number: int, unit: float, like: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "backbone"), PUBLISHED)
-def test_figures_equal_the_published_ones_to_their_last_digit(name, backbone):
+def test_counts_match_the_published_values(name, backbone):
     segmenter = on_meta(name, backbone)
     params, macs = PUBLISHED[name, backbone]
     count = count_segmenter(segmenter, SIZE[name])
@@ -49,7 +49,7 @@ def test_figures_equal_the_published_ones_to_their_last_digit(name, backbone):
 
 
 @pytest.mark.parametrize("backbone", NEIGHBOURS)
-def test_another_networks_published_row_confirms_semantic_fpn(backbone):
+def test_counts_of_other_backbones_with_semantic_fpn_match_the_published_values(backbone):
     params, macs = NEIGHBOURS[backbone]
     args = dict(img_size=(512, 2048)) if backbone.startswith("swin") else {}
     count = count_segmenter(on_meta("semantic_fpn", backbone, backbone_args=args), (512, 2048))
@@ -57,17 +57,17 @@ def test_another_networks_published_row_confirms_semantic_fpn(backbone):
     assert printed(count.paper_macs, 1e9, macs) == macs
 
 
-def test_upernets_head_equals_what_fvcore_counts():
-    """fvcore 0.1.5 counted 3,285,771,264 for transformers' head and the resizing of its logits, with maps of 24, 48,
-    96 and 192 channels of a 64 x 64 image; 192 * 4 of these for the pooling to one position, which is a mean here."""
+def test_the_count_of_the_upernet_head_matches_fvcore():
+    """fvcore 0.1.5 counts 3,285,771,264 for transformers' head and the resizing of its logits, with maps of 24, 48,
+    96 and 192 channels of a 64 x 64 image, including 192 * 4 for the pooling to one position, a mean in Foveal."""
     segmenter = on_meta("upernet", "transnext_atto", position_bias="extrapolate", reference_size=64)
     count = count_segmenter(segmenter, (64, 64))
     assert segmenter.backbone.channels == [24, 48, 96, 192]
     assert count.modules["decode_head"].macs + (count.paper_macs - count.macs) == 3285771264 - 192 * 4
 
 
-def test_resizing_of_an_interpolated_position_bias_by_hand():
-    """Both times a bias has as many elements as heads, queries and keys: the image has the reference size."""
+def test_resizing_of_an_interpolated_position_bias_matches_a_manual_count():
+    """The image has the reference size, so both resizes give heads * queries * keys elements."""
     counts = {
         mode: count_segmenter(on_meta("upernet", "transnext_atto", position_bias=mode, reference_size=64), (64, 64))
         for mode in ("interpolate", "extrapolate")
@@ -78,7 +78,7 @@ def test_resizing_of_an_interpolated_position_bias_by_hand():
     assert counts["interpolate"].paper_macs - counts["extrapolate"].paper_macs == bias
 
 
-def test_the_pyramid_pooling_and_the_auxiliary_head_by_hand():
+def test_pyramid_pooling_and_auxiliary_head_match_a_manual_count():
     segmenter = small_segmenter("upernet")
     with_auxiliary = count_segmenter(segmenter, (64, 64))
     without = count_segmenter(small_segmenter("upernet", auxiliary_weight=0.0), (64, 64))
@@ -90,21 +90,21 @@ def test_the_pyramid_pooling_and_the_auxiliary_head_by_hand():
     assert pooling == positions * (192 * 8 + 2 * 8) + 3 * 192 * 4  # 1x1 convolutions, norms, pooled elements
 
 
-def test_semantic_fpns_head_by_hand():
-    """By our rule: convolutions and 2 an element of a norm, at the size at which each runs."""
+def test_the_semantic_fpn_head_matches_a_manual_count():
+    """With Foveal's rule: convolutions, and 2 per element of a norm, at the size where each runs."""
     count = count_segmenter(small_segmenter("semantic_fpn"), (64, 96))
-    runs = [16 * 24, 8 * 12, 4 * 6, 8 * 12, 2 * 3, 4 * 6, 8 * 12]  # positions, convolution by convolution
+    runs = [16 * 24, 8 * 12, 4 * 6, 8 * 12, 2 * 3, 4 * 6, 8 * 12]  # positions of each convolution
     assert count.modules["decode_head.scale_heads"].macs == sum(runs) * (8 * 8 * 9 + 2 * 8)
     assert count.modules["decode_head.classifier"].macs == 16 * 24 * 8 * 5
 
 
-def test_what_is_no_transnext_is_counted_as_get_flops_does():
+def test_other_backbones_are_counted_like_get_flops():
     segmenter = small_segmenter("upernet", "transxnet_atto")
     assert count_segmenter(segmenter, (64, 96)) == count_dense(segmenter, (64, 96))
 
 
 @pytest.mark.parametrize("name", ["upernet", "semantic_fpn"])
-def test_counting_leaves_a_segmenter_as_it_was_and_names_its_own_modules(name):
+def test_counting_leaves_a_segmenter_unchanged_and_lists_its_modules(name):
     segmenter = small_segmenter(name)
     state = {n: t.clone() for n, t in segmenter.state_dict().items()}
     count = count_segmenter(segmenter, (64, 64))

@@ -1,4 +1,4 @@
-"""Augmentation: labels go where the image goes, and every result has the crop's size."""
+"""Augmentation transforms labels along with the image, and all results have the crop size."""
 
 from dataclasses import asdict, replace
 
@@ -15,7 +15,7 @@ PLAIN = Augmentation(short=None, ratio=(1.0, 1.0), crop=8, largest_share=1.0, fl
 
 
 def checked(height, width, tile):
-    """A chessboard of black and white tiles, and the labels 0 and 1 of the same tiles."""
+    """A checkerboard of black and white tiles, with labels 0 and 1."""
     labels = (torch.arange(height)[:, None] // tile + torch.arange(width) // tile) % 2
     return (255 * labels).to(torch.uint8).expand(3, -1, -1).contiguous(), labels
 
@@ -24,7 +24,7 @@ def resized(labels, height, width):
     return ResizedLabels(labels, height, width).cut(0, 0, max(height, width)).tolist()
 
 
-def test_nothing_asked_changes_nothing_but_the_image_to_float():
+def test_without_augmentation_only_the_dtype_of_the_image_changes():
     image, labels = torch.randint(256, (3, 8, 8), dtype=torch.uint8), torch.randint(5, (8, 8))
     new_image, new_labels = Augment(PLAIN)(image, labels)
     assert new_image.dtype == torch.float32
@@ -32,8 +32,8 @@ def test_nothing_asked_changes_nothing_but_the_image_to_float():
     assert torch.equal(new_labels, labels)
 
 
-def test_labels_are_those_of_the_nearest_centre():
-    """Centres of 2 pixels out of 5 lie at 1.25 and 3.75; of 5 out of 2 at 0.2, 0.6, 1.0, 1.4 and 1.8."""
+def test_labels_are_resized_by_nearest_centre():
+    """Resizing 5 pixels to 2 puts centres at 1.25 and 3.75; resizing 2 to 5 at 0.2, 0.6, 1.0, 1.4 and 1.8."""
     assert resized(torch.arange(5)[None], 1, 2) == [[1, 3]]
     assert resized(torch.arange(2)[None], 1, 5) == [[0, 0, 1, 1, 1]]
     assert resized(torch.tensor([[7, 8], [9, 4]]), 4, 2) == [[7, 8], [7, 8], [9, 4], [9, 4]]
@@ -42,7 +42,7 @@ def test_labels_are_those_of_the_nearest_centre():
 @pytest.mark.parametrize(
     ("old", "new"), [((5, 7), (13, 9)), ((64, 48), (37, 91)), ((30, 40), (30, 40)), ((9, 9), (3, 1))]
 )
-def test_resized_labels_are_pytorchs_nearest_exact_ones_and_a_cut_is_a_part_of_them(old, new):
+def test_resized_labels_match_nearest_exact_and_can_be_cropped(old, new):
     labels = torch.randint(255, old)
     whole = torch.nn.functional.interpolate(labels[None, None].float(), size=new, mode="nearest-exact")[0, 0].long()
     made = ResizedLabels(labels, *new)
@@ -52,8 +52,8 @@ def test_resized_labels_are_pytorchs_nearest_exact_ones_and_a_cut_is_a_part_of_t
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.77, 1.31, 2.0])
-def test_labels_do_not_move_against_the_image(ratio):
-    """In a tile of black or white the label tells which, but at its border, at any factor and wherever it is cut."""
+def test_labels_stay_aligned_with_the_image(ratio):
+    """Except at borders, labels match the colour of the tile for any scale factor and crop."""
     image, labels = checked(96, 120, tile=24)
     augment = Augment(replace(PLAIN, ratio=(ratio, ratio), crop=64, flip=0.5))
     for seed in range(6):
@@ -65,15 +65,15 @@ def test_labels_do_not_move_against_the_image(ratio):
         assert (grey - 0.5).abs().mean() > 0.4
 
 
-def test_a_mirrored_image_has_mirrored_labels():
+def test_flipping_mirrors_image_and_labels():
     image, labels = torch.randint(256, (3, 8, 8), dtype=torch.uint8), torch.randint(5, (8, 8))
     new_image, new_labels = Augment(replace(PLAIN, flip=1.0))(image, labels)
     assert torch.equal(new_image, image.flip(-1) / 255)
     assert torch.equal(new_labels, labels.flip(-1))
 
 
-def test_sizes_are_mmsegmentations():
-    """Fitted to (2048, 512): 512x683 keeps its size; 300x2400 is led by its long side, 2048/2400."""
+def test_sizes_match_mmsegmentation():
+    """Fitted to (2048, 512): 512x683 keeps its size; 300x2400 is limited by its long side, 2048/2400."""
 
     def size(height, width, ratio, **words):
         return random_size(replace(PUBLISHED, ratio=(ratio, ratio), **words), height, width)
@@ -89,14 +89,14 @@ def test_sizes_are_mmsegmentations():
     assert size(1, 2000, 0.5) == (1, 1024)
 
 
-def test_factors_are_drawn_evenly_from_their_range():
+def test_scale_factors_are_uniform():
     heights = torch.tensor([random_size(PUBLISHED, 512, 683)[0] for _ in range(500)]) / 512
     assert 0.5 <= heights.min() < 0.52
     assert 1.98 < heights.max() <= 2.0
     assert 0.28 < (heights < 1).float().mean() < 0.39  # a third of the range
 
 
-def test_where_the_image_ends_the_crop_is_filled_with_the_mean_and_ignored():
+def test_padding_has_the_mean_colour_and_is_ignored():
     image, labels = torch.rand(3, 2, 3), torch.zeros(2, 3, dtype=torch.int64)
     filled, ignored = pad_to_square(image, labels, 4)
     assert torch.equal(filled[:, :2, :3], image)
@@ -105,7 +105,7 @@ def test_where_the_image_ends_the_crop_is_filled_with_the_mean_and_ignored():
     assert torch.equal(outside, torch.tensor([0.485, 0.456, 0.406])[:, None].expand(3, 10))
 
 
-def test_what_is_filled_up_keeps_its_colour_and_lies_at_the_right_and_below():
+def test_padding_is_at_the_right_and_bottom_with_unchanged_colour():
     image, labels = checked(5, 6, tile=2)
     for seed in range(10):
         with seeded_on_cpu(seed):
@@ -118,9 +118,9 @@ def test_what_is_filled_up_keeps_its_colour_and_lies_at_the_right_and_below():
 @pytest.mark.parametrize(
     ("labels", "mixed"),
     [
-        ([0, 0, 0, 1], False),  # three quarters are not less than three quarters
+        ([0, 0, 0, 1], False),  # the share must be below three quarters
         ([0, 0, 1, 1], True),
-        ([0, 0, 1, 255], True),  # two of three: ignored pixels are not counted
+        ([0, 0, 1, 255], True),  # two of three, as ignored pixels do not count
         ([0, 0, 0, 1, 255], False),
         ([255] * 8 + [0, 1], True),
         ([0, 255, 255, 255], False),
@@ -128,12 +128,12 @@ def test_what_is_filled_up_keeps_its_colour_and_lies_at_the_right_and_below():
         ([7, 7, 7, 7], False),
     ],
 )
-def test_a_crop_is_mixed_where_every_class_has_less_than_its_share_of_the_labelled_pixels(labels, mixed):
+def test_a_crop_is_mixed_if_no_class_reaches_the_largest_share(labels, mixed):
     assert is_mixed(torch.tensor([labels]), 0.75) is mixed
 
 
-def test_crops_of_one_class_are_passed_over_ten_times_and_then_taken():
-    """A row of 64 pixels whose left half is one class: of the 49 places for 16, those across the border are mixed."""
+def test_crops_of_one_class_are_rejected_up_to_ten_times():
+    """The left half of 64 columns is one class: of 49 positions of a 16-pixel crop, those on the border are mixed."""
     labels = torch.cat([torch.zeros(16, 32), torch.ones(16, 32)], 1).long()
 
     def shares(largest_share):
@@ -145,18 +145,18 @@ def test_crops_of_one_class_are_passed_over_ten_times_and_then_taken():
     assert torch.equal(random_crop(ResizedLabels(labels[:, :32], 16, 32), 16, 0.75)[2], labels[:, :16])
 
 
-def test_ten_draws_are_looked_at(monkeypatch):
+def test_at_most_ten_crops_are_checked(monkeypatch):
     looked = []
     monkeypatch.setattr(
         "foveal.tasks.segmentation.data.augment.is_mixed", lambda labels, share: looked.append(labels) or False
     )
     random_crop(ResizedLabels(torch.zeros(30, 30).long(), 30, 30), 16, 0.75)
     assert len(looked) == 10
-    random_crop(ResizedLabels(torch.zeros(16, 16).long(), 16, 16), 16, 0.75)  # there is one place only
+    random_crop(ResizedLabels(torch.zeros(16, 16).long(), 16, 16), 16, 0.75)  # only one possible crop
     assert len(looked) == 10
 
 
-def test_squares_lie_anywhere_within():
+def test_crops_cover_all_positions():
     labels = torch.arange(10 * 14).reshape(10, 14)
     corners = set()
     for _ in range(400):
@@ -167,7 +167,7 @@ def test_squares_lie_anywhere_within():
 
 
 @pytest.mark.parametrize("size", [(512, 683), (20, 900), (1, 1)])
-def test_published_crops_have_one_size_whatever_the_images_have(size):
+def test_published_crops_have_a_fixed_size(size):
     image, labels = torch.randint(256, (3, *size), dtype=torch.uint8), torch.randint(150, size)
     for seed in range(3):
         with seeded_on_cpu(seed):
@@ -188,7 +188,7 @@ def test_small_images_keep_their_size():
     )
 
 
-def test_a_seed_decides_all_and_the_image_is_left_alone():
+def test_augmentation_is_determined_by_the_seed_and_keeps_its_input():
     image, labels = torch.randint(256, (3, 70, 90), dtype=torch.uint8), torch.randint(5, (70, 90))
     before = image.clone(), labels.clone()
 
@@ -203,14 +203,14 @@ def test_a_seed_decides_all_and_the_image_is_left_alone():
     assert torch.equal(labels, before[1])
 
 
-def test_scaling_an_augmentation_scales_its_sides():
+def test_scaled_scales_all_sides():
     scaled = PUBLISHED.scaled(0.25)
     assert (scaled.short, scaled.long, scaled.crop, scaled.ratio) == (128, 512, 128, (0.5, 2.0))
     assert replace(scaled, short=512, long=2048, crop=512) == PUBLISHED
     assert (SMALL.scaled(2).crop, SMALL.scaled(2).ratio, SMALL.scaled(2).short) == (256, (2.0, 2.0), None)
 
 
-def test_an_augmentation_can_be_kept_in_a_checkpoint(tmp_path):
+def test_an_augmentation_can_be_saved_in_a_checkpoint(tmp_path):
     torch.save(asdict(PUBLISHED), tmp_path / "a.pt")
     assert Augmentation(**torch.load(tmp_path / "a.pt", weights_only=True)) == PUBLISHED
 
@@ -223,13 +223,13 @@ def test_an_augmentation_can_be_kept_in_a_checkpoint(tmp_path):
         *({"contrast": 1.1}, {"saturation": -0.1}, {"hue": 61.0}, {"hue": -1.0}),
     ],
 )
-def test_what_makes_no_sense_is_refused(words):
+def test_invalid_settings_are_rejected(words):
     with pytest.raises(FovealError, match="must be"):
         Augmentation(**words)
 
 
 @pytest.mark.parametrize("colour", ["brightness", "contrast", "saturation", "hue"])
-def test_each_distortion_of_colours_reaches_the_image_and_not_the_labels(colour):
+def test_colour_distortions_change_the_image_and_not_the_labels(colour):
     image, labels = torch.randint(256, (3, 8, 8), dtype=torch.uint8), torch.randint(5, (8, 8))
     augment = Augment(replace(PLAIN, **{colour: {"brightness": 64.0, "hue": 40.0}.get(colour, 0.5)}))
     changed = []

@@ -1,4 +1,4 @@
-"""Folders of images and label maps: which belong together, what the classes are called, what is missing."""
+"""Folders of images and label maps: pairing, class names, and errors for missing files."""
 
 import re
 
@@ -13,7 +13,7 @@ from support.segmentation_folders import write_ade20k, write_folder, write_split
 SIX = [[[number, 0], [1, 1]] for number in range(3)] * 2
 
 
-def test_ade20k_opens_as_it_is_unpacked_with_its_own_classes(tmp_path):
+def test_ade20k_opens_as_unpacked_with_its_classes(tmp_path):
     train, val = open_train_and_val(write_ade20k(tmp_path), zero_ignored=True)
     assert train.classes == val.classes == list(ADE20K_CLASSES)
     assert train.paths == [tmp_path / "images" / "training" / "a.jpg"]
@@ -21,8 +21,8 @@ def test_ade20k_opens_as_it_is_unpacked_with_its_own_classes(tmp_path):
     assert open_split(tmp_path, "validation", zero_ignored=True).paths == val.paths
 
 
-def test_ade20ks_classes_stand_at_the_benchmarks_numbers():
-    """From objectInfo150.txt, which counts from 1."""
+def test_ade20k_classes_are_in_the_order_of_the_benchmark():
+    """From objectInfo150.txt, with indices starting at 1."""
     assert len(set(ADE20K_CLASSES)) == 150
     known = {1: "wall", 2: "building", 5: "tree", 13: "person", 21: "car", 32: "seat", 45: "chest of drawers"}
     known |= {
@@ -38,7 +38,7 @@ def test_ade20ks_classes_stand_at_the_benchmarks_numbers():
     assert all(name == name.strip() for name in ADE20K_CLASSES)
 
 
-def test_the_made_shapes_open_with_a_background(tmp_path):
+def test_the_shapes_dataset_opens_with_a_background_class(tmp_path):
     folder = write_shapes(tmp_path / "shapes", train=3, val=2)
     train, val = open_train_and_val(folder, zero_ignored=False)
     assert (len(train), len(val)) == (3, 2)
@@ -51,7 +51,7 @@ def test_the_made_shapes_open_with_a_background(tmp_path):
 
 @pytest.mark.parametrize("labels", ["annotations", "labels"])
 @pytest.mark.parametrize("images", ["images/train", "images/training", "train"])
-def test_ones_own_folders_open_with_a_file_of_classes(tmp_path, images, labels):
+def test_custom_folders_open_with_a_class_file(tmp_path, images, labels):
     write_folder(tmp_path / images, tmp_path / labels / "train", SIX)
     (tmp_path / "classes.txt").write_text("sky\n tree \nBäume im Herbst\n\n", encoding="utf-8")
     opened = open_split(tmp_path, "train", zero_ignored=False)
@@ -64,12 +64,12 @@ def test_a_split_may_have_any_name(tmp_path):
     assert len(open_split(write_split(tmp_path, "night", SIX), "night", zero_ignored=False)) == 6
 
 
-def test_a_file_of_classes_counts_in_ade20ks_layout_as_well(tmp_path):
+def test_a_class_file_overrides_the_ade20k_classes(tmp_path):
     (write_ade20k(tmp_path) / "classes.txt").write_text("one\ntwo")
     assert open_split(tmp_path, "val", zero_ignored=True).classes == ["one", "two"]
 
 
-def test_without_ade20ks_folders_classes_must_be_named(tmp_path):
+def test_other_layouts_require_a_class_file(tmp_path):
     write_split(tmp_path, classes=None)
     write_folder(tmp_path / "images" / "val", tmp_path / "annotations" / "val", SIX)
     for split in ("train", "val"):
@@ -77,7 +77,7 @@ def test_without_ade20ks_folders_classes_must_be_named(tmp_path):
             open_split(tmp_path, split, zero_ignored=False)
 
 
-def test_images_of_any_format_are_paired_with_label_maps_of_their_names(tmp_path):
+def test_images_of_any_format_are_paired_with_label_maps_by_name(tmp_path):
     write_split(tmp_path, label_maps=SIX)
     images, labels = tmp_path / "images" / "train", tmp_path / "labels" / "train"
     for name, ending in (("a", "bmp"), ("b", "webp"), ("c", "JPEG"), ("d", "tif")):
@@ -101,7 +101,7 @@ def refused(folder, split="train"):
     return text
 
 
-def test_a_missing_label_map_is_named_before_anything_is_read(tmp_path):
+def test_missing_label_maps_are_named_when_opening(tmp_path):
     labels = write_split(tmp_path, label_maps=SIX) / "labels" / "train"
     (labels / "b.png").unlink()
     image = tmp_path / "images" / "train" / "b.png"
@@ -114,13 +114,13 @@ def test_a_missing_label_map_is_named_before_anything_is_read(tmp_path):
     )
 
 
-def test_two_images_of_one_name_are_refused(tmp_path):
+def test_two_images_with_the_same_name_are_rejected(tmp_path):
     folder = write_split(tmp_path, label_maps=SIX) / "images" / "train"
     Image.open(folder / "c.png").save(folder / "c.jpg")
     assert refused(tmp_path) == f"{folder}/c.jpg and c.png have the same label map: remove one of them."
 
 
-def test_missing_folders_are_named_with_what_was_looked_for(tmp_path):
+def test_missing_folders_are_named_with_the_expected_paths(tmp_path):
     assert refused(tmp_path / "nowhere").startswith(f"There is no folder {tmp_path}/nowhere: pass --data with")
     write_split(tmp_path)
     looked = ", ".join(str(tmp_path / name) for name in ("images/val", "images/validation", "val", "validation"))
@@ -135,7 +135,7 @@ def test_missing_folders_are_named_with_what_was_looked_for(tmp_path):
     )
 
 
-def test_an_empty_split_is_refused(tmp_path):
+def test_an_empty_split_is_rejected(tmp_path):
     write_split(tmp_path, label_maps=[])
     assert refused(tmp_path) == f"{tmp_path}/images/train has no image: put the images of train there."
 
@@ -154,11 +154,11 @@ def test_an_empty_split_is_refused(tmp_path):
         ),
     ],
 )
-def test_a_file_of_classes_that_names_none_or_one_twice_is_refused(tmp_path, text, sentence):
+def test_an_invalid_class_file_is_rejected(tmp_path, text, sentence):
     write_split(tmp_path, classes=text)
     assert refused(tmp_path) == sentence.format(tmp_path / "classes.txt")
 
 
-def test_a_file_of_classes_that_is_no_text_is_refused(tmp_path):
+def test_a_class_file_that_is_not_text_is_rejected(tmp_path):
     (write_split(tmp_path) / "classes.txt").write_bytes(b"\xff\xfe\x80")
     assert refused(tmp_path).startswith(f"{tmp_path}/classes.txt cannot be read (")

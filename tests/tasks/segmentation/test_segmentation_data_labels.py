@@ -1,4 +1,4 @@
-"""Label maps: which label a pixel has, and what is said of one that has none."""
+"""Label maps: the label of each pixel, and errors for invalid values."""
 
 import struct
 import zlib
@@ -15,7 +15,7 @@ from support.segmentation_folders import write_ade20k, write_split
 
 
 def replace_map(folder, pixels):
-    """Write another label map in its place; returns its file."""
+    """Replace the label map and return its path."""
     file = folder / "labels" / "train" / "a.png"
     Image.fromarray(pixels).save(file)
     return file
@@ -27,7 +27,7 @@ def sentence(images, index=0):
     return caught.value.name, str(caught.value)
 
 
-def test_an_item_is_the_image_and_its_labels(tmp_path):
+def test_an_item_is_an_image_and_its_labels(tmp_path):
     images = open_split(write_split(tmp_path, label_maps=[[[0, 1, 2], [255, 2, 0]]]), "train", zero_ignored=False)
     image, labels = images[0]
     pixels = np.asarray(Image.open(images.paths[0]))
@@ -41,14 +41,14 @@ def test_an_item_is_the_image_and_its_labels(tmp_path):
     assert images[0] == (torch.uint8, torch.int64)
 
 
-def test_where_zero_is_ignored_the_first_class_has_the_number_one(tmp_path):
+def test_zero_ignored_shifts_labels_by_one(tmp_path):
     images = open_split(write_ade20k(tmp_path, [[[0, 1, 2], [149, 150, 255]]]), "train", zero_ignored=True)
     assert images.labels(0).tolist() == [[255, 0, 1], [148, 149, 255]]
 
 
 @pytest.mark.parametrize("zero_ignored", [False, True])
 @pytest.mark.parametrize("kind", ["grey of 16 bits", "palette"])
-def test_greys_of_16_bits_and_palettes_have_the_same_labels_as_greys_of_8(tmp_path, kind, zero_ignored):
+def test_grey_16_bit_and_palette_images_have_the_same_labels_as_8_bit(tmp_path, kind, zero_ignored):
     numbers = [[0, 1, 2], [3, 255, 3]]
     images = open_split(
         write_split(tmp_path, label_maps=[numbers], classes="a\nb\nc\nd"), "train", zero_ignored=zero_ignored
@@ -65,7 +65,7 @@ def test_greys_of_16_bits_and_palettes_have_the_same_labels_as_greys_of_8(tmp_pa
     assert torch.equal(images.labels(0), expected)
 
 
-def test_a_number_that_no_class_has_is_named_with_its_place_and_what_may_be_there(tmp_path):
+def test_an_invalid_value_is_named_with_its_position_and_the_valid_range(tmp_path):
     folder = write_split(tmp_path, label_maps=[[[0, 1, 2], [255, 3, 4]]])
     images = open_split(folder, "train", zero_ignored=False)
     file = str(images.label_paths[0])
@@ -81,8 +81,8 @@ def test_a_number_that_no_class_has_is_named_with_its_place_and_what_may_be_ther
 
 
 @pytest.mark.parametrize("number", [256, 300, 65535])
-def test_a_large_number_of_16_bits_is_none_of_its_low_bits(tmp_path, number):
-    """256 modulo 256 would be a class."""
+def test_large_16_bit_values_are_not_truncated(tmp_path, number):
+    """256 modulo 256 would be a valid class."""
     folder = write_split(tmp_path)
     file = replace_map(folder, pixels=np.array([[0, 1], [number, 2]], dtype=np.uint16))
     assert sentence(open_split(folder, "train", zero_ignored=False))[1].startswith(
@@ -91,7 +91,7 @@ def test_a_large_number_of_16_bits_is_none_of_its_low_bits(tmp_path, number):
 
 
 @pytest.mark.parametrize("count", [254, 255])
-def test_255_is_ignored_however_many_classes_there_are(tmp_path, count):
+def test_255_is_ignored_for_any_number_of_classes(tmp_path, count):
     numbers = [[0, 1, count - 1, 254 if count == 255 else 253, 255]]
     folder = write_split(tmp_path, label_maps=[numbers], classes="\n".join(map(str, range(count))))
     assert open_split(folder, "train", zero_ignored=False).labels(0).tolist() == numbers
@@ -99,7 +99,7 @@ def test_255_is_ignored_however_many_classes_there_are(tmp_path, count):
     assert open_split(folder, "train", zero_ignored=True).labels(0).tolist() == shifted
 
 
-def test_a_label_map_of_another_size_than_its_image_is_named(tmp_path):
+def test_a_label_map_of_another_size_is_named_in_the_error(tmp_path):
     images = open_split(write_split(tmp_path), "train", zero_ignored=False)
     file = replace_map(tmp_path, pixels=np.zeros((2, 3), dtype=np.uint8))
     assert sentence(images) == (
@@ -109,7 +109,7 @@ def test_a_label_map_of_another_size_than_its_image_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "shape"), [("RGB", (2, 2, 3)), ("RGBA", (2, 2, 4)), ("LA", (2, 2, 2)), ("1", (2, 2))])
-def test_a_label_map_without_a_number_for_each_pixel_is_refused(tmp_path, mode, shape):
+def test_a_label_map_of_an_unsupported_mode_is_rejected(tmp_path, mode, shape):
     images = open_split(write_split(tmp_path), "train", zero_ignored=False)
     file = replace_map(tmp_path, pixels=np.zeros(shape, dtype=bool if mode == "1" else np.uint8))
     assert sentence(images) == (
@@ -120,8 +120,8 @@ def test_a_label_map_without_a_number_for_each_pixel_is_refused(tmp_path, mode, 
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-def test_greys_of_few_bits_are_refused_since_they_are_stretched(tmp_path, bits):
-    """Pillow reads 1 of 2 bits as 85, which may be another class."""
+def test_grey_images_below_8_bits_are_rejected(tmp_path, bits):
+    """Pillow rescales the 2-bit value 1 to 85, which may be another class."""
     images = open_split(write_split(tmp_path, classes="\n".join(map(str, range(200)))), "train", zero_ignored=False)
     file = images.label_paths[0]
     write_grey(file, bits, rows=[[0, 1], [2, 3]])
@@ -143,7 +143,7 @@ def write_grey(file, bits, rows):
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
-def test_a_label_map_that_cannot_be_read_is_named(tmp_path, content):
+def test_an_unreadable_label_map_is_named_in_the_error(tmp_path, content):
     images = open_split(
         write_split(tmp_path, label_maps=[np.arange(400).reshape(20, 20) % 3]), "train", zero_ignored=False
     )
@@ -155,15 +155,15 @@ def test_a_label_map_that_cannot_be_read_is_named(tmp_path, content):
     assert text.endswith("): replace or remove the file.")
 
 
-def test_an_image_that_cannot_be_read_is_named(tmp_path):
+def test_an_unreadable_image_is_named_in_the_error(tmp_path):
     images = open_split(write_split(tmp_path), "train", zero_ignored=False)
     images.paths[0].write_bytes(b"no image")
     assert sentence(images)[1].startswith(f"{images.paths[0]} is not a readable image (no known image format)")
 
 
 @pytest.mark.parametrize(("shape", "red"), [((3, 2), (0, 1)), ((2, 3), (0, 0))])
-def test_an_image_is_turned_as_its_camera_says_unless_its_label_map_knows_it_unturned(tmp_path, shape, red):
-    """Stored 3 wide and 2 high, red at its top left, to be turned by a quarter clockwise."""
+def test_exif_orientation_is_applied_if_it_matches_the_label_map(tmp_path, shape, red):
+    """Stored with width 3 and height 2, red at the top left, with an orientation of 90 degrees clockwise."""
     images = open_split(write_split(tmp_path, label_maps=[np.zeros(shape)]), "train", zero_ignored=False)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -176,7 +176,7 @@ def test_an_image_is_turned_as_its_camera_says_unless_its_label_map_knows_it_unt
 
 
 @pytest.mark.parametrize("number", [-1, -2, 300, 2**31 - 1])
-def test_a_number_beyond_8_bits_is_no_class_and_no_ignored_pixel(tmp_path, number):
+def test_values_beyond_8_bits_are_rejected(tmp_path, number):
     numbers = np.array([[0, number]], dtype=np.int32)
     with pytest.raises(BrokenSample, match=f"has the value {number} at x=1, y=0; only 0 to 2 and 255 are allowed"):
         labels_of(numbers, label_table(3, zero_ignored=False), tmp_path / "a.png")

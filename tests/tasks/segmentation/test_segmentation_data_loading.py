@@ -1,4 +1,4 @@
-"""Batches through the one loop's loaders: the same draws whatever the workers, broken files stopped at or skipped."""
+"""Batches are independent of the number of workers; broken files raise an error or are skipped."""
 
 import pickle
 
@@ -27,7 +27,7 @@ def batches(images, workers=0, broken="stop"):
     return list(loader.epoch(1))
 
 
-def test_training_stacks_crops_and_their_labels_the_same_whatever_the_workers(images):
+def test_training_batches_are_independent_of_the_number_of_workers(images):
     images.transform = Augment(TINY)
     straight = batches(images)
     assert len(straight) == 4
@@ -38,7 +38,7 @@ def test_training_stacks_crops_and_their_labels_the_same_whatever_the_workers(im
         assert all(map(torch.equal, one, other))
 
 
-def test_evaluation_takes_images_one_by_one_in_their_own_sizes(images):
+def test_evaluation_uses_single_images_of_original_size(images):
     for index, (batch, labels) in enumerate(evaluation_loader(images, 1, Share(), workers=0)):
         assert torch.equal(batch[0], images.image(index) / 255)
         assert torch.equal(labels[0], images.labels(index))
@@ -47,7 +47,7 @@ def test_evaluation_takes_images_one_by_one_in_their_own_sizes(images):
 
 @pytest.mark.parametrize("kind", ["image", "label map"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_file_stops_or_is_skipped(images, workers, kind):
+def test_a_broken_file_raises_an_error_or_is_skipped(images, workers, kind):
     broken = (images.paths if kind == "image" else images.label_paths)[4]
     broken.write_bytes(b"no image")
     loader = evaluation_loader(images, 1, Share(), workers, broken="skip")
@@ -59,7 +59,7 @@ def test_a_broken_file_stops_or_is_skipped(images, workers, kind):
     assert [len(crops) for crops, _ in batches(images, workers, "skip")] == [2, 2, 2, 2]
 
 
-def test_a_dataset_and_its_transform_reach_a_spawned_process(images):
+def test_a_dataset_and_its_transform_can_be_pickled(images):
     images.transform = Augment(TINY)
     again = pickle.loads(pickle.dumps(images))
     assert (again.paths, again.classes, again.transform.augmentation) == (images.paths, images.classes, TINY)

@@ -1,4 +1,4 @@
-"""Colours: brightness, contrast, saturation and hue as their formulas and Python's own HSV have them."""
+"""Photometric distortion compared with formulas and with Python's colorsys."""
 
 import colorsys
 
@@ -8,7 +8,7 @@ import torch
 from foveal.tasks.segmentation.data.augment import PhotometricDistortion, multiply_saturation, shift_hue
 
 NONE = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
-#: Every order of the three channels, ties, greys, black and white.
+#: All orders of the three channels, ties, greys, black and white.
 COLOURS = [(r / 4, g / 4, b / 4) for r in range(5) for g in range(5) for b in range(5)]
 
 
@@ -18,25 +18,25 @@ def picture():
 
 
 def by_pixel(image, change):
-    """What ``change`` makes of hue, saturation and value of every pixel."""
+    """Apply ``change`` to hue, saturation and value of every pixel."""
     pixels = [colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*pixel))) for pixel in image.flatten(1).T.tolist()]
     return torch.tensor(pixels, dtype=image.dtype).T.reshape(image.shape)
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 0.93, 1.0, 1.2, 1.5])
-def test_saturation_is_multiplied_and_ends_at_one(factor):
+def test_saturation_is_multiplied_and_clamped_to_one(factor):
     expected = by_pixel(picture(), lambda h, s, v: (h, min(s * factor, 1.0), v))
     torch.testing.assert_close(multiply_saturation(picture(), factor), expected)
 
 
 @pytest.mark.parametrize("degrees", [-60.0, -36.0, -7.5, 0.0, 13.0, 36.0, 60.0])
-def test_hue_is_turned_around_the_whole_circle(degrees):
+def test_hue_is_shifted_cyclically(degrees):
     expected = by_pixel(picture(), lambda h, s, v: ((h + degrees / 360) % 1, s, v))
     torch.testing.assert_close(shift_hue(picture(), degrees), expected)
 
 
 def drawn(words, image, count=400):
-    """What ``PhotometricDistortion`` makes of an image in many draws."""
+    """Many random results of ``PhotometricDistortion`` for an image."""
     photometric = PhotometricDistortion(**{**NONE, **words})
     return torch.stack([photometric(image) for _ in range(count)])
 
@@ -45,7 +45,7 @@ def grey(level):
     return torch.full((3, 1, 1), level)
 
 
-def test_half_of_the_images_are_brightened_or_darkened_by_up_to_32_levels():
+def test_half_of_the_images_change_brightness_by_up_to_32_levels():
     change = 255 * (drawn({"brightness": 32.0}, grey(0.5)) - 0.5)[:, 0].flatten()
     touched = change[change != 0]
     assert 160 <= len(touched) <= 240
@@ -53,7 +53,7 @@ def test_half_of_the_images_are_brightened_or_darkened_by_up_to_32_levels():
     assert 28 < touched.max() <= 32
 
 
-def test_half_of_the_images_have_their_channels_multiplied():
+def test_half_of_the_images_change_contrast():
     image = torch.tensor([0.2, 0.4, 0.6]).view(3, 1, 1)
     factors = drawn({"contrast": 0.5}, image) / image
     torch.testing.assert_close(factors, factors[:, :1].expand_as(factors))
@@ -63,8 +63,8 @@ def test_half_of_the_images_have_their_channels_multiplied():
     assert 1.45 < touched.max() <= 1.5
 
 
-def test_contrast_comes_before_saturation_or_after_it():
-    """Clamping red in between reveals the order; the first eight random numbers decide what is applied."""
+def test_contrast_is_applied_before_or_after_saturation():
+    """Clamping of red in between reveals the order; the first eight random numbers determine what is applied."""
     image = torch.tensor([0.9, 0.6, 0.6]).view(3, 1, 1)
     ends = set()
     for seed in range(300):
@@ -82,7 +82,7 @@ def test_contrast_comes_before_saturation_or_after_it():
     assert ends == {"first", "last"}
 
 
-def test_what_leaves_the_range_is_cut_off_and_the_image_itself_is_left_alone():
+def test_results_are_clamped_and_the_input_is_unchanged():
     image = torch.rand(3, 16, 16)
     before = image.clone()
     results = drawn({"brightness": 255.0, "contrast": 1.0, "saturation": 1.0, "hue": 60.0}, image, 60)
@@ -91,6 +91,6 @@ def test_what_leaves_the_range_is_cut_off_and_the_image_itself_is_left_alone():
     assert torch.equal(image, before)
 
 
-def test_nothing_asked_changes_nothing():
+def test_without_distortions_the_image_is_unchanged():
     image = torch.rand(3, 4, 5)
     assert torch.equal(drawn({}, image, 5), image.expand(5, -1, -1, -1))

@@ -52,7 +52,7 @@ def evaluated(images, model=None, broken="stop", inference=OWN_SIZE, **options):
 
 
 def by_hand(images, numbers):
-    """The scores of what ``by_red`` says of these images."""
+    """The scores of the predictions of ``by_red`` for these images."""
     confusion = ConfusionMatrix(len(CLASSES))
     for number in numbers:
         confusion.add(images.answers(number), images.items[number][1])
@@ -63,7 +63,7 @@ def without_speed(document):
     return {name: value for name, value in document.items() if name != "images_per_second"}
 
 
-def test_a_whole_set_is_compared_with_its_labels():
+def test_a_dataset_is_compared_with_its_labels():
     images, steps = MadeLabelMaps(), []
     evaluation = evaluated(images, on_batch=lambda *at: steps.append(at))
     assert evaluation.scores == by_hand(images, range(5))
@@ -74,8 +74,8 @@ def test_a_whole_set_is_compared_with_its_labels():
     assert evaluation.counts.sum(1).tolist() == evaluation.scores.pixels
 
 
-def test_results_are_told_class_by_class_in_plain_types():
-    """Doors are nowhere, though some are seen; there are no lamps."""
+def test_results_per_class_have_plain_types():
+    """Doors are predicted but do not occur; lamps neither occur nor are predicted."""
     evaluation = evaluated(MadeLabelMaps())
     document = json.loads(json.dumps(evaluation.document))
     assert {name: document[name] for name in ("miou", "macc", "aacc")} == evaluation.metrics
@@ -88,8 +88,8 @@ def test_results_are_told_class_by_class_in_plain_types():
     assert document["images_per_second"] > 0
 
 
-def test_images_are_seen_as_the_inference_says_and_counted_in_their_own_size():
-    """An image of one class is found whole in any size; the sizes that were seen are the fitted ones."""
+def test_images_are_resized_for_inference_and_scored_in_their_original_size():
+    """An image of a single class is predicted perfectly at any size; the model gets the fitted sizes."""
     images, seen, model = MadeLabelMaps(), [], by_red()
     images.items = [(torch.full((3, 10, 20), 0.4), torch.full((10, 20), 2))]
     answer = model.answer
@@ -105,7 +105,7 @@ def test_images_are_seen_as_the_inference_says_and_counted_in_their_own_size():
     assert seen == [(1, 3, 20, 40)] * 2
 
 
-def test_an_image_that_cannot_be_read_does_not_count():
+def test_unreadable_images_do_not_count():
     images = MadeLabelMaps(broken=(0, 3))
     evaluation = evaluated(images, broken="skip")
     assert (evaluation.images, evaluation.broken) == (3, ["0.png", "3.png"])
@@ -114,15 +114,15 @@ def test_an_image_that_cannot_be_read_does_not_count():
         evaluated(images)
 
 
-def test_a_second_evaluation_with_the_same_loader_says_the_same():
+def test_a_second_evaluation_with_the_same_loader_gives_the_same_results():
     loader = evaluation_loader(MadeLabelMaps(broken=(3,)), 1, Share(), 0, broken="skip")
     one, two = (evaluate_segmenter(by_red(), loader, CLASSES, OWN_SIZE, device=CPU) for _ in range(2))
     assert without_speed(one.document) == without_speed(two.document)
     assert (two.images, two.broken) == (4, ["3.png"])
 
 
-def test_two_processes_count_as_one(tmp_path):
-    """Five images, two of them broken, one on each process. NaN scores on one are reported by both."""
+def test_two_processes_give_the_results_of_one(tmp_path):
+    """Five images with one broken image on each process. NaN scores on one process are reported by both."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -143,24 +143,24 @@ def test_two_processes_count_as_one(tmp_path):
         assert sentence.startswith("FovealError: The segmenter's scores are NaN")
 
 
-def test_a_set_without_a_readable_image_is_refused():
+def test_a_dataset_without_readable_images_is_rejected():
     with pytest.raises(FovealError, match=r"None of the images can be read \(the first is 0.png\): check --data"):
         evaluated(MadeLabelMaps(broken=tuple(range(5))), broken="skip")
 
 
-def test_a_set_without_a_pixel_that_counts_is_refused():
+def test_a_dataset_without_labelled_pixels_is_rejected():
     images = MadeLabelMaps()
     images.items = [(image, torch.full_like(labels, IGNORED)) for image, labels in images.items]
     with pytest.raises(FovealError, match="All pixels of the images are ignored"):
         evaluated(images)
 
 
-def test_scores_that_are_no_numbers_are_refused():
+def test_nan_scores_are_rejected():
     broken = KnownScores(lambda images: torch.full_like(images[:, :1], float("nan")).expand(-1, 5, -1, -1), 5)
     with pytest.raises(FovealError, match="scores are NaN: its weights are broken, use others"):
         evaluated(MadeLabelMaps(), broken)
 
 
-def test_other_classes_than_the_segmenters_are_refused():
+def test_a_wrong_number_of_classes_is_rejected():
     with pytest.raises(FovealError, match="The segmenter has 2 classes and the images have 5"):
         evaluated(MadeLabelMaps(), KnownScores(lambda images: images[:, :2], 2))

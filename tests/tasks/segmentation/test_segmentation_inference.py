@@ -1,4 +1,4 @@
-"""Images are fitted, seen in windows, scales and mirrored, and what is averaged is what MMSegmentation averages."""
+"""Inference: resizing, sliding windows, scales and flipping, averaged as in MMSegmentation."""
 
 from dataclasses import replace
 from math import exp
@@ -23,12 +23,12 @@ def noise(height, width, seed=0):
 
 
 def red_times_place(images):
-    """What lies at the right counts more: column x counts its red x * x times."""
+    """Scores that depend on the position: red times x * x in column x."""
     return images[:, :1] * torch.arange(images.shape[-1]) ** 2
 
 
 def width_everywhere(images):
-    """The width in which an image is seen."""
+    """The width of the model input, at every pixel."""
     return torch.full_like(images[:, :1], images.shape[-1])
 
 
@@ -38,7 +38,7 @@ def width_everywhere(images):
         (WHOLE, (512, 683), (512, 683)),
         (WHOLE, (683, 512), (683, 512)),
         (WHOLE, (1000, 3000), (512, 1536)),
-        (WHOLE, (300, 1500), (410, 2048)),  # the long side decides: 300 * 2048 / 1500 = 409.6
+        (WHOLE, (300, 1500), (410, 2048)),  # limited by the long side: 300 * 2048 / 1500 = 409.6
         (WHOLE, (100, 133), (512, 681)),  # 680.96
         (WHOLE, (1, 9000), (1, 2048)),
         (replace(WHOLE, multiple=32), (512, 683), (512, 704)),
@@ -47,25 +47,25 @@ def width_everywhere(images):
         (Inference(short=None, long=10), (20, 5), (10, 3)),  # 2.5, rounded up
     ],
 )
-def test_an_image_is_fitted_in_its_proportions(inference, own, seen):
+def test_an_image_is_resized_with_its_aspect_ratio(inference, own, seen):
     assert inference.fitted(*own) == seen
 
 
-def test_scales_multiply_both_limits():
-    """ADE20K's at 1.75 times 512, and where the long side decides, 1.75 times 2048."""
+def test_scales_apply_to_both_limits():
+    """1.75 times 512, or 1.75 times 2048 if the long side is the limit."""
     assert WHOLE.fitted(512, 683, 1.75) == (896, 1195)
     assert WHOLE.fitted(300, 1500, 1.75) == (717, 3584)
     assert OWN_SIZE.fitted(10, 20, 0.5) == (5, 10)
 
 
-def test_the_published_settings():
+def test_settings_match_the_published_ones():
     assert (WHOLE.short, WHOLE.long, WHOLE.window, WHOLE.views) == (512, 2048, None, [(1.0, False)])
     assert (SLIDING.short, SLIDING.window, SLIDING.stride) == (512, 512, 341)
     scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
     assert MULTI_SCALE.views == [(scale, mirrored) for scale in scales for mirrored in (False, True)]
 
 
-def test_the_network_sees_the_fitted_image_and_scores_come_back_in_the_images_size():
+def test_the_model_gets_the_resized_image_and_scores_have_the_original_size():
     seen = []
 
     def answer(images):
@@ -78,8 +78,8 @@ def test_the_network_sees_the_fitted_image_and_scores_come_back_in_the_images_si
     assert seen == [(1, 3, 24, 12), (1, 3, 24, 16)]
 
 
-def test_images_are_made_smaller_with_antialiasing_as_in_training():
-    """Of four columns two: each the mean of three, weighted 3, 3 and 1, the nearer more."""
+def test_images_are_downscaled_with_antialiasing_as_in_training():
+    """From four columns to two: each is a mean of three with weights 3, 3 and 1."""
     seen = []
 
     def answer(images):
@@ -90,29 +90,29 @@ def test_images_are_made_smaller_with_antialiasing_as_in_training():
     assert seen[0].tolist() == [pytest.approx([3, 6])]
 
 
-def test_a_mirrored_image_is_turned_back_before_the_average():
-    """Reds 1, 2, 3, 4: straight 0, 2, 12, 36; mirrored 0, 3, 8, 9, turned back 9, 8, 3, 0."""
+def test_flipped_scores_are_flipped_back_before_averaging():
+    """Reds 1, 2, 3, 4 give 0, 2, 12, 36; flipped 0, 3, 8, 9, and flipped back 9, 8, 3, 0."""
     model = KnownScores(red_times_place, softmax=False)
     assert segment(model, row(1, 2, 3, 4), OWN_SIZE).tolist() == [[[0, 2, 12, 36]]]
     assert segment(model, row(1, 2, 3, 4), replace(OWN_SIZE, flip=True)).tolist() == [[[4.5, 5, 7.5, 18]]]
 
 
-def test_windows_of_a_mirrored_image_begin_at_its_own_left():
-    """Five pixels in windows of 4 every 3: both windows see three of them, in the mirrored image as well."""
+def test_windows_of_a_flipped_image_start_at_its_left():
+    """Five pixels with windows of 4 and a stride of 3: both windows share three pixels, also in the flipped image."""
     model = KnownScores(lambda images: images[:, :1].amax((2, 3), keepdim=True).expand(-1, 1, 1, 4), softmax=False)
     sliding = replace(OWN_SIZE, window=4, stride=3)
     assert segment(model, row(8, 0, 0, 0, 0), sliding).tolist() == [[[8, 4, 4, 4, 0]]]
     assert segment(model, row(8, 0, 0, 0, 0), replace(sliding, flip=True)).tolist() == [[[8, 4, 4, 4, 0]]]
 
 
-def test_scales_are_averaged_evenly():
+def test_scales_are_averaged_with_equal_weights():
     model = KnownScores(width_everywhere, softmax=False)
     found = segment(model, noise(4, 8), replace(OWN_SIZE, scales=(0.5, 1.0, 2.0)))
     assert found == pytest.approx(torch.full((1, 4, 8), (4 + 8 + 16) / 3))
 
 
-def test_probabilities_are_averaged_and_not_scores():
-    """Of scores ln 4 and 0, and ln 16 and 0: probabilities 4/5 and 16/17, not those of the mean, ln 8: 8/9."""
+def test_probabilities_are_averaged_instead_of_scores():
+    """Scores ln 4 and ln 16 against 0 have probabilities 4/5 and 16/17; the mean score ln 8 would give 8/9."""
 
     def answer(images):
         one = width_everywhere(images).log()
@@ -123,8 +123,8 @@ def test_probabilities_are_averaged_and_not_scores():
     assert found[:, 0, 0].tolist() == pytest.approx([mean, 1 - mean])
 
 
-def test_scores_are_resized_and_not_probabilities():
-    """Scores 0 and 8 of two pixels are 0, 2, 6 and 8 for four."""
+def test_scores_are_resized_instead_of_probabilities():
+    """Scores 0 and 8 of two pixels become 0, 2, 6 and 8 for four."""
 
     def answer(images):
         ramp = torch.tensor([[[[0.0, 8.0]], [[0.0, 0.0]]]])
@@ -135,15 +135,15 @@ def test_scores_are_resized_and_not_probabilities():
     assert found[0, 0].tolist() == pytest.approx([1 / (1 + exp(-score)) for score in (0, 2, 6, 8)])
 
 
-def test_scores_are_made_smaller_without_antialiasing():
-    """As published: of four columns 0, 1, 2, 7 two remain, between the first two and the last two."""
+def test_scores_are_downscaled_without_antialiasing():
+    """As published: columns 0, 1, 2, 7 become two, midway between the first two and the last two."""
     ramp = torch.tensor([0.0, 1, 2, 7]).expand(1, 1, 2, 4)
     found = segment(KnownScores(lambda _: ramp, softmax=False), noise(1, 2), replace(OWN_SIZE, scales=(2.0,)))
     assert found.tolist() == [[[0.5, 4.5]]]
 
 
-def test_several_windows_scales_and_mirror_images_together():
-    """Means over windows of 2 pixels' side, of an image of 3 columns at one and two times its size."""
+def test_windows_scales_and_flipping_can_be_combined():
+    """Means over windows of 2 pixels, for an image of 3 columns at scales 1 and 2."""
     batches = []
 
     def mean(images):
@@ -152,13 +152,13 @@ def test_several_windows_scales_and_mirror_images_together():
 
     inference = Inference(short=None, long=100, window=2, stride=1, scales=(1.0, 2.0), flip=True, windows_at_once=3)
     found = segment(KnownScores(mean, softmax=False), row(0, 0, 48), inference)
-    # once: windows of means 0 and 24; twice: columns 0, 0, 0, 12, 36, 48, windows of 0, 0, 6, 24, 42, so 0, 0, 3, 15,
-    # 33, 42, of which the middles of pairs are taken; mirroring changes neither
+    # scale 1: window means 0, 24; scale 2: columns 0, 0, 0, 12, 36, 48, window means 0, 0, 6, 24, 42, so 0, 0, 3, 15,
+    # 33, 42, averaged in pairs; flipping changes neither
     assert found[0, 0].tolist() == pytest.approx([(0 + 0) / 2, (12 + 9) / 2, (24 + 37.5) / 2])
     assert batches == [2, 2, 3, 2, 3, 2]
 
 
-def test_a_segmenters_own_tensors_are_not_written_into():
+def test_the_output_of_the_segmenter_is_not_modified():
     kept = torch.ones(1, 1, 2, 2)
     segment(KnownScores(lambda _: kept, softmax=False), noise(2, 2), replace(OWN_SIZE, flip=True))
     assert kept.tolist() == [[[[1, 1], [1, 1]]]]
@@ -166,7 +166,7 @@ def test_a_segmenters_own_tensors_are_not_written_into():
 
 @pytest.mark.parametrize("inference", [replace(OWN_SIZE, scales=(0.7,)), replace(OWN_SIZE, scales=(0.7, 1.0))])
 def test_the_label_map_is_the_most_probable_class(inference):
-    """Of 40 classes, more than are looked at together."""
+    """With 40 classes, more than are processed at once."""
     weights = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
     model = KnownScores(lambda images: torch.einsum("kc,bchw->bkhw", weights, images - 0.5), num_classes=40)
     found = label_map(model, noise(17, 23), inference)
@@ -175,12 +175,12 @@ def test_the_label_map_is_the_most_probable_class(inference):
     assert {int(label) // 16 for label in found.unique()} == {0, 1, 2}
 
 
-def test_of_equally_probable_classes_the_first_is_told():
+def test_ties_are_resolved_to_the_first_class():
     model = KnownScores(lambda images: torch.ones(1, 40, 2, 2), num_classes=40)
     assert label_map(model, noise(2, 2), OWN_SIZE).eq(0).all()
 
 
-def test_a_label_map_of_a_large_photograph_never_holds_all_classes_in_its_size():
+def test_label_maps_of_large_images_never_allocate_all_classes_at_full_size():
     class Largest(TorchDispatchMode):
         numel = 0
 
@@ -198,8 +198,8 @@ def test_a_label_map_of_a_large_photograph_never_holds_all_classes_in_its_size()
 
 @pytest.mark.parametrize("inference", [OWN_SIZE, replace(OWN_SIZE, flip=True)])
 @pytest.mark.parametrize("broken", [0, 39])
-def test_scores_that_are_no_numbers_are_told(inference, broken):
-    """Wherever among the classes and pixels they are."""
+def test_nan_scores_raise_an_error(inference, broken):
+    """For any class and pixel."""
 
     def answer(images):
         scores = torch.zeros(1, 40, 3, 3)
@@ -212,7 +212,7 @@ def test_scores_that_are_no_numbers_are_told(inference, broken):
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (40, 33)])
 @pytest.mark.parametrize("inference", [WHOLE, SLIDING, MULTI_SCALE], ids=["whole", "sliding", "multi-scale"])
-def test_a_network_takes_any_size_and_its_probabilities_add_up(size, inference):
+def test_any_image_size_is_accepted_and_probabilities_sum_to_one(size, inference):
     small = replace(inference, short=40, long=160, window=inference.window and 32, stride=inference.stride and 21)
     model = tiny_segmenter().eval()
     found = segment(model, noise(*size), small)
@@ -222,7 +222,7 @@ def test_a_network_takes_any_size_and_its_probabilities_add_up(size, inference):
     assert label_map(model, noise(*size), small).shape == size
 
 
-def test_a_mirrored_image_has_the_mirrored_answer_where_both_are_averaged():
+def test_flip_averaging_is_equivariant_to_flips():
     model, image = tiny_segmenter().eval(), noise(40, 56)
     inference = Inference(short=32, long=64, flip=True)
     straight, mirrored = segment(model, image, inference), segment(model, image.flip(-1), inference).flip(-1)
@@ -231,7 +231,7 @@ def test_a_mirrored_image_has_the_mirrored_answer_where_both_are_averaged():
     assert segment(model, image, alone) != pytest.approx(segment(model, image.flip(-1), alone).flip(-1), abs=1e-5)
 
 
-def test_whole_images_in_their_own_size_are_told_pixel_by_pixel():
+def test_images_of_original_size_are_predicted_pixel_by_pixel():
     image = row(0, 0.2, 0.4, 0.6, 0.8)
     assert label_map(by_red(), image, OWN_SIZE).tolist() == [[0, 1, 2, 3, 4]]
 
@@ -254,6 +254,6 @@ def test_whole_images_in_their_own_size_are_told_pixel_by_pixel():
         (dict(windows_at_once=0), "windows_at_once must be at least 1"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(values, sentence):
+def test_invalid_settings_are_rejected(values, sentence):
     with pytest.raises(FovealError, match=sentence):
         Inference(**values)

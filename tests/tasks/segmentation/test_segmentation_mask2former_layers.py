@@ -1,4 +1,4 @@
-"""The pixel decoder and the transformer: transformers' own results, and first weights as published."""
+"""The pixel decoder and the transformer: results match transformers, and initialisation is as published."""
 
 import math
 
@@ -34,7 +34,7 @@ def make_maps(batch=2, dtype=torch.float64):
 def ours():
     torch.manual_seed(1)
     parts = nn.ModuleList((create_pixel_decoder(SETTINGS, CHANNELS), create_transformer(SETTINGS))).double()
-    for parameter in parts.parameters():  # samples far from the start, masks that are not alike
+    for parameter in parts.parameters():  # sampling locations far from their initial values, and distinct masks
         nn.init.normal_(parameter, std=0.3)
     return parts
 
@@ -53,7 +53,7 @@ def run(parts, maps):
     return torch.stack(found.intermediate_hidden_states), torch.stack(found.masks_queries_logits)
 
 
-def test_queries_masks_and_gradients_are_those_of_transformers_own_parts(ours, theirs):
+def test_queries_masks_and_gradients_match_transformers(ours, theirs):
     maps = [m.requires_grad_() for m in make_maps()]
     found, want = run(ours, maps), run(theirs, maps)
     assert (found[0].shape, found[1].shape) == ((5, 6, 2, 64), (5, 2, 6, 15, 23))
@@ -64,27 +64,27 @@ def test_queries_masks_and_gradients_are_those_of_transformers_own_parts(ours, t
         assert relative_error(actual, exact, floor=1e-3) < 1e-9
 
 
-def test_tokens_know_their_places_as_transformers_tells_them(theirs):
+def test_position_embeddings_match_transformers(theirs):
     shape = torch.Size((2, 5, 7, 9))
     want = theirs[0].position_embedding(shape, torch.device("cpu"), torch.float64)
     assert relative_error(Positions(64)(shape, torch.device("cpu"), torch.float64), want) < 1e-12
 
 
-def test_places_are_told_in_float32_however_small_the_maps_numbers_are():
+def test_position_embeddings_are_float32_for_half_precision_maps():
     shape, cpu = torch.Size((1, 5, 300, 2)), torch.device("cpu")
     found = Positions(64)(shape, cpu, torch.bfloat16)
     assert torch.equal(found, Positions(64)(shape, cpu, torch.float32))
 
 
-def test_no_result_on_fake_tensors_is_kept_for_real_ones():
-    """A dry run leaves nothing behind for the run."""
+def test_results_on_fake_tensors_are_not_cached():
+    """A dry run does not affect the actual run."""
     decoder, maps = create_pixel_decoder(SETTINGS, CHANNELS).eval(), make_maps(dtype=torch.float32)
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
         assert type(decoder(maps).mask_features) is not torch.Tensor
     assert type(decoder(maps).mask_features) is torch.Tensor
 
 
-def test_matrices_begin_as_glorots_and_attention_as_one_matrix_of_query_key_and_value():
+def test_matrices_use_glorot_initialisation_and_attention_that_of_a_packed_projection():
     layer = create_transformer(Settings(dim=256, decoder_layers=3)).decoder.layers[0]
     for linear in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
         assert linear.weight.std().item() == pytest.approx(math.sqrt(2 / (4 * 256)), rel=0.02)
@@ -94,8 +94,8 @@ def test_matrices_begin_as_glorots_and_attention_as_one_matrix_of_query_key_and_
     assert layer.fc1.weight.std().item() == pytest.approx(math.sqrt(2 / (256 + 2048)), rel=0.02)
 
 
-def test_convolutions_of_the_pixel_decoder_begin_as_published():
-    """Uniform: Glorot's bound where tokens are made, else by what goes in; no bias."""
+def test_convolutions_of_the_pixel_decoder_are_initialised_as_published():
+    """Uniform with the Glorot bound for input projections, otherwise scaled by fan-in; zero bias."""
     decoder = create_pixel_decoder(Settings(), [8, 64, 128, 512])
     bounds = {
         decoder.input_projections[0][0]: math.sqrt(6 / (512 + 256)),
@@ -110,7 +110,7 @@ def test_convolutions_of_the_pixel_decoder_begin_as_published():
     assert decoder.level_embed.std().item() == pytest.approx(1, rel=0.1)
 
 
-def test_pixel_decoders_heads_begin_by_looking_in_all_directions():
+def test_initial_offsets_of_the_pixel_decoder_point_in_all_directions():
     attention = create_pixel_decoder(SETTINGS, CHANNELS).encoder.layers[1].self_attn
     offsets = attention.sampling_offsets.bias.view(4, 3, 4, 2)
     directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
@@ -120,11 +120,11 @@ def test_pixel_decoders_heads_begin_by_looking_in_all_directions():
     assert not attention.attention_weights.weight.any()
 
 
-def test_places_are_not_rounded_where_tokens_are_in_half_precision():
-    """In bfloat16, places on a map of 200 columns would be off by up to a whole one."""
+def test_reference_points_are_not_rounded_in_half_precision():
+    """In bfloat16, positions on a map of 200 columns would be off by up to one column."""
     ratios = torch.ones(1, 1, 2, dtype=torch.bfloat16)
     places = Encoder.get_reference_points([(1, 200)], ratios, torch.device("cpu"))
     torch.testing.assert_close(places[0, :, 0, 0], (torch.arange(200) + 0.5) / 200)
-    tokens = torch.arange(200.0).bfloat16().view(1, 200, 1, 1)  # each its own column
+    tokens = torch.arange(200.0).bfloat16().view(1, 200, 1, 1)  # the value is the column
     found = sample_levels(tokens, [(1, 200)], places[:, :, None, :, None], torch.ones(1, 200, 1, 1, 1).bfloat16())
     torch.testing.assert_close(found.flatten(), torch.arange(200.0), atol=1e-3, rtol=0)

@@ -1,4 +1,4 @@
-"""Segments of label maps, which prediction answers for which, and what the answers cost."""
+"""Segments of label maps, bipartite matching, and losses."""
 
 import itertools
 import math
@@ -17,18 +17,18 @@ from support.plain_dino import bilinear
 LABELS = torch.tensor([[[3, 3, 1], [IGNORED, 1, 1]], [[IGNORED] * 3] * 2, [[2, 2, 2]] * 2])
 
 
-def test_each_class_that_occurs_is_a_segment_and_ignored_pixels_are_none():
+def test_each_class_that_occurs_is_a_segment_and_ignored_pixels_are_not():
     segments = Segments.of(LABELS, 4)
     assert segments.labels.tolist() == [[1, 3], [0, 0], [2, 0]]
     assert segments.counts == (2, 0, 1)
 
 
-def test_a_label_of_no_class_is_named():
+def test_an_invalid_label_is_named_in_the_error():
     with pytest.raises(ValueError, match=r"^labels must be below 3, or 255 where ignored, not 3$"):
         Segments.of(LABELS, 3)
 
 
-def test_a_point_is_inside_a_segment_as_its_mask_sampled_between_pixels_says():
+def test_segments_are_sampled_bilinearly():
     points = torch.cat((torch.rand(2, 40, 2), torch.tensor([[0.0, 0.0], [1.0, 1.0]]).expand(2, -1, -1)), 1).double()
     image, label = torch.tensor([0, 2]), torch.tensor([1, 2])
     found = sample_segments(LABELS, image, label, points)
@@ -38,7 +38,7 @@ def test_a_point_is_inside_a_segment_as_its_mask_sampled_between_pixels_says():
         assert found[number].tolist() == pytest.approx(want, abs=1e-12)
 
 
-def test_points_of_an_image_are_looked_at_for_all_its_segments():
+def test_points_of_an_image_are_sampled_for_all_its_segments():
     points, image = torch.rand(3, 9, 2), torch.arange(3)
     labels = torch.tensor([[1, 3], [1, 2], [2, 1]])
     found = sample_segments(LABELS, image[:, None], labels, points[:, None])
@@ -46,7 +46,7 @@ def test_points_of_an_image_are_looked_at_for_all_its_segments():
         assert torch.equal(found[:, place], sample_segments(LABELS, image, labels[:, place], points))
 
 
-def test_masks_are_sampled_between_their_pixels():
+def test_masks_are_sampled_bilinearly():
     masks, points = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.rand(2, 7, 2, dtype=torch.float64)
     found = sample(masks, points)
     for image, place in itertools.product(range(2), range(7)):
@@ -55,20 +55,20 @@ def test_masks_are_sampled_between_their_pixels():
         torch.testing.assert_close(found[image, :, place], want, atol=1e-12, rtol=0)
 
 
-def test_three_quarters_of_the_points_are_the_least_certain_of_three_times_as_many():
-    """A mask of logits that grow from left to right: the least certain lie on the left."""
+def test_three_quarters_of_the_points_are_the_most_uncertain_of_three_times_as_many():
+    """The logits of the mask grow from left to right, so the most uncertain points are on the left."""
     mask = torch.linspace(1, 10, 101).expand(1, 400, 101).contiguous()
     points = uncertain_points(mask, 400)
     assert points.shape == (1, 400, 2)
     x = points[0, :, 0]
-    # 300 of 1200 are a quarter; 100 more lie anywhere, a quarter of them on the left as well.
+    # 300 of 1200 are a quarter; 100 more are anywhere, so a quarter of them is on the left too.
     assert x[:300].max().item() == pytest.approx(0.25, abs=0.05)
     assert x[300:].max() > 0.9
     assert (x[300:] < 0.25).float().mean().item() == pytest.approx(0.25, abs=0.15)
 
 
 def plain_costs(logits, masks, label, targets):
-    """Of one prediction for one segment: class, cross entropy and dice as weighed in the paper's section 3.2."""
+    """Costs of one prediction for one segment: class, cross entropy and dice, with the weights of section 3.2."""
     odds = [math.exp(x) for x in logits]
     found = [1 / (1 + math.exp(-x)) for x in masks]
     entropy = [-t * math.log(p) - (1 - t) * math.log(1 - p) for p, t in zip(found, targets, strict=True)]
@@ -77,7 +77,7 @@ def plain_costs(logits, masks, label, targets):
     return -2 * odds[label] / sum(odds) + 5 * sum(entropy) / len(entropy) + 5 * dice
 
 
-def test_costs_are_the_papers():
+def test_costs_match_the_paper():
     logits, masks = torch.randn(2, 3, 5, dtype=torch.float64), 3 * torch.randn(2, 3, 6, dtype=torch.float64)
     labels, targets = torch.tensor([[0, 3], [2, 1]]), torch.rand(2, 2, 6, dtype=torch.float64)
     found = costs(logits, masks, labels, targets)
@@ -92,8 +92,8 @@ def predictions(layers, queries, classes, batch=3):
     return logits, masks
 
 
-def test_the_assignment_is_the_cheapest_of_all_in_every_layer_and_image():
-    """Predicted masks are flat but for noise, and classes are clear: costs at other points give the same assignment."""
+def test_assignments_have_minimum_cost_in_every_layer_and_image():
+    """Predicted masks are nearly flat and classes are clear, so costs at other points give the same assignment."""
     torch.manual_seed(2)
     segments = Segments.of(LABELS, 4)
     logits, masks = predictions(2, 4, 4)
@@ -112,20 +112,20 @@ def test_the_assignment_is_the_cheapest_of_all_in_every_layer_and_image():
         assert found[2] == table[2, :, 0].argmin()
 
 
-def test_segments_beyond_the_queries_go_without():
+def test_segments_beyond_the_number_of_queries_are_unmatched():
     logits, masks = predictions(1, 1, 4)
     pairs = match(logits, masks, Segments.of(LABELS, 4), 50)
     assert pairs.image.tolist() == [0, 2]
     assert pairs.query.tolist() == [[0, 0]]
 
 
-def test_predictions_that_are_no_numbers_are_matched_all_the_same():
+def test_nan_predictions_are_matched():
     logits, masks = predictions(1, 4, 4)
     pairs = match(logits, [masks[0].detach() * math.nan], Segments.of(LABELS, 4), 50)
     assert sorted(pairs.label[0].tolist()) == [1, 2, 3]
 
 
-def test_the_class_loss_is_a_mean_in_which_no_object_counts_a_tenth():
+def test_the_class_loss_weighs_no_object_by_one_tenth():
     logits, wanted = torch.randn(2, 3, 4, dtype=torch.float64), torch.tensor([[0, 3, 2], [3, 3, 1]])
     total = weight = 0.0
     for row, label in zip(logits.flatten(0, 1).tolist(), wanted.flatten().tolist(), strict=True):
@@ -135,7 +135,7 @@ def test_the_class_loss_is_a_mean_in_which_no_object_counts_a_tenth():
     assert class_loss(logits, wanted).item() == pytest.approx(total / weight, rel=1e-12)
 
 
-def test_mask_losses_are_entropy_and_dice_at_the_drawn_points(monkeypatch):
+def test_mask_losses_are_cross_entropy_and_dice_at_the_sampled_points(monkeypatch):
     points = torch.rand(2, 8, 2, dtype=torch.float64)
     monkeypatch.setattr(losses_module, "uncertain_points", lambda masks, count: points)
     masks = torch.randn(2, 4, 5, dtype=torch.float64)
@@ -147,7 +147,7 @@ def test_mask_losses_are_entropy_and_dice_at_the_drawn_points(monkeypatch):
         places = points[number].tolist()
         x = [bilinear(masks[number][..., None], x * 5, y * 4).item() for x, y in places]
         t = [bilinear(target, x * 3, y * 2).item() for x, y in places]
-        want = plain_costs([-math.inf, 0.0], x, 0, t)  # the part of the class is 0
+        want = plain_costs([-math.inf, 0.0], x, 0, t)  # the class cost is 0
         p = [1 / (1 + math.exp(-each)) for each in x]
         shared = sum(a * b for a, b in zip(p, t, strict=True))
         this_dice = 1 - (2 * shared + 1) / (sum(p) + sum(t) + 1)
@@ -156,8 +156,8 @@ def test_mask_losses_are_entropy_and_dice_at_the_drawn_points(monkeypatch):
     assert (entropy.item(), dice.item()) == pytest.approx((want_entropy, want_dice), rel=1e-9)
 
 
-def test_losses_of_one_image_and_layer_are_those_of_transformers():
-    """With one image and one layer both draw the same points."""
+def test_losses_of_one_image_and_layer_match_transformers():
+    """With one image and one layer both sample the same points."""
     weights = {"loss_cross_entropy": 2.0, "loss_mask": 5.0, "loss_dice": 5.0}
     config = Mask2FormerConfig(
         num_labels=4, train_num_points=60, oversample_ratio=3.0, importance_sample_ratio=0.75, no_object_weight=0.1
@@ -173,8 +173,8 @@ def test_losses_of_one_image_and_layer_are_those_of_transformers():
         assert found[name].item() == pytest.approx(weights[theirs] * want[theirs].item(), rel=1e-5), name
 
 
-def test_layers_are_added_up_and_divided_by_the_segments(monkeypatch):
-    """Two layers of the same predictions cost twice what one does, all but for where points fall."""
+def test_losses_are_summed_over_layers_and_divided_by_the_segments(monkeypatch):
+    """Two layers with the same predictions have twice the loss of one, for any sampled points."""
     logits, masks = predictions(1, 5, 4)
     flat = [torch.full_like(masks[0], 0.3)]
     labels = torch.full((3, 40, 40), 2)
@@ -184,21 +184,21 @@ def test_layers_are_added_up_and_divided_by_the_segments(monkeypatch):
     two = set_losses(logits * 2, flat * 2, segments, 30)
     for name in one:
         assert two[name].item() == pytest.approx(2 * one[name].item(), rel=1e-4), name
-    # Every point lies in the one segment of its image; the three images' losses are alike.
+    # Every point is inside the only segment of its image; the losses of the three images are equal.
     assert one["mask"].item() == pytest.approx(5 * math.log(1 + math.exp(-0.3)), rel=1e-4)
 
 
-def test_each_layer_is_matched_by_itself():
-    """The queries of the second layer are those of the first the other way round: its losses are the same."""
+def test_layers_are_matched_independently():
+    """The second layer has the queries of the first in reverse order, so its losses are the same."""
     pixels = torch.arange(8).div(4, rounding_mode="floor").expand(1, 8, 8)
     masks = torch.where(torch.stack((pixels[0] == 0, pixels[0] == 1, pixels[0] > 1)), 30.0, -30.0)[None]
     logits = 20 * torch.eye(3)[None]
     found = set_losses([logits, logits.flip(1)], [masks, masks.flip(1)], Segments.of(pixels, 2), 200)
     assert found["class"].item() == pytest.approx(0, abs=1e-4)
-    assert found["dice"].item() < 3  # borders cost something; with wrong pairs it is 10
+    assert found["dice"].item() < 3  # borders contribute to the loss; with wrong pairs it is 10
 
 
-def test_images_without_labels_teach_that_nothing_is_there():
+def test_images_without_labels_only_train_the_no_object_class():
     logits, masks = predictions(2, 4, 4)
     found = set_losses(logits, masks, Segments.of(torch.full((3, 8, 8), IGNORED), 4), 20)
     assert found["mask"].item() == found["dice"].item() == 0
@@ -209,8 +209,8 @@ def test_images_without_labels_teach_that_nothing_is_there():
         assert torch.equal(each.grad, torch.zeros_like(each))
 
 
-def test_costs_are_told_apart_in_mixed_precision_as_well():
-    """All masks are right, and one of each segment is a little surer than the others."""
+def test_costs_are_distinguished_in_mixed_precision():
+    """All masks are correct, and one per segment is slightly more certain than the others."""
     pixels = torch.arange(8).div(4, rounding_mode="floor").expand(1, 8, 8)
     sureness = 3 + 0.01 * torch.tensor([3, 5, 0, 7, 1, 6, 2, 4])
     right = torch.where(pixels == 0, sureness[:, None, None], -sureness[:, None, None])
@@ -221,7 +221,7 @@ def test_costs_are_told_apart_in_mixed_precision_as_well():
 
 
 def test_sums_over_points_do_not_overflow_in_float16():
-    """One mask covers everything, the other one what it should."""
+    """One mask covers everything, the other one only its segment."""
     pixels = torch.where(torch.arange(8) < 4, IGNORED, 0).expand(1, 8, 8)
     half = torch.where(pixels == 0, 40.0, -40.0)
     with torch.autocast("cpu", torch.float16):
@@ -229,7 +229,7 @@ def test_sums_over_points_do_not_overflow_in_float16():
     assert pairs.query.tolist() == [[1]]
 
 
-def test_half_precision_predictions_are_counted_in_float32():
+def test_losses_of_half_precision_predictions_are_computed_in_float32():
     logits, masks = predictions(1, 4, 4)
     torch.manual_seed(3)
     found = set_losses([logits[0].bfloat16()], [masks[0].bfloat16()], Segments.of(LABELS, 4), 20)

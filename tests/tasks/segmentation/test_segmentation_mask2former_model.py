@@ -1,4 +1,4 @@
-"""Mask2Former as a whole: published counts, every parameter learns, any size, scores by hand."""
+"""Mask2Former end to end: published counts, gradients, any image size, and scores computed by hand."""
 
 import copy
 import importlib.util
@@ -21,13 +21,13 @@ SMALL = dict(
 
 
 def small(backbone="transnext_atto", **options):
-    """One block a stage; in training mode."""
+    """A Mask2Former with one block per stage, in training mode."""
     settings = dict(reference_size=64, backbone_args=dict(depths=(1, 1, 1, 1)))
     return create_segmenter("mask2former", backbone, CLASSES, **{**settings, **SMALL, **options})
 
 
 def batch(height=64, width=96, count=2):
-    """Noise, and labels in blocks; some pixels ignored."""
+    """Noise images with labels in blocks, some pixels ignored."""
     images = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
     labels = (torch.arange(height)[:, None] // 24 + torch.arange(width) // 40) % CLASSES
     labels[: height // 8] = IGNORED
@@ -35,15 +35,15 @@ def batch(height=64, width=96, count=2):
 
 
 @pytest.mark.parametrize(("size", "printed"), [("tiny", "47.5"), ("small", "69.0"), ("base", "109")])
-def test_parameters_are_the_published_ones(size, printed):
-    """TransNeXt's table of Mask2Former, in millions, to its printed precision."""
+def test_parameters_match_the_published_values(size, printed):
+    """From TransNeXt's Mask2Former table, in millions, to its printed precision."""
     with torch.device("meta"):
         segmenter = create_segmenter("mask2former", f"transnext_{size}", 150)
     params = sum(parameter.numel() for parameter in segmenter.parameters()) / 1e6
     assert f"{params:.{len(printed.partition('.')[2])}f}" == printed
 
 
-def test_multiply_adds_are_counted_without_running_it():
+def test_multiply_adds_are_counted_on_the_meta_device():
     with torch.device("meta"):
         segmenter = small()
     count = count_dense(segmenter, (64, 96))
@@ -56,7 +56,7 @@ def test_multiply_adds_are_counted_without_running_it():
 @pytest.mark.parametrize("backbone", ["transnext_atto", "transxnet_atto"])
 def test_every_parameter_has_a_gradient(backbone, labelled):
     segmenter = small(backbone)
-    for layer in segmenter.pixel_decoder.encoder.layers:  # which all tokens begin to look around in alike
+    for layer in segmenter.pixel_decoder.encoder.layers:  # initially zero
         torch.nn.init.normal_(layer.self_attn.attention_weights.weight)
     images, labels = batch()
     losses = segmenter(images, labels if labelled else torch.full_like(labels, IGNORED))
@@ -66,11 +66,11 @@ def test_every_parameter_has_a_gradient(backbone, labelled):
     without = [n for n, p in segmenter.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert without == []
     still = [n for n, p in segmenter.named_parameters() if not p.grad.any()]
-    if labelled:  # a key's bias adds the same to all of a query's products, which the softmax takes off again
+    if labelled:  # a key bias shifts all logits of a query equally, which does not change the softmax
         assert [n for n in still if not n.startswith("backbone.") and not n.endswith("k_proj.bias")] == []
 
 
-def test_an_image_without_labels_learns_beside_one_with():
+def test_an_image_without_labels_can_be_batched_with_a_labelled_one():
     images, labels = batch()
     labels = torch.stack((labels[0], torch.full_like(labels[0], IGNORED)))
     losses = small()(images, labels)
@@ -78,7 +78,7 @@ def test_an_image_without_labels_learns_beside_one_with():
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 47), (20, 70), (1, 1), (64, 64)])
-def test_images_of_any_size_train_and_are_segmented_in_their_own(height, width):
+def test_images_of_any_size_are_trained_on_and_segmented_at_their_size(height, width):
     segmenter = small()
     images, labels = batch(height, width, count=1)
     assert torch.isfinite(sum(segmenter(images, labels).values()))
@@ -86,7 +86,7 @@ def test_images_of_any_size_train_and_are_segmented_in_their_own(height, width):
         assert segmenter.eval()(images).shape == (1, CLASSES, height, width)
 
 
-def test_images_are_padded_to_multiples_of_32_in_evaluation_with_zeros_behind_the_normalisation():
+def test_evaluation_pads_normalised_images_with_zeros_to_multiples_of_32():
     segmenter, (images, _) = small().eval(), batch(50, 70)
     padded = segmenter.mean.expand(2, 3, 64, 96).clone()
     padded[..., :50, :70] = images
@@ -94,7 +94,7 @@ def test_images_are_padded_to_multiples_of_32_in_evaluation_with_zeros_behind_th
         assert torch.equal(segmenter(images), segmenter(padded)[..., :50, :70])
 
 
-def test_a_network_of_timm_is_a_backbone_too():
+def test_timm_models_can_be_backbones():
     segmenter = small("resnet18", backbone_args=None)
     images, labels = batch()
     sum(segmenter(images, labels).values()).backward()
@@ -103,7 +103,7 @@ def test_a_network_of_timm_is_a_backbone_too():
         assert segmenter.eval()(images).shape == (2, CLASSES, 64, 96)
 
 
-def test_losses_follow_from_the_seed_alone():
+def test_losses_are_determined_by_the_seed():
     segmenter, found = small(), []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
@@ -112,8 +112,8 @@ def test_losses_follow_from_the_seed_alone():
 
 
 @torch.no_grad()
-def test_a_query_whose_mask_is_nowhere_sees_everything():
-    """As if its mask were everywhere; the same everywhere, masks of 3 and of -3 differ in nothing else."""
+def test_a_query_with_an_empty_mask_attends_everywhere():
+    """Constant mask logits of 3 and -3 give the same queries."""
     segmenter, found = small().eval(), []
     projection, last = segmenter.pixel_decoder.mask_projection, segmenter.transformer.decoder.mask_predictor
     maps = segmenter.backbone(batch()[0])
@@ -129,13 +129,13 @@ def test_a_query_whose_mask_is_nowhere_sees_everything():
     assert relative_error(*found) < 1e-6
 
 
-def test_images_of_a_batch_do_not_know_of_each_other():
+def test_images_of_a_batch_are_independent():
     segmenter, (images, _) = small().eval(), batch()
     with torch.no_grad():
         assert relative_error(segmenter(images)[1:], segmenter(images[1:])) < 1e-5
 
 
-def test_a_copy_and_a_restored_one_give_the_same_scores():
+def test_copies_and_restored_models_give_the_same_scores():
     segmenter, (images, _) = small().eval(), batch()
     content = io.BytesIO()
     torch.save(segmenter.state_dict(), content)
@@ -145,13 +145,13 @@ def test_a_copy_and_a_restored_one_give_the_same_scores():
     copied = copy.deepcopy(segmenter)
     with torch.no_grad():
         want = segmenter(images)
-        for parameter in segmenter.parameters():  # a copy shares nothing
+        for parameter in segmenter.parameters():  # copies share no tensors
             parameter.zero_()
         assert torch.equal(copied(images), want)
         assert torch.equal(restored(images), want)
 
 
-def test_training_in_bfloat16_has_finite_losses_near_those_of_float32():
+def test_bfloat16_losses_are_close_to_those_in_float32():
     segmenter, found = small(), []
     for enabled in (False, True):
         torch.manual_seed(5)
@@ -163,8 +163,8 @@ def test_training_in_bfloat16_has_finite_losses_near_those_of_float32():
     assert found[1] == pytest.approx(found[0], rel=0.05)
 
 
-def test_scores_are_class_probabilities_times_enlarged_masks():
-    """Two queries, one class, a mask of two pixels enlarged to four: logits 0, 1, 3, 4 and then their sigmoid."""
+def test_scores_are_class_probabilities_times_upsampled_masks():
+    """Two queries, one class, and a mask of two pixels upsampled to four: logits 0, 1, 3, 4, then the sigmoid."""
     masks = torch.tensor([[[[0.0, 4.0]], [[-2.0, -2.0]]]], dtype=torch.float64)
     classes = torch.tensor([[[0.5], [0.25]]], dtype=torch.float64)
     found = combine(classes, masks, (1, 4))
@@ -173,15 +173,15 @@ def test_scores_are_class_probabilities_times_enlarged_masks():
     torch.testing.assert_close(found[0, 0, 0], want)
 
 
-def test_masks_upsampled_in_parts_give_the_same_scores(monkeypatch):
+def test_masks_upsampled_in_chunks_give_the_same_scores(monkeypatch):
     classes, masks = torch.rand(2, 7, 3, dtype=torch.float64), torch.randn(2, 7, 4, 5, dtype=torch.float64)
     whole = combine(classes, masks, (9, 11))
     monkeypatch.setattr(module, "UPSAMPLED", 3 * 2 * 9 * 11)
     assert relative_error(combine(classes, masks, (9, 11)), whole) < 1e-13
 
 
-def test_the_probability_of_no_object_is_left_out_and_scores_are_averaged_as_they_are():
-    """Every query is sure to see nothing: no class has a score."""
+def test_the_no_object_class_is_excluded_and_scores_are_averaged_unchanged():
+    """All queries predict no object, so no class has a score."""
     segmenter, (images, _) = small().eval(), batch()
     with torch.no_grad():
         segmenter.classes.weight.zero_()
@@ -191,7 +191,7 @@ def test_the_probability_of_no_object_is_left_out_and_scores_are_averaged_as_the
     assert segmenter.probabilities(scores) is scores
 
 
-def test_embeddings_of_queries_and_levels_are_not_decayed():
+def test_query_and_level_embeddings_have_no_weight_decay():
     segmenter = small()
     names = segmenter.no_weight_decay()
     assert names <= dict(segmenter.named_parameters()).keys()
@@ -200,7 +200,7 @@ def test_embeddings_of_queries_and_levels_are_not_decayed():
 
 
 @pytest.mark.parametrize("package", ["transformers", "scipy"])
-def test_a_missing_package_is_one_sentence_that_names_the_extra(package, monkeypatch):
+def test_a_missing_package_names_the_extra_to_install(package, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("foveal.tasks.dense.create.find_spec", lambda name: None if name == package else find(name))
     with pytest.raises(FovealError, match=rf"^Mask2Former needs (?i:{package}): .*pip install 'foveal\[dense\]'`\.$"):
@@ -217,6 +217,6 @@ def test_a_missing_package_is_one_sentence_that_names_the_extra(package, monkeyp
         (dict(points=3), "mask2former has no option points"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(options, sentence):
+def test_invalid_settings_are_rejected(options, sentence):
     with pytest.raises(FovealError, match=sentence):
         small(**options)

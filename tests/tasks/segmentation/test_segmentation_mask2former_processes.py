@@ -1,4 +1,4 @@
-"""Two processes that train a Mask2Former together."""
+"""Training Mask2Former on two processes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from foveal.tasks.segmentation import IGNORED
 from foveal.tasks.segmentation.mask2former.losses import set_losses
 from foveal.tasks.segmentation.mask2former.points import Segments
 
-# Of the first process: three segments; of the second: one; then none at all.
+# Three segments on the first process; one on the second; then none.
 LABELS = (torch.tensor([[[0, 1, 2]]]), torch.tensor([[[1, 1, IGNORED]]]), torch.tensor([[[IGNORED] * 3]]))
 SCRIPT = """
 import json, sys
@@ -36,7 +36,7 @@ torch.distributed.destroy_process_group()
 
 
 def losses(labels):
-    """Of one image's predictions, the same in every process that has the same labels."""
+    """Losses of the predictions for one image, equal on every process with the same labels."""
     torch.manual_seed(0)
     logits, masks = torch.randn(1, 5, 4), torch.randn(1, 5, 4, 6)
     found = set_losses([logits], [masks], Segments.of(labels, 3), 20)
@@ -45,7 +45,7 @@ def losses(labels):
 
 @pytest.fixture(scope="module")
 def together():
-    """What two processes printed."""
+    """Output of two processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -70,8 +70,8 @@ def together():
 
 
 @pytest.mark.parametrize(("step", "second", "mean"), [(0, 1, 2.0), (1, 2, 1.5)])
-def test_masks_are_divided_by_the_mean_number_of_segments_of_all_processes(together, step, second, mean):
-    """Three segments and one, then three and none; classes are a mean in each process, as published."""
+def test_mask_losses_are_divided_by_the_mean_number_of_segments_of_all_processes(together, step, second, mean):
+    """Three segments and one, then three and none; class losses are a mean per process, as published."""
     for rank, which in enumerate((0, second)):
         alone, shared = losses(LABELS[which]), together[rank]["losses"][step]
         own = max((3, 1, 0)[which], 1)
@@ -80,7 +80,7 @@ def test_masks_are_divided_by_the_mean_number_of_segments_of_all_processes(toget
         assert shared["class"] == pytest.approx(alone["class"], rel=1e-5)
 
 
-def test_a_process_whose_images_have_no_label_learns_with_the_other(together):
+def test_a_process_without_labels_gets_the_gradients_of_the_other(together):
     first, second = (printed["norms"] for printed in together)
     assert first == second
     assert sum(norm > 0 for norm in first) > 0.9 * len(first)

@@ -1,4 +1,4 @@
-"""Files of MMSegmentation's names: every tensor finds its place, and means there what it meant."""
+"""Checkpoints with MMSegmentation's names: every tensor is loaded, and the outputs equal those of a plain form."""
 
 import re
 
@@ -31,7 +31,7 @@ def small_mask2former():
 
 
 def shapes_by_released_names(channels) -> dict[str, tuple[int, ...]]:
-    """What a file of MMSegmentation 1 with MMDetection 3 holds beside its backbone."""
+    """Names and shapes in a checkpoint of MMSegmentation 1 with MMDetection 3, without the backbone."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def add(name, *shape, bias=True):
@@ -77,7 +77,7 @@ def shapes_by_released_names(channels) -> dict[str, tuple[int, ...]]:
 
 
 def older(state):
-    """The same by the names of MMDetection 2, which put parts of a layer in lists: attention in order of its use."""
+    """The same with the names of MMDetection 2, which puts parts of a layer in lists, attention in order of use."""
     orders = {"transformer_decoder": ("cross_attn", "self_attn"), "encoder": ("self_attn",)}
     renamed = {}
     for name, tensor in state.items():
@@ -108,7 +108,7 @@ def renamed(segmenter, state):
 
 
 def load(segmenter, state):
-    """Fill all but the backbone, which the shared loader does."""
+    """Load everything except the backbone, which the shared loader handles."""
     segmenter = segmenter.double().eval()
     report = segmenter.load_state_dict(renamed(segmenter, state), strict=False)
     assert report.unexpected_keys == []
@@ -116,7 +116,7 @@ def load(segmenter, state):
     return segmenter
 
 
-def test_every_tensor_has_its_place_and_every_place_its_tensor_in_both_generations_of_names(released):
+def test_released_tensors_map_one_to_one_in_both_generations_of_names(released):
     new, old = load(small_mask2former(), released), load(small_mask2former(), older(released))
     assert len(older(released).keys() - released.keys()) > 60
     for (name, tensor), other in zip(new.state_dict().items(), old.state_dict().values(), strict=True):
@@ -124,7 +124,7 @@ def test_every_tensor_has_its_place_and_every_place_its_tensor_in_both_generatio
 
 
 @pytest.mark.parametrize("generation", [dict, older], ids=["mmdet3", "mmdet2"])
-def test_a_file_is_loaded_whole_with_its_backbone(generation, released, tmp_path):
+def test_a_checkpoint_is_loaded_completely_with_its_backbone(generation, released, tmp_path):
     segmenter, saved = small_mask2former(), small_mask2former()
     backbone = {f"backbone.{name}": tensor + 1 for name, tensor in saved.backbone.body.state_dict().items()}
     torch.save({"state_dict": {**generation(released), **backbone}, "meta": {}}, tmp_path / "mask2former.pth")
@@ -136,7 +136,7 @@ def test_a_file_is_loaded_whole_with_its_backbone(generation, released, tmp_path
         assert torch.equal(segmenter.backbone.state_dict()[name], tensor + 1)
 
 
-def test_a_file_for_other_classes_leaves_only_the_layer_of_classes_new(released, tmp_path):
+def test_a_checkpoint_for_other_classes_leaves_only_the_class_layer_new(released, tmp_path):
     segmenter = create_segmenter(
         "mask2former", "transnext_atto", CLASSES + 2, reference_size=64, dim=DIM, heads=HEADS, queries=QUERIES,
         encoder_layers=ENCODERS, encoder_mlp_dim=HIDDEN, decoder_layers=DECODERS, mlp_dim=WIDE,
@@ -148,7 +148,7 @@ def test_a_file_for_other_classes_leaves_only_the_layer_of_classes_new(released,
 
 
 @pytest.mark.parametrize("generation", [dict, older], ids=["mmdet3", "mmdet2"])
-def test_at_most_one_rename_takes_a_name(generation, released):
+def test_exactly_one_rename_applies_to_a_released_name(generation, released):
     segmenter, state = small_mask2former(), generation(released)
     for name in (*state, *renamed(segmenter, state)):
         taken = sum(bool(re.search(pattern, name)) for pattern, _ in segmenter.released_renames)
@@ -162,7 +162,7 @@ def loaded(released):
 
 @pytest.fixture
 def maps(loaded):
-    """Of one image of 64 x 96 pixels; sizes of levels that are not multiples of one another."""
+    """Feature maps of one image, with level sizes that are not multiples of each other."""
     sizes = [(15, 23), (8, 12), (4, 6), (2, 3)]
     return [
         torch.randn(1, width, *size, dtype=torch.float64)
@@ -171,7 +171,7 @@ def maps(loaded):
 
 
 @torch.no_grad()
-def test_the_pixel_decoder_gives_what_a_plain_one_does(released, loaded, maps):
+def test_the_pixel_decoder_equals_the_plain_form(released, loaded, maps):
     features, levels = PlainMask2Former(released, [m[0] for m in maps], HEADS).pixels()
     found = loaded.pixel_decoder(maps)
     assert relative_error(found.mask_features[0], features) < 1e-12
@@ -180,7 +180,7 @@ def test_the_pixel_decoder_gives_what_a_plain_one_does(released, loaded, maps):
 
 
 @torch.no_grad()
-def test_every_layer_of_the_decoder_finds_what_a_plain_one_does(released, loaded, maps):
+def test_every_decoder_layer_equals_the_plain_form(released, loaded, maps):
     plain_logits, plain_masks = PlainMask2Former(released, [m[0] for m in maps], HEADS).decode()
     queries, masks = loaded._decode(maps)
     assert len(queries) == len(masks) == len(plain_logits) == DECODERS + 1
@@ -190,7 +190,7 @@ def test_every_layer_of_the_decoder_finds_what_a_plain_one_does(released, loaded
 
 
 @torch.no_grad()
-def test_scores_are_the_last_layers_in_the_order_of_the_released_classes(released, loaded, maps):
+def test_scores_come_from_the_last_layer_with_the_released_class_order(released, loaded, maps):
     want = PlainMask2Former(released, [m[0] for m in maps], HEADS).scores(37, 51)
     found = loaded.scores(maps, (37, 51))[0]
     assert found.shape == (CLASSES, 37, 51)

@@ -1,4 +1,4 @@
-"""Scores by MMSegmentation's rules: ignored pixels count nowhere, absent classes are no part of a mean."""
+"""Metrics with MMSegmentation's rules: ignored pixels do not count, and absent classes are excluded from means."""
 
 import numpy as np
 import pytest
@@ -17,25 +17,25 @@ def counted(predicted, labels, num_classes):
     return confusion
 
 
-def test_a_small_image_is_counted_as_by_hand():
+def test_counts_of_a_small_image_match_those_by_hand():
     confusion = counted([[0, 0, 1], [1, 2, 2]], [[0, 1, 1], [1, 2, 0]], 3)
     assert confusion.counts.tolist() == [[1, 0, 1], [1, 2, 0], [0, 0, 1]]
     scores = confusion.scores()
-    # right, labelled, given: of class 0 1, 2 and 2, of class 1 2, 3 and 2, of class 2 1, 1 and 2
+    # correct, labelled and predicted pixels: 1, 2, 2 for class 0; 2, 3, 2 for class 1; 1, 1, 2 for class 2
     assert scores.iou == pytest.approx([100 / 3, 200 / 3, 50])
     assert scores.accuracy == pytest.approx([50, 200 / 3, 100])
     assert scores.pixels == [2, 3, 1]
     assert scores.metrics == pytest.approx({"miou": 50, "macc": 650 / 9, "aacc": 400 / 6})
 
 
-def test_ignored_pixels_count_nowhere_whatever_they_were_given():
-    """Neither as given to a class: class 1 was given to two of them, and to none that counts."""
+def test_ignored_pixels_do_not_count_whatever_is_predicted():
+    """Predictions on them do not count either: class 1 is only predicted on ignored pixels."""
     scores = counted([[0, 1, 1, 0]], [[0, X, X, X]], 2).scores()
     assert (scores.iou, scores.accuracy, scores.pixels) == ([100, None], [100, None], [1, 0])
     assert scores.metrics == {"miou": 100, "macc": 100, "aacc": 100}
 
 
-def test_a_class_that_is_neither_labelled_nor_given_is_no_part_of_a_mean():
+def test_a_class_that_is_neither_labelled_nor_predicted_is_excluded_from_means():
     scores = counted([[0, 0, 2, 2]], [[0, 0, 2, 0]], 4).scores()
     assert scores.iou == [pytest.approx(200 / 3), None, 50, None]
     assert scores.accuracy == [pytest.approx(200 / 3), None, 100, None]
@@ -43,30 +43,30 @@ def test_a_class_that_is_neither_labelled_nor_given_is_no_part_of_a_mean():
     assert scores.macc == pytest.approx((200 / 3 + 100) / 2)
 
 
-def test_a_class_that_is_given_and_nowhere_labelled_counts_with_an_iou_of_0():
-    """It lowers the mean IoU; it has no accuracy."""
+def test_a_class_that_is_predicted_but_never_labelled_has_an_iou_of_0():
+    """It lowers the mean IoU and has no accuracy."""
     scores = counted([[0, 1]], [[0, 0]], 2).scores()
     assert (scores.iou, scores.accuracy) == ([50, 0], [50, None])
     assert scores.metrics == {"miou": 25, "macc": 50, "aacc": 50}
 
 
-def test_a_labelled_class_that_is_never_given_counts_with_0():
+def test_a_labelled_class_that_is_never_predicted_counts_as_0():
     scores = counted([[0, 0]], [[0, 1]], 2).scores()
     assert (scores.iou, scores.accuracy) == ([50, 0], [100, 0])
 
 
-def test_images_are_counted_together_and_not_averaged():
-    """One image of one pixel and one of three: pixels weigh the same, as those of one image would."""
+def test_pixels_are_pooled_over_images():
+    """For an image of one pixel and one of three, all pixels have equal weight."""
     one, two = counted([[0]], [[1]], 2), counted([[1, 1, 0]], [[1, 1, 0]], 2)
     together = counted([[0, 1, 1, 0]], [[1, 1, 1, 0]], 2)
     assert (one + two).counts.tolist() == together.counts.tolist()
-    assert one.counts.sum() == 1  # a sum changes neither
+    assert one.counts.sum() == 1  # addition does not modify its operands
     two.add(torch.tensor([[0]]), torch.tensor([[1]]))
     assert two.scores() == together.scores()
     assert two.scores().aacc == 75
 
 
-def test_any_image_is_counted_as_pixel_by_pixel():
+def test_counts_match_a_loop_over_pixels():
     draw = np.random.default_rng(0)
     given, labels = draw.integers(0, 7, (2, 33, 19))
     labels[draw.random(labels.shape) < 0.2] = IGNORED
@@ -84,7 +84,7 @@ def test_counts_stay_exact_beyond_what_float32_can_hold():
 
 
 @pytest.mark.parametrize("labels", [[[X, X]], [[]]])
-def test_images_without_a_pixel_that_counts_are_refused(labels):
+def test_images_without_labelled_pixels_are_rejected(labels):
     confusion = ConfusionMatrix(2)
     confusion.add(torch.zeros(1, len(labels[0]), dtype=torch.int64), torch.tensor(labels, dtype=torch.int64))
     with pytest.raises(FovealError, match="All pixels of the images are ignored"):
@@ -100,13 +100,13 @@ def test_images_without_a_pixel_that_counts_are_refused(labels):
         ([[0]], [[0, 1]], r"predicted classes \(1, 1\) for labels \(1, 2\)"),
     ],
 )
-def test_numbers_that_are_no_classes_are_refused(predicted, labels, sentence):
-    """They would be counted as other classes otherwise."""
+def test_values_that_are_not_classes_are_rejected(predicted, labels, sentence):
+    """They would otherwise be counted as other classes."""
     with pytest.raises(ValueError, match=sentence):
         counted(predicted, labels, 2)
 
 
-def test_more_classes_than_labels_can_name_are_refused():
+def test_too_many_classes_are_rejected():
     ConfusionMatrix(255)
     with pytest.raises(ValueError, match="num_classes must be from 1 to 255, not 256"):
         ConfusionMatrix(256)

@@ -1,4 +1,4 @@
-"""UPerNet and Semantic FPN: any image size, losses as MMSegmentation computes them, and all that the loop needs."""
+"""UPerNet and Semantic FPN: any image size, losses as in MMSegmentation, and requirements of the training loop."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ SIZES = [(64, 96), (33, 47), (20, 70), (7, 9)]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
-def test_scores_have_the_images_size_whatever_it_is(name, size):
+def test_scores_have_the_size_of_the_image(name, size):
     segmenter = small_segmenter(name).eval()
     images, _ = batch(*size)
     with torch.no_grad():
@@ -36,26 +36,26 @@ def test_every_parameter_gets_a_gradient(name, size):
     assert losses.keys() == ({"loss_decode", "loss_auxiliary"} if name == "upernet" else {"loss_decode"})
     sum(losses.values()).backward()
     assert [n for n, p in segmenter.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    if size == (64, 96):  # of smaller images some maps have one position, whose normalised value is a constant
+    if size == (64, 96):  # smaller images have maps of one position, normalised to a constant
         assert [n for n, p in segmenter.named_parameters() if not p.grad.any()] == []
 
 
-def test_the_loss_of_pixels_by_hand():
-    """Two classes with logits 0 and log 3 have probabilities 1/4 and 3/4; the ignored pixel is one of the four."""
+def test_pixel_cross_entropy_matches_a_manual_computation():
+    """Two classes with logits 0 and log 3 have probabilities 1/4 and 3/4; the mean includes the ignored pixel."""
     logits = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1)
     labels = torch.tensor([[[0, 1], [1, IGNORED]]])
     expected = (math.log(4) + 2 * math.log(4 / 3)) / 4
     assert pixel_cross_entropy(logits, labels).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_logits_are_resized_between_centres_of_pixels():
-    """From two columns 0 and 4 to four: 0, 1, 3, 4, against a class whose logit is 0."""
+def test_logits_are_resized_between_pixel_centres():
+    """Two columns 0 and 4 become 0, 1, 3, 4, against a class with logit 0."""
     logits = torch.tensor([[[0.0, 4.0]], [[0.0, 0.0]]])[None]
     expected = sum(math.log(1 + math.exp(-x)) for x in (0, 1, 3, 4)) / 4
     assert pixel_cross_entropy(logits, torch.zeros(1, 1, 4).long()).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_loss_is_computed_in_float32_whatever_the_logits_are():
+def test_the_loss_is_computed_in_float32_for_any_logits_dtype():
     logits = torch.randn(1, 3, 4, 4).bfloat16()
     labels = torch.randint(0, 3, (1, 16, 16))
     loss = pixel_cross_entropy(logits, labels)
@@ -65,7 +65,7 @@ def test_the_loss_is_computed_in_float32_whatever_the_logits_are():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ignored_pixels_do_not_count(name):
-    """What an image shows there has no other effect than through what its neighbours see: the labels have none."""
+    """The losses of two halves of the labels add up to the loss of all labels."""
     segmenter = small_segmenter(name, dropout=0.0)
     images, labels = batch(64, 64)
     half = labels.clone()
@@ -77,18 +77,18 @@ def test_ignored_pixels_do_not_count(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_without_labels_costs_nothing_and_changes_nothing(name):
+def test_a_batch_without_labels_has_zero_loss_and_gradients(name):
     segmenter = small_segmenter(name)
     images, labels = batch(64, 64)
     losses = segmenter(images, torch.full_like(labels, IGNORED))
     assert all(loss.item() == 0 for loss in losses.values())
     sum(losses.values()).backward()
-    assert not any(p.grad.any() for p in segmenter.parameters())  # NaN would be something
+    assert not any(p.grad.any() for p in segmenter.parameters())  # also fails on NaN
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_small_image_is_padded_with_is_ignored(name):
-    """Images of 20 x 24 are the corner of mean-coloured ones of 32 x 32, of which no other pixel has a class."""
+def test_the_padding_of_small_images_is_ignored(name):
+    """Images of 20 x 24 equal mean-coloured images of 32 x 32 with all further pixels ignored."""
     segmenter = small_segmenter(name, dropout=0.0)
     images, labels = batch(20, 24)
     padded = segmenter.mean.expand(2, 3, 1, 1).repeat(1, 1, 32, 32)
@@ -97,12 +97,12 @@ def test_what_a_small_image_is_padded_with_is_ignored(name):
     torch.testing.assert_close(segmenter(images, labels), wanted)
 
 
-def test_more_classes_than_labels_can_name_are_refused():
+def test_too_many_classes_are_rejected():
     with pytest.raises(FovealError, match="num_classes must be at most 255, which is the label of ignored pixels, not"):
         create_segmenter("semantic_fpn", "transxnet_atto", 256)
 
 
-def test_the_auxiliary_loss_is_weighted_and_may_be_left_out():
+def test_the_auxiliary_loss_is_weighted_and_optional():
     images, labels = batch(64, 64)
     losses = {}
     for weight in (0.4, 1.0, 0.0):
@@ -113,7 +113,7 @@ def test_the_auxiliary_loss_is_weighted_and_may_be_left_out():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_dropout_is_before_the_classifiers_and_in_training_alone(name):
+def test_dropout_is_applied_before_the_classifiers_only_in_training(name):
     segmenter = small_segmenter(name, dropout=0.5)
     heads = [head for head in (segmenter.decode_head, getattr(segmenter, "auxiliary_head", None)) if head]
     inputs = []
@@ -131,8 +131,8 @@ def test_dropout_is_before_the_classifiers_and_in_training_alone(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_first_weights_are_those_of_mmsegmentation(name):
-    """Classifiers: deviation 0.01. Convolutions before ReLUs: sqrt(2 / what comes out). Biases 0."""
+def test_initialisation_matches_mmsegmentation(name):
+    """Classifiers have std 0.01, convolutions before ReLUs sqrt(2 / fan-out), and biases are 0."""
     width = dict(upernet=dict(channels=64, auxiliary_channels=64), semantic_fpn=dict(channels=64, pyramid_channels=64))
     segmenter = create_segmenter(name, "transnext_atto", 150, reference_size=64, **width[name])
     for head in (segmenter.decode_head, getattr(segmenter, "auxiliary_head", None)):
@@ -148,7 +148,7 @@ def test_first_weights_are_those_of_mmsegmentation(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_backbone_of_timm_serves(name):
+def test_timm_models_can_be_backbones(name):
     segmenter = create_segmenter(name, "resnet18", 3, backbone_args=dict(out_indices=(1, 2, 3, 4)), **SMALL[name])
     images, labels = batch(40, 56, classes=3)
     sum(segmenter(images, labels).values()).backward()
@@ -157,7 +157,7 @@ def test_a_backbone_of_timm_serves(name):
 
 
 @pytest.mark.parametrize("mode", ["interpolate", "extrapolate"])
-def test_the_mode_of_the_position_bias_reaches_the_backbone(mode):
+def test_the_position_bias_mode_is_passed_to_the_backbone(mode):
     segmenter = create_segmenter("upernet", "transnext_atto", position_bias=mode, **SMALL["upernet"])
     geometries = [stage.blocks[0].attn.geometry for stage in segmenter.backbone.body.stages]
     assert [g.interpolate for g in geometries] == [mode == "interpolate"] * 4
@@ -165,7 +165,7 @@ def test_the_mode_of_the_position_bias_reaches_the_backbone(mode):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_state_dict_makes_another_segmenter_the_same(name):
+def test_loading_a_state_dict_reproduces_the_outputs(name):
     images, _ = batch(33, 47)
     first, second = (small_segmenter(name).eval() for _ in "ab")
     with torch.no_grad():
@@ -175,8 +175,8 @@ def test_a_state_dict_makes_another_segmenter_the_same(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_copy_shares_nothing_with_its_original(name):
-    """Averaged weights live in a deep copy."""
+def test_copies_share_no_tensors(name):
+    """EMA weights are kept in a deep copy."""
     segmenter = small_segmenter(name).eval()
     images, _ = batch(33, 47)
     copied = copy.deepcopy(segmenter)
@@ -191,7 +191,7 @@ def test_a_copy_shares_nothing_with_its_original(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_batch_norm_can_be_synchronised(name):
-    """Every one is replaced where it runs, and in evaluation nothing changes."""
+    """Every batch norm is replaced, and outputs in evaluation mode do not change."""
     segmenter = small_segmenter(name).eval()
     images, _ = batch(33, 47)
     with torch.no_grad():
@@ -208,14 +208,14 @@ def test_batch_norm_can_be_synchronised(name):
         assert set(heads) <= set(ran)
 
 
-def test_one_image_is_too_few_for_upernet_to_learn_from():
-    """A map pooled to one position: the loop refuses such a device batch beforehand, PyTorch at the latest."""
+def test_upernet_cannot_be_trained_with_one_image():
+    """A map pooled to one position; the loop rejects such a batch in advance, and otherwise PyTorch does."""
     images, labels = batch(64, 64, images=1)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         small_segmenter("upernet")(images, labels)
 
 
-def test_without_transformers_the_sentence_names_the_extra(monkeypatch):
+def test_missing_transformers_names_the_extra_to_install(monkeypatch):
     monkeypatch.setattr("foveal.tasks.dense.create.find_spec", lambda name: None)
     with pytest.raises(FovealError, match=r"UPerNet needs transformers.*foveal\[dense\]"):
         small_segmenter("upernet")

@@ -1,4 +1,4 @@
-"""Files of any size and mode in, the class of each of the image's own pixels out, and into a file again."""
+"""Prediction for files of any size and mode, with a class for each pixel, and writing of label maps."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from foveal.tasks.segmentation.predict import ClassShare, class_shares, predict,
 from support.segmenters import CLASSES, by_red, tiny_segmenter
 
 CPU, OWN_SIZE = torch.device("cpu"), Inference(short=None, long=10_000)
-REDS = np.array([[0, 51, 51, 102], [0, 51, 51, 204]], np.uint8)  # 0 to 4 fifths: wall, sky, tree, lamp
+REDS = np.array([[0, 51, 51, 102], [0, 51, 51, 204]], np.uint8)  # fifths of 255: wall, sky, tree, lamp
 
 
 def write(path, reds=REDS, **options):
@@ -19,7 +19,7 @@ def write(path, reds=REDS, **options):
     return path
 
 
-def test_every_pixel_is_told_and_what_share_each_class_has(tmp_path):
+def test_predictions_have_labels_and_class_shares(tmp_path):
     path = write(tmp_path / "a.png")
     (found,) = predict(by_red(), CLASSES, [path], inference=OWN_SIZE, device=CPU)
     assert (found.path, found.height, found.width) == (str(path), 2, 4)
@@ -33,7 +33,7 @@ def test_every_pixel_is_told_and_what_share_each_class_has(tmp_path):
     ]
 
 
-def test_files_of_different_sizes_and_modes_are_told_one_by_one_in_their_own_pixels(tmp_path):
+def test_files_of_different_sizes_and_modes_are_predicted_at_their_size(tmp_path):
     paths = [tmp_path / "wide.png", tmp_path / "grey.png", tmp_path / "palette.gif"]
     for path, (mode, size) in zip(paths, (("RGBA", (50, 20)), ("L", (3, 40)), ("P", (33, 33))), strict=True):
         Image.new("RGB", size, (90, 20, 200)).convert(mode).save(path)
@@ -48,8 +48,8 @@ def test_files_of_different_sizes_and_modes_are_told_one_by_one_in_their_own_pix
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_a_photograph_is_taken_upright(tmp_path):
-    """The camera says that its right column is the top (EXIF orientation 8)."""
+def test_exif_orientation_is_applied(tmp_path):
+    """EXIF orientation 8: the right column is the top."""
     exif = Image.Exif()
     exif[0x0112] = 8
     path = write(tmp_path / "turned.png", exif=exif)
@@ -57,12 +57,12 @@ def test_a_photograph_is_taken_upright(tmp_path):
     assert found.labels.tolist() == [[2, 4], [1, 1], [1, 1], [0, 0]]
 
 
-def test_other_classes_than_the_segmenters_are_refused(tmp_path):
+def test_a_wrong_number_of_class_names_is_rejected(tmp_path):
     with pytest.raises(FovealError, match="has 5 classes, and 2 names were given"):
         predict(by_red(), ["cat", "dog"], [write(tmp_path / "a.png")], device=CPU)
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
+def test_a_file_that_is_not_an_image_is_named_in_the_error(tmp_path):
     (tmp_path / "no.jpg").write_text("no image")
     with pytest.raises(FovealError, match=r"no.jpg is not a readable image"):
         predict(by_red(), CLASSES, [tmp_path / "no.jpg"], device=CPU)
@@ -70,11 +70,11 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
         predict(by_red(), CLASSES, [tmp_path / "none.png"], device=CPU)
 
 
-def test_of_classes_of_equal_share_the_first_comes_first():
+def test_classes_of_equal_share_are_sorted_by_label():
     assert [share.name for share in class_shares(np.array([[4, 2, 0, 2, 0, 4]]), CLASSES)] == ["wall", "tree", "lamp"]
 
 
-def test_a_label_map_is_written_as_numbers_of_classes(tmp_path):
+def test_a_label_map_is_written_as_class_indices(tmp_path):
     labels = [[0, 7], [254, 150]]
     write_label_map(tmp_path / "map.png", np.array(labels, np.uint8))
     with Image.open(tmp_path / "map.png") as image:
@@ -83,7 +83,7 @@ def test_a_label_map_is_written_as_numbers_of_classes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["map.png"]
 
 
-def test_a_label_map_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_label_map_is_written_completely_or_not_at_all(tmp_path, monkeypatch):
     write_label_map(tmp_path / "map.png", np.ones((2, 2), np.uint8))
 
     def full(self, file, **options):
@@ -99,6 +99,6 @@ def test_a_label_map_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 2), np.int64), np.zeros((1, 2, 2), np.uint8)])
-def test_arrays_that_are_no_label_maps_are_refused(tmp_path, labels):
+def test_arrays_that_are_not_label_maps_are_rejected(tmp_path, labels):
     with pytest.raises(ValueError, match=r"a label map must be \(height, width\) uint8, not"):
         write_label_map(tmp_path / "map.png", labels)

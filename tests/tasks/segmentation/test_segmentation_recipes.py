@@ -1,4 +1,4 @@
-"""The segmentation recipes have the settings of the papers, copied independently in the tables below."""
+"""The segmentation recipes have the settings of the papers, listed here independently."""
 
 from dataclasses import replace
 
@@ -39,13 +39,13 @@ def updates(train):
     return train.total_epochs * train.epoch_steps
 
 
-def test_the_names_are_these():
+def test_recipe_names_are_complete():
     assert set(RECIPES) == {*ADE20K, *SHAPES}
     assert [recipe.name for recipe in list_recipes() if recipe.kind == "segmentation"] == list(RECIPES)
 
 
 @pytest.mark.parametrize("name", UPERNET)
-def test_upernet_is_trained_as_published(name):
+def test_upernet_recipes_match_the_published_settings(name):
     recipe = get_recipe(name)
     train = recipe.train
     assert (recipe.segmenter, recipe.model, recipe.drop_path) == ("upernet", *UPERNET[name])
@@ -57,7 +57,7 @@ def test_upernet_is_trained_as_published(name):
 
 
 @pytest.mark.parametrize("name", MASK2FORMER)
-def test_mask2former_is_trained_as_published(name):
+def test_mask2former_recipes_match_the_published_settings(name):
     recipe = get_recipe(name)
     train = recipe.train
     assert (recipe.segmenter, recipe.model, recipe.drop_path) == ("mask2former", *MASK2FORMER[name])
@@ -72,7 +72,7 @@ def test_mask2former_is_trained_as_published(name):
 
 
 @pytest.mark.parametrize("name", SEMANTIC_FPN)
-def test_semantic_fpn_is_trained_as_published(name):
+def test_semantic_fpn_recipes_match_the_published_settings(name):
     recipe = get_recipe(name)
     train = recipe.train
     assert (recipe.segmenter, recipe.model, recipe.drop_path) == ("semantic_fpn", *SEMANTIC_FPN[name])
@@ -84,8 +84,8 @@ def test_semantic_fpn_is_trained_as_published(name):
 
 
 @pytest.mark.parametrize("name", ADE20K)
-def test_ade20k_recipes_take_ade20k_as_it_is(name):
-    """Label 0 is no class; crops of 512 pixels, the short side of evaluation too, from trained backbones."""
+def test_ade20k_recipes_handle_ade20k_without_changes(name):
+    """Label 0 is ignored; crops and the short side in evaluation are 512; backbones are pretrained."""
     recipe = get_recipe(name)
     assert (recipe.starts_from_weights, recipe.zero_ignored, recipe.data) == (True, True, None)
     assert (recipe.augment.crop, recipe.inference.short, recipe.inference.long) == (512, 512, 2048)
@@ -94,7 +94,7 @@ def test_ade20k_recipes_take_ade20k_as_it_is(name):
     assert recipe.train.precision == "fp32"
 
 
-def test_the_rate_of_upernet_rises_for_1500_updates_and_falls_in_a_line():
+def test_the_rate_of_upernet_warms_up_over_1500_updates_and_decays_linearly():
     train = get_recipe("ade20k.upernet_transnext_tiny").train
     looks = [0, 750, 1500, 80_000, 159_999]
     line = [6e-5 * (1 - done / 160_000) for done in looks]
@@ -103,8 +103,8 @@ def test_the_rate_of_upernet_rises_for_1500_updates_and_falls_in_a_line():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_can_be_made(name):
-    """On the meta device, where an initialisation costs nothing; one block a stage is enough to see that all fits."""
+def test_every_recipe_can_be_created(name):
+    """On the meta device, where initialisation is free, with one block per stage."""
     recipe = get_recipe(name)
     assert timm.is_model(recipe.model)
     with torch.device("meta"):
@@ -113,51 +113,51 @@ def test_every_recipe_can_be_made(name):
     assert segmenter.backbone.strides == [4, 8, 16, 32]
 
 
-def test_frozen_stages_of_a_recipe_do_not_learn():
+def test_frozen_stages_of_a_recipe_require_no_gradients():
     recipe = replace(get_recipe("shapes.upernet_transnext_atto"), frozen_stages=2)
     with torch.device("meta"):
         body = recipe.create(3).backbone.body
     assert [any(p.requires_grad for p in stage.parameters()) for stage in body.stages] == [False, False, True, True]
 
 
-def test_with_size_all_sides_follow_the_crop():
+def test_with_size_scales_all_sides_with_the_crop():
     recipe = get_recipe("ade20k.upernet_transnext_tiny").with_size(256)
     assert recipe.augment.crop == 256
     seen = recipe.inference
     assert (seen.short, seen.long, seen.window, seen.stride) == (256, 1024, 256, 170)
 
 
-def test_with_size_again_windows_stay_as_large_as_crops():
-    """Factors such as 57/49 are no whole binary fractions."""
+def test_repeated_with_size_keeps_windows_equal_to_crops():
+    """Factors such as 57/49 are not exact in binary."""
     usual = get_recipe("ade20k.upernet_transnext_tiny")
     for first in range(32, 100):
         recipe = usual.with_size(first).with_size(57)
         assert recipe.augment.crop == recipe.inference.window == recipe.inference.short == 57
 
 
-def test_with_size_images_that_keep_their_size_are_scaled():
+def test_with_size_scales_images_without_a_fixed_short_side():
     recipe = get_recipe("shapes.upernet_transnext_atto").with_size(64)
     assert (recipe.augment.crop, recipe.inference.short, recipe.inference.scales) == (64, None, (0.5,))
 
 
-def test_another_model_leaves_what_belonged_to_the_first():
+def test_another_model_drops_the_model_args():
     recipe = get_recipe("shapes.upernet_transnext_atto")
     other = recipe.with_model("resnet18")
     assert (other.model, other.model_args, other.options) == ("resnet18", {}, recipe.options)
 
 
-def test_an_unknown_recipe_is_refused_with_near_names():
+def test_an_unknown_recipe_is_rejected_with_a_suggestion():
     with pytest.raises(FovealError, match=r"did you mean ade20k\.upernet_transnext_tiny.*`foveal train --list`"):
         get_recipe("ade20k.upernet_transnext_tinny")
 
 
-def test_a_recipe_finds_its_task():
-    """Which here says that it needs weights."""
+def test_create_task_selects_the_task_of_the_recipe():
+    """The segmentation task raises its own error about missing weights."""
     with pytest.raises(FovealError, match="starts from a trained backbone"):
         create_task(get_recipe("ade20k.upernet_transnext_tiny"))
 
 
-def test_a_plan_counts_updates_as_the_recipe_says_and_knows_ade20k_and_the_shapes():
+def test_a_plan_has_the_updates_of_the_recipe_and_the_sizes_of_the_datasets():
     shallow = dict(depths=(1, 1, 1, 1))
     plan = plan_recipe(replace(get_recipe("ade20k.semantic_fpn_transxnet_t"), model_args=shallow), processes=8)
     assert (plan.images.count, plan.images.classes) == (20_210, 150)
@@ -168,7 +168,7 @@ def test_a_plan_counts_updates_as_the_recipe_says_and_knows_ade20k_and_the_shape
     assert (plan.images.count, plan.images.classes, plan.run.memory) == (1200, 6, None)
 
 
-def test_an_epoch_of_so_many_updates_can_be_asked_for():
+def test_epoch_steps_can_be_set():
     train = get_recipe("ade20k.upernet_transnext_tiny").with_training(epochs=3, epoch_steps=50).train
     assert (train.epochs, train.epoch_steps) == (3, 50)
 
@@ -184,5 +184,5 @@ def test_an_epoch_of_so_many_updates_can_be_asked_for():
         (dict(epochs=2, epoch_steps=100, warmup_epochs=1), None),
     ],
 )
-def test_a_warm_up_takes_half_of_the_updates_at_most(settings, warmup):
+def test_warmup_takes_at_most_half_of_the_updates(settings, warmup):
     assert get_recipe("ade20k.upernet_transnext_tiny").with_training(**settings).train.warmup_steps == warmup

@@ -1,5 +1,4 @@
-"""Files in MMSegmentation's names: every tensor lands where it belongs, means what it meant, and no load is half
-done."""
+"""Checkpoints with MMSegmentation's names: every tensor keeps its meaning, and loading is all or nothing."""
 
 import functools
 
@@ -41,7 +40,7 @@ def convolution(name: str, inputs: int, outputs: int, kernel: int) -> dict[str, 
 
 
 def upernet_state() -> dict[str, torch.Tensor]:
-    """Of MMSegmentation's UPerHead and FCNHead."""
+    """State dict of MMSegmentation's UPerHead and FCNHead."""
     widths = WIDTHS["transnext_micro"]
     state = convolution("decode_head.conv_seg", CHANNELS, CLASSES, 1)
     for i in range(4):
@@ -56,7 +55,7 @@ def upernet_state() -> dict[str, torch.Tensor]:
 
 
 def semantic_fpn_state() -> dict[str, torch.Tensor]:
-    """Of MMSegmentation's FPN and FPNHead; between two convolutions of a branch stands what doubles the size."""
+    """State dict of MMSegmentation's FPN and FPNHead; upsampling layers alternate with the convolutions of a branch."""
     state = {}
     for i, width in enumerate(WIDTHS["transxnet_t"]):
         state |= convolution(f"neck.lateral_convs.{i}.conv", width, CHANNELS, 1)
@@ -71,7 +70,7 @@ def semantic_fpn_state() -> dict[str, torch.Tensor]:
 
 @functools.cache
 def released(name: str) -> dict[str, torch.Tensor]:
-    """What the authors' file would hold, of a network with one block a stage."""
+    """State dict of a released checkpoint for a model with one block per stage."""
     torch.manual_seed(0)
     backbone = BACKBONE[name]
     state = {n: t for n, t in shallow_state(backbone).items() if not n.startswith(("head.", "classifier."))}
@@ -96,7 +95,7 @@ def saved(tmp_path, state):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_tensor_of_a_released_file_lands_in_a_place_of_its_own(name, tmp_path):
+def test_released_tensors_map_one_to_one(name, tmp_path):
     segmenter, state = segmenter_for(name), released(name)
     report = load_segmenter(segmenter, saved(tmp_path, state))
     assert report.complete
@@ -112,7 +111,7 @@ def test_every_tensor_of_a_released_file_lands_in_a_place_of_its_own(name, tmp_p
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 47), (32, 40)])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_released_segmenter_gives_what_mmsegmentations_formulas_give(name, size, tmp_path):
+def test_scores_of_a_released_segmenter_match_mmsegmentation(name, size, tmp_path):
     segmenter, state = segmenter_for(name).eval(), released(name)
     load_segmenter(segmenter, saved(tmp_path, state))
     segmenter.double()
@@ -126,8 +125,8 @@ def test_a_released_segmenter_gives_what_mmsegmentations_formulas_give(name, siz
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_released_segmenter_learns_from_what_mmsegmentations_losses_are(name, tmp_path):
-    """The auxiliary head as well; batch norms learn from the batch."""
+def test_losses_of_a_released_segmenter_match_mmsegmentation(name, tmp_path):
+    """Including the auxiliary head, with batch norms in training mode."""
     segmenter, state = segmenter_for(name, dropout=0.0), released(name)
     load_segmenter(segmenter, saved(tmp_path, state))
     segmenter.double().train()
@@ -149,14 +148,14 @@ def normalised(images):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_without_counts_of_batches_loads(name, tmp_path):
+def test_a_checkpoint_without_batch_counters_loads(name, tmp_path):
     segmenter, state = segmenter_for(name), released(name)
     without = {n: t for n, t in state.items() if n.startswith("backbone.") or not n.endswith(".num_batches_tracked")}
     assert len(without) < len(state)
     assert load_segmenter(segmenter, saved(tmp_path, without)).complete
 
 
-def test_without_an_auxiliary_head_a_files_is_left_out(tmp_path):
+def test_the_auxiliary_head_of_a_checkpoint_is_skipped_if_disabled(tmp_path):
     state = released("upernet")
     report = load_segmenter(segmenter_for("upernet", auxiliary_weight=0), saved(tmp_path, state))
     assert report.complete
@@ -166,7 +165,7 @@ def test_without_an_auxiliary_head_a_files_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("name", "heads"), [("upernet", ("decode_head", "auxiliary_head")), ("semantic_fpn", ("decode_head",))]
 )
-def test_for_other_classes_only_the_classifiers_stay_new(name, heads, tmp_path):
+def test_new_classes_leaves_only_the_classifiers_new(name, heads, tmp_path):
     path = saved(tmp_path, released(name))
     segmenter = segmenter_for(name, num_classes=CLASSES + 3)
     with pytest.raises(CheckpointError, match=r"misshaped .*decode_head\.classifier"):
@@ -185,9 +184,9 @@ def test_for_other_classes_only_the_classifiers_stay_new(name, heads, tmp_path):
         (lambda s: s.pop("backbone.patch_embed1.proj.weight"), "missing .*downsample.proj.weight"),
         (lambda s: [s.pop(n) for n in list(s) if n.startswith("backbone.")], "holds no segmenter"),
     ],
-    ids=["missing", "misshaped", "unexpected", "backbone", "heads alone"],
+    ids=["missing", "misshaped", "unexpected", "backbone", "heads only"],
 )
-def test_a_file_that_does_not_fit_changes_nothing(change, said, tmp_path):
+def test_a_mismatched_checkpoint_changes_nothing(change, said, tmp_path):
     segmenter = segmenter_for("upernet")
     before = snapshot(segmenter)
     state = dict(released("upernet"))
@@ -198,14 +197,14 @@ def test_a_file_that_does_not_fit_changes_nothing(change, said, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_other_backbones_file_is_refused_by_name(name, tmp_path):
+def test_a_checkpoint_with_another_backbone_is_rejected_by_name(name, tmp_path):
     other = NAMES[1 - NAMES.index(name)]
     with pytest.raises(CheckpointError, match="holds a Trans"):
         load_segmenter(segmenter_for(name), saved(tmp_path, released(other)))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_our_own_state_dicts_load(name, tmp_path):
+def test_foveal_state_dicts_load(name, tmp_path):
     saving, loading = segmenter_for(name), segmenter_for(name)
     torch.save(saving.state_dict(), tmp_path / "ours.pt")
     assert load_segmenter(loading, tmp_path / "ours.pt").complete

@@ -1,4 +1,4 @@
-"""Windows see every pixel, and each counts as much as the others."""
+"""Sliding windows cover every pixel, and overlapping windows have equal weights."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from foveal.tasks.segmentation.inference import sliding_window, window_starts
 
 
 def mean_red(images):
-    """One score for all pixels of a window: the mean of its red."""
+    """The mean of red as the score of all pixels of a window."""
     return images[:, :1].mean((2, 3), keepdim=True).expand(-1, 1, *images.shape[-2:])
 
 
@@ -22,41 +22,41 @@ def row(*reds):
         (1, [0]),
         (511, [0]),
         (512, [0]),
-        (513, [0, 1]),  # pushed back inside
+        (513, [0, 1]),  # shifted back inside
         (683, [0, 171]),
         (512 + 341, [0, 341]),
         (512 + 342, [0, 341, 342]),
         (2048, [0, 341, 682, 1023, 1364, 1536]),
     ],
 )
-def test_the_last_window_is_pushed_back_inside(length, starts):
+def test_the_last_window_is_shifted_back_inside(length, starts):
     assert window_starts(length, 512, 341) == starts
 
 
-def test_where_two_windows_overlap_each_counts_a_half():
-    """Windows (0 1 2 3) and (2 3 4 5), of means 1.5 and 3.5."""
+def test_two_overlapping_windows_have_weights_of_one_half():
+    """Windows (0 1 2 3) and (2 3 4 5) with means 1.5 and 3.5."""
     found = sliding_window(mean_red, row(0, 1, 2, 3, 4, 5), window=4, stride=2)
     assert found.tolist() == [[[1.5, 1.5, 2.5, 2.5, 3.5, 3.5]]]
 
 
-def test_where_four_windows_overlap_each_counts_a_quarter():
+def test_four_overlapping_windows_have_weights_of_one_quarter():
     image = torch.tensor([[0.0, 4, 8], [4, 8, 12], [8, 12, 64]]).expand(3, -1, -1)
     # the means of the four windows of 2 x 2: 4, 8, 8 and 24
     wanted = [[4, 6, 8], [6, 11, 16], [8, 16, 24]]
     assert sliding_window(mean_red, image, window=2, stride=1).tolist() == [wanted]
 
 
-def test_an_image_of_whole_windows_is_seen_once():
+def test_disjoint_windows_are_not_averaged():
     assert sliding_window(mean_red, row(0, 1, 2, 6, 7, 8), window=3, stride=3).tolist() == [[[1, 1, 1, 7, 7, 7]]]
 
 
-def test_a_pixel_beyond_the_last_window_is_seen_by_one_more_that_ends_with_the_image():
+def test_remaining_pixels_get_a_window_at_the_end_of_the_image():
     """Windows (0 1 2), (6 7 8) and (7 8 12)."""
     found = sliding_window(mean_red, row(0, 1, 2, 6, 7, 8, 12), window=3, stride=3)
     assert found.tolist() == [[[1, 1, 1, 7, 8, 8, 9]]]
 
 
-def test_an_image_smaller_than_the_window_is_seen_whole_and_without_padding():
+def test_an_image_smaller_than_the_window_is_not_padded():
     sizes = []
 
     def scores(images):
@@ -69,7 +69,7 @@ def test_an_image_smaller_than_the_window_is_seen_whole_and_without_padding():
 
 
 @pytest.mark.parametrize("at_once", [2, 3, 100])
-def test_several_windows_at_once_give_the_same(at_once):
+def test_batching_windows_does_not_change_scores(at_once):
     batches = []
 
     def scores(images):
@@ -83,7 +83,7 @@ def test_several_windows_at_once_give_the_same(at_once):
 
 
 def plain(image, window, stride):
-    """The rule once more, pixel by pixel: grids as many as are needed, windows cut at the border and moved back."""
+    """Plain implementation, pixel by pixel: windows on a grid, shifted back at the border."""
     height, width = image.shape
     total, seen = np.zeros((height, width)), np.zeros((height, width))
     for down in range(max(height - window + stride - 1, 0) // stride + 1):
@@ -98,7 +98,7 @@ def plain(image, window, stride):
     return total / seen
 
 
-def test_any_size_is_put_together_by_the_rule():
+def test_any_size_matches_the_plain_implementation():
     draw = np.random.default_rng(0)
     for _ in range(60):
         height, width, window = draw.integers(1, 24, 3)
@@ -108,8 +108,8 @@ def test_any_size_is_put_together_by_the_rule():
         assert found[0].numpy() == pytest.approx(plain(image.astype(np.float64), window, stride), abs=1e-6)
 
 
-def test_scores_of_half_precision_are_summed_in_float32():
-    """Windows of 1 and 1 + 1/128, next to each other in bfloat16, which has no number between."""
+def test_half_precision_scores_are_summed_in_float32():
+    """The window scores 1 and 1 + 1/128 are adjacent values in bfloat16."""
     found = sliding_window(lambda images: mean_red(images).bfloat16(), row(1, 1, 1 + 1 / 64), window=2, stride=1)
     assert found.dtype == torch.float32
     assert found.tolist() == [[[1, 1 + 1 / 256, 1 + 1 / 128]]]

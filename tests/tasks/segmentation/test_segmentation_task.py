@@ -1,4 +1,4 @@
-"""Segmentation in the loop: runs that resume bit for bit, initial weights, and refusals."""
+"""Segmentation in the training loop: exact resumption, initial weights, and rejected settings."""
 
 from dataclasses import replace
 
@@ -23,14 +23,14 @@ SEGMENTERS = ("upernet", "mask2former", "semantic_fpn")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Six images to train on and two to validate, of three classes."""
+    """Six training and two validation images of three classes."""
     return write_regions(tmp_path_factory.mktemp("labelled"))
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_a_run_stopped_in_an_epoch_and_resumed_is_the_straight_one_bitwise(name, data, tmp_path):
-    """With random crops, colours and mirrors, dropout, sampled points (Mask2Former); epochs of four updates, so that
-    passes over the six images begin and end within them."""
+def test_a_run_resumed_within_an_epoch_is_bitwise_identical(name, data, tmp_path):
+    """With random crops, colours and flips, dropout and sampled points (Mask2Former); with four updates per epoch,
+    passes over the six images start and end within epochs."""
     recipe, straight, cut = small_recipe(name, epoch_steps=4), tmp_path / "straight", tmp_path / "cut"
     fit(create_task(recipe, data), recipe.train, straight)
     assert fit(leaving_in_update(create_task(recipe, data), 6), recipe.train, cut).interrupted
@@ -45,7 +45,7 @@ def test_a_run_stopped_in_an_epoch_and_resumed_is_the_straight_one_bitwise(name,
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_the_loss_is_the_sum_of_what_is_shown(name, data):
+def test_the_loss_is_the_sum_of_the_displayed_terms(name, data):
     task = create_task(small_recipe(name), data)
     loader = task.train_loader(split_batch(2, 1, None), 6, Share(0, 1), task.recipe.train)
     total, parts = task.loss(task.model.train(), next(loader.epoch(0)))
@@ -54,7 +54,7 @@ def test_the_loss_is_the_sum_of_what_is_shown(name, data):
     assert not any(part.requires_grad for part in parts.values())
 
 
-def test_a_file_is_restored_by_itself(data, tmp_path):
+def test_a_foveal_checkpoint_is_restored_without_a_recipe(data, tmp_path):
     recipe = replace(small_recipe("upernet", epochs=1), frozen_stages=1)
     task = create_task(recipe, data)
     fit(task, recipe.train, tmp_path)
@@ -65,8 +65,8 @@ def test_a_file_is_restored_by_itself(data, tmp_path):
     assert same_state(snapshot(known.model), torch.load(tmp_path / "best.pt")["model"])
 
 
-def test_the_position_bias_of_a_restored_segmenter_can_be_another(data, tmp_path):
-    """Extrapolated as trained here, interpolated on demand: the same weights, another answer beyond the reference."""
+def test_the_position_bias_of_a_restored_segmenter_can_be_changed(data, tmp_path):
+    """Extrapolation as in training, interpolation on request: equal weights, other outputs at larger sizes."""
     recipe = small_recipe("upernet", epochs=1)
     fit(create_task(recipe, data), recipe.train, tmp_path)
     usual = SegmentationTask.restore(tmp_path / "best.pt").model
@@ -83,14 +83,14 @@ def test_the_position_bias_of_a_restored_segmenter_can_be_another(data, tmp_path
     assert not torch.equal(two, three)
 
 
-def test_a_position_bias_is_asked_of_transnext_alone(data, tmp_path):
+def test_position_bias_is_rejected_for_other_models(data, tmp_path):
     recipe = small_recipe("semantic_fpn", epochs=1)
     fit(create_task(recipe, data), recipe.train, tmp_path)
     with pytest.raises(FovealError, match=r"^transxnet_atto has no position bias, .*: leave --position-bias out\.$"):
         SegmentationTask.restore(tmp_path / "best.pt", position_bias="interpolate")
 
 
-def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):
+def test_a_released_checkpoint_is_restored_with_a_recipe_and_ade20k_classes(tmp_path):
     recipe = replace(small_recipe("semantic_fpn"), zero_ignored=True)
     trained = lively(recipe.create(150))
     torch.save({"state_dict": trained.state_dict(), "meta": {}}, tmp_path / "released.pth")
@@ -110,7 +110,7 @@ def test_the_authors_file_is_what_the_recipe_says_and_knows_ade20k(tmp_path):
     ],
     ids=["bare", "classifier"],
 )
-def test_a_file_that_says_nothing_or_something_else_is_one_sentence(content, sentence, tmp_path):
+def test_checkpoints_without_a_segmenter_raise_a_one_line_error(content, sentence, tmp_path):
     torch.save(content, tmp_path / "file.pt")
     with pytest.raises(FovealError, match=sentence):
         SegmentationTask.restore(tmp_path / "file.pt")
@@ -127,7 +127,7 @@ def test_a_file_that_says_nothing_or_something_else_is_one_sentence(content, sen
     ],
     ids=["rate", "epoch", "size", "segmenter", "zero"],
 )
-def test_a_run_goes_on_as_it_was_started_or_not_at_all(other, sentence, data, tmp_path):
+def test_resuming_with_other_settings_is_rejected(other, sentence, data, tmp_path):
     recipe = small_recipe("semantic_fpn", epochs=1)
     fit(create_task(recipe, data), recipe.train, tmp_path)
     other = other.with_training(epochs=1)
@@ -136,8 +136,8 @@ def test_a_run_goes_on_as_it_was_started_or_not_at_all(other, sentence, data, tm
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])
-def test_a_run_starts_from_a_classifiers_file(family, data, tmp_path):
-    """What classifiers do not have, norms of maps and all of the head, stays as it was drawn."""
+def test_a_run_can_start_from_a_classifier(family, data, tmp_path):
+    """Feature norms and the head, which classifiers do not have, keep their initial values."""
     classifier = lively(shrunk(f"{family}_atto", num_classes=7, img_size=224))
     torch.save(classifier.state_dict(), tmp_path / "classifier.pt")
     recipe = small_recipe("semantic_fpn", f"{family}_atto")
@@ -152,8 +152,8 @@ def test_a_run_starts_from_a_classifiers_file(family, data, tmp_path):
 
 @pytest.mark.parametrize("name", SEGMENTERS)
 @pytest.mark.parametrize("classes", [3, 5])
-def test_a_run_starts_from_a_segmenters_file(name, classes, data, tmp_path):
-    """Where its classes are others, what belongs to classes stays new."""
+def test_a_run_can_start_from_a_segmenter(name, classes, data, tmp_path):
+    """With another number of classes, the class layers keep their initial values."""
     recipe = small_recipe(name)
     trained = lively(recipe.create(classes))
     torch.save({"model": trained.state_dict()}, tmp_path / "segmenter.pt")
@@ -166,7 +166,7 @@ def test_a_run_starts_from_a_segmenters_file(name, classes, data, tmp_path):
 
 
 def create_with_drop_path(recipe, data, **words):
-    """The task of a recipe whose drop path was asked for by name, as on the command line."""
+    """The task of a recipe with a drop path requested explicitly, as on the command line."""
     task = create_task(recipe, data, **words)
     check_drop_path(recipe.drop_path, task.recipe)
 
@@ -184,7 +184,7 @@ def create_with_drop_path(recipe, data, **words):
     ],
     ids=lambda value: None if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_trained_is_one_sentence(settings, sentence, data, tmp_path):
+def test_invalid_tasks_raise_a_one_line_error(settings, sentence, data, tmp_path):
     torch.save({"model": small_recipe("upernet").create(3).state_dict()}, tmp_path / "other.pt")
     recipe = small_recipe("semantic_fpn")
     if "model" in settings:
@@ -196,13 +196,13 @@ def test_what_cannot_be_trained_is_one_sentence(settings, sentence, data, tmp_pa
     assert "\n" not in str(caught.value)
 
 
-def test_images_are_needed_where_none_come_with_the_recipe():
+def test_data_is_required_if_the_recipe_has_none():
     recipe = replace(get_recipe("ade20k.upernet_transnext_tiny"), starts_from_weights=False)
     with pytest.raises(FovealError, match="pass --data DIR in ADE20K's layout, with DIR/images/training"):
         create_task(recipe)
 
 
-def test_the_same_seed_gives_the_same_segmenter(data):
+def test_initialisation_is_determined_by_the_seed(data):
     one, other = (create_task(small_recipe("upernet"), data).model for _ in "ab")
     another = create_task(small_recipe("upernet", seed=1), data).model
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
