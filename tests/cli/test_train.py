@@ -10,6 +10,7 @@ import time
 import pytest
 
 from foveal.training.checkpoint import read_checkpoint
+from foveal.training.journal import BROKEN
 
 RECIPE = "digits.transnext_atto"
 
@@ -203,11 +204,16 @@ def test_broken_images_are_skipped_and_counted_on_request(foveal, colours, quick
 
 
 def test_a_run_can_be_resumed_with_broken_images_skipped(foveal, colours, quick, tmp_path):
-    words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick]
-    assert foveal(*words, "--epochs", "4").code == 0
-    (colours / "train" / "red" / "5.png").write_bytes(b"no image")
-    said = foveal(*words, "--epochs", "4", "--resume", "--broken", "skip")
+    words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--save-steps", "1"]
+    (colours / "train" / "green" / "1.png").write_bytes(b"no image")
+    stopped = foveal(*words)
+    assert stopped.code == 1
+    assert "1.png" in stopped.error
+    saved = read_checkpoint(tmp_path / "run" / "last.pt")["step"]
+    said = foveal(*words, "--resume", "--broken", "skip")
     assert said.code == 0, said.error
+    assert read_checkpoint(tmp_path / "run" / "last.pt")["step"] > saved
+    assert "1.png" in (tmp_path / "run" / BROKEN).read_text()
 
 
 def test_requeue_starts_or_resumes_a_run_with_the_same_command(foveal, colours, quick, tmp_path):

@@ -259,10 +259,8 @@ def test_the_dense_bias_is_cached_if_no_kernel_reads_tables(make, backend):
 def test_the_expanded_table_equals_the_dense_bias():
     attention = atto().stages[0].blocks[0].attn
     for size in ((16, 24), (13, 9)):
-        argument = attention.pool_bias(torch.zeros(1, *size, 1, 24), window=3)
-        if "pool_bias_table" in argument:
-            found = expand_table(argument["pool_bias_table"], size, attention.key_size(size))
-            assert torch.equal(found, attention.position_bias(*size))
+        found = expand_table(attention._position_bias_table(size), size, attention.key_size(size))
+        assert torch.equal(found, attention.position_bias(*size))
 
 
 def test_resized_transxnet_tables_are_cached_and_follow_changes(monkeypatch):

@@ -241,7 +241,8 @@ def test_weights_of_the_other_family_are_named_in_the_error(net, file, wrapping,
 def test_foveal_checkpoints_of_the_other_family_are_rejected(net, file, loaded, tmp_path):
     """Checkpoints as saved by Foveal's training."""
     torch.save({"model": loaded(file)}, tmp_path / "best.pt")
-    refusal(shallow_net(net), tmp_path / "best.pt")
+    families = {"transnext_micro": "TransNeXt", "transxnet_t": "TransXNet"}
+    refusal(shallow_net(net), tmp_path / "best.pt", f"holds a {families[file]}", f"this net is a {families[net]}")
 
 
 @pytest.mark.parametrize(
