@@ -127,13 +127,15 @@ def _areas(boxes: Tensor) -> Tensor:
 class _Resize(v2.Transform):
     """Resize to ``params["size"]``: images bilinear with antialiasing, masks to the pixel with the nearest centre.
 
-    torchvision's own resizing of masks takes the pixel with the nearest corner, which shifts them by up to half a
-    pixel relative to the boxes.
+    torchvision resizes masks to the pixel with the nearest corner, which shifts them by up to half a pixel relative to
+    the boxes; up to 0.26 also if asked for the nearest centre. So masks are resized as images here.
     """
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        mask = isinstance(inpt, tv_tensors.Mask)
-        mode = InterpolationMode.NEAREST_EXACT if mask else InterpolationMode.BILINEAR
+        if isinstance(inpt, tv_tensors.Mask):
+            resized = F.resize_image(inpt.as_subclass(Tensor), params["size"], InterpolationMode.NEAREST_EXACT)
+            return tv_tensors.wrap(resized, like=inpt)
+        mode = InterpolationMode.BILINEAR
         return self._call_kernel(F.resize, inpt, size=params["size"], interpolation=mode, antialias=True)
 
 
