@@ -64,6 +64,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     out = output_file(options, facts)
+    facts["commit"] = options.commit or facts["commit"]
     results: Results = {"facts": facts, "minutes": options.minutes, "small": options.small, "parts": {}}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -84,6 +85,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(PARTS), help="some of %(default)s")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu for a trial with tiny sizes")
     parser.add_argument("--small", action="store_true", help="tiny shapes and networks")
+    parser.add_argument("--commit", default="", help="commit of the source, where it is a copy without .git")
     for hidden in ("--child", "--lane", "--rows"):
         parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
