@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup quickstart test check native format test-interpret test-gpu bench clean
+.PHONY: help setup quickstart test check native format test-interpret test-gpu gpu-pass bench clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make
@@ -51,6 +51,9 @@ test-interpret: $(READY) ## the Triton kernels in a process of Triton's interpre
 
 test-gpu: ## the operators and models on a CUDA device, with the Python that has it (PYTHON=...)
 	PYTHONPATH=src $(PYTHON) -m pytest -m gpu tests/gpu
+
+gpu-pass: ## every kernel checked and the networks timed in nine minutes on a GPU, with the Python that has it (PYTHON=...)
+	$(PYTHON) benchmarks/gpu_pass.py
 
 bench: $(READY) ## speed of operators and models beside timm's peers, in one interleaved run
 	$(BIN)/foveal bench models,ops --peers

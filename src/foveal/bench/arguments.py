@@ -21,13 +21,20 @@ DYNAMIC_KERNEL, FFN_KERNELS = 7, (1, 3, 5, 7)  # TransXNet
 class Arguments:
     """Arguments of one call: activations and parameters, each in their own dtype, and constants that are not tensors.
 
-    Tensors named "weights.0", "weights.1" and so on are passed as one list, "weights".
+    Tensors named "weights.0", "weights.1" and so on are passed as one list, "weights". ``terms`` is the length of the
+    longest sum in an output or a gradient, which determines the error that rounding may cause.
     """
 
     operator: str
     activations: dict[str, Tensor]
     parameters: dict[str, Tensor]
     constants: dict[str, Any] = field(default_factory=dict)
+    terms: int = 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the activations."""
+        return next(iter(self.activations.values())).dtype
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -92,39 +99,44 @@ def normal(device: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Dr
     return draw
 
 
-def aggregated_attention(draw: Draw, batch: int, size: Size, pool: Size, heads: int) -> Arguments:
+def aggregated_attention(
+    draw: Draw, batch: int, size: Size, pool: Size, heads: int, dim: int = HEAD_DIM, window: int = WINDOW
+) -> Arguments:
     """Return arguments for a map of ``size`` and its pooled map.
 
     Keys and values are halves of one linear layer's output; the position bias is a table of offsets (see
     ``Arguments.dense``).
     """
-    channels, area = heads * HEAD_DIM, WINDOW**2
-    k, v = draw(batch, *size, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
-    k_pool, v_pool = draw(batch, *pool, 2 * channels).unflatten(-1, (2, heads, HEAD_DIM)).unbind(-3)
-    q = draw(batch, *size, heads, HEAD_DIM)
+    channels, area = heads * dim, window**2
+    k, v = draw(batch, *size, 2 * channels).unflatten(-1, (2, heads, dim)).unbind(-3)
+    k_pool, v_pool = draw(batch, *pool, 2 * channels).unflatten(-1, (2, heads, dim)).unbind(-3)
+    q = draw(batch, *size, heads, dim)
     parameters = dict(
         scale=draw(heads).abs() + 1,
-        query_embedding=draw(heads, HEAD_DIM, spread=0.3),
+        query_embedding=draw(heads, dim, spread=0.3),
         local_bias=draw(heads, area, spread=0.5),
         pool_bias_table=draw(heads, *map(offset_count, size, pool), spread=0.5),
-        tokens=draw(heads, HEAD_DIM, area, spread=0.3),
+        tokens=draw(heads, dim, area, spread=0.3),
         token_bias=draw(heads, area, spread=0.3),
     )
+    terms = batch * size[0] * size[1] * (area + pool[0] * pool[1])
     activations = dict(q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
-    return Arguments("aggregated_attention", activations, parameters, dict(window=WINDOW))
+    return Arguments("aggregated_attention", activations, parameters, dict(window=window), terms)
 
 
-def gated_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
+def gated_dwconv(draw: Draw, batch: int, size: Size, channels: int, kernel: int = 3) -> Arguments:
     """Return arguments whose gate and value are one linear layer's output, side by side."""
-    parameters = dict(weight=draw(channels, 1, 3, 3, spread=1 / 3), bias=draw(channels))
-    return Arguments("gated_dwconv", dict(g=draw(batch, *size, 2 * channels)), parameters, dict(v=None))
+    parameters = dict(weight=draw(channels, 1, kernel, kernel, spread=1 / kernel), bias=draw(channels))
+    activations = dict(g=draw(batch, *size, 2 * channels))
+    return Arguments("gated_dwconv", activations, parameters, dict(v=None), _terms(batch, size, kernel))
 
 
-def dynamic_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
+def dynamic_dwconv(draw: Draw, batch: int, size: Size, channels: int, kernel: int = DYNAMIC_KERNEL) -> Arguments:
     """Return arguments whose kernels are activations too: another network computes them from the image."""
     x = draw(batch, *size, channels)
-    weight = draw(batch, channels, DYNAMIC_KERNEL, DYNAMIC_KERNEL, spread=1 / DYNAMIC_KERNEL)
-    return Arguments("dynamic_dwconv", dict(x=x, weight=weight, bias=draw(batch, channels)), {})
+    weight = draw(batch, channels, kernel, kernel, spread=1 / kernel)
+    activations = dict(x=x, weight=weight, bias=draw(batch, channels))
+    return Arguments("dynamic_dwconv", activations, {}, terms=_terms(batch, size, kernel))
 
 
 def multiscale_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Arguments:
@@ -137,9 +149,15 @@ def multiscale_dwconv(draw: Draw, batch: int, size: Size, channels: int) -> Argu
     }
     biases = {f"biases.{i}": draw(n) for i, n in enumerate(groups)}
     x = draw(batch, *size, channels)
-    return Arguments("multiscale_dwconv", dict(x=x), {**parameters, **biases}, dict(identity=True, gelu=True))
+    constants, terms = dict(identity=True, gelu=True), _terms(batch, size, max(FFN_KERNELS))
+    return Arguments("multiscale_dwconv", dict(x=x), {**parameters, **biases}, constants, terms)
 
 
 def gelu_pool(draw: Draw, batch: int, size: Size, pool: Size, channels: int) -> Arguments:
     """Return arguments for a map that is pooled to ``pool``."""
-    return Arguments("gelu_pool", dict(x=draw(batch, *size, channels)), {}, dict(size=pool))
+    return Arguments("gelu_pool", dict(x=draw(batch, *size, channels)), {}, dict(size=pool), _terms(1, size, 1))
+
+
+def _terms(batch: int, size: Size, kernel: int) -> int:
+    """Return the terms of a convolution's longest sum, as the operators' tests count them."""
+    return batch * size[0] * size[1] * kernel**2

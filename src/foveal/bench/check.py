@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,7 +23,6 @@ from foveal.errors import FovealError
 
 _BATCH, _SIZE, _POOL = 2, (13, 10), (3, 2)  # query rows fall half a pixel between rows of pooled keys
 _CHANNELS = 72
-_TERMS = _BATCH * _SIZE[0] * _SIZE[1] * (arguments.DYNAMIC_KERNEL**2 + _POOL[0] * _POOL[1])  # in the longest sum
 
 Case = Callable[[arguments.Draw], Arguments]
 
@@ -62,27 +62,59 @@ def check_operators(
     """
     pairs = [(dtype, parameters) for dtype in dtypes for parameters in sorted({dtype, "fp32"})]  # cast and autocast
     comparisons = [(operator, case, *pair) for operator, cases in CASES.items() for case in cases for pair in pairs]
-    with _full_float32():
+    with full_float32():
         for done, (operator, case, dtype, parameters) in enumerate(comparisons, 1):
             _check(operator, case, dtype, parameters, device, training)
             on_step(done, len(comparisons))
 
 
+@dataclass(frozen=True)
+class Deviation:
+    """The difference of one tensor from the formula, and what rounding allows, relative to the largest value."""
+
+    what: str
+    error: float
+    allowed: float
+
+    def __str__(self) -> str:
+        return f"is off by {self.error:.1e} of the largest value in {self.what}, and rounding allows {self.allowed:.1e}"
+
+
+class Comparison:
+    """One call by its formula in float64 and by plain PyTorch in its own dtype, with which backends are compared.
+
+    Args:
+        call: the call, in the dtypes that are checked.
+        training: whether to compare gradients as well.
+    """
+
+    def __init__(self, call: Arguments, training: bool):
+        self.call, self.training = call, training
+        self._exact = _results(call.to(torch.float64, torch.float64), "reference", training)
+        self._plain = _results(call, "reference", training)
+
+    def deviations(self, backend: str) -> list[Deviation]:
+        """Run one backend, and return the deviation of the output and then, in training, of every gradient."""
+        found = _results(self.call, backend, self.training)
+        return [self._deviation(what, found[what]) for what in self._exact]
+
+    def _deviation(self, what: str, found: Tensor) -> Deviation:
+        exact, plain = self._exact[what], self._plain[what]
+        return Deviation(what, _relative_error(found, exact), _budget(plain, exact, self.call.dtype, self.call.terms))
+
+
 def _check(operator: str, case: Case, dtype: str, parameters: str, device: str, training: bool) -> None:
     call = case(normal(device)).to(DTYPES[dtype], DTYPES[parameters])
-    exact = _results(call.to(torch.float64, torch.float64), "reference", training)
-    plain = _results(call, "reference", training)
+    comparison = Comparison(call, training)
     backends = [name for name, reason in call.available_backends().items() if reason is None and name != "reference"]
     for backend in backends:
         try:
-            found = _results(call, backend, training)
+            deviations = comparison.deviations(backend)
         except RuntimeError as error:
             raise FovealError(_refusal(operator, backend, dtype, f"fails: {str(error).splitlines()[0]}")) from error
-        for what, value in exact.items():
-            off, allowed = _relative_error(found[what], value), _budget(plain[what], value, DTYPES[dtype])
-            if off > allowed:
-                wrong = f"is off by {off:.1e} of the largest value in {what}, and rounding allows {allowed:.1e}"
-                raise FovealError(_refusal(operator, backend, dtype, wrong))
+        for one in deviations:
+            if one.error > one.allowed:
+                raise FovealError(_refusal(operator, backend, dtype, str(one)))
 
 
 def _refusal(operator: str, backend: str, dtype: str, wrong: str) -> str:
@@ -107,18 +139,19 @@ def _relative_error(found: Tensor, exact: Tensor) -> float:
     """Return max |difference| / max |exact|; infinity if shapes differ or a value is not finite."""
     if found.shape != exact.shape or not found.isfinite().all():
         return math.inf
-    return ((found.double() - exact).abs().max() / exact.abs().max()).item()
+    scale = exact.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    return ((found.double() - exact).abs().max() / scale).item()
 
 
-def _budget(plain: Tensor, exact: Tensor, dtype: torch.dtype) -> float:
-    """Return the allowed error for activations of ``dtype``, relative to the largest value."""
+def _budget(plain: Tensor, exact: Tensor, dtype: torch.dtype, terms: int) -> float:
+    """Return the allowed error for activations of ``dtype`` and sums of ``terms``, relative to the largest value."""
     accumulation = torch.promote_types(dtype, torch.float32)
-    rounding = torch.finfo(dtype).eps + 4 * math.sqrt(_TERMS) * torch.finfo(accumulation).eps
+    rounding = torch.finfo(dtype).eps + 4 * math.sqrt(terms) * torch.finfo(accumulation).eps
     return 2 * _relative_error(plain, exact) + rounding
 
 
 @contextmanager
-def _full_float32() -> Iterator[None]:
+def full_float32() -> Iterator[None]:
     """Disable TF32, which would be another dtype, during the check."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
