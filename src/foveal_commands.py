@@ -9,11 +9,11 @@ COMMANDS = {
     ),
     "models": (
         "foveal.cli.models",
-        "every model: parameters, multiply-adds, published accuracy, where its weights live",
+        "every model: parameters, multiply-adds, published accuracy, where to download its weights",
     ),
     "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
     "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, AP of a detector, mIoU of a segmenter"),
-    "predict": ("foveal.cli.predict", "classes of image files, objects on them, or the class of every pixel, drawn"),
+    "predict": ("foveal.cli.predict", "classes of image files, objects in them, or the class of every pixel, drawn"),
     "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
 }
 

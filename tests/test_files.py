@@ -232,3 +232,16 @@ def test_outputs_overwrite_neither_each_other_nor_an_input(tmp_path):
         str(inputs[1]): [out / "a_2.png", out / "a_2_labels.png"],
         str(inputs[2]): [out / "c_2.png", out / "c_2_labels.png"],
     }
+
+
+def stage(folder, *names):
+    with staging_folder(folder, "make room") as staging:
+        for name in names:
+            (staging / name).write_text("new")
+
+
+def test_staged_files_do_not_replace_a_folder_and_none_is_moved(tmp_path):
+    (tmp_path / "two").mkdir()
+    with pytest.raises(FovealError, match=r"two is a folder, and a file of this name is to be written: make room\.$"):
+        stage(tmp_path, "one", "two")
+    assert content(tmp_path) == {}

@@ -1,12 +1,12 @@
 """Options are declared once and used by recipes and the command line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
 
 from foveal.cli.console import UsageError, parse
-from foveal.cli.options import given, overrides_of, refuse_others
+from foveal.cli.options import given, only_for, overrides_of, refuse_others
 from foveal.options import declarations, option, setting
 
 
@@ -14,10 +14,15 @@ from foveal.options import declarations, option, setting
 class Settings:
     steps: int = option(5, help="Number of steps.")
     mode: Literal["slow", "fast"] = option("slow", help="Speed.")
-    fused: bool = option(False, help="Use fused kernels.", tasks=["segmentation"])
+    fused: bool = option(False, help="Use fused kernels.")
     rate: float | None = option(None, help="Rate.")
     names: dict[str, int] = setting(factory=dict, help="Names.")
     plain: int = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    fused: bool = field(default=False, metadata=only_for("segmentation"))
 
 
 def test_declarations_are_read_in_order():
@@ -55,7 +60,7 @@ def test_recipe_settings_are_not_command_line_options():
 
 
 def test_an_option_of_other_tasks_is_rejected():
-    options = overrides_of(Settings)(fused=True)
+    options = Options(fused=True)
     refuse_others(options, "segmentation", "this is")
     with pytest.raises(UsageError, match="--fused is for segmenters, and this is a classifier: leave it out"):
         refuse_others(options, "classification", "this is")

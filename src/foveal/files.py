@@ -96,8 +96,12 @@ def staging_folder(folder: Path, advice: str = ELSEWHERE) -> Iterator[Path]:
         staging = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
     try:
         yield staging
+        items = sorted(staging.iterdir())
+        for target in (folder / item.name for item in items):
+            if target.is_dir() and not (staging / target.name).is_dir():  # before the first is moved
+                raise FovealError(f"{target} is a folder, and a file of this name is to be written: {advice}.")
         with write_errors(folder, advice):
-            for item in sorted(staging.iterdir()):
+            for item in items:
                 item.replace(folder / item.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

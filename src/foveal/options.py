@@ -1,38 +1,33 @@
-"""Options declared once: a field of a dataclass carries its default, its help and the tasks that take it.
+"""Options declared once: a field of a dataclass carries its default and its help.
 
 The command line, the listing of a run and the tables in the documentation are made from these declarations.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
-HELP, TASKS, ON_COMMAND_LINE = "help", "tasks", "on_command_line"
+HELP, ON_COMMAND_LINE = "help", "on_command_line"
 
 
-def option(
-    default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None, tasks: Sequence[str] = ()
-) -> Any:
+def option(default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None) -> Any:
     """Declare a field that recipes, Python and the command line can set.
 
     Args:
         default: Value unless something else is given.
         help: One sentence.
         factory: Creates the default of a mutable type.
-        tasks: Tasks that take the option; all if empty.
     """
-    return _declare(default, help, factory, {TASKS: tuple(tasks), ON_COMMAND_LINE: True})
+    return _declare(default, help, factory, on_command_line=True)
 
 
-def setting(
-    default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None, tasks: Sequence[str] = ()
-) -> Any:
+def setting(default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None) -> Any:
     """Declare a field that recipes and Python can set; arguments as in ``option``."""
-    return _declare(default, help, factory, {TASKS: tuple(tasks), ON_COMMAND_LINE: False})
+    return _declare(default, help, factory, on_command_line=False)
 
 
-def _declare(default: Any, help: str, factory: Callable[[], Any] | None, metadata: dict[str, Any]) -> Any:
-    metadata[HELP] = help
+def _declare(default: Any, help: str, factory: Callable[[], Any] | None, on_command_line: bool) -> Any:
+    metadata = {HELP: help, ON_COMMAND_LINE: on_command_line}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -46,7 +41,6 @@ class Declaration:
     type: Any
     default: Any
     help: str
-    tasks: tuple[str, ...]
     on_command_line: bool
 
     @property

@@ -108,7 +108,7 @@ def test_released_weights_show_the_paper_metrics_if_the_set_is_complete(foveal, 
     assert heading.split()[4] == "paper"
     assert first.split()[4] == "29.9"
     assert len(second.split()) == len(first.split()) - 1
-    assert remark == "ImageNet-R: 1 of 30,000 images, so no figure of the paper's."
+    assert remark == "ImageNet-R: 1 of 30,000 images, so the paper's figure is not shown."
     document = json.loads(foveal(*words, "--paper", "--json").out)
     assert document["model"] == "transnext_micro.in1k"
     assert [one["paper"] for one in document["results"]] == [29.9, 45.8]

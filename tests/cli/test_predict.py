@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 
 @pytest.fixture
@@ -59,3 +60,18 @@ def test_a_file_that_is_not_an_image_is_named(foveal, trained):
     said = foveal("predict", trained, "--checkpoint", trained)
     assert said.code == 1
     assert said.is_one_sentence(f"{trained} is not a readable image")
+
+
+def test_a_file_of_an_unknown_task_prints_a_one_line_error(foveal, images, trained, tmp_path):
+    content = torch.load(trained, weights_only=True)
+    torch.save({**content, "card": {**content["card"], "task": "depth"}}, tmp_path / "depth.pt")
+    said = foveal("predict", *images, "--checkpoint", tmp_path / "depth.pt")
+    assert said.code == 1
+    assert said.is_one_sentence("depth.pt holds a network for depth, which this version does not know: update foveal.")
+
+
+def test_a_card_of_another_program_is_not_metadata(foveal, images, trained, tmp_path):
+    torch.save({**torch.load(trained, weights_only=True), "card": "a text"}, tmp_path / "other.pt")
+    said = foveal("predict", *images, "--checkpoint", tmp_path / "other.pt")
+    assert said.code == 1
+    assert said.is_one_sentence("does not say which model it holds: pass --model NAME.")

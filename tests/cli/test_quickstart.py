@@ -69,7 +69,7 @@ def test_no_other_files_are_left(finished):
 def test_a_nonempty_folder_is_rejected_and_kept(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("keep")
     assert run("--out", str(tmp_path)) == (1, "")
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

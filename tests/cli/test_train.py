@@ -9,10 +9,16 @@ import time
 
 import pytest
 
+from foveal.tasks.recipes import list_recipes
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.journal import BROKEN
 
 RECIPE = "digits.transnext_atto"
+
+
+def test_the_list_as_json_names_every_recipe(foveal):
+    said = foveal("train", "--list", "--json")
+    assert [entry["name"] for entry in json.loads(said.out)] == [*(r.name for r in list_recipes()), "finetune.MODEL"]
 
 
 def test_the_list_shows_every_recipe(foveal):

@@ -317,9 +317,17 @@ def test_a_checkpoint_with_other_content_is_rejected(content, name, tmp_path):
     refusal(shallow_net(name), tmp_path / "file.pth")
 
 
+def test_a_checkpoint_with_nan_is_rejected(shallow, tmp_path):
+    state = {name: tensor.clone() for name, tensor in shallow("transnext_micro").items()}
+    name = list(state)[5]
+    state[name].flatten()[-1] = torch.nan
+    torch.save(state, tmp_path / "file.pth")
+    refusal(shallow_net("transnext_micro"), tmp_path / "file.pth", f"holds NaN in {name}; pass a checkpoint")
+
+
 def test_missing_files_and_folders_are_rejected(tmp_path):
     net = shallow_net("transnext_micro")
-    refusal(net, tmp_path / "nowhere.pth", "no such file")
+    refusal(net, tmp_path / "nowhere.pth", "does not exist")
     refusal(net, tmp_path)
 
 
@@ -341,7 +349,7 @@ def test_code_in_a_checkpoint_is_never_run(zipped, shallow, tmp_path):
 
 def test_other_models_are_rejected(tmp_path, shallow):
     torch.save(shallow("transnext_micro"), tmp_path / "file.pth")
-    with pytest.raises(FovealError, match=r"TransNeXt and TransXNet.*ResNet"):
+    with pytest.raises(FovealError, match=r"into a ResNet; foveal loads weights into TransNeXt and TransXNet"):
         load_checkpoint(timm.create_model("resnet10t"), tmp_path / "file.pth")
 
 

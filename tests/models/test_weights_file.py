@@ -104,7 +104,7 @@ def test_errors_carry_the_problem_and_names(content, problem, names, tmp_path):
         opened(content, tmp_path)
     assert (error.value.problem, error.value.names) == (problem, names)
     assert error.value.path == tmp_path / "file.pt"
-    assert str(error.value) == f"{error.value.path}: {error.value.finding}; {error.value.advice}."
+    assert str(error.value) == f"{error.value.path} {error.value.finding}; {error.value.advice}."
 
 
 def test_a_mismatch_carries_its_report(tmp_path):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from foveal.errors import FovealError
+from foveal.models.weights_file import WeightsFile
 from foveal.tasks import registry
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
 from foveal.tasks.recipe import BaseRecipe
@@ -79,6 +80,12 @@ class BrightnessTask(Task[BrightnessRecipe]):
         return {"unit": "1"}
 
     @classmethod
+    def restore(cls, path, recipe=None, *, size=None):
+        model = cls.build(recipe, 1, False)
+        model.load_state_dict(WeightsFile.open(path).state)
+        return model.eval()
+
+    @classmethod
     def planned_network(cls, recipe, model, images):
         return PlannedNetwork(size=(8, 8), params=sum(p.numel() for p in model.parameters()), macs=3)
 
@@ -111,6 +118,9 @@ def test_the_task_is_trained_evaluated_and_saved_with_its_metadata(tmp_path):
         "drop_path": 0.0,
         "unit": "1",
     }
+    restored, image = task_class("brightness").restore(tmp_path / "best.pt"), torch.rand(2, 3, 8, 8)
+    weights = read_checkpoint(tmp_path / "best.pt")["model"]
+    assert torch.equal(restored(image), nn.functional.linear(image.mean((2, 3)), *weights.values()))
 
 
 def test_initialisation_is_determined_by_the_seed():
@@ -143,7 +153,7 @@ def test_invalid_plan_options_raise_a_one_line_error(words, sentence):
 
 def test_data_is_required_if_the_recipe_has_none():
     recipe = replace(RECIPE, name="mine.linear")
-    with pytest.raises(FovealError, match=r"mine.linear is for images of your own: pass --data DIR to count them"):
+    with pytest.raises(FovealError, match=r"mine.linear trains on your own images: pass --data DIR to count them"):
         plan_recipe(recipe)
     with pytest.raises(FovealError, match=r"mine.linear needs images: pass --data DIR with DIR/train and DIR/val\."):
         BrightnessTask.data_folder(recipe, None)

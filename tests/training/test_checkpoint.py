@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
-from foveal.training.checkpoint import read_card, read_checkpoint, save_checkpoint
+from foveal.models.weights_file import WeightsFile
+from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 
 OLD, NEW = ({"card": {"model": "points"}, "step": step, "model": {"w": torch.full((4,), step)}} for step in (1, 2))
 
@@ -23,7 +24,7 @@ def test_a_saved_checkpoint_is_restored(tmp_path):
     state = read_checkpoint(tmp_path / "last.pt")
     assert state["step"] == 1
     assert torch.equal(state["model"]["w"], OLD["model"]["w"])
-    assert read_card(tmp_path / "last.pt") == {"model": "points"}
+    assert WeightsFile.open(tmp_path / "last.pt").metadata == {"model": "points"}
     assert files(tmp_path) == ["last.pt"]
 
 
@@ -86,7 +87,7 @@ def test_a_truncated_file_raises_a_one_line_error(tmp_path):
 
 def test_a_file_from_another_program_cannot_be_resumed(tmp_path):
     torch.save({"w": torch.zeros(2)}, tmp_path / "weights.pth")
-    assert read_card(tmp_path / "weights.pth") is None
+    assert WeightsFile.open(tmp_path / "weights.pth").metadata is None
     with pytest.raises(FovealError, match=r"not written by foveal train"):
         read_checkpoint(tmp_path / "weights.pth")
 

@@ -203,7 +203,7 @@ def test_a_training_set_smaller_than_a_batch_is_rejected(points, config, change,
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is rejected only on a CPU")
 def test_fp16_without_a_gpu_is_rejected(points, config, change, out):
-    with pytest.raises(FovealError, match=r"fp16 training needs a GPU"):
+    with pytest.raises(FovealError, match=r"fp16 needs a GPU"):
         fit(points(), change(config, precision="fp16"), out)
 
 

@@ -203,7 +203,7 @@ def spoil_weight(model):
     ("how", "words"),
     [
         (overflow_in_tanh, r"is 1 \(Tanh\);"),
-        (spoil_weight, r"is 3 \(Linear\), whose weights an earlier update spoilt;"),
+        (spoil_weight, r"is 3 \(Linear\), whose weights became non-finite in an earlier update;"),
     ],
 )
 def test_a_nonfinite_loss_stops_before_its_update_and_names_step_rate_and_layer(

@@ -88,7 +88,7 @@ def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> C
 
 @contextlib.contextmanager
 def _processes(alone: EvaluationSettings) -> Iterator[EvaluationSettings]:
-    """By this process alone, or by those that a launcher started."""
+    """Evaluate in this process alone, or in those that a launcher started."""
     started = int(os.environ.get("WORLD_SIZE", 1)) > 1
     yield replace(alone, processes=start_processes()) if started else alone
     leave_processes()
@@ -96,8 +96,7 @@ def _processes(alone: EvaluationSettings) -> Iterator[EvaluationSettings]:
 
 def predict(images: Sequence[Path], weights: WeightsFile, recipe: Recipe | None, options: PredictOptions) -> None:
     """Classify ``images`` and print the most probable classes."""
-    size = None if options.size is None else (options.size, options.size)
-    classifier = restore(weights, options.model, size=size)
+    classifier = ClassificationTask.restore(weights, recipe, size=options.size, name=options.model)
     with progress("Predicting") as on_batch:
         predictions = classify(classifier, images, top_k=options.top_k or TOP_K, on_batch=on_batch)
     if options.json:
@@ -182,10 +181,10 @@ def _remarks(cells: Sequence[Cell], grid: EvaluationGrid) -> list[str]:
     if grid.weights is None:
         return left_out
     if grid.always:
-        return [*left_out, f"paper: published for {grid.weights}, whatever was evaluated here."]
+        return [*left_out, f"paper: published for {grid.weights}, not necessarily for these weights."]
     partial = dict.fromkeys((cell.set, cell.score.images) for cell in cells)
     return left_out + [
-        f"{set_title(name)}: {images:,} of {whole:,} images, so no figure of the paper's."
+        f"{set_title(name)}: {images:,} of {whole:,} images, so the paper's figure is not shown."
         for name, images in partial
         if images != (whole := VAL_IMAGES if name == "val" else SETS[name].images)
     ]

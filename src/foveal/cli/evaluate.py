@@ -15,7 +15,8 @@ def main(
     """Evaluate trained weights: top-1 and top-5 of a classifier, also on the sets that measure robustness; average
     precision of a detector's boxes and masks; mean IoU of a segmenter and the IoU of every class.
 
-    A file of foveal train holds the model, classes and image treatment; for released weights the recipe gives them.
+    A file written by foveal train contains the model, its classes and its preprocessing; for released weights the
+    recipe gives them.
     Under torchrun or accelerate launch the processes share the images, each evaluated once.
 
     Args:

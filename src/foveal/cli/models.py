@@ -13,10 +13,10 @@ from foveal.models.catalogue import Entry, catalogue
 
 
 def main(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", *, json: Json = False) -> None:
-    """Every model: parameters, multiply-adds, published ImageNet-1K accuracy, where its weights live.
+    """Every model: parameters, multiply-adds, published ImageNet-1K accuracy, where to download its weights.
 
     Multiply-adds are counted here at the size shown, on one image; the paper's figure stands beside ours. TransXNet's
-    paper counts layers alone, TransNeXt's all products (see foveal.flops): ours is counted by the same rule.
+    paper counts only layers, TransNeXt's counts all products (see foveal.flops): ours is counted by the same rule.
 
     Args:
         pattern: A name or a part of one, with * and ? as in a shell.

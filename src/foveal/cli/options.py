@@ -14,12 +14,14 @@ from tyro.conf import arg
 
 from foveal.cli.console import Json, UsageError
 from foveal.errors import FovealError
-from foveal.options import TASKS, declarations
+from foveal.options import declarations
 from foveal.tasks.classification.imagenet.sets import SetName
 from foveal.tasks.classification.modes import Mode
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
 from foveal.training.config import Broken, Precision
+
+TASKS = "tasks"  # metadata of an option's field
 
 
 def only_for(*tasks: str) -> dict[str, tuple[str, ...]]:
@@ -47,8 +49,7 @@ def overrides_of(settings: type) -> type:
     for one in declarations(settings):
         if one.on_command_line:
             kind, default = (bool, False) if one.type is bool else (one.type | None, None)
-            metadata = {TASKS: one.tasks}
-            members.append((one.name, Annotated[kind, arg(help=one.help)], field(default=default, metadata=metadata)))
+            members.append((one.name, Annotated[kind, arg(help=one.help)], field(default=default)))
     return make_dataclass(f"{settings.__name__}Overrides", members, frozen=True, kw_only=True)
 
 
@@ -148,7 +149,7 @@ def check_options(options: EvaluateOptions) -> None:
     if options.pool_size is not None and options.mode and "linear" not in options.mode:
         raise UsageError("--pool-size is for linear mode: add linear to --mode, or leave one of them out.")
     if options.whole and (options.window is not None or options.stride is not None):
-        raise UsageError("--whole shows images whole, and --window and --stride in parts: leave one or the other out.")
+        raise UsageError("--whole excludes --window and --stride: leave one or the other out.")
     for option, number, least in (
         ("--batch-size", options.batch_size, 1),
         ("--window", options.window, 1),

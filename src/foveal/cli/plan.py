@@ -52,7 +52,7 @@ def _lines(plan: TrainingPlan) -> Iterator[str]:
     else:
         yield from _memory_table(plan.run.memory, plan.run.batching.device)
     yield ""
-    yield "Nothing was read or written. --json lists every parameter and every epoch."
+    yield "Nothing was decoded or written. --json lists every parameter and every epoch."
 
 
 def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
@@ -75,7 +75,8 @@ def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
         ),
     )
     cooldown = f" + {config.cooldown_epochs}" if config.cooldown_epochs else ""
-    yield "length", f"{config.epochs}{cooldown} epochs of {_many(run.steps_per_epoch, 'update')}: {run.steps:,} in all"
+    epochs = f"{config.epochs}{cooldown} epoch{'s' * (config.total_epochs != 1)}"
+    yield "length", f"{epochs} of {_many(run.steps_per_epoch, 'update')}: {run.steps:,} in all"
     yield "optimiser", _optimiser(run)
     drop = f", drop path {recipe.drop_path:g}" if recipe.drop_path else ""
     average = f", average of weights {config.ema_decay:g}" if config.ema_decay else ""

@@ -7,9 +7,11 @@ from tyro.conf import Positional, arg
 
 from foveal.cli.console import UsageError
 from foveal.cli.options import PredictOptions, commands_of, refuse_others
+from foveal.errors import FovealError
 from foveal.models.weights_file import WeightsFile
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.recipes import RECIPES, get_recipe
+from foveal.tasks.registry import TASKS, noun
 
 CLASSIFICATION = "classification"
 
@@ -22,11 +24,13 @@ def main(
     masks, or the class of every pixel.
 
     Args:
-        images: Image files of any size and format.
+        images: Image files of any size, in any common format.
     """
     _check(images, options)
     weights = WeightsFile.open(options.checkpoint)
     kind, recipe = _what_it_holds(weights, options.model)
+    if kind not in TASKS:
+        raise FovealError(f"{weights.path} holds a {noun(kind)}, which this version does not know: update foveal.")
     refuse_others(options, kind, "this file holds")
     commands_of(kind).predict(images, weights, recipe, options)
 

@@ -56,7 +56,7 @@ def main(*, out: Path | None = None, seed: int = 0, epochs: int | None = None, j
     recipe = _recipe(seed, epochs)
     target = _next_free(Path(DEFAULT_OUT)) if out is None else out
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FovealError(f"{target} exists already: choose another --out, or remove it.")
+        raise FovealError(f"{target} already exists: choose another --out, or remove it.")
     with staging_folder(target, "choose another --out") as folder, _one_thread():
         results = _run(recipe, folder, target, started)
         write_page(folder / "report.html", quickstart_page(results))
@@ -81,7 +81,7 @@ def _run(recipe: Recipe, folder: Path, target: Path, started: float) -> Results:
     _say(f"2/5  Training {recipe.model}")
     outcome = fit(create_task(recipe, digits), recipe.train, folder / "run", listener=listener_for(sys.stderr))
     if outcome.interrupted:
-        raise FovealError("The quickstart was stopped before its end: start it again.")
+        raise FovealError("The quickstart was stopped before it finished: start it again.")
     _say(f"3/5  Evaluating the weights of the best epoch, {outcome.best_epoch}")
     network = restore(outcome.best_path)
     with progress("Evaluating") as on_batch:

@@ -41,7 +41,7 @@ class RunOptions:
             (hf:NAME); for a detector a folder in COCO's layout, for a segmenter one in ADE20K's.
         model: Another model of timm or foveal.
         checkpoint: File of weights to start from; for a detector or segmenter its own or its backbone's. Layers for
-            other classes are initialised anew.
+            other classes are newly initialised.
         pretrained: Start from the released weights (of the backbone for a detector or segmenter), which are downloaded.
         out: Folder of the run; runs/RECIPE if left out.
         resume: Continue the run in --out from its last save.
@@ -51,7 +51,7 @@ class RunOptions:
         drop_path: Stochastic depth rate of the last block.
         tensorboard: Also write TensorBoard event files.
         dry_run: Show what the run would do, with an estimate of its memory if possible, and do nothing.
-        processes: With --dry-run: number of devices; as many as were started if left out.
+        processes: With --dry-run: number of devices; by default, as many as were started.
         images: With --dry-run: number of training images, if there is no --data to count.
     """
 
@@ -89,10 +89,11 @@ def main(
 
     Settings that are left out are the recipe's. The folder of the run gets best.pt (the best weights), last.pt (for
     --resume), metrics.jsonl (one line per epoch), steps.jsonl (one line every few updates) and, at the end, curves.png.
-    On SIGTERM and Ctrl-C the current update ends, the run is saved, and the exit code is 0 and 130.
+    On SIGTERM and Ctrl-C the current update ends and the run is saved; the exit code is 0 after SIGTERM and 130 after
+    Ctrl-C.
     """
     if options.show_list:
-        _print_recipes()
+        _print_recipes(options.json)
         return
     if options.recipe is None:
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
@@ -168,10 +169,12 @@ def _train(task: Task, config: TrainConfig, folder: Path, resume: bool, listener
     return outcome
 
 
-def _print_recipes() -> None:
-    recipes = list_recipes()
-    rows = {recipe.name: recipe.summary for recipe in recipes}
+def _print_recipes(as_json: bool) -> None:
+    rows = {recipe.name: recipe.summary for recipe in list_recipes()}
     rows["finetune.MODEL"] = "any model of timm, fine-tuned on your own folder of images"
+    if as_json:
+        print_json([{"name": name, "summary": summary} for name, summary in rows.items()])
+        return
     width, columns = max(map(len, rows)), shutil.get_terminal_size().columns
     for name, summary in rows.items():
         lines = textwrap.wrap(summary, max(columns - width - 2, NARROWEST), break_on_hyphens=False)

@@ -55,26 +55,27 @@ class LoadReport:
 class Problem(Enum):
     """The reasons why weights cannot be loaded: what is wrong, and what to do about it."""
 
-    FOLDER = ("is a folder", "give the path of the checkpoint file in it")
-    NO_FILE = ("no such file", "give the path of a downloaded or saved checkpoint")
+    FOLDER = ("is a folder", "pass the path of the checkpoint file in it")
+    NO_FILE = ("does not exist", "pass the path of a downloaded or saved checkpoint")
     EMPTY = ("is empty", "download or save it again")
-    NOT_READABLE = ("may not be read by you", "change its permissions")
+    NOT_READABLE = ("cannot be read: permission denied", "change its permissions")
     DAMAGED = ("is damaged or cut short", "download or save it again")
-    NOT_A_CHECKPOINT = ("is not a PyTorch checkpoint, or a damaged one", "download or save it again")
+    NOT_A_CHECKPOINT = ("is not a PyTorch checkpoint, or is damaged", "download or save it again")
     PYTHON_OBJECTS = (
         "holds Python objects beside weights, which are not loaded for safety",
         "save its state dict alone",
     )
     NOT_A_STATE_DICT = ("holds {names}, not a state dict", "save net.state_dict() instead")
     NO_WEIGHTS = ("holds no weights (its top level has {names})", "pass a file with a model's state dict")
+    NAN = ("holds NaN in {0}", "pass a checkpoint from before it appeared")
     ANOTHER_FAMILY = ("holds a {0}, this net is a {1}", "create the {0} that it was saved from")
     ANOTHER_LIBRARY = (
-        "foveal loads weights into TransNeXt and TransXNet, not into a {0}",
-        "create one of these",
+        "cannot be loaded into a {0}",
+        "foveal loads weights into TransNeXt and TransXNet, so create one of these",
     )
     NO_HEAD = (
-        "holds no {0}: no name in it begins with backbone.",
-        "give a whole {0}'s file",
+        "holds no {0}: none of its names begins with 'backbone.'",
+        "pass the file of a whole {0}",
     )
     OTHER_CLASSES = (
         "does not fit this {0}: {report}",
@@ -108,7 +109,7 @@ class CheckpointError(FovealError):
         return self._words(self.problem.value[1])
 
     def __str__(self) -> str:
-        place = "" if self.path is None else f"{self.path}: "
+        place = "" if self.path is None else f"{self.path} "
         return f"{place}{self.finding}; {self.advice}."
 
     def _words(self, template: str) -> str:

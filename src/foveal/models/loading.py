@@ -147,11 +147,13 @@ def _check_family(state: Mapping[str, Tensor], net: nn.Module) -> None:
 
 
 def _drop_absent_parts(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """Drop the weights of a classifier or of stages that this network was built without, or that were pruned away."""
+    """Drop the weights of parts that this network was built without: a classifier, pruned stages, and the norms of
+    feature maps, which belong to a detector or segmenter."""
     ours = set(net.state_dict())
     present = {name.split(".")[0] if not name.startswith("stages.") else ".".join(name.split(".")[:2]) for name in ours}
     absent = [part for part in ("head", "norm", *(f"stages.{i}" for i in range(4))) if part not in present]
-    return {n: t for n, t in state.items() if not n.startswith(tuple(f"{part}." for part in absent))}
+    kept = {n: t for n, t in state.items() if not n.startswith(tuple(f"{part}." for part in absent))}
+    return {n: t for n, t in kept.items() if ".feature_norm." not in n or n in ours}
 
 
 def _without_classifier(report: LoadReport) -> LoadReport:

@@ -1,6 +1,6 @@
 """A file of network weights, opened once and handed on.
 
-All knowledge of how trainers wrap weights stands here: the keys that they save state dicts under, and the prefixes that
+This module knows how trainers wrap weights: the keys that they save state dicts under, and the prefixes that
 compiling, parallel training and averaging put before names. Nothing is unpickled beyond tensors, plain containers and
 argument namespaces.
 """
@@ -82,7 +82,7 @@ class WeightsFile:
         """Read a ``.pth``, ``.pt``, ``.tar`` or ``.safetensors`` file; return an opened one as it is.
 
         Raises:
-            CheckpointError: the file is missing, damaged or without weights.
+            CheckpointError: the file is missing, damaged or without weights, or a weight is NaN.
         """
         if isinstance(source, WeightsFile):
             return source
@@ -90,10 +90,11 @@ class WeightsFile:
         content = read_content(path)
         with errors_name(path):
             found = unwrap(content)
+            _check_values(found.state)
         return cls(
             path,
             found.state,
-            content.get(_METADATA),
+            _metadata_in(content),
             found.wrapper,
             found.prefixes,
             is_training_checkpoint="optimizer" in content,
@@ -140,6 +141,18 @@ def unwrap(content: Mapping[str, Any]) -> Unwrapped:
             state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
             prefixes.append(prefix)
     return Unwrapped(state, tuple(wrapper), tuple(prefixes))
+
+
+def _check_values(state: Mapping[str, Tensor]) -> None:
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise CheckpointError(Problem.NAN, name)
+
+
+def _metadata_in(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what ``foveal train`` saved about the network; None if the key is another program's."""
+    found = content.get(_METADATA)
+    return found if isinstance(found, dict) and "model" in found else None
 
 
 def backbone_state(content: Mapping[str, Any]) -> dict[str, Tensor]:

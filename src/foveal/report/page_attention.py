@@ -29,7 +29,7 @@ EXPLANATION = (
     "A TransNeXt looks at an image in two ways at once. The fovea is a small window of fine keys that moves with the "
     "query; the periphery is the whole image, pooled to a coarse grid. One softmax weighs both, so fine detail and "
     "coarse outline compete for the same attention. The pictures show one query, the cyan dot, in the last block of "
-    "the third stage. The colour of every place shows how similar its key is to that query.",
+    "the third stage. The colour at each position shows how similar its key is to that query.",
     "The foveal picture shows all fine keys, as figure 7 of the paper does; the query itself attends only to those "
     "inside the cyan frame. Both pictures of a head share one colour scale, from the least to the most similar key. "
     "The percentage is the share of the head's attention inside the frame, position biases included.",

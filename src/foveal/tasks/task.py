@@ -195,6 +195,20 @@ class Task(ABC, Generic[R]):
             **self.own_metadata(),
         }
 
+    @classmethod
+    @abstractmethod
+    def restore(cls, path: Any, recipe: Any = None, *, size: int | None = None) -> Any:
+        """Return the network in a file with its classes.
+
+        Args:
+            path: a file of ``foveal train``, or a released one; or an opened ``WeightsFile``.
+            recipe: the recipe of a file without metadata.
+            size: see the task; None for that of the recipe.
+
+        Raises:
+            FovealError: the file is missing, broken, not described, or does not fit.
+        """
+
     @abstractmethod
     def own_metadata(self) -> dict[str, Any]:
         """Return the part of ``metadata`` that only this task has."""
@@ -237,8 +251,8 @@ class Task(ABC, Generic[R]):
             return cls.count_images(recipe, data)
         if known is None:
             raise FovealError(
-                f"{recipe.name} is for images of your own: pass --data DIR to count them, or --images with their "
-                "number."
+                f"{recipe.name} trains on your own images: pass --data DIR to count them, or --images with "
+                "their number."
             )
         return known
 

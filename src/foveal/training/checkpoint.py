@@ -24,7 +24,7 @@ import torch
 from foveal.errors import FovealError
 from foveal.files import atomic_file
 from foveal.models.load_report import CheckpointError
-from foveal.models.weights_file import WeightsFile, WeightsSource, read_content
+from foveal.models.weights_file import read_content
 
 FORMAT = 1
 
@@ -50,17 +50,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = read_content(path)
     except CheckpointError as error:
         raise FovealError(
-            f"{path}: {error.finding}: start a new run with another --out, or start from best.pt with --checkpoint."
+            f"{path} {error.finding}: start a new run with another --out, or start from best.pt with --checkpoint."
         ) from error
     if "card" not in state:
         raise FovealError(f"{path} was not written by foveal train: pass it as --checkpoint to start from its weights.")
     return state
-
-
-def read_card(path: WeightsSource) -> dict[str, Any] | None:
-    """Return the metadata of a checkpoint; None for weights that come from elsewhere.
-
-    Raises:
-        CheckpointError: the file is missing or broken.
-    """
-    return WeightsFile.open(path).metadata

@@ -50,8 +50,10 @@ class TrainConfig:
     )
 
     optimizer: str = setting("adamw", help="Optimiser, by timm's name.")
-    betas: tuple[float, float] | None = setting((0.9, 0.999), help="Passed on unless None; sgd has no betas.")
-    eps: float | None = setting(1e-8, help="Passed on unless None.")
+    betas: tuple[float, float] | None = setting(
+        (0.9, 0.999), help="Coefficients of Adam's running averages; None keeps the optimiser's own, and sgd has none."
+    )
+    eps: float | None = setting(1e-8, help="Term added to the denominator; None keeps the optimiser's own.")
     weight_decay: float = setting(0.05, help="Weight decay of weights; biases and norms have none.")
     layer_decay: float | None = setting(None, help="Layer-wise decay of the learning rate, from the head downwards.")
     clip_norm: float | None = setting(None, help="Largest norm of the gradients.")

@@ -88,7 +88,7 @@ def _origin(model: nn.Module, replay: Callable[[], Any]) -> str:
     if layer is None:
         return "every layer's values are finite, only the loss is not"
     name, owned = layer
-    spoilt = ", whose weights an earlier update spoilt" if owned else ""
+    spoilt = ", whose weights became non-finite in an earlier update" if owned else ""
     return f"the first layer with a value that is not finite is {name}{spoilt}"
 
 

@@ -135,7 +135,7 @@ def resident_peak() -> int:
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Raise FovealError for a precision that the device would silently not use."""
     if precision == "fp16" and device.type == "cpu":
-        raise FovealError("fp16 training needs a GPU: pass --precision bf16 or --precision fp32 on this machine.")
+        raise FovealError("fp16 needs a GPU: pass --precision bf16 or --precision fp32 on this machine.")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise FovealError("This GPU does not support bf16: pass --precision fp16 or --precision fp32.")
 

@@ -184,7 +184,8 @@ def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
         raise FovealError("A best.pt has no optimiser state: resume from the last.pt in the same folder.")
     then = {**asdict(TrainConfig()), **state["config"], **state["card"]}  # older files lack newer settings
     now = {**asdict(run.config), **run.task.metadata()}
-    for name in sorted(now.keys() - FREE_ON_RESUME):
+    first = {"task": 0, "recipe": 1, "model": 2}  # what the user chose comes before what follows from it
+    for name in sorted(now.keys() - FREE_ON_RESUME, key=lambda name: (first.get(name, 3), name)):
         if then.get(name) != now[name]:
             raise FovealError(
                 f"The run was started with {name} = {_short(then.get(name))}, not {_short(now[name])}: resume it with "

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
+from foveal.models.loading import load_checkpoint
 from foveal.tasks.detection.recipes import DetectionRecipe
 from foveal.tasks.recipe import check_drop_path
 from foveal.tasks.recipes import create_task, get_recipe
@@ -16,6 +17,7 @@ from support.coco_folders import annotation, change, write_objects, write_split
 from support.detectors import small_detector, small_recipe
 from support.nets import lively, shrunk
 from support.runs import leaving_in_update, lines
+from support.segmentation_recipes import small_recipe as segmentation_recipe
 
 DETECTORS = ("mask_rcnn", "retinanet", "dino")
 
@@ -93,7 +95,10 @@ def finished(data, tmp_path_factory):
         (small_recipe("retinanet", device_batch_size=1), "batch norm"),
         (replace(small_recipe("retinanet"), frozen_stages=1), "started with frozen_stages = 0, not 1"),
         (small_recipe("retinanet", size=96), "started with augmentation = "),
-        (small_recipe("mask_rcnn"), "started with detector = retinanet, not mask_rcnn"),
+        (
+            small_recipe("mask_rcnn"),
+            "started with recipe = shapes.retinanet_transxnet_atto, not ",
+        ),
     ],
     ids=["rate", "device batch", "frozen", "size", "detector"],
 )
@@ -127,6 +132,28 @@ def test_a_run_can_start_from_a_classifier(family, data, tmp_path):
     initial = {n: t for n, t in started.state_dict().items() if not n.startswith("backbone.") or "feature_norm" in n}
     assert any("feature_norm" in name for name in initial) == (family == "transxnet")
     assert all(torch.equal(value, new[name]) for name, value in initial.items())
+
+
+@pytest.mark.parametrize("family", ["transnext", "transxnet"])
+def test_the_backbone_of_a_detector_can_be_loaded_without_its_feature_norms(family, tmp_path):
+    detector = lively(small_recipe("retinanet", f"{family}_atto").create(3))
+    torch.save({"model": detector.state_dict()}, tmp_path / "best.pt")
+    net = shrunk(f"{family}_atto", img_size=224, features_only=True)
+    report = load_checkpoint(net, tmp_path / "best.pt")
+    assert report.left_out == len(detector.state_dict()) - len(report.loaded)
+    body, trained = net.model.state_dict(), detector.backbone.body.state_dict()
+    assert [name for name in body if not torch.equal(body[name], trained[name])] == []
+
+
+def test_a_run_can_start_from_the_backbone_of_a_segmenter(data, tmp_path):
+    segmenter = lively(segmentation_recipe("semantic_fpn", "transxnet_atto").create(3))
+    card = {"task": "segmentation", "segmenter": "semantic_fpn", "model": "transxnet_atto"}
+    torch.save({"model": segmenter.state_dict(), "card": card}, tmp_path / "best.pt")
+    started = create_task(small_recipe("retinanet", "transxnet_atto"), data, checkpoint=tmp_path / "best.pt").model
+    trained = segmenter.backbone.body.state_dict()
+    for name, value in started.backbone.body.state_dict().items():
+        if "feature_norm" not in name:
+            assert torch.equal(value, trained[name]), name
 
 
 def test_a_run_can_start_from_the_released_weights_of_its_backbone(data, tmp_path):
@@ -171,7 +198,7 @@ def create_with_drop_path(recipe, data, **words):
         (dict(checkpoint="empty.pt"), "holds no weights"),
         (dict(pretrained=True), "transxnet_atto"),
         (dict(data="nowhere"), "There is no folder .*nowhere: pass --data"),
-        (dict(data="classes"), "has no annotations of train: lay them out as"),
+        (dict(data="classes"), "has no annotations for train: put them into"),
         (dict(model="transnext_tinny"), "transnext_tinny"),
         (dict(model="vit_tiny_patch16_224"), "choose a model with four stages"),
         (dict(model="dla46x_c"), "dla46x_c has no stochastic depth: leave --drop-path out"),

@@ -122,7 +122,10 @@ def test_checkpoints_without_a_segmenter_raise_a_one_line_error(content, sentenc
         (small_recipe("semantic_fpn", lr=2e-4), "started with lr = 0.0001, not 0.0002"),
         (small_recipe("semantic_fpn", epoch_steps=3), "started with epoch_steps = None, not 3"),
         (small_recipe("semantic_fpn", size=96), "started with augmentation = "),
-        (small_recipe("upernet", "transxnet_atto"), "started with options = "),
+        (
+            small_recipe("upernet", "transxnet_atto"),
+            "started with recipe = shapes.semantic_fpn_transxnet_atto, not ",
+        ),
         (replace(small_recipe("semantic_fpn"), zero_ignored=True), "zero_ignored"),
     ],
     ids=["rate", "epoch", "size", "segmenter", "zero"],

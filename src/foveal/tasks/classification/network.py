@@ -172,6 +172,8 @@ def class_names(model: nn.Module) -> list[str]:
 def _check_model(model: nn.Module, file: WeightsFile) -> None:
     """Raise FovealError if the file's metadata names another model; without metadata, the weights decide later."""
     card, name = file.metadata, cast(dict[str, Any], model.pretrained_cfg)["architecture"]
+    if card is not None:
+        check_kind(card, file.path, Recipe.kind)
     if card is not None and card["model"].split(".")[0] != name:  # a timm name is architecture.tag
         raise FovealError(f"{file.path} holds a {card['model']}, not a {name}: pass --model {card['model']}.")
 

@@ -11,6 +11,7 @@ from foveal.models.loading import compare, filter_of
 from foveal.models.pyramid import Pyramid
 from foveal.models.weights_file import WeightsFile, WeightsSource, errors_name
 from foveal.tasks.dense.model import DenseModel
+from foveal.tasks.registry import noun
 
 _BACKBONE, _OURS = "backbone.", "backbone.net."
 
@@ -74,14 +75,15 @@ def state_in_our_names(state: dict[str, Tensor], model: DenseModel) -> dict[str,
 
 
 def start_from(model: DenseModel, path: WeightsSource) -> None:
-    """Load the backbone from a classifier's file, or the whole model from a file of its kind; layers for other classes
+    """Load the whole model from a file of its kind, or the backbone from a file of any other; layers for other classes
     keep their initial values.
 
     Raises:
         FovealError: the file is missing, broken, or does not fit.
     """
     file = WeightsFile.open(path)
-    if file.has_head:
+    kind = None if file.metadata is None else noun(file.metadata.get("task", "classification"))
+    if file.has_head and kind in (None, model.called):
         load_dense(model, file, new_classes=True)
     else:
         model.backbone.load(file)

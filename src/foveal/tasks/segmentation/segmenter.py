@@ -181,7 +181,7 @@ def create_segmenter(name: str, backbone: str = "transnext_tiny", num_classes: i
     build, make_backbone = find_head("segmenter", name, BUILDERS, backbone, num_classes, options)
     if num_classes > IGNORED:
         raise FovealError(
-            f"num_classes must be at most {IGNORED}, which is the label of ignored pixels, not {num_classes}: join "
+            f"num_classes must be at most {IGNORED}, which is the label of ignored pixels, not {num_classes}: merge "
             "classes."
         )
     return build(make_backbone(), num_classes)

@@ -48,9 +48,7 @@ def find_split(folder: Path, split: str) -> Split:
     files = {year: folder / "annotations" / f"instances_{split}{year}.json" for year in YEARS}
     year = next((year for year, file in files.items() if file.is_file()), None)
     if year is None:
-        raise FovealError(
-            f"{folder} has no annotations of {split}: lay them out as {files['2017']} or {files['']}, as COCO does."
-        )
+        raise FovealError(f"{folder} has no annotations for {split}: put them into {files['2017']} or {files['']}.")
     images = folder / f"{split}{year}"
     if not images.is_dir():
         raise FovealError(f"{files[year]} needs its images in {images}, and there is no such folder: put them there.")
