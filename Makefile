@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOWEST := .venv-lowest
 READY  := $(VENV)/.ready
 
-.PHONY: help setup quickstart test check native format test-interpret test-gpu gpu-pass bench clean
+.PHONY: help setup quickstart test check native format test-interpret test-lowest test-gpu gpu-pass bench clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make
@@ -24,7 +25,7 @@ quickstart: $(READY) ## the main job: train, evaluate, predict and explain on re
 	$(BIN)/foveal quickstart
 
 # Threads that wait sleep at once: several processes share the cores here, where spinning takes them from those that work.
-test test-interpret: export OMP_WAIT_POLICY ?= PASSIVE
+test test-interpret test-lowest: export OMP_WAIT_POLICY ?= PASSIVE
 test: $(READY) ## the test suite
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 	$(MAKE) test-interpret
@@ -44,10 +45,20 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff format
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) build src/foveal/ops/native/_kernels* .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build src/foveal/ops/native/_kernels* .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
 
 test-interpret: $(READY) ## the Triton kernels in a process of Triton's interpreter (no GPU needed)
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/interpret
+
+$(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
+	@touch $@
+
+test-lowest: $(LOWEST)/.ready ## the test suite with the lowest versions that pyproject.toml allows (Python 3.11 or 3.12)
+	$(LOWEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4
+	TRITON_INTERPRET=1 $(LOWEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 tests/interpret
 
 test-gpu: ## the operators and models on a CUDA device, with the Python that has it (PYTHON=...)
 	PYTHONPATH=src $(PYTHON) -m pytest -m gpu tests/gpu

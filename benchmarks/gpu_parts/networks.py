@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-from foveal.bench.kernel_time import Kernel, host_seconds, kernel_time
 from foveal.bench.measure import Spread, interleave, peak_on_gpu, ratios, stopwatch_for
 from foveal.bench.operators import BASELINE, LEAST_SECONDS, Place, operator_subjects, places
 from foveal.bench.results import Result
@@ -17,6 +16,7 @@ from foveal.bench.run import MeasurementSettings, run_setting
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import ModelSubject
 from gpu_parts.journal import Journal, Row, on_gpu, rounded
+from gpu_parts.kernel_time import Kernel, host_seconds, kernel_time
 
 MIB, GIB = 2**20, 2**30
 NETWORKS = ("transnext_tiny", "transxnet_s", "convnext_tiny", "swin_tiny_patch4_window7_224")

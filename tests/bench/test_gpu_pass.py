@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveal.bench.kernel_time import host_seconds, kernel_time
-
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 BLOCKING = """
 import sys
@@ -166,6 +164,8 @@ def test_the_summary_fits_a_terminal_and_a_reply():
 
 
 def test_kernels_and_the_hosts_time_are_those_of_one_call():
+    from gpu_parts.kernel_time import host_seconds, kernel_time
+
     x = torch.randn(64, 64)
     found = kernel_time(lambda: x @ x @ x, "cpu", calls=3)
     assert {kernel.name: kernel.launches for kernel in found.kernels}["aten::mm"] == 2

@@ -154,7 +154,7 @@ def test_missing_files_are_named_in_the_error(tmp_path):
     with pytest.raises(FovealError, match=r"There is no folder .*nowhere"):
         open_split(tmp_path / "nowhere", "train", masks=False)
     write_split(tmp_path, "train", [annotation()])
-    with pytest.raises(FovealError, match=r"has no annotations of val: .*instances_val2017.json"):
+    with pytest.raises(FovealError, match=r"has no annotations for val: .*instances_val2017.json"):
         open_train_and_val(tmp_path, masks=False)
     (tmp_path / "train").rename(tmp_path / "pictures")
     with pytest.raises(FovealError, match=r"instances_train.json needs its images in .*train"):

@@ -101,8 +101,10 @@ def find_builder(
 ) -> Builder:
     """Return ``build`` of the module that defines the head ``name``, with its ``settings`` filled in.
 
-    Such a module has a frozen dataclass ``Settings``, whose fields are the head's options, and a function ``build``
-    with a parameter ``settings``.
+    Such a module has a frozen dataclass ``Settings``, whose fields are the head's options, and ``build(make_backbone,
+    num_classes, images, settings)`` for a detector or ``build(backbone, num_classes, settings)`` for a segmenter.
+    ``make_backbone`` is called with ``stages``, those whose maps are needed; a segmenter's backbone has all four.
+    ``num_classes`` is without the background of a detector, ``images`` the preprocessing.
 
     Args:
         kind: "detector" or "segmenter", for error messages.
@@ -136,16 +138,3 @@ def require_packages(head: str, *packages: str) -> None:
         if find_spec(package) is None:
             name = {"scipy": "SciPy"}.get(package, package)
             raise FovealError(f"{head} needs {name}: install it with `pip install 'foveal[dense]'`.")
-
-
-def check_width(head: str, dim: int, heads: int, groups: int) -> None:
-    """Check that attention heads and the groups of group norm divide the width ``dim``.
-
-    Raises:
-        FovealError: they do not.
-    """
-    # With one channel per group, group norm of a map of a single token would always return zero.
-    if dim % groups or dim <= groups:
-        raise FovealError(f"{head}'s dim must be 2, 3, ... times {groups}, not {dim}.")
-    if dim % heads:
-        raise FovealError(f"{head}'s {heads} heads must divide its dim, {dim}.")

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
+from foveal.errors import FovealError
 from foveal.types import Size
 
 #: Groups of group norms.
@@ -17,8 +18,14 @@ GROUPS = 32
 
 @dataclass(frozen=True)
 class TransformerSettings:
-    """Options that the heads share, by default as published; smaller ones suit small images. There is no dropout."""
+    """Options that the heads share, by default as published; smaller ones suit small images. There is no dropout.
 
+    Raises:
+        FovealError: values that do not fit together.
+    """
+
+    title: ClassVar[str]
+    """The head's name in error messages."""
     dim: int = 256
     """Width of tokens and queries."""
     heads: int = 8
@@ -27,6 +34,16 @@ class TransformerSettings:
     """Hidden width of the feed-forward blocks; in Mask2Former, of those of the decoder."""
     encoder_layers: int = 6
     """Depth of the encoder (in Mask2Former, the pixel decoder)."""
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            if getattr(self, option.name) < 1:
+                raise FovealError(f"{self.title}'s {option.name} must be at least 1, not {getattr(self, option.name)}.")
+        # With one channel per group, group norm of a map of a single token would always return zero.
+        if self.dim % GROUPS or self.dim <= GROUPS:
+            raise FovealError(f"{self.title}'s dim must be 2, 3, ... times {GROUPS}, not {self.dim}.")
+        if self.dim % self.heads:
+            raise FovealError(f"{self.title}'s {self.heads} heads must divide its dim, {self.dim}.")
 
 
 def sample_levels(value: Tensor, shapes: Sequence[Size], locations: Tensor, weights: Tensor) -> Tensor:

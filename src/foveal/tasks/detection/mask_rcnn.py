@@ -93,14 +93,7 @@ class Settings(SelectionSettings):
 def build(
     make_backbone: Callable[..., DenseBackbone], num_classes: int, images: Images, settings: Settings
 ) -> MaskRCNN:
-    """Build a Mask R-CNN.
-
-    Args:
-        make_backbone: called with ``stages``, those whose maps are needed.
-        num_classes: object classes, without the background.
-        images: preprocessing.
-        settings: options.
-    """
+    """Build a Mask R-CNN; see ``find_builder``."""
     channels = settings.channels
     backbone = make_backbone(stages=(0, 1, 2, 3))
     strides = tuple(backbone.strides)

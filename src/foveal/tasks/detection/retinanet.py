@@ -165,14 +165,7 @@ class Settings(SelectionSettings):
 def build(
     make_backbone: Callable[..., DenseBackbone], num_classes: int, images: Images, settings: Settings
 ) -> RetinaNet:
-    """Build a RetinaNet.
-
-    Args:
-        make_backbone: called with ``stages``, those whose maps are needed.
-        num_classes: object classes, without the background.
-        images: preprocessing.
-        settings: options.
-    """
+    """Build a RetinaNet; see ``find_builder``."""
     backbone, channels = make_backbone(stages=(1, 2, 3)), settings.channels
     strides = (*backbone.strides, 2 * backbone.strides[-1], 4 * backbone.strides[-1])
     anchors = AnchorGenerator(strides, [settings.anchor_scale * 2 ** (step / 3) for step in range(3)])

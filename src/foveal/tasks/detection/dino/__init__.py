@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.create import check_width, require_packages
-from foveal.tasks.dense.detr import GROUPS, TransformerSettings
+from foveal.tasks.dense.create import require_packages
+from foveal.tasks.dense.detr import TransformerSettings
 from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.detection.detector import Images
 
@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings(TransformerSettings):
-    """Options of DINO, by default as published.
+    """Options of DINO, by default as published."""
 
-    Raises:
-        FovealError: values that do not fit together.
-    """
-
+    title = "DINO"
     num_levels: int = 4
     """4 (stages 2 to 4 and a level at half the resolution of the last) or 5 (stage 1 as well)."""
     queries: int = 900
@@ -40,12 +37,9 @@ class Settings(TransformerSettings):
     """Detections kept per image."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.num_levels not in (4, 5):
             raise FovealError(f"DINO has 4 or 5 levels, not {self.num_levels}.")
-        counts = (self.queries, self.denoising_queries, self.heads, self.points, self.mlp_dim, self.max_detections)
-        if min(*counts, self.encoder_layers, self.decoder_layers) < 1:
-            raise FovealError("DINO's queries, heads, points, widths, layers and detections must be at least 1.")
-        check_width("DINO", self.dim, self.heads, GROUPS)
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -54,13 +48,7 @@ class Settings(TransformerSettings):
 
 
 def build(make_backbone: Callable[..., DenseBackbone], num_classes: int, images: Images, settings: Settings) -> "Dino":
-    """Build DINO.
-
-    Args:
-        make_backbone: called with ``stages``, those whose maps are needed.
-        num_classes: object classes.
-        images: preprocessing. DINO pads to the largest image of the batch and no further, as published.
-        settings: options.
+    """Build DINO; see ``find_builder``. Images are padded to the largest of the batch and no further, as published.
 
     Raises:
         FovealError: transformers or SciPy is not installed.

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.tasks.dense.detr import sine_embedding_2d
-from foveal.tasks.detection.dino import GROUPS
+from foveal.tasks.dense.detr import GROUPS, sine_embedding_2d
 from foveal.types import Size
 
 # transformers' embedding takes locations at pixel centres; DINO takes them at the far edges, with temperature 20.

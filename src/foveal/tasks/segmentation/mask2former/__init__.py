@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foveal.errors import FovealError
-from foveal.tasks.dense.create import check_width, require_packages
-from foveal.tasks.dense.detr import GROUPS, TransformerSettings
+from foveal.tasks.dense.create import require_packages
+from foveal.tasks.dense.detr import TransformerSettings
 from foveal.tasks.dense.model import DenseBackbone
 
 if TYPE_CHECKING:
@@ -21,12 +21,9 @@ LEVELS = 3
 
 @dataclass(frozen=True)
 class Settings(TransformerSettings):
-    """Options of Mask2Former, by default as published.
+    """Options of Mask2Former, by default as published."""
 
-    Raises:
-        FovealError: values that do not fit together.
-    """
-
+    title = "Mask2Former"
     queries: int = 100
     """Masks predicted per image; should be at least the number of classes that occur in one."""
     encoder_mlp_dim: int = 1024
@@ -37,24 +34,16 @@ class Settings(TransformerSettings):
     """Points per image at which masks are compared in training."""
 
     def __post_init__(self) -> None:
-        counts = (self.queries, self.heads, self.encoder_layers, self.encoder_mlp_dim, self.mlp_dim, self.train_points)
-        if min(counts) < 1:
-            raise FovealError("Mask2Former's queries, heads, layers, widths and points must be at least 1.")
+        super().__post_init__()
         if self.decoder_layers < LEVELS:
             raise FovealError(
                 f"Mask2Former's decoder attends to {LEVELS} maps in turn: decoder_layers must be at least {LEVELS}, "
                 f"not {self.decoder_layers}."
             )
-        check_width("Mask2Former", self.dim, self.heads, GROUPS)
 
 
 def build(backbone: DenseBackbone, num_classes: int, settings: Settings) -> "Mask2Former":
-    """Build Mask2Former.
-
-    Args:
-        backbone: with the maps of all four stages.
-        num_classes: pixel classes.
-        settings: options.
+    """Build Mask2Former; see ``find_builder``.
 
     Raises:
         FovealError: transformers or SciPy is not installed.
