@@ -1,5 +1,6 @@
 """Every command and code block of the README works, in order."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -100,3 +101,14 @@ def test_links_exist(target):
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)", README))))
 def test_makefile_has_the_readme_targets(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+def test_the_package_description_has_no_relative_links_or_pictures():
+    spec = importlib.util.spec_from_file_location("setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = module.description(README)
+    targets = re.findall(r"\]\(([^)]*)\)", text)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+    assert "other formats (`docs/training.md` in the repository)" in text

@@ -34,6 +34,10 @@ class TransformerSettings:
     """Hidden width of the feed-forward blocks; in Mask2Former, of those of the decoder."""
     encoder_layers: int = 6
     """Depth of the encoder (in Mask2Former, the pixel decoder)."""
+    decoder_layers: int = 6
+    """Depth of the decoder."""
+    queries: int = 100
+    """Object queries per image; in Mask2Former, masks: at least the number of classes that occur in one image."""
 
     def __post_init__(self) -> None:
         for option in fields(self):

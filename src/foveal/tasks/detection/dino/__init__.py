@@ -26,13 +26,10 @@ class Settings(TransformerSettings):
     num_levels: int = 4
     """4 (stages 2 to 4 and a level at half the resolution of the last) or 5 (stage 1 as well)."""
     queries: int = 900
-    """Object queries per image."""
     denoising_queries: int = 100
     """Approximate number of positive noised queries in training, and of negative ones, over all groups."""
     points: int = 4
     """Sampling points per head and level in deformable attention."""
-    decoder_layers: int = 6
-    """Depth of the decoder."""
     max_detections: int = 300
     """Detections kept per image."""
 

@@ -24,12 +24,9 @@ class Settings(TransformerSettings):
     """Options of Mask2Former, by default as published."""
 
     title = "Mask2Former"
-    queries: int = 100
-    """Masks predicted per image; should be at least the number of classes that occur in one."""
     encoder_mlp_dim: int = 1024
     """Hidden width of the pixel decoder's feed-forward blocks."""
     decoder_layers: int = 9
-    """Depth of the decoder."""
     train_points: int = 12544
     """Points per image at which masks are compared in training."""
 
