@@ -66,5 +66,5 @@ test-gpu: ## the operators and models on a CUDA device, with the Python that has
 gpu-pass: ## every kernel checked and the networks timed in nine minutes on a GPU, with the Python that has it (PYTHON=...)
 	$(PYTHON) benchmarks/gpu_pass.py
 
-bench: $(READY) ## speed of operators and models beside timm's peers, in one interleaved run
+bench: $(READY) ## speed of operators and models next to timm's peers, in one interleaved run
 	$(BIN)/foveal bench models,ops --peers

@@ -1,5 +1,5 @@
-"""The journal of a child process: a line before and after each row, so that nothing that was measured is lost when it
-is stopped, and so that another process can go on behind a row that ended this one."""
+"""The journal of a child process: a line before and after each row, so that no measurement is lost when the process is
+stopped, and another process can continue after a row that crashed this one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 class Journal:
-    """The rows of one lane of a part, as lines of a file. Rows that are there already are not measured again."""
+    """The rows of one lane of a part, as lines of a file. Existing rows are not measured again."""
 
     def __init__(self, path: Path, device: str):
         self.path, self.device = path, device
@@ -33,7 +33,7 @@ class Journal:
         self._write({"start": name, **about})
         try:
             result = measurement()
-        except Exception as error:
+        except Exception as error:  # a failure of any kind is a result, and the next row is measured
             result = {"failed": sentence(error), "trace": traceback.format_exc()[-4000:]}
         self.rows[name] = {"row": name, **about, **result}
         self._write(self.rows[name])
@@ -64,7 +64,7 @@ def sentence(error: BaseException) -> str:
 
 
 def on_gpu(device: str) -> bool:
-    """Return whether the device is CUDA's."""
+    """Return whether this is a CUDA device."""
     return torch.device(device).type == "cuda"
 
 

@@ -56,7 +56,7 @@ def compare_backend(comparison: Comparison, backend: str) -> Row:
     """Return the deviation of the tensor that uses the largest share of what it is allowed."""
     try:
         worst = max(comparison.deviations(backend), key=lambda one: one.error / one.allowed)
-    except Exception as error:
+    except Exception as error:  # a kernel that does not compile or run; the other backends are still compared
         return {"failed": sentence(error), "trace": traceback.format_exc()[-4000:]}
     row = {"tensor": worst.what, "error": f"{worst.error:.1e}", "allowed": f"{worst.allowed:.1e}"}
     row |= {"share": rounded(worst.error / worst.allowed)} if worst.error < float("inf") else {}

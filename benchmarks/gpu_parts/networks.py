@@ -187,11 +187,11 @@ class Group:
     def _together(self, ran: list[ModelSubject], baseline: str) -> Row:
         calls = {subject: self._call(subject) for subject in ran}
         seconds = interleave(calls, self.scale.rounds, stopwatch_for(self.setting.device))
-        beside = next((taken for subject, taken in seconds.items() if subject.name == baseline), None)
-        return {"subjects": [beside_row(subject, taken, beside) for subject, taken in seconds.items()]}
+        reference = next((taken for subject, taken in seconds.items() if subject.name == baseline), None)
+        return {"subjects": [compared_row(subject, taken, reference) for subject, taken in seconds.items()]}
 
 
-def beside_row(subject: ModelSubject, seconds: list[float], baseline: list[float] | None) -> Row:
+def compared_row(subject: ModelSubject, seconds: list[float], baseline: list[float] | None) -> Row:
     """Return the times of one network over the rounds, and how many times as fast as the baseline it is."""
     row = {"subject": subject.name, "form": subject.form, **milliseconds(Spread.of(seconds))}
     return row | ({"ratio": rounded(statistics.median(ratios(baseline, seconds)))} if baseline else {})

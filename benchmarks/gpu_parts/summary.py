@@ -94,7 +94,7 @@ def _passed(results: list[Row]) -> str:
 
 
 def _attention(rows: list[Row]) -> list[str]:
-    """One line per place and mode: the fastest backend beside the plain form."""
+    """One line per place and mode: the fastest backend next to the plain form."""
     lines = []
     for row in rows:
         if len(row.get("subjects", [])) == 2:
@@ -107,7 +107,7 @@ def _attention(rows: list[Row]) -> list[str]:
 
 
 def _networks(title: str, rows: list[Row]) -> list[str]:
-    """One line per network: time, speed beside ConvNeXt, and memory."""
+    """One line per network: time, speed relative to ConvNeXt, and memory."""
     lines = []
     for row in _measured(rows):
         milliseconds, ratio = _time(row, rows)
@@ -148,7 +148,7 @@ def _measured(rows: list[Row]) -> list[Row]:
 
 
 def _time(row: Row, rows: list[Row]) -> tuple[float, str]:
-    """Return the milliseconds of a network and its ratio: from the rounds beside the others, or, with a ~, alone."""
+    """Return the milliseconds of a network and its ratio: interleaved, or marked with ~ from separate runs."""
     for other in rows:
         for subject in other.get("subjects", []):
             if (subject["subject"], subject["form"]) == (row["subject"], row["form"]):

@@ -1,4 +1,4 @@
-"""Child processes: started, watched, stopped at their limit, and started again behind a row that ended them.
+"""Child processes: started, watched, stopped at their limit, and restarted after a row that crashed them.
 
 A part has one lane or several. A lane is a process that writes lines of JSON: ``{"start": name}`` before a row and
 ``{"row": name, ...}`` after it, and that does not repeat rows that are in its file.
@@ -30,7 +30,7 @@ class Part:
     Attributes:
         name: its name.
         share: its share of the time, relative to those of the other parts.
-        lanes: names of its lanes, which run at the same time where there are processors enough.
+        lanes: names of its lanes, which run at the same time if there are enough processors.
         row_share: the share of the part's time that one row may take.
     """
 
@@ -70,7 +70,7 @@ class Lane:
         self.state = "running"
 
     def watch(self, row_limit: float) -> None:
-        """Notice the end of the process, and stop it if its row has taken more than ``row_limit`` seconds."""
+        """Detect the end of the process, and stop it if its row has taken more than ``row_limit`` seconds."""
         assert self.process is not None
         status = self.process.poll()
         started = self._open_row()
@@ -108,7 +108,7 @@ class Lane:
         return self.log.read_text(encoding="utf-8", errors="replace")[-_LOG:] if self.log.exists() else ""
 
     def _lines(self) -> list[Row]:
-        """Return the whole lines: the last one may be torn."""
+        """Return the complete lines: the last one may be cut off."""
         text = self.lines.read_text(encoding="utf-8") if self.lines.exists() else ""
         return [json.loads(line) for line in text.split("\n")[:-1] if line.strip()]
 
@@ -118,7 +118,7 @@ class Lane:
         return {"row": lines[-1]["start"], **lines[-1]} if lines and "start" in lines[-1] else None
 
     def _close(self, row: Row) -> None:
-        """Write a row in the place of the process, without what it left torn."""
+        """Write a row on behalf of the process, and drop an incomplete line."""
         row.pop("start", None)
         lines = [*self._lines(), row]
         self.lines.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -169,7 +169,7 @@ def run_part(part: Part, lanes: Sequence[Lane], limit: float, on_change: Callabl
 
 
 def _start_waiting(lanes: Sequence[Lane]) -> None:
-    """Start lanes in their order, on half of the processors: a compiler runs in the other half."""
+    """Start lanes in their order, on half of the processors: compilers use the other half."""
     free = max(1, processors() // 2) - sum(lane.state == "running" for lane in lanes)
     for lane in [lane for lane in lanes if lane.state == "waiting"][: max(0, free)]:
         lane.start()

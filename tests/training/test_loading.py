@@ -267,11 +267,11 @@ def test_sigterm_during_worker_startup_is_ignored_by_the_worker(monkeypatch):
     """A scheduler sends SIGTERM to all processes, possibly before a worker has set its signal handler."""
     here, limit_threads = os.getpid(), torch.set_num_threads
 
-    def told(count):  # the first call of a PyTorch worker
+    def terminated_first(count):  # the first call of a PyTorch worker
         if os.getpid() != here:
             os.kill(os.getpid(), signal.SIGTERM)
         limit_threads(count)
 
-    monkeypatch.setattr(torch, "set_num_threads", told)
+    monkeypatch.setattr(torch, "set_num_threads", terminated_first)
     assert len(list(train_loader(Noise(), 4, 20, Share(), 0, workers=1).epoch(0))) == 5
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
