@@ -128,7 +128,7 @@ class _Resize(v2.Transform):
     """Resize to ``params["size"]``: images bilinear with antialiasing, masks to the pixel with the nearest centre.
 
     torchvision resizes masks to the pixel with the nearest corner, which shifts them by up to half a pixel relative to
-    the boxes; up to 0.26 also if asked for the nearest centre. So masks are resized as images here.
+    the boxes; 0.26 also if asked for the nearest centre. So masks are resized as images here.
     """
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
