@@ -40,7 +40,8 @@ def calls():
         def call(*args, **named):
             lists = [arg if isinstance(arg, list) else [arg] for arg in (*args, *named.values())]
             tensors = [t for one in lists for t in one if isinstance(t, torch.Tensor)]
-            if operator != "multiscale_dwconv" or len(args[1]) == FFN_KERNELS:
+            windowless = named.get("window") == 0  # the last stage's attention is not a place of its own
+            if not windowless and (operator != "multiscale_dwconv" or len(args[1]) == FFN_KERNELS):
                 seen[operator].append([(tuple(t.shape), t.stride()) for t in tensors])
             if operator == "gelu_pool":
                 return pooled(*args)

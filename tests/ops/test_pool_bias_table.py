@@ -143,7 +143,7 @@ def test_the_registration_passes_opcheck(dtype):
     arguments = [t.requires_grad_() for t in tensors.values()]
     checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
     operator = torch.ops.foveal.aggregated_attention_table.default
-    torch.library.opcheck(operator, (*arguments, 3, 4, "cpu"), test_utils=checks)
+    torch.library.opcheck(operator, (*arguments, 3, 4, [], "cpu"), test_utils=checks)
 
 
 @compiled

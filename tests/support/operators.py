@@ -10,6 +10,7 @@ import foveal
 from foveal.ops import use_backend
 
 Tensors = dict[str, Tensor]
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Call:
     pool: tuple[int, int] = (2, 3)
     window: int = 3
     table: bool = False  # the position bias as a table of offsets
+    reference: tuple[Size, Size] | None = None  # sizes of another map and pooled map that the table belongs to
     # Activations are views into wider memory at an odd offset: slices, as of a fused linear layer's output (1), or
     # every other element (2).
     strided: int = 0
@@ -38,6 +40,7 @@ class Call:
         parts += [
             f"window {self.window}",
             "table" if self.table else "",
+            "of {}x{} and {}x{}".format(*self.reference[0], *self.reference[1]) if self.reference else "",
             ("", "sliced", "strided")[self.strided],
             *map(str, self.options.items()),
         ]
@@ -70,8 +73,10 @@ class Call:
         area, keys = self.window**2, self.pool[0] * self.pool[1]
         bias = dict(pool_bias=(self.height * self.width, keys))
         if self.table:
-            bias = dict(pool_bias_table=tuple(map(offset_count, (self.height, self.width), self.pool)))
-        activations = dict(q=draw(*shape), k=draw(*shape), v=draw(*shape), k_pool=draw(*pooled), v_pool=draw(*pooled))
+            sizes = self.reference or ((self.height, self.width), self.pool)
+            bias = dict(pool_bias_table=tuple(map(offset_count, *sizes)))
+        maps = ("q", "k", "v") if self.window else ("q",)
+        activations = {name: draw(*shape) for name in maps} | dict(k_pool=draw(*pooled), v_pool=draw(*pooled))
         return activations, dict(
             scale=draw(self.heads).abs() + 1,
             query_embedding=draw(self.heads, self.dim, spread=0.3),
@@ -111,8 +116,11 @@ class Call:
                 together.setdefault(stem, []).append(tensor)
             else:
                 together[name] = tensor
-        window = dict(window=self.window) if self.operator == "aggregated_attention" else {}
-        return {**together, **window, **self.options}
+        attention: dict[str, Any] = {}
+        if self.operator == "aggregated_attention":
+            attention = dict(window=self.window) | ({} if self.window else dict(k=None, v=None))
+            attention |= dict(table_sizes=self.reference) if self.reference else {}
+        return {**together, **attention, **self.options}
 
     def run(self, tensors: Tensors, backend: str | None = None) -> Tensor:
         """Output of the operator."""
@@ -150,6 +158,13 @@ TABLES = (
     (8, 12, (2, 3)), (8, 7, (4, 3)), (7, 8, (3, 4)), (7, 5, (3, 2)), (1, 1, (1, 1)), (1, 9, (1, 4)), (13, 1, (5, 1)),
     (5, 5, (4, 4)), (6, 6, (6, 6)), (4, 40, (2, 5)), (3, 37, (2, 7)),
 )  # fmt: skip
+# The same for tables of another map, which are resized: map, pool, and the map and pool that the table belongs to.
+# Larger and smaller, on both axes or one, a pool that stays, one pixel, vectors that read one or all of its pixels.
+RESIZED = (
+    ((9, 12), (3, 4), (6, 8), (2, 4)), ((6, 8), (2, 4), (9, 12), (3, 4)), ((8, 20), (2, 5), (8, 8), (2, 2)),
+    ((5, 7), (2, 3), (4, 6), (2, 3)), ((4, 50), (2, 3), (7, 7), (3, 3)), ((3, 3), (1, 1), (12, 30), (3, 8)),
+    ((7, 5), (3, 2), (1, 1), (1, 1)), ((1, 1), (1, 1), (5, 7), (2, 3)), ((3, 17), (3, 17), (4, 9), (4, 9)),
+)  # fmt: skip
 WINDOWS = (1, 3, 5, 7, 9)
 
 
@@ -174,6 +189,14 @@ def all_calls() -> list[Call]:
         replace(attention, table=True, height=h, width=w, window=k, pool=pool, dim=d, strided=k == 5)
         for h, w, pool in TABLES
         for k, d in ((3, 24), (5, 32))
+    ]
+    calls += [
+        replace(attention, table=True, height=h, width=w, pool=pool, reference=tuple(reference), dim=24)
+        for (h, w), pool, *reference in RESIZED
+    ]
+    calls += [
+        replace(attention, window=0, height=h, width=w, pool=(h, w), dim=d, table=table)
+        for h, w, d, table in ((1, 1, 5, False), (5, 7, 24, True), (3, 17, 8, False), (4, 33, 5, True))
     ]
     scales = Call("multiscale_dwconv", height=9, width=10, window=7)
     calls += [replace(scales, options=dict(identity=i, gelu=g)) for i in (False, True) for g in (False, True)]

@@ -86,27 +86,3 @@ def _offset_table(
         return network(by_row)
     chunks = math.ceil(by_row.shape[0] * by_column.numel() / _HIDDEN_BUDGET)
     return torch.cat([network(part) for part in by_row.chunk(chunks)], 1)
-
-
-def resize_position_bias(
-    bias: Tensor,
-    size: Size,
-    pool: Size,
-    new_size: Size,
-    new_pool: Size,
-) -> Tensor:
-    """Resize a bias table bilinearly, first over the key axes, then over the query axes (math.md, "Sizes and modes").
-
-    Args:
-        bias: (h, H*W, Hp*Wp) at ``size`` and ``pool``.
-
-    Returns:
-        (h, H'*W', Hp'*Wp') at ``new_size`` and ``new_pool``, in the dtype of ``bias``; key by key in memory.
-    """
-    heads = bias.shape[0]
-    dtype = torch.promote_types(bias.dtype, torch.float32)
-    table = bias.reshape(heads, size[0] * size[1], *pool).to(dtype)
-    table = F.interpolate(table, size=new_pool, mode="bilinear", align_corners=False)
-    table = table.flatten(2).transpose(1, 2).reshape(heads, new_pool[0] * new_pool[1], *size)
-    table = F.interpolate(table, size=new_size, mode="bilinear", align_corners=False)
-    return table.flatten(2).to(bias.dtype).mT

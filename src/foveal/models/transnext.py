@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
 from foveal.ops.aggregated_attention.api import reads_table
+from foveal.ops.aggregated_attention.resize import resize_bias
 from foveal.ops.numerics import without_autocast
 from foveal.types import Size
 
 from .cache import SizeCache
 from .loading import prepare_state_dict
-from .position_bias import continuous_position_bias, distinct_offsets, position_bias_table, resize_position_bias
+from .position_bias import continuous_position_bias, distinct_offsets, position_bias_table
 from .pyramid import Linear, Pyramid, Stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
 from .sizes import StageGeometry, stage_sizes
@@ -84,15 +85,21 @@ class CosineAttention(nn.Module):
         """Return the bias (heads, H*W, keys), computed once per size and cached while the weights are not trained."""
         return self._kept("dense", (height, width), self._position_bias)
 
-    def pool_bias(self, q: Tensor, window: int, dropout_p: float = 0.0) -> dict[str, Tensor]:
-        """Return the position bias as an argument of ``aggregated_attention``, cached like the dense one.
+    def pool_bias(self, q: Tensor, window: int, dropout_p: float = 0.0) -> dict[str, Any]:
+        """Return the position bias as arguments of ``aggregated_attention``, cached like the dense one.
 
         It is a table of offsets if the operator can read one, and the dense bias otherwise.
         """
         size = (q.shape[1], q.shape[2])
-        if self.geometry.interpolate or not reads_table(q, window, dropout_p):
+        if not reads_table(q, window, dropout_p):
             return dict(pool_bias=self.position_bias(*size))
-        return dict(pool_bias_table=self._kept("table", size, self._position_bias_table))
+        if not self.geometry.interpolate:
+            return dict(pool_bias_table=self._kept("table", size, self._position_bias_table))
+        reference = self.geometry.reference
+        return dict(
+            pool_bias_table=self._kept("table", reference, self._position_bias_table),
+            table_sizes=(reference, self.key_size(reference)),
+        )
 
     def _kept(self, form: str, size: Size, compute: Callable[[Size], Tensor]) -> Tensor:
         weights = (self.cpb_fc1.weight, self.cpb_fc1.bias, self.cpb_fc2.weight, self.cpb_fc2.bias)
@@ -109,7 +116,7 @@ class CosineAttention(nn.Module):
         bias = continuous_position_bias(
             self.cpb_fc1, self.cpb_fc2, geometry.reference, reference_keys, geometry.pretrain
         )
-        return resize_position_bias(bias, geometry.reference, reference_keys, size, keys)
+        return resize_bias(bias, geometry.reference, reference_keys, size, keys)
 
     def elementwise_macs(self, x: Tensor) -> tuple[str, int]:
         """Count the products of the position bias's first layer, which is computed as a sum of one term per axis."""
@@ -118,14 +125,40 @@ class CosineAttention(nn.Module):
             size = self.geometry.reference
         return "linear", distinct_offsets(size, self.key_size(size)) * self.cpb_fc1.weight.numel()
 
-    def unit_queries_and_keys(self, q: Tensor, k: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-        """Normalise queries and keys in float32 at least, and embed and scale the queries (equation 9)."""
-        scale = self.scale()
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
+        """Attention of every token to every token (equation 9): all (B, H, W, heads, dim), not normalised.
+
+        Where nothing reads a table of offsets, PyTorch's attention takes the dense bias.
+        """
+        size, scale = (q.shape[1], q.shape[2]), self.scale()
+        if reads_table(q, 0, dropout_p):
+            return aggregated_attention(
+                q,
+                None,
+                None,
+                k,
+                v,
+                scale=scale,
+                query_embedding=self.query_embedding.flatten(1),
+                **self.pool_bias(q, 0, dropout_p),
+                window=0,
+                length=self.geometry.full_length(size),
+                dropout_p=dropout_p,
+            )
         with without_autocast(q.device):
-            unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.to(scale.dtype)
+            unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.flatten(1).to(scale.dtype)
             unit_k = F.normalize(k.to(scale.dtype), dim=-1)
-            scaled = unit_q * (scale[:, None, None] * _log(self.geometry.full_length(size), scale))
-        return scaled.to(q.dtype), unit_k.to(k.dtype)
+            scaled = unit_q * (scale[:, None] * _log(self.geometry.full_length(size), scale))
+        q, k, v = (t.flatten(1, 2).transpose(1, 2) for t in (scaled.to(q.dtype), unit_k.to(k.dtype), v))
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=self.position_bias(*size).to(v.dtype).contiguous(),
+            dropout_p=dropout_p,
+            scale=1.0,
+        )
+        return y.transpose(1, 2).unflatten(1, size)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
@@ -218,17 +251,9 @@ class SelfAttention(CosineAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
-        height, width = x.shape[1], x.shape[2]
-        q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        dropout_p = self.attn_drop if self.training else 0.0
-        y = F.scaled_dot_product_attention(
-            *self.unit_queries_and_keys(q, k, (height, width)),
-            v,
-            attn_mask=self.position_bias(height, width).to(v.dtype).contiguous(),
-            dropout_p=dropout_p,
-            scale=1.0,
-        )
-        return self.proj_drop(self.proj(y.transpose(1, 2).flatten(2).unflatten(1, (height, width))))
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        y = self.attend(q, k, v, self.attn_drop if self.training else 0.0)
+        return self.proj_drop(self.proj(y.flatten(3)))
 
 
 def _log(n: int, like: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
@@ -96,13 +95,9 @@ class FoldedSelfAttention(_FoldedAttention):
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """residual + attention of x; both (B, H, W, C)."""
-        size = (x.shape[1], x.shape[2])
-        qkv = linear(x, self.weight, self.bias).flatten(1, 2).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mask = self.position_bias(*size).to(v.dtype).contiguous()
-        y = F.scaled_dot_product_attention(*self.unit_queries_and_keys(q, k, size), v, attn_mask=mask, scale=1.0)
-        y = y.transpose(1, 2).flatten(2).unflatten(1, size)
-        return linear_add(y, self.project_weight, self.project_bias, residual)
+        q, k, v = linear(x, self.weight, self.bias).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        y = self.attend(q, k, v)
+        return linear_add(y.flatten(3), self.project_weight, self.project_bias, residual)
 
 
 class FoldedGLU(InferenceOnly):

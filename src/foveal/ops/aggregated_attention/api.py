@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from foveal.types import Size
+
 from ..backend import Implementation, Operator, forced_backend, register
 from ..fused import lazy_triton
 from . import cpu, torch_ops
-from .offsets import TABLE_BACKEND, expand_table, fits_axis, offset_count
+from .offsets import TABLE_BACKEND, fits_axis, offset_count
 from .reference import aggregated_attention_reference
+from .resize import dense_bias
 from .schema import FUSED, POOL_BIAS, TABLE
 
 
 def aggregated_attention(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Tensor | None,
+    v: Tensor | None,
     k_pool: Tensor,
     v_pool: Tensor,
     scale: Tensor,
@@ -26,6 +29,7 @@ def aggregated_attention(
     token_bias: Tensor | None = None,
     *,
     pool_bias_table: Tensor | None = None,
+    table_sizes: tuple[Size, Size] | None = None,
     window: int = 3,
     length: int | None = None,
     dropout_p: float = 0.0,
@@ -41,10 +45,11 @@ def aggregated_attention(
 
     ``unit`` divides by the L2 norm over the head dimension (eps 1e-12). Window positions outside the map have
     probability 0, value 0 and do not count in n_i. Without embedding, tokens and token_bias this is the paper's
-    pixel-focused attention.
+    pixel-focused attention; with ``window=0`` it is attention to the pooled keys alone, as in the last stage, whose
+    pooled map is the map itself.
 
     Args:
-        q, k, v: (B, H, W, h, d), not normalised; any strides.
+        q, k, v: (B, H, W, h, d), not normalised; any strides. With ``window=0``, k and v are None.
         k_pool, v_pool: (B, Hp, Wp, h, d), from the pooled map; P = Hp * Wp.
         scale: (h,), softplus of the learned temperature.
         query_embedding: (h, d), or None for 0.
@@ -54,7 +59,9 @@ def aggregated_attention(
         pool_bias_table: (h, Dr, Dc), instead of pool_bias: the bias of every offset from a pooled cell to a query, rows
             and columns ascending; ``offsets`` defines them and counts them. The compiled CPU kernels read the table in
             place; the other backends expand it to a pool_bias.
-        window: k, odd.
+        table_sizes: ((Hr, Wr), (Pr, Pc)), if the table belongs to another map and pooled map than those of this call:
+            the bias is resized bilinearly, first over pooled cells, then over pixels. None for these maps.
+        window: k, odd, or 0 for no window.
         length: the number of pooled keys that n_i counts; None for the actual number, P. A fixed number disables length
             scaling.
         dropout_p: dropout of the probabilities A (training only; the caller passes 0 otherwise).
@@ -64,12 +71,12 @@ def aggregated_attention(
         derivative exists on the backend "reference" only.
 
     Raises:
-        ValueError: shapes that do not fit together, an even window, or pool_bias and its table at once.
+        ValueError: shapes that do not fit together, an even window above 0, or pool_bias and its table at once.
         BackendError: the backend selected with ``use_backend`` cannot take this call.
     """
     call = _normalise(
         q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias,
-        pool_bias_table=pool_bias_table, window=window, length=length, dropout_p=dropout_p,
+        pool_bias_table=pool_bias_table, table_sizes=table_sizes, window=window, length=length, dropout_p=dropout_p,
     )  # fmt: skip
     return OPERATOR.choose(*call).run(*call)
 
@@ -83,17 +90,22 @@ def reads_table(q: Tensor, window: int, dropout_p: float = 0.0) -> bool:
         return True
     if forced_backend() not in (None, TABLE_BACKEND):
         return False
-    return cpu.unsupported(q, q, q, q, q, window, None, dropout_p, True) is None
+    return cpu.unsupported(q, q, q, q, q, window, None, dropout_p, None) is None
 
 
 def _normalise(
     q, k, v, k_pool, v_pool, scale, query_embedding=None, local_bias=None, pool_bias=None, tokens=None, token_bias=None,
-    *, pool_bias_table=None, window=3, length=None, dropout_p=0.0,
+    *, pool_bias_table=None, table_sizes=None, window=3, length=None, dropout_p=0.0,
 ):  # fmt: skip
     """Check a call and fill in defaults. Implementations get one form: the tensors, with a table in place of the dense
-    bias, then window, length, dropout, and whether there is a table."""
-    if window < 1 or window % 2 == 0:
-        raise ValueError(f"window must be odd (3, 5, 7, ...), got {window}")
+    bias, then window, length, dropout, and the sizes [H, W, Hp, Wp] that a table belongs to: [] for those of the call,
+    None without a table."""
+    if window < 0 or (window > 0 and window % 2 == 0):
+        raise ValueError(f"window must be odd (3, 5, 7, ...), or 0 for none, got {window}")
+    if window == 0:
+        if k is not None or v is not None:
+            raise ValueError("window=0 has no window keys: pass None for k and v")
+        k = v = q[:, :0] if isinstance(q, Tensor) else None
     _check_tensors(
         dict(q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool, scale=scale),
         dict(query_embedding=query_embedding, local_bias=local_bias, pool_bias=pool_bias, tokens=tokens,
@@ -105,9 +117,10 @@ def _normalise(
         )
     b, height, width, heads, dim = q.shape
     pooled = k_pool.shape[1] * k_pool.shape[2]
+    keys = (b, height if window else 0, width, heads, dim)
     expected = {
-        "k": (k, q.shape),
-        "v": (v, q.shape),
+        "k": (k, keys),
+        "v": (v, keys),
         "k_pool": (k_pool, (b, *k_pool.shape[1:3], heads, dim)),
         "v_pool": (v_pool, k_pool.shape),
         "scale": (scale, (heads,)),
@@ -126,10 +139,13 @@ def _normalise(
                 f"{name} must have shape {tuple(shape)} beside q of shape {tuple(q.shape)}, got {tuple(tensor.shape)}"
             )
         tensors.append(tensor)
+    sizes = None
     if pool_bias_table is not None:
-        _check_table(pool_bias_table, pool_bias, q, k_pool)
+        sizes = _table_sizes(pool_bias_table, pool_bias, table_sizes, q, k_pool)
         tensors[POOL_BIAS] = pool_bias_table
-    return (*tensors, window, pooled if length is None else length, dropout_p, pool_bias_table is not None)
+    elif table_sizes is not None:
+        raise ValueError("table_sizes belongs to a pool_bias_table: pass both or neither")
+    return (*tensors, window, pooled if length is None else length, dropout_p, sizes)
 
 
 def _check_tensors(needed: dict[str, object], optional: dict[str, object]) -> None:
@@ -140,24 +156,33 @@ def _check_tensors(needed: dict[str, object], optional: dict[str, object]) -> No
             raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
 
 
-def _check_table(table: Tensor, pool_bias: Tensor | None, q: Tensor, k_pool: Tensor) -> None:
+def _table_sizes(
+    table: Tensor, pool_bias: Tensor | None, sizes: tuple[Size, Size] | None, q: Tensor, k_pool: Tensor
+) -> list[int]:
+    """Return [H, W, Hp, Wp], or [] without ``sizes``. Raises ValueError if the table does not have their offsets."""
     if pool_bias is not None:
         raise ValueError("pass pool_bias or pool_bias_table, not both: they hold the same bias")
-    axes = list(zip(table.shape[1:], q.shape[1:3], k_pool.shape[1:3]))
+    if sizes is None:
+        size, pool = (q.shape[1], q.shape[2]), (k_pool.shape[1], k_pool.shape[2])
+        beside = f"q of shape {tuple(q.shape)} and k_pool of shape {tuple(k_pool.shape)}"
+    else:
+        size, pool = sizes
+        beside = f"table_sizes {sizes}"
+        if min(*size, *pool) < 1:
+            raise ValueError(f"table_sizes must be ((height, width), (pooled height, pooled width)), got {sizes}")
+    axes = list(zip(table.shape[1:], size, pool))
     if table.ndim != 3 or table.shape[0] != q.shape[3] or not all(fits_axis(*axis) for axis in axes):
-        shape = (q.shape[3], *map(offset_count, q.shape[1:3], k_pool.shape[1:3]))
-        raise ValueError(
-            f"pool_bias_table must have shape {shape} beside q of shape {tuple(q.shape)} and k_pool of shape "
-            f"{tuple(k_pool.shape)}, got {tuple(table.shape)}"
-        )
+        shape = (q.shape[3], *map(offset_count, size, pool))
+        raise ValueError(f"pool_bias_table must have shape {shape} beside {beside}, got {tuple(table.shape)}")
+    return [] if sizes is None else [*size, *pool]
 
 
 def _dense(call: tuple) -> tuple:
     """Drop the last entry of a normalised call, and expand a table to a dense bias."""
-    *arguments, has_table = call
-    if has_table:
+    *arguments, sizes = call
+    if sizes is not None:
         q, k_pool = arguments[0], arguments[3]
-        arguments[POOL_BIAS] = expand_table(arguments[POOL_BIAS], q.shape[1:3], k_pool.shape[1:3])
+        arguments[POOL_BIAS] = dense_bias(arguments[POOL_BIAS], sizes, q.shape[1:3], k_pool.shape[1:3])
     return tuple(arguments)
 
 
@@ -167,7 +192,11 @@ def _fused(implementation):
 
 
 def _compiled(dense, table):
-    return lambda *call: (table if call[-1] else dense)(*call[:-2])
+    def run(*call):
+        *arguments, _, sizes = call
+        return dense(*arguments) if sizes is None else table(*arguments, sizes)
+
+    return run
 
 
 def _no_dropout(*call) -> str | None:

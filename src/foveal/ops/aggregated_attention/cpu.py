@@ -1,7 +1,6 @@
 """Aggregated attention by the compiled CPU kernels: fills the ``AttentionCall`` of native.h.
 
-The position bias is dense or a table of offsets. Either way the kernels find the bias of a query and a pooled key at
-an index that is a number of the query plus a number of the key; ``DenseBias`` and ``TableBias`` hold these numbers.
+``cpu_bias`` describes the position bias to the kernels.
 """
 
 from __future__ import annotations
@@ -10,18 +9,18 @@ import ctypes
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from foveal.types import Size
 
-from ..native import Kernel, Map, contiguous_float, map_of, side_by_side, threads_for, tile, unsupported_maps
-from .offsets import axis_positions
+from ..native import Kernel, Map, contiguous_float, map_of, side_by_side, threads_for, unsupported_maps
+from .cpu_bias import DenseBias, Resize, TableBias
 from .schema import TABLE_TENSORS, TENSORS, arrange_gradients
 
 _CPU = torch.device("cpu")
+Form = Callable[[Tensor, Size, Size], DenseBias | TableBias]
 _LARGEST_WINDOW = 63
 _SIZES = ("batch", "height", "width", "heads", "dim", "pooled", "window", "bands", "threads", "half")
 _SMALL = ("scale", "query_embedding", "local_bias", "tokens", "token_bias")
@@ -34,6 +33,7 @@ class _AttentionCall(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in (*_SMALL, "pool_bias")),
         *((f"bias_{number}", ctypes.c_int64) for number in ("head", "row", "column", "size")),
         ("bias_keys", ctypes.c_void_p),
+        ("resize", Resize),
         ("log_length", ctypes.c_void_p),
         ("out", Map),
         ("lse", ctypes.c_void_p),
@@ -82,93 +82,10 @@ def _bands(items: int, height: int, threads: int) -> int:
     return min(height, math.ceil(8 * threads / items))
 
 
-@dataclass
-class Gradient:
-    """Memory for the gradient of a position bias, its strides, and ``total``, which returns the gradient."""
-
-    numbers: Tensor
-    thread: int
-    head: int
-    row: int
-    keys: Tensor
-    total: Callable[[], Tensor]
-
-
-class DenseBias:
-    """A bias (h, H*W, P) in float32, of any strides."""
-
-    def __init__(self, bias: Tensor, size: Size, pool: Size):
-        self.numbers = bias
-        self.head, self.column, key = bias.stride()
-        self.width, self.row = size[1], size[1] * self.column
-        self.size = 1 + sum((n - 1) * stride for n, stride in zip(bias.shape, bias.stride(), strict=True))
-        self.keys = _multiples(bias.shape[2], key)
-
-    def gradient(self, threads: int) -> Gradient:
-        """Shared by all threads, each of which writes its own part; queries are contiguous."""
-        heads, queries, keys = self.numbers.shape
-        numbers = torch.empty(heads, keys, queries, dtype=torch.float32, device=_CPU)
-        return Gradient(numbers, 0, keys * queries, self.width, _multiples(keys, queries), lambda: numbers.mT)
-
-
-class TableBias:
-    """A table (h, Dr, Dc) in float32. The kernels read queries contiguously, so if columns are half a pixel apart, the
-    even columns come first and the odd ones follow."""
-
-    def __init__(self, table: Tensor, size: Size, pool: Size):
-        heads, rows, columns = table.shape
-        self.step, row_step, self.keys = _table_keys(size, pool, rows, columns)
-        self.numbers = table.contiguous() if self.step == 1 else _halves_apart(table)
-        self.head, self.row, self.column = rows * columns, row_step * columns, 1
-        self.size = heads * rows * columns
-
-    def gradient(self, threads: int) -> Gradient:
-        """A copy per thread, summed in order; each is followed by room for a tile."""
-        numbers = torch.zeros(threads, self.size + tile(), dtype=torch.float32, device=_CPU)
-        return Gradient(
-            numbers,
-            numbers.shape[1],
-            self.head,
-            self.row,
-            self.keys,
-            lambda: self._whole(numbers[:, : self.size].sum(0)),
-        )
-
-    def _whole(self, gradient: Tensor) -> Tensor:
-        gradient = gradient.view(self.numbers.shape)
-        return gradient if self.step == 1 else _halves_together(gradient)
-
-
-@functools.lru_cache(maxsize=256)
-def _multiples(count: int, stride: int) -> Tensor:
-    return stride * torch.arange(count, device=_CPU)
-
-
-@functools.lru_cache(maxsize=256)
-def _table_keys(size: Size, pool: Size, rows: int, columns: int) -> tuple[int, int, Tensor]:
-    """Return the columns and the rows of the table from one query to the next, and the index of every pooled key."""
-    pixel_row, cell_row = axis_positions(size[0], pool[0], rows, _CPU)
-    pixel_column, cell_column = axis_positions(size[1], pool[1], columns, _CPU)
-    row_step, step = (int(pixel[1]) if len(pixel) > 1 else 1 for pixel in (pixel_row, pixel_column))
-    if step == 2:
-        cell_column = cell_column // 2 + cell_column % 2 * ((columns + 1) // 2)
-    return step, row_step, (cell_row[:, None] * columns + cell_column).flatten()
-
-
-def _halves_apart(table: Tensor) -> Tensor:
-    return torch.cat([table[..., ::2], table[..., 1::2]], -1)
-
-
-def _halves_together(table: Tensor) -> Tensor:
-    whole, middle = (table.shape[-1] + 1) // 2, torch.empty_like(table)
-    middle[..., ::2], middle[..., 1::2] = table[..., :whole], table[..., whole:]
-    return middle
-
-
 class _Call:
     """The C structure of one call, and the tensors whose memory it points to."""
 
-    def __init__(self, form: type[DenseBias] | type[TableBias], q, k, v, k_pool, v_pool, *rest):
+    def __init__(self, form: Form, q, k, v, k_pool, v_pool, *rest):
         *small, window, length = rest
         scale, query_embedding, local_bias, pool_bias, tokens, token_bias = small
         batch, height, width, heads, dim = q.shape
@@ -184,12 +101,12 @@ class _Call:
             _bands(batch * heads, height, threads), threads, q.dtype == torch.bfloat16,
             *map(map_of, maps),
             *(x.data_ptr() for x in small),
-            bias.numbers.data_ptr(), bias.head, bias.row, bias.column, bias.size, bias.keys.data_ptr(),
+            bias.numbers.data_ptr(), bias.head, bias.row, bias.column, bias.size, bias.keys.data_ptr(), bias.resize,
             log_length.data_ptr(),
         )  # fmt: skip
 
 
-def _forward_of(form: type[DenseBias] | type[TableBias], q: Tensor, *rest) -> tuple[Tensor, Tensor]:
+def _forward_of(form: Form, q: Tensor, *rest) -> tuple[Tensor, Tensor]:
     """The output (B, H, W, h, d) in q's dtype, and the log-sum-exp (B, H, W, h) in float32."""
     out = q.new_empty(q.shape)
     lse = _floats(*q.shape[:-1])
@@ -200,7 +117,7 @@ def _forward_of(form: type[DenseBias] | type[TableBias], q: Tensor, *rest) -> tu
     return out, lse
 
 
-def _backward_of(form: type[DenseBias] | type[TableBias], grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
+def _backward_of(form: Form, grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ...]:
     """Gradients of the eleven tensors, each in the dtype of its tensor."""
     *inputs, lse, window, length = rest
     inputs = [q, *inputs]
@@ -213,7 +130,7 @@ def _backward_of(form: type[DenseBias] | type[TableBias], grad: Tensor, q: Tenso
         c.bands = _bands(c.heads, c.height, c.threads)
     grad, lse = side_by_side(grad), lse.contiguous()
     c.lse = lse.data_ptr()
-    maps = [q.new_empty(q.shape) for _ in range(3)]
+    maps = [t.new_empty(t.shape) for t in inputs[:3]]
     pooled = [_floats(c.bands, c.batch, c.heads, c.pooled, c.dim) for _ in range(2)]
     bias = call.bias.gradient(c.threads)
     sums = _floats(c.threads, c.heads, 1 + c.dim + 2 * area + area * c.dim).zero_()
@@ -234,4 +151,17 @@ def _backward_of(form: type[DenseBias] | type[TableBias], grad: Tensor, q: Tenso
 
 
 forward, backward = functools.partial(_forward_of, DenseBias), functools.partial(_backward_of, DenseBias)
-table_forward, table_backward = functools.partial(_forward_of, TableBias), functools.partial(_backward_of, TableBias)
+
+
+def table_forward(*call) -> tuple[Tensor, Tensor]:
+    """``forward`` with a table, and its sizes [H, W, Hp, Wp], or [] for those of the call, as the last argument."""
+    return _forward_of(_table(call[-1]), *call[:-1])
+
+
+def table_backward(*call) -> tuple[Tensor, ...]:
+    """``backward`` with a table, and its sizes [H, W, Hp, Wp], or [] for those of the call, as the last argument."""
+    return _backward_of(_table(call[-1]), *call[:-1])
+
+
+def _table(sizes: list[int]) -> Form:
+    return functools.partial(TableBias, sizes=((sizes[0], sizes[1]), (sizes[2], sizes[3])) if sizes else None)

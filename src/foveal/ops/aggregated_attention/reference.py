@@ -38,6 +38,8 @@ def log_length(mask: Tensor, length: int, dtype: torch.dtype) -> Tensor:
 def gather_window(x: Tensor, window: int) -> Tensor:
     """(B, H, W, h, d) -> (B, H, W, h, k*k, d): the window around every position, zeros outside the map."""
     b, height, width, heads, dim = x.shape
+    if window == 0:
+        return x.new_zeros(b, height, width, heads, 0, dim)
     columns = F.unfold(x.reshape(b, height, width, heads * dim).permute(0, 3, 1, 2), window, padding=window // 2)
     return columns.reshape(b, heads, dim, window * window, height, width).permute(0, 4, 5, 1, 3, 2)
 
@@ -62,6 +64,7 @@ def aggregated_attention_reference(
     _, height, width, heads, _ = q.shape
     dtype = accumulation_dtype(q.dtype)
     with without_autocast(q.device):
+        k, v = (k, v) if window else (q, q)  # maps of the same shape, of which a window of 0 gathers nothing
         unit_q, unit_k, unit_kp = (F.normalize(t.to(dtype), dim=-1) for t in (q, k, k_pool.flatten(1, 2)))
         mask = window_mask(height, width, window, q.device)
         scaled = (unit_q + query_embedding.to(dtype)) * scale.to(dtype)[:, None] * log_length(mask, length, dtype)

@@ -1,5 +1,7 @@
-"""Aggregated attention as PyTorch operators: one takes a dense position bias, the other a table of its offsets; and the
-memory layout of their gradients, whichever implementation computed them."""
+"""Aggregated attention as PyTorch operators: one takes a dense position bias; the other takes a table of offsets, and
+the sizes [H, W, Hp, Wp] that the table belongs to if they are not those of the call. And the memory layout of their
+gradients, whichever implementation computed them.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,11 @@ def _fake(q: Tensor, *_) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty(q.shape[:-1], dtype=accumulation_dtype(q.dtype))
 
 
-def _operator(name: str, tensors: tuple[str, ...]) -> FusedOperator:
+def _operator(name: str, tensors: tuple[str, ...], *more: str) -> FusedOperator:
     return FusedOperator(
         name,
         tensors=tensors,
-        constants=("SymInt window", "SymInt length"),
+        constants=("SymInt window", "SymInt length", *more),
         outputs=2,
         fake=_fake,
         fake_gradient=_empty_gradient,
@@ -51,4 +53,4 @@ def _operator(name: str, tensors: tuple[str, ...]) -> FusedOperator:
 
 
 FUSED = _operator("aggregated_attention", TENSORS)
-TABLE = _operator("aggregated_attention_table", TABLE_TENSORS)
+TABLE = _operator("aggregated_attention_table", TABLE_TENSORS, "SymInt[] table_sizes")

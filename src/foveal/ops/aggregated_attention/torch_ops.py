@@ -56,14 +56,20 @@ class _Call:
 
     def views(self, x: Tensor) -> list[Tensor]:
         height, width = self.shape
+        if self.window == 0:
+            return []
         return _views(_pad(x, self.window // 2), height, width, self.window)
 
     def _logits(self, local_bias: Tensor, pool_bias: Tensor) -> Tensor:
         """(B, H, W, h, k*k + P)."""
-        local = torch.stack([(self.scaled * key).sum(-1) for key in self.keys], -1)
+        local = self.by_position([(self.scaled * key).sum(-1) for key in self.keys])
         local = (local + local_bias).masked_fill_(~self.mask[:, :, None], -torch.inf)
         pooled = _heads_first(self.scaled) @ _heads_first(self.unit_kp).mT + pool_bias
         return torch.cat([local, _tokens_first(pooled, self.unit_q)], -1)
+
+    def by_position(self, numbers: list[Tensor]) -> Tensor:
+        """(B, H, W, h, k*k) from one tensor (B, H, W, h) per window position, of which there may be none."""
+        return torch.stack(numbers, -1) if numbers else self.unit_q[..., :0]
 
     def positional(self, tokens: Tensor, token_bias: Tensor) -> Tensor:
         """(B, H, W, h, k*k): positional attention, added to the probabilities after the softmax."""
@@ -113,7 +119,7 @@ def backward(
     probabilities = (call.logits - lse[..., None]).exp_()
     local, pooled = call.split(probabilities)
 
-    grad_local = torch.stack([(grad * value).sum(-1) for value in call.values], -1)
+    grad_local = call.by_position([(grad * value).sum(-1) for value in call.values])
     grad_pooled = _tokens_first(_heads_first(grad) @ _heads_first(call.v_pool).mT, q)
     grad_probabilities = torch.cat([grad_local, grad_pooled], -1)
     mean = (probabilities * grad_probabilities).sum(-1, keepdim=True)
@@ -121,8 +127,10 @@ def backward(
     grad_local_logits, grad_pooled_logits = call.split(grad_logits)
 
     weights = local + call.positional(tokens, token_bias)
-    grad_v = _scatter(call, weights, grad)
-    grad_k = normalise_backward(_scatter(call, grad_local_logits, call.scaled), call.unit_k, call.inverse_k)
+    grad_v, grad_k = torch.zeros_like(v), torch.zeros_like(k)
+    if window:
+        grad_v = _scatter(call, weights, grad)
+        grad_k = normalise_backward(_scatter(call, grad_local_logits, call.scaled), call.unit_k, call.inverse_k)
     grad_v_pool = (_heads_first(pooled).mT @ _heads_first(grad)).transpose(1, 2).unflatten(1, k_pool.shape[1:3])
     grad_kp = (_heads_first(grad_pooled_logits).mT @ _heads_first(call.scaled)).transpose(1, 2).reshape(k_pool.shape)
     grad_k_pool = normalise_backward(grad_kp, call.unit_kp, call.inverse_kp)

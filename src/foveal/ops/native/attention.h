@@ -219,7 +219,7 @@ inline int64_t rows_inside(const AttentionCall& c, int64_t y) {
 
 // log(n_i) of every query of a row; n_i counts the window keys inside the map.
 inline void row_log_length(const AttentionCall& c, int64_t y, float* out, int64_t columns) {
-    const int64_t r = c.window / 2, rows = rows_inside(c, y);
+    const int64_t r = c.window / 2, rows = c.window ? rows_inside(c, y) : 0;
     for (int64_t x = 0; x < columns; ++x) {
         const int64_t low = x - r < 0 ? 0 : x - r, high = x + r >= c.width ? c.width - 1 : x + r;
         out[x] = c.log_length[rows * (high < low ? 0 : high - low + 1)];
@@ -254,7 +254,11 @@ struct Inside {
 
 // The position bias of a tile's queries and all pooled keys, as the initial value of their logits (P, TILE).
 template <int V>
-inline Start pool_bias(const AttentionCall& c, const TilePlace& t, float* logits) {
+inline Start pool_bias(const AttentionCall& c, const TilePlace& t, const BiasScratch& scratch, float* logits) {
+    if (c.resize.table_columns) {
+        for (int v = 0; v < V; ++v) resized_bias(c, scratch, t.x + v * LANES, logits + v * LANES);
+        return {logits, nullptr};
+    }
     const int64_t first = t.h * c.bias_head + t.y * c.bias_row + t.x * c.bias_column;
     const float* bias = c.pool_bias + first;
     if (c.bias_column == 1 && t.count == V * LANES) return {bias, c.bias_keys};
@@ -290,11 +294,11 @@ inline void finish_window_logits(const AttentionCall& c, const Plan& p, const Ti
 // The logits (area + P, TILE) of a tile: window first, then pooled keys.
 template <int V>
 inline void tile_logits(const AttentionCall& c, const Plan& p, const TilePlace& t, const WindowRows& keys,
-                        const Packed& pooled_keys, const float* scaled, float* logits) {
+                        const Packed& pooled_keys, const BiasScratch& bias, const float* scaled, float* logits) {
     window_products<V>(p, c.window, c.dim, keys, t.x, scaled, logits);
     finish_window_logits<V>(c, p, t, keys, logits);
     float* pooled = logits + p.area * TILE;
-    products<V>(pooled_keys, scaled, pooled, pool_bias<V>(c, t, pooled));
+    products<V>(pooled_keys, scaled, pooled, pool_bias<V>(c, t, bias, pooled));
 }
 
 // Positional attention (area, TILE): unit queries times learned tokens, plus token bias.

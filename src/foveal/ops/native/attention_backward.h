@@ -24,6 +24,7 @@ struct BackwardScratch {
     float *positional, *window_grads;              // (area, TILE)
     float *sum_a, *sum_b;                          // (dim, TILE)
     float *rows;                                   // (TILE, dim)
+    BiasScratch bias;
     float* totals;                                 // sums of a head, each of them LANES wide
     int64_t ring_rows, total_count, size;
 
@@ -45,6 +46,7 @@ struct BackwardScratch {
         for (float** tile : Places<2>{&probabilities, &probability_grads}.all) *tile = arena.take((p.area + c.pooled) * TILE);
         for (float** tile : Places<2>{&positional, &window_grads}.all) *tile = arena.take(p.area * TILE);
         rows = arena.take(TILE * p.dim);
+        bias = BiasScratch(c, arena, true);
         total_count = 1 + c.dim + 2 * p.area + p.area * c.dim;
         totals = arena.take(total_count * LANES);
         size = arena.used;
@@ -138,6 +140,16 @@ inline void add_total(float* total, const float* numbers) {
     for (int v = 0; v < V; ++v) store(total, load(total) + load(numbers + v * LANES));
 }
 
+// Keep of a tile what the gradients of the keys around it need.
+template <int V>
+inline void keep_tile(const AttentionCall& c, const Plan& p, const BackwardScratch& s, const TilePlace& t) {
+    const int64_t slot = t.y % c.window, column = p.radius + t.x;
+    keep<V>(s.scaled, c.dim, s.queries + slot * p.map_row + column, p.row);
+    keep<V>(s.grad, c.dim, s.grads + slot * p.map_row + column, p.row);
+    keep<V>(s.probability_grads, p.area, s.logit_grads + slot * s.ring_rows + column, p.row);
+    keep<V>(s.positional, p.area, s.weights + slot * s.ring_rows + column, p.row);
+}
+
 // Gradient of a tile's queries from the logits' gradients; also adds to the totals of scale and embedding.
 template <int V>
 inline void query_grads(const AttentionCall& c, const Plan& p, const BackwardScratch& s, const TilePlace& t) {
@@ -197,6 +209,10 @@ template <int V>
 inline void pool_bias_grads(const AttentionBackwardCall& g, const Plan& p, const BackwardScratch& s, const Band& band,
                             const TilePlace& t) {
     const float* grads = s.probability_grads + p.area * TILE;
+    if (g.forward.resize.table_columns) {
+        for (int v = 0; v < V; ++v) add_resized_grads(g.forward, s.bias, t.x + v * LANES, grads + v * LANES);
+        return;
+    }
     float* out = band.pool_bias + t.y * g.grad_bias_row + t.x;
     const bool whole = t.count == V * LANES || g.grad_bias_thread;  // a thread's own copy is followed by spare room
     const Inside<V> inside(t);
@@ -219,7 +235,8 @@ inline void backward_tile(const AttentionBackwardCall& g, const Plan& p, const B
     const int64_t n = p.area + c.pooled;
     load_queries<T, V>(c, at<T>(c.q, band.b, t), t, s.log_length, s.unit, s.scaled, s.inverses);
     load_tile(at<T>(g.grad, band.b, t), g.grad.column, t.count, c.dim, s.grad);
-    tile_logits<V>(c, p, t, reach(c, p, s.keys, t.y), Packed{s.packed_keys, c.pooled, c.dim}, s.scaled, s.probabilities);
+    tile_logits<V>(c, p, t, reach(c, p, s.keys, t.y), Packed{s.packed_keys, c.pooled, c.dim}, s.bias, s.scaled,
+                   s.probabilities);
     rebuild_probabilities<V>(c, band.b, t, n, s.probabilities);
 
     zero(s.probability_grads, p.area * TILE);  // of window rows outside the map
@@ -230,11 +247,7 @@ inline void backward_tile(const AttentionBackwardCall& g, const Plan& p, const B
     positional_weights<V>(c, p, t.h, Packed{s.packed_tokens, p.area, c.dim}, s.unit, s.positional);
     for (int64_t i = 0; i < p.area * TILE; i += LANES) store(s.positional + i, load(s.positional + i) + load(s.probabilities + i));
 
-    const int64_t slot = t.y % c.window, column = p.radius + t.x;
-    keep<V>(s.scaled, c.dim, s.queries + slot * p.map_row + column, p.row);
-    keep<V>(s.grad, c.dim, s.grads + slot * p.map_row + column, p.row);
-    keep<V>(s.probability_grads, p.area, s.logit_grads + slot * s.ring_rows + column, p.row);
-    keep<V>(s.positional, p.area, s.weights + slot * s.ring_rows + column, p.row);
+    if (c.window) keep_tile<V>(c, p, s, t);
     if (t.y < band.first || t.y >= band.last) return;  // a neighbour's row, needed for our keys alone
 
     query_grads<V>(c, p, s, t);
@@ -284,7 +297,7 @@ inline void key_tile(const AttentionBackwardCall& g, const Plan& p, const Backwa
 
 template <class T>
 inline void backward_load(const AttentionCall& c, const Plan& p, const BackwardScratch& s, int64_t b, int64_t h, int64_t y) {
-    if (y < 0 || y >= c.height) return;
+    if (y < 0 || y >= c.height || !c.window) return;
     const int64_t slot = y % c.window;
     load_row<T>(c, p, c.k, b, h, y, s.keys + slot * p.map_row);
     normalise_columns(s.keys + slot * p.map_row, p.row, c.dim, p.row, s.key_inverses + slot * p.row);
@@ -333,11 +346,14 @@ inline void backward_band(const AttentionBackwardCall& g, const Plan& p, const B
         backward_load<T>(c, p, s, band.b, band.h, y + p.radius);
         if (y >= 0 && y < c.height) {
             row_log_length(c, y, s.log_length, round_up(c.width, TILE));
+            if (c.resize.table_columns) resize_rows(c, s.bias, band.h, y);
             each_tile<T>(
                 c, band.h, y, [&](const TilePlace& t) { backward_tile<T, 2>(g, p, s, band, t); },
                 [&](const TilePlace& t) { backward_tile<T, 1>(g, p, s, band, t); });
+            if (c.resize.table_columns && y >= band.first && y < band.last)
+                flush_resized_grads(c, s.bias, y, band.pool_bias);
         }
-        if (y - p.radius >= band.first && y - p.radius < band.last)
+        if (c.window && y - p.radius >= band.first && y - p.radius < band.last)
             each_tile<T>(
                 c, band.h, y - p.radius, [&](const TilePlace& t) { key_tile<T, 2>(g, p, s, band.b, t); },
                 [&](const TilePlace& t) { key_tile<T, 1>(g, p, s, band.b, t); });

@@ -6,6 +6,7 @@ struct ForwardScratch {
     float *rows, *tokens;                // (P or area, dim) before packing; packed tokens
     float *log_length;                   // (row)
     float *unit, *scaled, *logits, *positional, *out;  // (..., TILE)
+    BiasScratch bias;
     int64_t size;
 
     ForwardScratch(const AttentionCall& c, const Plan& p, float* base) {
@@ -22,6 +23,7 @@ struct ForwardScratch {
         logits = arena.take((p.area + c.pooled) * TILE);
         positional = arena.take(p.area * TILE);
         out = arena.take(p.dim * TILE);
+        bias = BiasScratch(c, arena, false);
         size = arena.used;
     }
 };
@@ -49,7 +51,7 @@ template <class T, int V>
 inline void forward_tile(const AttentionCall& c, const Plan& p, const ForwardScratch& s, int64_t b, const TilePlace& t) {
     const T* queries = static_cast<const T*>(c.q.data) + b * c.q.batch + t.y * c.q.row + t.x * c.q.column + t.h * c.q.head;
     load_queries<T, V>(c, queries, t, s.log_length, s.unit, s.scaled, nullptr);
-    tile_logits<V>(c, p, t, reach(c, p, s.keys, t.y), Packed{s.pooled_keys, c.pooled, c.dim}, s.scaled, s.logits);
+    tile_logits<V>(c, p, t, reach(c, p, s.keys, t.y), Packed{s.pooled_keys, c.pooled, c.dim}, s.bias, s.scaled, s.logits);
     float lse[TILE] = {};
     softmax<V>(s.logits, p.area + c.pooled, lse);
     positional_weights<V>(c, p, t.h, Packed{s.tokens, p.area, c.dim}, s.unit, s.positional);
@@ -69,7 +71,7 @@ inline void forward_tile(const AttentionCall& c, const Plan& p, const ForwardScr
 // Load row y of keys and values into their ring buffers, if the map has such a row.
 template <class T>
 inline void forward_load(const AttentionCall& c, const Plan& p, const ForwardScratch& s, int64_t b, int64_t h, int64_t y) {
-    if (y < 0 || y >= c.height) return;
+    if (y < 0 || y >= c.height || !c.window) return;
     float* keys = s.keys + y % c.window * p.map_row;
     load_row<T>(c, p, c.k, b, h, y, keys);
     normalise_columns(keys, p.row, c.dim, p.row, nullptr);
@@ -87,6 +89,7 @@ inline void forward_band(const AttentionCall& c, const Plan& p, const ForwardScr
     for (int64_t y = first; y < last; ++y) {
         forward_load<T>(c, p, s, b, h, y + p.radius);
         row_log_length(c, y, s.log_length, round_up(c.width, TILE));
+        if (c.resize.table_columns) resize_rows(c, s.bias, h, y);
         for (int64_t x = 0; x < c.width; x += TILE) {
             const TilePlace t{h, y, x, c.width - x < TILE ? c.width - x : TILE};
             if (t.count > LANES)

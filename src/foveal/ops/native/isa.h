@@ -2,6 +2,7 @@
 namespace FOVEAL_ISA {
 #include "simd.h"
 
+#include "resized_bias.h"
 #include "attention.h"
 #include "attention_forward.h"
 #include "attention_backward.h"

@@ -19,8 +19,25 @@ struct Map {
     int64_t batch, row, column, head;  // strides; a pooled map has row = 0
 };
 
+// One axis of a position bias that belongs to another map, the reference, and is resized to this one. Pixel i lies
+// between reference pixels pixels[i] and pixels[i] + 1, cell i likewise between two reference cells; shares are those of
+// the second. The bias of reference pixel r and a reference cell is at row or column step * r + the cell's place.
+struct ResizedAxis {
+    int64_t reference, pool, step;  // reference pixels, cells of this map, places per reference pixel
+    const int64_t* pixels;
+    const float* pixel_shares;
+    const int64_t* cells;  // (2, pool): places of the first and of the second reference cell
+    const float* cell_shares;
+};
+
+struct Resize {
+    int64_t table_columns;  // 0: the bias is not resized
+    ResizedAxis rows, columns;  // columns have step 1
+};
+
 struct AttentionCall {
-    int64_t batch, height, width, heads, dim, pooled, window;
+    int64_t batch, height, width, heads, dim, pooled;
+    int64_t window;     // 0: none, k and v are not read
     int64_t bands;      // that the rows of a map are cut into, for more pieces of work than heads and images
     int64_t threads;    // of PyTorch
     int64_t half;       // maps are bfloat16, else float
@@ -30,6 +47,7 @@ struct AttentionCall {
     const float* pool_bias;
     int64_t bias_head, bias_row, bias_column, bias_size;  // bias_size: floats that may be read
     const int64_t* bias_keys;
+    Resize resize;  // of a table (heads, rows, table_columns) in pool_bias; then only bias_head counts of the above
     const float* log_length;  // log(length + n) of n = 0 ... window keys inside the map
     Map out;
     float* lse;  // (B, H, W, heads)

@@ -30,7 +30,7 @@ _PROGRAMS_PER_PROCESSOR, _POOL_PROGRAMS_PER_PROCESSOR = 32, 8  # before programs
 
 def unsupported(
     q, k, v, k_pool, v_pool, scale, query_embedding, local_bias, pool_bias, tokens, token_bias, window, length,
-    dropout_p=0.0, has_table=False,
+    dropout_p=0.0, table_sizes=None,
 ) -> str | None:  # fmt: skip
     """Why the Triton kernels cannot take this call, or None."""
     if dropout_p > 0:
