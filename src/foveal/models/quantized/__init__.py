@@ -23,6 +23,10 @@ from .report import Kept, LayerReport, QuantizationReport
 from .selection import Selection, reason_to_keep, replace
 
 
+class SlowInt8Warning(UserWarning):
+    """int8 products are right on this processor, but not faster than others."""
+
+
 def quantize(
     net: nn.Module,
     images: Tensor | Iterable[Any],
@@ -161,6 +165,5 @@ def _own_memory(net: nn.Module) -> None:
 def _warn_if_slow() -> None:
     reason = why_slow()
     if reason is not None:
-        warnings.warn(
-            f"{reason}, so int8 is not faster here: the same integers are multiplied in float32.", stacklevel=3
-        )
+        text = f"{reason}, so int8 is not faster here: the same integers are multiplied in float32."
+        warnings.warn(text, SlowInt8Warning, stacklevel=3)
