@@ -5,7 +5,7 @@ Importing this package registers the models in timm; it prints, writes and downl
 
 from . import models, ops
 from .errors import FovealError
-from .models import TransNeXt, TransXNet, flops, load_checkpoint, optimize
+from .models import TransNeXt, TransXNet, flops, load_checkpoint, load_quantized, optimize, quantize
 from .version import __version__
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "__version__",
     "flops",
     "load_checkpoint",
+    "load_quantized",
     "models",
     "ops",
     "optimize",
+    "quantize",
 ]

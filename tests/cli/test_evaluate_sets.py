@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -195,3 +197,85 @@ def test_missing_sets_are_reported_up_front(foveal, released, colours):
     said = foveal("evaluate", RECIPE, "--checkpoint", released, "--data", colours, "--set", "v2")
     assert said.code == 1
     assert said.is_one_sentence("ImageNet-V2 is not in", "imagenetv2-matched-frequency-format-val")
+
+
+@pytest.fixture
+def digits_net(foveal, colours, tmp_path):
+    """The ``best.pt`` of a TransNeXt that was trained on ``colours`` for an epoch."""
+    words = ["--epochs", 1, "--batch-size", 24, "--workers", 0, "--warmup-epochs", 0, "--out", tmp_path / "run"]
+    assert foveal("train", RECIPE, "--data", colours, *words).code == 0
+    return tmp_path / "run" / "best.pt"
+
+
+def unwrapped(text: str) -> str:
+    """The text without any white space, since lines are wrapped anywhere."""
+    return "".join(text.split())
+
+
+def test_int8_is_calibrated_on_training_images_and_summarised(foveal, digits_net, colours):
+    words = ["--checkpoint", digits_net, "--data", colours, "--workers", 0, "--size", 32, 64, "--precision", "int8"]
+    said = foveal("evaluate", RECIPE, *words, "--calibration-images", 9)
+    assert said.code == 0, said.error
+    assert not said.error
+    assert max(map(len, said.out.splitlines())) <= 80
+    for size in ("32x32", "64x64"):
+        summary = rf"{size}:int8:2\dof29products\(\d+\.\d%ofmultiply-adds\);cosine\d\.\d+on9images"
+        assert re.search(summary, unwrapped(said.out))
+    said = foveal("evaluate", RECIPE, *words, "--json")
+    document = json.loads(said.out)
+    plain = json.loads(foveal("evaluate", RECIPE, *words[:-2], "--json").out)
+    assert (document["precision"], document["optimized"]) == ("int8", True)
+    for found, expected in zip(document["results"], plain["results"], strict=True):
+        int8 = found["int8"]
+        assert (int8["calibration_images"], int8["calibration_data"]) == (24, str(colours / "train"))
+        assert 20 <= int8["layers"] <= 24 < int8["of"] == 29
+        assert int8["cosine"] >= 0.999
+        assert abs(found["loss"] - expected["loss"]) <= 0.02 * expected["loss"]
+        assert "int8" not in expected
+
+
+def test_int8_without_training_images_says_what_it_was_calibrated_on(foveal, digits_net, colours, released, data):
+    shutil.rmtree(colours / "train")
+    said = foveal(
+        "evaluate", RECIPE, "--checkpoint", digits_net, "--data", colours, "--workers", 0, "--precision", "int8"
+    )
+    assert said.code == 0, said.error
+    assert f"Calibratedonimagesthatareevaluated,thoseof{colours / 'val'}:" in unwrapped(said.out)
+    words = ["--checkpoint", released, "--data", data, "--workers", 0, "--precision", "int8", "--set"]
+    for sets, folder in ((["c", "a"], "imagenet-c/gaussian_noise/1"), (["a"], "imagenet-a")):
+        said = foveal("evaluate", RECIPE, *words, *sets)
+        assert said.code == 0, said.error
+        assert f"thoseof{data / folder}:" in unwrapped(said.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (["--calibration-images", "9"], 2, ["--calibration-images is for --precision int8"]),
+        (["--precision", "int8", "--calibration-images", "0"], 2, ["--calibration-images must be at least 1"]),
+        (["--precision", "int8"], 1, ["cannot be quantized", "leave --precision int8 out"]),
+    ],
+)
+def test_invalid_options_of_int8_print_a_one_line_error(foveal, trained, colours, words, code, parts):
+    said = foveal("evaluate", RECIPE, "--checkpoint", trained, "--data", colours, *words)
+    assert said.code == code
+    assert said.is_one_sentence(*parts)
+
+
+def test_a_broken_calibration_image_stops_int8_or_is_skipped(foveal, digits_net, colours):
+    (colours / "train" / "blue" / "0.png").write_bytes(b"broken")
+    words = ["--checkpoint", digits_net, "--data", colours, "--workers", 0, "--precision", "int8"]
+    said = foveal("evaluate", RECIPE, *words)
+    assert said.code == 1
+    assert said.is_one_sentence("blue/0.png")
+    said = foveal("evaluate", RECIPE, *words, "--broken", "skip", "--json")
+    assert said.code == 0, said.error
+    assert json.loads(said.out)["results"][0]["int8"]["calibration_images"] == 23
+
+
+def test_int8_is_for_classifiers(foveal, tmp_path):
+    said = foveal(
+        "evaluate", "shapes.retinanet_transxnet_atto", "--checkpoint", tmp_path / "a.pt", "--precision", "int8"
+    )
+    assert said.code == 2
+    assert said.is_one_sentence("--precision int8 is for classifiers", "is a detector")

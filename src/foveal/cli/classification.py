@@ -14,6 +14,7 @@ from rich.table import Table
 from foveal.cli.console import columns, print_json, progress
 from foveal.cli.options import EvaluateOptions, PredictOptions
 from foveal.models.weights_file import WeightsFile
+from foveal.ops.int8 import why_slow
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import write_results
 from foveal.tasks.classification.evaluate import EvaluationSettings
@@ -34,7 +35,12 @@ def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
     """Evaluate the classifier in a file, or the released one, and print the figures."""
     out, checkpoint = options.out, options.checkpoint
     settings = EvaluationSettings(
-        options.batch_size or 64, options.workers, None, None, options.precision, options.optimize, options.broken
+        batch_size=options.batch_size or 64,
+        workers=options.workers,
+        precision=options.precision,
+        folded=options.optimize,
+        broken=options.broken,
+        calibration_images=options.calibration_images or 128,
     )
     if out is not None:
         check_results_folder(out)
@@ -57,7 +63,7 @@ def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "data": str(folder / grid.split) if grid.sets == ("val",) else str(folder),
         "precision": settings.precision,
-        "optimized": settings.folded,
+        "optimized": settings.folded or settings.precision == "int8",
         "results": [cell.document() for cell in cells],
     }
     if options.json:
@@ -178,6 +184,7 @@ def _remarks(cells: Sequence[Cell], grid: EvaluationGrid) -> list[str]:
     """Return notes: images that were left out, and why a figure of the paper is missing or may not compare."""
     broken = dict.fromkeys((cell.set, cell.score.broken) for cell in cells if cell.score.broken)
     left_out = [f"{set_title(name)}: {count:,} broken images were left out." for name, count in broken]
+    left_out = [*_int8_remarks(cells), *left_out]
     if grid.weights is None:
         return left_out
     if grid.always:
@@ -188,6 +195,19 @@ def _remarks(cells: Sequence[Cell], grid: EvaluationGrid) -> list[str]:
         for name, images in partial
         if images != (whole := VAL_IMAGES if name == "val" else SETS[name].images)
     ]
+
+
+def _int8_remarks(cells: Sequence[Cell]) -> Iterator[str]:
+    """Yield how the networks were quantized: a line for each size and mode, and one if no training images were used."""
+    found = {(cell.size, cell.mode): cell.int8 for cell in cells if cell.int8 is not None}
+    for (size, mode), int8 in found.items():
+        where = f"{size[0]}x{size[1]}{f', {MODE_TITLES[mode]}' if mode else ''}: " if len(found) > 1 else ""
+        yield where + int8.report.summary()
+    if found and (reason := why_slow()):
+        yield f"int8 is not faster here: {reason}."
+    calibration = next((int8.calibration for int8 in found.values()), None)
+    if calibration is not None and not calibration.of_training:
+        yield f"Calibrated on images that are evaluated, those of {calibration.place}: there is no train/ beside them."
 
 
 def _figure(paper: float | None) -> str:

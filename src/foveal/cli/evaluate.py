@@ -4,8 +4,10 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from foveal.cli.console import UsageError
 from foveal.cli.options import EvaluateOptions, check_options, commands_of, refuse_others
 from foveal.tasks.recipes import get_recipe
+from foveal.tasks.registry import noun
 
 
 def main(
@@ -25,4 +27,6 @@ def main(
     check_options(options)
     chosen = get_recipe(recipe)
     refuse_others(options, chosen.kind, f"{recipe} is")
+    if options.precision == "int8" and chosen.kind != "classification":
+        raise UsageError(f"--precision int8 is for classifiers, and {recipe} is a {noun(chosen.kind)}: pass bf16.")
     commands_of(chosen.kind).evaluate(chosen, options)

@@ -19,7 +19,7 @@ from foveal.tasks.classification.imagenet.sets import SetName
 from foveal.tasks.classification.modes import Mode
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
-from foveal.training.config import Broken, Precision
+from foveal.training.config import Broken, InferencePrecision
 
 TASKS = "tasks"  # metadata of an option's field
 
@@ -100,7 +100,9 @@ class EvaluateOptions:
         batch_size: Images per batch on each process: 64 for a classifier, 1 for a detector by default. For a segmenter
             windows of one image, 4 by default.
         workers: Loading processes per process.
-        precision: Precision of the computation.
+        precision: Precision of the computation; int8 for the products of a classifier on a CPU (foveal.quantize).
+        calibration_images: For int8: number of training images that fix the ranges of activations; 128 by default. If
+            --data has no training images, they are drawn from those that are evaluated.
         optimize: Fold the network of a classifier for inference first, as foveal.optimize does.
         broken: What to do with a broken image: stop, or skip and count it.
         out: Folder for results.json and pictures: for a classifier, charts of sizes and corruptions; for a detector,
@@ -126,7 +128,8 @@ class EvaluateOptions:
     paper: bool = field(default=False, metadata=only_for("classification"))
     batch_size: int | None = None
     workers: int = 2
-    precision: Precision = "fp32"
+    precision: InferencePrecision = "fp32"
+    calibration_images: int | None = field(default=None, metadata=only_for("classification"))
     optimize: bool = field(default=False, metadata=only_for("classification"))
     broken: Broken = "stop"
     out: Path | None = None
@@ -150,7 +153,10 @@ def check_options(options: EvaluateOptions) -> None:
         raise UsageError("--pool-size is for linear mode: add linear to --mode, or leave one of them out.")
     if options.whole and (options.window is not None or options.stride is not None):
         raise UsageError("--whole excludes --window and --stride: leave one or the other out.")
+    if options.calibration_images is not None and options.precision != "int8":
+        raise UsageError("--calibration-images is for --precision int8: add that, or leave it out.")
     for option, number, least in (
+        ("--calibration-images", options.calibration_images, 1),
         ("--batch-size", options.batch_size, 1),
         ("--window", options.window, 1),
         ("--stride", options.stride, 1),

@@ -4,6 +4,7 @@ from .counting import Count, flops
 from .folded import optimize
 from .load_report import CheckpointError, LoadReport
 from .loading import load_checkpoint
+from .quantized import load_quantized, quantize
 from .transnext import TransNeXt
 from .transxnet import TransXNet
 from .weights_file import WeightsFile
@@ -17,5 +18,7 @@ __all__ = [
     "WeightsFile",
     "flops",
     "load_checkpoint",
+    "load_quantized",
     "optimize",
+    "quantize",
 ]

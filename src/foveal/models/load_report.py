@@ -77,6 +77,11 @@ class Problem(Enum):
         "holds no {0}: none of its names begins with 'backbone.'",
         "pass the file of a whole {0}",
     )
+    QUANTIZED = ("holds a network of foveal.quantize", "load it with foveal.load_quantized")
+    NOT_QUANTIZED = (
+        "holds no int8 weights",
+        "pass a state dict of foveal.quantize, or load it with load_checkpoint and quantize the net",
+    )
     OTHER_CLASSES = (
         "does not fit this {0}: {report}",
         "for another classifier pass new_classifier=True, for none create the net with num_classes=0",

@@ -19,6 +19,7 @@ from .weights_file import WeightsFile, WeightsSource, backbone_state, errors_nam
 
 Renames = Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]
 
+QUANTIZED = ".weight_scale"  # ends the names of a tensor of every int8 layer
 # Parts of names that only one family has, in the released naming or in ours.
 _FAMILIES = {
     "TransNeXt": re.compile(r"^block1\.|\.attn\.cpb_fc1\."),
@@ -82,6 +83,8 @@ def prepare_state_dict(content: Mapping[str, Any], net: nn.Module, renames: Rena
         CheckpointError: anything but the classifier and the first convolution does not fit.
     """
     state = backbone_state(content)
+    if any(name.endswith(QUANTIZED) for name in state):
+        raise CheckpointError(Problem.QUANTIZED)
     _check_family(state, net)
     state = {_rename(name, renames): tensor for name, tensor in state.items()}
     state = net.adapt_state_dict(_drop_absent_parts(state, net))

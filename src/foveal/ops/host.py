@@ -27,28 +27,30 @@ if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_p
 
 
 def _fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether to use oneDNN: plain tensors on a CPU, and no observer that must see PyTorch's own layer (tracers,
-    counters, function transforms)."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed() or _is_watched():
+    """Whether to use oneDNN: plain tensors on a CPU, and no observer that must see PyTorch's own layer."""
+    if observed():
         return False
     if type(x) is not Tensor or type(weight) not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":
         return False
     if x.dtype is not weight.dtype or x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         return False
-    if x.dtype is torch.bfloat16 and not _bfloat16():
+    if x.dtype is torch.bfloat16 and not computes_bfloat16():
         return False
     if x.dtype is not torch.float32 and x.dtype is not torch.bfloat16:
         return False
     return bool(torch.backends.mkldnn.enabled) and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
 
 
-def _is_watched() -> bool:
-    """Whether a TorchDispatchMode observes the operators that run, as PyTorch's FLOP counter does."""
+def observed() -> bool:
+    """Whether something must see PyTorch's own operators: a tracer, a function transform, or a TorchDispatchMode, such
+    as PyTorch's FLOP counter."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed():
+        return True
     return torch._C._len_torch_dispatch_stack() > 0
 
 
 @functools.cache
-def _bfloat16() -> bool:
+def computes_bfloat16() -> bool:
     """Whether oneDNN computes in bf16 on this processor."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(supported and supported())

@@ -8,6 +8,7 @@ from foveal.errors import FovealError
 from foveal.options import option, setting
 
 Precision = Literal["fp32", "bf16", "fp16"]
+InferencePrecision = Literal["fp32", "bf16", "fp16", "int8"]
 Schedule = Literal["cosine", "constant", "multistep", "poly"]
 Broken = Literal["stop", "skip"]
 

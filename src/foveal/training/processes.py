@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.training.batching import Share
-from foveal.training.config import Precision
+from foveal.training.config import InferencePrecision, Precision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -132,7 +132,7 @@ def resident_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def check_precision(precision: Precision, device: torch.device) -> None:
+def check_precision(precision: InferencePrecision, device: torch.device) -> None:
     """Raise FovealError for a precision that the device would silently not use."""
     if precision == "fp16" and device.type == "cpu":
         raise FovealError("fp16 needs a GPU: pass --precision bf16 or --precision fp32 on this machine.")

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.ops.host import linear, linear_add
+
 
 class InferenceOnly(nn.Module):
     """A module that refuses training mode."""
@@ -50,6 +52,38 @@ def cast(x: Tensor, dtype: torch.dtype) -> nn.Parameter:
 def constant(x: Tensor) -> nn.Parameter:
     """Return ``x`` as such a parameter in float32 at least, as the kernels expect small parameters."""
     return cast(x, torch.promote_types(x.dtype, torch.float32))
+
+
+class Weights(nn.Module):
+    """Weight (C_out, ...) and bias (C_out,) of a convolution or linear layer."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype):
+        super().__init__()
+        self.weight, self.bias = cast(weight, dtype), cast(bias, dtype)
+
+
+class Layer(Weights):
+    """A linear layer of tokens (..., C_in), after an optional LayerNorm: one of the products of a folded network."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, norm: nn.LayerNorm | None = None):
+        super().__init__(weight, bias, dtype)
+        self.norm = None if norm is None else norm.to(dtype)
+
+    @staticmethod
+    def of(layer: nn.Module, dtype: torch.dtype, norm: nn.LayerNorm | None = None) -> Layer:
+        """Return a linear layer, or a 1x1 convolution as a linear layer."""
+        return Layer(layer.get_parameter("weight").flatten(1), layer.get_parameter("bias"), dtype, norm)
+
+    def forward(self, x: Tensor, *, gelu: bool = False, add: Tensor | None = None) -> Tensor:
+        """(..., C_in) to (..., C_out), after an exact GELU with ``gelu``, or plus ``add`` (..., C_out)."""
+        x = self.normalised(x)
+        if add is not None:
+            return linear_add(x, self.weight, self.bias, add)
+        return linear(x, self.weight, self.bias, gelu=gelu)
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """Return the input of the product."""
+        return x if self.norm is None else self.norm(x)
 
 
 def batch_norm_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

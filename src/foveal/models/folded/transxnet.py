@@ -12,31 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops import dynamic_dwconv, multiscale_dwconv
-from foveal.ops.host import linear, linear_add
 
 from ..transxnet import OSRA, Block, ConvNorm, DMixer, IDConv, LayerScale, MultiScaleFFN, PatchEmbed
-from .parts import InferenceOnly, batch_norm_affine, cast, constant, scale_input, scale_output
-
-
-class Layer(nn.Module):
-    """Weight and bias of a product: (C_out, C_in) for a linear layer, 4-D for a convolution."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype):
-        super().__init__()
-        self.weight, self.bias = cast(weight, dtype), cast(bias, dtype)
-
-    @staticmethod
-    def of(layer: nn.Module, dtype: torch.dtype) -> Layer:
-        """Return a 1x1 convolution as a linear layer."""
-        return Layer(layer.weight.flatten(1), layer.bias, dtype)
-
-    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
-        """(..., C_in) to (..., C_out)."""
-        return linear(x, self.weight, self.bias, gelu=gelu)
-
-    def add(self, x: Tensor, other: Tensor) -> Tensor:
-        """Return the product of ``x``, plus ``other``."""
-        return linear_add(x, self.weight, self.bias, other)
+from .parts import InferenceOnly, Layer, Weights, batch_norm_affine, cast, constant, scale_input, scale_output
 
 
 class FoldedPatchEmbed(InferenceOnly):
@@ -46,7 +24,7 @@ class FoldedPatchEmbed(InferenceOnly):
         super().__init__()
         self.stride, self.padding = source.proj.stride, source.proj.padding
         folded = scale_output(source.proj.weight, source.proj.bias, *batch_norm_affine(source.norm))
-        self.layer = Layer(*folded, dtype)
+        self.layer = Weights(*folded, dtype)
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,8 +65,8 @@ class FoldedOSRA(InferenceOnly):
         self.q, self.kv = Layer.of(source.q, dtype), Layer.of(source.kv, dtype)
         kernel = source.local_conv.weight.clone()
         kernel[:, :, 1, 1] += 1  # the identity beside it
-        self.local = Layer(kernel, source.local_conv.bias, dtype)
-        self.reduce: Layer | None = None
+        self.local = Weights(kernel, source.local_conv.bias, dtype)
+        self.reduce: Weights | None = None
         self.stride = self.padding = (1, 1)
         if len(source.sr):
             reduce, rescale = source.sr
@@ -126,7 +104,7 @@ class FoldedDMixer(InferenceOnly):
         self.local_unit = FoldedIDConv(source.local_unit, dtype)
         self.global_unit = FoldedOSRA(source.global_unit, dtype)
         local, _, norm1, squeeze, _, norm2, expand, norm3 = source.proj
-        self.local = Layer(local.weight, local.bias, dtype)
+        self.local = Weights(local.weight, local.bias, dtype)
         self.squeeze = Layer(*scale_input(squeeze.weight, squeeze.bias, *batch_norm_affine(norm1)), dtype)
         folded = scale_input(expand.weight, expand.bias, *batch_norm_affine(norm2))
         folded = scale_output(*folded, *batch_norm_affine(norm3))
@@ -138,7 +116,7 @@ class FoldedDMixer(InferenceOnly):
         local, distant = x.chunk(2, dim=-1)
         y = torch.cat([self.local_unit(local), self.global_unit(distant, bias)], dim=-1)
         z = multiscale_dwconv(y, [self.local.weight], [self.local.bias], gelu=True)
-        return self.expand.add(self.squeeze(z, gelu=True), torch.addcmul(residual, y, self.layer_scale))
+        return self.expand(self.squeeze(z, gelu=True), add=torch.addcmul(residual, y, self.layer_scale))
 
 
 class FoldedFFN(InferenceOnly):
@@ -164,7 +142,7 @@ class FoldedFFN(InferenceOnly):
             self.fc1(x), list(self.weights), list(self.biases),
             entry=(self.scale, self.shift), identity=True, gelu=True,
         )  # fmt: skip
-        return self.fc2.add(y, residual)
+        return self.fc2(y, add=residual)
 
 
 class FoldedBlock(InferenceOnly):
@@ -172,7 +150,7 @@ class FoldedBlock(InferenceOnly):
 
     def __init__(self, source: Block, dtype: torch.dtype):
         super().__init__()
-        self.pos_embed = Layer(source.pos_embed.weight, source.pos_embed.bias, dtype)
+        self.pos_embed = Weights(source.pos_embed.weight, source.pos_embed.bias, dtype)
         self.norm1, self.norm2 = source.norm1.to(dtype), source.norm2.to(dtype)
         self.token_mixer = FoldedDMixer(source.token_mixer, source.layer_scale_1, dtype)
         self.mlp = FoldedFFN(source.mlp, source.layer_scale_2, dtype)
@@ -192,8 +170,8 @@ def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     return norm(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def _conv_norm(source: ConvNorm, dtype: torch.dtype) -> Layer:
-    return Layer(*scale_output(source.conv.weight, source.conv.bias, *batch_norm_affine(source.bn)), dtype)
+def _conv_norm(source: ConvNorm, dtype: torch.dtype) -> Weights:
+    return Weights(*scale_output(source.conv.weight, source.conv.bias, *batch_norm_affine(source.bn)), dtype)
 
 
 FOLDS: dict[type[nn.Module], Callable[..., nn.Module]] = {

@@ -16,7 +16,7 @@ from foveal.tasks.classification.imagenet.sets import Labels, synsets
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.network import best_device
 from foveal.training.batching import Share
-from foveal.training.config import Broken, Precision
+from foveal.training.config import Broken, InferencePrecision
 from foveal.training.loading import Loader, all_broken, evaluation_loader
 from foveal.training.processes import DTYPES, Processes, check_precision
 
@@ -80,21 +80,26 @@ class EvaluationSettings:
         workers: loading processes per process.
         processes: the processes that share the work; None for this one alone.
         device: the device if this process is alone; None selects the best one.
-        precision: precision of the computation; weights stay float32 unless ``folded``.
+        precision: precision of the computation; weights stay float32 unless ``folded``. With int8, classifiers are
+            those of ``int8.quantized``, and the device is the CPU.
         folded: run the network that ``foveal.optimize`` returns, with its weights in ``precision`` too.
         broken: "stop" at an image that cannot be read, or "skip" and count it.
+        calibration_images: number of images to calibrate int8 on.
     """
 
     batch_size: int = 64
     workers: int = 2
     processes: Processes | None = None
     device: torch.device | None = None
-    precision: Precision = "fp32"
+    precision: InferencePrecision = "fp32"
     folded: bool = False
     broken: Broken = "stop"
+    calibration_images: int = 128
 
     @property
     def place(self) -> torch.device:
+        if self.precision == "int8":
+            return torch.device("cpu")
         return self.processes.device if self.processes else self.device or best_device()
 
     def loader(self, images: Images) -> Loader:
@@ -109,6 +114,8 @@ class EvaluationSettings:
             FovealError: it cannot be folded, or the device does not support this precision.
         """
         check_precision(self.precision, self.place)
+        if self.precision == "int8":
+            return classifier.model
         dtype = DTYPES[self.precision]
         model = classifier.model.to(self.place).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.folded:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from foveal.models.quantized import QuantizationReport
 from foveal.tasks.classification.data import Images, open_split
 from foveal.tasks.classification.data.images import check_class_folders
 from foveal.tasks.classification.evaluate import EvaluationSettings, Score, check_split, score
@@ -20,6 +21,7 @@ from foveal.tasks.classification.imagenet.sets import (
     check_knows_imagenet,
     published,
 )
+from foveal.tasks.classification.int8 import CalibrationImages, quantized
 from foveal.tasks.classification.modes import Mode, in_mode, linear_pool
 from foveal.tasks.classification.network import Classifier
 from foveal.types import Size
@@ -52,9 +54,34 @@ class EvaluationGrid:
 
 
 @dataclass(frozen=True)
+class Int8:
+    """How the network of a cell was quantized.
+
+    Attributes:
+        report: what runs in int8.
+        calibration: the images that it was calibrated on.
+    """
+
+    report: QuantizationReport
+    calibration: CalibrationImages
+
+    def document(self) -> dict[str, Any]:
+        """Return the summary in plain types."""
+        report = self.report
+        return {
+            "layers": report.in_int8,
+            "of": len(report.layers),
+            "share": report.share,
+            "cosine": report.cosine,
+            "calibration_images": report.images,
+            "calibration_data": self.calibration.place,
+        }
+
+
+@dataclass(frozen=True)
 class Cell:
     """One set in one mode at one size. ``paper`` is the published top-1, or mCE of ImageNet-C, in percent, if there is
-    one to compare with."""
+    one to compare with. ``int8`` says how the network was quantized, if it was."""
 
     set: SetName
     mode: Mode | None
@@ -63,6 +90,7 @@ class Cell:
     score: Score
     paper: float | None = None
     corruptions: CorruptionErrors | None = None
+    int8: Int8 | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the result in plain types."""
@@ -75,7 +103,11 @@ class Cell:
             "broken_names": list(self.score.broken_names),
             "paper": self.paper,
         }
-        return result if self.corruptions is None else {**result, **_document(self.corruptions)}
+        return {
+            **result,
+            **({} if self.corruptions is None else _document(self.corruptions)),
+            **({} if self.int8 is None else {"int8": self.int8.document()}),
+        }
 
 
 def survey(
@@ -97,7 +129,15 @@ def survey(
     plain: list[SetName] = [name for name in grid.sets if name != "c"]
     opened = {name: _open(classifier, grid, name, sets) for name in plain}
     parts = _corruptions(classifier, grid, sets["c"]) if "c" in grid.sets else {}
-    return list(_Survey(classifier, grid, settings, progress, sets, opened, parts).cells())
+    calibration = None
+    if settings.precision == "int8":
+        evaluated = next(iter(parts.values())) if grid.sets[0] == "c" else _folder(grid, grid.sets[0], sets)
+        calibration = CalibrationImages.find(grid.data, evaluated, settings.calibration_images, settings.broken)
+    return list(_Survey(classifier, grid, settings, progress, sets, opened, parts, calibration).cells())
+
+
+def _folder(grid: EvaluationGrid, name: SetName, sets: dict[SetName, ImageSet]) -> Path:
+    return grid.data / grid.split if name == "val" else sets[name].folder(grid.data)
 
 
 def _open(
@@ -109,7 +149,7 @@ def _open(
         check_split(classifier, images, grid.data / grid.split)
         return images, None
     check_knows_imagenet(classifier, sets[name].title)
-    folder = sets[name].folder(grid.data)
+    folder = _folder(grid, name, sets)
     images = open_split(folder.parent, folder.name)
     return images, sets[name].labels(images.classes, folder)
 
@@ -133,13 +173,20 @@ class _Survey:
     opened: dict[SetName, tuple[Images, Labels | None]]
     parts: dict[tuple[str, int], Path]
     """The folders of ImageNet-C."""
+    calibration: CalibrationImages | None
+    """For int8."""
 
     def cells(self) -> Iterator[Cell]:
         for size in self.grid.sizes:
             for mode in self.grid.modes:
                 classifier = in_mode(self.classifier, mode, size, self.grid.pool_size)
+                int8 = None
+                if self.calibration is not None:
+                    with self.progress("Calibrating"):
+                        classifier, report = quantized(classifier, self.calibration)
+                    int8 = Int8(report, self.calibration)
                 for name in self.grid.sets:
-                    yield self.cell(classifier, mode, name)
+                    yield replace(self.cell(classifier, mode, name), int8=int8)
 
     def cell(self, classifier: Classifier, mode: Mode | None, name: SetName) -> Cell:
         size = classifier.fit.size
