@@ -26,7 +26,7 @@ _WIDTH, _HEIGHT = 8.0, 6.0  # inches, per panel
 _OURS = {"TransNeXt": (COLOURS[0], "o"), "TransXNet": (COLOURS[5], "s")}
 _SHAPES = dict(zip(FAMILIES, cycle("Dv^<>Pp*hXd8")))  # of the families of timm
 _MARKER = 8.0  # points
-_AIR = 3.0  # points between two labels
+_AIR = 6.0  # points between two labels
 _DASH = 6.0  # points between the places at which a line counts as an obstacle
 _FAR = 6.0  # points between a marker and its label from which a line connects them
 
