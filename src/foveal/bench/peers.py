@@ -1,10 +1,11 @@
 """Peers at equal accuracy: networks of timm, with the ImageNet-1K top-1 that their authors publish.
 
 Every figure is the authors' own, from the table in the repository that ``_SOURCES`` names; none is timm's evaluation.
-The networks were trained on ImageNet-1K alone, without other images or a teacher network, and evaluated at 224 pixels;
-the tags are those of timm's copies of these weights. The families are those that the papers of TransNeXt and TransXNet
-compare with, and fast ones since. Not listed are families that learn from a teacher (EfficientFormerV2, VOLO), and GC
-ViT, whose weights in timm are older than its published table.
+The networks were trained on ImageNet-1K alone, without other images or a teacher network (EfficientViT-L learns from
+its own moving average), and evaluated at 224 pixels; the tags are those of timm's copies of these weights. Figures with
+three decimals are rounded to two. The families are those that the papers of TransNeXt and TransXNet compare with, and
+fast ones since. Not listed are families that learn from a teacher (EfficientFormerV2, VOLO), and GC ViT, whose weights
+in timm are older than its published table.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def accuracy_of(model: str) -> Accuracy | None:
 def peers_of(model: str) -> tuple[str, ...]:
     """Return the peers of a network at equal accuracy: one of every other family, the nearest within ``MARGIN`` points.
 
-    Of two that are equally near, the less accurate one counts, which is the faster one. A model without a listed
+    Of two that are equally near, the less accurate one counts, which is the smaller one. A model without a listed
     accuracy has no peers.
     """
     own = accuracy_of(model)
