@@ -39,6 +39,7 @@ OUTSIDE = {
     "explain/draw.py": {"matplotlib", "numpy", "PIL"},
     "bench": {"timm"},
     "bench/plot.py": {"matplotlib"},
+    "bench/plot_accuracy.py": {"matplotlib"},
     "bench/tables.py": {"rich"},
     "report": {"matplotlib", "numpy", "PIL", "torchvision"},
     "report/page_attention.py": {"sklearn", "numpy", "PIL", "torchvision"},

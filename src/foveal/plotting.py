@@ -11,6 +11,7 @@ from foveal.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Distinct for colour-blind readers as well (Okabe and Ito), on a light background.
@@ -42,6 +43,14 @@ def plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
     axes.tick_params(length=0, labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def plain_logarithms(axis: Axis) -> None:
+    """Label a logarithmic axis with 1, 2, 5, 10."""
+    ticker = matplotlib("ticker")
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def save(figure: Figure, path: Path, form: str) -> None:

@@ -46,6 +46,13 @@ def test_a_row_records_subject_setting_machine_and_versions():
     assert all(found[name] for name in ("date", "commit", "device", "threads", "torch", "timm", "foveal", "triton"))
 
 
+def test_a_row_has_the_published_accuracy_of_the_network_and_its_source():
+    found = row("models", result(subject=BASE), FACTS)
+    assert (found["top1"], found["top1_source"]) == (82.1, "github.com/facebookresearch/ConvNeXt")
+    linear = row("models", result(), FACTS)  # with another pool size, for which nothing is published
+    assert (linear["top1"], linear["top1_source"]) == (None, None)
+
+
 def test_unmeasured_columns_are_empty():
     found = row("ops", result(baseline=None, ratio=None, peak=None, moved=2 * 10**9), FACTS)
     assert [found[name] for name in ("baseline", "ratio_p50", "peak_mib")] == [None] * 3
@@ -62,7 +69,7 @@ def test_rows_are_appended_and_read_back(tmp_path):
     assert read_rows(file) == as_text
 
 
-@pytest.mark.parametrize("header", ["a,b,c\n1,2,3\n", ",".join(COLUMNS[:-1]) + "\n", "\n"])
+@pytest.mark.parametrize("header", ["a,b,c\n1,2,3\n", ",".join(COLUMNS[1:]) + "\n", "\n"])
 def test_a_file_with_other_columns_is_rejected_and_left_unchanged(tmp_path, header):
     file = tmp_path / "a.csv"
     file.write_text(header)
@@ -70,6 +77,21 @@ def test_a_file_with_other_columns_is_rejected_and_left_unchanged(tmp_path, head
         with pytest.raises(FovealError, match="other columns"):
             act(file)
     assert file.read_text() == header
+
+
+def test_a_file_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path):
+    file = tmp_path / "a.csv"
+    earlier = COLUMNS[: COLUMNS.index("top1")]
+    with file.open("w", newline="") as written:
+        rows = csv.DictWriter(written, earlier, extrasaction="ignore", lineterminator="\n")
+        rows.writeheader()
+        rows.writerow(row("models", result(), FACTS))
+    (old,) = read_rows(file)
+    append_rows(file, [row("models", result(subject=BASE), FACTS)])
+    first, second = read_rows(file)
+    assert first == {**old, "top1": "", "top1_source": ""}
+    assert second["top1"] == "82.1"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_an_empty_file_gets_a_header(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.cuda._utils import _get_device_index
 
+from foveal.bench.peers import NETWORKS
 from foveal.bench.results import COLUMNS
 from foveal.errors import FovealError
 from foveal.ops.backend import _operators
@@ -17,6 +18,7 @@ from support.tables import read_rows
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--sizes", "64", "--batches", "1", "--rounds", "2", "--no-memory"]
+MODELS_BY_DEFAULT = ("transnext_tiny", "transxnet_s")
 MODELS = ["--models", "transnext_atto,test_convnext", "--forms", "eager"]
 
 
@@ -89,6 +91,48 @@ def test_scaling_reports_the_growth_of_time_per_pixel(foveal, monkeypatch):
     assert "time/px" in foveal(*words).out
 
 
+def test_peers_at_equal_accuracy_are_timed_compared_and_drawn(foveal, tmp_path):
+    words = ["bench", "--peers", "accuracy", "--models", "transxnet_t,transnext_atto", "--forms", "eager", *QUICK]
+    picture = tmp_path / "a.svg"
+    document = json.loads(foveal(*words, "--plot", picture, "--json").out)
+    rows = {row["subject"]: row for row in document["rows"]}
+    peers = {"convnext_tiny", "swin_tiny_patch4_window7_224", "pvt_v2_b2", "efficientvit_b2"}
+    assert set(rows) == {"transxnet_t", "transnext_atto", *peers}
+    assert [rows[name]["top1"] for name in ("transxnet_t", "transnext_atto", "convnext_tiny")] == [81.6, None, 82.1]
+    assert rows["convnext_tiny"]["top1_source"] == "github.com/facebookresearch/ConvNeXt"
+    compared = document["equal_accuracy"]
+    assert {(one["subject"], one["peer"]) for one in compared} == {("transxnet_t", peer) for peer in peers}
+    assert all(one["speedup"]["p20"] <= one["speedup"]["p50"] <= one["speedup"]["p80"] for one in compared)
+    drawn = picture.read_text()
+    assert all(f"<!-- {name} -->" in drawn for name in ("TransXNet-T", "ConvNeXt-T", "Swin-T", "EfficientViT-B2"))
+    assert "not for this size" in drawn  # the images have 64 pixels
+    said = foveal(*words)
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert "inference, fp32, batch 1, 64x64: peers at equal accuracy" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "peers", "models"),
+    [
+        ([], (), MODELS_BY_DEFAULT),
+        (["--peers"], ("tiny",), MODELS_BY_DEFAULT),
+        (["--peers", "--rounds", 5], ("tiny",), MODELS_BY_DEFAULT),
+        (["--peers", "accuracy"], ("accuracy",), NETWORKS),
+        (["--peers", "tiny,accuracy", "--models", "transnext_tiny"], ("tiny", "accuracy"), ("transnext_tiny",)),
+    ],
+)
+def test_peers_alone_are_the_tiny_ones_and_accuracy_concerns_all_of_ours(foveal, monkeypatch, words, peers, models):
+    seen = []
+
+    def stop(order, threads):
+        seen.append((order.peers, order.models))
+        raise FovealError("understood")
+
+    monkeypatch.setattr("foveal.cli.bench._prepare_machine", stop)
+    assert foveal("bench", *words).is_one_sentence("understood")
+    assert seen == [(peers, models)]
+
+
 def test_nothing_is_timed_if_an_operator_fails(foveal, broken, tmp_path):
     said = foveal("bench", *MODELS, *QUICK, "--csv", tmp_path / "a.csv")
     assert said.code == 1
@@ -120,6 +164,10 @@ def test_running_no_subject_is_an_error(foveal):
         (["--csv", __file__], ["other columns"]),
         (["--plot", "/nowhere/a.png"], ["no folder /nowhere"]),
         (["--plot", "a.jpeg"], ["a.jpeg"]),
+        (["--peers", "fast"], ["--peers", "'fast'", "tiny, accuracy"]),
+        (["--peers", "ops"], ["--peers", "'ops'"]),
+        (["--peers", "accuracy", "--models", "transnext_atto"], ["published accuracy", "transnext_tiny"]),
+        (["models,ops", "--peers", "accuracy", "--plot", "a.png"], ["Operators have no accuracy"]),
         (["models,scaling", "--plot", "a.png"], ["chart of its own"]),
         (["scaling", "--plot", "a.png", "--sizes", "64"], ["One size is not enough"]),
     ],

@@ -10,7 +10,7 @@ from foveal.bench.operators import OperatorSubject
 from foveal.bench.results import Growth, Result
 from foveal.bench.subjects import ModelSubject, Subject, is_ours
 from foveal.errors import FovealError
-from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, save_whole
+from foveal.plotting import COLOURS, MUTED, matplotlib, new_figure, plain, plain_logarithms, save_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,8 @@ def draw_growth(path: Path, grown: Mapping[str, Sequence[Growth]], note: str) ->
             _line_panel(axes[2], "MiB per image, beyond the network", found, peaks)
             axes[2].set_yscale("log")
         for one in axes[0:3:2]:
-            _plain_logarithms(one)
+            plain_logarithms(one.yaxis)
+            _room_for_legend(one)
         axes[0].legend(frameon=False, fontsize=7, loc="upper left")
     _finish(figure, path, note)
 
@@ -124,12 +125,8 @@ def _line_panel(axes: Axes, title: str, grown: Sequence[Growth], values: Sequenc
     plain(axes, "both")
 
 
-def _plain_logarithms(axes: Axes) -> None:
-    """Label a logarithmic axis with 1, 2, 5, 10, and leave room above for the legend."""
-    ticker = matplotlib("ticker")
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_locator(ticker.NullLocator())
-    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+def _room_for_legend(axes: Axes) -> None:
+    """Leave room above the lines of a logarithmic axis for the legend."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.35)
 

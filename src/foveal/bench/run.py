@@ -21,12 +21,14 @@ from foveal.bench.measure import (
     stopwatch_for,
 )
 from foveal.bench.operators import OperatorSubject, operator_subjects, places
+from foveal.bench.peers import peers_of
 from foveal.bench.results import LeftOut, Outcome, Result
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import ModelSubject, Subject, baseline_of, is_ours, model_subjects, scaling_subjects
 from foveal.errors import FovealError
 
 PARTS = ("models", "ops", "scaling")
+PEERS = ("tiny", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -76,22 +78,31 @@ class Job:
         return Outcome(outcome.results, [*self.left_out, *outcome.left_out])
 
 
-def jobs(part: str, setting: Setting, models: tuple[str, ...], peers: bool, forms: tuple[str, ...] | None) -> list[Job]:
+def jobs(
+    part: str, setting: Setting, models: tuple[str, ...], peers: tuple[str, ...], forms: tuple[str, ...] | None
+) -> list[Job]:
     """Return the jobs of one part in one setting.
 
     Args:
         part: one of ``PARTS``.
         setting: the setting that all subjects share.
         models: names in timm's registry.
-        peers: whether to measure timm's peers as well; scaling always includes ConvNeXt-T.
+        peers: networks of timm to measure as well: "tiny" (``subjects.PEERS``), "accuracy" (``peers_of`` every model,
+            and ConvNeXt-T as the baseline), both or none; scaling always includes ConvNeXt-T.
         forms: some of ``subjects.FORMS``, or None for ``default_forms``.
     """
     if part == "ops":
         return [_operator_job(place, setting) for place in places()]
     chosen = default_forms(part, setting) if forms is None else forms
-    all_models = (*models, *(subjects.PEERS if peers else ()))
     choose = scaling_subjects if part == "scaling" else model_subjects
-    return [Job(part, setting, choose(all_models, chosen), baseline_of)]
+    return [Job(part, setting, choose((*models, *_peers(models, peers)), chosen), baseline_of)]
+
+
+def _peers(models: tuple[str, ...], peers: tuple[str, ...]) -> tuple[str, ...]:
+    tiny = subjects.PEERS if "tiny" in peers else ()
+    if "accuracy" not in peers:
+        return tiny
+    return (*tiny, *(peer for model in models for peer in peers_of(model)), subjects.BASELINE)
 
 
 def default_forms(part: str, setting: Setting) -> tuple[str, ...]:
@@ -209,7 +220,8 @@ def _result(
     mine = seconds[subject]
     ratio = Spread.of(ratios(seconds[other], mine)) if other in seconds else None
     baseline = other if other in seconds else None
-    return Result(subject, setting, len(mine), Spread.of(mine), baseline, ratio, one.held, one.peak, one.moved)
+    spread, each = Spread.of(mine), tuple(mine)
+    return Result(subject, setting, len(mine), spread, baseline, ratio, one.held, one.peak, one.moved, each)
 
 
 def _on_gpu(setting: Setting) -> bool:

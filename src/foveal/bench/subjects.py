@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import foveal
 from foveal import ops
+from foveal.bench.peers import Accuracy, accuracy_of
 from foveal.bench.settings import Setting
 from foveal.errors import FovealError
 
@@ -122,8 +123,18 @@ def scaling_subjects(models: tuple[str, ...], forms: tuple[str, ...]) -> list[Mo
 
 
 def baseline_of(subject: Subject) -> ModelSubject:
-    """Return the baseline of a network: ConvNeXt-T, compiled if the network is, else eager."""
-    return ModelSubject(BASELINE, "compiled" if subject.form == "compiled" else "eager")
+    """Return the baseline of a network: ConvNeXt-T, in the form that it is compared with."""
+    return beside(subject, BASELINE)
+
+
+def beside(subject: Subject, model: str) -> ModelSubject:
+    """Return a network of timm in the form that a subject is compared with: compiled if the subject is, else eager."""
+    return ModelSubject(model, "compiled" if subject.form == "compiled" else "eager")
+
+
+def published_accuracy(subject: Subject) -> Accuracy | None:
+    """Return the published accuracy of a network without options; None for any other subject."""
+    return accuracy_of(subject.model) if isinstance(subject, ModelSubject) and not subject.options else None
 
 
 def _inference(run: Callable[[Tensor], Tensor], image: Tensor) -> Callable[[], object]:

@@ -7,7 +7,8 @@ from rich.table import Table
 
 from foveal.bench.measure import Spread
 from foveal.bench.operators import OperatorSubject
-from foveal.bench.results import Growth, LeftOut, Result
+from foveal.bench.results import Comparison, Growth, LeftOut, Result
+from foveal.bench.subjects import Subject, published_accuracy
 
 _MIB = 2**20
 
@@ -31,6 +32,21 @@ def growth_table(grown: Sequence[Growth]) -> Table:
         times = [_number(1e3 * seconds[size]) if size in seconds else "" for size in sizes]
         memory = "" if one.peak_growth[-1] is None else f"x{one.peak_growth[-1]:.2f}"
         table.add_row(_short(one.name), one.form, *times, f"x{one.growth[-1]:.2f}", memory)
+    return table
+
+
+def comparison_table(compared: Sequence[Comparison]) -> Table:
+    """Return a table of networks beside their peers at equal accuracy, with the speedup over each peer."""
+    table = _empty(("model", "form"))
+    table.add_column("top-1", justify="right", no_wrap=True)
+    table.add_column("peer", no_wrap=True)
+    for heading in ("top-1", "x", "p20-p80"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for _, pairs in groupby(compared, key=lambda pair: pair.network):
+        for first, pair in enumerate(pairs):
+            network, peer, speedup = pair.network.subject, pair.peer.subject, pair.speedup
+            own = ["", "", ""] if first else [_short(network.name), network.form, _top1(network)]
+            table.add_row(*own, _short(peer.name), _top1(peer), f"{speedup.p50:.2f}", _range(speedup))
     return table
 
 
@@ -77,6 +93,11 @@ def _cells(result: Result) -> list[str]:
     times = [f"{ratio.p50:.2f}", _range(ratio)] if ratio else ["", ""]
     peak = "" if result.peak is None else f"{result.peak / _MIB:.0f}"
     return [*named, _number(1e3 * seconds.p50), _range(seconds, 1e3), speed, *times, peak]
+
+
+def _top1(subject: Subject) -> str:
+    accuracy = published_accuracy(subject)
+    return str(accuracy.top1) if accuracy else ""
 
 
 def _empty(headings: Sequence[str]) -> Table:

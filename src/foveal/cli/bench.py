@@ -1,35 +1,45 @@
 """``foveal bench``: speed and memory next to timm's peers, in one interleaved run."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby, product
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import torch
-from rich.console import Console
 from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from foveal.bench.check import check_operators
 from foveal.bench.machine import device_name, keep_memory, machine_facts, slug
-from foveal.bench.plot import check_plot, draw_bars, draw_growth
-from foveal.bench.results import Growth, Outcome, append_rows, check_csv, growth, row
-from foveal.bench.run import PARTS, Job, MeasurementSettings, jobs
+from foveal.bench.peers import NETWORKS, SIZE, accuracy_of
+from foveal.bench.plot import check_plot
+from foveal.bench.results import Outcome, append_rows, check_csv, row
+from foveal.bench.run import PARTS, PEERS, Job, MeasurementSettings, jobs
 from foveal.bench.settings import DTYPES, MODES, Setting, parse_size
 from foveal.bench.subjects import FORMS, MODELS, is_ours
-from foveal.bench.tables import growth_table, left_out_lines, remarks, tables
-from foveal.cli.console import Json, print_json, progress
+from foveal.bench.tables import left_out_lines
+from foveal.cli.bench_report import Report, show
+from foveal.cli.console import Json, progress
 from foveal.errors import FovealError
 
 SCALING_SIZES = ("224", "320", "448", "640", "768", "1024")
 Outcomes = dict[str, Outcome]  # by part
+#: ``--peers`` alone means the first of ``PEERS``.
+_PEERS = PrimitiveConstructorSpec(
+    nargs=(0, 1),
+    metavar=f"[{','.join(PEERS)}]",
+    instance_from_str=lambda words: words[0] if words else PEERS[0],
+    is_instance=lambda value: isinstance(value, str),
+    str_from_instance=lambda value: [value],
+)
 
 
 def main(
     what: Annotated[Positional[str], arg(metavar="models,ops,scaling")] = "models",
     *,
-    peers: bool = False,
-    models: str = ",".join(MODELS),
+    peers: Annotated[str, _PEERS] = "none",
+    models: str | None = None,
     forms: str | None = None,
     mode: str = "inference",
     dtypes: str = "fp32",
@@ -52,8 +62,11 @@ def main(
     Args:
         what: models; ops, the operators at the shapes of TransNeXt-Tiny and TransXNet-S; scaling, models at several
             image sizes in normal and linear mode; or a list.
-        peers: Also measure timm's ConvNeXt-T, Swin-T and PVTv2-B2.
-        models: List of models.
+        peers: Also measure networks of timm. List of tiny (ConvNeXt-T, Swin-T and PVTv2-B2; the default of --peers
+            without a value) and accuracy (for each model, those with its published ImageNet-1K accuracy: the nearest
+            of each family, within half a point).
+        models: List of models. Default: transnext_tiny and transxnet_s; with --peers accuracy all seven with a
+            published accuracy at 224 pixels.
         forms: List of eager, optimised (foveal.optimize), compiled (torch.compile), reference (the authors' form of the
             operators). Default: eager and optimised; for training eager, for scaling optimised. Peers are measured
             compiled if compiled is listed, and eager for all other forms.
@@ -66,12 +79,14 @@ def main(
         rounds: Counted rounds, after two warm-up rounds.
         no_memory: Do not measure peak memory, which on a CPU takes a separate process for each subject.
         csv: File to append rows to; in a folder, a file named after the device.
-        plot: Chart to draw, a .png, .svg or .pdf file; for scaling, lines against the image size.
+        plot: Chart to draw, a .png, .svg or .pdf file; for scaling, lines against the image size; for models with
+            --peers accuracy, published accuracy against speed.
     """
     parts = _listed("what to time", what, PARTS)
+    chosen_peers = _listed("--peers", peers, PEERS) if peers != "none" else ()
     order = _Order(
-        models=_listed("--models", models),
-        peers=peers,
+        models=_listed("--models", models) if models else NETWORKS if "accuracy" in chosen_peers else MODELS,
+        peers=chosen_peers,
         forms=None if forms is None else _listed("--forms", forms, FORMS),
         modes=_listed("--mode", mode, MODES),
         dtypes=_listed("--dtypes", dtypes, tuple(DTYPES)),
@@ -81,10 +96,10 @@ def main(
     )
     _check(order, rounds, threads)
     target = _csv_file(csv, device)
-    _check_plot(plot, parts, order.sizes)
+    _check_plot(plot, parts, order)
     facts = _prepare_machine(order, threads)
     outcomes = _measure({part: order.jobs(part) for part in parts}, rounds, not no_memory, target, facts)
-    _show(outcomes, facts, plot, json)
+    show(Report(outcomes, facts, order.at_accuracy), plot, json)
 
 
 @dataclass(frozen=True)
@@ -92,13 +107,17 @@ class _Order:
     """The options that say what is measured; None leaves the choice to the part."""
 
     models: tuple[str, ...]
-    peers: bool
+    peers: tuple[str, ...]
     forms: tuple[str, ...] | None
     modes: tuple[str, ...]
     dtypes: tuple[str, ...]
     batches: tuple[int, ...] | None
     sizes: tuple[str, ...] | None
     device: str
+
+    @property
+    def at_accuracy(self) -> bool:
+        return "accuracy" in self.peers
 
     def jobs(self, part: str) -> list[Job]:
         batches = self.batches or ((1,) if part == "scaling" else (8,))
@@ -151,59 +170,6 @@ def _measure(
     return outcomes
 
 
-def _show(outcomes: Outcomes, facts: dict[str, str], plot: Path | None, json: bool) -> None:
-    grown = _growths(outcomes)
-    if plot is not None:
-        _draw(plot, outcomes, grown, facts)
-    if json:
-        print_json(_document(outcomes, grown, facts))
-    else:
-        _print(outcomes, grown, facts)
-
-
-def _growths(outcomes: Outcomes) -> dict[str, list[Growth]]:
-    """Return the growth of scaling by what was held fixed: "inference, fp32, batch 1"."""
-    results = outcomes.get("scaling", Outcome()).results
-    groups = groupby(results, key=lambda r: str(r.setting).rpartition(", ")[0])
-    grown = {title: growth(list(group)) for title, group in groups}
-    return {title: found for title, found in grown.items() if found}
-
-
-def _print(outcomes: Outcomes, grown: dict[str, list[Growth]], facts: dict[str, str]) -> None:
-    console = Console(highlight=False)
-    for outcome in outcomes.values():
-        for title, table in tables(outcome.results):
-            console.print(title, table, "", sep="\n")
-        for line in (*left_out_lines(outcome.left_out), *remarks(outcome.results, facts)):
-            console.print(line)
-        console.print()
-    for title, found in grown.items():
-        console.print(f"{title}: ms per image by size", growth_table(found), sep="\n")
-    if grown:
-        console.print("time/px, mem/px: per pixel, largest over smallest size; x1 is linear in the pixels.")
-
-
-def _document(outcomes: Outcomes, grown: dict[str, list[Growth]], facts: dict[str, str]) -> dict:
-    return {
-        "machine": facts,
-        "rows": [row(part, result, facts) for part, outcome in outcomes.items() for result in outcome.results],
-        "left_out": [
-            {"part": part, "subject": one.name, "form": one.form, "setting": str(one.setting), "reason": one.reason}
-            for part, outcome in outcomes.items()
-            for one in outcome.left_out
-        ],
-        "growth": {title: [asdict(one) for one in found] for title, found in grown.items()},
-    }
-
-
-def _draw(plot: Path, outcomes: Outcomes, grown: dict[str, list[Growth]], facts: dict[str, str]) -> None:
-    note = f"{facts['device']}, threads: {facts['threads']}, torch {facts['torch']}, foveal {facts['commit']}"
-    if "scaling" not in outcomes:
-        draw_bars(plot, [result for outcome in outcomes.values() for result in outcome.results], note)
-    elif grown:
-        draw_growth(plot, grown, note)
-
-
 def _listed(option: str, text: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
     """Split a list at its commas, keeping each value once."""
     values = tuple(dict.fromkeys(value.strip() for value in text.split(",")))
@@ -228,6 +194,9 @@ def _check(order: _Order, rounds: int, threads: int | None) -> None:
             raise FovealError(f"{name} must be at least {least}, not {value}.")
     for model in order.models:
         is_ours(model)
+    if order.at_accuracy and not any(map(accuracy_of, order.models)):
+        known = ", ".join(NETWORKS)
+        raise FovealError(f"--peers accuracy needs a model with a published accuracy at {SIZE} pixels: one of {known}.")
     for size in order.sizes or ():
         parse_size(size)
     try:
@@ -244,11 +213,13 @@ def _csv_file(path: Path | None, device: str) -> Path | None:
     return target
 
 
-def _check_plot(plot: Path | None, parts: tuple[str, ...], sizes: tuple[str, ...] | None) -> None:
+def _check_plot(plot: Path | None, parts: tuple[str, ...], order: _Order) -> None:
     if plot is None:
         return
     if "scaling" in parts and len(parts) > 1:
         raise FovealError("scaling needs a chart of its own: run it separately, with another --plot.")
-    if "scaling" in parts and sizes is not None and len(sizes) < 2:
+    if "ops" in parts and order.at_accuracy:
+        raise FovealError("Operators have no accuracy: run ops separately, or without --peers accuracy.")
+    if "scaling" in parts and order.sizes is not None and len(order.sizes) < 2:
         raise FovealError("One size is not enough to draw a line: give --sizes two or more.")
     check_plot(plot)
