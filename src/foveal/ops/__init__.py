@@ -2,6 +2,7 @@
 
 from .aggregated_attention import aggregated_attention
 from .backend import BackendError, Explanation, explain, use_backend
+from .convolutional_glu import convolutional_glu
 from .dynamic_dwconv import dynamic_dwconv
 from .gated_dwconv import gated_dwconv
 from .gelu_pool import gelu_pool
@@ -12,6 +13,7 @@ __all__ = [
     "BackendError",
     "Explanation",
     "aggregated_attention",
+    "convolutional_glu",
     "dynamic_dwconv",
     "explain",
     "gated_dwconv",

@@ -27,10 +27,8 @@ if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_p
 
 
 def _fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether to use oneDNN: plain tensors on a CPU, and no observer that must see PyTorch's own layer."""
-    if observed():
-        return False
-    if type(x) is not Tensor or type(weight) not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":
+    """Whether to use oneDNN."""
+    if not is_plain(x, weight):
         return False
     if x.dtype is not weight.dtype or x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         return False
@@ -38,7 +36,14 @@ def _fast(x: Tensor, weight: Tensor) -> bool:
         return False
     if x.dtype is not torch.float32 and x.dtype is not torch.bfloat16:
         return False
-    return bool(torch.backends.mkldnn.enabled) and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
+    return bool(torch.backends.mkldnn.enabled) and x.numel() > 0
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether these are plain tensors on a CPU, outside autocast, and nothing must see PyTorch's own operators."""
+    if observed() or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(type(t) in (Tensor, torch.nn.Parameter) and t.device.type == "cpu" for t in tensors)
 
 
 def observed() -> bool:
@@ -65,7 +70,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
     if not _fast(x, weight):
         y = F.linear(x, weight, bias)
         return F.gelu(y) if gelu else y
-    if _pointwise is not None and not _needs_gradient(x, weight, bias):
+    if _pointwise is not None and not needs_gradient(x, weight, bias):
         return _pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
     y = _as_convolution(x, weight, bias)
     return F.gelu(y) if gelu else y
@@ -79,12 +84,13 @@ def _as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def linear_add(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
     """Return ``linear(x, weight, bias) + other``, other (..., C_out); in one pass if no gradient is needed."""
     fits = other.shape == (*x.shape[:-1], weight.shape[0]) and other.dtype is x.dtype
-    if fits and _fast(x, weight) and _pointwise_add is not None and not _needs_gradient(x, weight, bias, other):
+    if fits and _fast(x, weight) and _pointwise_add is not None and not needs_gradient(x, weight, bias, other):
         return _pointwise_add(x, other.contiguous(), weight, bias, "add")
     return linear(x, weight, bias) + other
 
 
-def _needs_gradient(*tensors: Tensor | None) -> bool:
+def needs_gradient(*tensors: Tensor | None) -> bool:
+    """Whether autograd records what is computed from these tensors."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 

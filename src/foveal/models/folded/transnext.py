@@ -11,9 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
+from foveal.ops import aggregated_attention, convolutional_glu, gated_dwconv, gelu_pool
 from foveal.types import Size
 
+from ..cache import SizeCache
 from ..transnext import AggregatedAttention, Block, ConvolutionalGLU, CosineAttention, SelfAttention
 from .parts import InferenceOnly, Layer, constant
 
@@ -103,9 +104,16 @@ class FoldedGLU(InferenceOnly):
         super().__init__()
         self.fc1, self.fc2 = Layer.of(source.fc1, dtype, norm), Layer.of(source.fc2, dtype)
         self.dwconv = source.dwconv.to(dtype)
+        self._packed = SizeCache()
 
     def forward(self, x: Tensor) -> Tensor:
         """x + GLU of the normalised x; (B, H, W, C)."""
+        norm = self.fc1.norm
+        if type(self.fc1) is type(self.fc2) is Layer and norm is not None:
+            return convolutional_glu(
+                x, norm.weight, norm.bias, self.fc1.weight, self.fc1.bias, self.dwconv.weight, self.dwconv.bias,
+                self.fc2.weight, self.fc2.bias, eps=norm.eps, keep=self._packed.get,
+            )  # fmt: skip
         return self.fc2(gated_dwconv(self.fc1(x), None, self.dwconv.weight, self.dwconv.bias), add=x)
 
 

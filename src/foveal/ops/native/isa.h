@@ -13,11 +13,15 @@ namespace FOVEAL_ISA {
 
 #include "gelu_pool.h"
 
+#include "products.h"
+#include "convolutional_glu.h"
+
 const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), TILE, attention_forward_workspace, attention_forward,
                          attention_backward_workspace, attention_backward,
                          depthwise_forward_workspace, depthwise_forward,
                          depthwise_backward_workspace, depthwise_backward,
-                         gelu_pool_workspace, gelu_pool, gelu_pool_backward};
+                         gelu_pool_workspace, gelu_pool, gelu_pool_backward,
+                         convolutional_glu_workspace, convolutional_glu};
 }  // namespace FOVEAL_ISA
 
 #undef FOVEAL_LANES

@@ -104,3 +104,21 @@ struct GeluPoolCall {
     Map x, pooled, grad_x;
     float* workspace;
 };
+
+// Convolutional GLU for inference, in float: out = x + W2 (gelu(convolution(g)) * v) + b2, [g, v] = W1 norm(x) + b1.
+// The gain and bias of the norm are part of W1 and b1.
+struct GluCall {
+    int64_t batch, height, width, channels;
+    int64_t panels;  // of hidden channels, 2 vectors each; the channels beyond the last one have weights of 0
+    int64_t bands;   // that the rows of an image are cut into
+    int64_t rows;    // computed together
+    int64_t threads;
+    double epsilon;
+    const float* x;
+    float* out;  // both (B, H, W, C), contiguous
+    // Weights in panels (panel, inputs, 2 vectors), first those of the gate, then those of the value; biases alike.
+    const float *weight1, *bias1;
+    const float *kernels, *kernel_biases;  // (vectors, 9, LANES), (vectors, LANES)
+    const float *weight2, *bias2;          // in panels too; all hidden channels are inputs
+    float* workspace;
+};
