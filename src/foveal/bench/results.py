@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foveal.bench.measure import Spread
-from foveal.bench.settings import Setting
-from foveal.bench.subjects import Subject
+from foveal.bench.settings import INT8, Setting
+from foveal.bench.subjects import QUANTIZED, Subject
 from foveal.errors import FovealError
 from foveal.types import Size
 
@@ -129,7 +129,8 @@ def row(part: str, result: Result, facts: Mapping[str, str]) -> Row:
     subject, setting, baseline = result.subject, result.setting, result.baseline
     values = {
         **facts,
-        **{name: getattr(setting, name) for name in ("dtype", "casting", "mode", "batch", "height", "width")},
+        **{name: getattr(setting, name) for name in ("casting", "mode", "batch", "height", "width")},
+        "dtype": "fp32" if setting.dtype == INT8 and subject.form != QUANTIZED else setting.dtype,
         **_spread(result.seconds, "{}_ms", 1e3),
         **_spread(result.ratio, "ratio_{}"),
         "part": part,

@@ -22,7 +22,7 @@ from foveal.bench.measure import (
 )
 from foveal.bench.operators import OperatorSubject, operator_subjects, places
 from foveal.bench.results import LeftOut, Outcome, Result
-from foveal.bench.settings import Setting
+from foveal.bench.settings import INT8, Setting
 from foveal.bench.subjects import ModelSubject, Subject, baseline_of, is_ours, model_subjects, scaling_subjects
 from foveal.errors import FovealError
 
@@ -84,18 +84,22 @@ def jobs(part: str, setting: Setting, models: tuple[str, ...], peers: bool, form
         setting: the setting that all subjects share.
         models: names in timm's registry.
         peers: whether to measure timm's peers as well; scaling always includes ConvNeXt-T.
-        forms: some of ``subjects.FORMS``, or None for ``default_forms``.
+        forms: some of ``subjects.FORMS``, or None for ``default_forms``; int8 has a form of its own.
     """
+    if setting.dtype == INT8 and (part == "ops" or setting.training):
+        return []  # there is none
     if part == "ops":
         return [_operator_job(place, setting) for place in places()]
-    chosen = default_forms(part, setting) if forms is None else forms
+    chosen = default_forms(part, setting) if forms is None or setting.dtype == INT8 else forms
     all_models = (*models, *(subjects.PEERS if peers else ()))
     choose = scaling_subjects if part == "scaling" else model_subjects
     return [Job(part, setting, choose(all_models, chosen), baseline_of)]
 
 
 def default_forms(part: str, setting: Setting) -> tuple[str, ...]:
-    """Return the forms that are measured by default: only eager for training, and one form for scaling."""
+    """Return the forms that are measured by default: only eager for training, one form for scaling and for int8."""
+    if setting.dtype == INT8:
+        return (subjects.QUANTIZED,)
     if setting.training:
         return ("eager",)
     return ("eager", "optimised") if part == "models" else ("optimised",)

@@ -24,6 +24,12 @@ class QuantizedLayer(InferenceOnly):
     (q - input_zero_point) * input_scale. A LayerNorm before the product is computed in float32.
     """
 
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor
+    input_scale: Tensor
+    input_zero_point: Tensor
+
     def __init__(self, inputs: int, outputs: int, norm: nn.LayerNorm | None = None):
         super().__init__()
         self.register_buffer("weight", torch.zeros(outputs, inputs, dtype=torch.int8))

@@ -7,6 +7,7 @@ must see PyTorch's own operators, the same integers are multiplied in float32, w
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,13 +73,12 @@ def int8_linear(
 def _in_onednn(
     q: Tensor, scale: Number, zero_point: Number, w: Int8Weight, dtype: torch.dtype, gelu: bool, add: Tensor | None
 ) -> Tensor:
+    operator = torch.ops.onednn.qlinear_pointwise
     factors = (q, scale, zero_point, *w.packed(q.numel() // q.shape[-1]))
     output = (1.0, 0, dtype)  # not quantized
     if add is None:
-        after = ("gelu", [], "none") if gelu else ("none", [], "")
-        return torch.ops.onednn.qlinear_pointwise(*factors, w.bias, *output, *after)
-    addition = (1.0, 0, "add", 1.0, "none", [], "")
-    return torch.ops.onednn.qlinear_pointwise.binary(*factors, add.contiguous(), w.bias, *output, *addition)
+        return operator(*factors, w.bias, *output, "gelu" if gelu else "none", [], "none" if gelu else "")
+    return operator.binary(*factors, add.contiguous(), w.bias, *output, 1.0, 0, "add", 1.0, "none", [], "")
 
 
 def _in_float32(
@@ -117,7 +117,7 @@ def why_slow() -> str | None:
     """Why int8 products are not faster than others on this processor, or None."""
     if not torch.backends.mkldnn.is_available():
         return "this PyTorch was built without oneDNN"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     avx512 = getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
     if not (avx512 or capabilities.get("avx512_vnni") or capabilities.get("avx_vnni")):
         return "this processor has no VNNI instructions"
