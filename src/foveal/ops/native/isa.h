@@ -11,12 +11,13 @@ namespace FOVEAL_ISA {
 #include "depthwise_backward.h"
 
 #include "gelu_pool.h"
+#include "quantize.h"
 
 const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), TILE, attention_forward_workspace, attention_forward,
                          attention_backward_workspace, attention_backward,
                          depthwise_forward_workspace, depthwise_forward,
                          depthwise_backward_workspace, depthwise_backward,
-                         gelu_pool_workspace, gelu_pool, gelu_pool_backward};
+                         gelu_pool_workspace, gelu_pool, gelu_pool_backward, quantize_workspace, quantize};
 }  // namespace FOVEAL_ISA
 
 #undef FOVEAL_LANES
