@@ -61,7 +61,7 @@ class QuantizedLayer(InferenceOnly):
     def _ready(self) -> tuple[Number, Number, Int8Weight]:
         """Return what a call needs of the buffers; kept until one of them is written or replaced."""
         if torch.compiler.is_compiling():
-            return self.input_scale, self.input_zero_point, self._weight()
+            return self.input_scale, self.input_zero_point.float(), self._weight()
         state = _identity(self._buffers)
         if state is None or self._constants[0] != state:
             self._constants = state, (float(self.input_scale), int(self.input_zero_point), self._weight())
