@@ -79,6 +79,13 @@ def test_leading_dimensions_and_strides_are_kept(computed_by):
     assert int8_linear(maps[:0], SCALE, 77, w, torch.float32).shape == (0, 4, 4, OUTPUTS)
 
 
+def test_an_addition_of_another_dtype_widens_the_result(computed_by):
+    q, w = integers()
+    other = torch.randn(ROWS, OUTPUTS).bfloat16()
+    found = int8_linear(q, SCALE, 77, w, torch.float32, add=other)
+    assert torch.equal(found, int8_linear(q, SCALE, 77, w, torch.float32) + other)
+
+
 def test_the_largest_weights_are_exact_on_every_processor():
     """oneDNN's int16 sums would give 32767 for every pair of 255 * 127."""
     for inputs in (INPUTS, 512, 2048):

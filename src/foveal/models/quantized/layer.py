@@ -33,9 +33,9 @@ class QuantizedLayer(InferenceOnly):
     def __init__(self, inputs: int, outputs: int, norm: nn.LayerNorm | None = None):
         super().__init__()
         self.register_buffer("weight", torch.zeros(outputs, inputs, dtype=torch.int8))
-        self.register_buffer("weight_scale", torch.ones(outputs))
-        self.register_buffer("bias", torch.zeros(outputs))
-        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("weight_scale", torch.ones(outputs, dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros(outputs, dtype=torch.float32))
+        self.register_buffer("input_scale", torch.ones((), dtype=torch.float32))
         self.register_buffer("input_zero_point", torch.zeros((), dtype=torch.int64))
         self.norm = None if norm is None else copy.deepcopy(norm).float()
         self._constants: tuple[Any, ...] = (None,)
@@ -49,7 +49,7 @@ class QuantizedLayer(InferenceOnly):
         new.weight, new.weight_scale = quantize_weight(layer.weight)
         new.bias = layer.bias.detach().float().clone()
         scale, zero_point = affine(low, high)
-        new.input_scale, new.input_zero_point = torch.tensor(scale), torch.tensor(zero_point)
+        new.input_scale, new.input_zero_point = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero_point)
         return new
 
     def forward(self, x: Tensor, *, gelu: bool = False, add: Tensor | None = None) -> Tensor:

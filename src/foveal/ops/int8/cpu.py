@@ -37,7 +37,7 @@ def quantize(
     x: Tensor, scale: float, zero_point: int, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """See ``quantize`` of this package; ``weight``, ``bias`` and ``eps`` are of the LayerNorm, or weight is None."""
-    out = torch.empty(x.shape, dtype=torch.uint8)
+    out = torch.empty(x.shape, dtype=torch.uint8, device="cpu")
     if not out.numel():
         return out
     rows = side_by_side(x).reshape(-1, x.shape[-1])

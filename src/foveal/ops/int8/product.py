@@ -40,7 +40,7 @@ class Int8Weight:
         first call."""
         if self._packed is None:
             layout = torch.ops.onednn.qlinear_prepack(self.weight, [rows, self.weight.shape[1]])
-            self._packed = layout, self.scale, torch.zeros(len(self.scale), dtype=torch.int64)
+            self._packed = layout, self.scale, torch.zeros(len(self.scale), dtype=torch.int64, device="cpu")
         return self._packed
 
 
@@ -63,8 +63,10 @@ def int8_linear(
         scale, zero_point: what its numbers mean; tensors () only while a tracer runs.
         weight: W (C_out, C_in) and b.
         dtype: of the result, float32 or bfloat16.
-        add: (..., C_out) in ``dtype``.
+        add: (..., C_out); if it has another dtype, the result has the wider of the two.
     """
+    if add is not None and add.dtype is not dtype:  # under autocast
+        return int8_linear(q, scale, zero_point, weight, dtype, gelu=gelu) + add
     if observed() or q.device.type != "cpu" or q.numel() == 0 or not runs_in_onednn(dtype):
         return _in_float32(q, scale, zero_point, weight, dtype, gelu, add)
     return _in_onednn(q, scale, zero_point, weight, dtype, gelu, add)
@@ -100,9 +102,11 @@ def runs_in_onednn(dtype: torch.dtype) -> bool:
 
 def _is_exact(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> bool:
     """Whether oneDNN's sum of the largest products is right, with each of the operations after it."""
-    q = torch.full((rows, inputs), 255, dtype=torch.uint8)
-    weight = Int8Weight(torch.full((outputs, inputs), 127, dtype=torch.int8), torch.ones(outputs), torch.zeros(outputs))
-    expected = torch.full((rows, outputs), float(inputs * _LARGEST)).to(dtype)
+    q = torch.full((rows, inputs), 255, dtype=torch.uint8, device="cpu")
+    largest = torch.full((outputs, inputs), 127, dtype=torch.int8, device="cpu")
+    one = torch.ones(outputs, dtype=torch.float32, device="cpu")
+    weight = Int8Weight(largest, one, torch.zeros_like(one))
+    expected = torch.full((rows, outputs), float(inputs * _LARGEST), dtype=dtype, device="cpu")
     try:
         return all(
             torch.equal(_in_onednn(q, 1.0, 0, weight, dtype, gelu, add), expected)
