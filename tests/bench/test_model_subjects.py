@@ -1,5 +1,6 @@
 """Model subjects: forms, modes and dtypes."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import foveal
 from foveal.bench import subjects
+from foveal.bench.run import jobs
 from foveal.bench.settings import Setting, parse_size
 from foveal.bench.subjects import ModelSubject, baseline_of, is_ours, model_subjects, scaling_subjects
 from foveal.errors import FovealError
@@ -121,3 +123,28 @@ def test_sizes_are_parsed_as_height_by_width(text, size):
 def test_an_invalid_size_raises_a_one_line_error(text):
     with pytest.raises(FovealError, match="--sizes"):
         parse_size(text)
+
+
+def test_int8_is_the_result_of_foveal_quantize_beside_peers_in_fp32(built, monkeypatch):
+    asked = []
+    quantize = foveal.quantize
+    monkeypatch.setattr(foveal, "quantize", lambda net, images: asked.append(images.shape) or quantize(net, images))
+    setting = replace(SMALL, dtype="int8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the remarks name a processor without VNNI
+        ModelSubject("transnext_atto", "int8").prepare(setting).call()
+    assert asked == [(1, 3, 64, 32)]
+    ModelSubject("test_convnext").prepare(setting).call()
+    net, images, _ = built[-1]
+    assert {p.dtype for p in net.parameters()} == {torch.float32} == {images.dtype}
+    with pytest.raises(FovealError, match="no training step"):
+        ModelSubject("transnext_atto", "int8").prepare(replace(setting, mode="training"))
+
+
+def test_int8_has_one_form_and_peers_theirs():
+    setting = replace(SMALL, dtype="int8")
+    (job,) = jobs("models", setting, ("transnext_atto", "convnext_tiny"), False, ("eager", "optimised"))
+    assert [(s.model, s.form) for s in job.subjects] == [("transnext_atto", "int8"), ("convnext_tiny", "eager")]
+    assert {job.baseline(s) for s in job.subjects} == {ModelSubject("convnext_tiny", "eager")}
+    assert jobs("ops", setting, (), False, None) == []
+    assert jobs("models", replace(setting, mode="training"), ("transnext_atto",), False, None) == []

@@ -119,3 +119,10 @@ def test_a_device_name_becomes_a_file_name(name, file):
 
 def test_this_device_has_a_name():
     assert slug(device_name("cpu")).endswith("processors")
+
+
+def test_rows_beside_int8_say_that_they_are_in_fp32():
+    setting = Setting("inference", "int8")
+    for form, dtype in (("int8", "int8"), ("eager", "fp32")):
+        subject = ModelSubject("transnext_tiny", form)
+        assert row("models", result(subject=subject, setting=setting), FACTS)["dtype"] == dtype

@@ -170,6 +170,8 @@ def test_running_no_subject_is_an_error(foveal):
         (["models,ops", "--peers", "accuracy", "--plot", "a.png"], ["Operators have no accuracy"]),
         (["models,scaling", "--plot", "a.png"], ["chart of its own"]),
         (["scaling", "--plot", "a.png", "--sizes", "64"], ["One size is not enough"]),
+        (["models,ops", "--dtypes", "int8"], ["int8 is for networks in inference"]),
+        (["models", "--dtypes", "fp32,int8", "--mode", "training"], ["int8 is for networks in inference"]),
     ],
 )
 def test_settings_that_cannot_be_measured_print_a_one_line_error(foveal, words, parts):

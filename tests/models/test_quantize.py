@@ -318,6 +318,22 @@ def loader(batches):
         yield batch, torch.zeros(len(batch))
 
 
+@every_family
+@torch.no_grad()
+def test_autocast_is_allowed(family):
+    net, x = atto(family), image(64, 64)
+    result = quantize(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert cosine(result(x), net(x)) >= 0.99
+
+
+@torch.no_grad()
+def test_a_quantized_network_can_be_exported():
+    result, x = quantize(calm()), image(64, 64)
+    exported = torch.export.export(result, (x,)).module()
+    assert cosine(exported(x), result(x)) >= 0.9999
+
+
 @torch.no_grad()
 def test_images_may_come_as_one_batch_or_as_a_loader():
     net, x = atto(), image(64, 64, batch=6)

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from foveal.ops import use_backend
 from foveal.ops.int8 import Int8Weight, int8_linear, product, quantize
+from foveal.ops.native import instruction_set, why_unavailable
 
 ROWS, INPUTS, OUTPUTS, SCALE = 37, 72, 50, 0.037
 # Without VNNI instructions oneDNN's sums of two products overflow for larger weights: 2 * 255 * 64 < 2**15.
@@ -77,6 +79,13 @@ def test_leading_dimensions_and_strides_are_kept(computed_by):
     assert int8_linear(maps[:0], SCALE, 77, w, torch.float32).shape == (0, 4, 4, OUTPUTS)
 
 
+def test_an_addition_of_another_dtype_widens_the_result(computed_by):
+    q, w = integers()
+    other = torch.randn(ROWS, OUTPUTS).bfloat16()
+    found = int8_linear(q, SCALE, 77, w, torch.float32, add=other)
+    assert torch.equal(found, int8_linear(q, SCALE, 77, w, torch.float32) + other)
+
+
 def test_the_largest_weights_are_exact_on_every_processor():
     """oneDNN's int16 sums would give 32767 for every pair of 255 * 127."""
     for inputs in (INPUTS, 512, 2048):
@@ -120,13 +129,32 @@ def test_without_vnni_the_reason_is_named_and_onednn_is_not_used(monkeypatch):
         function.cache_clear()
 
 
+@pytest.fixture(params=["torch", "avx512", "avx2", "baseline"])
+def rounded_by(request):
+    """Round to levels by PyTorch's operators, or by the compiled kernel in one of its instruction sets."""
+    if request.param == "torch":
+        with use_backend("torch"):
+            yield
+        return
+    if why_unavailable() is not None:
+        pytest.skip(why_unavailable())
+    before = instruction_set()
+    try:
+        instruction_set(request.param)
+    except ValueError as error:
+        pytest.skip(str(error))
+    with use_backend("cpu"):
+        yield
+    instruction_set(before)
+
+
 def levels(x: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
     """The definition in float64, with ties to even."""
     return np.clip(np.rint(x / scale) + zero_point, 0, 255)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_numbers_go_to_the_nearest_level_and_are_clamped(dtype):
+def test_numbers_go_to_the_nearest_level_and_are_clamped(rounded_by, dtype):
     # Powers of two are exact, so that ties are ties.
     x = torch.tensor([0.0, 0.125, 0.375, -0.125, -0.375, 1.0, -20.0, 63.0, 1e30, -1e30]).to(dtype)
     assert quantize(x, 0.25, 10).tolist() == [10, 10, 12, 10, 8, 14, 0, 255, 255, 0]
@@ -135,7 +163,7 @@ def test_numbers_go_to_the_nearest_level_and_are_clamped(dtype):
 
 @pytest.mark.parametrize("shape", [(3, 5, 7, 72), (1, 1), (2, 33), (0, 8)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_levels_are_those_of_float64_except_at_ties(dtype, shape):
+def test_levels_are_those_of_float64_except_at_ties(rounded_by, dtype, shape):
     x = (torch.randn(shape) * 3).to(dtype)
     found = quantize(x, SCALE, 101)
     assert found.shape == shape
@@ -144,7 +172,7 @@ def test_levels_are_those_of_float64_except_at_ties(dtype, shape):
 
 @pytest.mark.parametrize("channels", [1, 8, 24, 72, 100, 1023])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_norm_is_applied_first(dtype, channels):
+def test_a_norm_is_applied_first(rounded_by, dtype, channels):
     norm = nn.LayerNorm(channels, eps=1e-6)
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     x = (torch.randn(2, 3, 4, channels) * 5 + 2).to(dtype)
@@ -165,7 +193,39 @@ def assert_levels(found: torch.Tensor, x: np.ndarray) -> None:
     assert not off[~near].any()
 
 
-def test_strided_tokens_are_accepted():
+def test_strided_tokens_are_accepted(rounded_by):
     x = torch.randn(2, 8, 5, 6).permute(0, 2, 3, 1)
     assert torch.equal(quantize(x, SCALE, 101), quantize(x.contiguous(), SCALE, 101))
-    assert torch.equal(quantize(x[:, ::2], SCALE, 101), quantize(x[:, ::2].contiguous(), SCALE, 101))
+    for part in (x[:, ::2], x[..., 1:3], x[..., ::2], x[:1, :1, :1]):
+        assert torch.equal(quantize(part, SCALE, 101), quantize(part.contiguous(), SCALE, 101))
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+def test_the_number_of_threads_changes_nothing():
+    norm, x = nn.LayerNorm(100), torch.randn(37, 100)
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        with use_backend("cpu"), torch.no_grad():
+            found.append((quantize(x, SCALE, 101), quantize(x, SCALE, 101, norm)))
+    torch.set_num_threads(before)
+    for plain, normal in found:
+        assert torch.equal(plain, found[0][0])
+        assert torch.equal(normal, found[0][1])
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+def test_the_kernel_gives_the_bits_of_pytorchs_operators():
+    x = torch.randn(1000, 72) * 3
+    for dtype in (torch.float32, torch.bfloat16):
+        with use_backend("torch"):
+            expected = quantize(x.to(dtype), SCALE, 101)
+        with use_backend("cpu"):
+            assert torch.equal(quantize(x.to(dtype), SCALE, 101), expected)
+
+
+def test_tracers_see_pytorchs_operators():
+    x = torch.randn(5, 8)
+    compiled = torch.compile(lambda x: quantize(x, 0.25, 10), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x), quantize(x, 0.25, 10))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from foveal.bench.measure import Spread, ratios
 from foveal.bench.peers import peers_of
-from foveal.bench.settings import Setting
-from foveal.bench.subjects import ModelSubject, Subject, beside, is_ours, published_accuracy
+from foveal.bench.settings import INT8, Setting
+from foveal.bench.subjects import QUANTIZED, ModelSubject, Subject, beside, is_ours, published_accuracy
 from foveal.errors import FovealError
 from foveal.files import atomic_file
 from foveal.types import Size
@@ -161,7 +161,8 @@ def row(part: str, result: Result, facts: Mapping[str, str]) -> Row:
     accuracy = published_accuracy(subject)
     values = {
         **facts,
-        **{name: getattr(setting, name) for name in ("dtype", "casting", "mode", "batch", "height", "width")},
+        **{name: getattr(setting, name) for name in ("casting", "mode", "batch", "height", "width")},
+        "dtype": "fp32" if setting.dtype == INT8 and subject.form != QUANTIZED else setting.dtype,
         **_spread(result.seconds, "{}_ms", 1e3),
         **_spread(result.ratio, "ratio_{}"),
         "part": part,

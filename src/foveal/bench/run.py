@@ -23,7 +23,7 @@ from foveal.bench.measure import (
 from foveal.bench.operators import OperatorSubject, operator_subjects, places
 from foveal.bench.peers import peers_of
 from foveal.bench.results import LeftOut, Outcome, Result
-from foveal.bench.settings import Setting
+from foveal.bench.settings import INT8, Setting
 from foveal.bench.subjects import ModelSubject, Subject, baseline_of, is_ours, model_subjects, scaling_subjects
 from foveal.errors import FovealError
 
@@ -89,11 +89,13 @@ def jobs(
         models: names in timm's registry.
         peers: networks of timm to measure as well: "tiny" (``subjects.PEERS``), "accuracy" (``peers_of`` every model,
             and ConvNeXt-T as the baseline), both or none; scaling always includes ConvNeXt-T.
-        forms: some of ``subjects.FORMS``, or None for ``default_forms``.
+        forms: some of ``subjects.FORMS``, or None for ``default_forms``; int8 has a form of its own.
     """
+    if setting.dtype == INT8 and (part == "ops" or setting.training):
+        return []  # there is none
     if part == "ops":
         return [_operator_job(place, setting) for place in places()]
-    chosen = default_forms(part, setting) if forms is None else forms
+    chosen = default_forms(part, setting) if forms is None or setting.dtype == INT8 else forms
     choose = scaling_subjects if part == "scaling" else model_subjects
     return [Job(part, setting, choose((*models, *_peers(models, peers)), chosen), baseline_of)]
 
@@ -106,7 +108,9 @@ def _peers(models: tuple[str, ...], peers: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def default_forms(part: str, setting: Setting) -> tuple[str, ...]:
-    """Return the forms that are measured by default: only eager for training, and one form for scaling."""
+    """Return the forms that are measured by default: only eager for training, one form for scaling and for int8."""
+    if setting.dtype == INT8:
+        return (subjects.QUANTIZED,)
     if setting.training:
         return ("eager",)
     return ("eager", "optimised") if part == "models" else ("optimised",)

@@ -11,6 +11,7 @@ from foveal.errors import FovealError
 from foveal.types import Size
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+INT8 = "int8"  # our networks as foveal.quantize returns them, and all others in fp32
 MODES = ("inference", "training")
 SMALLEST = 32  # pixels per side
 
@@ -21,7 +22,7 @@ class Setting:
 
     Attributes:
         mode: "inference" is a forward pass without gradients; "training" is forward, loss and backward.
-        dtype: a key of ``DTYPES``.
+        dtype: a key of ``DTYPES``, or ``INT8``.
         batch: images per call.
         height: height of the images in pixels.
         width: width of the images in pixels.
@@ -43,12 +44,12 @@ class Setting:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        return DTYPES[self.dtype]
+        return torch.float32 if self.dtype == INT8 else DTYPES[self.dtype]
 
     @property
     def casting(self) -> str:
         """Use of half precision: "cast" (the whole network) in inference, "autocast" in training, else "none"."""
-        if self.dtype == "fp32":
+        if self.dtype in ("fp32", INT8):
             return "none"
         return "autocast" if self.training else "cast"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from foveal import ops
 from foveal.bench.peers import Accuracy, accuracy_of
 from foveal.bench.settings import Setting
 from foveal.errors import FovealError
+from foveal.models.quantized import SlowInt8Warning
 
 MODELS = ("transnext_tiny", "transxnet_s")
 PEERS = ("convnext_tiny", "swin_tiny_patch4_window7_224", "pvt_v2_b2")
@@ -24,6 +26,7 @@ LINEAR_POOL = 7  # side of a TransNeXt's pooled map in linear mode, for every im
 #: eager: plain PyTorch with foveal's operators; optimised: the result of ``foveal.optimize``; compiled: the result of
 #: ``torch.compile``; reference: eager with the authors' form of the operators, ``use_backend("reference")``.
 FORMS = ("eager", "optimised", "compiled", "reference")
+QUANTIZED = "int8"  # the form of our networks in settings with the dtype int8: the result of ``foveal.quantize``
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Subject(Protocol):
 
     @property
     def form(self) -> str:
-        """One of ``FORMS`` for a network, a backend for an operator."""
+        """One of ``FORMS`` or ``QUANTIZED`` for a network, a backend for an operator."""
 
     def prepare(self, setting: Setting) -> Prepared:
         """Build the subject; raise FovealError if it cannot be built or run in this setting."""
@@ -69,11 +72,11 @@ class ModelSubject:
         return " ".join([self.model, *(f"{key}={value}" for key, value in self.options)])
 
     def prepare(self, setting: Setting) -> Prepared:
-        if self.form == "optimised" and setting.training:
+        if self.form in ("optimised", QUANTIZED) and setting.training:
             raise FovealError("foveal.optimize folds a network for inference, so it has no training step")
         image = torch.randn(setting.batch, 3, setting.height, setting.width, device=setting.device)
         image = image.to(setting.activation_dtype, memory_format=torch.channels_last)
-        net = self._network(setting)
+        net = _quantized(self._network(setting), image) if self.form == QUANTIZED else self._network(setting)
         held = sum(t.nbytes for t in (*net.parameters(), *net.buffers(), image))
         run = torch.compile(net, dynamic=False) if self.form == "compiled" else net
         backend = "reference" if self.form == "reference" else None
@@ -135,6 +138,15 @@ def beside(subject: Subject, model: str) -> ModelSubject:
 def published_accuracy(subject: Subject) -> Accuracy | None:
     """Return the published accuracy of a network without options; None for any other subject."""
     return accuracy_of(subject.model) if isinstance(subject, ModelSubject) and not subject.options else None
+
+
+def _quantized(net: nn.Module, images: Tensor) -> nn.Module:
+    """Return the network in int8, calibrated on an image. Raises FovealError on other devices than the CPU."""
+    if images.device.type != "cpu":
+        raise FovealError("foveal.quantize is for CPUs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SlowInt8Warning)  # the remarks below the table say so
+        return foveal.quantize(net, images[:1])
 
 
 def _inference(run: Callable[[Tensor], Tensor], image: Tensor) -> Callable[[], object]:

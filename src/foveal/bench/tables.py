@@ -8,7 +8,9 @@ from rich.table import Table
 from foveal.bench.measure import Spread
 from foveal.bench.operators import OperatorSubject
 from foveal.bench.results import Comparison, Growth, LeftOut, Result
+from foveal.bench.settings import INT8
 from foveal.bench.subjects import Subject, published_accuracy
+from foveal.ops.int8 import why_slow
 
 _MIB = 2**20
 
@@ -66,10 +68,17 @@ def remarks(results: Sequence[Result], facts: dict[str, str]) -> list[str]:
         columns.append("MiB: peak memory beyond the network and its inputs")
     if any(r.setting.training for r in results):
         columns.append(f"training: forward, {'' if of_operators else 'loss, '}backward; no optimiser")
+    if any(r.setting.dtype == INT8 for r in results):
+        columns.append(f"int8: products by foveal.quantize{_slow()}; eager and compiled networks beside it are in fp32")
     memory = f"allocator keeps freed memory: {facts['keep_memory']}"
     where = f"{facts['device']}, threads: {facts['threads']}, {memory}"
     what = f"foveal {facts['foveal']} ({facts['commit']}), torch {facts['torch']}, timm {facts['timm']}"
     return ["; ".join(columns) + ".", f"{where}, {what}."]
+
+
+def _slow() -> str:
+    reason = why_slow()
+    return "" if reason is None else f", in float32 ({reason})"
 
 
 def _table(results: Sequence[Result]) -> Table:

@@ -16,7 +16,7 @@ from foveal.bench.peers import NETWORKS, SIZE, accuracy_of
 from foveal.bench.plot import check_plot
 from foveal.bench.results import Outcome, append_rows, check_csv, row
 from foveal.bench.run import PARTS, PEERS, Job, MeasurementSettings, jobs
-from foveal.bench.settings import DTYPES, MODES, Setting, parse_size
+from foveal.bench.settings import DTYPES, INT8, MODES, Setting, parse_size
 from foveal.bench.subjects import FORMS, MODELS, is_ours
 from foveal.bench.tables import left_out_lines
 from foveal.cli.bench_report import Report, show
@@ -71,7 +71,8 @@ def main(
             operators). Default: eager and optimised; for training eager, for scaling optimised. Peers are measured
             compiled if compiled is listed, and eager for all other forms.
         mode: List of inference (a forward pass) and training (forward, loss, backward, no optimiser).
-        dtypes: List of fp32, bf16, fp16. In half types the network is cast for inference, autocast for training.
+        dtypes: List of fp32, bf16, fp16, int8. In half types the network is cast for inference, autocast for training.
+            int8 is foveal.quantize on a CPU; peers have no such form and are measured in fp32 beside it.
         batches: List of images per call. Default: 8, for scaling 1.
         sizes: List of sides in pixels, or height x width as in 480x640. Default: 224, for scaling 224 to 1024.
         device: cpu, cuda, cuda:1, ...
@@ -89,12 +90,14 @@ def main(
         peers=chosen_peers,
         forms=None if forms is None else _listed("--forms", forms, FORMS),
         modes=_listed("--mode", mode, MODES),
-        dtypes=_listed("--dtypes", dtypes, tuple(DTYPES)),
+        dtypes=_listed("--dtypes", dtypes, (*DTYPES, INT8)),
         batches=None if batches is None else _whole_numbers("--batches", batches),
         sizes=None if sizes is None else _listed("--sizes", sizes),
         device=device,
     )
     _check(order, rounds, threads)
+    if INT8 in order.dtypes and ((order.dtypes == (INT8,) and "ops" in parts) or "inference" not in order.modes):
+        raise FovealError("int8 is for networks in inference: leave it out of --dtypes for operators and for training.")
     target = _csv_file(csv, device)
     _check_plot(plot, parts, order)
     facts = _prepare_machine(order, threads)
@@ -118,6 +121,12 @@ class _Order:
     @property
     def at_accuracy(self) -> bool:
         return "accuracy" in self.peers
+
+    @property
+    def float_dtypes(self) -> tuple[str, ...]:
+        """The dtypes of operators: beside int8 they run in float32, or in bfloat16 where the processor computes it."""
+        beside = ("fp32", "bf16") if INT8 in self.dtypes else ()
+        return tuple(dict.fromkeys(dtype for dtype in (*self.dtypes, *beside) if dtype != INT8))
 
     def jobs(self, part: str) -> list[Job]:
         batches = self.batches or ((1,) if part == "scaling" else (8,))
@@ -143,7 +152,7 @@ def _prepare_machine(order: _Order, threads: int | None) -> dict[str, str]:
     if threads is not None:
         torch.set_num_threads(threads)
     with progress("Testing the operators") as on_step:
-        check_operators(order.device, order.dtypes, "training" in order.modes, on_step)
+        check_operators(order.device, order.float_dtypes, "training" in order.modes, on_step)
     return machine_facts(order.device, keeps)
 
 

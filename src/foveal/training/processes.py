@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.training.batching import Share
-from foveal.training.config import InferencePrecision, Precision
+from foveal.training.config import InferencePrecision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -87,8 +87,8 @@ class Processes:
             return torch.cuda.max_memory_allocated(self.device)
         return resident_peak()
 
-    def autocast(self, precision: Precision) -> torch.autocast:
-        """Return a context of mixed precision; it does nothing for fp32."""
+    def autocast(self, precision: InferencePrecision) -> torch.autocast:
+        """Return a context of mixed precision; it does nothing for fp32, and there is none for int8."""
         return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
 
     def wait(self) -> None:

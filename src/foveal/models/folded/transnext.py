@@ -109,12 +109,13 @@ class FoldedGLU(InferenceOnly):
     def forward(self, x: Tensor) -> Tensor:
         """x + GLU of the normalised x; (B, H, W, C)."""
         norm = self.fc1.norm
-        if type(self.fc1) is type(self.fc2) is Layer and norm is not None:
-            return convolutional_glu(
-                x, norm.weight, norm.bias, self.fc1.weight, self.fc1.bias, self.dwconv.weight, self.dwconv.bias,
-                self.fc2.weight, self.fc2.bias, eps=norm.eps, keep=self._packed.get,
-            )  # fmt: skip
-        return self.fc2(gated_dwconv(self.fc1(x), None, self.dwconv.weight, self.dwconv.bias), add=x)
+        if norm is None or not all(type(layer) is Layer and not layer.is_watched for layer in (self.fc1, self.fc2)):
+            hidden = gated_dwconv(self.fc1(x), None, self.dwconv.weight, self.dwconv.bias)
+            return self.fc2(hidden, add=x)
+        return convolutional_glu(
+            x, norm.weight, norm.bias, self.fc1.weight, self.fc1.bias, self.dwconv.weight, self.dwconv.bias,
+            self.fc2.weight, self.fc2.bias, eps=norm.eps, keep=self._packed.get,
+        )  # fmt: skip
 
 
 class FoldedBlock(InferenceOnly):

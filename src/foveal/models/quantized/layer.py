@@ -24,12 +24,18 @@ class QuantizedLayer(InferenceOnly):
     (q - input_zero_point) * input_scale. A LayerNorm before the product is computed in float32.
     """
 
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor
+    input_scale: Tensor
+    input_zero_point: Tensor
+
     def __init__(self, inputs: int, outputs: int, norm: nn.LayerNorm | None = None):
         super().__init__()
         self.register_buffer("weight", torch.zeros(outputs, inputs, dtype=torch.int8))
-        self.register_buffer("weight_scale", torch.ones(outputs))
-        self.register_buffer("bias", torch.zeros(outputs))
-        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("weight_scale", torch.ones(outputs, dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros(outputs, dtype=torch.float32))
+        self.register_buffer("input_scale", torch.ones((), dtype=torch.float32))
         self.register_buffer("input_zero_point", torch.zeros((), dtype=torch.int64))
         self.norm = None if norm is None else copy.deepcopy(norm).float()
         self._constants: tuple[Any, ...] = (None,)
@@ -43,7 +49,7 @@ class QuantizedLayer(InferenceOnly):
         new.weight, new.weight_scale = quantize_weight(layer.weight)
         new.bias = layer.bias.detach().float().clone()
         scale, zero_point = affine(low, high)
-        new.input_scale, new.input_zero_point = torch.tensor(scale), torch.tensor(zero_point)
+        new.input_scale, new.input_zero_point = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero_point)
         return new
 
     def forward(self, x: Tensor, *, gelu: bool = False, add: Tensor | None = None) -> Tensor:
@@ -55,7 +61,7 @@ class QuantizedLayer(InferenceOnly):
     def _ready(self) -> tuple[Number, Number, Int8Weight]:
         """Return what a call needs of the buffers; kept until one of them is written or replaced."""
         if torch.compiler.is_compiling():
-            return self.input_scale, self.input_zero_point, self._weight()
+            return self.input_scale, self.input_zero_point.float(), self._weight()
         state = _identity(self._buffers)
         if state is None or self._constants[0] != state:
             self._constants = state, (float(self.input_scale), int(self.input_zero_point), self._weight())

@@ -179,7 +179,7 @@ def _table_sizes(
 
 def _dense(call: tuple) -> tuple:
     """Drop the last entry of a normalised call, and expand a table to a dense bias."""
-    *arguments, sizes = call
+    arguments, sizes = list(call[:-1]), call[-1]  # PyTorch 2.11 traces ``*arguments`` as a tuple
     if sizes is not None:
         q, k_pool = arguments[0], arguments[3]
         arguments[POOL_BIAS] = dense_bias(arguments[POOL_BIAS], sizes, q.shape[1:3], k_pool.shape[1:3])

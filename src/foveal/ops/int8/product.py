@@ -7,6 +7,7 @@ must see PyTorch's own operators, the same integers are multiplied in float32, w
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ class Int8Weight:
         first call."""
         if self._packed is None:
             layout = torch.ops.onednn.qlinear_prepack(self.weight, [rows, self.weight.shape[1]])
-            self._packed = layout, self.scale, torch.zeros(len(self.scale), dtype=torch.int64)
+            self._packed = layout, self.scale, torch.zeros(len(self.scale), dtype=torch.int64, device="cpu")
         return self._packed
 
 
@@ -62,8 +63,10 @@ def int8_linear(
         scale, zero_point: what its numbers mean; tensors () only while a tracer runs.
         weight: W (C_out, C_in) and b.
         dtype: of the result, float32 or bfloat16.
-        add: (..., C_out) in ``dtype``.
+        add: (..., C_out); if it has another dtype, the result has the wider of the two.
     """
+    if add is not None and add.dtype is not dtype:  # under autocast
+        return int8_linear(q, scale, zero_point, weight, dtype, gelu=gelu) + add
     if observed() or q.device.type != "cpu" or q.numel() == 0 or not runs_in_onednn(dtype):
         return _in_float32(q, scale, zero_point, weight, dtype, gelu, add)
     return _in_onednn(q, scale, zero_point, weight, dtype, gelu, add)
@@ -72,13 +75,12 @@ def int8_linear(
 def _in_onednn(
     q: Tensor, scale: Number, zero_point: Number, w: Int8Weight, dtype: torch.dtype, gelu: bool, add: Tensor | None
 ) -> Tensor:
+    operator = torch.ops.onednn.qlinear_pointwise
     factors = (q, scale, zero_point, *w.packed(q.numel() // q.shape[-1]))
     output = (1.0, 0, dtype)  # not quantized
     if add is None:
-        after = ("gelu", [], "none") if gelu else ("none", [], "")
-        return torch.ops.onednn.qlinear_pointwise(*factors, w.bias, *output, *after)
-    addition = (1.0, 0, "add", 1.0, "none", [], "")
-    return torch.ops.onednn.qlinear_pointwise.binary(*factors, add.contiguous(), w.bias, *output, *addition)
+        return operator(*factors, w.bias, *output, "gelu" if gelu else "none", [], "none" if gelu else "")
+    return operator.binary(*factors, add.contiguous(), w.bias, *output, 1.0, 0, "add", 1.0, "none", [], "")
 
 
 def _in_float32(
@@ -100,9 +102,11 @@ def runs_in_onednn(dtype: torch.dtype) -> bool:
 
 def _is_exact(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> bool:
     """Whether oneDNN's sum of the largest products is right, with each of the operations after it."""
-    q = torch.full((rows, inputs), 255, dtype=torch.uint8)
-    weight = Int8Weight(torch.full((outputs, inputs), 127, dtype=torch.int8), torch.ones(outputs), torch.zeros(outputs))
-    expected = torch.full((rows, outputs), float(inputs * _LARGEST)).to(dtype)
+    q = torch.full((rows, inputs), 255, dtype=torch.uint8, device="cpu")
+    largest = torch.full((outputs, inputs), 127, dtype=torch.int8, device="cpu")
+    one = torch.ones(outputs, dtype=torch.float32, device="cpu")
+    weight = Int8Weight(largest, one, torch.zeros_like(one))
+    expected = torch.full((rows, outputs), float(inputs * _LARGEST), dtype=dtype, device="cpu")
     try:
         return all(
             torch.equal(_in_onednn(q, 1.0, 0, weight, dtype, gelu, add), expected)
@@ -117,7 +121,7 @@ def why_slow() -> str | None:
     """Why int8 products are not faster than others on this processor, or None."""
     if not torch.backends.mkldnn.is_available():
         return "this PyTorch was built without oneDNN"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     avx512 = getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
     if not (avx512 or capabilities.get("avx512_vnni") or capabilities.get("avx_vnni")):
         return "this processor has no VNNI instructions"

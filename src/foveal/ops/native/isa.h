@@ -12,6 +12,7 @@ namespace FOVEAL_ISA {
 #include "depthwise_backward.h"
 
 #include "gelu_pool.h"
+#include "quantize.h"
 
 #include "products.h"
 #include "convolutional_glu.h"
@@ -20,7 +21,7 @@ const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), TILE, attention_forward_worksp
                          attention_backward_workspace, attention_backward,
                          depthwise_forward_workspace, depthwise_forward,
                          depthwise_backward_workspace, depthwise_backward,
-                         gelu_pool_workspace, gelu_pool, gelu_pool_backward,
+                         gelu_pool_workspace, gelu_pool, gelu_pool_backward, quantize_workspace, quantize,
                          convolutional_glu_workspace, convolutional_glu};
 }  // namespace FOVEAL_ISA
 

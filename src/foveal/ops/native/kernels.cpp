@@ -23,6 +23,8 @@ struct Kernels {
     int64_t (*gelu_pool_workspace)(const GeluPoolCall&);
     void (*gelu_pool)(const GeluPoolCall&, int64_t thread);
     void (*gelu_pool_backward)(const GeluPoolCall&, int64_t thread);
+    int64_t (*quantize_workspace)(const QuantizeCall&);
+    void (*quantize)(const QuantizeCall&, int64_t thread);
     int64_t (*convolutional_glu_workspace)(const GluCall&);
     void (*convolutional_glu)(const GluCall&, int64_t thread);
 };
@@ -148,4 +150,5 @@ FOVEAL_KERNEL(depthwise_forward, DepthwiseCall, threads, depthwise_forward_works
 FOVEAL_KERNEL(depthwise_backward, DepthwiseBackwardCall, forward.threads, depthwise_backward_workspace)
 FOVEAL_KERNEL(gelu_pool, GeluPoolCall, threads, gelu_pool_workspace)
 FOVEAL_KERNEL(gelu_pool_backward, GeluPoolCall, threads, gelu_pool_workspace)
+FOVEAL_KERNEL(quantize, QuantizeCall, threads, quantize_workspace)
 FOVEAL_KERNEL(convolutional_glu, GluCall, threads, convolutional_glu_workspace)

@@ -122,3 +122,16 @@ struct GluCall {
     const float *weight2, *bias2;          // in panels too; all hidden channels are inputs
     float* workspace;
 };
+
+// Rows of `channels` numbers to uint8: round(x * inverse_scale) + zero_point; with a weight, of their LayerNorm.
+struct QuantizeCall {
+    int64_t rows, channels, threads;
+    int64_t half;    // x is bfloat16, else float
+    int64_t stride;  // between rows of x
+    int64_t zero_point;
+    const void* x;
+    uint8_t* out;                // (rows, channels), contiguous
+    const float *weight, *bias;  // (channels), or null
+    float inverse_scale, eps;
+    float* workspace;  // as many floats as quantize_workspace returns, aligned to 64 bytes
+};

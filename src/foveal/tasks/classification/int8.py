@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -86,4 +87,4 @@ def quantized(classifier: Classifier, calibration: CalibrationImages) -> tuple[C
             model = quantize(model, batches)
     except ValueError as error:
         raise FovealError(f"This network cannot be quantized ({error}): leave --precision int8 out.") from error
-    return replace(classifier, model=model), model.quantization
+    return replace(classifier, model=model), cast(QuantizationReport, model.quantization)
