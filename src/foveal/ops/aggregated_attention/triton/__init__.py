@@ -21,6 +21,8 @@ from .forward_pass import forward_kernel
 from .key_gradients import key_gradients_kernel
 from .pool_gradients import bias_gradients_kernel, pool_gradients_kernel
 from .query_gradients import query_gradients_kernel
+from .trial import compiled_for as compiled_for
+from .trial import trials as trials
 
 WIDEST_HEAD, LARGEST_WINDOW = 128, 15
 QUERY_BLOCK = 64  # queries of a tile in the kernels of pooled keys
