@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from foveal.bench import arguments
 from foveal.bench.arguments import Arguments, normal
 from foveal.bench.check import Comparison, full_float32
 from foveal.bench.settings import DTYPES
+from foveal.ops.deviation import Deviation
+from foveal.ops.first_use import examine, subject
 from foveal.types import Size
 from gpu_parts.journal import Journal, Row, rounded, sentence
 
@@ -17,12 +22,18 @@ OPERATORS = {
     "attention": ("aggregated_attention",),
     "convolution": ("gated_dwconv", "dynamic_dwconv", "multiscale_dwconv", "gelu_pool"),
 }
+#: Operators with Triton kernels, and the numbers that these are compiled for in the networks.
+COMPILED_FOR = {
+    "aggregated_attention": (arguments.HEAD_DIM, arguments.WINDOW),
+    "gated_dwconv": (3,),
+    "dynamic_dwconv": (arguments.DYNAMIC_KERNEL,),
+}
 Case = Callable[[arguments.Draw], Arguments]
 
 
 def kernels(journal: Journal, lane: str, device: str, small: bool) -> None:
     """Compare the operators of one group in one dtype, the networks' shapes of all of them first. In half types, the
-    first shape is also run with float32 parameters, as under autocast."""
+    first shape is also run with float32 parameters, as under autocast. Then kernels are tried as at their first use."""
     group, dtype = lane.split()
     shapes = [
         (number, operator, shape, case)
@@ -36,6 +47,9 @@ def kernels(journal: Journal, lane: str, device: str, small: bool) -> None:
                 call = (case, dtype, parameters, device)
                 about = {"operator": operator, "shape": name, "dtype": dtype}
                 journal.measure(f"{operator} {name} {dtype}", about, lambda call=call: compare(*call))
+    for operator in filter(COMPILED_FOR.__contains__, OPERATORS[group]):
+        about = {"operator": operator, "shape": "first use", "dtype": dtype}
+        journal.measure(f"{operator} first use {dtype}", about, lambda one=operator: first_use(one, dtype, device))
 
 
 def compare(case: Case, dtype: str, parameters: str, device: str) -> Row:
@@ -52,12 +66,28 @@ def compare(case: Case, dtype: str, parameters: str, device: str) -> Row:
     return {"backends": backends, **({"failed": failed[0]} if failed else {})}
 
 
+def first_use(operator: str, dtype: str, device: str) -> Row:
+    """Return the verdict on Triton kernels before their first call by a network, and the seconds that it takes."""
+    fused, _ = subject(operator)
+    start = time.perf_counter()
+    found = examine(operator, (DTYPES[dtype],) * len(fused.tensors), COMPILED_FOR[operator], torch.device(device))
+    seconds = round(time.perf_counter() - start, 2)
+    row = judged(found) if isinstance(found, Deviation) else {"failed": sentence(found)}
+    failed = {"failed": f"triton {row['failed']}"} if "failed" in row else {}
+    return {"backends": {"triton": row}, "seconds": seconds, **failed}
+
+
 def compare_backend(comparison: Comparison, backend: str) -> Row:
     """Return the deviation of the tensor that uses the largest share of what it is allowed."""
     try:
         worst = max(comparison.deviations(backend), key=lambda one: one.error / one.allowed)
     except Exception as error:  # a kernel that does not compile or run; the other backends are still compared
         return {"failed": sentence(error), "trace": traceback.format_exc()[-4000:]}
+    return judged(worst)
+
+
+def judged(worst: Deviation) -> Row:
+    """Return a deviation as a row, which has failed if more than is allowed."""
     row = {"tensor": worst.what, "error": f"{worst.error:.1e}", "allowed": f"{worst.allowed:.1e}"}
     row |= {"share": rounded(worst.error / worst.allowed)} if worst.error < float("inf") else {}
     return row if worst.error <= worst.allowed else {**row, "failed": str(worst)}

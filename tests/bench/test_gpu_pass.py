@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -126,6 +127,32 @@ def test_a_wrong_kernel_is_named_with_its_error_and_the_rest_goes_on(tmp_path, m
     assert "is off by 3.0e-01 of the largest value in the gradient of g" in rows[0]["failed"]
     assert "ZeroDivisionError" in rows[1]["failed"]
     assert {(row["operator"], row["dtype"]) for row in rows} == {("gelu_pool", "fp32")}
+
+
+def test_kernels_are_measured_whatever_their_first_use_says(tmp_path, monkeypatch):
+    import gpu_pass
+    from gpu_parts import kernels
+    from gpu_parts.journal import Journal
+
+    from foveal.ops.deviation import Deviation
+
+    monkeypatch.delenv("FOVEAL_CHECK_KERNELS", raising=False)
+    options = SimpleNamespace(device="cuda", small=True)
+    settings = {
+        name: {lane.environment.get("FOVEAL_CHECK_KERNELS") for lane in gpu_pass.lanes(part, options, tmp_path)}
+        for name, part in gpu_pass.PARTS.items()
+    }
+    assert settings == {"kernels": {"0"}, **{name: {None} for name in settings if name != "kernels"}}
+
+    found = iter([Deviation("the output", 0.002, 0.01), RuntimeError("no such layout")])
+    monkeypatch.setattr(kernels, "examine", lambda operator, dtypes, numbers, device: next(found))
+    monkeypatch.setitem(kernels.OPERATORS, "convolution", ("gated_dwconv", "dynamic_dwconv"))
+    kernels.kernels(Journal(tmp_path / "rows", "cpu"), "convolution fp32", "cpu", small=True)
+    rows = Journal(tmp_path / "rows", "cpu").rows
+    assert len(rows) == 2 * (2 + 1)
+    passed, failed = (rows[f"{operator} first use fp32"] for operator in ("gated_dwconv", "dynamic_dwconv"))
+    assert (passed["backends"]["triton"]["share"], passed.get("failed")) == (0.2, None)
+    assert failed["failed"] == "triton RuntimeError: no such layout"
 
 
 @pytest.mark.parametrize("small", [False, True])

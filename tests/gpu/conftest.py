@@ -1,4 +1,4 @@
-"""Run float32 tests in full float32 precision, without TF32."""
+"""Run the kernels whatever their first use would say, and float32 tests in full precision, without TF32."""
 
 import pytest
 import torch
@@ -12,3 +12,9 @@ def full_float32():
     yield
     torch.set_float32_matmul_precision(before[0])
     torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.fixture(autouse=True)
+def kernels_are_tested_themselves(monkeypatch):
+    """A wrong kernel must fail its tests, not be left out of them."""
+    monkeypatch.setenv("FOVEAL_CHECK_KERNELS", "0")

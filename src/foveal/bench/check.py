@@ -7,10 +7,8 @@ plus an allowance for rounding, which is the tolerance of the operators' tests.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +18,7 @@ from foveal.bench import arguments
 from foveal.bench.arguments import Arguments, normal
 from foveal.bench.settings import DTYPES
 from foveal.errors import FovealError
+from foveal.ops.deviation import Deviation, relative_error, rounding
 
 _BATCH, _SIZE, _POOL = 2, (13, 10), (3, 2)  # query rows fall half a pixel between rows of pooled keys
 _CHANNELS = 72
@@ -68,18 +67,6 @@ def check_operators(
             on_step(done, len(comparisons))
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """The difference of one tensor from the formula, and what rounding allows, relative to the largest value."""
-
-    what: str
-    error: float
-    allowed: float
-
-    def __str__(self) -> str:
-        return f"is off by {self.error:.1e} of the largest value in {self.what}, and rounding allows {self.allowed:.1e}"
-
-
 class Comparison:
     """One call by its formula in float64 and by plain PyTorch in its own dtype, with which backends are compared.
 
@@ -100,7 +87,7 @@ class Comparison:
 
     def _deviation(self, what: str, found: Tensor) -> Deviation:
         exact, plain = self._exact[what], self._plain[what]
-        return Deviation(what, _relative_error(found, exact), _budget(plain, exact, self.call.dtype, self.call.terms))
+        return Deviation(what, relative_error(found, exact), _budget(plain, exact, self.call.dtype, self.call.terms))
 
 
 def _check(operator: str, case: Case, dtype: str, parameters: str, device: str, training: bool) -> None:
@@ -135,19 +122,9 @@ def _results(call: Arguments, backend: str, training: bool) -> dict[str, Tensor]
     return {"the output": out.detach(), **named}
 
 
-def _relative_error(found: Tensor, exact: Tensor) -> float:
-    """Return max |difference| / max |exact|; infinity if shapes differ or a value is not finite."""
-    if found.shape != exact.shape or not found.isfinite().all():
-        return math.inf
-    scale = exact.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
-    return ((found.double() - exact).abs().max() / scale).item()
-
-
 def _budget(plain: Tensor, exact: Tensor, dtype: torch.dtype, terms: int) -> float:
     """Return the allowed error for activations of ``dtype`` and sums of ``terms``, relative to the largest value."""
-    accumulation = torch.promote_types(dtype, torch.float32)
-    rounding = torch.finfo(dtype).eps + 4 * math.sqrt(terms) * torch.finfo(accumulation).eps
-    return 2 * _relative_error(plain, exact) + rounding
+    return 2 * relative_error(plain, exact) + rounding(dtype, terms)
 
 
 @contextmanager

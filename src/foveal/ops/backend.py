@@ -106,7 +106,7 @@ class Operator:
         return implementation
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
-        """Report which implementation runs for these arguments, and why the others do not. Computes nothing."""
+        """Report which implementation runs for these arguments, and why others do not. Computes nothing with them."""
         call = self.normalise(*args, **kwargs)
         self._check(call)
         reasons = {i.name: _why_not(i, *call) for i in self.implementations}
@@ -179,7 +179,8 @@ def use_backend(name: str | None) -> Iterator[None]:
 def explain(operator: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
     """Report which implementation ``operator(*args, **kwargs)`` would run, and why the others would not.
 
-    Nothing is computed. ``operator`` is the function (``foveal.ops.aggregated_attention``) or its name. Raises
+    Nothing is computed with the arguments; Triton kernels that are unseen on their device are tried first, as the call
+    would. ``operator`` is the function (``foveal.ops.aggregated_attention``) or its name. Raises
     ValueError for an unknown one, and whatever the operator itself raises for bad arguments. The result prints as a
     readable table.
     """

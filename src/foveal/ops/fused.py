@@ -7,15 +7,17 @@ that a traced graph keeps the choice.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .backend import Implementation
+from .first_use import Kernels, expect
 from .numerics import without_autocast
+from .verdicts import distrust
 
 Function = Callable[..., Any]
 
@@ -80,6 +82,17 @@ class FusedOperator:
 
         return run
 
+    def evaluate(
+        self, backend: str, grad: Tensor, tensors: Sequence[Tensor], constants: Sequence[Any]
+    ) -> dict[str, Tensor]:
+        """Return the output of an implementation and the gradients of all tensors, without autograd."""
+        forward, backward = self._implementations[backend]
+        returned = forward(*tensors, *constants)
+        out, *kept = (returned,) if self.outputs == 1 else returned
+        gradients = backward(grad, *tensors, *kept, *constants)
+        names = (f"the gradient of {name}" for name in self.tensors)
+        return {"the output": out, **dict(zip(names, gradients, strict=True))}
+
     def _forward(self, *args: Any) -> Any:
         with without_autocast(args[0].device):
             return self._implementations[args[-1]][0](*args[:-1])
@@ -121,22 +134,30 @@ def _refuse_second_derivative(operator: str) -> Function:
 
 
 def lazy_triton(
-    fused: FusedOperator, kernels: Callable[[], ModuleType], run: Callable[[Function], Function] = lambda run: run
+    fused: FusedOperator, kernels: Callable[[], Kernels], run: Callable[[Function], Function] = lambda run: run
 ) -> Implementation:
     """Return the implementation "triton" of an operator, whose kernels are imported when a call first needs them:
     importing Triton takes longer than importing all of foveal.
 
     Args:
-        fused: the operator that gets ``forward`` and ``backward``.
-        kernels: imports and returns the module with ``forward``, ``backward`` and ``unsupported``.
+        fused: the operator that gets ``forward`` and ``backward``. It has an implementation "torch" as well, with which
+            the kernels are compared at their first use (``verdicts``).
+        kernels: imports and returns the module with ``forward``, ``backward`` and the functions of ``Kernels``.
         run: turns the function that runs the fused operator into one that takes the operator's normalised call.
     """
 
     def unsupported(*call: Any) -> str | None:
-        device = call[0].device.type
-        if device != "cuda" and not (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
-            return f"Triton needs a CUDA device, the tensors are on {device!r}"
-        return kernels().unsupported(*call)
+        device = call[0].device
+        if device.type != "cuda" and not (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+            return f"Triton needs a CUDA device, the tensors are on {device.type!r}"
+        module = kernels()
+        reason = module.unsupported(*call)
+        if reason is not None:
+            return reason
+        dtypes = tuple(t.dtype for t in call[: len(fused.tensors)])
+        numbers = tuple(index(number) for number in module.compiled_for(*call))  # fixes them in a trace
+        return distrust(fused.name, dtypes, numbers, device)
 
+    expect(fused, kernels)
     added = fused.add("triton", lambda *args: kernels().forward(*args), lambda *args: kernels().backward(*args))
     return Implementation("triton", "Triton kernels, one pass", run(added), unsupported)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
+from ..first_use import Draw, Trial
 from ..triton import rows_side_by_side, shared_alignment, unsupported_by_triton
-from ..triton.depthwise import WIDEST_KERNEL, by_tap, depthwise, weight_gradient
+from ..triton.depthwise import TRIAL_MAPS, WIDEST_KERNEL, by_tap, depthwise, weight_gradient
 
 
 def unsupported(x: Tensor, weight: Tensor, bias: Tensor) -> str | None:
@@ -13,6 +16,20 @@ def unsupported(x: Tensor, weight: Tensor, bias: Tensor) -> str | None:
     if weight.shape[-1] > WIDEST_KERNEL:
         return f"kernels wider than {WIDEST_KERNEL} are not compiled, got {weight.shape[-1]}"
     return unsupported_by_triton((x,), (weight, bias))
+
+
+def compiled_for(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[int]:
+    """The side of the kernel."""
+    return (weight.shape[-1],)
+
+
+def trials(draw: Draw, kernel: int) -> Iterator[Trial]:
+    """Small calls with kernels of this side."""
+    for batch, height, width, channels in TRIAL_MAPS:
+        shape = (batch, height, width, channels)
+        weight = draw(batch, channels, kernel, kernel, spread=1 / kernel)
+        tensors = (draw(*shape), weight, draw(batch, channels))
+        yield Trial(draw(*shape), tensors, (), batch * height * width * kernel**2)
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

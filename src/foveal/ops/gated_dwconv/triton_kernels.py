@@ -3,12 +3,16 @@ convolution instead of saving it. TransNeXt paper, section 3.2 (convolutional GL
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from ..first_use import Draw, Trial
 from ..triton import constant, jit, rows_side_by_side, shared_alignment, tl, unsupported_by_triton
 from ..triton.depthwise import (
     SIZES,
+    TRIAL_MAPS,
     WIDEST_KERNEL,
     by_tap,
     common_alignment,
@@ -31,6 +35,20 @@ def unsupported(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> str | Non
     if weight.shape[-1] > WIDEST_KERNEL:
         return f"kernels wider than {WIDEST_KERNEL} are not compiled, got {weight.shape[-1]}"
     return unsupported_by_triton((g, v), (weight, bias))
+
+
+def compiled_for(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> tuple[int]:
+    """The side of the kernel."""
+    return (weight.shape[-1],)
+
+
+def trials(draw: Draw, kernel: int) -> Iterator[Trial]:
+    """Small calls with a kernel of this side."""
+    for batch, height, width, channels in TRIAL_MAPS:
+        shape = (batch, height, width, channels)
+        weight = draw(channels, 1, kernel, kernel, spread=1 / kernel)
+        tensors = (draw(*shape), draw(*shape), weight, draw(channels))
+        yield Trial(draw(*shape), tensors, (), batch * height * width * kernel**2)
 
 
 @jit

@@ -7,7 +7,9 @@ Importing this package does not require Triton: without it ``jit`` leaves functi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ except ImportError:  # a CPU build of PyTorch comes without
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _OLDEST_GPU = (8, 0)  # the first one with bf16 matrix products
+_few_programs = ContextVar("few_programs", default=False)
 
 
 def jit(kernel: Callable | None = None, **options: Any) -> Any:
@@ -80,9 +83,28 @@ def rows_side_by_side(x: Tensor) -> Tensor:
 
 def programs_wanted(device: torch.device, each: int) -> int:
     """Return how many programs keep a GPU busy, with ``each`` per multiprocessor; one in the interpreter."""
-    return each * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+    if device.type != "cuda" or _few_programs.get():
+        return 1
+    return each * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@contextmanager
+def few_programs() -> Iterator[None]:
+    """Split the work of calls into few long programs, as that of large calls is: for small calls that try the loops."""
+    token = _few_programs.set(True)
+    try:
+        yield
+    finally:
+        _few_programs.reset(token)
 
 
 def power_of_two(n: int, least: int = 1) -> int:
     """Return the smallest power of two that is at least ``n`` and ``least``."""
     return max(1 << max(n - 1, 0).bit_length(), least)
+
+
+def is_of_the_kernel(error: BaseException) -> bool:
+    """Whether an exception is about a kernel that does not compile or breaks the device, so that every process would
+    meet it again. Others, such as full memory or a missing C compiler, are about the moment."""
+    about_kernels = (torch.AcceleratorError, *([] if triton is None else [triton.TritonError]))
+    return isinstance(error, about_kernels) and "out of memory" not in str(error)

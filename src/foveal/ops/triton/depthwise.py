@@ -17,6 +17,8 @@ from . import jit, power_of_two, programs_wanted, tl
 WIDEST_KERNEL = 15
 _PIXELS = 64
 _PROGRAMS_PER_PROCESSOR = 16  # of the weight gradient
+# (B, H, W, C) of the calls that try a kernel: the last tile of pixels and of channels is partial, or the only one is.
+TRIAL_MAPS = ((2, 13, 10, 72), (2, 5, 7, 9))
 SIZES = (
     "batches", "height", "width", "channels", "x_batch", "x_pixel", "y_batch", "y_pixel", "weight_batch", "share",
     "shares", "g_batch", "g_pixel", "v_batch", "v_pixel",

@@ -21,6 +21,8 @@ from .forward_pass import forward_kernel
 from .key_gradients import key_gradients_kernel
 from .pool_gradients import bias_gradients_kernel, pool_gradients_kernel
 from .query_gradients import query_gradients_kernel
+from .trial import compiled_for as compiled_for
+from .trial import trials as trials
 
 WIDEST_HEAD, LARGEST_WINDOW = 128, 15
 QUERY_BLOCK = 64  # queries of a tile in the kernels of pooled keys
@@ -37,6 +39,8 @@ def unsupported(
         return "attention dropout runs only on the reference"
     if q.shape[-1] > WIDEST_HEAD:
         return f"heads wider than {WIDEST_HEAD} do not fit a tile, got {q.shape[-1]}"
+    if window == 0:
+        return "attention without a window has no Triton kernel"
     if window > LARGEST_WINDOW:
         return f"windows above {LARGEST_WINDOW} do not fit a tile, got {window}"
     if k_pool.shape[1] * k_pool.shape[2] == 0:
