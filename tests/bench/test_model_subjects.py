@@ -143,8 +143,8 @@ def test_int8_is_the_result_of_foveal_quantize_beside_peers_in_fp32(built, monke
 
 def test_int8_has_one_form_and_peers_theirs():
     setting = replace(SMALL, dtype="int8")
-    (job,) = jobs("models", setting, ("transnext_atto", "convnext_tiny"), False, ("eager", "optimised"))
+    (job,) = jobs("models", setting, ("transnext_atto", "convnext_tiny"), (), ("eager", "optimised"))
     assert [(s.model, s.form) for s in job.subjects] == [("transnext_atto", "int8"), ("convnext_tiny", "eager")]
     assert {job.baseline(s) for s in job.subjects} == {ModelSubject("convnext_tiny", "eager")}
-    assert jobs("ops", setting, (), False, None) == []
-    assert jobs("models", replace(setting, mode="training"), ("transnext_atto",), False, None) == []
+    assert jobs("ops", setting, (), (), None) == []
+    assert jobs("models", replace(setting, mode="training"), ("transnext_atto",), (), None) == []

@@ -38,8 +38,9 @@ def failing(*_):
     raise RuntimeError("no kernel image is available\nfor this device")
 
 
-def test_every_operator_is_checked_and_timed():
-    assert set(CASES) == set(SHAPES) == set(_operators)
+def test_every_operator_of_training_is_checked_and_timed():
+    """A whole channel mixer is for inference alone: its tests compare it with its layers, and models time it."""
+    assert set(CASES) == set(SHAPES) == set(_operators) - {"convolutional_glu"}
 
 
 def test_working_operators_pass_and_progress_is_reported():
