@@ -216,7 +216,7 @@ def test_another_version_asks_for_another_verdict(make, monkeypatch, place, name
 
 
 def damaged(verdict: dict) -> dict[str, bytes]:
-    """Contents of a file that are no verdict for these facts."""
+    """File contents that are not a valid verdict for these facts."""
     without = {key: value for key, value in verdict.items() if key != "reason"}
     contents = {"of another device": {**verdict, "device": "another"}, "no reason": without, "number": 3, "list": [1]}
     contents["a reason of another type"] = {**verdict, "reason": 3}

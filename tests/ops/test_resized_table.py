@@ -166,3 +166,12 @@ def test_table_sizes_that_do_not_fit_the_table_are_rejected(sizes):
     tensors = CALLS[1].tensors()
     with pytest.raises(ValueError, match="table_sizes"):
         aggregated_attention(**tensors, table_sizes=sizes)
+
+
+@compiled
+def test_the_default_device_does_not_change_the_result():
+    call = Call("aggregated_attention", table=True, height=3, width=11, pool=(1, 3), reference=((5, 13), (2, 4)))
+    tensors = call.tensors(torch.float32)
+    with torch.device("meta"):
+        found = call.run(tensors, "cpu")
+    assert_same(found, call.run(tensors, "torch"), call.reduction)

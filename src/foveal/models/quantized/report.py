@@ -104,7 +104,7 @@ class QuantizationReport:
 
 
 def _line(name: str, shape: str, error: str, where: str) -> str:
-    if len(name) > _NAME:  # the middle goes: the ends tell layers apart
+    if len(name) > _NAME:  # shorten the middle: both ends are needed to identify a layer
         half = _NAME // 2 - 1
         name = f"{name[:half]}..{name[-half:]}"
     return f"{name:<{_NAME}} {shape:>11} {error:>6} {where}"

@@ -108,7 +108,7 @@ def _unsupported(x, *rest) -> str | None:
     if forced_backend() not in (None, "bands", "cpu"):
         return f"use_backend({forced_backend()!r}) is in force"
     if not is_plain(x, *weights):
-        return "tensors that are traced, observed or not on a CPU"
+        return "tensors that are traced, observed, in autocast or not on a CPU"
     if any(t.dtype is not torch.float32 for t in (x, *weights)):
         return "all tensors must be float32"
     if needs_gradient(x, *weights):
