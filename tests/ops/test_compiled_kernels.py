@@ -82,6 +82,20 @@ def test_threads_change_results_by_rounding_only(operator, window, size, dtype):
 
 
 @every_dtype
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_heads_that_do_not_fit_the_cache_together_are_attended_in_unequal_groups(threads, dtype):
+    """What is kept of one head takes about 20,000 floats, so five heads are cut into groups of two and three."""
+    call = Call("aggregated_attention", batch=1, height=6, width=9, heads=5, dim=22, pool=(20, 20))
+    tensors = call.tensors(dtype)
+    exact = call.run({name: t.double() for name, t in tensors.items()}, "reference")
+    plain = call.run(tensors, "reference")
+    torch.set_num_threads(threads)
+    for name in instruction_sets():
+        instruction_set(name)
+        assert_within_budget(call.run(tensors, "cpu"), plain, exact, call.reduction, name, floor=1.0)
+
+
+@every_dtype
 def test_slices_and_permuted_maps_are_read_in_place(dtype):
     call = Call("gated_dwconv", height=6, width=5, heads=2, dim=24)
     tensors = call.tensors(dtype)

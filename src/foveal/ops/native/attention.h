@@ -8,7 +8,7 @@ constexpr float ABSENT = -1e30f;  // a logit whose probability is 0
 // Sizes of a call, and the layout of one thread's scratch memory.
 struct Plan {
     int64_t radius, area;   // of the window
-    int64_t dim;            // of a head, rounded up to BLOCK: rows beyond are 0
+    int64_t dim;            // of a head, rounded up to 8: rows beyond are 0
     int64_t row;            // floats of one transposed row: radius, width, radius and room for whole tiles
     int64_t map_row;        // floats of all dims of a transposed row
 
@@ -20,11 +20,14 @@ struct Plan {
 // ---------------------------------------------------------------------------------------------------------------------
 // Products of a tile of positions (dim, V * LANES) with rows of numbers shared by all positions.
 
-// Rows (count, dim) in groups of at most BLOCK, each stored as (dim, row): broadcasts are consecutive in memory.
+// Rows (count, dim) in groups of at most GROUP, each stored as (dim, row): broadcasts are consecutive in memory. Their
+// sums, for two vectors of queries, must fit the registers.
+constexpr int64_t GROUP = LANES == 16 ? 8 : 6;
+
 struct Packed {
     const float* data;
     int64_t count, dim;
-    int64_t groups() const { return (count + BLOCK - 1) / BLOCK; }
+    int64_t groups() const { return (count + GROUP - 1) / GROUP; }
     int64_t start(int64_t group) const { return group * count / groups(); }
 };
 
@@ -62,25 +65,21 @@ inline void group_products(const float* group, int64_t dim, const float* tile, S
         for (int v = 0; v < V; ++v) store(out + i * TILE + v * LANES, acc[i][v]);
 }
 
+template <int N, int V>
+inline void some_products(int64_t n, const float* group, int64_t dim, const float* tile, Start start, int64_t first,
+                          float* out) {
+    if (n == N)
+        group_products<N, V>(group, dim, tile, start, first, out);
+    else if constexpr (N > 1)
+        some_products<N - 1, V>(n, group, dim, tile, start, first, out);
+}
+
 // out[i] = start[i] + sum over d of rows[i][d] * tile[d]
 template <int V>
 inline void products(const Packed& rows, const float* tile, float* out, Start start = {nullptr, nullptr}) {
     for (int64_t g = 0; g < rows.groups(); ++g) {
         const int64_t first = rows.start(g), n = rows.start(g + 1) - first;
-        const float* group = rows.data + first * rows.dim;
-        float* to = out + first * TILE;
-        switch (n) {
-            case 1: group_products<1, V>(group, rows.dim, tile, start, first, to); break;
-            case 2: group_products<2, V>(group, rows.dim, tile, start, first, to); break;
-            case 3: group_products<3, V>(group, rows.dim, tile, start, first, to); break;
-            case 4: group_products<4, V>(group, rows.dim, tile, start, first, to); break;
-#if FOVEAL_LANES == 16
-            case 5: group_products<5, V>(group, rows.dim, tile, start, first, to); break;
-            case 6: group_products<6, V>(group, rows.dim, tile, start, first, to); break;
-            case 7: group_products<7, V>(group, rows.dim, tile, start, first, to); break;
-            case 8: group_products<8, V>(group, rows.dim, tile, start, first, to); break;
-#endif
-        }
+        some_products<GROUP, V>(n, rows.data + first * rows.dim, rows.dim, tile, start, first, out + first * TILE);
     }
 }
 
@@ -119,17 +118,22 @@ inline void window_products(const Plan& p, int64_t window, int64_t dim, const Wi
     }
 }
 
+// Dims whose sums are computed together for V vectors of queries; a divisor of 8.
+template <int V>
+constexpr int64_t SUMS = LANES == 16 ? 8 : 8 / V;
+
 // out[d] = sum over shared rows of weights[i] * rows[i][d] + sum over the window of window_weights[j] * position j's d.
 template <int V>
 inline void weighted_sums(const Plan& p, int64_t window, const float* rows, int64_t count, const float* weights,
                           const WindowRows& map, int64_t x, const float* window_weights, float* out) {
-    for (int64_t d = 0; d < p.dim; d += BLOCK) {
-        Vec acc[BLOCK][V] = {};
+    constexpr int64_t N = SUMS<V>;
+    for (int64_t d = 0; d < p.dim; d += N) {
+        Vec acc[N][V] = {};
         for (int64_t i = 0; i < count; ++i) {
             Vec w[V];
             for (int v = 0; v < V; ++v) w[v] = load(weights + i * TILE + v * LANES);
             const float* numbers = rows + i * p.dim + d;
-            for (int k = 0; k < BLOCK; ++k)
+            for (int k = 0; k < N; ++k)
                 for (int v = 0; v < V; ++v) acc[k][v] += numbers[k] * w[v];
         }
         for (int64_t dy = 0; dy < window; ++dy) {
@@ -138,11 +142,11 @@ inline void weighted_sums(const Plan& p, int64_t window, const float* rows, int6
                 Vec w[V];
                 for (int v = 0; v < V; ++v) w[v] = load(window_weights + (dy * window + dx) * TILE + v * LANES);
                 const float* numbers = map.rows[dy] + d * p.row + x + dx;
-                for (int k = 0; k < BLOCK; ++k)
+                for (int k = 0; k < N; ++k)
                     for (int v = 0; v < V; ++v) acc[k][v] += load(numbers + k * p.row + v * LANES) * w[v];
             }
         }
-        for (int k = 0; k < BLOCK; ++k)
+        for (int k = 0; k < N; ++k)
             for (int v = 0; v < V; ++v) store(out + (d + k) * TILE + v * LANES, acc[k][v]);
     }
 }
@@ -176,33 +180,39 @@ inline void load_row(const AttentionCall& c, const Plan& p, const Map& map, int6
         for (int64_t x = c.width; x < round_up(c.width, SIDE); ++x) out[d * p.row + p.radius + x] = 0;
 }
 
-// Rows (P, dim) of a pooled map as floats, divided by their norms if `inverses` is given.
+// One vector of a pooled map as floats, padded with zeros, and divided by its norm if `inverse` is given.
 template <class T>
-inline void load_pooled(const AttentionCall& c, const Plan& p, const Map& map, int64_t b, int64_t h, bool unit,
-                        float* out, float* inverses) {
-    const T* source = static_cast<const T*>(map.data) + b * map.batch + h * map.head;
-    for (int64_t i = 0; i < c.pooled; ++i) {
-        const T* from = source + i * map.column;
-        float* to = out + i * p.dim;
-        Tile squares = {};
-        int64_t d = 0;
-        for (; d + SIDE <= c.dim; d += SIDE) {
-            const Tile x = read(from + d);
-            write(to + d, x);
-            squares += x * x;
-        }
-        float total = 0;
-        for (int k = 0; k < SIDE; ++k) total += squares[k];
-        for (; d < c.dim; ++d) {
-            to[d] = to_float(from[d]);
-            total += to[d] * to[d];
-        }
-        for (; d < p.dim; ++d) to[d] = 0;
-        if (!unit) continue;
-        const float norm = __builtin_sqrtf(total), inverse = 1.0f / (norm > EPS ? norm : EPS);
-        for (d = 0; d < c.dim; ++d) to[d] *= inverse;
-        if (inverses) inverses[i] = inverse;
+inline void load_vector(const AttentionCall& c, const Plan& p, const T* from, float* to, float* inverse) {
+    Tile squares = {};
+    int64_t d = 0;
+    for (; d + SIDE <= c.dim; d += SIDE) {
+        const Tile x = read(from + d);
+        write(to + d, x);
+        squares += x * x;
     }
+    float total = 0;
+    for (int k = 0; k < SIDE; ++k) total += squares[k];
+    for (; d < c.dim; ++d) {
+        to[d] = to_float(from[d]);
+        total += to[d] * to[d];
+    }
+    for (; d < p.dim; ++d) to[d] = 0;
+    if (!inverse) return;
+    const float norm = __builtin_sqrtf(total);
+    *inverse = 1.0f / (norm > EPS ? norm : EPS);
+    for (d = 0; d < c.dim; ++d) to[d] *= *inverse;
+}
+
+// Rows (P, dim) of heads first ... first + count - 1 of a pooled map, `stride` floats from head to head, divided by their
+// norms (heads, P) if these are given. A pooled position is read for all heads at once: they are neighbours in memory.
+template <class T>
+inline void load_pooled(const AttentionCall& c, const Plan& p, const Map& map, int64_t b, int64_t first, int64_t count,
+                        float* out, int64_t stride, float* inverses) {
+    const T* source = static_cast<const T*>(map.data) + b * map.batch + first * map.head;
+    for (int64_t i = 0; i < c.pooled; ++i)
+        for (int64_t h = 0; h < count; ++h)
+            load_vector(c, p, source + i * map.column + h * map.head, out + h * stride + i * p.dim,
+                        inverses ? inverses + h * c.pooled + i : nullptr);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

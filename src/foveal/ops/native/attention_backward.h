@@ -264,8 +264,9 @@ inline void backward_tile(const AttentionBackwardCall& g, const Plan& p, const B
 template <int V>
 inline void gathered_sums(const AttentionCall& c, const Plan& p, const float* weights, const float* map, int64_t y,
                           int64_t x, float* out) {
-    for (int64_t d = 0; d < p.dim; d += BLOCK) {
-        Vec acc[BLOCK][V] = {};
+    constexpr int64_t N = SUMS<V>;
+    for (int64_t d = 0; d < p.dim; d += N) {
+        Vec acc[N][V] = {};
         for (int64_t dy = 0; dy < c.window; ++dy) {
             const int64_t query = y + p.radius - dy;
             if (query < 0 || query >= c.height) continue;
@@ -275,11 +276,11 @@ inline void gathered_sums(const AttentionCall& c, const Plan& p, const float* we
                 const float* numbers = map + query % c.window * p.map_row + d * p.row + column;
                 for (int v = 0; v < V; ++v) {
                     const Vec weight = load(w + v * LANES);
-                    for (int k = 0; k < BLOCK; ++k) acc[k][v] += weight * load(numbers + k * p.row + v * LANES);
+                    for (int k = 0; k < N; ++k) acc[k][v] += weight * load(numbers + k * p.row + v * LANES);
                 }
             }
         }
-        for (int k = 0; k < BLOCK; ++k)
+        for (int k = 0; k < N; ++k)
             for (int v = 0; v < V; ++v) store(out + (d + k) * TILE + v * LANES, acc[k][v]);
     }
 }
@@ -335,8 +336,8 @@ inline void store_pooled_grads(const AttentionBackwardCall& g, const Plan& p, co
 template <class T>
 inline void backward_band(const AttentionBackwardCall& g, const Plan& p, const BackwardScratch& s, const Band& band) {
     const AttentionCall& c = g.forward;
-    load_pooled<T>(c, p, c.k_pool, band.b, band.h, true, s.pooled_keys, s.pooled_inverses);
-    load_pooled<T>(c, p, c.v_pool, band.b, band.h, false, s.pooled_values, nullptr);
+    load_pooled<T>(c, p, c.k_pool, band.b, band.h, 1, s.pooled_keys, 0, s.pooled_inverses);
+    load_pooled<T>(c, p, c.v_pool, band.b, band.h, 1, s.pooled_values, 0, nullptr);
     pack(s.pooled_keys, p.dim, c.pooled, c.dim, s.packed_keys);
     pack(s.pooled_values, p.dim, c.pooled, c.dim, s.packed_values);
     zero(s.pooled_key_grads, c.pooled * p.dim);

@@ -4,9 +4,7 @@
 // standard header (a function of theirs compiled for a newer processor could be the copy that the linker keeps).
 
 constexpr int64_t LANES = FOVEAL_LANES;
-// Vectors a tile of queries has at most, and products computed together: accumulators must fit the registers.
-constexpr int64_t TILE = 2 * LANES;
-constexpr int64_t BLOCK = LANES == 16 ? 8 : 4;
+constexpr int64_t TILE = 2 * LANES;  // a tile of queries is one or two vectors
 
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t IntVec __attribute__((vector_size(4 * LANES)));
