@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from foveal.ops import dynamic_dwconv, multiscale_dwconv
+from foveal.ops.batch_norm import depthwise_block, fuses
 from foveal.ops.numerics import without_autocast
 from foveal.types import Size
 
@@ -187,7 +188,14 @@ class DMixer(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         local, distant = x.chunk(2, dim=1)
         x = torch.cat([self.local_unit(local), self.global_unit(distant, bias)], dim=1)
-        return self.proj_drop(self.proj(x)) + x
+        conv, act, norm, squeeze, *others = self.proj
+        if fuses(x, (norm,), (conv, act, squeeze)):
+            y = depthwise_block(x, (conv,), norm, squeeze)
+            for layer in others:
+                y = layer(y)
+        else:
+            y = self.proj(x)
+        return self.proj_drop(y) + x
 
 
 @register_notrace_module
@@ -228,8 +236,12 @@ class MultiScaleFFN(nn.Module):
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.dwconv(self.fc1(x)))
-        return self.drop(self.fc2(self.drop(x)))
+        widen, act, entry = self.fc1
+        x, (narrow, norm) = widen(x), self.fc2
+        if not (self.drop.p and self.training) and fuses(x, (entry, self.norm), (act, *self.dwconv.proj, narrow)):
+            return norm(depthwise_block(x, self.dwconv.proj, self.norm, narrow, entry=entry, identity=True))
+        x = self.norm(self.dwconv(entry(act(x))))
+        return self.drop(norm(narrow(self.drop(x))))
 
 
 class LayerScale(nn.Module):
