@@ -22,6 +22,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from foveal.ops import dynamic_dwconv, multiscale_dwconv
 from foveal.ops.batch_norm import depthwise_block, fuses
+from foveal.ops.host import is_plain, needs_gradient
 from foveal.ops.numerics import without_autocast
 from foveal.types import Size
 
@@ -150,11 +151,19 @@ class OSRA(nn.Module):
         """(B, C, H, W) and the stage's position bias (1, heads, H*W, keys) to (B, C, H, W)."""
         k, v = self.kv(self.local_conv(self.sr(x))).chunk(2, dim=1)
         q, k, v = self._split_heads(self.q(x)), self._split_heads(k), self._split_heads(v)
-        dropout_p = self.attn_drop if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(bias, q), dropout_p=dropout_p)
+        y = _attend(q, k, v, bias, self.attn_drop if self.training else 0.0)
         # Token by token in memory, so that the map comes out channels_last.
         y = y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[2], x.shape[3]))
         return y.permute(0, 3, 1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout_p: float) -> Tensor:
+    """Attention of q to k and v, all (B, heads, positions, dim), with a bias (1, heads, queries, keys)."""
+    if needs_gradient(bias) and is_plain(q, k, v) and bias.dtype is q.dtype is torch.float32:
+        # PyTorch has no fused attention on a CPU that differentiates the bias, and its general one makes more passes.
+        scores = torch.add(bias, q @ k.transpose(2, 3), alpha=q.shape[-1] ** -0.5)
+        return F.dropout(scores.softmax(-1), dropout_p) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(bias, q), dropout_p=dropout_p)
 
 
 def _mask(bias: Tensor, q: Tensor) -> Tensor:
