@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from foveal.errors import FovealError
 from foveal.training import finite, fit, loop, processes
@@ -288,22 +288,33 @@ class Waits(TorchDispatchMode):
 @pytest.mark.parametrize("clip", [1.0, None])
 def test_an_update_waits_for_a_gpu_only_where_it_is_logged_or_saved(points, config, change, out, monkeypatch, clip):
     """On the CPU, which is made to look like a device whose operators are queued; six updates per epoch."""
-    per_update, train_step, init = [], loop._train_step, processes.Processes.__init__
+    per_update, train_pass, update, init = [], loop._train_pass, loop._update, processes.Processes.__init__
 
-    def counted(run, batches):
+    class Task(points):
+        def loss(self, model, batch):
+            with _disable_current_modes():  # this task notes its losses
+                return super().loss(model, batch)
+
+    def counted_pass(*args):
         with Waits() as waits:
-            train_step(run, batches)
+            train_pass(*args)
         per_update.append(waits.count)
+
+    def counted_update(run):
+        with Waits() as waits:
+            update(run)
+        per_update[-1] += waits.count
 
     def asynchronous(self, accelerator):
         init(self, accelerator)
         self.is_asynchronous = True
 
-    monkeypatch.setattr(loop, "_train_step", counted)
+    monkeypatch.setattr(loop, "_train_pass", counted_pass)
+    monkeypatch.setattr(loop, "_update", counted_update)
     monkeypatch.setattr(processes.Processes, "__init__", asynchronous)
     monkeypatch.setattr(finite.Glance, "number", lambda self: 0.0)  # there it has arrived
     settings = dict(optimizer="momentum", clip_norm=clip, epochs=2)  # AdamW counts its updates on the host
-    fit(points(), change(config, log_every=4, save_steps=5, **settings), out)
+    fit(Task(), change(config, log_every=4, save_steps=5, **settings), out)
     assert per_update == [0, 0, 0, 1, 1, 1] * 2
 
 
