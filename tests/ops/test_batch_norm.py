@@ -4,10 +4,12 @@ import copy
 import math
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from foveal.models import transxnet
 from foveal.ops import use_backend
 from foveal.ops.batch_norm import depthwise_block, fuses
 from foveal.ops.native import instruction_set, why_unavailable
@@ -50,9 +52,7 @@ class Block(nn.Module):
     def fused(self, x):
         norms = (self.norm,) if self.entry is None else (self.entry, self.norm)
         assert fuses(x, norms, (*self.convs, self.pointwise))
-        return depthwise_block(
-            x, self.convs, self.norm, self.pointwise, entry=self.entry, identity=self.identity
-        )
+        return depthwise_block(x, self.convs, self.norm, self.pointwise, entry=self.entry, identity=self.identity)
 
 
 def drawn(batch, height, width, groups, out, entry, identity, mean=0.0):
@@ -164,8 +164,6 @@ def step(net, x):
 
 @pytest.fixture
 def net():
-    import timm
-
     torch.manual_seed(0)
     net = timm.create_model("transxnet_atto", img_size=64, num_classes=10)
     for module in net.modules():
@@ -186,6 +184,16 @@ def test_a_network_is_trained_as_by_plain_layers(net):
         assert (grad.double() - right[name]).abs().max() <= allowed, name
     for name, buffer in net.named_buffers():
         torch.testing.assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_every_block_of_a_network_uses_it_twice(net, monkeypatch):
+    calls = []
+    monkeypatch.setattr(transxnet, "depthwise_block", lambda *a, **k: calls.append(a) or depthwise_block(*a, **k))
+    net.train()(image(64, 64, batch=2))
+    assert len(calls) == 2 * sum(len(stage.blocks) for stage in net.stages)
+    calls.clear()
+    net.eval()(image(64, 64))
+    assert not calls
 
 
 def test_frozen_norms_keep_their_statistics_while_the_rest_is_trained(net):

@@ -273,7 +273,7 @@ def test_a_warmup_longer_than_the_run_is_rejected(config, change):
 
 
 class Waits(TorchDispatchMode):
-    """Counts the operators for which the host waits for a device: reading a number, and shapes that depend on values."""
+    """Counts operators for which the host waits for a device: reading a number, shapes that depend on values."""
 
     def __init__(self):
         super().__init__()

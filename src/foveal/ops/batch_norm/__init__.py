@@ -2,3 +2,4 @@
 
 from .depthwise_block import depthwise_block as depthwise_block
 from .norms import fuses as fuses
+from .norms import in_training as in_training

@@ -69,7 +69,7 @@ class _Block(torch.autograd.Function):
             sums = batch_norm.moments(x, gelu=True)
             entry = batch_norm.statistics(sums, pixels, entry_gain, entry_bias, constants[-1])
         taps, biases = torch.cat([w.flatten() for w in parameters[:groups]]), torch.cat(parameters[groups:])
-        y, sums = _convolution(x, taps, biases, constants, entry).forward(moments=True)
+        y, sums = _convolution(x, taps, biases, constants, entry).forward_with_moments()
         norm = batch_norm.statistics(sums, pixels, gain, bias, constants[-2])
         weight = weight.flatten(1)
         total = weight.mv(norm.shift) if shift is None else torch.addmv(shift, weight, norm.shift)

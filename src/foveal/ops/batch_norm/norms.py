@@ -14,34 +14,36 @@ from ..native.batch_norm import Statistics
 
 
 def fuses(x: Tensor, norms: Iterable[nn.BatchNorm2d], others: Iterable[nn.Module] = ()) -> bool:
-    """Whether the compiled kernels can compute these norms, whose input is a map like x (B, C, H, W), in a training step
-    together with ``others``.
+    """Whether the compiled kernels can compute these norms of a map like x (B, C, H, W), and ``others`` with them, in a
+    training step.
 
     They cannot if something else is asked for: another backend, statistics over several processes, running statistics
     (eval mode) or their cumulative average, another dtype than float32, a tracer, or a hook on one of the modules.
     """
     if x.dtype is not torch.float32 or why_unavailable() is not None or forced_backend() not in (None, "cpu"):
         return False
-    if x.shape[0] * x.shape[2] * x.shape[3] < 2:
+    if x.shape[0] * x.shape[2] * x.shape[3] < 2 or not in_training(norms, others):
         return False
-    return all(_in_training(n) for n in norms) and all(_is_bare(m, x) for m in (*norms, *others))
+    parameters = [p for m in (*norms, *others) for p in m._parameters.values() if p is not None]
+    return is_plain(x, *parameters) and all(p.dtype is torch.float32 for p in parameters)
 
 
-def _in_training(norm: nn.Module) -> bool:
-    return type(norm) is nn.BatchNorm2d and norm.training and norm.affine and norm.momentum is not None
-
-
-def _is_bare(module: nn.Module, x: Tensor) -> bool:
-    """Whether calling the module does no more than compute with float32 parameters."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    parameters = [p for p in module._parameters.values() if p is not None]
-    return not any(hooks) and is_plain(x, *parameters) and all(p.dtype is torch.float32 for p in parameters)
+def in_training(norms: Iterable[nn.Module], others: Iterable[nn.Module] = ()) -> bool:
+    """Whether these are plain batch norms in training mode, with a gain and a momentum, and neither they nor ``others``
+    have hooks: then all may be computed without being called."""
+    plain = all(type(n) is nn.BatchNorm2d and n.training and n.affine and n.momentum is not None for n in norms)
+    return plain and not any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        for m in (*norms, *others)
+    )
 
 
 @torch.no_grad()
 def update_running(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
     """Update the running statistics and the count of batches, as the layer does."""
-    if norm.track_running_stats:
-        norm.num_batches_tracked.add_(1)
-        norm.running_mean.lerp_(statistics.mean, norm.momentum)
-        norm.running_var.lerp_(statistics.variance, norm.momentum)
+    mean, variance, count, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
+    if mean is None or variance is None or count is None or momentum is None:  # kept all or none
+        return
+    count.add_(1)
+    mean.lerp_(statistics.mean, momentum)
+    variance.lerp_(statistics.variance, momentum)

@@ -99,17 +99,21 @@ class Depthwise:
             self.weight.shape[-1] if own_weights else 0, all_channels if own_weights else 0,
         )  # fmt: skip
 
-    def forward(self, moments: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """The result (B, H, W, C), contiguous, in x's dtype; with ``moments`` also its sums and sums of squares over
-        the map, (shares to be summed, 2, C) in float64."""
+    def forward(self) -> Tensor:
+        """The result (B, H, W, C), contiguous, in x's dtype."""
         out = self.x.new_empty(self.x.shape)
-        if moments:
-            sums = self.double_sums()
-            self.c.moments = sums.data_ptr()
         if out.numel():
             self.c.out = map_of(out)
             _forward(self.c)
-        return (out, sums) if moments else out
+        return out
+
+    def forward_with_moments(self) -> tuple[Tensor, Tensor]:
+        """The result, and its sums and sums of squares over the map, as ``double_sums`` returns them."""
+        sums = self.double_sums()
+        self.c.moments = sums.data_ptr()
+        out = self.forward()
+        self.c.moments = None
+        return out, sums
 
     def double_sums(self) -> Tensor:
         """Zeros for two sums per channel, (shares to be summed, 2, C) in float64."""
