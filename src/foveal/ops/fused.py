@@ -106,7 +106,6 @@ class FusedOperator:
         kept = () if self.outputs == 1 else output[1:]
         if kept:
             ctx.mark_non_differentiable(*kept)
-            ctx.set_materialize_grads(False)  # else zeros would be made for them
         ctx.save_for_backward(*inputs[:count], *kept)
         ctx.constants = inputs[count:]
 
