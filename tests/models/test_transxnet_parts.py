@@ -118,6 +118,30 @@ def test_a_complete_block_equals_the_plain_form(training):
     module, state = ready(block, training)
     x, table = draw(48, (8, 4)), torch.randn(1, 2, 32, 2, dtype=torch.float64)
     assert_same(module(x, table), plain.block(state, x, table, training), ROUNDINGS)
+    assert_statistics(module, state)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_attention_with_a_learned_bias_has_its_formula_s_output_and_gradients(heads):
+    shapes = dict(q=(2, heads, 12, 8), k=(2, heads, 6, 8), v=(2, heads, 6, 8), bias=(1, heads, 12, 6))
+    exact = {name: torch.randn(shape, dtype=torch.float64, requires_grad=True) for name, shape in shapes.items()}
+    found = {name: tensor.detach().float().requires_grad_() for name, tensor in exact.items()}
+    grad = torch.randn(2, heads, 12, 8, dtype=torch.float64)
+    scores = torch.einsum("bhqd,bhkd->bhqk", exact["q"], exact["k"]) / 8**0.5 + exact["bias"]
+    expected = torch.einsum("bhqk,bhkd->bhqd", scores.exp() / scores.exp().sum(-1, keepdim=True), exact["v"])
+    actual = transxnet._attend(**found, dropout_p=0.0)
+    expected.backward(grad)
+    actual.backward(grad.float())
+    assert_same(actual.detach(), expected.detach().float(), 100, "the output")
+    for name in shapes:
+        assert_same(found[name].grad, exact[name].grad.float(), 100, name)
+
+
+def test_dropout_of_attention_drops_probabilities():
+    q, v = torch.zeros(1, 1, 4, 8), torch.ones(1, 1, 4000, 8)
+    y = transxnet._attend(q, torch.zeros(1, 1, 4000, 8), v, torch.zeros(1, 1, 4, 4000, requires_grad=True), 0.5)
+    assert 0.9 < y.mean() < 1.1
+    assert len(y[..., 0].unique()) == 4  # each query loses keys of its own
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (12, 4)], ids=str)

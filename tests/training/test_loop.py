@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from foveal.errors import FovealError
-from foveal.training import fit
+from foveal.training import finite, fit, loop, processes
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.listener import Listener
 
@@ -269,3 +270,56 @@ def test_the_device_batch_size_may_change_on_resume_if_samples_are_independent(p
 def test_a_warmup_longer_than_the_run_is_rejected(config, change):
     with pytest.raises(FovealError, match=r"warmup_epochs must be at most epochs, not 5 of 4"):
         change(config, warmup_epochs=5)
+
+
+class Waits(TorchDispatchMode):
+    """Counts operators for which the host waits for a device: reading a number, shapes that depend on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += torch.Tag.data_dependent_output in function.tags
+        self.count += torch.Tag.dynamic_output_shape in function.tags
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_an_update_waits_for_a_gpu_only_where_it_is_logged_or_saved(points, config, change, out, monkeypatch, clip):
+    """On the CPU, which is made to look like a device whose operators are queued; six updates per epoch."""
+    per_update, train_pass, update, init = [], loop._train_pass, loop._update, processes.Processes.__init__
+
+    class Task(points):
+        def loss(self, model, batch):
+            with _disable_current_modes():  # this task notes its losses
+                return super().loss(model, batch)
+
+    def counted_pass(*args):
+        with Waits() as waits:
+            train_pass(*args)
+        per_update.append(waits.count)
+
+    def counted_update(run):
+        with Waits() as waits:
+            update(run)
+        per_update[-1] += waits.count
+
+    def asynchronous(self, accelerator):
+        init(self, accelerator)
+        self.is_asynchronous = True
+
+    monkeypatch.setattr(loop, "_train_pass", counted_pass)
+    monkeypatch.setattr(loop, "_update", counted_update)
+    monkeypatch.setattr(processes.Processes, "__init__", asynchronous)
+    monkeypatch.setattr(finite.Glance, "number", lambda self: 0.0)  # there it has arrived
+    settings = dict(optimizer="momentum", clip_norm=clip, epochs=2)  # AdamW counts its updates on the host
+    fit(Task(), change(config, log_every=4, save_steps=5, **settings), out)
+    assert per_update == [0, 0, 0, 1, 1, 1] * 2
+
+
+def test_the_count_of_waits_sees_a_look_at_the_loss():
+    with Waits() as waits:
+        torch.ones(3).sum().item()
+        torch.ones(3).nonzero()
+    assert waits.count == 2

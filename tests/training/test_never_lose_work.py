@@ -13,6 +13,7 @@ from foveal.errors import FovealError
 from foveal.training import fit
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.listener import Listener
+from foveal.training.processes import Processes
 
 TIMING = ("time", "seconds", "images_per_second", "data_wait_seconds", "memory_bytes")
 
@@ -326,3 +327,26 @@ def test_a_log_on_a_full_disk_raises_a_one_line_error(points, config, out):
 
     with pytest.raises(FovealError, match=r"steps.jsonl could not be written \(No space left on device\): make room"):
         fit(points(), config, out, listener=Fill())
+
+
+def test_on_a_gpu_a_nonfinite_gradient_between_two_looks_stops_at_the_next_loss(
+    points, config, change, out, monkeypatch
+):
+    """On the CPU, which is made to look like a device whose operators are queued."""
+    task, init = points(), Processes.__init__
+
+    def asynchronous(self, accelerator):
+        init(self, accelerator)
+        self.is_asynchronous = True
+
+    def spoil_gradient(count):
+        if count == 7:
+            task.model[0].weight.register_hook(lambda grad: grad * math.inf)
+
+    monkeypatch.setattr(Processes, "__init__", asynchronous)
+    task.before_loss = spoil_gradient
+    with pytest.raises(FovealError, match=r"loss became nan at step 9 .* became non-finite in an earlier update"):
+        fit(task, change(config, log_every=6), out)
+    state = read_checkpoint(out / "last.pt")
+    assert state["step"] == 6
+    assert all(value.isfinite().all() for value in state["model"].values())

@@ -76,11 +76,11 @@ def _offset_table(
     Returns:
         (h, Dr * Dc).
     """
-    by_row = rows[:, None] * weight1[:, 0] + bias1
+    by_row = torch.addcmul(bias1, rows[:, None], weight1[:, 0])
     by_column = columns[:, None] * weight1[:, 1]
 
     def network(part: Tensor) -> Tensor:
-        return weight2 @ F.relu(part[:, None] + by_column).flatten(0, 1).mT + bias2[:, None]
+        return torch.addmm(bias2[:, None], weight2, F.relu(part[:, None] + by_column).flatten(0, 1).mT)
 
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return network(by_row)

@@ -207,8 +207,7 @@ class AggregatedAttention(CosineAttention):
         return self._keys_and_values(self.norm(gelu_pool(x, size)))
 
     def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = self.kv(x).chunk(2, dim=-1)
-        return self._split_heads(k), self._split_heads(v)
+        return self.kv(x).unflatten(-1, (2, self.heads, -1)).unbind(-3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""

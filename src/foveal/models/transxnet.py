@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from foveal.ops import dynamic_dwconv, multiscale_dwconv
+from foveal.ops.batch_norm import depthwise_block, fuses, in_training
+from foveal.ops.host import is_plain, needs_gradient, observed
 from foveal.ops.numerics import without_autocast
 from foveal.types import Size
 
@@ -149,11 +151,19 @@ class OSRA(nn.Module):
         """(B, C, H, W) and the stage's position bias (1, heads, H*W, keys) to (B, C, H, W)."""
         k, v = self.kv(self.local_conv(self.sr(x))).chunk(2, dim=1)
         q, k, v = self._split_heads(self.q(x)), self._split_heads(k), self._split_heads(v)
-        dropout_p = self.attn_drop if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(bias, q), dropout_p=dropout_p)
+        y = _attend(q, k, v, bias, self.attn_drop if self.training else 0.0)
         # Token by token in memory, so that the map comes out channels_last.
         y = y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[2], x.shape[3]))
         return y.permute(0, 3, 1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout_p: float) -> Tensor:
+    """Attention of q to k and v, all (B, heads, positions, dim), with a bias (1, heads, queries, keys)."""
+    if needs_gradient(bias) and is_plain(q, k, v) and bias.dtype is q.dtype is torch.float32:
+        # PyTorch has no fused attention on a CPU that differentiates the bias, and its general one makes more passes.
+        scores = torch.add(bias, q @ k.transpose(2, 3), alpha=q.shape[-1] ** -0.5)
+        return F.dropout(scores.softmax(-1), dropout_p) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(bias, q), dropout_p=dropout_p)
 
 
 def _mask(bias: Tensor, q: Tensor) -> Tensor:
@@ -184,10 +194,21 @@ class DMixer(nn.Module):
         )
         self.proj_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor, scale: LayerScale | None = None) -> Tensor:
+        """(B, C, H, W) and the stage's position bias to (B, C, H, W), scaled by ``scale``."""
         local, distant = x.chunk(2, dim=1)
         x = torch.cat([self.local_unit(local), self.global_unit(distant, bias)], dim=1)
-        return self.proj_drop(self.proj(x)) + x
+        conv, act, norm, squeeze, *middle, last = self.proj
+        if fuses(x, (norm,), (conv, act, squeeze)):
+            y = depthwise_block(x, (conv,), norm, squeeze)
+        else:
+            y = squeeze(norm(act(conv(x))))
+        for layer in middle:
+            y = layer(y)
+        if scale is not None and _may_join(last, scale, self.proj_drop):
+            return torch.addcmul(scale.after(last, y), x, scale.weight.view(-1, 1, 1))
+        y = self.proj_drop(last(y)) + x
+        return y if scale is None else scale(y)
 
 
 @register_notrace_module
@@ -227,9 +248,19 @@ class MultiScaleFFN(nn.Module):
         self.fc2 = nn.Sequential(nn.Conv2d(hidden, dim, 1, bias=False, **dd), nn.BatchNorm2d(dim, **dd))
         self.drop = nn.Dropout(drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.dwconv(self.fc1(x)))
-        return self.drop(self.fc2(self.drop(x)))
+    def forward(self, x: Tensor, scale: LayerScale | None = None) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W), scaled by ``scale``."""
+        widen, act, entry = self.fc1
+        x, (narrow, norm) = widen(x), self.fc2
+        drops = self.drop.p > 0 and self.training
+        if not drops and fuses(x, (entry, self.norm), (act, self.dwconv, *self.dwconv.proj, self.drop, narrow)):
+            x = depthwise_block(x, self.dwconv.proj, self.norm, narrow, entry=entry, identity=True)
+        else:
+            x = narrow(self.drop(self.norm(self.dwconv(entry(act(x))))))
+        if scale is not None and _may_join(norm, scale, self.drop):
+            return scale.after(norm, x)
+        x = self.drop(norm(x))
+        return x if scale is None else scale(x)
 
 
 class LayerScale(nn.Module):
@@ -255,6 +286,19 @@ class LayerScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight.flatten()[:, None, None] + self.bias[:, None, None]
 
+    def after(self, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Return ``self(norm(x))`` in training mode: the norm's gain and bias take the scale, in no further pass."""
+        weight = self.weight.flatten()
+        if norm.track_running_stats:
+            norm.num_batches_tracked.add_(1)
+        gain, bias = norm.weight * weight, torch.addcmul(self.bias, norm.bias, weight)
+        return F.batch_norm(x, norm.running_mean, norm.running_var, gain, bias, True, norm.momentum, norm.eps)
+
+
+def _may_join(norm: nn.Module, scale: LayerScale, drop: nn.Dropout) -> bool:
+    """Whether ``scale.after`` may compute the norm and the scale, between which nothing is dropped."""
+    return in_training((norm,), (scale, drop)) and not (drop.p and drop.training) and not observed()
+
 
 class Block(nn.Module):
     """Dynamic position encoding, D-Mixer, multi-scale FFN (equation 1)."""
@@ -272,8 +316,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         x = self.pos_embed(x)
-        x = x + self.drop_path(self.layer_scale_1(self.token_mixer(self.norm1(x), bias)))
-        return x + self.drop_path(self.layer_scale_2(self.mlp(self.norm2(x))))
+        x = x + self.drop_path(self.token_mixer(self.norm1(x), bias, self.layer_scale_1))
+        return x + self.drop_path(self.mlp(self.norm2(x), self.layer_scale_2))
 
 
 @register_notrace_module

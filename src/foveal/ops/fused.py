@@ -63,7 +63,7 @@ class FusedOperator:
         )
         self._op.register_autograd(self._differentiate, setup_context=self._save)
         self._backward_op.register_autograd(
-            _refuse_second_derivative(name), setup_context=lambda ctx, inputs, output: None
+            refuse_second_derivative(name), setup_context=lambda ctx, inputs, output: None
         )
 
     @staticmethod
@@ -121,7 +121,7 @@ def _unwrap_single(tensors: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _refuse_second_derivative(operator: str) -> Function:
+def refuse_second_derivative(operator: str) -> Function:
     """A backward function that raises: closed-form backward passes are not differentiable."""
 
     def refuse(ctx, *grads):

@@ -15,6 +15,11 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x in ``dtype``: ``x.to(dtype)``, without a call of PyTorch if there is nothing to do."""
+    return x if x.dtype is dtype else x.to(dtype)
+
+
 def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return x divided by its L2 norm over the last dimension, and the inverse norm (with a last dimension of 1)."""
     inverse = x.norm(dim=-1, keepdim=True).clamp_min(EPS).reciprocal()

@@ -177,11 +177,13 @@ def _forward(run: Run, number: int, model: Any, batch: Any) -> tuple[Tensor, dic
 def _update(run: Run) -> None:
     """Clip and apply the gradients; update the average and the learning rate."""
     run.scaler.unscale_(run.optimizer)
-    norm = nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
-    if not run.scaler.is_enabled():  # otherwise it skips such an update and lowers its scale
-        refuse_nonfinite_gradients(norm.item(), _where(run), run.model)
-    if run.config.clip_norm is not None:
-        nn.utils.clip_grads_with_norm_(run.model.parameters(), run.config.clip_norm, norm)
+    looks = _looks_at_gradients(run)
+    if looks or run.config.clip_norm is not None:
+        norm = nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
+        if looks:
+            refuse_nonfinite_gradients(norm.item(), _where(run), run.model)
+        if run.config.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(run.model.parameters(), run.config.clip_norm, norm)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
@@ -189,6 +191,19 @@ def _update(run: Run) -> None:
         run.average.update(run.model)
     run.step += 1
     run.schedule.step_update(run.step)
+
+
+def _looks_at_gradients(run: Run) -> bool:
+    """Whether the norm of the gradients is read before this update.
+
+    On a GPU reading waits for the backward pass, while nothing is queued. So only updates that are logged or saved are
+    looked at there, when the host waits anyway; between them the next loss tells.
+    """
+    if run.scaler.is_enabled():  # it skips an update that is not finite, and lowers its scale
+        return False
+    done, config = run.step_in_epoch + 1, run.config
+    intervals = (config.log_every, run.steps_per_epoch, config.save_steps)
+    return not run.processes.is_asynchronous or any(every and done % every == 0 for every in intervals)
 
 
 def _evaluate(run: Run, journal: Journal, interruption: Interruption) -> dict[str, float]:

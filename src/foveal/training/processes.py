@@ -38,6 +38,8 @@ class Processes:
         self.device: torch.device = accelerator.device
         self.share = Share(accelerator.process_index, accelerator.num_processes)
         self.is_main: bool = accelerator.is_main_process
+        self.is_asynchronous: bool = self.device.type != "cpu"
+        """Whether operators are queued, so that reading a tensor waits for those before it."""
 
     def distribute(self, model: nn.Module) -> nn.Module:
         """Return the model on our device, wrapped if several processes must exchange gradients."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from foveal.types import Size
 
 from ..native import Kernel, Map, contiguous_float, map_of, side_by_side, threads_for, unsupported_maps
+from ..numerics import in_dtype
 from .cpu_bias import DenseBias, Resize, TableBias
 from .schema import TABLE_TENSORS, TENSORS, arrange_gradients
 
@@ -91,7 +92,7 @@ class _Call:
         batch, height, width, heads, dim = q.shape
         maps = [side_by_side(x) for x in (q, k, v, k_pool.flatten(1, 2)[:, None], v_pool.flatten(1, 2)[:, None])]
         small = [contiguous_float(x) for x in (scale, query_embedding, local_bias, tokens, token_bias)]
-        bias = self.bias = form(pool_bias.float(), (height, width), tuple(k_pool.shape[1:3]))
+        bias = self.bias = form(in_dtype(pool_bias, torch.float32), (height, width), tuple(k_pool.shape[1:3]))
         log_length = _log_lengths(window, length)
         self.kept = (*maps, *small, log_length)
         pooled = k_pool.shape[1] * k_pool.shape[2]
@@ -142,10 +143,9 @@ def _backward_of(form: Form, grad: Tensor, q: Tensor, *rest) -> tuple[Tensor, ..
     )  # fmt: skip
 
     pooled = [t.sum(0).transpose(1, 2).reshape(rest[2].shape) for t in pooled]
-    scale, embedding, local_bias, token_bias, tokens = (
-        part.clone() for part in sums.sum(0).split((1, c.dim, area, area, area * c.dim), 1)
-    )
-    tokens = tokens.unflatten(1, (area, c.dim)).mT.contiguous()
+    *small, tokens = sums.sum(0).split((1, c.dim, area, area, area * c.dim), 1)
+    scale, embedding, local_bias, token_bias = (part.clone() for part in small)  # no gradient is a view of another
+    tokens = tokens.unflatten(1, (area, c.dim)).mT.clone(memory_format=torch.contiguous_format)
     gradients = (*maps, *pooled, scale[:, 0], embedding, local_bias, bias.total(), tokens, token_bias)
     return arrange_gradients(gradients, inputs, names)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from ..fused import FusedOperator
-from ..numerics import accumulation_dtype
+from ..numerics import accumulation_dtype, in_dtype
 
 TENSORS = (
     "q", "k", "v", "k_pool", "v_pool", "scale", "query_embedding", "local_bias", "pool_bias", "tokens", "token_bias",
@@ -31,7 +31,7 @@ def arrange_gradients(
     gradients: Iterable[Tensor], inputs: Iterable[Tensor], names: tuple[str, ...] = TENSORS
 ) -> tuple[Tensor, ...]:
     """Return the gradients in the dtypes of their inputs and the layout that tracing expects; copies what differs."""
-    cast = [g.to(t.dtype) for g, t in zip(gradients, inputs, strict=True)]
+    cast = [in_dtype(g, t.dtype) for g, t in zip(gradients, inputs, strict=True)]
     dense = TENSORS[POOL_BIAS]
     return tuple(g.mT.contiguous().mT if n == dense else g.contiguous() for n, g in zip(names, cast, strict=True))
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..native import depthwise
 from ..native.depthwise import Depthwise
+from ..numerics import in_dtype
 
 
 def unsupported(x: Tensor, weight: Tensor, bias: Tensor) -> str | None:
@@ -25,4 +26,4 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias, each in the dtype of its tensor."""
     grad_x, _, grad_weight, grad_bias = _convolution(x, weight, bias).backward(grad)
-    return grad_x, grad_weight.reshape(weight.shape).to(weight.dtype), grad_bias.to(bias.dtype)
+    return grad_x, in_dtype(grad_weight.reshape(weight.shape), weight.dtype), in_dtype(grad_bias, bias.dtype)

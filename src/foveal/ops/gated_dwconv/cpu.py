@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..native import depthwise
 from ..native.depthwise import Depthwise
+from ..numerics import in_dtype
 
 
 def unsupported(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> str | None:
@@ -25,7 +26,8 @@ def forward(g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def backward(grad: Tensor, g: Tensor, v: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of g, v, weight and bias; the convolution is recomputed, not saved."""
     grad_g, grad_v, grad_weight, grad_bias = _convolution(g, v, weight, bias).backward(grad)
-    return grad_g, grad_v, grad_weight.reshape(weight.shape).to(weight.dtype), grad_bias.to(bias.dtype)
+    grad_weight = in_dtype(grad_weight.reshape(weight.shape), weight.dtype)
+    return grad_g, grad_v, grad_weight, in_dtype(grad_bias, bias.dtype)
 
 
 def packed_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,4 +37,4 @@ def packed_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tu
     g, v = x.chunk(2, -1)
     call = _convolution(g, v, weight, bias)
     _, _, grad_weight, grad_bias = call.backward(grad, *grad_x.chunk(2, -1))
-    return grad_x, grad_weight.reshape(weight.shape).to(weight.dtype), grad_bias.to(bias.dtype)
+    return grad_x, in_dtype(grad_weight.reshape(weight.shape), weight.dtype), in_dtype(grad_bias, bias.dtype)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..native import depthwise
 from ..native.depthwise import Depthwise
+from ..numerics import in_dtype
 
 
 def unsupported(x: Tensor, weight: Tensor, bias: Tensor, kernels: Sequence[int], *_) -> str | None:
@@ -35,7 +36,7 @@ def forward(x: Tensor, *rest) -> Tensor:
 def backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *constants) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias; with GELU the convolution is recomputed, not saved."""
     grad_x, _, grad_weight, grad_bias = _convolution(x, weight, bias, *constants).backward(grad)
-    return grad_x, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
+    return grad_x, in_dtype(grad_weight, weight.dtype), in_dtype(grad_bias, bias.dtype)
 
 
 def entered_forward(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, *constants) -> Tensor:

@@ -153,7 +153,7 @@ def side_by_side(x: Tensor) -> Tensor:
 
 def contiguous_float(x: Tensor) -> Tensor:
     """Return x in float32, contiguous."""
-    return x.float().contiguous()
+    return x if x.dtype is torch.float32 and x.is_contiguous() else x.float().contiguous()
 
 
 def unsupported_maps(parameters: Iterable[Tensor], /, **maps: Tensor) -> str | None:

@@ -22,6 +22,7 @@ class _Call(ctypes.Structure):
         *((name, Map) for name in ("x", "value", "out")),
         *((name, ctypes.c_void_p) for name in ("scale", "shift", "weight", "bias")),
         *((f"{name}_batch", ctypes.c_int64) for name in ("weight", "bias")),
+        ("moments", ctypes.c_void_p),
         ("workspace", ctypes.c_void_p),
     ]
 
@@ -30,7 +31,8 @@ class _BackwardCall(ctypes.Structure):
     _fields_ = [
         ("forward", _Call),
         *((name, Map) for name in ("grad", "grad_x", "grad_value")),
-        *((name, ctypes.c_void_p) for name in ("grad_weight", "grad_bias", "workspace")),
+        *((name, ctypes.c_void_p) for name in ("grad_weight", "grad_bias", "slope", "offset", "mean", "inverse")),
+        *((name, ctypes.c_void_p) for name in ("norm_sums", "workspace")),
     ]
 
 
@@ -62,7 +64,7 @@ class Depthwise:
             have a leading dimension of samples.
         kernels, channels: K_g and C_g per group.
         value: the gate's other factor, shaped like x; only with ``gelu``.
-        entry: (scale, shift), each (C,): x is replaced by GELU(x) * scale + shift; forward only.
+        entry: (scale, shift), each (C,): x is replaced by GELU(x) * scale + shift.
     """
 
     def __init__(
@@ -105,11 +107,39 @@ class Depthwise:
             _forward(self.c)
         return out
 
+    def forward_with_moments(self) -> tuple[Tensor, Tensor]:
+        """The result, and its sums and sums of squares over the map, as ``double_sums`` returns them."""
+        sums = self.double_sums()
+        self.c.moments = sums.data_ptr()
+        out = self.forward()
+        self.c.moments = None
+        return out, sums
+
+    def double_sums(self) -> Tensor:
+        """Zeros for two sums per channel, (shares to be summed, 2, C) in float64."""
+        return self.x.new_zeros(self.c.threads, 2, self.x.shape[-1], dtype=torch.float64)
+
     def backward(
-        self, grad: Tensor, grad_x: Tensor | None = None, grad_value: Tensor | None = None
+        self,
+        grad: Tensor,
+        grad_x: Tensor | None = None,
+        grad_value: Tensor | None = None,
+        *,
+        added: tuple[Tensor, Tensor] | None = None,
+        normed: tuple[Tensor, Tensor] | None = None,
+        norm_sums: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """Gradients of x and ``value`` in their dtype, and of weight and bias in float32, in the given shapes.
-        The first two are written to ``grad_x`` and ``grad_value`` if these are given, whatever their strides."""
+        The first two are written to ``grad_x`` and ``grad_value`` if these are given, whatever their strides. With an
+        entry, the gradient of x is that of the entry's result.
+
+        Args:
+            added: (slope, offset), each (C,) in float32: ``result * slope + offset`` is added to ``grad``; only with
+                ``gelu``.
+            normed: (mean, inverse deviation) of GELU(x), each (C,) in float32; only with an entry.
+            norm_sums: with ``normed``, receives the sums over the map of the entry's gradient, and of its product with
+                the normalised GELU(x); as ``double_sums`` returns it.
+        """
         c, grad = self.c, side_by_side(grad)
         grad_x = self.x.new_empty(self.x.shape) if grad_x is None else grad_x
         if self.value is not None and grad_value is None:
@@ -118,6 +148,8 @@ class Depthwise:
         sums = [t.new_zeros(slots, *t.shape) for t in (self.weight, self.bias)]
         if self.x.numel():
             gate = Map() if grad_value is None else map_of(grad_value)
-            _backward(_BackwardCall(c, map_of(grad), map_of(grad_x), gate, *(t.data_ptr() for t in sums)))
+            vectors = (*sums, *(added or (None, None)), *(normed or (None, None)), norm_sums)
+            pointers = (None if t is None else t.data_ptr() for t in vectors)
+            _backward(_BackwardCall(c, map_of(grad), map_of(grad_x), gate, *pointers))
         grad_weight, grad_bias = (t.sum(0) if len(t) > 1 else t[0] for t in sums)
         return grad_x, grad_value, grad_weight, grad_bias

@@ -3,6 +3,7 @@
 struct DepthwiseForwardScratch {
     float *ring, *line;        // rows of x; the row of results
     float *weights, *biases;   // of the chunk
+    double* moments;           // (vectors, 2, LANES), of the chunk
     int64_t size;
 
     DepthwiseForwardScratch(const Chunks& chunks, float* base) {
@@ -12,6 +13,7 @@ struct DepthwiseForwardScratch {
         line = arena.take(chunks.largest_of([](int64_t) { return 1; }) * row);
         weights = arena.take(chunks.largest_of([](int64_t kernel) { return kernel * kernel; }) * LANES);
         biases = arena.take(chunks.largest_of([](int64_t) { return 1; }) * LANES);
+        moments = reinterpret_cast<double*>(arena.take(chunks.largest_of([](int64_t) { return 1; }) * 4 * LANES));
         size = arena.used;
     }
 };
@@ -46,16 +48,38 @@ inline void convolve(const DepthwiseCall& c, const Chunk& k, const float* ring, 
                          biases + i * LANES, line + i * c.width * LANES);
 }
 
+// Adds a row of results to the chunk's moments.
+inline void add_moments(const DepthwiseCall& c, const Chunk& k, const float* line, double* moments) {
+    for (int64_t i = 0; i < k.vectors(); ++i) {
+        const float* row = line + i * c.width * LANES;
+        Moments m(load(row));
+        for (int64_t x = 0; x < c.width; ++x) m.add(load(row + x * LANES));
+        m.finish(c.width, moments + i * 2 * LANES);
+    }
+}
+
+// Writes a chunk's sums, (vectors, 2, LANES), to this thread's (2, C), and resets them.
+inline void store_double_sums(const DepthwiseCall& c, const Chunk& k, double* sums, double* to, int64_t thread) {
+    int64_t channels = 0;
+    for (int64_t i = 0; i < c.groups; ++i) channels += c.channels[i];
+    to += thread * 2 * channels + k.first;
+    for (int64_t i = 0; i < k.vectors(); ++i)
+        store_sums(sums + i * 2 * LANES, k.count < LANES ? k.count : LANES, to + k.start(i), channels);
+    zero(reinterpret_cast<float*>(sums), k.vectors() * 4 * LANES);
+}
+
 template <class T>
-inline void finish_row(const DepthwiseCall& c, const Chunk& k, int64_t b, int64_t y, const float* line) {
+inline void finish_row(const DepthwiseCall& c, const Chunk& k, int64_t b, int64_t y, float* line, double* moments) {
     const PixelRow<T> value(c.value, b, y, k), out(c.out, b, y, k);
-    const bool activate = c.gelu;
+    const bool activate = c.gelu, kept = c.moments;
     each_vector(k, c.width, [=](auto place) {
         Vec result = load(line + place.offset);
         if (activate) result = gelu(result);
         if (value) result *= value.read(place);
         out.write(place, result);
+        if (kept) store(line + place.offset, result);
     });
+    if (kept) add_moments(c, k, line, moments);
 }
 
 template <class T>
@@ -63,6 +87,7 @@ void depthwise_forward_work(const DepthwiseCall& c, int64_t thread) {
     const Chunks chunks(c, 1);
     const int64_t size = DepthwiseForwardScratch(chunks, nullptr).size, pieces = chunks.count() * c.batch * c.bands;
     const DepthwiseForwardScratch s(chunks, c.workspace + thread * size);
+    zero(reinterpret_cast<float*>(s.moments), chunks.largest_of([](int64_t) { return 1; }) * 4 * LANES);
     int64_t arranged = -1;  // the chunk whose weights are in the scratch memory
     for (int64_t i = thread; i < pieces; i += c.threads) {
         const Piece piece(c, i);
@@ -75,8 +100,10 @@ void depthwise_forward_work(const DepthwiseCall& c, int64_t thread) {
         for (int64_t y = first; y < last; ++y) {
             load_input<T>(c, k, piece.b, y + radius, s.ring);
             convolve(c, k, s.ring, y, s.weights, s.biases, s.line);
-            finish_row<T>(c, k, piece.b, y, s.line);
+            finish_row<T>(c, k, piece.b, y, s.line, s.moments);
         }
+        const bool ends = i + c.threads >= pieces || Piece(c, i + c.threads).chunk != piece.chunk;
+        if (c.moments && ends) store_double_sums(c, k, s.moments, c.moments, thread);
     }
 }
 

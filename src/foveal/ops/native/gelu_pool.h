@@ -12,17 +12,6 @@ inline const T* pixel(const Map& map, int64_t b, int64_t y, int64_t x) {
     return static_cast<const T*>(map.data) + b * map.batch + y * map.row + x * map.column;
 }
 
-// Channels c ... c + LANES - 1 of a pixel as floats; 0 beyond the last channel.
-template <class T>
-inline Vec load_channels(const T* from, int64_t c, int64_t channels) {
-    return c + LANES <= channels ? load(from + c) : load_some(from + c, channels - c);
-}
-
-template <class T>
-inline void store_channels(Vec x, T* to, int64_t c, int64_t channels) {
-    c + LANES <= channels ? store(to + c, x) : store_some(to + c, x, channels - c);
-}
-
 template <class T>
 inline void pool_cell(const GeluPoolCall& p, int64_t b, int64_t py, int64_t px, float* sums) {
     const Cell rows(py, p.height, p.pool_height), columns(px, p.width, p.pool_width);

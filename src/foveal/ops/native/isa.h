@@ -7,6 +7,8 @@ namespace FOVEAL_ISA {
 #include "attention_forward.h"
 #include "attention_backward.h"
 
+#include "batch_norm.h"
+
 #include "depthwise.h"
 #include "depthwise_forward.h"
 #include "depthwise_backward.h"
@@ -21,6 +23,7 @@ const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), TILE, attention_forward_worksp
                          attention_backward_workspace, attention_backward,
                          depthwise_forward_workspace, depthwise_forward,
                          depthwise_backward_workspace, depthwise_backward,
+                         batch_norm_workspace, batch_norm_moments, batch_norm_constants, batch_norm_backward,
                          gelu_pool_workspace, gelu_pool, gelu_pool_backward, quantize_workspace, quantize,
                          convolutional_glu_workspace, convolutional_glu};
 }  // namespace FOVEAL_ISA

@@ -20,6 +20,10 @@ struct Kernels {
     void (*depthwise_forward)(const DepthwiseCall&, int64_t thread);
     int64_t (*depthwise_backward_workspace)(const DepthwiseBackwardCall&);
     void (*depthwise_backward)(const DepthwiseBackwardCall&, int64_t thread);
+    int64_t (*batch_norm_workspace)(const BatchNormCall&);
+    void (*batch_norm_moments)(const BatchNormCall&, int64_t thread);
+    void (*batch_norm_constants)(const BatchNormCall&, int64_t thread);
+    void (*batch_norm_backward)(const BatchNormCall&, int64_t thread);
     int64_t (*gelu_pool_workspace)(const GeluPoolCall&);
     void (*gelu_pool)(const GeluPoolCall&, int64_t thread);
     void (*gelu_pool_backward)(const GeluPoolCall&, int64_t thread);
@@ -148,6 +152,9 @@ FOVEAL_KERNEL(attention_forward, AttentionCall, threads, attention_forward_works
 FOVEAL_KERNEL(attention_backward, AttentionBackwardCall, forward.threads, attention_backward_workspace)
 FOVEAL_KERNEL(depthwise_forward, DepthwiseCall, threads, depthwise_forward_workspace)
 FOVEAL_KERNEL(depthwise_backward, DepthwiseBackwardCall, forward.threads, depthwise_backward_workspace)
+FOVEAL_KERNEL(batch_norm_moments, BatchNormCall, threads, batch_norm_workspace)
+FOVEAL_KERNEL(batch_norm_constants, BatchNormCall, threads, batch_norm_workspace)
+FOVEAL_KERNEL(batch_norm_backward, BatchNormCall, threads, batch_norm_workspace)
 FOVEAL_KERNEL(gelu_pool, GeluPoolCall, threads, gelu_pool_workspace)
 FOVEAL_KERNEL(gelu_pool_backward, GeluPoolCall, threads, gelu_pool_workspace)
 FOVEAL_KERNEL(quantize, QuantizeCall, threads, quantize_workspace)

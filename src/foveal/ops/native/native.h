@@ -72,7 +72,7 @@ struct AttentionBackwardCall {
 
 // Depthwise convolutions of a map (B, H, W, C): groups of channels, each with its own odd kernel size and zero padding.
 //     y = convolution(x) + bias (+ x),   out = y, or gelu(y), or gelu(y) * value
-// With a scale, x is replaced by gelu(x) * scale + shift (forward only).
+// With a scale, x is replaced by gelu(x) * scale + shift.
 struct DepthwiseCall {
     int64_t batch, height, width, groups;
     int64_t bands;    // that the rows of a map are cut into, if there are few images and channels
@@ -84,6 +84,7 @@ struct DepthwiseCall {
     const float *scale, *shift;         // (C), or null
     const float *weight, *bias;         // groups concatenated: (channels, kernel * kernel); (C)
     int64_t weight_batch, bias_batch;   // strides between samples, 0 if all samples share
+    double* moments;                    // (threads, 2, C): sums of out and of its squares, initially zero; or null
     float* workspace;                   // as many floats as depthwise_..._workspace returns, aligned to 64 bytes
 };
 
@@ -93,6 +94,27 @@ struct DepthwiseBackwardCall {
     // Shaped like weight and bias with leading dimensions to be summed: (threads), initially zero; or (bands, B) if
     // every sample has its own.
     float *grad_weight, *grad_bias;
+    // With gelu: added to the gradient is out * slope + offset, of a norm's statistics; (C), or null.
+    const float *slope, *offset;
+    // With a scale, that of a norm with this mean and inverse deviation (C): sums of the gradient of the norm, and of it
+    // times the normalised number, (threads, 2, C), initially zero. grad_x is the gradient of the norm.
+    const float *mean, *inverse;
+    double* norm_sums;
+    float* workspace;
+};
+
+// Batch normalisation of x, or gelu(x), over pixels: see batch_norm.h.
+struct BatchNormCall {
+    int64_t pixels, channels, threads;
+    int64_t slots;  // of the sums
+    int64_t gelu;
+    double epsilon;
+    const float* x;  // (pixels, channels), contiguous
+    float* grad;     // likewise
+    double* sums;    // (slots, 2, channels)
+    const float *gain, *bias;
+    float* constants;  // (5, channels)
+    float *grad_gain, *grad_bias;
     float* workspace;
 };
 

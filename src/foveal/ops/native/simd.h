@@ -136,6 +136,17 @@ inline void store_some(T* to, Vec x, int64_t count) {
     for (int64_t i = 0; i < count; ++i) from_float(to + i, numbers[i]);
 }
 
+// Channels c ... c + LANES - 1 of a pixel as floats; 0 beyond the last channel.
+template <class T>
+inline Vec load_channels(const T* from, int64_t c, int64_t channels) {
+    return c + LANES <= channels ? load(from + c) : load_some(from + c, channels - c);
+}
+
+template <class T>
+inline void store_channels(Vec x, T* to, int64_t c, int64_t channels) {
+    c + LANES <= channels ? store(to + c, x) : store_some(to + c, x, channels - c);
+}
+
 #if FOVEAL_LANES >= 8
 inline void turn(Tile (&r)[SIDE]) {
     Tile a[8], b[8];

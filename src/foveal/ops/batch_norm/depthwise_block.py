@@ -1,0 +1,136 @@
+"""GELU, batch norm, depthwise convolutions, GELU, batch norm and a 1x1 convolution in a training step on a CPU.
+
+Of the maps between x and the result only one is written, that of the second GELU:
+
+- the depthwise kernels apply the first GELU and norm while they read x, and sum the second norm's statistics while they
+  write;
+- the second norm is part of the 1x1 convolution's weights, W (s y + t) = (W s) y + W t, so that its sums over the map
+  in the backward pass are sums over the gradient of these weights;
+- the rest of both norms' gradients belongs to passes that are made anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..fused import refuse_second_derivative
+from ..native import batch_norm
+from ..native.batch_norm import Statistics
+from ..native.depthwise import Depthwise
+from .norms import update_running
+
+
+def depthwise_block(
+    x: Tensor,
+    convolutions: Sequence[nn.Conv2d],
+    norm: nn.BatchNorm2d,
+    pointwise: nn.Conv2d,
+    *,
+    entry: nn.BatchNorm2d | None = None,
+    identity: bool = False,
+) -> Tensor:
+    """pointwise(norm(GELU(y))) of y = convolutions(e) (+ e if identity), where e = entry(GELU(x)), or x without entry.
+
+    The layers in training mode, one after another; ``fuses`` must be true of x, the norms and the other layers. Running
+    statistics are updated. A second derivative does not exist.
+
+    Args:
+        x: (B, C, H, W) in float32.
+        convolutions: depthwise, of odd kernels with padding K // 2 and biases, for consecutive groups of channels.
+        norm, entry: of C channels.
+        pointwise: a 1x1 convolution of C channels.
+
+    Returns:
+        (B, C_out, H, W) in channels_last memory.
+    """
+    kernels, channels = [c.kernel_size[0] for c in convolutions], [c.out_channels for c in convolutions]
+    constants = (kernels, channels, identity, norm.eps, 0.0 if entry is None else entry.eps)
+    entered = (None, None) if entry is None else (entry.weight, entry.bias)
+    y, rows, entry_rows = _Block.apply(
+        constants, x, *entered, norm.weight, norm.bias, pointwise.weight, pointwise.bias,
+        *(c.weight for c in convolutions), *(c.bias for c in convolutions),
+    )  # fmt: skip
+    update_running(norm, Statistics(rows))
+    if entry is not None:
+        update_running(entry, Statistics(entry_rows))
+    return y
+
+
+class _Block(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, constants, x, entry_gain, entry_bias, gain, bias, weight, shift, *parameters):
+        x = x.permute(0, 2, 3, 1).contiguous()
+        pixels, groups, entry = x.numel() // x.shape[-1], len(constants[0]), None
+        if entry_gain is not None:
+            sums = batch_norm.moments(x, gelu=True)
+            entry = batch_norm.statistics(sums, pixels, entry_gain, entry_bias, constants[-1])
+        taps, biases = torch.cat([w.flatten() for w in parameters[:groups]]), torch.cat(parameters[groups:])
+        y, sums = _convolution(x, taps, biases, constants, entry).forward_with_moments()
+        norm = batch_norm.statistics(sums, pixels, gain, bias, constants[-2])
+        weight = weight.flatten(1)
+        total = weight.mv(norm.shift) if shift is None else torch.addmv(shift, weight, norm.shift)
+        folded = (weight * norm.scale)[:, :, None, None]
+        entry_rows = None if entry is None else entry.rows
+        ctx.constants = constants
+        ctx.save_for_backward(x, y, norm.rows, entry_rows, folded, weight, taps, biases)
+        ctx.mark_non_differentiable(*(rows for rows in (norm.rows, entry_rows) if rows is not None))
+        return F.conv2d(y.permute(0, 3, 1, 2), folded, total), norm.rows, entry_rows
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        return None, *_Gradients.apply(ctx.constants, ctx.needs_input_grad[7], grad, *ctx.saved_tensors)
+
+
+class _Gradients(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, constants, has_shift, grad, x, y, rows, entry_rows, folded, weight, taps, biases):
+        norm, entry = Statistics(rows), None if entry_rows is None else Statistics(entry_rows)
+        grad_y, grad_gain, grad_bias, grad_weight, grad_shift = _pointwise_backward(grad, y, folded, weight, norm)
+        # The norm's gradient of y, which the depthwise kernels add while they read grad_y.
+        pixels = x.numel() // x.shape[-1]
+        slope = norm.scale * norm.inverse * grad_gain * (-1 / pixels)
+        offset = torch.addcmul(slope * norm.mean, norm.scale, grad_bias, value=1 / pixels).neg_()
+        convolution = _convolution(x, taps, biases, constants, entry)
+        normed, sums, entry_gain, entry_bias = None, None, None, None
+        if entry is not None:
+            normed, sums = (entry.mean, entry.inverse), convolution.double_sums()
+        grad_x, _, grad_taps, grad_biases = convolution.backward(
+            grad_y, added=(slope, offset), normed=normed, norm_sums=sums
+        )
+        if entry is not None:
+            entry_gain, entry_bias = batch_norm.backward(grad_x, sums, x, entry, gelu=True)
+        kernels, channels = constants[:2]
+        shares = grad_taps.split([c * k * k for c, k in zip(channels, kernels, strict=True)])
+        return (
+            grad_x.permute(0, 3, 1, 2), entry_gain, entry_bias, grad_gain, grad_bias,
+            grad_weight[:, :, None, None], grad_shift if has_shift else None,
+            *(w.view(c, 1, k, k) for w, c, k in zip(shares, channels, kernels, strict=True)),
+            *grad_biases.split(channels),
+        )  # fmt: skip
+
+    backward = staticmethod(refuse_second_derivative("batch_norm"))
+
+
+def _convolution(x: Tensor, taps: Tensor, biases: Tensor, constants: tuple, entry: Statistics | None) -> Depthwise:
+    kernels, channels, identity, *_ = constants
+    entered = None if entry is None else (entry.scale, entry.shift)
+    return Depthwise(x, taps, biases, kernels, channels, identity=identity, gelu=True, entry=entered)
+
+
+def _pointwise_backward(
+    grad: Tensor, y: Tensor, folded: Tensor, weight: Tensor, norm: Statistics
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of y (B, H, W, C) with the norm's statistics held fixed, of the norm's gain and bias, and of weight
+    (C_out, C) and bias of the 1x1 convolution, from the gradient (B, C_out, H, W) of its result."""
+    grad_y, grad_folded, grad_total = torch.ops.aten.convolution_backward(
+        grad, y.permute(0, 3, 1, 2), folded, [len(folded)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True] * 3
+    )
+    grad_folded = grad_folded.flatten(1)
+    grad_bias = weight.t().mv(grad_total)
+    grad_scale = torch.addcmul((grad_folded * weight).sum(0), norm.mean, grad_bias, value=-1)
+    grad_weight = torch.addr(grad_folded * norm.scale, grad_total, norm.shift)
+    return grad_y.permute(0, 2, 3, 1), grad_scale * norm.inverse, grad_bias, grad_weight, grad_total
