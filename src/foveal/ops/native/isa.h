@@ -16,13 +16,16 @@ namespace FOVEAL_ISA {
 
 #include "products.h"
 #include "convolutional_glu.h"
+#include "multiscale_ffn.h"
+#include "idconv.h"
 
 const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), TILE, attention_forward_workspace, attention_forward,
                          attention_backward_workspace, attention_backward,
                          depthwise_forward_workspace, depthwise_forward,
                          depthwise_backward_workspace, depthwise_backward,
                          gelu_pool_workspace, gelu_pool, gelu_pool_backward, quantize_workspace, quantize,
-                         convolutional_glu_workspace, convolutional_glu};
+                         convolutional_glu_workspace, convolutional_glu,
+                         multiscale_ffn_workspace, multiscale_ffn, idconv_workspace, idconv};
 }  // namespace FOVEAL_ISA
 
 #undef FOVEAL_LANES
