@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_un
 # Batch, height, width, channels, squeezed channels, groups, kernel: one pixel, maps smaller than the kernel, cells that
 # overlap, channels that fill no vector or part of a panel, one group, and several panels for several threads.
 SHAPES = (
-    (1, 1, 1, 3, 2, 2, 3), (2, 1, 9, 8, 4, 2, 7), (1, 8, 5, 24, 10, 3, 7), (2, 14, 14, 40, 10, 3, 7), (3, 9, 10, 17, 5, 4, 5),
-    (1, 13, 20, 70, 18, 1, 7), (5, 7, 7, 33, 33, 2, 1), (0, 4, 4, 8, 2, 2, 3),
+    (1, 1, 1, 3, 2, 2, 3), (2, 1, 9, 8, 4, 2, 7), (1, 8, 5, 24, 10, 3, 7), (2, 14, 14, 40, 10, 3, 7),
+    (3, 9, 10, 17, 5, 4, 5), (1, 13, 20, 70, 18, 1, 7), (5, 7, 7, 33, 33, 2, 1), (0, 4, 4, 8, 2, 2, 3),
 )  # fmt: skip
 
 
@@ -102,7 +102,10 @@ def test_threads_do_not_change_a_bit(monkeypatch):
 @torch.no_grad()
 def test_a_strided_map_gives_the_result_of_its_copy():
     call = tensors((2, 5, 7, 12, 3, 2, 3))
-    for view in (torch.full((2, 5, 7, 30), torch.nan)[..., 9:21], torch.full((2, 7, 5, 25), torch.nan).transpose(1, 2)[..., 1::2]):
+    for view in (
+        torch.full((2, 5, 7, 30), torch.nan)[..., 9:21],
+        torch.full((2, 7, 5, 25), torch.nan).transpose(1, 2)[..., 1::2],
+    ):
         view.copy_(call["x"])
         assert torch.equal(idconv(**{**call, "x": view}), idconv(**call))
 

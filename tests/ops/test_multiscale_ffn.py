@@ -17,11 +17,11 @@ from support.nets import atto, image
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
 # Batch, height, width, channels, and hidden channels by kernel size: one pixel, one row, one column, a kernel larger
 # than the map, channels that fill no vector or part of a panel, one kernel size, more panels than are multiplied
-# together, more pixels than are, and images that do not share out evenly among threads.
+# together, more pixels than are, and small images that do not share out evenly among threads.
 SHAPES = (
     (1, 1, 1, 3, {1: 2, 3: 1}), (2, 1, 9, 8, {7: 16}), (1, 8, 1, 24, {1: 10, 3: 10, 5: 10, 7: 10}),
-    (2, 5, 7, 12, {3: 33, 9: 5}), (3, 9, 21, 16, {1: 40, 3: 8, 5: 8, 7: 8}), (1, 30, 31, 20, {1: 80, 3: 16, 5: 50, 7: 50}),
-    (5, 7, 7, 33, {5: 7, 1: 70}), (0, 4, 4, 8, {3: 8}),
+    (2, 5, 7, 12, {3: 33, 9: 5}), (3, 9, 21, 16, {1: 40, 3: 8, 5: 8, 7: 8}),
+    (1, 30, 31, 20, {1: 80, 3: 16, 5: 50, 7: 50}), (5, 7, 7, 33, {5: 7, 1: 70}), (0, 4, 4, 8, {3: 8}),
 )  # fmt: skip
 
 
@@ -156,7 +156,9 @@ def test_a_folded_network_gives_the_result_of_its_layers():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("path", ["mlp.fc1", "mlp.fc2", "token_mixer.local_unit.squeeze", "token_mixer.local_unit.expand"])
+@pytest.mark.parametrize(
+    "path", ["mlp.fc1", "mlp.fc2", "token_mixer.local_unit.squeeze", "token_mixer.local_unit.expand"]
+)
 def test_a_layer_with_a_hook_runs_by_itself(path):
     net = foveal.optimize(atto("transxnet"), memory=False)
     before = net(image(64, 64))

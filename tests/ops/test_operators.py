@@ -224,6 +224,30 @@ def test_arguments_are_not_modified(operator):
 
 
 @every_operator
+def test_profilers_and_dispatch_modes_see_the_operator(operator):
+    """Without them a call that needs no gradient goes to the kernels directly."""
+    seen = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.add(str(function))
+            return function(*args, **(kwargs or {}))
+
+    call = small_calls(operator)[0]
+    with torch.no_grad():
+        alone = call.run()
+        with Watch():
+            watched = call.run()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            profiled = call.run()
+    assert torch.equal(watched, alone)
+    assert torch.equal(profiled, alone)
+    if explain(operator, *call.arguments).chosen != "reference":
+        assert any(name.startswith("foveal.") for name in seen)
+        assert any(row.key.startswith("foveal::") for row in profile.key_averages())
+
+
+@every_operator
 def test_the_meta_device_is_supported(operator):
     call = Call(operator)
     real = call.run_with_gradients(call.tensors())

@@ -69,6 +69,7 @@ class FoldedOSRA(InferenceOnly):
         kernel[:, :, 1, 1] += 1  # the identity beside it
         self.local = Weights(kernel, source.local_conv.bias, dtype)
         self.reduce: Weights | None = None
+        self.stride = self.padding = (1, 1)
         if len(source.sr):
             reduce, rescale = source.sr
             self.stride, self.padding = reduce.conv.stride, reduce.conv.padding

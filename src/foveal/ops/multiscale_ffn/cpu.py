@@ -16,10 +16,11 @@ from torch import Tensor
 from ..native import Kernel, threads_for, tile
 from ..native.panels import addresses, joined, panels
 
-_SIZES = ("batch", "height", "width", "channels", "panels", "together", "rows", "parts", "area", "threads")
+_SIZES = ("batch", "height", "width", "channels", "panels", "together", "rows", "images", "parts", "area", "threads")
 _WEIGHTS = ("weight1", "bias1", "scale", "shift", "taps", "tap_biases", "weight2", "bias2")
 _HIDDEN = 256 << 10  # bytes of the hidden map that should stay in the cache
 _FEWEST = 4  # panels multiplied together, so that sums are seldom loaded and stored
+_PIXELS = 196  # of images taken together, so that weights are read from far caches less often
 _TOKENS = 96  # multiplied together, so that they stay in the nearest cache
 
 
@@ -94,13 +95,14 @@ def forward(x: Tensor, packed: Tensor, kernels: tuple[int, ...], channels: tuple
     sizes = [kernel for kernel, _ in _order(tile(), kernels, channels)]
     count, area = len(sizes), max(kernels) ** 2
     threads = threads_for(2 * x.numel() * sum(channels))
-    parts = min(count, threads // math.gcd(batch, threads))
-    together = max(_FEWEST, _HIDDEN // (height * width * tile() * 4))
+    images = min(math.ceil(_PIXELS / (height * width)), math.ceil(batch / threads))
+    parts = min(count, threads // math.gcd(math.ceil(batch / images), threads))
+    together = max(_FEWEST, _HIDDEN // (images * height * width * tile() * 4))
     out = x.new_empty(parts, *x.shape)
     _forward(
         _Call(
-            batch, height, width, dim, count, min(together, math.ceil(count / parts)), _TOKENS, parts, area, threads,
-            epsilon, x.data_ptr(), out.data_ptr(), (ctypes.c_int64 * count)(*sizes),
+            batch, height, width, dim, count, min(together, math.ceil(count / parts)), _TOKENS, images, parts, area,
+            threads, epsilon, x.data_ptr(), out.data_ptr(), (ctypes.c_int64 * count)(*sizes),
             *addresses(packed, _sizes(count, area, dim)),
         )
     )  # fmt: skip

@@ -130,7 +130,8 @@ struct FfnCall {
     int64_t panels;    // of hidden channels, 2 vectors each, with one kernel size each; padding has weights of 0
     int64_t together;  // panels that the second product takes together
     int64_t rows;      // and pixels
-    int64_t parts;     // that the panels are cut into, for more pieces of work than images
+    int64_t images;    // and, at most, images
+    int64_t parts;     // that the panels are cut into, for more pieces of work
     int64_t area;      // of the largest kernel
     int64_t threads;
     double epsilon;
