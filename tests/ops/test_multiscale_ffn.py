@@ -204,8 +204,8 @@ def test_panels_do_not_run_where_another_backend_is_forced(backend):
 
 
 @torch.no_grad()
-def test_a_map_that_does_not_fit_the_cache_is_computed_layer_by_layer(monkeypatch):
-    monkeypatch.setattr(api, "_LARGEST_MAP", 12)
+def test_a_map_that_is_faster_by_layers_is_computed_layer_by_layer(monkeypatch):
+    monkeypatch.setattr(api, "_LARGEST_WORK", 3 * 4 * 8 * 8)
     assert chosen(**tensors((1, 3, 4, 8, {3: 8}))) == "panels"
     assert chosen(**tensors((1, 3, 5, 8, {3: 8}))) == "layers"
 
