@@ -19,7 +19,7 @@ from ..native import tile, why_unavailable
 from ..native.panels import Keep, keep_nothing
 from . import cpu
 
-# H * W * C * C above which layers are faster: the map does not fit the cache, and is read for every few hidden channels.
+# H * W * C * C above which layers are faster: the map exceeds the cache, and is read for every few hidden channels.
 # Between 96 x 96 x 64 or 20 x 20 x 320, where panels take 0.84 and 0.95 of the layers' time, and 24 x 24 x 320 (1.02).
 _LARGEST_WORK = 45_000_000
 _LARGEST_KERNEL = 63
