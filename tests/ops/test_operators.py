@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import foveal.ops
 from foveal.ops import use_backend
@@ -221,6 +222,30 @@ def test_arguments_are_not_modified(operator):
     before = {name: t.clone() for name, t in tensors.items()}
     call.run_with_gradients(tensors)
     assert all(torch.equal(tensors[name], value) for name, value in before.items())
+
+
+@every_operator
+def test_profilers_and_dispatch_modes_see_the_operator(operator):
+    """Without them a call that needs no gradient goes to the kernels directly."""
+    seen = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.add(str(function))
+            return function(*args, **(kwargs or {}))
+
+    call = Call(operator)
+    tensors = call.tensors()
+    with torch.no_grad():
+        alone = call.run(tensors)
+        with Watch():
+            watched = call.run(tensors)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            profiled = call.run(tensors)
+    assert torch.equal(watched, alone)
+    assert torch.equal(profiled, alone)
+    assert any(name.startswith("foveal.") for name in seen)
+    assert any(row.key.startswith("foveal::") for row in profile.key_averages())
 
 
 @every_operator

@@ -7,7 +7,9 @@ from .dynamic_dwconv import dynamic_dwconv
 from .gated_dwconv import gated_dwconv
 from .gelu_pool import gelu_pool
 from .host import keep_memory
+from .idconv import idconv
 from .multiscale_dwconv import multiscale_dwconv
+from .multiscale_ffn import multiscale_ffn
 
 __all__ = [
     "BackendError",
@@ -18,7 +20,9 @@ __all__ = [
     "explain",
     "gated_dwconv",
     "gelu_pool",
+    "idconv",
     "keep_memory",
     "multiscale_dwconv",
+    "multiscale_ffn",
     "use_backend",
 ]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .backend import Implementation
 from .first_use import Kernels, expect
+from .host import is_plain, needs_gradient
 from .numerics import without_autocast
 from .verdicts import distrust
 
@@ -77,10 +78,16 @@ class FusedOperator:
         self._implementations[backend] = (forward, backward)
 
         def run(*call: Any) -> Tensor:
-            returned = self._op(*call, backend)
+            returned = forward(*call) if self._is_direct(call) else self._op(*call, backend)
             return returned if self.outputs == 1 else returned[0]
 
         return run
+
+    def _is_direct(self, call: Sequence[Any]) -> bool:
+        """Whether nothing needs the registered operator, whose dispatch takes longer than a small call itself: neither
+        autograd nor a tracer, nor a profiler, which shows its name."""
+        tensors = call[: len(self.tensors)]
+        return is_plain(*tensors) and not needs_gradient(*tensors) and not torch.autograd._profiler_enabled()
 
     def evaluate(
         self, backend: str, grad: Tensor, tensors: Sequence[Tensor], constants: Sequence[Any]

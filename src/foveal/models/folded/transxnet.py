@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveal.ops import dynamic_dwconv, multiscale_dwconv
+from foveal.ops import dynamic_dwconv, idconv, multiscale_dwconv, multiscale_ffn
+from foveal.ops.idconv.reference import mix, pool
 
+from ..cache import SizeCache
 from ..transxnet import OSRA, Block, ConvNorm, DMixer, IDConv, LayerScale, MultiScaleFFN, PatchEmbed
 from .parts import InferenceOnly, Layer, Weights, batch_norm_affine, cast, constant, scale_input, scale_output
 
@@ -37,23 +39,23 @@ class FoldedIDConv(InferenceOnly):
 
     def __init__(self, source: IDConv, dtype: torch.dtype):
         super().__init__()
-        self.groups, self.kernel = source.groups, source.kernel
+        self.kernel = source.kernel
         squeeze, expand = source.proj
         self.squeeze = Layer(*scale_output(squeeze.conv.weight.flatten(1), None, *batch_norm_affine(squeeze.bn)), dtype)
         self.expand = Layer.of(expand, dtype)
         kernels = source.weight.flatten(2).transpose(1, 2)  # (groups, K * K, C)
         self.learned = cast(torch.cat([kernels, source.bias[:, None]], 1), dtype)
+        self._packed = SizeCache()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
-        maps = x.permute(0, 3, 1, 2)
-        cells = F.adaptive_avg_pool2d(maps, self.kernel).flatten(2)
-        everywhere = F.adaptive_avg_pool2d(maps, 1).flatten(2)
-        pooled = torch.cat([cells, everywhere], 2).transpose(1, 2)  # (B, K * K + 1, C)
-        scores = self.expand(self.squeeze(pooled, gelu=True)).unflatten(-1, (self.groups, -1))
-        mixed = (scores.softmax(2) * self.learned.transpose(0, 1)).sum(2).transpose(1, 2)  # (B, C, K * K + 1)
-        weight = mixed[..., :-1].unflatten(-1, (self.kernel, self.kernel))
-        return dynamic_dwconv(x, weight, mixed[..., -1])
+        if all(type(layer) is Layer and not layer.is_watched for layer in (self.squeeze, self.expand)):
+            return idconv(
+                x, self.squeeze.weight, self.squeeze.bias, self.expand.weight, self.expand.bias, self.learned,
+                keep=self._packed.get,
+            )  # fmt: skip
+        scores = self.expand(self.squeeze(pool(x, self.kernel), gelu=True))
+        return dynamic_dwconv(x, *mix(scores, self.learned))
 
 
 class FoldedOSRA(InferenceOnly):
@@ -72,21 +74,21 @@ class FoldedOSRA(InferenceOnly):
             reduce, rescale = source.sr
             self.stride, self.padding = reduce.conv.stride, reduce.conv.padding
             self.reduce = _conv_norm(reduce, dtype)
-            self.rescale = _conv_norm(rescale, dtype)
+            scale = _conv_norm(rescale, dtype)
+            self.scale, self.shift = constant(scale.weight.flatten()), constant(scale.bias)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(B, H, W, C) and the stage's position bias (1, heads, H*W, keys) to (B, H, W, C)."""
-        reduced = x.permute(0, 3, 1, 2)
-        channels = x.shape[-1]
+        reduced, entry, channels = x, None, x.shape[-1]
         if self.reduce is not None:
             layer = self.reduce
-            reduced = F.gelu(F.conv2d(reduced, layer.weight, layer.bias, self.stride, self.padding, groups=channels))
-            # Kept apart from the next convolution: its zero padding comes after this shift.
-            reduced = torch.addcmul(
-                self.rescale.bias[:, None, None], reduced, self.rescale.weight.flatten(1)[..., None]
-            )
-        reduced = F.conv2d(reduced, self.local.weight, self.local.bias, padding=1, groups=channels)
-        k, v = self.kv(reduced.permute(0, 2, 3, 1)).chunk(2, dim=-1)
+            maps = x.permute(0, 3, 1, 2)
+            reduced = F.conv2d(maps, layer.weight, layer.bias, self.stride, self.padding, groups=channels)
+            reduced = reduced.permute(0, 2, 3, 1)
+            # Kept apart from the convolution's weights: its zero padding comes after this shift.
+            entry = self.scale, self.shift
+        reduced = multiscale_dwconv(reduced, [self.local.weight], [self.local.bias], entry=entry)
+        k, v = self.kv(reduced).chunk(2, dim=-1)
         q, k, v = (self._split_heads(t) for t in (self.q(x), k, v))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[1], x.shape[2]))
@@ -114,35 +116,45 @@ class FoldedDMixer(InferenceOnly):
     def forward(self, x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
         """residual + layer scale of the mixed x; all (B, H, W, C)."""
         local, distant = x.chunk(2, dim=-1)
-        y = torch.cat([self.local_unit(local), self.global_unit(distant, bias)], dim=-1)
+        # Contiguous, for a convolution and a product would each copy it.
+        y = torch.cat([self.local_unit(local), self.global_unit(distant.contiguous(), bias)], dim=-1)
         z = multiscale_dwconv(y, [self.local.weight], [self.local.bias], gelu=True)
         return self.expand(self.squeeze(z, gelu=True), add=torch.addcmul(residual, y, self.layer_scale))
 
 
 class FoldedFFN(InferenceOnly):
-    """Multi-scale feed-forward network with the layer scale and the residual addition after it."""
+    """Multi-scale feed-forward network with the GroupNorm before it, and the layer scale and the residual addition
+    after it."""
 
-    def __init__(self, source: MultiScaleFFN, layer_scale: LayerScale, dtype: torch.dtype):
+    def __init__(self, source: MultiScaleFFN, norm: nn.GroupNorm, layer_scale: LayerScale, dtype: torch.dtype):
         super().__init__()
-        conv, _, norm = source.fc1
-        self.fc1 = Layer(conv.weight.flatten(1), torch.zeros_like(norm.bias), dtype)
-        scale, shift = batch_norm_affine(norm)
+        self.norm = norm.to(dtype)
+        conv, _, entry = source.fc1
+        self.fc1 = Layer(conv.weight.flatten(1), torch.zeros_like(entry.bias), dtype)
+        scale, shift = batch_norm_affine(entry)
         self.scale, self.shift = constant(scale), constant(shift)
         self.weights = nn.ParameterList(cast(conv.weight, dtype) for conv in source.dwconv.proj)
         self.biases = nn.ParameterList(cast(conv.bias, dtype) for conv in source.dwconv.proj)
-        conv, norm = source.fc2
+        conv, leave = source.fc2
         folded = scale_input(conv.weight, conv.bias, *batch_norm_affine(source.norm))
-        folded = scale_output(*folded, *batch_norm_affine(norm))
+        folded = scale_output(*folded, *batch_norm_affine(leave))
         self.fc2 = Layer(*scale_output(*folded, layer_scale.weight.flatten(), layer_scale.bias), dtype)
+        self._packed = SizeCache()
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """residual + layer scale of the network of x; all (B, H, W, C)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x + layer scale of the network of the normalised x; (B, H, W, C)."""
+        weights, biases = list(self.weights), list(self.biases)
         # GELU and BatchNorm come before zero padding, so they cannot be folded into the convolution's weights.
-        y = multiscale_dwconv(
-            self.fc1(x), list(self.weights), list(self.biases),
-            entry=(self.scale, self.shift), identity=True, gelu=True,
+        if not all(type(layer) is Layer and not layer.is_watched for layer in (self.fc1, self.fc2)):
+            hidden = self.fc1(_group_norm(self.norm, x))
+            hidden = multiscale_dwconv(
+                hidden, weights, biases, entry=(self.scale, self.shift), identity=True, gelu=True
+            )
+            return self.fc2(hidden, add=x)
+        return multiscale_ffn(
+            x, self.norm.weight, self.norm.bias, self.fc1.weight, self.scale, self.shift, weights, biases,
+            self.fc2.weight, self.fc2.bias, eps=self.norm.eps, keep=self._packed.get,
         )  # fmt: skip
-        return self.fc2(y, add=residual)
 
 
 class FoldedBlock(InferenceOnly):
@@ -151,17 +163,16 @@ class FoldedBlock(InferenceOnly):
     def __init__(self, source: Block, dtype: torch.dtype):
         super().__init__()
         self.pos_embed = Weights(source.pos_embed.weight, source.pos_embed.bias, dtype)
-        self.norm1, self.norm2 = source.norm1.to(dtype), source.norm2.to(dtype)
+        self.norm1 = source.norm1.to(dtype)
         self.token_mixer = FoldedDMixer(source.token_mixer, source.layer_scale_1, dtype)
-        self.mlp = FoldedFFN(source.mlp, source.layer_scale_2, dtype)
+        self.mlp = FoldedFFN(source.mlp, source.norm2, source.layer_scale_2, dtype)
         self.eval()
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(B, C, H, W) and the stage's position bias to (B, C, H, W); tokens in between."""
         x = x.permute(0, 2, 3, 1)
         x = multiscale_dwconv(x, [self.pos_embed.weight], [self.pos_embed.bias], identity=True)
-        x = self.token_mixer(_group_norm(self.norm1, x), bias, x)
-        x = self.mlp(_group_norm(self.norm2, x), x)
+        x = self.mlp(self.token_mixer(_group_norm(self.norm1, x), bias, x))
         return x.permute(0, 3, 1, 2)
 
 

@@ -6,8 +6,6 @@ compute it for a few rows at a time, so that it never leaves the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,17 +14,11 @@ from ..backend import Implementation, Operator, forced_backend, register
 from ..gated_dwconv import gated_dwconv
 from ..host import is_plain, linear, linear_add, needs_gradient
 from ..native import tile, why_unavailable
+from ..native.panels import Keep, keep_nothing
 from . import cpu
-
-Keep = Callable[[object, tuple[Tensor, ...], Callable[[], Tensor]], Tensor]
 
 # Bytes of weights above which single rows no longer pay: they are read from memory for every few rows.
 _LARGEST_WEIGHTS = 4 << 20
-
-
-def _compute(key: object, weights: tuple[Tensor, ...], compute: Callable[[], Tensor]) -> Tensor:
-    """Keep nothing."""
-    return compute()
 
 
 def convolutional_glu(
@@ -41,7 +33,7 @@ def convolutional_glu(
     bias2: Tensor,
     *,
     eps: float = 1e-6,
-    keep: Keep = _compute,
+    keep: Keep = keep_nothing,
 ) -> Tensor:
     """x + W2 (GELU(DWConv(g)) * v) + b2, where [g, v] = W1 LayerNorm(x) + b1 (section 3.2 of the TransNeXt paper).
 
@@ -68,7 +60,7 @@ def convolutional_glu(
 
 
 def _normalise(
-    x, norm_weight, norm_bias, weight1, bias1, kernel, kernel_bias, weight2, bias2, *, eps=1e-6, keep=_compute
+    x, norm_weight, norm_bias, weight1, bias1, kernel, kernel_bias, weight2, bias2, *, eps=1e-6, keep=keep_nothing
 ):  # fmt: skip
     if x.ndim != 4:
         raise ValueError(f"x must be (B, H, W, C), got {tuple(x.shape)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..native import Kernel, threads_for, tile
+from ..native.panels import addresses, joined, panels
 
 _SIZES = ("batch", "height", "width", "channels", "panels", "bands", "rows", "threads")
 _WEIGHTS = ("weight1", "bias1", "kernels", "kernel_biases", "weight2", "bias2")
@@ -46,19 +46,14 @@ def pack(
     halves = [F.pad(half, (0, 0, 0, inner)) for half in (weight1 * norm_weight).chunk(2)]
     by_lane = F.pad(kernel.reshape(hidden, 9), (0, 0, 0, inner)).unflatten(0, (-1, panel // 2)).transpose(1, 2)
     parts = [
-        _panels(torch.cat(halves), panel),
+        panels(torch.cat(halves), panel),
         torch.cat([F.pad(half, (0, inner)) for half in (bias1 + weight1 @ norm_bias).chunk(2)]),
         by_lane,
         F.pad(kernel_bias, (0, inner)),
-        _panels(F.pad(weight2, (0, inner, 0, outer)), panel),
+        panels(F.pad(weight2, (0, inner, 0, outer)), panel),
         F.pad(bias2, (0, outer)),
     ]
-    return torch.cat([part.flatten().float() for part in parts])
-
-
-def _panels(weight: Tensor, panel: int) -> Tensor:
-    """(outputs, inputs) to (panels, inputs, panel)."""
-    return weight.unflatten(0, (-1, panel)).transpose(1, 2)
+    return joined(parts)
 
 
 def _bands(batch: int, height: int, threads: int) -> int:
@@ -75,8 +70,7 @@ def forward(x: Tensor, packed: Tensor, hidden: int, epsilon: float) -> Tensor:
         return out
     batch, height, width, channels = x.shape
     threads = threads_for(3 * x.numel() * hidden)
-    ends = itertools.accumulate(_sizes(channels, hidden), initial=0)
-    weights = [packed.data_ptr() + start * packed.element_size() for start in itertools.islice(ends, len(_WEIGHTS))]
+    weights = addresses(packed, _sizes(channels, hidden))
     _forward(
         _Call(
             batch, height, width, channels, math.ceil(hidden / tile()), _bands(batch, height, threads),

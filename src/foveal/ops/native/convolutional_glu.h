@@ -55,14 +55,14 @@ inline void token_rows(const GluCall& c, const GluScratch& s, int64_t b, int64_t
 
 // Compute the gate of token rows `slot` ... slot + count - 1 to `place` in the ring.
 inline void gate_rows(const GluCall& c, const GluScratch& s, int64_t slot, int64_t count, int64_t place) {
-    product(s.tokens.from(slot * c.width), count * c.width, c.channels, c.weight1, c.bias1, c.panels,
-            [&](int64_t row, int64_t vector, Vec sums) { store(s.gate.at(vector, place + row), sums); });
+    product(s.tokens.from(slot * c.width), count * c.width, c.channels, c.weight1, c.channels * PANEL, c.panels,
+            Biases{c.bias1}, [&](int64_t row, int64_t vector, Vec sums) { store(s.gate.at(vector, place + row), sums); });
 }
 
 // Compute the values of the first `count` token rows.
 inline void value_rows(const GluCall& c, const GluScratch& s, int64_t count) {
     const float *weight = c.weight1 + c.panels * PANEL * c.channels, *bias = c.bias1 + c.panels * PANEL;
-    product(s.tokens, count * c.width, c.channels, weight, bias, c.panels,
+    product(s.tokens, count * c.width, c.channels, weight, c.channels * PANEL, c.panels, Biases{bias},
             [&](int64_t row, int64_t vector, Vec sums) { store(s.value.at(vector, row), sums); });
 }
 
@@ -85,8 +85,8 @@ inline void apply_gate(const GluCall& c, const GluScratch& s, int64_t first, int
 // Write `count` rows of the output from row o on: the second product and the residual.
 inline void output_rows(const GluCall& c, const GluScratch& s, int64_t b, int64_t o, int64_t count) {
     const int64_t start = (b * c.height + o) * c.width * c.channels;
-    product(s.value, count * c.width, c.panels * PANEL, c.weight2, c.bias2, round_up(c.channels, PANEL) / PANEL,
-            [&](int64_t row, int64_t vector, Vec sums) {
+    product(s.value, count * c.width, c.panels * PANEL, c.weight2, c.panels * PANEL * PANEL,
+            round_up(c.channels, PANEL) / PANEL, Biases{c.bias2}, [&](int64_t row, int64_t vector, Vec sums) {
                 const int64_t channel = vector * LANES, left = c.channels - channel;
                 const int64_t at = start + row * c.channels + channel;
                 if (left >= LANES)

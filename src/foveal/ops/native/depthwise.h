@@ -345,3 +345,14 @@ inline RowKernels row_kernels(int64_t kernel, int64_t width) {
     if (by8 <= by7 && by8 <= by4) return row_kernels_of<8>(kernel);
     return by7 <= by4 ? row_kernels_of<7>(kernel) : row_kernels_of<4>(kernel);
 }
+
+// Row y of the convolution of one vector of channels of a whole map (height, width, LANES).
+inline void convolve_map_row(const float* map, int64_t height, int64_t width, int64_t kernel, int64_t y,
+                             const float* weights, const float* bias, float* out) {
+    const float* rows[LARGEST_KERNEL];
+    for (int64_t i = 0; i < kernel; ++i) {
+        const int64_t row = y + i - kernel / 2;
+        rows[i] = row < 0 || row >= height ? nullptr : map + row * width * LANES;
+    }
+    row_kernels(kernel, width).convolve(rows, kernel, width, weights, bias, out);
+}

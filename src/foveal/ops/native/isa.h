@@ -18,6 +18,8 @@ namespace FOVEAL_ISA {
 
 #include "products.h"
 #include "convolutional_glu.h"
+#include "multiscale_ffn.h"
+#include "idconv.h"
 
 const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), TILE, attention_forward_workspace, attention_forward,
                          attention_backward_workspace, attention_backward,
@@ -25,7 +27,8 @@ const Kernels kernels = {FOVEAL_NAME(FOVEAL_ISA), TILE, attention_forward_worksp
                          depthwise_backward_workspace, depthwise_backward,
                          batch_norm_workspace, batch_norm_moments, batch_norm_constants, batch_norm_backward,
                          gelu_pool_workspace, gelu_pool, gelu_pool_backward, quantize_workspace, quantize,
-                         convolutional_glu_workspace, convolutional_glu};
+                         convolutional_glu_workspace, convolutional_glu,
+                         multiscale_ffn_workspace, multiscale_ffn, idconv_workspace, idconv};
 }  // namespace FOVEAL_ISA
 
 #undef FOVEAL_LANES

@@ -31,6 +31,10 @@ struct Kernels {
     void (*quantize)(const QuantizeCall&, int64_t thread);
     int64_t (*convolutional_glu_workspace)(const GluCall&);
     void (*convolutional_glu)(const GluCall&, int64_t thread);
+    int64_t (*multiscale_ffn_workspace)(const FfnCall&);
+    void (*multiscale_ffn)(const FfnCall&, int64_t thread);
+    int64_t (*idconv_workspace)(const IdconvCall&);
+    void (*idconv)(const IdconvCall&, int64_t thread);
 };
 
 #define FOVEAL_TEXT(x) #x
@@ -159,3 +163,5 @@ FOVEAL_KERNEL(gelu_pool, GeluPoolCall, threads, gelu_pool_workspace)
 FOVEAL_KERNEL(gelu_pool_backward, GeluPoolCall, threads, gelu_pool_workspace)
 FOVEAL_KERNEL(quantize, QuantizeCall, threads, quantize_workspace)
 FOVEAL_KERNEL(convolutional_glu, GluCall, threads, convolutional_glu_workspace)
+FOVEAL_KERNEL(multiscale_ffn, FfnCall, threads, multiscale_ffn_workspace)
+FOVEAL_KERNEL(idconv, IdconvCall, threads, idconv_workspace)

@@ -145,6 +145,43 @@ struct GluCall {
     float* workspace;
 };
 
+// TransXNet's multi-scale feed-forward network for inference, in float, with h = gelu(W1 norm(x) + b1) * scale + shift:
+// out = x + W2 gelu(convolution(h)) + b2. The norm is a GroupNorm with one group; its gain and bias are part of W1 and b1.
+struct FfnCall {
+    int64_t batch, height, width, channels;
+    int64_t panels;    // of hidden channels, 2 vectors each, with one kernel size each; padding has weights of 0
+    int64_t together;  // panels that the second product takes together
+    int64_t rows;      // and pixels
+    int64_t images;    // and, at most, images
+    int64_t parts;     // that the panels are cut into, for more pieces of work
+    int64_t area;      // of the largest kernel
+    int64_t threads;
+    double epsilon;
+    const float* x;  // (B, H, W, C), contiguous
+    float* out;      // (parts, B, H, W, C): to be summed over parts
+    const int64_t* kernels;              // per panel
+    const float *weight1, *bias1;        // in panels (panel, inputs, 2 vectors) and (panel, 2 vectors)
+    const float *scale, *shift;          // (panel, 2 vectors)
+    const float *taps, *tap_biases;      // (vectors, area, LANES), of which a panel uses its own kernel's; (vectors, LANES)
+    const float *weight2, *bias2;        // in panels of outputs; all hidden channels are inputs
+    float* workspace;
+};
+
+// Input-dependent depthwise convolution for inference, in float: kernels and biases are sums over groups of
+// softmax(W2 gelu(W1 pooled x + b1) + b2) * learned.
+struct IdconvCall {
+    int64_t batch, height, width, channels;
+    int64_t kernel, groups, squeezed;  // squeezed: outputs of the first layer
+    int64_t parts;                     // that the channels are cut into, for more pieces of work than images
+    int64_t threads;
+    Map x;
+    float* out;                    // (B, H, W, C), contiguous
+    const float *weight1, *bias1;  // in panels of outputs
+    const float *weight2, *bias2;  // (panels of channels, groups, squeezed, 2 vectors) and (panels, groups, 2 vectors)
+    const float* learned;          // (panels, groups, 2, K * K + 1, LANES), the bias last
+    float* workspace;
+};
+
 // Rows of `channels` numbers to uint8: round(x * inverse_scale) + zero_point; with a weight, of their LayerNorm.
 struct QuantizeCall {
     int64_t rows, channels, threads;
