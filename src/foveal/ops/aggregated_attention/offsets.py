@@ -21,7 +21,7 @@ from foveal.types import Size
 
 from ..numerics import accumulation_dtype
 
-TABLE_BACKEND = "cpu"  # reads tables in place; the others expand them
+TABLE_BACKENDS = ("triton", "cpu")  # read tables in place; the others expand them
 _KEPT = 256  # results per function: a network at one size needs at most ten
 
 

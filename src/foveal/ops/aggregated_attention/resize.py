@@ -12,10 +12,10 @@ from foveal.types import Size
 from .offsets import expand_table
 
 
-def linear_taps(size: int, reference: int) -> tuple[Tensor, Tensor]:
+def linear_taps(size: int, reference: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Return what linear interpolation of an axis reads: the first of two neighbours (size,) in int64, and the share of
-    the second (size,) in float64, on the CPU. Beyond the last one the second neighbour is the first."""
-    centres = ((torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) * (reference / size) - 0.5).clamp(min=0)
+    the second (size,) in float64. Beyond the last one the second neighbour is the first."""
+    centres = ((torch.arange(size, dtype=torch.float64, device=device) + 0.5) * (reference / size) - 0.5).clamp(min=0)
     first = centres.long().clamp(max=reference - 1)
     return first, centres - first
 

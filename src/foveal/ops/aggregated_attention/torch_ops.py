@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..numerics import accumulation_dtype, normalise, normalise_backward
 from .reference import log_length, window_mask
-from .schema import arrange_gradients
+from .resize import dense_bias
+from .schema import POOL_BIAS, TABLE_TENSORS, TENSORS, arrange_gradients
 
 
 def _pad(x: Tensor, radius: int) -> Tensor:
@@ -168,3 +169,26 @@ def _scatter(call: _Call, weights: Tensor, x: Tensor) -> Tensor:
     for j, view in enumerate(_views(padded, height, width, call.window)):
         view.addcmul_(weights[..., j, None], x)
     return padded[:, radius : radius + height, radius : radius + width]
+
+
+def table_forward(*call) -> tuple[Tensor, Tensor]:
+    """``forward`` with a table, and its sizes [H, W, Hp, Wp], or [] for those of the call, as the last argument."""
+    return forward(*_expanded(call[: len(TENSORS)], call[-1]), *call[len(TENSORS) : -1])
+
+
+def table_backward(grad: Tensor, *call) -> tuple[Tensor, ...]:
+    """``backward`` with a table, and its sizes [H, W, Hp, Wp], or [] for those of the call, as the last argument."""
+    inputs, rest = call[: len(TENSORS)], call[len(TENSORS) : -1]
+    table = inputs[POOL_BIAS].detach().requires_grad_()
+    with torch.enable_grad():
+        dense = _expanded((*inputs[:POOL_BIAS], table, *inputs[POOL_BIAS + 1 :]), call[-1])
+    gradients = list(backward(grad, *(t.detach() for t in dense), *rest))
+    (gradients[POOL_BIAS],) = torch.autograd.grad(dense[POOL_BIAS], table, gradients[POOL_BIAS])
+    return arrange_gradients(gradients, inputs, TABLE_TENSORS)
+
+
+def _expanded(inputs: tuple[Tensor, ...], sizes: list[int]) -> tuple[Tensor, ...]:
+    """The eleven tensors with a dense position bias."""
+    size, pool = ((x.shape[1], x.shape[2]) for x in (inputs[0], inputs[3]))
+    bias = dense_bias(inputs[POOL_BIAS], sizes, size, pool)
+    return (*inputs[:POOL_BIAS], bias, *inputs[POOL_BIAS + 1 :])
