@@ -23,14 +23,15 @@ OPERATORS = {
     "convolution": ("gated_dwconv", "dynamic_dwconv", "multiscale_dwconv", "gelu_pool"),
 }
 _TABLE = "aggregated_attention_table"
-#: Fused operators with Triton kernels, and the numbers that these are compiled for in the networks: of attention the
-#: head dimension, the window, and whether the table of the position bias is resized.
+#: Fused operators with Triton kernels, by operator, and the numbers that these are compiled for in the networks: of
+#: attention the head dimension, the window, and whether the table of the position bias is resized.
 COMPILED_FOR = {
-    "attention": (
+    "aggregated_attention": (
         ("aggregated_attention", (arguments.HEAD_DIM, arguments.WINDOW)),
         *((_TABLE, (arguments.HEAD_DIM, window, resized)) for window in (arguments.WINDOW, 0) for resized in (0, 1)),
     ),
-    "convolution": (("gated_dwconv", (3,)), ("dynamic_dwconv", (arguments.DYNAMIC_KERNEL,))),
+    "gated_dwconv": (("gated_dwconv", (3,)),),
+    "dynamic_dwconv": (("dynamic_dwconv", (arguments.DYNAMIC_KERNEL,)),),
 }
 Case = Callable[[arguments.Draw], Arguments]
 
@@ -51,7 +52,8 @@ def kernels(journal: Journal, lane: str, device: str, small: bool) -> None:
                 call = (case, dtype, parameters, device)
                 about = {"operator": operator, "shape": name, "dtype": dtype}
                 journal.measure(f"{operator} {name} {dtype}", about, lambda call=call: compare(*call))
-    for operator, numbers in COMPILED_FOR[group]:
+    uses = [use for operator in OPERATORS[group] for use in COMPILED_FOR.get(operator, ())]
+    for operator, numbers in uses:
         name = f"first use {' '.join(map(str, numbers))}"
         about = {"operator": operator, "shape": name, "dtype": dtype}
         use = (operator, numbers, dtype, device)
