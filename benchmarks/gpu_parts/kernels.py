@@ -14,7 +14,7 @@ from foveal.bench.arguments import Arguments, normal
 from foveal.bench.check import Comparison, full_float32
 from foveal.bench.settings import DTYPES
 from foveal.ops.deviation import Deviation
-from foveal.ops.first_use import examine, subject
+from foveal.ops.first_use import Numbers, examine, subject
 from foveal.types import Size
 from gpu_parts.journal import Journal, Row, rounded, sentence
 
@@ -22,11 +22,16 @@ OPERATORS = {
     "attention": ("aggregated_attention",),
     "convolution": ("gated_dwconv", "dynamic_dwconv", "multiscale_dwconv", "gelu_pool"),
 }
-#: Operators with Triton kernels, and the numbers that these are compiled for in the networks.
+_TABLE = "aggregated_attention_table"
+#: Fused operators with Triton kernels, by operator, and the numbers that these are compiled for in the networks: of
+#: attention the head dimension, the window, and whether the table of the position bias is resized.
 COMPILED_FOR = {
-    "aggregated_attention": (arguments.HEAD_DIM, arguments.WINDOW),
-    "gated_dwconv": (3,),
-    "dynamic_dwconv": (arguments.DYNAMIC_KERNEL,),
+    "aggregated_attention": (
+        ("aggregated_attention", (arguments.HEAD_DIM, arguments.WINDOW)),
+        *((_TABLE, (arguments.HEAD_DIM, window, resized)) for window in (arguments.WINDOW, 0) for resized in (0, 1)),
+    ),
+    "gated_dwconv": (("gated_dwconv", (3,)),),
+    "dynamic_dwconv": (("dynamic_dwconv", (arguments.DYNAMIC_KERNEL,)),),
 }
 Case = Callable[[arguments.Draw], Arguments]
 
@@ -47,9 +52,12 @@ def kernels(journal: Journal, lane: str, device: str, small: bool) -> None:
                 call = (case, dtype, parameters, device)
                 about = {"operator": operator, "shape": name, "dtype": dtype}
                 journal.measure(f"{operator} {name} {dtype}", about, lambda call=call: compare(*call))
-    for operator in filter(COMPILED_FOR.__contains__, OPERATORS[group]):
-        about = {"operator": operator, "shape": "first use", "dtype": dtype}
-        journal.measure(f"{operator} first use {dtype}", about, lambda one=operator: first_use(one, dtype, device))
+    uses = [use for operator in OPERATORS[group] for use in COMPILED_FOR.get(operator, ())]
+    for operator, numbers in uses:
+        name = f"first use {' '.join(map(str, numbers))}"
+        about = {"operator": operator, "shape": name, "dtype": dtype}
+        use = (operator, numbers, dtype, device)
+        journal.measure(f"{operator} {name} {dtype}", about, lambda use=use: first_use(*use))
 
 
 def compare(case: Case, dtype: str, parameters: str, device: str) -> Row:
@@ -66,11 +74,11 @@ def compare(case: Case, dtype: str, parameters: str, device: str) -> Row:
     return {"backends": backends, **({"failed": failed[0]} if failed else {})}
 
 
-def first_use(operator: str, dtype: str, device: str) -> Row:
+def first_use(operator: str, numbers: Numbers, dtype: str, device: str) -> Row:
     """Return the verdict on Triton kernels before their first call by a network, and the seconds that it takes."""
     fused, _ = subject(operator)
     start = time.perf_counter()
-    found = examine(operator, (DTYPES[dtype],) * len(fused.tensors), COMPILED_FOR[operator], torch.device(device))
+    found = examine(operator, (DTYPES[dtype],) * len(fused.tensors), numbers, torch.device(device))
     seconds = round(time.perf_counter() - start, 2)
     row = judged(found) if isinstance(found, Deviation) else {"failed": sentence(found)}
     failed = {"failed": f"triton {row['failed']}"} if "failed" in row else {}
@@ -99,13 +107,19 @@ def cases(operator: str, small: bool) -> dict[str, Case]:
 
 
 def attention_case(
-    size: Size, pool: Size, heads: int, dim: int = arguments.HEAD_DIM, window: int = 3, table: bool = False
+    size: Size,
+    pool: Size,
+    heads: int,
+    dim: int = arguments.HEAD_DIM,
+    window: int = 3,
+    dense: bool = False,
+    reference: tuple[Size, Size] | None = None,
 ) -> Case:
-    """Return attention with a table of offsets, which Triton gets expanded, or with a dense bias as in the networks."""
+    """Return attention with a table of offsets as in the networks, or with a dense bias."""
 
     def make(draw: arguments.Draw) -> Arguments:
-        call = arguments.aggregated_attention(draw, 2, size, pool, heads, dim, window)
-        return call if table else call.dense()
+        call = arguments.aggregated_attention(draw, 2, size, pool, heads, dim, window, reference)
+        return call.dense() if dense else call
 
     return make
 
@@ -116,19 +130,20 @@ def convolution_case(operator: str, size: Size, channels: int, **options: Any) -
 
 
 def attention_cases(small: bool) -> dict[str, Case]:
-    """Return attention by shape: map > pooled map, heads x channels, window. The networks' shapes come first; then half
-    pixels, one row, more pooled keys than a tile holds, and wide windows and heads."""
+    """Return attention by shape: map > pooled map, heads x channels, window. The networks' shapes come first; then a
+    resized table with and without a window, a dense bias next to more pooled keys than a tile holds, and wide windows
+    and heads."""
     if small:
         return {
-            "5x6>2x3 2x8 w3": attention_case((5, 6), (2, 3), 2, 8),
-            "4x5>3x2 1x16 w5": attention_case((4, 5), (3, 2), 1, 16, 5, table=True),
+            "5x6>2x3 2x8 w3 dense": attention_case((5, 6), (2, 3), 2, 8, dense=True),
+            "4x5>3x2 1x16 w5": attention_case((4, 5), (3, 2), 1, 16, 5),
         }
     return {
         "56x56>7x7 3x24 w3": attention_case((56, 56), (7, 7), 3),
-        "14x14>7x7 12x24 w3": attention_case((14, 14), (7, 7), 12),
-        "13x10>3x2 3x24 w3 table": attention_case((13, 10), (3, 2), 3, table=True),
-        "1x9>1x4 1x24 w3": attention_case((1, 9), (1, 4), 1),
-        "20x28>10x14 2x32 w5": attention_case((20, 28), (10, 14), 2, 32, 5),
+        "7x7>7x7 24x24 w0": attention_case((7, 7), (7, 7), 24, window=0),
+        "21x34>5x8 3x24 w3 resized": attention_case((21, 34), (5, 8), 3, reference=((14, 14), (7, 7))),
+        "9x11>9x11 3x24 w0 resized": attention_case((9, 11), (9, 11), 3, window=0, reference=((7, 7), (7, 7))),
+        "20x28>10x14 2x32 w5 dense": attention_case((20, 28), (10, 14), 2, 32, 5, dense=True),
         "9x11>4x5 2x64 w7": attention_case((9, 11), (4, 5), 2, 64, 7),
     }
 

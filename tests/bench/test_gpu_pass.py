@@ -150,7 +150,7 @@ def test_kernels_are_measured_whatever_their_first_use_says(tmp_path, monkeypatc
     kernels.kernels(Journal(tmp_path / "rows", "cpu"), "convolution fp32", "cpu", small=True)
     rows = Journal(tmp_path / "rows", "cpu").rows
     assert len(rows) == 2 * (2 + 1)
-    passed, failed = (rows[f"{operator} first use fp32"] for operator in ("gated_dwconv", "dynamic_dwconv"))
+    passed, failed = (rows[f"{use} fp32"] for use in ("gated_dwconv first use 3", "dynamic_dwconv first use 7"))
     assert (passed["backends"]["triton"]["share"], passed.get("failed")) == (0.2, None)
     assert failed["failed"] == "triton RuntimeError: no such layout"
 

@@ -51,14 +51,15 @@ def test_working_operators_pass_and_progress_is_reported():
     assert len(reported) == sum(map(len, CASES.values())) * 3  # fp32; bf16 cast; bf16 with float32 parameters
 
 
-def test_attention_is_checked_with_a_dense_bias_and_half_pixels_on_each_axis():
+def test_attention_is_checked_with_a_dense_bias_half_pixels_on_each_axis_and_a_resized_table_without_a_window():
     kinds = set()
     for case in CASES["aggregated_attention"]:
         drawn = case(normal("cpu"))
         table = drawn.parameters.get("pool_bias_table")
         sizes = drawn.activations["q"].shape[1:3]
-        kinds.add("dense" if table is None else tuple(d == 4 * n - 3 for d, n in zip(table.shape[1:], sizes)))
-    assert kinds == {"dense", (True, False), (False, True)}
+        kind = "dense" if table is None else tuple(d == 4 * n - 3 for d, n in zip(table.shape[1:], sizes))
+        kinds.add("resized, no window" if {"k", "table_sizes"} <= drawn.constants.keys() else kind)
+    assert kinds == {"dense", (True, False), (False, True), "resized, no window"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda", 0)
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 NUMBERS = [
-    *(("aggregated_attention", numbers) for numbers in ((24, 3), (32, 5), (64, 7), (5, 3), (128, 3))),
+    *(("aggregated_attention", numbers) for numbers in ((24, 3), (32, 5), (64, 7), (5, 3), (128, 3), (24, 0), (64, 0))),
+    *(("aggregated_attention_table", (dim, *more)) for dim in (24, 64) for more in ((3, 0), (3, 1), (0, 0), (0, 1))),
     *(("gated_dwconv", (kernel,)) for kernel in (1, 3, 7)),
     *(("dynamic_dwconv", (kernel,)) for kernel in (3, 7)),
 ]

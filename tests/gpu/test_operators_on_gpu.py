@@ -54,6 +54,60 @@ def test_triton_is_the_default_backend_on_cuda(operator, dtype):
     assert foveal.ops.explain(operator, **call.arguments(call.tensors(dtype, device=DEVICE))).chosen == "triton"
 
 
+TABLES = [
+    replace(Call("aggregated_attention", dim=24, table=True), **more)
+    for more in (
+        dict(pool=(3, 4)),
+        dict(reference=((4, 6), (2, 3))),
+        dict(window=0, pool=(5, 7)),
+        dict(window=0, pool=(5, 7), reference=((4, 6), (4, 6))),
+    )
+]
+every_table = pytest.mark.parametrize("call", TABLES, ids=lambda call: call.id)
+
+
+@every_table
+def test_triton_reads_tables_and_needs_no_window(call):
+    assert (
+        foveal.ops.explain(call.operator, **call.arguments(call.tensors(torch.bfloat16, device=DEVICE))).chosen
+        == "triton"
+    )
+
+
+@every_table
+def test_the_host_waits_for_nothing_at_a_new_size(call):
+    """Kernels are compiled at the first size."""
+    for size in ((5, 7), (6, 9)):
+        sized = replace(call, height=size[0], width=size[1], pool=call.pool if call.window else size)
+        tensors = sized.tensors(torch.bfloat16, device=DEVICE)
+        leaves = {name: t.requires_grad_() for name, t in tensors.items()}
+        torch.cuda.set_sync_debug_mode("error" if size == (6, 9) else "default")
+        try:
+            out = sized.run(leaves)
+            torch.autograd.grad(out, list(leaves.values()), torch.ones_like(out))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("reference", [None, ((56, 56), (28, 28))], ids=["table", "resized"])
+def test_a_table_takes_less_memory_than_its_dense_bias(reference):
+    call = replace(TABLES[0], batch=1, height=96, width=96, pool=(48, 48), dim=8, reference=reference)
+    tensors = call.tensors(torch.bfloat16, device=DEVICE)
+    call.run_with_gradients(tensors)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call.run_with_gradients(tensors)
+    assert torch.cuda.max_memory_allocated() - before < 4 * call.heads * 96**2 * 48**2
+
+
+@every_table
+def test_results_with_a_table_are_deterministic(call):
+    call = replace(call, batch=4, height=21, width=19, pool=call.pool if call.window else (21, 19))
+    tensors = call.tensors(torch.bfloat16, device=DEVICE)
+    first, second = call.run_with_gradients(tensors), call.run_with_gradients(tensors)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_results_are_deterministic(operator):
     call = Call(operator, batch=4, height=21, width=19, dim=24)
@@ -70,6 +124,15 @@ def test_compiles_without_graph_breaks_for_dynamic_sizes(operator):
         sized = replace(call, height=size[0], width=size[1])
         tensors = sized.tensors(torch.float32, device=DEVICE)
         assert_same(compiled(tensors), sized.run(tensors), call.reduction)
+
+
+@every_table
+def test_a_call_with_a_table_compiles_with_its_gradients(call):
+    tensors = call.tensors(torch.float32, device=DEVICE)
+    expected = call.run_with_gradients(tensors)
+    actual = call.run_with_gradients(tensors, form=torch.compile(foveal.ops.aggregated_attention, fullgraph=True))
+    for name, value in expected.items():
+        assert_same(actual[name], value, call.reduction, name, floor=1.0)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (28, 28)], ids=str)

@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from foveal.ops.aggregated_attention import torch_ops
 from foveal.ops.aggregated_attention import triton as attention_kernels
-from foveal.ops.aggregated_attention.triton import Shape, bias_order, unsupported
+from foveal.ops.aggregated_attention.triton import layout, table_gradients, unsupported
+from foveal.ops.aggregated_attention.triton.layout import Shape
+from foveal.ops.aggregated_attention.triton.position_bias import DenseBias
 from support.accuracy import GRADIENT, OUTPUT, assert_within_budget, relative_error
-from support.operators import Call
+from support.operators import RESIZED, TABLES, Call
 
 attention = Call("aggregated_attention", batch=1, height=5, width=3, heads=1, dim=24, pool=(2, 2))
 CALLS = (
@@ -26,13 +30,37 @@ CALLS = (
     replace(attention, height=3, width=3, window=1),
     replace(attention, height=12, width=2, options=dict(length=49)),  # longer than one program covers
 )
+# Of some shapes only, and with the smallest window, since the interpreter is slow: `make test-gpu` runs all.
+TABLE_CALLS = [
+    replace(attention, window=1, heads=2, dim=5, height=h, width=w, pool=pool, table=True)
+    for h, w, pool in (*TABLES[:2], *TABLES[4:8], TABLES[9])
+]
+RESIZED_CALLS = [
+    replace(attention, window=1, dim=5, height=h, width=w, pool=pool, table=True, reference=tuple(reference))
+    for (h, w), pool, *reference in (*RESIZED[:2], *RESIZED[3:8])
+]
+WITHOUT_WINDOW = [
+    replace(attention, window=0, height=h, width=w, pool=pool, batch=2, **more)
+    for h, w, pool, more in (
+        (1, 1, (1, 1), dict(dim=5)),
+        (5, 7, (5, 7), dict(heads=2)),
+        (5, 7, (5, 7), dict(heads=2, table=True)),
+        (3, 25, (3, 25), dict(strided=2, table=True)),  # two tiles of queries and three blocks of keys
+        (4, 17, (2, 3), dict(table=True, options=dict(length=49))),
+        (7, 10, (7, 10), dict(table=True, reference=((4, 6), (4, 6)))),
+    )
+]
 
 
 def kernels(call: Call, tensors, grad):
     """Output and gradients by name, as returned by `Call.run_with_gradients`."""
-    length = call.options.get("length", call.pool[0] * call.pool[1])
-    out, lse = attention_kernels.forward(*tensors.values(), call.window, length)
-    gradients = attention_kernels.backward(grad, *tensors.values(), lse, call.window, length)
+    if not call.window:
+        around = tensors["q"][:, :0]
+        tensors = dict(q=tensors["q"], k=around, v=around) | tensors
+    sizes = [[side for size in call.reference or () for side in size]] if call.table else []
+    constants = (call.window, call.options.get("length", call.pool[0] * call.pool[1]), *sizes)
+    out, lse = attention_kernels.forward(*tensors.values(), *constants)
+    gradients = attention_kernels.backward(grad, *tensors.values(), lse, *constants)
     return {"output": out, **dict(zip(tensors, gradients, strict=True))}
 
 
@@ -49,7 +77,7 @@ def assert_kernels_equal_the_reference(call: Call, tensors):
     for name, value in exact.items():
         assert_within_budget(actual[name], plain[name], value, call.reduction, name, floor=1.0)
         assert relative_error(actual[name], value, 1.0) <= (OUTPUT if name == "output" else GRADIENT)
-        assert actual[name].is_contiguous()
+        assert (actual[name].mT if name == "pool_bias" else actual[name]).is_contiguous()
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
@@ -60,7 +88,8 @@ def test_output_and_gradients_are_within_the_error_budget(call):
 def test_splitting_the_work_into_many_programs_gives_the_same_result(monkeypatch):
     """On a GPU the work is split more finely: partial sums over queries and batch are added afterwards."""
     call = replace(attention, batch=3, height=10, width=9, pool=(1, 3))
-    monkeypatch.setattr(attention_kernels, "programs_wanted", lambda device, each: 1000)
+    for module in (attention_kernels, layout):
+        monkeypatch.setattr(module, "programs_wanted", lambda device, each: 1000)
     assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
 
 
@@ -81,19 +110,44 @@ def test_the_position_bias_may_have_any_memory_layout(order):
     wide = bias.new_full((2, 4, 2 * 20) if order == "neither" else (2, 4, 20), torch.nan)
     view = wide.mT[:, ::2] if order == "neither" else wide.mT
     tensors["pool_bias"] = view.copy_(bias)
-    assert bias_order(view) == order
+    assert DenseBias(view).order == order
     assert_kernels_equal_the_reference(call, tensors)
 
 
-@pytest.mark.parametrize("pool", [(1, 3), (2, 2)], ids=["pixels", "half pixels"])
-def test_a_table_of_offsets_is_expanded_for_the_kernels(pool):
-    call = replace(attention, table=True, pool=pool)
-    tensors = call.tensors(torch.float32)
-    exact = call.run_with_gradients({name: t.double() for name, t in tensors.items()}, "reference")
-    plain = call.run_with_gradients(tensors, "reference")
-    actual = call.run_with_gradients(tensors, "triton")
-    for name, value in exact.items():
-        assert_within_budget(actual[name], plain[name], value, call.reduction, name, floor=1.0)
+@pytest.mark.parametrize("call", TABLE_CALLS + RESIZED_CALLS, ids=lambda call: call.id)
+def test_a_table_is_read_in_place_and_gets_its_gradient(call):
+    assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
+
+
+@pytest.mark.parametrize("call", WITHOUT_WINDOW, ids=lambda call: call.id)
+def test_attention_without_a_window_is_within_the_error_budget(call):
+    assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
+
+
+@pytest.mark.parametrize("call", [TABLE_CALLS[0], RESIZED_CALLS[0]], ids=lambda call: call.id)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_gradients_of_a_table_are_summed_over_strips_of_any_height(rows, call, monkeypatch):
+    pairs_of_a_row = call.heads * call.width * call.pool[0] * call.pool[1]
+    monkeypatch.setattr(table_gradients, "PAIRS", rows * pairs_of_a_row)
+    assert_kernels_equal_the_reference(call, call.tensors(torch.float32))
+
+
+@pytest.mark.parametrize("reference", [None, ((4, 6), (2, 3))], ids=["table", "resized"])
+def test_no_tensor_is_as_large_as_the_dense_bias(reference, monkeypatch):
+    """In forward and backward, pairs of queries and keys exist for one row of queries at a time."""
+    call = replace(attention, window=0, height=8, width=24, pool=(4, 12), dim=5, table=True, reference=reference)
+    tensors, sizes = call.tensors(torch.float32), []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            sizes.extend(t.nbytes for t in tree_leaves(result) if isinstance(t, torch.Tensor))
+            return result
+
+    monkeypatch.setattr(table_gradients, "PAIRS", 1)
+    with Sizes():
+        kernels(call, tensors, output_gradient(call))
+    assert max(sizes) < torch.float32.itemsize * 8 * 24 * 4 * 12 / 4
 
 
 def test_omitted_arguments_may_be_expanded_zeros():

@@ -19,7 +19,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from foveal.ops.aggregated_attention.triton import Shape  # noqa: E402
+from foveal.ops.aggregated_attention.triton.layout import Shape  # noqa: E402
 from foveal.ops.aggregated_attention.triton.tiles import SIZES  # noqa: E402
 
 OPS = "foveal.ops"
@@ -30,15 +30,20 @@ KERNELS = {
     "key gradients": (f"{ATTENTION}.triton.key_gradients", "key_gradients_kernel"),
     "pool gradients": (f"{ATTENTION}.triton.pool_gradients", "pool_gradients_kernel"),
     "bias gradients": (f"{ATTENTION}.triton.pool_gradients", "bias_gradients_kernel"),
+    "resized rows": (f"{ATTENTION}.triton.position_bias", "resize_rows_kernel"),
+    "table columns": (f"{ATTENTION}.triton.table_gradients", "gather_columns_kernel"),
+    "table rows": (f"{ATTENTION}.triton.table_gradients", "gather_rows_kernel"),
     "gate": (f"{OPS}.gated_dwconv.triton_kernels", "forward_kernel"),
     "gate gradients": (f"{OPS}.gated_dwconv.triton_kernels", "backward_kernel"),
     "depthwise": (f"{OPS}.triton.depthwise", "depthwise_kernel"),
     "weight gradient": (f"{OPS}.triton.depthwise", "weight_gradient_kernel"),
 }
-WINDOWS = [name for name in KERNELS if name in ("attention", "query gradients", "key gradients")]
+PAIRS = list(KERNELS)[:5]  # of a query and a key
+WINDOWS = PAIRS[:3]
+BIASED = [name for name in PAIRS if name != "key gradients"]
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes per block, by architecture
 # Parameters and their gradients, and other tensors that are float32 for any activation dtype.
-FLOAT32 = "scale|embedding|local_bias|tokens|token_bias|pool_bias|weight|bias|lse|delta|grad_bias"
+FLOAT32 = "scale|embedding|local_bias|tokens|token_bias|pool_bias|weight|bias|lse|delta|grad_bias|table|.*shares"
 
 
 def kernel(name: str):
@@ -55,19 +60,20 @@ class Build:
     dtype: str = "bf16"
     dim: int = 24
     window: int = 3
-    order: str = "keys"
+    bias: str = "keys"
     pooled: int = 49
 
     @property
     def id(self) -> str:
-        return f"{self.name}, sm_{self.arch}, {self.dtype}, dim {self.dim}, window {self.window}, {self.order}"
+        return f"{self.name}, sm_{self.arch}, {self.dtype}, dim {self.dim}, window {self.window}, {self.bias}"
 
     def constants(self) -> tuple[dict, dict]:
         """Constants of the kernel, and options of the compiler."""
         size = 4 if self.dtype == "fp32" else 2
         shape = Shape(8, 14, 14, 3, self.dim, self.pooled, self.window)
         known = {
-            **shape.constants(), **dict(ALIGN=16 // size, BIAS_ORDER=self.order),
+            **shape.constants(), **dict(ALIGN=16 // size, BIAS_FORM=self.bias, COLUMN_BLOCK=128),
+            **dict(RESIZED=self.bias == "resized", CELLS=16, LANES=64),
             **dict(KERNEL=self.window, TAPS=8, PIXELS=64, CHANNELS=64, BIAS=True),
         }  # fmt: skip
         options = dict(num_warps=shape.warps(size) if self.name in WINDOWS else 4, num_stages=1)
@@ -85,14 +91,23 @@ class Build:
     def type_of(self, argument: str) -> str:
         if not argument.endswith("_ptr"):
             return "i32"
+        if re.fullmatch("(bias_keys|cells)_ptr", argument):
+            return "*i32"
         parameter = re.fullmatch(f"(grad_)?({FLOAT32})_ptr", argument)
         return "*fp32" if parameter else f"*{self.dtype}"
 
 
 BUILDS = [Build(name, arch) for name in KERNELS for arch in SHARED_MEMORY]
 BUILDS += [Build(name, dtype=dtype) for name in KERNELS for dtype in ("fp16", "fp32")]
-BUILDS += [Build(name, dim=dim) for name in list(KERNELS)[:5] for dim in (32, 64)]
-BUILDS += [Build(name, order="queries") for name in list(KERNELS)[:5]]
+BUILDS += [Build(name, dim=dim) for name in PAIRS for dim in (32, 64)]
+BUILDS += [Build(name, bias="queries") for name in BIASED]
+BUILDS += [
+    Build(name, bias=bias, window=window, pooled=pooled)
+    for name in BIASED
+    for bias in ("table", "resized")
+    for window, pooled in ((3, 49), (3, 144), (0, 49), (0, 144))
+]
+BUILDS += [Build(name, arch, bias="resized") for name in ("table columns", "table rows") for arch in SHARED_MEMORY]
 BUILDS += [Build(name, window=7) for name in (*WINDOWS, "depthwise", "weight gradient")]
 BUILDS += [Build("attention", pooled=144), Build("query gradients", pooled=144)]
 

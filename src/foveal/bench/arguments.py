@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from foveal import ops
-from foveal.ops.aggregated_attention.offsets import expand_table, offset_count
+from foveal.ops.aggregated_attention.offsets import offset_count
+from foveal.ops.aggregated_attention.resize import dense_bias
 from foveal.types import Size
 
 HEAD_DIM, WINDOW = 24, 3  # TransNeXt
@@ -64,8 +65,10 @@ class Arguments:
         if table is None:
             return self
         (_, *size, _, _), (_, *pool, _, _) = (self.activations[name].shape for name in ("q", "k_pool"))
-        bias = expand_table(table, (size[0], size[1]), (pool[0], pool[1])).to(table.dtype)
-        return replace(self, parameters={**others, "pool_bias": bias})
+        constants = dict(self.constants)
+        sizes = [side for one in constants.pop("table_sizes", ()) for side in one]
+        bias = dense_bias(table, sizes, (size[0], size[1]), (pool[0], pool[1])).to(table.dtype)
+        return replace(self, parameters={**others, "pool_bias": bias}, constants=constants)
 
     def run(self) -> Tensor:
         """Run the operator on the backend in use."""
@@ -100,28 +103,41 @@ def normal(device: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Dr
 
 
 def aggregated_attention(
-    draw: Draw, batch: int, size: Size, pool: Size, heads: int, dim: int = HEAD_DIM, window: int = WINDOW
+    draw: Draw,
+    batch: int,
+    size: Size,
+    pool: Size,
+    heads: int,
+    dim: int = HEAD_DIM,
+    window: int = WINDOW,
+    reference: tuple[Size, Size] | None = None,
 ) -> Arguments:
     """Return arguments for a map of ``size`` and its pooled map.
 
     Keys and values are halves of one linear layer's output; the position bias is a table of offsets (see
-    ``Arguments.dense``).
+    ``Arguments.dense``), of the map and pooled map ``reference`` if they are other ones.
     """
     channels, area = heads * dim, window**2
-    k, v = draw(batch, *size, 2 * channels).unflatten(-1, (2, heads, dim)).unbind(-3)
+    constants: dict[str, Any] = dict(window=window) | (dict(table_sizes=reference) if reference else {})
+    around = {}
+    if window:
+        k, v = draw(batch, *size, 2 * channels).unflatten(-1, (2, heads, dim)).unbind(-3)
+        around = dict(k=k, v=v)
+    else:
+        constants |= dict(k=None, v=None)
     k_pool, v_pool = draw(batch, *pool, 2 * channels).unflatten(-1, (2, heads, dim)).unbind(-3)
     q = draw(batch, *size, heads, dim)
     parameters = dict(
         scale=draw(heads).abs() + 1,
         query_embedding=draw(heads, dim, spread=0.3),
         local_bias=draw(heads, area, spread=0.5),
-        pool_bias_table=draw(heads, *map(offset_count, size, pool), spread=0.5),
+        pool_bias_table=draw(heads, *map(offset_count, *(reference or (size, pool))), spread=0.5),
         tokens=draw(heads, dim, area, spread=0.3),
         token_bias=draw(heads, area, spread=0.3),
     )
     terms = batch * size[0] * size[1] * (area + pool[0] * pool[1])
-    activations = dict(q=q, k=k, v=v, k_pool=k_pool, v_pool=v_pool)
-    return Arguments("aggregated_attention", activations, parameters, dict(window=window), terms)
+    activations = dict(q=q, **around, k_pool=k_pool, v_pool=v_pool)
+    return Arguments("aggregated_attention", activations, parameters, constants, terms)
 
 
 def gated_dwconv(draw: Draw, batch: int, size: Size, channels: int, kernel: int = 3) -> Arguments:

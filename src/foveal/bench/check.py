@@ -34,10 +34,21 @@ def _attention_transposed(draw: arguments.Draw) -> Arguments:
     return arguments.aggregated_attention(draw, _BATCH, _SIZE[::-1], _POOL[::-1], heads=3)
 
 
+def _attention_to_all(draw: arguments.Draw) -> Arguments:
+    """The attention of the last stage, with a table of another map."""
+    reference = (7, 6), (7, 6)
+    return arguments.aggregated_attention(draw, _BATCH, _SIZE, _SIZE, heads=3, window=0, reference=reference)
+
+
 #: Small calls of every operator, with significant borders and sides that no block size divides. Attention is called
-#: with half pixels between rows, between columns, and with a dense bias.
+#: with half pixels between rows, between columns, with a dense bias, and without a window and with a resized table.
 CASES: dict[str, tuple[Case, ...]] = {
-    "aggregated_attention": (_attention, _attention_transposed, lambda draw: _attention(draw).dense()),
+    "aggregated_attention": (
+        _attention,
+        _attention_transposed,
+        _attention_to_all,
+        lambda draw: _attention(draw).dense(),
+    ),
     "gelu_pool": (lambda draw: arguments.gelu_pool(draw, _BATCH, _SIZE, _POOL, _CHANNELS),),
     "gated_dwconv": (lambda draw: arguments.gated_dwconv(draw, _BATCH, _SIZE, _CHANNELS),),
     "dynamic_dwconv": (lambda draw: arguments.dynamic_dwconv(draw, _BATCH, _SIZE, _CHANNELS),),

@@ -15,7 +15,7 @@ from foveal.bench.arguments import Arguments, Draw, normal
 from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared
 from foveal.models.sizes import stage_sizes
-from foveal.ops.aggregated_attention.offsets import TABLE_BACKEND
+from foveal.ops.aggregated_attention.offsets import TABLE_BACKENDS
 from foveal.types import Size
 
 BASELINE = "reference"
@@ -122,8 +122,8 @@ class OperatorSubject:
         return Prepared(call, held, moved)
 
     def _as_the_networks(self, call: Arguments) -> Arguments:
-        """Pass a table of offsets only to the backend that reads it in place: others would expand it in every call."""
-        return call if self.form == TABLE_BACKEND else call.dense()
+        """Pass a table of offsets only to the backends that read it in place: others would expand it in every call."""
+        return call if self.form in TABLE_BACKENDS else call.dense()
 
 
 def operator_subjects(place: Place, setting: Setting) -> tuple[list[OperatorSubject], dict[str, str]]:

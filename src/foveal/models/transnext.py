@@ -91,7 +91,7 @@ class CosineAttention(nn.Module):
         It is a table of offsets if the operator can read one, and the dense bias otherwise.
         """
         size = (q.shape[1], q.shape[2])
-        if not reads_table(q, window, dropout_p):
+        if not self._reads_table(q, window, dropout_p):
             return dict(pool_bias=self.position_bias(*size))
         if not self.geometry.interpolate:
             return dict(pool_bias_table=self._kept("table", size, self._position_bias_table))
@@ -100,6 +100,9 @@ class CosineAttention(nn.Module):
             pool_bias_table=self._kept("table", reference, self._position_bias_table),
             table_sizes=(reference, self.key_size(reference)),
         )
+
+    def _reads_table(self, q: Tensor, window: int, dropout_p: float) -> bool:
+        return reads_table(q, self.cpb_fc1.weight, window, dropout_p, resized=self.geometry.interpolate)
 
     def _kept(self, form: str, size: Size, compute: Callable[[Size], Tensor]) -> Tensor:
         weights = (self.cpb_fc1.weight, self.cpb_fc1.bias, self.cpb_fc2.weight, self.cpb_fc2.bias)
@@ -131,7 +134,7 @@ class CosineAttention(nn.Module):
         Where nothing reads a table of offsets, PyTorch's attention takes the dense bias.
         """
         size, scale = (q.shape[1], q.shape[2]), self.scale()
-        if reads_table(q, 0, dropout_p):
+        if self._reads_table(q, 0, dropout_p):
             return aggregated_attention(
                 q,
                 None,

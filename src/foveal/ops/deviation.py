@@ -24,12 +24,14 @@ class Deviation:
 
 
 def relative_error(found: Tensor, exact: Tensor, floor: float = 0.0) -> float:
-    """Return max |difference| / max |exact|; infinity if shapes differ or a value is not finite.
+    """Return max |difference| / max |exact|, 0 without elements; infinity if shapes differ or a value is not finite.
 
     ``floor`` is the smallest divisor, for results that are 0 by cancellation.
     """
     if found.shape != exact.shape or not found.isfinite().all():
         return math.inf
+    if not exact.numel():
+        return 0.0
     scale = exact.abs().max().clamp_min(max(floor, torch.finfo(torch.float64).tiny))
     return ((found.double() - exact).abs().max() / scale).item()
 

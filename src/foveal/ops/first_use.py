@@ -41,7 +41,7 @@ class Trial(NamedTuple):
 
     grad: Tensor
     tensors: tuple[Tensor, ...]
-    constants: tuple[int, ...]
+    constants: tuple[int | list[int], ...]
     terms: int
 
 

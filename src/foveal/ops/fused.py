@@ -140,9 +140,7 @@ def refuse_second_derivative(operator: str) -> Function:
     return refuse
 
 
-def lazy_triton(
-    fused: FusedOperator, kernels: Callable[[], Kernels], run: Callable[[Function], Function] = lambda run: run
-) -> Implementation:
+def lazy_triton(fused: FusedOperator, kernels: Callable[[], Kernels]) -> Implementation:
     """Return the implementation "triton" of an operator, whose kernels are imported when a call first needs them:
     importing Triton takes longer than importing all of foveal.
 
@@ -150,7 +148,6 @@ def lazy_triton(
         fused: the operator that gets ``forward`` and ``backward``. It has an implementation "torch" as well, with which
             the kernels are compared at their first use (``verdicts``).
         kernels: imports and returns the module with ``forward``, ``backward`` and the functions of ``Kernels``.
-        run: turns the function that runs the fused operator into one that takes the operator's normalised call.
     """
 
     def unsupported(*call: Any) -> str | None:
@@ -167,4 +164,4 @@ def lazy_triton(
 
     expect(fused, kernels)
     added = fused.add("triton", lambda *args: kernels().forward(*args), lambda *args: kernels().backward(*args))
-    return Implementation("triton", "Triton kernels, one pass", run(added), unsupported)
+    return Implementation("triton", "Triton kernels, one pass", added, unsupported)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from foveal.types import Size
 
 from ..backend import Implementation, Operator, forced_backend, register
 from ..fused import lazy_triton
+from ..numerics import accumulation_dtype
 from . import cpu, torch_ops
-from .offsets import TABLE_BACKEND, fits_axis, offset_count
+from .offsets import TABLE_BACKENDS, fits_axis, offset_count
 from .reference import aggregated_attention_reference
 from .resize import dense_bias
 from .schema import FUSED, POOL_BIAS, TABLE
@@ -57,8 +60,8 @@ def aggregated_attention(
         pool_bias: (h, H*W, P); or None for 0. Fastest as the transpose of a contiguous (h, P, H*W).
         tokens, token_bias: (h, d, k*k) and (h, k*k), positional attention; or None for 0.
         pool_bias_table: (h, Dr, Dc), instead of pool_bias: the bias of every offset from a pooled cell to a query, rows
-            and columns ascending; ``offsets`` defines them and counts them. The compiled CPU kernels read the table in
-            place; the other backends expand it to a pool_bias.
+            and columns ascending; ``offsets`` defines them and counts them. The Triton kernels and the compiled CPU
+            kernels read the table in place; the other backends expand it to a pool_bias.
         table_sizes: ((Hr, Wr), (Pr, Pc)), if the table belongs to another map and pooled map than those of this call:
             the bias is resized bilinearly, first over pooled cells, then over pixels. None for these maps.
         window: k, odd, or 0 for no window.
@@ -81,16 +84,24 @@ def aggregated_attention(
     return OPERATOR.choose(*call).run(*call)
 
 
-def reads_table(q: Tensor, window: int, dropout_p: float = 0.0) -> bool:
+def reads_table(q: Tensor, parameter: Tensor, window: int, dropout_p: float = 0.0, *, resized: bool = False) -> bool:
     """Whether a call with these queries, and all maps in their dtype, reads a table in place; "meta" counts as a CPU.
 
     If not, a table is expanded at every call, and it is better to expand it once and pass the dense bias.
+
+    Args:
+        parameter: one of the call's parameters, which share a dtype.
+        resized: whether the call has ``table_sizes``.
     """
     if q.device.type == "meta":
         return True
-    if forced_backend() not in (None, TABLE_BACKEND):
-        return False
-    return cpu.unsupported(q, q, q, q, q, window, None, dropout_p, None) is None
+    scale = parameter.new_empty(0, dtype=accumulation_dtype(parameter.dtype))
+    omitted = parameter if window else scale
+    sizes = [*q.shape[1:3], *q.shape[1:3]] if resized else []
+    tensors = (q, q, q, q, q, scale, parameter, omitted, parameter, omitted, omitted)
+    call = (*tensors, window, 0, dropout_p, sizes)
+    able = [i for i in OPERATOR.implementations if i.name in TABLE_BACKENDS and forced_backend() in (None, i.name)]
+    return any(implementation.unsupported(*call) is None for implementation in able)
 
 
 def _normalise(
@@ -186,12 +197,9 @@ def _dense(call: tuple) -> tuple:
     return tuple(arguments)
 
 
-def _fused(implementation):
-    """Call an implementation with a dense bias, and without the dropout (always 0) that fused ones do not take."""
-    return lambda *call: implementation(*_dense(call)[:-1])
+def _either(dense: Callable, table: Callable) -> Callable:
+    """Run the operator of a dense position bias or that of a table, which both take no dropout: it is always 0."""
 
-
-def _compiled(dense, table):
     def run(*call):
         *arguments, _, sizes = call
         return dense(*arguments) if sizes is None else table(*arguments, sizes)
@@ -209,16 +217,31 @@ def _kernels():
     return triton
 
 
+def _table_kernels():
+    from .triton import table
+
+    return table
+
+
+def _triton() -> Implementation:
+    dense, table = lazy_triton(FUSED, _kernels), lazy_triton(TABLE, _table_kernels)
+
+    def unsupported(*call) -> str | None:
+        return (dense if call[-1] is None else table).unsupported(*call)
+
+    return Implementation(dense.name, dense.summary, _either(dense.run, table.run), unsupported)
+
+
 OPERATOR = register(
     Operator(
         "aggregated_attention",
         _normalise,
         (
-            lazy_triton(FUSED, _kernels, _fused),
+            _triton(),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",
-                _compiled(
+                _either(
                     FUSED.add("cpu", cpu.forward, cpu.backward),
                     TABLE.add("cpu", cpu.table_forward, cpu.table_backward),
                 ),
@@ -227,7 +250,10 @@ OPERATOR = register(
             Implementation(
                 "torch",
                 "shifted views, plain PyTorch, any device",
-                _fused(FUSED.add("torch", torch_ops.forward, torch_ops.backward)),
+                _either(
+                    FUSED.add("torch", torch_ops.forward, torch_ops.backward),
+                    TABLE.add("torch", torch_ops.table_forward, torch_ops.table_backward),
+                ),
                 _no_dropout,
             ),
             Implementation(

@@ -21,7 +21,7 @@ from foveal.types import Size
 
 from ..numerics import accumulation_dtype
 
-TABLE_BACKEND = "cpu"  # reads tables in place; the others expand them
+TABLE_BACKENDS = ("triton", "cpu")  # read tables in place; the others expand them
 _KEPT = 256  # results per function: a network at one size needs at most ten
 
 
@@ -87,7 +87,7 @@ def axis_pairs(size: int, pool: int, count: int, device: torch.device) -> Tensor
     return (cell[:, None] + pixel).flatten()
 
 
-def _pairs_of(size: int, pool: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def pairs_of(size: int, pool: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(count, pool * size): 1 where a pair of a cell and a pixel has this offset, else 0."""
     pairs = axis_pairs(size, pool, count, device)
     return (torch.arange(count, device=device)[:, None] == pairs).to(dtype)
@@ -119,7 +119,7 @@ class _Expand(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         rows, columns = (
-            _pairs_of(s, p, d, grad.dtype, grad.device) for s, p, d in zip(ctx.size, ctx.pool, ctx.counts, strict=True)
+            pairs_of(s, p, d, grad.dtype, grad.device) for s, p, d in zip(ctx.size, ctx.pool, ctx.counts, strict=True)
         )
         return rows @ grad @ columns.mT, None, None
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from foveal.types import Size
 
-from .offsets import expand_table
+from .offsets import expand_table, pairs_of
 
 
-def linear_taps(size: int, reference: int) -> tuple[Tensor, Tensor]:
+def linear_taps(size: int, reference: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Return what linear interpolation of an axis reads: the first of two neighbours (size,) in int64, and the share of
-    the second (size,) in float64, on the CPU. Beyond the last one the second neighbour is the first."""
-    centres = ((torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) * (reference / size) - 0.5).clamp(min=0)
+    the second (size,) in float64. Beyond the last one the second neighbour is the first."""
+    centres = ((torch.arange(size, dtype=torch.float64, device=device) + 0.5) * (reference / size) - 0.5).clamp(min=0)
     first = centres.long().clamp(max=reference - 1)
     return first, centres - first
 
@@ -45,3 +45,29 @@ def dense_bias(table: Tensor, sizes: list[int], size: Size, pool: Size) -> Tenso
         return expand_table(table, size, pool)
     reference = (sizes[0], sizes[1]), (sizes[2], sizes[3])
     return resize_bias(expand_table(table, *reference), *reference, size, pool)
+
+
+def dense_bias_backward(grad: Tensor, counts: Size, sizes: list[int], size: Size, pool: Size) -> Tensor:
+    """Return the gradient of a table (h, *counts) from that of its ``dense_bias``, (h, H*W, P)."""
+    height, width, rows, columns = sizes or (*size, *pool)
+    by_row = _axis_matrix(size[0], pool[0], height, rows, counts[0], grad)
+    by_column = _axis_matrix(size[1], pool[1], width, columns, counts[1], grad)
+    pairs = grad.mT.unflatten(2, size).unflatten(1, pool).transpose(2, 3)
+    return by_row @ pairs.flatten(3, 4).flatten(1, 2) @ by_column.mT
+
+
+def _axis_matrix(size: int, pool: int, reference: int, reference_pool: int, count: int, like: Tensor) -> Tensor:
+    """(count, pool * size): the share of every offset of one axis in the bias of every cell and pixel."""
+    pairs = pairs_of(reference, reference_pool, count, like.dtype, like.device).unflatten(
+        1, (reference_pool, reference)
+    )
+    cells, pixels = _interpolation(pool, reference_pool, like), _interpolation(size, reference, like)
+    return (pixels @ (cells @ pairs).mT).mT.flatten(1)
+
+
+def _interpolation(size: int, reference: int, like: Tensor) -> Tensor:
+    """(size, reference): the share of every number of an axis in every interpolated one."""
+    first, share = (t[:, None] for t in linear_taps(size, reference, like.device))
+    number = torch.arange(reference, device=like.device)
+    second = (first + 1).clamp(max=reference - 1)
+    return ((number == first) * (1 - share) + (number == second) * share).to(like.dtype)

@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveal.types import Size
+
 from ..numerics import accumulation_dtype, normalise, normalise_backward
 from .reference import log_length, window_mask
-from .schema import arrange_gradients
+from .resize import dense_bias, dense_bias_backward
+from .schema import POOL_BIAS, TABLE_TENSORS, TENSORS, arrange_gradients
 
 
 def _pad(x: Tensor, radius: int) -> Tensor:
@@ -168,3 +171,30 @@ def _scatter(call: _Call, weights: Tensor, x: Tensor) -> Tensor:
     for j, view in enumerate(_views(padded, height, width, call.window)):
         view.addcmul_(weights[..., j, None], x)
     return padded[:, radius : radius + height, radius : radius + width]
+
+
+def table_forward(*call) -> tuple[Tensor, Tensor]:
+    """``forward`` with a table, and its sizes [H, W, Hp, Wp], or [] for those of the call, as the last argument."""
+    inputs, *rest, sizes = call[: len(TENSORS)], *call[len(TENSORS) :]
+    return forward(*_expanded(inputs, sizes), *rest)
+
+
+def table_backward(grad: Tensor, *call) -> tuple[Tensor, ...]:
+    """``backward`` with a table, and its sizes [H, W, Hp, Wp], or [] for those of the call, as the last argument."""
+    inputs, *rest, sizes = call[: len(TENSORS)], *call[len(TENSORS) :]
+    gradients = list(backward(grad, *_expanded(inputs, sizes), *rest))
+    counts = inputs[POOL_BIAS].shape[1:]
+    gradients[POOL_BIAS] = dense_bias_backward(gradients[POOL_BIAS], counts, sizes, *_sizes(inputs))
+    return arrange_gradients(gradients, inputs, TABLE_TENSORS)
+
+
+def _expanded(inputs: tuple[Tensor, ...], sizes: list[int]) -> tuple[Tensor, ...]:
+    """The eleven tensors with a dense position bias."""
+    bias = dense_bias(inputs[POOL_BIAS], sizes, *_sizes(inputs))
+    return (*inputs[:POOL_BIAS], bias, *inputs[POOL_BIAS + 1 :])
+
+
+def _sizes(inputs: tuple[Tensor, ...]) -> tuple[Size, Size]:
+    """The sizes of the map and of the pooled map."""
+    q, k_pool = inputs[0], inputs[3]
+    return (q.shape[1], q.shape[2]), (k_pool.shape[1], k_pool.shape[2])

@@ -8,6 +8,7 @@ TransNeXt paper, equations 10-12; ``tiles`` describes the tile.
 from __future__ import annotations
 
 from ...triton import jit, tl
+from .position_bias import load_pool_bias
 from .tiles import (
     LN2,
     SIZES,
@@ -16,7 +17,6 @@ from .tiles import (
     inverse_norm,
     load_keys,
     load_offset_bias,
-    load_pool_bias,
     load_run,
     load_tokens,
     log2_keys,
@@ -40,13 +40,10 @@ def absorb(logits, values, most, total, out):
 
 @jit
 def absorb_pool(
-    scaled, keys, values, bias_start, query, key, pooled, bias_query, bias_key, most, total, out,
-    BIAS_ORDER: tl.constexpr,
+    scaled, keys, values, bias, query, key, queries, pooled, most, total, out, BIAS_FORM: tl.constexpr
 ):  # fmt: skip
     """``absorb`` for a block of pooled keys."""
-    inside = (key < pooled)[None, :]
-    bias = load_pool_bias(bias_start, query[:, None], key[None, :], inside, bias_query, bias_key, BIAS_ORDER)
-    logits = similarities(scaled, keys) + bias
+    logits = similarities(scaled, keys) + tl.trans(load_pool_bias(bias, query, key, queries, pooled, BIAS_FORM))
     return absorb(logits, values, most, total, out)
 
 
@@ -64,19 +61,20 @@ def absorb_window(
 
 @jit(do_not_specialize=SIZES)
 def forward_kernel(
-    q_ptr, k_ptr, v_ptr, kp_ptr, vp_ptr, scale_ptr, embedding_ptr, local_bias_ptr, pool_bias_ptr, tokens_ptr,
-    token_bias_ptr, out_ptr, lse_ptr,
+    q_ptr, k_ptr, v_ptr, kp_ptr, vp_ptr, scale_ptr, embedding_ptr, local_bias_ptr, pool_bias_ptr, bias_keys_ptr,
+    bias_shares_ptr, tokens_ptr, token_bias_ptr, out_ptr, lse_ptr,
     q_batch, q_pixel, q_head, k_batch, k_pixel, k_head, v_batch, v_pixel, v_head,
-    kp_batch, kp_pixel, kp_head, vp_batch, vp_pixel, vp_head, bias_head, bias_query, bias_key,
+    kp_batch, kp_pixel, kp_head, vp_batch, vp_pixel, vp_head,
+    bias_head, bias_row, bias_query, bias_key, bias_width, bias_reference,
     heads, height, width, pooled, length, strips, blocks, rows,
-    ALIGN: tl.constexpr, BIAS_ORDER: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, WINDOW: tl.constexpr,
+    ALIGN: tl.constexpr, BIAS_FORM: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, WINDOW: tl.constexpr,
     AREA_PAD: tl.constexpr, RUN: tl.constexpr, POOL_BLOCK: tl.constexpr, ONE_POOL_BLOCK: tl.constexpr,
     UNROLL: tl.constexpr,
 ):  # fmt: skip
     """Write the output (B, H, W, h, d) and the natural log-sum-exp (B, H, W, h) of every query."""
     AREA: tl.constexpr = WINDOW * WINDOW
     RADIUS: tl.constexpr = WINDOW // 2
-    USEFUL: tl.constexpr = RUN - WINDOW + 1
+    USEFUL: tl.constexpr = RUN - 2 * RADIUS
     batch, head, strip, block = place(heads, strips, blocks)
     q_start = map_start(q_ptr, batch, head, q_batch * ALIGN, q_head * ALIGN)
     k_start = map_start(k_ptr, batch, head, k_batch * ALIGN, k_head * ALIGN)
@@ -84,6 +82,9 @@ def forward_kernel(
     kp_start = map_start(kp_ptr, batch, head, kp_batch * ALIGN, kp_head * ALIGN)
     vp_start = map_start(vp_ptr, batch, head, vp_batch * ALIGN, vp_head * ALIGN)
     bias_start = pool_bias_ptr + head.to(tl.int64) * bias_head
+    bias = (
+        bias_start, bias_keys_ptr, bias_shares_ptr, bias_row, bias_query, bias_key, bias_width, bias_reference,
+    )  # fmt: skip
     out_start = map_start(out_ptr, batch, head, height * width * heads * DIM, DIM)
     lse_start = map_start(lse_ptr, batch, head, height * width * heads, 1)
 
@@ -93,7 +94,6 @@ def forward_kernel(
     query_inside = (column < USEFUL) & (query_x < width)
     key_x = query_x - RADIUS
     window_column = column[None, :] - column[:, None]
-    query = tl.minimum(column, width - 1 - first)  # pixels past the end of the row read the last one's position bias
 
     channel = tl.arange(0, DIM_PAD)
     offset = tl.arange(0, AREA_PAD)
@@ -111,40 +111,39 @@ def forward_kernel(
         pixel = y * width + first
         q = load_run(q_start, pixel, query_inside, q_pixel * ALIGN, RUN, DIM, DIM_PAD)
         unit = q.to(tl.float32) * inverse_norm(q)[:, None]
-        factor = scale * log2_keys(y, query_x, height, width, length, RADIUS)
+        factor = scale * log2_keys(y, query_x, height, width, length, WINDOW)
         scaled = (unit + embedding[None, :]) * factor[:, None]
         most = tl.full((RUN,), -float("inf"), tl.float32)
         total = tl.zeros((RUN,), tl.float32)
         attended = tl.zeros((RUN, DIM_PAD), tl.float32)
 
-        start = bias_start + pixel.to(tl.int64) * bias_query
+        query, queries = pixel + column, height * width
         if ONE_POOL_BLOCK:
             most, total, attended = absorb_pool(
-                scaled, pool_keys, pool_values, start, query, pool, pooled, bias_query, bias_key,
-                most, total, attended, BIAS_ORDER,
-            )  # fmt: skip
+                scaled, pool_keys, pool_values, bias, query, pool, queries, pooled, most, total, attended, BIAS_FORM
+            )
         else:
             for done in range(0, pooled, POOL_BLOCK):
                 key = done + pool
                 pool_keys = load_run(kp_start, done, key < pooled, kp_pixel * ALIGN, POOL_BLOCK, DIM, DIM_PAD)
                 pool_values = load_run(vp_start, done, key < pooled, vp_pixel * ALIGN, POOL_BLOCK, DIM, DIM_PAD)
                 most, total, attended = absorb_pool(
-                    scaled, pool_keys, pool_values, start, query, key, pooled, bias_query,
-                    bias_key, most, total, attended, BIAS_ORDER,
-                )  # fmt: skip
+                    scaled, pool_keys, pool_values, bias, query, key, queries, pooled, most, total, attended, BIAS_FORM
+                )
 
-        positions = (matmul(unit.to(q.dtype), tokens) + token_bias[None, :]).to(q.dtype)
         positioned = tl.zeros((RUN, DIM_PAD), tl.float32)
-        for key_row in tl.range(0, WINDOW, loop_unroll_factor=UNROLL):
-            k, v = load_keys(
-                k_start, v_start, y + key_row - RADIUS, first - RADIUS, key_x, height, width, k_pixel * ALIGN,
-                v_pixel * ALIGN, RUN, DIM, DIM_PAD,
-            )  # fmt: skip
-            inside = in_map(y + key_row - RADIUS, key_x, height, width)
-            most, total, attended, positioned = absorb_window(
-                scaled, k, v, local_bias, positions, key_row, window_column, inside, most, total, attended,
-                positioned, WINDOW, RUN, AREA_PAD,
-            )  # fmt: skip
+        if WINDOW > 0:
+            positions = (matmul(unit.to(q.dtype), tokens) + token_bias[None, :]).to(q.dtype)
+            for key_row in tl.range(0, WINDOW, loop_unroll_factor=UNROLL):
+                k, v = load_keys(
+                    k_start, v_start, y + key_row - RADIUS, first - RADIUS, key_x, height, width, k_pixel * ALIGN,
+                    v_pixel * ALIGN, RUN, DIM, DIM_PAD,
+                )  # fmt: skip
+                inside = in_map(y + key_row - RADIUS, key_x, height, width)
+                most, total, attended, positioned = absorb_window(
+                    scaled, k, v, local_bias, positions, key_row, window_column, inside, most, total, attended,
+                    positioned, WINDOW, RUN, AREA_PAD,
+                )  # fmt: skip
 
         out = attended * (1.0 / total)[:, None] + positioned
         store_run(out_start, pixel, query_inside, heads * DIM, out, RUN, DIM, DIM_PAD)

@@ -35,7 +35,7 @@ from .tiles import (
 def load_queries(
     q_start, g_start, lse_start, delta_start, y, first, query_x, height, width, heads, length, q_stride, g_stride,
     scale, embedding, tokens, token_bias,
-    RADIUS: tl.constexpr, RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
+    WINDOW: tl.constexpr, RUN: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
     """Load the queries of image row y from column ``first`` on: scaled queries and output gradients (RUN, DIM_PAD),
     positional attention (RUN, AREA_PAD), log-sum-exp to base 2 and delta (RUN,). Outside the map the output gradient is
@@ -48,7 +48,7 @@ def load_queries(
     lse = LOG2E * tl.load(lse_start + number, mask=inside, other=float("inf"))
     delta = tl.load(delta_start + number, mask=inside, other=0.0)
     unit = q.to(tl.float32) * inverse_norm(q)[:, None]
-    factor = scale * log2_keys(y, query_x, height, width, length, RADIUS)
+    factor = scale * log2_keys(y, query_x, height, width, length, WINDOW)
     positions = matmul(unit.to(q.dtype), tokens) + token_bias[None, :]
     return (unit + embedding[None, :]) * factor[:, None], grad, positions.to(q.dtype), lse, delta
 
@@ -115,7 +115,7 @@ def key_gradients_kernel(
                 load_queries(
                     q_start, g_start, lse_start, delta_start, block * rows + row - RADIUS, first - RADIUS, query_x,
                     height, width, heads, length, q_pixel * ALIGN, g_pixel * ALIGN, scale, embedding, tokens,
-                    token_bias, RADIUS, RUN, DIM, DIM_PAD,
+                    token_bias, WINDOW, RUN, DIM, DIM_PAD,
                 ),
             )  # fmt: skip
 
@@ -132,7 +132,7 @@ def key_gradients_kernel(
                 load_queries(
                     q_start, g_start, lse_start, delta_start, y + RADIUS, first - RADIUS, query_x, height, width,
                     heads, length, q_pixel * ALIGN, g_pixel * ALIGN, scale, embedding, tokens, token_bias,
-                    RADIUS, RUN, DIM, DIM_PAD,
+                    WINDOW, RUN, DIM, DIM_PAD,
                 ),
             )  # fmt: skip
             for row in tl.static_range(WINDOW):  # the first queries have these keys in their last row
@@ -147,7 +147,7 @@ def key_gradients_kernel(
                 scaled, grad, positions, lse, delta = load_queries(
                     q_start, g_start, lse_start, delta_start, y + row - RADIUS, first - RADIUS, query_x, height, width,
                     heads, length, q_pixel * ALIGN, g_pixel * ALIGN, scale, embedding, tokens, token_bias,
-                    RADIUS, RUN, DIM, DIM_PAD,
+                    WINDOW, RUN, DIM, DIM_PAD,
                 )  # fmt: skip
                 grad_unit, grad_v, grad_local_bias = gather_queries(
                     scaled, grad, positions, lse, delta, k, v, local_bias, WINDOW - 1 - row, window_column,

@@ -9,12 +9,12 @@ The two sums run along different axes, so each has a kernel that keeps its resul
 from __future__ import annotations
 
 from ...triton import jit, tl
+from .position_bias import load_pool_bias
 from .tiles import (
     LN2,
     LOG2E,
     SIZES,
     inverse_norm,
-    load_pool_bias,
     load_run,
     log2_keys,
     map_start,
@@ -27,7 +27,7 @@ from .tiles import (
 @jit
 def load_query(
     q_start, g_start, lse_start, delta_start, first, height, width, heads, length, q_stride, g_stride, scale, embedding,
-    RADIUS: tl.constexpr, QUERY_BLOCK: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
+    WINDOW: tl.constexpr, QUERY_BLOCK: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
     """Scaled queries and output gradients (QUERY_BLOCK, DIM_PAD), their log-sum-exp to base 2 and delta, of the pixels
     from number ``first`` on. Past the end of the map the log-sum-exp is infinite: probability 0."""
@@ -37,7 +37,7 @@ def load_query(
     grad = load_run(g_start, first, inside, g_stride, QUERY_BLOCK, DIM, DIM_PAD).to(q.dtype)
     lse = LOG2E * tl.load(lse_start + number.to(tl.int64) * heads, mask=inside, other=float("inf"))
     delta = tl.load(delta_start + number.to(tl.int64) * heads, mask=inside, other=0.0)
-    factor = scale * log2_keys(number // width, number % width, height, width, length, RADIUS)
+    factor = scale * log2_keys(number // width, number % width, height, width, length, WINDOW)
     unit = q.to(tl.float32) * inverse_norm(q)[:, None]
     return (unit + embedding[None, :]) * factor[:, None], grad, lse, delta
 
@@ -56,10 +56,12 @@ def probabilities(scaled, grad, lse, delta, keys, values, bias):
 
 @jit(do_not_specialize=SIZES)
 def pool_gradients_kernel(
-    g_ptr, q_ptr, kp_ptr, vp_ptr, scale_ptr, embedding_ptr, pool_bias_ptr, lse_ptr, delta_ptr, grad_k_ptr, grad_v_ptr,
+    g_ptr, q_ptr, kp_ptr, vp_ptr, scale_ptr, embedding_ptr, pool_bias_ptr, bias_keys_ptr, bias_shares_ptr, lse_ptr,
+    delta_ptr, grad_k_ptr, grad_v_ptr,
     g_batch, g_pixel, g_head, q_batch, q_pixel, q_head, kp_batch, kp_pixel, kp_head, vp_batch, vp_pixel, vp_head,
-    bias_head, bias_query, bias_key, batches, heads, height, width, pooled, length, strips, blocks, share,
-    ALIGN: tl.constexpr, BIAS_ORDER: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, RADIUS: tl.constexpr,
+    bias_head, bias_row, bias_query, bias_key, bias_width, bias_reference,
+    batches, heads, height, width, pooled, length, strips, blocks, share,
+    ALIGN: tl.constexpr, BIAS_FORM: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, WINDOW: tl.constexpr,
     POOL_BLOCK: tl.constexpr, QUERY_BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write shares (blocks, B, P, h, d) of the gradients of normalised pooled keys and of pooled values. A program
@@ -70,6 +72,9 @@ def pool_gradients_kernel(
     kp_start = map_start(kp_ptr, batch, head, kp_batch * ALIGN, kp_head * ALIGN)
     vp_start = map_start(vp_ptr, batch, head, vp_batch * ALIGN, vp_head * ALIGN)
     bias_start = pool_bias_ptr + head.to(tl.int64) * bias_head
+    bias = (
+        bias_start, bias_keys_ptr, bias_shares_ptr, bias_row, bias_query, bias_key, bias_width, bias_reference,
+    )  # fmt: skip
     lse_start = map_start(lse_ptr, batch, head, height * width * heads, 1)
     delta_start = map_start(delta_ptr, batch, head, height * width * heads, 1)
 
@@ -86,13 +91,11 @@ def pool_gradients_kernel(
     for first in range(block * share, tl.minimum(block * share + share, height * width), QUERY_BLOCK):
         scaled, grad, lse, delta = load_query(
             q_start, g_start, lse_start, delta_start, first, height, width, heads, length, q_pixel * ALIGN,
-            g_pixel * ALIGN, scale, embedding, RADIUS, QUERY_BLOCK, DIM, DIM_PAD,
+            g_pixel * ALIGN, scale, embedding, WINDOW, QUERY_BLOCK, DIM, DIM_PAD,
         )  # fmt: skip
-        query = tl.minimum(first + tl.arange(0, QUERY_BLOCK), height * width - 1)
-        bias = load_pool_bias(
-            bias_start, query[None, :], key[:, None], (key < pooled)[:, None], bias_query, bias_key, BIAS_ORDER
-        )
-        weights, logit_grad = probabilities(scaled, grad, lse, delta, keys, values, bias)
+        query = first + tl.arange(0, QUERY_BLOCK)
+        loaded = load_pool_bias(bias, query, key, height * width, pooled, BIAS_FORM)
+        weights, logit_grad = probabilities(scaled, grad, lse, delta, keys, values, loaded)
         grad_k += matmul(logit_grad.to(keys.dtype), scaled.to(keys.dtype))
         grad_v += matmul(weights.to(keys.dtype), grad)
 
@@ -105,26 +108,30 @@ def pool_gradients_kernel(
 
 @jit(do_not_specialize=SIZES)
 def bias_gradients_kernel(
-    g_ptr, q_ptr, kp_ptr, vp_ptr, scale_ptr, embedding_ptr, pool_bias_ptr, lse_ptr, delta_ptr, grad_bias_ptr,
+    g_ptr, q_ptr, kp_ptr, vp_ptr, scale_ptr, embedding_ptr, pool_bias_ptr, bias_keys_ptr, bias_shares_ptr, lse_ptr,
+    delta_ptr, grad_bias_ptr,
     g_batch, g_pixel, g_head, q_batch, q_pixel, q_head, kp_batch, kp_pixel, kp_head, vp_batch, vp_pixel, vp_head,
-    bias_head, bias_query, bias_key, batches, heads, height, width, pooled, length, strips, blocks, share,
-    ALIGN: tl.constexpr, BIAS_ORDER: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, RADIUS: tl.constexpr,
+    bias_head, bias_row, bias_query, bias_key, bias_width, bias_reference,
+    batches, heads, height, width, pooled, length, strips, blocks, share,
+    first_query, last_query,
+    ALIGN: tl.constexpr, BIAS_FORM: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, WINDOW: tl.constexpr,
     POOL_BLOCK: tl.constexpr, QUERY_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write shares (n, h, N, P) of the gradient of the position bias, each the sum of ``share`` samples. A program
-    computes one of ``strips`` blocks of pooled keys and one of ``blocks`` blocks of queries."""
+    """Write shares (n, h, P, M) of the gradient of the dense position bias, each the sum of ``share`` samples, for M
+    queries: from ``first_query`` to before ``last_query``. A program computes one of ``strips`` blocks of pooled keys
+    and one of ``blocks`` blocks of queries."""
     part, head, strip, block = place(heads, strips, blocks)
     bias_start = pool_bias_ptr + head.to(tl.int64) * bias_head
+    bias = (
+        bias_start, bias_keys_ptr, bias_shares_ptr, bias_row, bias_query, bias_key, bias_width, bias_reference,
+    )  # fmt: skip
     channel = tl.arange(0, DIM_PAD)
     scale = tl.load(scale_ptr + head).to(tl.float32)
     embedding = tl.load(embedding_ptr + head * DIM + channel, mask=channel < DIM, other=0.0).to(tl.float32)
-    first_key, first = strip * POOL_BLOCK, block * QUERY_BLOCK
+    first_key, first = strip * POOL_BLOCK, first_query + block * QUERY_BLOCK
     key = first_key + tl.arange(0, POOL_BLOCK)
-    number = first + tl.arange(0, QUERY_BLOCK)
-    query = tl.minimum(number, height * width - 1)
-    bias = load_pool_bias(
-        bias_start, query[None, :], key[:, None], (key < pooled)[:, None], bias_query, bias_key, BIAS_ORDER
-    )
+    query = first + tl.arange(0, QUERY_BLOCK)
+    loaded = load_pool_bias(bias, query, key, height * width, pooled, BIAS_FORM)
     total = tl.zeros((POOL_BLOCK, QUERY_BLOCK), tl.float32)
 
     for sample in range(part * share, tl.minimum(part * share + share, batches)):
@@ -135,15 +142,16 @@ def bias_gradients_kernel(
             map_start(lse_ptr, batch, head, height * width * heads, 1),
             map_start(delta_ptr, batch, head, height * width * heads, 1),
             first, height, width, heads, length, q_pixel * ALIGN, g_pixel * ALIGN, scale, embedding,
-            RADIUS, QUERY_BLOCK, DIM, DIM_PAD,
+            WINDOW, QUERY_BLOCK, DIM, DIM_PAD,
         )  # fmt: skip
         kp_start = map_start(kp_ptr, batch, head, kp_batch * ALIGN, kp_head * ALIGN)
         vp_start = map_start(vp_ptr, batch, head, vp_batch * ALIGN, vp_head * ALIGN)
         keys = load_run(kp_start, first_key, key < pooled, kp_pixel * ALIGN, POOL_BLOCK, DIM, DIM_PAD)
         values = load_run(vp_start, first_key, key < pooled, vp_pixel * ALIGN, POOL_BLOCK, DIM, DIM_PAD)
-        _, logit_grad = probabilities(scaled, grad, lse, delta, keys, values, bias)
+        _, logit_grad = probabilities(scaled, grad, lse, delta, keys, values, loaded)
         total += logit_grad
 
-    start = grad_bias_ptr + (part.to(tl.int64) * heads + head) * height * width * pooled
-    place_of = number[None, :].to(tl.int64) * pooled + key[:, None]
-    tl.store(start + place_of, total, mask=(number < height * width)[None, :] & (key < pooled)[:, None])
+    queries = last_query - first_query
+    start = grad_bias_ptr + (part.to(tl.int64) * heads + head) * pooled * queries
+    place_of = key[:, None].to(tl.int64) * queries + (query - first_query)[None, :]
+    tl.store(start + place_of, total, mask=(query < last_query)[None, :] & (key < pooled)[:, None])

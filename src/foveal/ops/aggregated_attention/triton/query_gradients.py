@@ -10,6 +10,7 @@ matrix units in two parts; and both sums are divided by sum p, which the roundin
 from __future__ import annotations
 
 from ...triton import jit, tl
+from .position_bias import load_pool_bias
 from .tiles import (
     LN2,
     LOG2E,
@@ -20,7 +21,6 @@ from .tiles import (
     inverse_norm,
     load_keys,
     load_offset_bias,
-    load_pool_bias,
     load_run,
     load_tokens,
     log2_keys,
@@ -56,13 +56,11 @@ def gather(similar, bias, lse, grad, keys, values, around, sums):
 
 @jit
 def gather_pool(
-    scaled, lse, grad, keys, values, bias_start, query, key, pooled, bias_query, bias_key, around, sums,
-    BIAS_ORDER: tl.constexpr,
+    scaled, lse, grad, keys, values, bias, query, key, queries, pooled, around, sums, BIAS_FORM: tl.constexpr
 ):  # fmt: skip
     """``gather`` for a block of pooled keys."""
-    inside = (key < pooled)[None, :]
-    bias = load_pool_bias(bias_start, query[:, None], key[None, :], inside, bias_query, bias_key, BIAS_ORDER)
-    sums, _ = gather(similarities(scaled, keys), bias, lse, grad, keys, values, around, sums)
+    loaded = tl.trans(load_pool_bias(bias, query, key, queries, pooled, BIAS_FORM))
+    sums, _ = gather(similarities(scaled, keys), loaded, lse, grad, keys, values, around, sums)
     return sums
 
 
@@ -81,12 +79,14 @@ def gather_window(
 
 @jit(do_not_specialize=SIZES)
 def query_gradients_kernel(
-    g_ptr, q_ptr, k_ptr, v_ptr, kp_ptr, vp_ptr, scale_ptr, embedding_ptr, local_bias_ptr, pool_bias_ptr, tokens_ptr,
-    lse_ptr, delta_ptr, grad_q_ptr, grad_scale_ptr, grad_embedding_ptr, grad_tokens_ptr, grad_token_bias_ptr,
+    g_ptr, q_ptr, k_ptr, v_ptr, kp_ptr, vp_ptr, scale_ptr, embedding_ptr, local_bias_ptr, pool_bias_ptr, bias_keys_ptr,
+    bias_shares_ptr, tokens_ptr, lse_ptr, delta_ptr, grad_q_ptr, grad_scale_ptr, grad_embedding_ptr, grad_tokens_ptr,
+    grad_token_bias_ptr,
     g_batch, g_pixel, g_head, q_batch, q_pixel, q_head, k_batch, k_pixel, k_head, v_batch, v_pixel, v_head,
-    kp_batch, kp_pixel, kp_head, vp_batch, vp_pixel, vp_head, bias_head, bias_query, bias_key,
+    kp_batch, kp_pixel, kp_head, vp_batch, vp_pixel, vp_head,
+    bias_head, bias_row, bias_query, bias_key, bias_width, bias_reference,
     heads, height, width, pooled, length, strips, blocks, rows,
-    ALIGN: tl.constexpr, BIAS_ORDER: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, WINDOW: tl.constexpr,
+    ALIGN: tl.constexpr, BIAS_FORM: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr, WINDOW: tl.constexpr,
     AREA_PAD: tl.constexpr, RUN: tl.constexpr, POOL_BLOCK: tl.constexpr, ONE_POOL_BLOCK: tl.constexpr,
     UNROLL: tl.constexpr,
 ):  # fmt: skip
@@ -94,7 +94,7 @@ def query_gradients_kernel(
     embedding (n, h, d), tokens (n, h, d, k*k) and token_bias (n, h, k*k)."""
     AREA: tl.constexpr = WINDOW * WINDOW
     RADIUS: tl.constexpr = WINDOW // 2
-    USEFUL: tl.constexpr = RUN - WINDOW + 1
+    USEFUL: tl.constexpr = RUN - 2 * RADIUS
     batch, head, strip, block = place(heads, strips, blocks)
     g_start = map_start(g_ptr, batch, head, g_batch * ALIGN, g_head * ALIGN)
     q_start = map_start(q_ptr, batch, head, q_batch * ALIGN, q_head * ALIGN)
@@ -103,6 +103,9 @@ def query_gradients_kernel(
     kp_start = map_start(kp_ptr, batch, head, kp_batch * ALIGN, kp_head * ALIGN)
     vp_start = map_start(vp_ptr, batch, head, vp_batch * ALIGN, vp_head * ALIGN)
     bias_start = pool_bias_ptr + head.to(tl.int64) * bias_head
+    bias = (
+        bias_start, bias_keys_ptr, bias_shares_ptr, bias_row, bias_query, bias_key, bias_width, bias_reference,
+    )  # fmt: skip
     grad_q_start = map_start(grad_q_ptr, batch, head, height * width * heads * DIM, DIM)
     lse_start = map_start(lse_ptr, batch, head, height * width * heads, 1)
     delta_start = map_start(delta_ptr, batch, head, height * width * heads, 1)
@@ -111,7 +114,6 @@ def query_gradients_kernel(
     first = strip * USEFUL
     query_x = first + column
     query_inside = (column < USEFUL) & (query_x < width)
-    query = tl.minimum(column, width - 1 - first)  # pixels past the end of the row read the last one's position bias
     key_x = query_x - RADIUS
     window_column = column[None, :] - column[:, None]
 
@@ -139,7 +141,7 @@ def query_gradients_kernel(
         lse = LOG2E * tl.load(lse_start + number * heads, mask=query_inside, other=float("inf"))
         inverse = inverse_norm(q)
         unit = q.to(tl.float32) * inverse[:, None]
-        log_n = log2_keys(y, query_x, height, width, length, RADIUS)
+        log_n = log2_keys(y, query_x, height, width, length, WINDOW)
         embedded = unit + embedding[None, :]
         scaled = embedded * (scale * log_n)[:, None]
         around = tl.sum(grad.to(tl.float32) * mean_value[None, :], 1)
@@ -147,32 +149,31 @@ def query_gradients_kernel(
         zeros = tl.zeros((RUN, DIM_PAD), tl.float32)
         sums = (zero, zero, zeros, zeros, zero, zero)
 
-        start = bias_start + pixel.to(tl.int64) * bias_query
+        query, queries = pixel + column, height * width
         sums = gather_pool(
-            scaled, lse, grad, pool_keys, pool_values, start, query, pool, pooled, bias_query, bias_key, around, sums,
-            BIAS_ORDER,
-        )  # fmt: skip
+            scaled, lse, grad, pool_keys, pool_values, bias, query, pool, queries, pooled, around, sums, BIAS_FORM
+        )
         if not ONE_POOL_BLOCK:
             for done in range(POOL_BLOCK, pooled, POOL_BLOCK):
                 key = done + pool
                 keys = load_run(kp_start, done, key < pooled, kp_pixel * ALIGN, POOL_BLOCK, DIM, DIM_PAD)
                 values = load_run(vp_start, done, key < pooled, vp_pixel * ALIGN, POOL_BLOCK, DIM, DIM_PAD)
                 sums = gather_pool(
-                    scaled, lse, grad, keys, values, start, query, key, pooled, bias_query, bias_key, around, sums,
-                    BIAS_ORDER,
-                )  # fmt: skip
+                    scaled, lse, grad, keys, values, bias, query, key, queries, pooled, around, sums, BIAS_FORM
+                )
 
         position_grad = tl.zeros((RUN, AREA_PAD), tl.float32)
-        for key_row in tl.range(0, WINDOW, loop_unroll_factor=UNROLL):
-            k, v = load_keys(
-                k_start, v_start, y + key_row - RADIUS, first - RADIUS, key_x, height, width, k_pixel * ALIGN,
-                v_pixel * ALIGN, RUN, DIM, DIM_PAD,
-            )  # fmt: skip
-            inside = in_map(y + key_row - RADIUS, key_x, height, width)
-            sums, position_grad = gather_window(
-                scaled, lse, grad, k, v, local_bias, key_row, window_column, inside, around, sums, position_grad,
-                WINDOW, RUN, AREA_PAD,
-            )  # fmt: skip
+        if WINDOW > 0:
+            for key_row in tl.range(0, WINDOW, loop_unroll_factor=UNROLL):
+                k, v = load_keys(
+                    k_start, v_start, y + key_row - RADIUS, first - RADIUS, key_x, height, width, k_pixel * ALIGN,
+                    v_pixel * ALIGN, RUN, DIM, DIM_PAD,
+                )  # fmt: skip
+                inside = in_map(y + key_row - RADIUS, key_x, height, width)
+                sums, position_grad = gather_window(
+                    scaled, lse, grad, k, v, local_bias, key_row, window_column, inside, around, sums, position_grad,
+                    WINDOW, RUN, AREA_PAD,
+                )  # fmt: skip
 
         delta, total, with_grad, plain, similar_with_grad, similar_plain = sums
         inverse_total = 1.0 / tl.where(query_inside, total, 1.0)
@@ -183,9 +184,11 @@ def query_gradients_kernel(
         grad_scale += LN2 * tl.where(scale == 0.0, tl.sum(grad_scaled * embedded, 1) * log_n, exact)
         grad_embedded = grad_scaled * (scale * log_n * LN2)[:, None]
         grad_embedding += grad_embedded
-        grad_token_bias += position_grad
-        grad_tokens += matmul(tl.trans(unit.to(q.dtype)), position_grad.to(q.dtype))
-        grad_unit = grad_embedded + matmul(position_grad.to(q.dtype), tl.trans(tokens))
+        grad_unit = grad_embedded
+        if WINDOW > 0:
+            grad_token_bias += position_grad
+            grad_tokens += matmul(tl.trans(unit.to(q.dtype)), position_grad.to(q.dtype))
+            grad_unit += matmul(position_grad.to(q.dtype), tl.trans(tokens))
         grad_q = through_norm(grad_unit, unit, inverse)
         store_run(grad_q_start, pixel, query_inside, heads * DIM, grad_q, RUN, DIM, DIM_PAD)
         tl.store(delta_start + number * heads, delta + around, mask=query_inside)
@@ -193,9 +196,10 @@ def query_gradients_kernel(
     share = ((batch * blocks + block) * strips + strip).to(tl.int64) * heads + head
     tl.store(grad_scale_ptr + share, tl.sum(grad_scale, 0))
     tl.store(grad_embedding_ptr + share * DIM + channel, tl.sum(grad_embedding, 0), mask=channel < DIM)
-    tl.store(grad_token_bias_ptr + share * AREA + offset, tl.sum(grad_token_bias, 0), mask=offset < AREA)
-    tl.store(
-        grad_tokens_ptr + share * DIM * AREA + channel[:, None] * AREA + offset[None, :],
-        grad_tokens,
-        mask=(channel < DIM)[:, None] & (offset < AREA)[None, :],
-    )
+    if WINDOW > 0:
+        tl.store(grad_token_bias_ptr + share * AREA + offset, tl.sum(grad_token_bias, 0), mask=offset < AREA)
+        tl.store(
+            grad_tokens_ptr + share * DIM * AREA + channel[:, None] * AREA + offset[None, :],
+            grad_tokens,
+            mask=(channel < DIM)[:, None] & (offset < AREA)[None, :],
+        )

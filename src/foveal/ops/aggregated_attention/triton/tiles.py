@@ -12,16 +12,17 @@ Inside kernels logits are to base 2 (the hardware has ``exp2``): scaled queries 
 from __future__ import annotations
 
 from ...triton import constant, jit, tl
+from .position_bias import BIAS_SIZES
+from .position_bias import LOG2E as LOG2E
 
 # Numbers that change with the image: kernels are not specialised for them.
 SIZES = (
     "q_batch", "q_pixel", "q_head", "k_batch", "k_pixel", "k_head", "v_batch", "v_pixel", "v_head",
     "kp_batch", "kp_pixel", "kp_head", "vp_batch", "vp_pixel", "vp_head", "g_batch", "g_pixel", "g_head",
-    "bias_head", "bias_query", "bias_key", "batches", "heads", "height", "width", "pooled", "length",
-    "strips", "blocks", "rows", "share",
+    "batches", "heads", "height", "width", "pooled", "length", "strips", "blocks", "rows", "share", "first_query",
+    "last_query", *BIAS_SIZES,
 )  # fmt: skip
 EPS = constant(1e-12)  # of the L2 normalisation
-LOG2E = constant(1.4426950408889634)
 LN2 = constant(0.6931471805599453)
 
 
@@ -132,11 +133,12 @@ def matmul(a, b):
 
 
 @jit
-def log2_keys(y, x, height, width, length, RADIUS: tl.constexpr):
+def log2_keys(y, x, height, width, length, WINDOW: tl.constexpr):
     """log2 of the number of keys of the queries at row y and columns x, ``length`` of them pooled."""
-    rows = tl.minimum(y + RADIUS, height - 1) - tl.maximum(y - RADIUS, 0) + 1
-    columns = tl.minimum(x + RADIUS, width - 1) - tl.maximum(x - RADIUS, 0) + 1
-    return tl.log2(tl.maximum(rows * columns + length, 1).to(tl.float32))  # pixels outside the map have no such number
+    rows = tl.minimum(y + WINDOW // 2, height - 1) - tl.maximum(y - WINDOW // 2, 0) + 1
+    columns = tl.minimum(x + WINDOW // 2, width - 1) - tl.maximum(x - WINDOW // 2, 0) + 1
+    around = rows * columns if WINDOW > 0 else 0 * x
+    return tl.log2(tl.maximum(around + length, 1).to(tl.float32))  # pixels outside the map have no such number
 
 
 @jit
@@ -191,17 +193,3 @@ def by_offset(
             total += matmul(tl.where(window_column == column, high, 0.0), pick)
             total += matmul(tl.where(window_column == column, low, 0.0), pick)
     return total
-
-
-@jit
-def load_pool_bias(start, query, key, key_inside, query_stride, key_stride, BIAS_ORDER: tl.constexpr):
-    """The position bias to base 2 for queries and keys of shapes (n, 1) and (1, m), or the reverse; -inf if the key is
-    not inside. The axis that BIAS_ORDER names is contiguous in memory, which makes loads along it wide."""
-    if BIAS_ORDER == "queries":
-        place = start + (query.to(tl.int64) + key.to(tl.int64) * key_stride)
-    elif BIAS_ORDER == "keys":
-        place = start + (query.to(tl.int64) * query_stride + key.to(tl.int64))
-    else:
-        place = start + (query.to(tl.int64) * query_stride + key.to(tl.int64) * key_stride)
-    inside = key_inside & (query >= 0)
-    return LOG2E * tl.load(place, mask=inside, other=-float("inf")).to(tl.float32)
