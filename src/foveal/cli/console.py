@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -29,6 +29,12 @@ Json = Annotated[bool, tyro.conf.arg(help="Print one JSON document on stdout and
 
 class UsageError(Exception):
     """Wrong arguments on the command line; the text is one sentence."""
+
+
+def show_notices(notices: Iterable[str]) -> None:
+    """Print sentences that a person should read, and that no answer depends on."""
+    for notice in notices:
+        print(f"foveal: {notice}", file=sys.stderr)
 
 
 class Exit(Exception):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import columns, print_json, progress
+from foveal.cli.console import columns, print_json, progress, show_notices
 from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
@@ -23,7 +22,7 @@ from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detect
 from foveal.tasks.detection.predict import DetectionPrediction, to_coco
 from foveal.tasks.detection.predict import predict as detect
 from foveal.tasks.detection.recipes import DetectionRecipe
-from foveal.tasks.detection.task import DetectionTask, notices_of
+from foveal.tasks.detection.task import DetectionTask
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import check_precision, leave_processes, start_processes
 
@@ -54,8 +53,7 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
     leave_processes()
     if not is_main:
         return
-    for notice in (*notices_of(images), *(f"{name} could not be read and was left out." for name in evaluation.broken)):
-        print(f"foveal: {notice}", file=sys.stderr)
+    show_notices([*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)])
     document = {
         "recipe": recipe.name,
         "model": known.name,

@@ -23,9 +23,7 @@ def started_processes(asked: int | None) -> int:
 
 
 def show_plan(plan: TrainingPlan, as_json: bool) -> None:
-    """Print a plan on the main process."""
-    if os.environ.get("RANK", "0") != "0":
-        return
+    """Print a plan."""
     if as_json:
         print_json(plan.document())
     else:

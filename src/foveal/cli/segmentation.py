@@ -1,7 +1,6 @@
 """The commands for segmenters: ``foveal evaluate`` with mean IoU, ``foveal predict`` with label maps."""
 
 import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from foveal.cli.console import UsageError, columns, print_json, progress
+from foveal.cli.console import UsageError, columns, print_json, progress, show_notices
 from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
@@ -56,8 +55,7 @@ def evaluate(recipe: SegmentationRecipe, options: EvaluateOptions) -> None:
     leave_processes()
     if not processes.is_main:
         return
-    for name in evaluation.broken:
-        print(f"foveal: {name} could not be read and was left out.", file=sys.stderr)
+    show_notices([*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)])
     document = _document(recipe, known, folder, options, evaluation)
     if options.json:
         print_json(document)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import Json, UsageError, print_json
+from foveal.cli.console import Json, UsageError, print_json, show_notices
 from foveal.cli.options import given, overrides_of
 from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
@@ -116,7 +116,9 @@ def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) 
 def _show_plan(recipe: BaseRecipe, options: RunOptions) -> None:
     plan = plan_recipe(recipe, options.data, images=options.images, processes=started_processes(options.processes))
     check_drop_path(options.drop_path, plan.recipe)
-    show_plan(plan, options.json)
+    if os.environ.get("RANK", "0") == "0":
+        show_notices(plan.images.notices)
+        show_plan(plan, options.json)
 
 
 def _run(recipe: BaseRecipe, options: RunOptions) -> None:
@@ -131,8 +133,7 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
     check_drop_path(options.drop_path, task.recipe)
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
-        for notice in task.notices:
-            print(f"foveal: {notice}", file=sys.stderr)
+        show_notices(task.notices)
     outcome = _train(task, recipe.train, options.folder, resumes, _listener(options.folder, options.tensorboard))
     if not is_main:
         return  # only the main process answers

@@ -5,21 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from foveal.errors import FovealError
+from foveal.tasks.pixels import PixelError, orientation, to_rgb, turn
 from foveal.training.samples import BrokenSample
 
 
-def load_rgb(path: str | Path, upright: bool = False) -> Image.Image:
-    """Return an image file as RGB, from any mode (grey of 8 or 16 bits, palette, alpha).
+def load_rgb(path: str | Path, upright: bool = True) -> Image.Image:
+    """Return an image file as RGB, from any mode (see ``to_rgb``).
 
     Args:
-        upright: rotate it as its EXIF orientation says, as people see it and annotate objects on it.
+        upright: rotate it as its EXIF orientation says, as people see it; otherwise it is as stored.
 
     Raises:
-        FovealError: the file is missing or not a readable image.
+        BrokenSample: the file is missing or not a readable image, or the range of its pixels is unknown.
     """
     with opened_image(path) as image:
         return _rgb(image, upright)
@@ -34,18 +34,19 @@ def load_rgb_of_size(path: str | Path, size: tuple[int, int]) -> Image.Image:
         BrokenSample: the file is missing or not a readable image. One of another size is returned.
     """
     with opened_image(path) as image:
-        turned = _rgb(image, upright=True)
-        return _rgb(image, upright=False) if turned.size != size and image.size == size else turned
+        stored = to_rgb(image)
+        turned = turn(stored, orientation(image))
+        return stored if turned.size != size and stored.size == size else turned
 
 
-def decode_rgb(content: bytes, name: str) -> Image.Image:
+def decode_rgb(content: bytes, name: str, upright: bool = True) -> Image.Image:
     """Return the bytes of an image file as RGB; errors call it ``name``. See ``load_rgb``.
 
     Raises:
         BrokenSample: they are not a readable image.
     """
     with _readable(content, name) as image:
-        return _rgb(image, upright=False)
+        return _rgb(image, upright)
 
 
 @contextmanager
@@ -70,19 +71,15 @@ def _readable(content: bytes, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             yield image
+    except PixelError as error:
+        raise BrokenSample(name, f"{name} {error}.") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
 
 
 def _rgb(image: Image.Image, upright: bool) -> Image.Image:
-    return _eight_bits(ImageOps.exif_transpose(image) if upright else image).convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Convert 16-bit grey to 8 bits; Pillow's own conversion turns all values above 255 white."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    rgb = to_rgb(image)
+    return turn(rgb, orientation(image)) if upright else rgb
 
 
 def _broken(name: str, error: Exception) -> BrokenSample:

@@ -14,11 +14,12 @@ from foveal.types import Size
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The size of a training set, its number of classes, and the source of both."""
+    """The size of a training set, its number of classes, the source of both, and what a run would say of the images."""
 
     count: int
     classes: int
     source: str
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def as_given(cls, count: int, classes: int) -> "TrainingSet":

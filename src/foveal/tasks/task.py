@@ -30,9 +30,13 @@ T = TypeVar("T", bound="Task")
 
 
 class Images(Sized, Protocol):
-    """A set of images with the names of its classes, in the order of their labels."""
+    """A set of images with the names of its classes, in the order of their labels, and sentences about what was left
+    out or derived."""
 
     classes: list[str]
+
+    @property
+    def notices(self) -> Sequence[str]: ...
 
 
 class Task(ABC, Generic[R]):
@@ -45,7 +49,6 @@ class Task(ABC, Generic[R]):
     higher_is_better: bool = True
     mixes: bool = True
     """Whether the samples of a device batch meet in the loss."""
-    notices: Sequence[str] = ()
     starts_from: ClassVar[str]
     """What a recipe that fine-tunes starts from, in words."""
     layout: ClassVar[str]
@@ -135,6 +138,11 @@ class Task(ABC, Generic[R]):
         if recipe.data is not None and recipe.data in cls.own_images:
             return cls.own_images[recipe.data]()
         raise FovealError(f"{recipe.name} needs images: pass --data DIR {cls.layout}.")
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """Sentences about the images, for the start of a run."""
+        return notices_of(self.train, self.val)
 
     # Training
 
@@ -264,8 +272,8 @@ class Task(ABC, Generic[R]):
     @classmethod
     def count_images(cls, recipe: R, data: Path) -> TrainingSet:
         """Count the training images and classes in ``data``."""
-        train, _ = cls.open_images(recipe, data)
-        return TrainingSet(len(train), len(train.classes), str(data))
+        train, val = cls.open_images(recipe, data)
+        return TrainingSet(len(train), len(train.classes), str(data), tuple(notices_of(train, val)))
 
     @classmethod
     @abstractmethod
@@ -275,3 +283,8 @@ class Task(ABC, Generic[R]):
     @classmethod
     def check_batching(cls, recipe: R, batching: Batching) -> None:
         """Raise FovealError for a device batch that this task cannot train with."""
+
+
+def notices_of(*sets: Images) -> list[str]:
+    """Return the notices of sets of images, each once."""
+    return list(dict.fromkeys(notice for images in sets for notice in images.notices))

@@ -23,8 +23,11 @@ class Task(Protocol):
     higher_is_better: bool
     mixes: bool
     """Whether samples of a device batch depend on each other in ``loss``, so that its size changes the training."""
-    notices: Sequence[str]
-    """Sentences for the user at the start of a run, for example about data that is left out."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """Sentences for the user at the start of a run, for example about data that is left out."""
+        ...
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
         """Return batches of ``batching.device`` samples, ``draws`` samples per epoch for this process."""

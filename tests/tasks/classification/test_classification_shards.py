@@ -235,7 +235,7 @@ def damage(shards, kind):
         ("no label", r"^\S+train-001\.tar/000000\.png has no label:"),
         ("word", r"^\S+train-001\.tar/000000\.png has the label 'cat', which is not a class number"),
         ("json without label", r"^\S+train-001\.tar/000000\.png has a \.json without \"label\""),
-        ("no image", r"^\S+train-001\.tar/000000\.cls has no image \(jpg, jpeg, png, webp\)"),
+        ("no image", r"^\S+train-001\.tar/000000\.cls has no image \(\.jpg, \.png, \.\.\.\)"),
         ("negative", r"^\S+train-001\.tar/000000\.png has the label -1, and classes range from 0 to 2"),
     ],
 )

@@ -123,7 +123,8 @@ def test_two_images_with_the_same_name_are_rejected(tmp_path):
 def test_missing_folders_are_named_with_the_expected_paths(tmp_path):
     assert refused(tmp_path / "nowhere").startswith(f"There is no folder {tmp_path}/nowhere: pass --data with")
     write_split(tmp_path)
-    looked = ", ".join(str(tmp_path / name) for name in ("images/val", "images/validation", "val", "validation"))
+    names = ("images/val", "images/validation", "images/valid", "val", "validation", "valid")
+    looked = ", ".join(str(tmp_path / name) for name in names)
     assert refused(tmp_path, "val") == f"{tmp_path} has no images of val: put them into one of {looked}."
     with pytest.raises(FovealError, match=r"has no images of val: put them"):
         open_train_and_val(tmp_path, zero_ignored=False)

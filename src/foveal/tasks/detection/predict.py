@@ -78,7 +78,7 @@ def predict(
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     predictions = []
     for done, batch in enumerate(batches, start=1):
-        images = [np.array(load_rgb(path, upright=True)) for path in batch]
+        images = [np.array(load_rgb(path)) for path in batch]
         with torch.no_grad():
             found = model([_pixels(image).to(device) for image in images])
         for path, image, objects in zip(batch, images, found, strict=True):

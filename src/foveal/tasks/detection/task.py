@@ -61,10 +61,6 @@ class DetectionTask(DenseTask[DetectionRecipe]):
     released_classes = tuple(COCO_CLASSES.values())
     collate = staticmethod(collate)
 
-    def __init__(self, recipe: DetectionRecipe, model: Detector, train: CocoImages, val: CocoImages) -> None:
-        super().__init__(recipe, model, train, val)
-        self.notices = [notice for images in (train, val) for notice in notices_of(images)]
-
     @classmethod
     def check_recipe(cls, recipe: DetectionRecipe) -> None:
         if recipe.train.compile:
@@ -128,14 +124,6 @@ class DetectionTask(DenseTask[DetectionRecipe]):
     @classmethod
     def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:
         return {"augment": Augmentation()}
-
-
-def notices_of(images: CocoImages) -> list[str]:
-    """Return a sentence about the entries of an annotation file that were skipped, if there are any."""
-    if not images.problems:
-        return []
-    entries = "a broken entry" if len(images.problems) == 1 else f"{len(images.problems)} broken entries"
-    return [f"{images.annotation_file} has {entries}, left out here; the first: {images.problems[0]}"]
 
 
 def _describe(augment: Augmentation) -> str:

@@ -74,7 +74,7 @@ def predict(
     model = segmenter.to(device).eval()
     predictions = []
     for done, path in enumerate(paths, start=1):
-        image = np.array(load_rgb(path, upright=True))
+        image = np.array(load_rgb(path))
         pixels = torch.from_numpy(image).to(device)
         labels = label_map(model, pixels.permute(2, 0, 1).float() / 255, inference)
         array = labels.cpu().numpy().astype(np.uint8)

@@ -8,9 +8,10 @@ from PIL import Image
 from foveal.errors import FovealError
 from foveal.tasks.classification.data.images import Images
 from foveal.tasks.image_files import decode_rgb, load_rgb
+from foveal.tasks.listing import split_names
 
 #: Names of the splits on the hub; the first one found is used.
-NAMES = {"train": ("train",), "val": ("val", "validation", "valid", "test")}
+NAMES = {"train": split_names("train"), "val": (*split_names("val"), "test")}
 
 
 def is_saved_dataset(root: Path) -> bool:
@@ -68,8 +69,8 @@ class HubImages(Images):
     def load(self, index: int) -> Image.Image:
         image = self.table[index][self.column] or {}
         if image.get("bytes") is None and image.get("path"):
-            return load_rgb(image["path"])
-        return decode_rgb(image.get("bytes") or b"", self.names[index])
+            return load_rgb(image["path"], self.upright)
+        return decode_rgb(image.get("bytes") or b"", self.names[index], self.upright)
 
 
 def _load(name: str | Path) -> dict[str, Any]:

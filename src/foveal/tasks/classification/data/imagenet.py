@@ -6,12 +6,12 @@ with class numbers defined in its ``meta.mat``.
 """
 
 import csv
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data.images import (
-    EXTENSIONS,
     FileImages,
     Images,
     existing_split,
@@ -19,6 +19,7 @@ from foveal.tasks.classification.data.images import (
     open_class_folders,
 )
 from foveal.tasks.image_files import read_text
+from foveal.tasks.listing import is_image, left_out, list_images, subfolders
 
 KAGGLE = Path("ILSVRC", "Data", "CLS-LOC")
 CSV, TRUTH, META = "LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
@@ -28,7 +29,7 @@ DEVKIT = ("ILSVRC2012_devkit_t12/data", "ILSVRC2012_devkit_t12", "devkit/data", 
 def is_imagenet(root: Path) -> bool:
     """Return whether ``root`` has Kaggle's folders, or a ``val`` with images but without class folders."""
     val = root / "val"
-    return (root / KAGGLE).is_dir() or (val.is_dir() and not has_class_folders(val) and bool(_images_in(val, 1)))
+    return (root / KAGGLE).is_dir() or (val.is_dir() and not has_class_folders(val) and _has_images(val))
 
 
 class ImageNet:
@@ -59,12 +60,13 @@ class ImageNet:
 
     def _train_classes(self) -> list[str] | None:
         train = self.base / "train"
-        return sorted(entry.name for entry in train.iterdir() if entry.is_dir()) if train.is_dir() else None
+        return subfolders(train) if train.is_dir() else None
 
     def _open_flat(self, folder: Path, classes: list[str] | None) -> FileImages:
         """Open all images of the folder; if ``classes`` is None, they are those of the ground truth."""
         source = self._ground_truth_file()
-        files = _images_in(folder)
+        listing = list_images(folder)
+        files = listing.images
         labels = _from_csv(source) if source.name == CSV else _from_devkit(source, files)
         _check_complete(folder, files, source, labels)
         classes = classes or sorted(set(labels.values()))
@@ -75,7 +77,9 @@ class ImageNet:
                 f"{source} names the class {unknown!r}, which {self.base / 'train'} does not have: unpack its training "
                 "images, or use the matching ground truth."
             )
-        return FileImages(classes, [str(file) for file in files], [index[labels[file.stem]] for file in files])
+        images = FileImages(classes, [str(file) for file in files], [index[labels[file.stem]] for file in files])
+        images.notices = left_out(listing.others, folder)
+        return images
 
     def _ground_truth_file(self) -> Path:
         tops = [self.root, self.base, self.base / "val", self.root.parent]
@@ -92,15 +96,9 @@ class ImageNet:
         return file
 
 
-def _images_in(folder: Path, most: int | None = None) -> list[Path]:
-    """Return the image files of a folder in alphabetical order, or any ``most`` of them."""
-    found: list[Path] = []
-    for entry in folder.iterdir():
-        if entry.suffix.lower() in EXTENSIONS:
-            found.append(entry)
-            if len(found) == most:
-                return found
-    return sorted(found)
+def _has_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_image(entry.name) for entry in entries)
 
 
 def _from_csv(path: Path) -> dict[str, str]:

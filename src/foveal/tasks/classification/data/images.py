@@ -1,5 +1,6 @@
 """Base class of labelled images, and folders of classes in torchvision's layout, ``DIR/<split>/<class>/*``."""
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
@@ -8,12 +9,12 @@ from typing import Any
 
 from PIL import Image
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
 
 from foveal.errors import FovealError
 from foveal.tasks.image_files import load_rgb
+from foveal.tasks.listing import counts_of, left_out, split_names, subfolders, walk_images
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+IMAGENET_CLASSES = 1000
 
 
 class Images(Dataset, ABC):
@@ -24,12 +25,17 @@ class Images(Dataset, ABC):
         names: human-readable name of each image: a file, ``shard.tar/member``, ``dataset[17]``.
         targets: class index of each image; empty if it is only known once the image is read (remote shards).
         transform: function from a PIL image in RGB to the network's input; None returns the image itself.
+        upright: whether images are turned as their EXIF orientation says. Those of ImageNet are not: its published
+            accuracies are of the images as stored.
+        notices: sentences about what was found beside the images and left out.
     """
 
     def __init__(
         self, classes: list[str], names: list[str], targets: list[int], transform: Callable | None = None
     ) -> None:
         self.classes, self.names, self.targets, self.transform = classes, names, targets, transform
+        self.upright = not is_imagenet_classes(classes)
+        self.notices: list[str] = []
         self._places: list[int] | None = None  # new index of each class of the source; None if unchanged
 
     def __len__(self) -> int:
@@ -69,7 +75,17 @@ class FileImages(Images):
     """Images in separate files; their names are the paths."""
 
     def load(self, index: int) -> Image.Image:
-        return load_rgb(self.names[index])
+        return load_rgb(self.names[index], self.upright)
+
+
+def is_imagenet_classes(classes: list[str]) -> bool:
+    """Return whether classes are named as those of ImageNet or a part of it: by WNIDs, by its 1000 numbers (as in
+    ImageNetV2), or by its 1000 names, the first of which is the tench."""
+    if all(re.fullmatch(r"n\d{8}", name) for name in classes):
+        return bool(classes)
+    if len(classes) != IMAGENET_CLASSES:
+        return False
+    return classes[0].startswith("tench") or set(classes) == {str(number) for number in range(IMAGENET_CLASSES)}
 
 
 class ClassFolders:
@@ -79,7 +95,7 @@ class ClassFolders:
         self.root = root
 
     def place(self, split: str) -> str:
-        return str(self.root / split)
+        return str(split_folder(self.root, split))
 
     def check(self, split: str) -> None:
         existing_split(self.root, split)
@@ -89,23 +105,31 @@ class ClassFolders:
 
 
 def open_class_folders(folder: Path, transform: Callable | None = None) -> FileImages:
-    """Open the images of ``folder/<class>/*``, with classes in alphabetical order.
+    """Open the images of ``folder/<class>/*``, also in subfolders, with classes in alphabetical order.
 
     Raises:
         FovealError: there are no class folders, or one of them has no image.
     """
-    check_class_folders(folder)
-    found = ImageFolder(str(folder), allow_empty=True)
-    counts = Counter(found.targets)
-    empty = [name for index, name in enumerate(found.classes) if not counts[index]]
-    if empty:
-        raise FovealError(f"The class folder {folder / empty[0]} has no image: put images into it or remove it.")
-    return FileImages(found.classes, [path for path, _ in found.samples], found.targets, transform)
+    classes = check_class_folders(folder)
+    names: list[str] = []
+    targets: list[int] = []
+    others: Counter[str] = Counter()
+    for label, name in enumerate(classes):
+        found = walk_images(folder / name)
+        if not found.images:
+            rest = f" ({counts_of(found.others)})" if found.others else ""
+            raise FovealError(f"The class folder {folder / name} has no image{rest}: put images into it or remove it.")
+        names += map(str, found.images)
+        targets += [label] * len(found.images)
+        others += found.others
+    images = FileImages(classes, names, targets, transform)
+    images.notices = left_out(others, folder)
+    return images
 
 
 def check_class_folders(folder: Path) -> list[str]:
     """Return the names of the class folders in alphabetical order. Raises FovealError if there are none."""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = subfolders(folder)
     if not names:
         raise FovealError(f"{folder} has no class folders: put the images of each class into {folder}/<class>/.")
     return names
@@ -113,18 +137,24 @@ def check_class_folders(folder: Path) -> list[str]:
 
 def has_class_folders(folder: Path) -> bool:
     """Return whether the folder has subfolders."""
-    return any(entry.is_dir() for entry in folder.iterdir())
+    return bool(subfolders(folder))
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """Return the folder of a split in ``root``, or where it would be under its usual name."""
+    folders = [root / name for name in split_names(split)]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def existing_split(root: Path, split: str) -> Path:
-    """Return the folder ``root/split``. Raises FovealError if there is none."""
+    """Return the folder of a split in ``root``, by any of its names. Raises FovealError if there is none."""
     if not root.is_dir():
         raise FovealError(f"There is no folder {root}: pass --data with a folder that contains train/ and val/.")
-    folder = root / split
+    folder = split_folder(root, split)
     if not has_class_folders(root) and any(root.glob("*.tar")):
         raise FovealError(
             f"{root} has tar shards, but none is named after a split: name them train-000.tar, val-000.tar and so on."
         )
     if not folder.is_dir():
-        raise FovealError(f"{root} has no folder {split}/: put the images into {folder}/<class>/.")
+        raise FovealError(f"{root} has no folder {folder.name}/: put the images into {folder}/<class>/.")
     return folder

@@ -12,7 +12,7 @@ from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data.images import Images
-from foveal.tasks.classification.data.tar_index import IMAGES, Entry, label_of
+from foveal.tasks.classification.data.tar_index import Entry, counts, is_image_ending, label_of
 from foveal.tasks.image_files import decode_rgb
 from foveal.training.streaming import ShardedSamples
 
@@ -36,14 +36,14 @@ class _TarShards(Images, ShardedSamples):
         self.urls, self.sizes = urls, sizes
 
     def decode(self, raw: dict[str, Any]) -> tuple[Any, int]:
-        ending = next((ending for ending in raw if ending in IMAGES), None)
+        ending = next(filter(is_image_ending, raw), None)
         name = f"{raw['__url__']}/{raw['__key__']}.{ending}"
         if ending is None:
             raise FovealError(f"{raw['__url__']}/{raw['__key__']} has no image: write the shard again.")
         label = label_of(raw, name)
         if not 0 <= label < len(self.classes):
             raise FovealError(f"{name} has the label {label}, and classes range from 0 to {len(self.classes) - 1}.")
-        return self.transformed(decode_rgb(raw[ending], name)), self.class_of(label)
+        return self.transformed(decode_rgb(raw[ending], name, self.upright)), self.class_of(label)
 
     def _samples(self, shard: int, stream: Any, skip: int, left: int) -> Iterator[dict[str, Any]]:
         """Yield the samples of a stream after the first ``skip``; there must be ``left`` of them."""
@@ -51,7 +51,7 @@ class _TarShards(Images, ShardedSamples):
 
         url, count = self.urls[shard], 0
         try:
-            samples = group_by_keys(tar_file_expander([{"url": url, "stream": stream}]))
+            samples = group_by_keys(tar_file_expander([{"url": url, "stream": stream}], select_files=counts))
             for sample in islice(samples, skip, None):
                 count += 1
                 if count > left:
@@ -87,7 +87,7 @@ class LocalShards(_TarShards):
         url = self.urls[int(np.searchsorted(self.ends, index, side="right"))]
         with _open(url) as file:
             file.seek(begin)
-            return decode_rgb(file.read(size), self.names[index])
+            return decode_rgb(file.read(size), self.names[index], self.upright)
 
     def read(self, shard: int, start: int = 0) -> Iterator[dict[str, Any]]:
         first = int(self.ends[shard]) - self.sizes[shard] + start
@@ -113,7 +113,7 @@ class RemoteShards(_TarShards):
 
     def load(self, index: int) -> Image.Image:
         raw = self._raw(index)
-        return decode_rgb(next(raw[ending] for ending in raw if ending in IMAGES), self.names[index])
+        return decode_rgb(raw[next(filter(is_image_ending, raw))], self.names[index], self.upright)
 
     def read(self, shard: int, start: int = 0) -> Iterator[dict[str, Any]]:
         try:

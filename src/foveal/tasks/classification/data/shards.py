@@ -11,9 +11,9 @@ from foveal.errors import FovealError
 from foveal.tasks.classification.data.images import Images
 from foveal.tasks.classification.data.shard_images import LocalShards, RemoteShards, open_url
 from foveal.tasks.classification.data.tar_index import read_index
+from foveal.tasks.listing import is_hidden, split_names
 
-#: Names of the splits within shard names, as regular expressions.
-WORDS = {"val": "val|valid|validation"}
+_ANY_SPLIT = "|".join((*split_names("train"), *split_names("val")))
 READERS = 8
 
 
@@ -22,7 +22,7 @@ def names_shards(text: str) -> bool:
     if is_remote(text):
         return True
     if Path(text).is_dir():
-        return not Path(text, "train").is_dir() and any(_is_of(file.name, "train|val") for file in _tars(Path(text)))
+        return not Path(text, "train").is_dir() and any(_is_of(file.name, _ANY_SPLIT) for file in _tars(Path(text)))
     return ".tar" in text
 
 
@@ -67,7 +67,7 @@ class Shards:
         else:
             given = list(_expanded(self.text))
             beside = list(dict.fromkeys(Path(url).parent for url in given if not is_remote(url)))
-        word = WORDS.get(split, re.escape(split))
+        word = "|".join(map(re.escape, split_names(split)))
         named = [url for url in given if _is_of(_file_name(url), word)]
         found = named or [str(file) for folder in beside for file in _tars(folder) if _is_of(file.name, word)]
         if not found:
@@ -99,7 +99,7 @@ def _expanded(text: str) -> Iterator[str]:
 
 
 def _tars(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.tar")) if folder.is_dir() else []
+    return sorted(file for file in folder.glob("*.tar") if not is_hidden(file.name)) if folder.is_dir() else []
 
 
 def _is_of(name: str, word: str) -> bool:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foveal.errors import FovealError
+from foveal.tasks.listing import image_endings, is_hidden
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
 LABELS = ("cls", "json")
 
 
@@ -84,12 +84,22 @@ def read_index(path: Path) -> list[Entry]:
     except OSError as error:
         raise FovealError(f"The shard {path} cannot be read ({error.strerror}): check --data.") from error
     try:
-        members = [member for member in _members(file, path) if not re.match(r"__[^/]*__($|/)", member.name)]
+        members = [member for member in _members(file, path) if counts(member.name)]
         return [_entry(group, file, path) for group in _grouped(members)]
     except OSError as error:
         raise FovealError(f"The shard {path} cannot be read ({error.strerror}): copy it again.") from error
     finally:
         os.close(file)
+
+
+def counts(name: str) -> bool:
+    """Return whether a member of this name belongs to a sample: not webdataset's own ``__name__``, and not hidden."""
+    return not re.match(r"__[^/]*__($|/)", name) and not any(map(is_hidden, name.removeprefix("./").split("/")))
+
+
+def is_image_ending(ending: str) -> bool:
+    """Return whether an ending within a shard, such as "jpg", is that of an image."""
+    return f".{ending}" in image_endings()
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -120,11 +130,9 @@ def _entry(group: list[Member], file: int, path: Path) -> Entry:
         if extension in extensions:
             raise FovealError(f"{path}/{member.name} occurs twice: write the shard again with one sample per key.")
         extensions[extension] = member
-    image = next((member for extension, member in extensions.items() if extension in IMAGES), None)
+    image = next((member for extension, member in extensions.items() if is_image_ending(extension)), None)
     if image is None:
-        raise FovealError(
-            f"{path}/{group[0].name} has no image ({', '.join(IMAGES)}): write the shard again without it."
-        )
+        raise FovealError(f"{path}/{group[0].name} has no image (.jpg, .png, ...): write the shard again without it.")
     contents = {e: os.pread(file, m.size, m.data) for e, m in extensions.items() if e in LABELS}
     return Entry(image, group[0].header, label_of(contents, f"{path}/{image.name}"))
 

@@ -118,6 +118,14 @@ class CocoImages(Dataset):
         }
 
     @property
+    def notices(self) -> list[str]:
+        """A sentence about the entries of the annotation file that were skipped, if there are any."""
+        if not self.problems:
+            return []
+        entries = "a broken entry" if len(self.problems) == 1 else f"{len(self.problems)} broken entries"
+        return [f"{self.annotation_file} has {entries}, left out here; the first: {self.problems[0]}"]
+
+    @property
     def has_objects(self) -> bool:
         """Whether any image has an object."""
         return bool((self._annotations.spans[:, 1] > self._annotations.spans[:, 0]).any())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from foveal.tasks.image_files import load_rgb_of_size, opened_image
-from foveal.tasks.segmentation.data.folders import find_pairs, find_split, read_classes
+from foveal.tasks.segmentation.data.folders import Pairs, find_pairs, find_split, read_classes
 from foveal.tasks.segmentation.segmenter import IGNORED
 from foveal.training.samples import BrokenSample
 
@@ -103,12 +103,14 @@ class LabelledImages(Dataset):
         paths: image files.
         label_paths: label map files, one per image.
         transform: function of (image, labels); None returns the image as float in [0, 1] and the labels.
+        notices: sentences about what was found beside the images and left out.
     """
 
-    def __init__(self, pairs: list[tuple[Path, Path]], classes: list[str], *, zero_ignored: bool) -> None:
+    def __init__(self, pairs: Pairs, classes: list[str], *, zero_ignored: bool) -> None:
         """``zero_ignored``: whether 0 in label maps marks ignored pixels, and 1 the first class."""
         self.classes = classes
-        self.paths, self.label_paths = [image for image, _ in pairs], [labels for _, labels in pairs]
+        self.paths, self.label_paths = [image for image, _ in pairs.files], [labels for _, labels in pairs.files]
+        self.notices = pairs.notices
         self.transform: Callable[[Tensor, Tensor], Any] | None = None
         self._table = label_table(len(classes), zero_ignored)
 

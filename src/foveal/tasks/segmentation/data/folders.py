@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from foveal.errors import FovealError
 from foveal.tasks.image_files import read_text
+from foveal.tasks.listing import left_out, list_images, split_names
 from foveal.tasks.segmentation.segmenter import IGNORED
 
 # ADE20K's 150 pixel classes (Zhou et al. 2017) in the order of the scene parsing benchmark, which counts them from 1,
@@ -29,8 +28,9 @@ ADE20K_CLASSES = (
 )  # fmt: skip
 
 
-SPLIT_NAMES = ("train", "training"), ("val", "validation")  # synonyms; ADE20K's folders have the long names
 CLASSES_FILE = "classes.txt"
+LABEL_MAP_ENDINGS = frozenset({".png"})
+ADE20K_SPLITS = ("training", "validation")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SplitFolders:
     @property
     def is_ade20k(self) -> bool:
         """Whether the folders are named as in ADE20K's archive."""
-        published = [(self.root / "images" / long, self.root / "annotations" / long) for _, long in SPLIT_NAMES]
+        published = [(self.root / "images" / long, self.root / "annotations" / long) for long in ADE20K_SPLITS]
         return (self.images, self.labels) in published
 
 
@@ -53,14 +53,14 @@ def find_split(root: Path, split: str) -> SplitFolders:
 
     Args:
         root: folder of the dataset.
-        split: "train" and "training" are synonyms, as are "val" and "validation".
+        split: "train" or "val"; the folders may have any of its ``split_names``.
 
     Raises:
         FovealError: a folder is missing.
     """
     if not root.is_dir():
         raise FovealError(f"There is no folder {root}: pass --data with a folder of images and label maps.")
-    names = next((names for names in SPLIT_NAMES if split in names), (split,))
+    names = split_names(split)
     images = _first_folder(
         [root / above / name for above in ("images", "") for name in names],
         f"{root} has no images of {split}: put them into one of",
@@ -106,17 +106,27 @@ def read_classes(folders: SplitFolders) -> list[str]:
     return names
 
 
-def find_pairs(folders: SplitFolders, split: str) -> list[tuple[Path, Path]]:
-    """Pair each image with the label map of the same name, in alphabetical order; other label maps are left out.
+@dataclass(frozen=True)
+class Pairs:
+    """Images and their label maps, in alphabetical order, and sentences about what else was there."""
+
+    files: list[tuple[Path, Path]]
+    notices: list[str]
+
+
+def find_pairs(folders: SplitFolders, split: str) -> Pairs:
+    """Pair each image with the label map of the same name; other label maps are left out.
 
     Raises:
         FovealError: there are no images, an image has no label map, or two images have the same.
     """
-    maps = {file.stem: file for file in _files(folders.labels, {".png"})}
-    images = {file.stem: file for file in _files(folders.images, _image_extensions())}
+    maps = {file.stem: file for file in list_images(folders.labels, LABEL_MAP_ENDINGS).images}
+    listing = list_images(folders.images)
+    files = listing.images
+    images = {file.stem: file for file in files}
     if not images:
         raise FovealError(f"{folders.images} has no image: put the images of {split} there.")
-    for file in _files(folders.images, _image_extensions()):
+    for file in files:
         if images[file.stem] != file:
             raise FovealError(f"{file} and {images[file.stem].name} have the same label map: remove one of them.")
     absent = [file for stem, file in images.items() if stem not in maps]
@@ -126,15 +136,4 @@ def find_pairs(folders: SplitFolders, split: str) -> list[tuple[Path, Path]]:
             f"{absent[0]} has no label map {folders.labels / absent[0].stem}.png{more}: add what is missing, or remove "
             "the images."
         )
-    return [(file, maps[stem]) for stem, file in images.items()]
-
-
-def _files(folder: Path, extensions: set[str]) -> list[Path]:
-    """Return the files with these extensions, except hidden ones, which some systems write next to each image."""
-    found = (file for file in folder.iterdir() if file.suffix.lower() in extensions and not file.name.startswith("."))
-    return sorted(found)
-
-
-def _image_extensions() -> set[str]:
-    """Return the extensions of all formats that Pillow reads."""
-    return {extension for extension, name in Image.registered_extensions().items() if name in Image.OPEN}
+    return Pairs([(file, maps[stem]) for stem, file in images.items()], left_out(listing.others, folders.images))

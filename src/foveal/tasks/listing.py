@@ -1,0 +1,124 @@
+"""Which files and folders of a data set count: image formats, names that no person wrote, and names of splits."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageFile
+
+# Synonyms of the splits' names, in the order in which they are looked for.
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
+
+# Of Pillow's formats: videos, and documents that only another program can draw.
+_NO_IMAGES = {"MPEG", "EPS"}
+_MULTI_PICTURE = ".mpo"  # JPEG with several pictures; Pillow's JPEG reader opens it, under a format that it only writes
+# Written by Windows, macOS, and network storage; beside names with a leading dot.
+_SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """Return the names of a split's folder, the usual one first."""
+    return next((names for names in SPLIT_NAMES.values() if split in names), (split,))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name does not count: those with a leading dot, and those of systems."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+@cache
+def image_endings() -> frozenset[str]:
+    """Return the endings of all image formats that the installed Pillow reads, such as ".jpg"; no videos."""
+    found = {ending for ending, kind in Image.registered_extensions().items() if _reads(kind)}
+    return frozenset({*found, _MULTI_PICTURE})
+
+
+def _reads(kind: str) -> bool:
+    if kind not in Image.OPEN or kind in _NO_IMAGES:
+        return False
+    factory = Image.OPEN[kind][0]
+    # Formats that are recognised, and read by a handler that a program must add.
+    return not (isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile))
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file of this name counts as an image."""
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in image_endings()
+
+
+@dataclass
+class Listing:
+    """The files of a folder.
+
+    Attributes:
+        images: the image files, in alphabetical order.
+        others: how many other files there are, by ending; hidden ones are not counted.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def add(self, folder: str | Path, names: Iterable[str], endings: frozenset[str]) -> None:
+        """Add files of one folder."""
+        for name in sorted(names):
+            ending = os.path.splitext(name)[1].lower()
+            if is_hidden(name):
+                continue
+            if ending in endings:
+                self.images.append(Path(folder, name))
+            else:
+                self.others[ending] += 1
+
+
+def list_images(folder: Path, endings: frozenset[str] | None = None) -> Listing:
+    """List the image files in a folder, not in its subfolders.
+
+    Args:
+        folder: an existing folder.
+        endings: those of the files to list, in lower case; None for those of images.
+    """
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file()]
+    listing = Listing()
+    listing.add(folder, names, image_endings() if endings is None else endings)
+    return listing
+
+
+def walk_images(folder: Path) -> Listing:
+    """List the image files in a folder and all its subfolders, which may be links."""
+    listing = Listing()
+    folders = []
+    for place, below, names in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if not is_hidden(name)]
+        folders.append((place, names))
+    for place, names in sorted(folders):
+        listing.add(place, names, image_endings())
+    return listing
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, in alphabetical order, without hidden ones."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+
+
+def left_out(others: Counter[str], place: str | Path) -> list[str]:
+    """Return a sentence about the files in ``place`` that are no images, or nothing if there are none."""
+    count = sum(others.values())
+    if not count:
+        return []
+    return [f"{place} has {count} {_files(count)} that Pillow does not read as images, left out: {counts_of(others)}."]
+
+
+def counts_of(others: Counter[str]) -> str:
+    """Return endings and how many files have them, as in ``12 .heic, 1 without an ending``."""
+    return ", ".join(f"{number} {ending or 'without an ending'}" for ending, number in others.most_common())
+
+
+def _files(count: int) -> str:
+    return "file" if count == 1 else "files"

@@ -1,0 +1,66 @@
+"""Which files of a folder count as images, and what is said about the others."""
+
+import contextlib
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from foveal.tasks.listing import image_endings, is_hidden, is_image, left_out, list_images, split_names, walk_images
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.gif", "a.JPG", "a.webp", "a.tiff", "a.bmp", "a.jp2", "a.mpo", "a.ppm"])
+def test_formats_that_pillow_reads_are_images(name):
+    assert is_image(name)
+
+
+@pytest.mark.parametrize("name", ["a.mpg", "a.mpeg", "a.mp4", "a.h5", "a.eps", "a.txt", "a.json", "a", "a.jpg.bak"])
+def test_videos_documents_and_other_files_are_no_images(name):
+    assert not is_image(name)
+
+
+def test_every_ending_belongs_to_a_format_that_opens(tmp_path):
+    """Of the formats that Pillow also writes: a file of each ending is written and opened."""
+    kinds = {ending: kind for ending, kind in Image.registered_extensions().items() if ending in image_endings()}
+    for ending, kind in kinds.items():
+        if kind not in Image.SAVE or kind == "WMF":
+            continue
+        file = tmp_path / f"image{ending}"
+        for mode in ("RGB", "RGBA", "P", "1"):
+            with contextlib.suppress(ValueError, OSError):  # the format does not store this mode
+                Image.new(mode, (16, 16)).save(file)
+                break
+        with Image.open(file) as image:
+            image.load()
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._0.jpg", ".ipynb_checkpoints", "Thumbs.db", "desktop.ini", "__MACOSX"])
+def test_names_that_no_person_wrote_are_hidden(name):
+    assert is_hidden(name)
+    assert is_hidden(name.upper()) or name.startswith(".")
+
+
+def test_folders_are_walked_in_order_without_hidden_files_and_folders(tmp_path):
+    seen, hidden = ["b.png", "a.jpg", "deep/c.gif"], [".hidden/d.jpg", "__MACOSX/._a.jpg", "Thumbs.db"]
+    for name in (*seen, *hidden, "notes.TXT", "raw", "e.xyz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = walk_images(tmp_path)
+    assert [str(file.relative_to(tmp_path)) for file in found.images] == ["a.jpg", "b.png", "deep/c.gif"]
+    assert found.others == {".txt": 1, "": 1, ".xyz": 1}
+    assert [file.name for file in list_images(tmp_path).images] == ["a.jpg", "b.png"]
+
+
+def test_what_is_left_out_is_counted_by_ending():
+    assert left_out(Counter({".heic": 12, "": 1}), "cats") == [
+        "cats has 13 files that Pillow does not read as images, left out: 12 .heic, 1 without an ending."
+    ]
+    assert left_out(Counter({".txt": 1}), "cats") == [
+        "cats has 1 file that Pillow does not read as images, left out: 1 .txt."
+    ]
+    assert left_out(Counter(), "cats") == []
+
+
+def test_splits_have_synonyms():
+    assert split_names("val") == split_names("valid") == ("val", "validation", "valid")
+    assert split_names("test") == ("test",)
