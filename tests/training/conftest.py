@@ -98,7 +98,7 @@ def config():
         min_lr=1e-4,
         warmup_epochs=1,
         clip_norm=1.0,
-        ema_decay=0.9,
+        ema_decay=0.7,
         workers=0,
         log_every=1,
     )

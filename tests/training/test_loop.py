@@ -60,7 +60,7 @@ def test_training_reaches_high_accuracy(points, config, change, out):
 
 def test_updates_match_plain_pytorch(points, config, change, out):
     """One epoch compared with a manual loop: AdamW with decay on matrices only, clipping, schedule and EMA."""
-    config = change(config, epochs=1, warmup_epochs=0, weight_decay=0.1, clip_norm=0.05)
+    config = change(config, epochs=1, warmup_epochs=0, weight_decay=0.1, clip_norm=0.05, ema_decay=0.1)
     task, twin = points(), points()
     model, average = twin.model, {name: value.clone() for name, value in twin.model.state_dict().items()}
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -77,7 +77,7 @@ def test_updates_match_plain_pytorch(points, config, change, out):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.05)
         optimizer.step()
         for name, value in model.state_dict().items():
-            average[name] = 0.9 * average[name] + 0.1 * value
+            average[name] = 0.1 * average[name] + 0.9 * value
     fit(task, config, out)
     last, best = read_checkpoint(out / "last.pt"), read_checkpoint(out / "best.pt")
     for name, value in model.state_dict().items():

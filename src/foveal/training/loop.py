@@ -84,11 +84,12 @@ def fit(
     if resume is not None and not resume.exists():
         raise FovealError(f"There is no run to continue, {resume} does not exist: leave --resume out, or check --out.")
     check_writable(out)
-    run = set_up(task, config)
+    state = None if resume is None else read_checkpoint(resume)
+    run = set_up(task, config, state)
     if run.processes.device.type == "cpu":
         keep_memory()
-    if resume is not None:
-        take_over(run, read_checkpoint(resume))
+    if state is not None:
+        take_over(run, state)
     journal = Journal(out, run, listener or Listener())
     with locked(out) if run.processes.is_main else contextlib.nullcontext(), Interruption() as interruption:
         journal.rewind()
@@ -230,6 +231,7 @@ def _run_info(run: Run) -> RunInfo:
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         train_size=run.task.train_size,
         steps_done=run.step_in_epoch,
+        notices=tuple(run.notices),
     )
 
 
