@@ -33,7 +33,7 @@ def test_training_on_a_folder_writes_a_run_and_prints_its_path(foveal, colours, 
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
     assert said.code == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "steps.jsonl",
+        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl",
     ]  # fmt: skip
     assert str(out / "best.pt") in said.out
     assert "epoch 4/4" in said.error
@@ -171,7 +171,8 @@ def test_ctrl_c_stops_cleanly_and_prints_how_to_resume(colours, tmp_path, foveal
     assert error.splitlines()[-1].startswith("foveal: Stopped: the same command with --resume")
     state = read_checkpoint(out / "last.pt")
     assert 3 <= state["step"] < 1200
-    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"]
+    files = ["best.pt", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == files
     logged = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert logged == list(range(1, state["epoch"] + 1))
 

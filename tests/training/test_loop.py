@@ -42,7 +42,8 @@ def records(out):
 
 def test_a_run_writes_best_last_and_one_line_per_epoch(points, config, out):
     outcome = fit(points(), config, out)
-    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"]
+    files = ["best.pt", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == files
     assert [line["epoch"] for line in records(out)] == [1, 2, 3, 4]
     assert [line["step"] for line in records(out)] == [6, 12, 18, 24]
     assert {"lr", "train_loss", "train_top1", "val_top1"} <= records(out)[0].keys()

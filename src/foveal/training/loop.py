@@ -64,7 +64,8 @@ class Outcome:
 def fit(
     task: Task, config: TrainConfig, out: Path, *, listener: Listener | None = None, resume: Path | None = None
 ) -> Outcome:
-    """Train ``task`` and leave ``best.pt``, ``last.pt``, ``metrics.jsonl`` and ``steps.jsonl`` in the folder ``out``.
+    """Train ``task`` and leave ``run.json``, ``best.pt``, ``last.pt``, ``metrics.jsonl`` and ``steps.jsonl`` in the
+    folder ``out``.
 
     The same seed gives the same weights on the same machine, with any number of workers, and a run that was stopped at
     any update and resumed equals one that was not. On SIGTERM or SIGUSR1 the current update ends, the run is saved, and
@@ -93,6 +94,8 @@ def fit(
     journal = Journal(out, run, listener or Listener())
     with locked(out) if run.processes.is_main else contextlib.nullcontext(), Interruption() as interruption:
         journal.rewind()
+        if state is None:
+            journal.begin()
         journal.listener.begin(_run_info(run))
         try:
             finished = _train(run, journal, interruption)

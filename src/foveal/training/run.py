@@ -16,7 +16,7 @@ from foveal.errors import FovealError
 from foveal.training.batching import Batching, split_batch, updates_per_epoch
 from foveal.training.checkpoint import FORMAT
 from foveal.training.config import FREE_ON_RESUME, TrainConfig
-from foveal.training.length import continued, fit_to_length
+from foveal.training.length import continued, count_filled, count_left_out, fit_to_length
 from foveal.training.loading import Loader
 from foveal.training.meter import Meter
 from foveal.training.optimiser import create_optimizer, create_schedule
@@ -123,6 +123,25 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "step": run.step,
         "epoch": run.epoch,
         "train_size": run.task.train_size,
+    }
+
+
+def beginning(run: Run) -> dict[str, Any]:
+    """Return how a run begins, in plain types: the content of ``run.json``."""
+    config, images = run.config, run.task.train_size
+    return {
+        "version": __version__,
+        "settings": asdict(config),
+        "batching": asdict(run.batching),
+        "card": run.task.metadata(),
+        "images": {
+            "train": images,
+            "left_out": count_left_out(config, images),
+            "filled": count_filled(config, images),
+        },
+        "updates": {"per_epoch": run.steps_per_epoch, "all": run.steps_per_epoch * config.total_epochs},
+        "start": None if run.task.start is None else run.task.start.document(),
+        "notices": [*run.task.notices, *run.notices],
     }
 
 

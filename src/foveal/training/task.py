@@ -9,6 +9,7 @@ from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader
 from foveal.training.processes import Processes
+from foveal.training.start import Start
 
 
 class Task(Protocol):
@@ -25,6 +26,8 @@ class Task(Protocol):
     """Whether samples of a device batch depend on each other in ``loss``, so that its size changes the training."""
     notices: Sequence[str]
     """Sentences for the user at the start of a run, for example about data that is left out."""
+    start: Start | None
+    """The weights that ``model`` starts from; None for initial values."""
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
         """Return batches of ``batching.device`` samples, ``draws`` samples per epoch for this process."""
