@@ -80,7 +80,8 @@ def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
     epochs = f"{config.epochs}{cooldown} epoch{'s' * (config.total_epochs != 1)}"
     yield "length", f"{epochs} of {_many(run.steps_per_epoch, 'update')}: {run.steps:,} in all"
     if config.epoch_steps is not None:
-        yield "", f"{run.steps * cut.effective / run.images:,.3g} passes over the training set"
+        passes = run.steps * cut.effective / run.images
+        yield "", f"{passes:,.{0 if passes >= 10 else 1}f} passes over the training set"
     if run.filled:
         yield "", f"the last batch of an epoch is filled with {run.filled:,} of the next pass"
     yield "optimiser", _optimiser(run)
