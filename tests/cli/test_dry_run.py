@@ -67,9 +67,7 @@ def test_the_plan_matches_the_run(foveal, colours, quick, tmp_path, monkeypatch)
     words = ["train", ATTO, "--data", colours, *quick]
     plan = json.loads(foveal(*words, "--dry-run", "--json").out)
     runs = []
-    monkeypatch.setattr(
-        "foveal.training.loop.set_up", lambda *words: runs.append(set_up(*words)) or runs[0]
-    )
+    monkeypatch.setattr("foveal.training.loop.set_up", lambda *words: runs.append(set_up(*words)) or runs[0])
     foveal(*words, "--out", tmp_path / "run")
     run = runs[0]
     assert (plan["steps_per_epoch"], plan["images"]["count"]) == (run.steps_per_epoch, run.task.train_size)

@@ -81,7 +81,9 @@ def test_milestones_that_a_run_does_not_reach_are_left_out():
 
 
 def test_a_warmup_in_epochs_that_lasts_until_the_rate_is_lowered_is_refused():
-    with pytest.raises(FovealError, match=r"warm-up of 8 epochs leaves none at the full rate.*fewer --warmup-epochs\.$"):
+    with pytest.raises(
+        FovealError, match=r"warm-up of 8 epochs leaves none at the full rate.*fewer --warmup-epochs\.$"
+    ):
         fit_to_length(replace(ONE_X, warmup_steps=None, warmup_epochs=8), 480)
     fit_to_length(replace(ONE_X, warmup_steps=None, warmup_epochs=7), 480)
 

@@ -1,7 +1,8 @@
 """How trainers wrap weights: the keys that they save state dicts under, and the prefixes before names.
 
 A file may hold several networks. The averaged one is taken before the one that was trained, as in timm, since that is
-the one to evaluate; a teacher beside its student is such an average. Anything else that could be meant twice is refused.
+the one to evaluate; a teacher beside its student is such an average. If two networks could be meant, the file is
+refused.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class TrainConfig:
     batch_size: int = option(1024, help="Images per update, over all devices and accumulation steps.")
     drop_last: bool = setting(
         False,
-        help="Leave out the images of an epoch that fill no batch, as timm's training does; otherwise the last batch is "
-        "filled with the first images of the next pass.",
+        help="Leave out the images of an epoch that fill no batch, as timm's training does; otherwise the last batch "
+        "is filled with the first images of the next pass.",
     )
     device_batch_size: int | None = option(
         None, help="Images per forward pass on one device; if unset the largest that divides evenly, at most 128."

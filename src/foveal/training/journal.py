@@ -1,8 +1,8 @@
 """The folder of a run: its lock, its logs, its checkpoints, and the order in which they are written.
 
-``run.json`` says how the run began, and is never written again. ``steps.jsonl`` and ``metrics.jsonl`` get their lines first, then ``best.pt`` is written, then ``last.pt``. Only when
-that has reached the disk is the save announced, so a kill at any moment loses nothing that was announced. Resuming cuts
-the logs back to the state of ``last.pt``.
+``run.json`` says how the run began, and is never written again. ``steps.jsonl`` and ``metrics.jsonl`` get their lines
+first, then ``best.pt`` is written, then ``last.pt``. Only when that has reached the disk is the save announced, so a
+kill at any moment loses nothing that was announced. Resuming cuts the logs back to the state of ``last.pt``.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ from foveal.errors import FovealError
 from foveal.training.batching import updates_per_epoch
 from foveal.training.config import TrainConfig
 
-#: A run lasts at least as many spans of the moving average: then less than ``exp(-5)`` of it are initial weights, 0.7 %.
+#: A run lasts at least as many spans of the moving average: then less than ``exp(-5)``, 0.7 %, are initial weights.
 SPANS = 5
 LOWEST_DECAY = 0.5
 
@@ -44,11 +44,6 @@ def continued(config: TrainConfig, images: int, before: dict[str, Any]) -> tuple
         return fit_to_length(config, images)
     config = replace(config, drop_last=True)
     return config, images_left_out(config, images)
-
-
-def longest_warmup(config: TrainConfig, steps_per_epoch: int) -> int:
-    """Return the most updates that a warm-up counted in updates takes."""
-    return _full_rate_epochs(config) * steps_per_epoch // 2
 
 
 def images_left_out(config: TrainConfig, images: int) -> list[str]:
@@ -100,14 +95,14 @@ def _reached_milestones(config: TrainConfig, steps: int) -> tuple[TrainConfig, s
 
 
 def _shorter_warmup(config: TrainConfig, steps: int) -> tuple[TrainConfig, str | None]:
-    most = longest_warmup(config, steps)
+    full = _full_rate_epochs(config)
+    most = full * steps // 2
     if config.warmup_steps is None or config.warmup_steps <= most:
         return config, None
-    full = _full_rate_epochs(config)
-    which = "all" if full == config.epochs else "the"
-    where = "" if full == config.epochs else " before the rate is first lowered"
+    count = f"{full * steps:,}"
+    those = f"all {count}" if full == config.epochs else f"the {count} before the rate is first lowered"
     return replace(config, warmup_steps=most), (
-        f"The warm-up takes {most:,} updates instead of {config.warmup_steps:,}: half of {which} {full * steps:,}{where}."
+        f"The warm-up takes {most:,} updates instead of {config.warmup_steps:,}: half of {those}."
     )
 
 

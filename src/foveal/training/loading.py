@@ -124,9 +124,9 @@ def train_loader(
     """Create a loader of shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples per epoch.
 
     Each epoch has a new order, unless ``pass_by_pass`` or an epoch has more draws than there are samples: then epochs
-    of any length continue where the last one ended (of sharded samples they begin anew, and a long one repeats them). A broken sample stops the run, or with
-    ``broken="skip"`` another one is drawn instead. Sharded samples are read in order (see ``streaming``); then the
-    draws also depend on the share and on ``batch``, never on the workers.
+    of any length continue where the last one ended (of sharded samples they begin anew, and a long one repeats them). A
+    broken sample stops the run, or with ``broken="skip"`` another one is drawn instead. Sharded samples are read in
+    order (see ``streaming``); then the draws also depend on the share and on ``batch``, never on the workers.
     """
     gather = Collate(collate or default_collate)
     if isinstance(dataset, ShardedSamples):
