@@ -20,6 +20,7 @@ OUTSIDE = {
     "ops": set(),
     "ops/triton": {"triton"},
     "models": {"timm", "safetensors"},
+    "models/weights_file.py": {"safetensors", "numpy"},
     "training": {"timm", "accelerate", "numpy"},
     "training/progress.py": {"rich"},
     "tasks": {"timm", "numpy", "PIL", "torchvision"},

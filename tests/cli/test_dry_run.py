@@ -59,7 +59,7 @@ def test_json_lists_every_parameter_and_epoch(foveal, untouched):
         "weights", "biases", "norms and other vectors", "in the model's no_weight_decay()",
     }  # fmt: skip
     assert len(plan["epoch_rates"]) == 20
-    assert plan["steps"] == 20 * (1438 // 64)
+    assert plan["steps"] == 20 * 23  # 1,438 images fill 22 batches of 64 and, with those of the next pass, a 23rd
     assert plan["memory"]["total"] > plan["memory"]["weights"] == 4 * plan["params"]
 
 
@@ -67,9 +67,7 @@ def test_the_plan_matches_the_run(foveal, colours, quick, tmp_path, monkeypatch)
     words = ["train", ATTO, "--data", colours, *quick]
     plan = json.loads(foveal(*words, "--dry-run", "--json").out)
     runs = []
-    monkeypatch.setattr(
-        "foveal.training.loop.set_up", lambda task, config: runs.append(set_up(task, config)) or runs[0]
-    )
+    monkeypatch.setattr("foveal.training.loop.set_up", lambda *words: runs.append(set_up(*words)) or runs[0])
     foveal(*words, "--out", tmp_path / "run")
     run = runs[0]
     assert (plan["steps_per_epoch"], plan["images"]["count"]) == (run.steps_per_epoch, run.task.train_size)
@@ -80,6 +78,42 @@ def test_the_plan_matches_the_run(foveal, colours, quick, tmp_path, monkeypatch)
     assert {p["name"]: p["weight_decay"] for p in plan["parameters"]} == {
         name: groups[id(p)] for name, p in run.model.named_parameters()
     }
+
+
+def test_a_plan_shows_the_schedule_that_fits_the_run(foveal, untouched):
+    """480 images are 30 updates an epoch; the published warm-up is 500 updates."""
+    words = ["train", "coco.retinanet_transxnet_t", "--dry-run", "--images", "480"]
+    said = foveal(*words)
+    assert said.code == 0, said.error
+    assert "12 epochs of 30 updates: 360 in all" in said.out
+    assert "The warm-up takes 120 updates instead of 500: half of the" in said.out
+    rows = re.findall(r"^  (first update|warm-up over|times 0.1|last update) +\S+ +(\d+) +(\S+)$", said.out, re.M)
+    assert rows == [
+        ("first update", "0", "1.000e-07"), ("warm-up over", "120", "1.000e-04"), ("times 0.1", "240", "1.000e-05"),
+        ("times 0.1", "330", "1.000e-06"), ("last update", "359", "1.000e-06"),
+    ]  # fmt: skip
+    assert max(map(len, said.out.splitlines())) <= 80
+    plan = json.loads(foveal(*words, "--json").out)
+    assert plan["config"]["warmup_steps"] == 120
+    assert len(plan["notices"]) == 1
+
+
+def test_a_plan_shows_what_becomes_of_images_that_fill_no_batch(foveal, untouched):
+    """240 images are three batches of 64 and 48 images, or a batch of 1,024 and 76 of 1,100."""
+    words = ["train", ATTO, "--dry-run", "--images", "240"]
+    assert "the last batch of an epoch is filled with 16 of the next pass" in foveal(*words).out
+    plan = json.loads(foveal(*words, "--json").out)
+    assert (plan["steps_per_epoch"], plan["filled"], plan["left_out"]) == (4, 16, 0)
+    words = ["train", "imagenet.transnext_micro", "--dry-run", "--images", "1100", "--model", "transnext_atto"]
+    assert "Each epoch leaves out 76 of the 1,100 images" in foveal(*words).out
+    plan = json.loads(foveal(*words, "--json").out)
+    assert (plan["steps_per_epoch"], plan["filled"], plan["left_out"]) == (1, 0, 76)
+
+
+def test_a_plan_in_updates_says_how_many_passes_they_are(foveal, untouched):
+    words = ["train", "ade20k.semantic_fpn_transxnet_t", "--dry-run", "--images", "320"]
+    assert "8e+03 passes over the training set" not in (said := foveal(*words)).out
+    assert "8,000 passes over the training set" in said.out
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,12 @@ def test_no_digits_are_written_if_the_checkpoint_is_missing(foveal, tmp_path, mo
     said = foveal("evaluate", RECIPE, "--checkpoint", tmp_path / "nowhere.pt")
     assert said.is_one_sentence("nowhere.pt")
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_set_in_json_and_text_is_the_one_that_was_read(foveal, colours, trained):
+    words = ["evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 0, "--split", "train"]
+    document = json.loads(foveal(*words, "--json").out)
+    assert [(cell["set"], cell["images"]) for cell in document["results"]] == [("train", 24)]
+    assert document["data"] == str(colours / "train")
+    heading, row = foveal(*words).out.splitlines()
+    assert (heading.split()[0], row.split()[0]) == ("set", "train")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,11 +35,49 @@ def test_training_on_a_folder_writes_a_run_and_prints_its_path(foveal, colours, 
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
     assert said.code == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "steps.jsonl",
+        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl",
     ]  # fmt: skip
     assert str(out / "best.pt") in said.out
     assert "epoch 4/4" in said.error
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_run_says_which_tensors_it_started_from(foveal, colours, quick, trained, tmp_path):
+    """The checkpoint knows three classes; without the red ones, there are two."""
+    for split in ("train", "val"):
+        shutil.rmtree(colours / split / "red")
+    words = ["train", RECIPE, "--data", colours, "--checkpoint", trained, "--out", tmp_path / "run", *quick]
+    said = foveal(*words)
+    assert said.code == 0
+    start = json.loads((tmp_path / "run" / "run.json").read_text())["start"]
+    names = read_checkpoint(trained)["model"].keys()
+    assert (start["source"], start["new"]) == (str(trained), ["head.fc.weight", "head.fc.bias"])
+    assert set(start["loaded"]) == names - set(start["new"])
+    assert start["left_out"] == 2
+    assert (
+        f"foveal: {len(names) - 2} tensors were loaded from {trained}, head.fc.weight, head.fc.bias began anew and "
+        "2 of its tensors were left out.\n"
+    ) in said.error
+    assert "loaded from" not in foveal(*words, "--resume").error
+
+
+def test_a_run_from_weights_for_its_classes_keeps_the_classifier(foveal, colours, quick, trained, tmp_path):
+    words = ["train", RECIPE, "--data", colours, "--checkpoint", trained, "--out", tmp_path / "run", *quick]
+    said = foveal(*words)
+    assert re.search(rf"^foveal: \d+ tensors were loaded from {trained}\.$", said.error, re.MULTILINE)
+
+
+def test_the_beginning_of_a_run_says_what_was_fitted_to_its_length(foveal, colours, tmp_path):
+    """24 images in batches of 16 are two updates; TransXNet's average of weights is published for 375,300."""
+    words = ["--epochs", "2", "--batch-size", "16", "--workers", "0", "--model", "test_convnext", "--size", "32"]
+    out = tmp_path / "run"
+    said = foveal("train", "imagenet.transxnet_t", "--data", colours, "--out", out, "--precision", "fp32", *words)
+    assert said.code == 0, said.error
+    notices = json.loads((out / "run.json").read_text())["notices"]
+    assert len(notices) == 2
+    assert notices[0].startswith("The average of weights decays by 0.5 per update instead of 0.999")
+    assert notices[1].startswith("Each epoch leaves out 8 of the 24 images")
+    assert all(notice in said.error for notice in notices)
 
 
 def test_json_is_the_only_output(foveal, colours, quick, tmp_path):
@@ -171,7 +211,8 @@ def test_ctrl_c_stops_cleanly_and_prints_how_to_resume(colours, tmp_path, foveal
     assert error.splitlines()[-1].startswith("foveal: Stopped: the same command with --resume")
     state = read_checkpoint(out / "last.pt")
     assert 3 <= state["step"] < 1200
-    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"]
+    files = ["best.pt", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == files
     logged = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert logged == list(range(1, state["epoch"] + 1))
 

@@ -4,7 +4,9 @@ import argparse
 import math
 import os
 from collections import OrderedDict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -61,6 +63,34 @@ WRAPPINGS = {
     "compiled": lambda s: prefixed(s, "_orig_mod."),
     "compiled in DDP": lambda s: prefixed(s, "module._orig_mod."),
     "model.": lambda s: {"state_dict": prefixed(s, "model.")},
+    "model_state_dict": lambda s: {"model_state_dict": s, **training_leftovers()},
+    "model_state": lambda s: {"model_state": s},
+    "net": lambda s: {"net": s, "acc": 93.0, "epoch": 7},
+    "network": lambda s: {"network": s},
+    "DeepSpeed": lambda s: {"module": s, **training_leftovers()},
+    "ema with its shadow": lambda s: {"model": noise(s), "ema": {"decay": 0.999, "shadow": s}},
+    "teacher beside student": lambda s: {"student": noise(s), "teacher": s},
+    "teacher beside student in names": lambda s: {**prefixed(noise(s), "student."), **prefixed(s, "teacher.backbone.")},
+    "student": lambda s: {"student": prefixed(s, "module.backbone.")},
+    "encoder": lambda s: {"encoder": s, "decoder": {"weight": torch.ones(2)}},
+    "encoder.": lambda s: {**prefixed(s, "encoder."), "decoder.0.weight": torch.ones(2)},
+    "net.": lambda s: {"state_dict": prefixed(s, "net.")},
+    "network.module.": lambda s: prefixed(s, "network.module."),
+    "model.module.": lambda s: {"model_state_dict": prefixed(s, "model.module.")},
+    "compiled in Lightning": lambda s: {
+        "state_dict": {**prefixed(s, "model._orig_mod."), "criterion.weight": torch.ones(3)},
+        "pytorch-lightning_version": "2.5.0",
+        "hyper_parameters": {"lr": np.float64(0.1), "data": Path("images")},
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.9), "dirpath": "a"}},
+    },
+    "Lightning with an average": lambda s: {
+        "state_dict": {
+            **prefixed(noise(s), "model."),
+            "ema_model.n_averaged": torch.tensor(9),
+            **prefixed(s, "ema_model.module."),
+        }
+    },
+    "encoder. in DDP": lambda s: {"model": prefixed(s, "module.encoder.")},
     "backbone.": lambda s: prefixed(s, "backbone."),
     "module.backbone.": lambda s: {"state_dict": prefixed(s, "module.backbone.")},
 }

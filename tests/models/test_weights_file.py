@@ -1,7 +1,11 @@
 """Weights files: read once, unwrapped and described; errors carry the problem."""
 
+import argparse
+import io
 import pickle
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -10,6 +14,7 @@ from torch import nn
 from foveal import load_checkpoint
 from foveal.models import CheckpointError, WeightsFile
 from foveal.models.load_report import Problem
+from foveal.models.weights_file import read_content
 from support.checkpoints import same_state, shallow_net
 
 STATE = {"a.weight": torch.ones(2, 2), "a.bias": torch.zeros(2)}
@@ -72,6 +77,100 @@ def test_an_opened_file_is_not_read_again(shallow, loaded, tmp_path):
     net = shallow_net("transnext_micro")
     assert load_checkpoint(net, file).complete
     assert same_state(net.state_dict(), loaded("transnext_micro"))
+
+
+BESIDE = {
+    "a number": np.float64(84.5),
+    "single precision": np.float32(0.1),
+    "a count": np.int64(300),
+    "a truth": np.bool_(True),
+    "an array": np.arange(6.0).reshape(2, 3).T,
+    "names": np.array(["cat", "dog"]),
+    "the state of NumPy's generator": np.random.RandomState(0).get_state(),
+    "a path": Path("runs/1"),
+    "arguments": argparse.Namespace(out=Path("runs"), lr=np.float64(1e-3)),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("beside", BESIDE)
+def test_numbers_of_numpy_and_paths_beside_weights_are_read(beside, zipped, tmp_path):
+    path = tmp_path / "file.pt"
+    torch.save({"model": STATE, "best": BESIDE[beside]}, path, _use_new_zipfile_serialization=zipped)
+    assert same_state(WeightsFile.open(path).state, STATE)
+
+
+def test_numbers_are_read_as_they_were_written(tmp_path):
+    content = {"model": STATE, "best": np.float64(84.5), "errors": np.array([[1, 2], [3, 4]], dtype=np.int32)}
+    torch.save(content, tmp_path / "file.pt")
+    found = read_content(tmp_path / "file.pt")
+    assert found["best"] == 84.5
+    np.testing.assert_array_equal(found["errors"], [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_files_of_numpy_1_and_2_are_read(core, tmp_path, monkeypatch):
+    """A pickle names NumPy's functions by the module of the release that wrote it."""
+    scalar = np.float64(0).__reduce__()[0]
+    content = io.BytesIO()
+
+    class Pickler(pickle._Pickler):  # the Python one, whose way of writing globals can be replaced
+        def save_global(self, obj, name=None):
+            if obj is not scalar:
+                return super().save_global(obj, name)
+            self.write(pickle.GLOBAL + f"numpy.{core}.multiarray\nscalar\n".encode())
+            return self.memoize(obj)
+
+        dispatch = {**pickle._Pickler.dispatch, type(scalar): save_global}
+
+    module = type("module", (), {"Pickler": Pickler, "dumps": pickle.dumps, "dump": pickle.dump})
+    torch.save({"model": STATE, "best": np.float64(84.5)}, content, pickle_module=module)
+    assert f"numpy.{core}.multiarray\nscalar".encode() in content.getvalue()
+    (tmp_path / "file.pt").write_bytes(content.getvalue())
+    assert read_content(tmp_path / "file.pt")["best"] == 84.5
+
+
+def test_arrays_of_python_objects_are_refused(tmp_path):
+    torch.save({"model": STATE, "names": np.array([{}, None], dtype=object)}, tmp_path / "file.pt")
+    with pytest.raises(CheckpointError) as error:
+        WeightsFile.open(tmp_path / "file.pt")
+    assert error.value.problem is Problem.PYTHON_OBJECTS
+
+
+def test_reading_leaves_what_the_user_trusts(tmp_path):
+    torch.save({"model": STATE}, tmp_path / "file.pt")
+    with torch.serialization.safe_globals([np.dtype]):
+        WeightsFile.open(tmp_path / "file.pt")
+        assert np.dtype in torch.serialization.get_safe_globals()
+    assert np.ndarray not in torch.serialization.get_safe_globals()
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"model": STATE, "net": STATE}, ("model", "net")),
+        ({"state_dict": STATE, "teacher": STATE}, ("state_dict", "teacher")),
+        ({"model": STATE, "student": STATE, "teacher": STATE}, ("model", "student", "teacher")),
+        ({"model": STATE, "ema": STATE, "model_ema": STATE}, ("ema", "model_ema")),
+    ],
+)
+def test_weights_of_several_networks_are_refused(content, names, tmp_path):
+    with pytest.raises(CheckpointError, match=r"any of them could be meant; save the state dict of one") as error:
+        opened(content, tmp_path)
+    assert (error.value.problem, error.value.names) == (Problem.SEVERAL_NETWORKS, names)
+
+
+def test_names_of_several_networks_are_refused(shallow, tmp_path):
+    state = shallow("transnext_micro")
+    both = {f"{prefix}.{name}": tensor for prefix in ("model", "net") for name, tensor in state.items()}
+    torch.save(both, tmp_path / "file.pt")
+    with pytest.raises(CheckpointError, match=r"file\.pt holds weights under model, net, and any"):
+        load_checkpoint(shallow_net("transnext_micro"), tmp_path / "file.pt")
+
+
+def test_settings_under_the_name_of_a_network_are_not_weights(tmp_path):
+    file = opened({"model": {"name": "resnet18", "layers": 18}, "state_dict": STATE}, tmp_path)
+    assert file.wrapper == ("state_dict",)
 
 
 class Custom:

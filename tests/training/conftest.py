@@ -33,6 +33,8 @@ class PointsTask:
     monitor = "top1"
     higher_is_better = True
     mixes = False
+    notices = ()
+    start = None
 
     def __init__(self, data=None, dropout=0.0, width=8):
         torch.manual_seed(3)
@@ -98,7 +100,7 @@ def config():
         min_lr=1e-4,
         warmup_epochs=1,
         clip_norm=1.0,
-        ema_decay=0.9,
+        ema_decay=0.7,
         workers=0,
         log_every=1,
     )

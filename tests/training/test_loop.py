@@ -43,7 +43,8 @@ def records(out):
 
 def test_a_run_writes_best_last_and_one_line_per_epoch(points, config, out):
     outcome = fit(points(), config, out)
-    assert sorted(path.name for path in out.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"]
+    files = ["best.pt", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == files
     assert [line["epoch"] for line in records(out)] == [1, 2, 3, 4]
     assert [line["step"] for line in records(out)] == [6, 12, 18, 24]
     assert {"lr", "train_loss", "train_top1", "val_top1"} <= records(out)[0].keys()
@@ -61,7 +62,7 @@ def test_training_reaches_high_accuracy(points, config, change, out):
 
 def test_updates_match_plain_pytorch(points, config, change, out):
     """One epoch compared with a manual loop: AdamW with decay on matrices only, clipping, schedule and EMA."""
-    config = change(config, epochs=1, warmup_epochs=0, weight_decay=0.1, clip_norm=0.05)
+    config = change(config, epochs=1, warmup_epochs=0, weight_decay=0.1, clip_norm=0.05, ema_decay=0.1)
     task, twin = points(), points()
     model, average = twin.model, {name: value.clone() for name, value in twin.model.state_dict().items()}
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -78,7 +79,7 @@ def test_updates_match_plain_pytorch(points, config, change, out):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.05)
         optimizer.step()
         for name, value in model.state_dict().items():
-            average[name] = 0.9 * average[name] + 0.1 * value
+            average[name] = 0.1 * average[name] + 0.9 * value
     fit(task, config, out)
     last, best = read_checkpoint(out / "last.pt"), read_checkpoint(out / "best.pt")
     for name, value in model.state_dict().items():

@@ -19,7 +19,7 @@ from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import write_results
 from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.corruptions import SEVERITIES, CorruptionErrors
-from foveal.tasks.classification.imagenet.sets import SETS, SIZES, VAL_IMAGES, set_title
+from foveal.tasks.classification.imagenet.sets import SETS, SIZES, VAL_IMAGES
 from foveal.tasks.classification.modes import MODE_TITLES, MODES, has_modes
 from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
 from foveal.tasks.classification.predict import predict as classify
@@ -120,8 +120,9 @@ def print_cells(cells: Sequence[Cell], grid: EvaluationGrid) -> None:
     plain = [cell for cell in cells if cell.corruptions is None]
     if len(grid.modes) > 1 and len(grid.sizes) > 1:
         for name in dict.fromkeys(cell.set for cell in plain):
-            console.print(f"Top-1 in percent, {set_title(name)}, by side of the image in pixels")
-            console.print(_by_size([cell for cell in plain if cell.set == name]))
+            of_set = [cell for cell in plain if cell.set == name]
+            console.print(f"Top-1 in percent, {of_set[0].title}, by side of the image in pixels")
+            console.print(_by_size(of_set))
     elif plain:
         console.print(_rows(plain))
     for cell in cells:
@@ -133,15 +134,15 @@ def print_cells(cells: Sequence[Cell], grid: EvaluationGrid) -> None:
 
 def _rows(cells: Sequence[Cell]) -> Table:
     """Return a table without the columns that would be empty."""
-    several_sets, modes = any(cell.set != "val" for cell in cells), any(cell.mode for cell in cells)
+    names_sets, modes = not all(cell.is_val for cell in cells), any(cell.mode for cell in cells)
     papers = any(cell.paper is not None for cell in cells)
-    texts = [*(["set"] if several_sets else []), *(["mode"] if modes else [])]
+    texts = [*(["set"] if names_sets else []), *(["mode"] if modes else [])]
     numbers = ["size", "images", "top-1", *(["paper"] if papers else []), "top-5", "loss", "images/s"]
     table = columns(texts, numbers, gap=2)
     for cell in cells:
         result, words = cell.score, []
-        if several_sets:
-            words.append(set_title(cell.set))
+        if names_sets:
+            words.append(cell.title)
         if modes:
             words.append(MODE_TITLES[cell.mode])
         words += [f"{cell.size[0]}x{cell.size[1]}", str(result.images), f"{result.top1:.2f}"]
@@ -182,17 +183,17 @@ def _corruption_lines(cell: Cell, found: CorruptionErrors) -> list[str | Table]:
 
 def _remarks(cells: Sequence[Cell], grid: EvaluationGrid) -> list[str]:
     """Return notes: images that were left out, and why a figure of the paper is missing or may not compare."""
-    broken = dict.fromkeys((cell.set, cell.score.broken) for cell in cells if cell.score.broken)
-    left_out = [f"{set_title(name)}: {count:,} broken images were left out." for name, count in broken]
+    broken = dict.fromkeys((cell.title, cell.score.broken) for cell in cells if cell.score.broken)
+    left_out = [f"{title}: {count:,} broken images were left out." for title, count in broken]
     left_out = [*_int8_remarks(cells), *left_out]
     if grid.weights is None:
         return left_out
     if grid.always:
         return [*left_out, f"paper: published for {grid.weights}, not necessarily for these weights."]
-    partial = dict.fromkeys((cell.set, cell.score.images) for cell in cells)
+    partial = dict.fromkeys((cell.set, cell.title, cell.score.images) for cell in cells)
     return left_out + [
-        f"{set_title(name)}: {images:,} of {whole:,} images, so the paper's figure is not shown."
-        for name, images in partial
+        f"{title}: {images:,} of {whole:,} images, so the paper's figure is not shown."
+        for name, title, images in partial
         if images != (whole := VAL_IMAGES if name == "val" else SETS[name].images)
     ]
 

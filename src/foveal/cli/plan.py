@@ -36,6 +36,8 @@ def _lines(plan: TrainingPlan) -> Iterator[str]:
     yield ""
     for label, text in _facts(plan):
         yield f"{label:<{LABEL}}{text}"
+    for notice in plan.run.notices:
+        yield from textwrap.wrap(notice, WIDTH, initial_indent=f"{'note':<{LABEL}}", subsequent_indent=" " * LABEL)
     yield ""
     yield from _settings(plan.run.config)
     yield from _decay_table(plan.run)
@@ -75,6 +77,11 @@ def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
     cooldown = f" + {config.cooldown_epochs}" if config.cooldown_epochs else ""
     epochs = f"{config.epochs}{cooldown} epoch{'s' * (config.total_epochs != 1)}"
     yield "length", f"{epochs} of {_many(run.steps_per_epoch, 'update')}: {run.steps:,} in all"
+    if config.epoch_steps is not None:
+        passes = run.steps * cut.effective / run.images
+        yield "", f"{passes:,.{0 if passes >= 10 else 1}f} passes over the training set"
+    if run.filled:
+        yield "", f"the last batch of an epoch is filled with {run.filled:,} of the next pass"
     yield "optimiser", _optimiser(run)
     drop = f", drop path {recipe.drop_path:g}" if recipe.drop_path else ""
     average = f", average of weights {config.ema_decay:g}" if config.ema_decay else ""

@@ -88,7 +88,8 @@ def main(
     """Train or fine-tune a model by a recipe; under torchrun or accelerate launch on many GPUs and machines.
 
     Settings that are left out are the recipe's. The folder of the run gets best.pt (the best weights), last.pt (for
-    --resume), metrics.jsonl (one line per epoch), steps.jsonl (one line every few updates) and, at the end, curves.png.
+    --resume), run.json (how it began), metrics.jsonl (one line per epoch), steps.jsonl (one line every few updates)
+    and, at the end, curves.png.
     On SIGTERM and Ctrl-C the current update ends and the run is saved; the exit code is 0 after SIGTERM and 130 after
     Ctrl-C.
     """
@@ -133,7 +134,7 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
     check_drop_path(options.drop_path, task.recipe)
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
-        show_notices(task.notices)
+        show_notices([*task.notices, *([] if task.start is None else [str(task.start)])])
     outcome = _train(task, recipe.train, options.folder, resumes, _listener(options.folder, options.tensorboard))
     if not is_main:
         return  # only the main process answers

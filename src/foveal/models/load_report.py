@@ -67,6 +67,10 @@ class Problem(Enum):
     )
     NOT_A_STATE_DICT = ("holds {names}, not a state dict", "save net.state_dict() instead")
     NO_WEIGHTS = ("holds no weights (its top level has {names})", "pass a file with a model's state dict")
+    SEVERAL_NETWORKS = (
+        "holds weights under {names}, and any of them could be meant",
+        "save the state dict of one of them alone",
+    )
     NAN = ("holds NaN in {0}", "pass a checkpoint from before it appeared")
     ANOTHER_FAMILY = ("holds a {0}, this net is a {1}", "create the {0} that it was saved from")
     ANOTHER_LIBRARY = (

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from .load_report import CheckpointError, LoadReport, Problem
 from .registration import CLASSIFIER, FIRST_CONV
-from .weights_file import WeightsFile, WeightsSource, backbone_state, errors_name
+from .unwrapping import peeled, unwrap
+from .weights_file import WeightsFile, WeightsSource, errors_name
 
 Renames = Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]
 
 QUANTIZED = ".weight_scale"  # ends the names of a tensor of every int8 layer
+# Names of either family begin so, in the released naming or in ours; those of a larger network do not.
+_BEGINNINGS = re.compile(r"(patch_embed\d*|stages|block\d|network\.\d|relative_pos_enc)\.")
 # Parts of names that only one family has, in the released naming or in ours.
 _FAMILIES = {
     "TransNeXt": re.compile(r"^block1\.|\.attn\.cpb_fc1\."),
@@ -33,8 +36,9 @@ def load_checkpoint(net: nn.Module, path: WeightsSource, *, new_classifier: bool
     Args:
         net: a TransNeXt or TransXNet, also one created with ``features_only=True``.
         path: a ``.pth``, ``.pt``, ``.tar`` or ``.safetensors`` file, or an opened ``WeightsFile``. It may hold a bare
-            state dict, one wrapped under ``model``, ``state_dict`` or the name of an EMA, names prefixed with
-            ``module.``, ``_orig_mod.`` or ``backbone.``, or a whole detector or segmenter, whose backbone is taken.
+            state dict, one wrapped as trainers do (``model``, ``state_dict``, ``net``, the name of an EMA, ...), names
+            with prefixes (``module.``, ``_orig_mod.``, ``encoder.``, ...), or a whole detector or segmenter, whose
+            backbone is taken; see ``unwrapping``.
         new_classifier: accept a file whose classifier has another number of classes, or none; the network's own keeps
             its initial values.
 
@@ -82,7 +86,7 @@ def prepare_state_dict(content: Mapping[str, Any], net: nn.Module, renames: Rena
     Raises:
         CheckpointError: anything but the classifier and the first convolution does not fit.
     """
-    state = backbone_state(content)
+    state = peeled(unwrap(content).state, lambda inner: any(_BEGINNINGS.match(name) for name in inner))
     if any(name.endswith(QUANTIZED) for name in state):
         raise CheckpointError(Problem.QUANTIZED)
     _check_family(state, net)

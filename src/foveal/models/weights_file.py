@@ -1,8 +1,7 @@
 """A file of network weights, opened once and handed on.
 
-This module knows how trainers wrap weights: the keys that they save state dicts under, and the prefixes that
-compiling, parallel training and averaging put before names. Nothing is unpickled beyond tensors, plain containers and
-argument namespaces.
+Nothing is unpickled beyond tensors, plain containers, and what trainers save beside them: numbers and arrays of NumPy,
+paths, and namespaces of arguments. None of these runs code.
 """
 
 from __future__ import annotations
@@ -15,43 +14,36 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, TypeAlias
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from .load_report import CheckpointError, Problem
+from .unwrapping import has_backbone, peeled, unwrap
 
-# Keys of the averaged weights come first, as in timm: these are the weights that get published.
-_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-_WRAPPERS = (*_AVERAGED, "state_dict", "model")
-_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
-_BACKBONE_PREFIXES = ("backbone.", "net.", "model.")
-_AVERAGING_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the names under ``module.``
 _METADATA = "card"
+
+# What PyTorch's reader may create beside tensors and plain containers, by the names that files have for it. Arrays of
+# Python objects are not among them: their dtype is missing.
+_ARRAY, _NUMBER = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+_HARMLESS: list[Any] = [
+    argparse.Namespace,  # trainers in timm's tradition keep their arguments in the file
+    *(np.dtype, np.ndarray, *(type(np.dtype(code)) for code in "?bhilqBHILQefdgFDGUS")),
+    *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),  # NumPy 1 and 2
+    *((_NUMBER, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((PurePosixPath, f"pathlib.{place}") for place in ("PosixPath", "_local.PosixPath", "PurePosixPath")),
+    *((PureWindowsPath, f"pathlib.{place}") for place in ("WindowsPath", "_local.WindowsPath", "PureWindowsPath")),
+]
 
 # What PyTorch's and safetensors' readers raise on files that were cut short or overwritten.
 _DAMAGED = (
     SafetensorError, RuntimeError, OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, struct.error,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Unwrapped:
-    """A state dict without its wrappers.
-
-    Attributes:
-        state: tensors by name.
-        wrapper: keys that led to it, outermost first.
-        prefixes: prefixes that were removed from every name.
-    """
-
-    state: dict[str, Tensor]
-    wrapper: tuple[str, ...] = ()
-    prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,6 +60,7 @@ class WeightsFile:
         wrapper: keys that the state dict was found under, outermost first; empty for a bare state dict.
         prefixes: prefixes that were removed from every name.
         is_training_checkpoint: whether the file also holds an optimiser's state.
+        averaged: whether ``state`` holds averaged weights (an EMA).
     """
 
     path: Path
@@ -76,6 +69,7 @@ class WeightsFile:
     wrapper: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     is_training_checkpoint: bool = False
+    averaged: bool = False
 
     @classmethod
     def open(cls, source: WeightsSource) -> WeightsFile:
@@ -98,17 +92,14 @@ class WeightsFile:
             found.wrapper,
             found.prefixes,
             is_training_checkpoint="optimizer" in content,
+            averaged=found.averaged,
         )
-
-    @property
-    def averaged(self) -> bool:
-        """Whether ``state`` holds averaged weights (an EMA)."""
-        return any(key in _AVERAGED for key in self.wrapper)
 
     @property
     def has_head(self) -> bool:
         """Whether the file holds a whole detector or segmenter: a backbone, and something else."""
-        in_backbone = [name.startswith("backbone.") for name in self.state]
+        with errors_name(self.path):
+            in_backbone = [name.startswith("backbone.") for name in peeled(self.state, has_backbone)]
         return any(in_backbone) and not all(in_backbone)
 
     def __repr__(self) -> str:
@@ -116,31 +107,6 @@ class WeightsFile:
 
 
 WeightsSource: TypeAlias = str | Path | WeightsFile
-
-
-def unwrap(content: Mapping[str, Any]) -> Unwrapped:
-    """Return the tensors in a file's content, without wrappers and prefixes.
-
-    Raises:
-        CheckpointError: there are none.
-    """
-    wrapper: list[str] = []
-    while True:
-        key = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if key is None:
-            break
-        wrapper.append(key)
-        content = content[key]
-    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise CheckpointError(Problem.NO_WEIGHTS, *map(str, list(content)[:6]))
-    state = {name: tensor for name, tensor in state.items() if name != _AVERAGING_COUNTER}
-    prefixes: list[str] = []
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
-            prefixes.append(prefix)
-    return Unwrapped(state, tuple(wrapper), tuple(prefixes))
 
 
 def _check_values(state: Mapping[str, Tensor]) -> None:
@@ -153,16 +119,6 @@ def _metadata_in(content: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what ``foveal train`` saved about the network; None if the key is another program's."""
     found = content.get(_METADATA)
     return found if isinstance(found, dict) and "model" in found else None
-
-
-def backbone_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the unwrapped tensors in a file's content; of a detector or segmenter, those of its backbone alone."""
-    state = unwrap(content).state
-    for prefix in _BACKBONE_PREFIXES:
-        inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
-        if inner:
-            return backbone_state(inner)
-    return state
 
 
 @contextmanager
@@ -199,8 +155,8 @@ def _load(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # Trainers in timm's tradition keep their arguments in the file; a namespace is as harmless as a dict.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        known = torch.serialization.get_safe_globals()  # leaving the block would take these from who added them
+        with torch.serialization.safe_globals([harmless for harmless in _HARMLESS if harmless not in known]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         # PyTorch refuses objects and damage with the same exception; a pickle that is whole holds objects.

@@ -11,7 +11,6 @@ from foveal.files import staging_folder, write_errors
 from foveal.plotting import COLOURS, MUTED, new_figure, plain, save
 from foveal.report.evaluation import ADVICE, JSON
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
-from foveal.tasks.classification.imagenet.sets import set_title
 from foveal.tasks.classification.modes import MODE_TITLES
 from foveal.tasks.classification.survey import Cell
 
@@ -55,7 +54,8 @@ def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:
     figure = new_figure(6.4, 0.5 + 3.6 * len(sets))
     axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
     for one, name in zip(axes, sets, strict=True):
-        _size_panel(one, [cell for cell in cells if cell.set == name], f"{title}: top-1, {set_title(name)}, %")
+        of_set = [cell for cell in cells if cell.set == name]
+        _size_panel(one, of_set, f"{title}: top-1, {of_set[0].title}, %")
     return figure
 
 

@@ -48,7 +48,8 @@ class BaseRecipe:
         """Return the recipe with other training settings.
 
         Another number of epochs moves the milestones in proportion and limits the warm-up, which takes at most half of
-        the updates if both are counted in updates. A batch size below the device batch lowers that, too.
+        the updates if both are counted in updates (``training.length`` does the same once the number of images is
+        known). A batch size below the device batch lowers that, too.
         """
         usual = self.train
         if "warmup_epochs" in settings:

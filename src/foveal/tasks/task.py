@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.models.load_report import LoadReport
 from foveal.tasks.network import create_by_recipe
 from foveal.tasks.plan import PlannedNetwork, TrainingPlan, TrainingSet
 from foveal.tasks.recipe import BaseRecipe, check_start
@@ -24,6 +25,7 @@ from foveal.training.dry_run import dry_run
 from foveal.training.loading import Loader, evaluation_loader, train_loader
 from foveal.training.processes import Processes
 from foveal.training.sampling import mix, seed_everything
+from foveal.training.start import Start
 
 R = TypeVar("R", bound=BaseRecipe)
 T = TypeVar("T", bound="Task")
@@ -49,6 +51,8 @@ class Task(ABC, Generic[R]):
     higher_is_better: bool = True
     mixes: bool = True
     """Whether the samples of a device batch meet in the loss."""
+    start: Start | None = None
+    """The weights that the network starts from; None for initial values and in a run that is resumed."""
     starts_from: ClassVar[str]
     """What a recipe that fine-tunes starts from, in words."""
     layout: ClassVar[str]
@@ -98,9 +102,14 @@ class Task(ABC, Generic[R]):
         train, val = cls.open_images(recipe, data)
         seed_everything(mix(recipe.train.seed, "weights"))
         recipe, model = cls.create_model(recipe, len(train.classes), pretrained)
+        start = None
         if checkpoint is not None:
-            cls.load_start(model, checkpoint)
-        return cls(recipe, model, train, val)
+            start = Start(str(checkpoint), cls.load_start(model, checkpoint))
+        elif pretrained:
+            start = Start(f"the released weights of {recipe.model}", cls.released_start(model))
+        task = cls(recipe, model, train, val)
+        task.start = None if resumes else start
+        return task
 
     @classmethod
     def check_recipe(cls, recipe: R) -> None:
@@ -118,8 +127,13 @@ class Task(ABC, Generic[R]):
 
     @classmethod
     @abstractmethod
-    def load_start(cls, model: Any, checkpoint: Path) -> None:
+    def load_start(cls, model: Any, checkpoint: Path) -> LoadReport:
         """Load weights to start from; layers for other classes keep their initial values."""
+
+    @classmethod
+    def released_start(cls, model: Any) -> LoadReport:
+        """Return which tensors of a network that was created with its released weights are of these."""
+        return LoadReport(loaded=tuple(model.state_dict()))
 
     @classmethod
     @abstractmethod

@@ -62,7 +62,8 @@ def split_batch(effective: int, processes: int, device: int | None = None) -> Ba
 
 
 def updates_per_epoch(images: int, config: TrainConfig) -> int:
-    """Return the number of updates per epoch on a training set of ``images`` images.
+    """Return the number of updates per epoch on a training set of ``images`` images: ``epoch_steps``, or those of a
+    pass, the last of them filled up or left out.
 
     Raises:
         FovealError: The set has less than one batch, and ``epoch_steps`` is not set.
@@ -74,4 +75,5 @@ def updates_per_epoch(images: int, config: TrainConfig) -> int:
             f"The training set has {images} images, fewer than one batch of {config.batch_size}: "
             f"pass --batch-size with at most {images}."
         )
-    return images // config.batch_size
+    whole, rest = divmod(images, config.batch_size)
+    return whole + (rest > 0 and not config.drop_last)

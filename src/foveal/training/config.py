@@ -18,7 +18,8 @@ class TrainConfig:
     """The settings of one run.
 
     An epoch is a pass over the training set, unless ``epoch_steps`` sets its length. ``batch_size`` is the effective
-    batch, and learning rates are per update of that batch: they are never scaled automatically.
+    batch, and learning rates are per update of that batch: they are never scaled automatically. What is counted in
+    updates is held against the length of the run when that is known (see ``length``).
     """
 
     epochs: int = option(
@@ -30,6 +31,11 @@ class TrainConfig:
         help="Updates per epoch, instead of one pass over the data: then each epoch continues where the last ended.",
     )
     batch_size: int = option(1024, help="Images per update, over all devices and accumulation steps.")
+    drop_last: bool = setting(
+        False,
+        help="Leave out the images of an epoch that fill no batch, as timm's training does; otherwise the last batch "
+        "is filled with the first images of the next pass.",
+    )
     device_batch_size: int | None = option(
         None, help="Images per forward pass on one device; if unset the largest that divides evenly, at most 128."
     )
@@ -39,7 +45,11 @@ class TrainConfig:
     warmup_epochs: int = option(
         5, help="Epochs of linear warm-up; if left out as the recipe says, but fewer than --epochs."
     )
-    warmup_steps: int | None = setting(None, help="Updates of warm-up, instead of `warmup_epochs`.")
+    warmup_steps: int | None = setting(
+        None,
+        help="Updates of warm-up, instead of `warmup_epochs`: at most half of those before the first milestone or the "
+        "end.",
+    )
     warmup_lr: float = setting(1e-6, help="Learning rate of the first update of the warm-up.")
     schedule: Schedule = setting("cosine", help="Learning-rate schedule after the warm-up.")
     milestones: tuple[int, ...] = setting((), help="Epochs after which multistep multiplies the rate by `decay_rate`.")
@@ -58,7 +68,11 @@ class TrainConfig:
     weight_decay: float = setting(0.05, help="Weight decay of weights; biases and norms have none.")
     layer_decay: float | None = setting(None, help="Layer-wise decay of the learning rate, from the head downwards.")
     clip_norm: float | None = setting(None, help="Largest norm of the gradients.")
-    ema_decay: float | None = setting(None, help="Decay of a moving average of the weights, which is then evaluated.")
+    ema_decay: float | None = setting(
+        None,
+        help="Decay of a moving average of the weights, which is then evaluated: lower in a run of fewer than "
+        "`5 / (1 - ema_decay)` updates.",
+    )
 
     precision: Precision = option("fp32", help="Precision of the forward pass.")
     grad_checkpointing: bool = option(False, help="Recompute activations in the backward pass: less memory, more time.")

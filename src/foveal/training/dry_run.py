@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from foveal.training.batching import Batching, split_batch, updates_per_epoch
 from foveal.training.config import TrainConfig
 from foveal.training.footprint import Footprint, footprint
+from foveal.training.length import count_filled, count_left_out, fit_to_length
 from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
 from foveal.training.run import check_batch_norm
 
@@ -40,8 +41,11 @@ class DryRun:
     """What ``fit`` would do with these settings.
 
     Attributes:
-        images: Training images; ``steps_per_epoch`` updates visit each of them once, except for a remainder, unless the
-            settings fix their number.
+        config: The settings, fitted to the length of the run.
+        notices: Sentences about settings that were changed, and about images that are left out.
+        images: Training images; ``steps_per_epoch`` updates visit each of them, unless the settings fix their number.
+        left_out: Images that each epoch leaves out because they fill no batch.
+        filled: Images of the next pass that fill the last batch of an epoch.
         steps: Updates in total.
         epoch_rates: The schedule's learning rate at the first update of every epoch.
         last_rate: The learning rate of the last update.
@@ -50,7 +54,10 @@ class DryRun:
 
     config: TrainConfig
     batching: Batching
+    notices: list[str]
     images: int
+    left_out: int
+    filled: int
     steps_per_epoch: int
     steps: int
     epoch_rates: list[float]
@@ -76,6 +83,7 @@ def dry_run(
         FovealError: Settings that ``fit`` would refuse.
     """
     batching = split_batch(config.batch_size, processes, config.device_batch_size)
+    config, notices = fit_to_length(config, images)
     check_batch_norm(model, batching, config)
     steps_per_epoch = updates_per_epoch(images, config)
     steps = steps_per_epoch * config.total_epochs
@@ -84,7 +92,10 @@ def dry_run(
     return DryRun(
         config=config,
         batching=batching,
+        notices=notices,
         images=images,
+        left_out=count_left_out(config, images),
+        filled=count_filled(config, images),
         steps_per_epoch=steps_per_epoch,
         steps=steps,
         epoch_rates=epoch_rates,

@@ -1,8 +1,8 @@
 """The folder of a run: its lock, its logs, its checkpoints, and the order in which they are written.
 
-``steps.jsonl`` and ``metrics.jsonl`` get their lines first, then ``best.pt`` is written, then ``last.pt``. Only when
-that has reached the disk is the save announced, so a kill at any moment loses nothing that was announced. Resuming cuts
-the logs back to the state of ``last.pt``.
+``run.json`` says how the run began, and is never written again. ``steps.jsonl`` and ``metrics.jsonl`` get their lines
+first, then ``best.pt`` is written, then ``last.pt``. Only when that has reached the disk is the save announced, so a
+kill at any moment loses nothing that was announced. Resuming cuts the logs back to the state of ``last.pt``.
 """
 
 import contextlib
@@ -18,9 +18,10 @@ from foveal.files import atomic_file, make_folder, write_errors
 from foveal.training.checkpoint import save_checkpoint
 from foveal.training.finite import refuse_nonfinite_weights
 from foveal.training.listener import Listener, StepReport
-from foveal.training.run import Run, run_metadata, state_of
+from foveal.training.run import Run, beginning, run_metadata, state_of
 
 BEST, LAST, METRICS, STEPS = "best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"
+BEGINNING = "run.json"
 BROKEN, LOCK = "broken.txt", ".lock"
 ADVICE = "make room, then --resume; what was saved before is untouched"
 
@@ -42,6 +43,12 @@ class Journal:
         if run.processes.is_main:
             run.history = self._epochs.rewind(lambda record: record["epoch"] <= run.epoch)
             self._steps.rewind(lambda record: record["update"] <= run.step)
+
+    def begin(self) -> None:
+        """Write how a new run begins: its settings as they are run, its images, and the weights it starts from."""
+        if self.run.processes.is_main:
+            with atomic_file(self.out / BEGINNING, ADVICE) as part:
+                part.write_text(json.dumps(beginning(self.run), indent=1) + "\n", encoding="utf-8")
 
     def step(self, report: StepReport) -> None:
         """Log and report one look at training."""

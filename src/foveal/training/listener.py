@@ -21,6 +21,8 @@ class RunInfo:
     train_size: int
     steps_done: int = 0
     """Updates of the first epoch that were done before the run was resumed."""
+    notices: tuple[str, ...] = ()
+    """Sentences about settings that were fitted to the length of the run, and about images that are left out."""
 
 
 @dataclass(frozen=True)

@@ -123,16 +123,16 @@ def train_loader(
 ) -> Loader:
     """Create a loader of shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples per epoch.
 
-    Each epoch has a new order, unless ``pass_by_pass``: then epochs of any length continue where the last one ended (of
-    sharded samples they begin anew, and a long one repeats them). A broken sample stops the run, or with
-    ``broken="skip"`` another one is drawn instead. Sharded samples are read in order (see ``streaming``); then the
-    draws also depend on the share and on ``batch``, never on the workers.
+    Each epoch has a new order, unless ``pass_by_pass`` or an epoch has more draws than there are samples: then epochs
+    of any length continue where the last one ended (of sharded samples they begin anew, and a long one repeats them). A
+    broken sample stops the run, or with ``broken="skip"`` another one is drawn instead. Sharded samples are read in
+    order (see ``streaming``); then the draws also depend on the share and on ``batch``, never on the workers.
     """
     gather = Collate(collate or default_collate)
     if isinstance(dataset, ShardedSamples):
         layout = training_layout(draws, batch, share.rank, repeats)
         return _stream_loader(StreamDataset(dataset, layout, (share.rank, share.count), seed, broken, gather), workers)
-    kind = PassSampler if pass_by_pass else EpochSampler
+    kind = PassSampler if pass_by_pass or draws * share.count > len(dataset) else EpochSampler
     sampler = kind(len(dataset), draws, share, seed, repeats)
     return Loader(_data_loader(SeededDataset(dataset, broken), sampler, batch, workers, gather), sampler)
 

@@ -64,7 +64,8 @@ class Outcome:
 def fit(
     task: Task, config: TrainConfig, out: Path, *, listener: Listener | None = None, resume: Path | None = None
 ) -> Outcome:
-    """Train ``task`` and leave ``best.pt``, ``last.pt``, ``metrics.jsonl`` and ``steps.jsonl`` in the folder ``out``.
+    """Train ``task`` and leave ``run.json``, ``best.pt``, ``last.pt``, ``metrics.jsonl`` and ``steps.jsonl`` in the
+    folder ``out``.
 
     The same seed gives the same weights on the same machine, with any number of workers, and a run that was stopped at
     any update and resumed equals one that was not. On SIGTERM or SIGUSR1 the current update ends, the run is saved, and
@@ -84,14 +85,17 @@ def fit(
     if resume is not None and not resume.exists():
         raise FovealError(f"There is no run to continue, {resume} does not exist: leave --resume out, or check --out.")
     check_writable(out)
-    run = set_up(task, config)
+    state = None if resume is None else read_checkpoint(resume)
+    run = set_up(task, config, state)
     if run.processes.device.type == "cpu":
         keep_memory()
-    if resume is not None:
-        take_over(run, read_checkpoint(resume))
+    if state is not None:
+        take_over(run, state)
     journal = Journal(out, run, listener or Listener())
     with locked(out) if run.processes.is_main else contextlib.nullcontext(), Interruption() as interruption:
         journal.rewind()
+        if state is None:
+            journal.begin()
         journal.listener.begin(_run_info(run))
         try:
             finished = _train(run, journal, interruption)
@@ -245,6 +249,7 @@ def _run_info(run: Run) -> RunInfo:
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         train_size=run.task.train_size,
         steps_done=run.step_in_epoch,
+        notices=tuple(run.notices),
     )
 
 

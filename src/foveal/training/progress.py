@@ -47,7 +47,7 @@ class PlainLines(Listener):
 
     def begin(self, info: RunInfo) -> None:
         self.info, self.speed = info, _Speedometer(info)
-        self.console.print(_opening(info), soft_wrap=True)
+        _print_opening(self.console, info)
 
     def saved(self, update: int, path: Path) -> None:
         done = update % self.info.steps_per_epoch
@@ -70,7 +70,7 @@ class ProgressBar(Listener):
 
     def begin(self, info: RunInfo) -> None:
         self.info, self.speed = info, _Speedometer(info)
-        self.console.print(_opening(info))
+        _print_opening(self.console, info)
         self.task = self.bar.add_task("starting", total=self.speed.total, facts="")
         self.bar.start()
 
@@ -97,6 +97,11 @@ class ProgressBar(Listener):
 class _Facts(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(task.fields["facts"], no_wrap=True, overflow="ellipsis")
+
+
+def _print_opening(console: Console, info: RunInfo) -> None:
+    for line in (_opening(info), *info.notices):
+        console.print(line, soft_wrap=True)
 
 
 def _opening(info: RunInfo) -> str:

@@ -16,6 +16,7 @@ from foveal.errors import FovealError
 from foveal.training.batching import Batching, split_batch, updates_per_epoch
 from foveal.training.checkpoint import FORMAT
 from foveal.training.config import FREE_ON_RESUME, TrainConfig
+from foveal.training.length import continued, count_filled, count_left_out, fit_to_length
 from foveal.training.loading import Loader
 from foveal.training.meter import Meter
 from foveal.training.optimiser import create_optimizer, create_schedule
@@ -30,6 +31,9 @@ class Run:
 
     task: Task
     config: TrainConfig
+    """The settings as they are run, fitted to the length of the run."""
+    notices: list[str]
+    """Sentences about settings that were changed, and about images that are left out."""
     processes: Processes
     batching: Batching
     steps_per_epoch: int
@@ -70,8 +74,8 @@ class Run:
         return value > self.best if self.task.higher_is_better else value < self.best
 
 
-def set_up(task: Task, config: TrainConfig) -> Run:
-    """Join the processes and create the state of a new run.
+def set_up(task: Task, config: TrainConfig, state: dict[str, Any] | None = None) -> Run:
+    """Join the processes and create the state of a new run, or of one that will ``take_over`` a ``state``.
 
     Raises:
         FovealError: Settings that cannot work here. Nothing has been written.
@@ -79,6 +83,11 @@ def set_up(task: Task, config: TrainConfig) -> Run:
     processes = start_processes()
     check_precision(config.precision, processes.device)
     batching = split_batch(config.batch_size, processes.share.count, config.device_batch_size)
+    if state is None:
+        config, notices = fit_to_length(config, task.train_size)
+    else:
+        images = state.get("train_size", task.train_size)  # another number is refused when the state is taken over
+        config, notices = continued(config, images, state.get("config", {}))
     steps = updates_per_epoch(task.train_size, config)
     check_batch_norm(task.model, batching, config)
     model = _adapt(task.model, config, processes)
@@ -87,6 +96,7 @@ def set_up(task: Task, config: TrainConfig) -> Run:
     return Run(
         task=task,
         config=config,
+        notices=notices,
         processes=processes,
         batching=batching,
         steps_per_epoch=steps,
@@ -113,6 +123,25 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "step": run.step,
         "epoch": run.epoch,
         "train_size": run.task.train_size,
+    }
+
+
+def beginning(run: Run) -> dict[str, Any]:
+    """Return how a run begins, in plain types: the content of ``run.json``."""
+    config, images = run.config, run.task.train_size
+    return {
+        "version": __version__,
+        "settings": asdict(config),
+        "batching": asdict(run.batching),
+        "card": run.task.metadata(),
+        "images": {
+            "train": images,
+            "left_out": count_left_out(config, images),
+            "filled": count_filled(config, images),
+        },
+        "updates": {"per_epoch": run.steps_per_epoch, "all": run.steps_per_epoch * config.total_epochs},
+        "start": None if run.task.start is None else run.task.start.document(),
+        "notices": [*run.task.notices, *run.notices],
     }
 
 
@@ -182,7 +211,8 @@ def check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) 
 def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
     if "optimizer" not in state:
         raise FovealError("A best.pt has no optimiser state: resume from the last.pt in the same folder.")
-    then = {**asdict(TrainConfig()), **state["config"], **state["card"]}  # older files lack newer settings
+    older = {**asdict(TrainConfig()), "drop_last": True}  # what files that lack newer settings were trained with
+    then = {**older, **state["config"], **state["card"]}
     now = {**asdict(run.config), **run.task.metadata()}
     first = {"task": 0, "recipe": 1, "model": 2}  # what the user chose comes before what follows from it
     for name in sorted(now.keys() - FREE_ON_RESUME, key=lambda name: (first.get(name, 3), name)):

@@ -9,6 +9,7 @@ from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader
 from foveal.training.processes import Processes
+from foveal.training.start import Start
 
 
 class Task(Protocol):
@@ -23,6 +24,8 @@ class Task(Protocol):
     higher_is_better: bool
     mixes: bool
     """Whether samples of a device batch depend on each other in ``loss``, so that its size changes the training."""
+    start: Start | None
+    """The weights that ``model`` starts from; None for initial values."""
 
     @property
     def notices(self) -> Sequence[str]:

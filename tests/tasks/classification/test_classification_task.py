@@ -11,7 +11,7 @@ from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.evaluate import batch_sums, evaluate
-from foveal.tasks.classification.network import load_weights, restore
+from foveal.tasks.classification.network import load_weights, released_start, restore
 from foveal.tasks.classification.predict import predict
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipes import Recipe, get_recipe
@@ -266,3 +266,33 @@ def test_a_mismatched_state_dict_raises_a_one_line_error_and_changes_nothing(tmp
     with pytest.raises(FovealError, match=sentence):
         load_weights(model, tmp_path / "w.pth")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.module.", "encoder."])
+def test_any_network_of_timm_is_found_inside_of_another_module(prefix, tmp_path):
+    trained, model = (timm.create_model("test_resnet", num_classes=3) for _ in range(2))
+    state = {f"{prefix}{name}": tensor for name, tensor in trained.state_dict().items()}
+    torch.save({"state_dict": {**state, "criterion.weight": torch.ones(3)}}, tmp_path / "w.ckpt")
+    report = load_weights(model, tmp_path / "w.ckpt")
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+    assert (set(report.loaded), report.left_out) == (set(trained.state_dict()), 1)
+
+
+@pytest.mark.parametrize(("classes", "new"), [(3, ()), (5, ("fc.weight", "fc.bias"))])
+def test_a_classifier_for_as_many_classes_is_loaded_and_another_begins_anew(classes, new, tmp_path):
+    trained, model = (
+        timm.create_model("test_resnet", num_classes=3),
+        timm.create_model("test_resnet", num_classes=classes),
+    )
+    before = {name: model.state_dict()[name].clone() for name in new}
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+    report = load_weights(model, tmp_path / "w.pth", new_classifier=True)
+    assert (report.new, report.left_out) == (new, len(new))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name] if name in new else trained.state_dict()[name]), name
+
+
+def test_the_classifier_of_released_weights_begins_anew_for_other_classes():
+    """timm keeps it if the number of classes is that of the release."""
+    assert released_start(timm.create_model("test_resnet", num_classes=3)).new == ("fc.weight", "fc.bias")
+    assert released_start(timm.create_model("test_resnet")).new == ()

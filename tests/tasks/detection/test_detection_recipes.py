@@ -161,7 +161,7 @@ def test_a_plan_has_the_sizes_of_coco_and_shapes():
     recipe = get_recipe("coco.dino_transnext_tiny")
     small = replace(recipe, model_args=shallow, options={**recipe.options, **SMALL["dino"]})
     plan = plan_recipe(small, processes=8)
-    assert (plan.images.count, plan.images.classes, plan.run.steps_per_epoch) == (118_287, 80, 7392)
+    assert (plan.images.count, plan.images.classes, plan.run.steps_per_epoch) == (118_287, 80, 7393)
     assert (plan.run.batching.device, plan.run.batching.accumulation, plan.run.memory) == (2, 1, None)
     assert {p.lr_scale for p in plan.run.parameters if p.name.startswith("backbone.")} == {0.1}
     assert {p.lr_scale for p in plan.run.parameters if not p.name.startswith("backbone.")} == {1.0}

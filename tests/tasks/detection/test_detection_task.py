@@ -125,13 +125,30 @@ def test_a_run_can_start_from_a_classifier(family, data, tmp_path):
     torch.save(classifier.state_dict(), tmp_path / "classifier.pt")
     recipe = small_recipe("retinanet", f"{family}_atto")
     new = create_task(recipe, data).model.state_dict()
-    started = create_task(recipe, data, checkpoint=tmp_path / "classifier.pt").model
+    task = create_task(recipe, data, checkpoint=tmp_path / "classifier.pt")
+    started = task.model
     for name, value in started.backbone.body.state_dict().items():
         if "feature_norm" not in name:
             assert torch.equal(value, classifier.state_dict()[name]), name
     initial = {n: t for n, t in started.state_dict().items() if not n.startswith("backbone.") or "feature_norm" in n}
     assert any("feature_norm" in name for name in initial) == (family == "transxnet")
     assert all(torch.equal(value, new[name]) for name, value in initial.items())
+    report = task.start.report
+    assert set(report.new) == initial.keys()
+    assert set(report.loaded) == started.state_dict().keys() - initial.keys()
+    assert report.left_out == len(classifier.state_dict()) - len(report.loaded)
+    assert create_task(recipe, data, checkpoint=tmp_path / "classifier.pt", resumes=True).start is None
+
+
+@pytest.mark.parametrize("prefix", ["model.", "model.module.", "net._orig_mod."])
+def test_a_detector_inside_of_another_module_is_loaded_whole(prefix, data, tmp_path):
+    recipe = small_recipe("retinanet")
+    trained = lively(create_task(recipe, data).model)
+    state = {f"{prefix}{name}": tensor for name, tensor in trained.state_dict().items()}
+    torch.save({"state_dict": {**state, "criterion.weight": torch.ones(2)}}, tmp_path / "lightning.ckpt")
+    task = create_task(recipe, data, checkpoint=tmp_path / "lightning.ckpt")
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in task.model.state_dict().items())
+    assert (task.start.report.new, task.start.report.left_out) == ((), 1)
 
 
 @pytest.mark.parametrize("family", ["transnext", "transxnet"])

@@ -4,15 +4,16 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import timm
-import torch
 from timm.data import ImageNetInfo, resolve_model_data_config
 from timm.models import PretrainedCfg
 from torch import nn
 
 from foveal.errors import FovealError
+from foveal.models.load_report import LoadReport
 from foveal.models.loading import compare, load_checkpoint
 from foveal.models.pyramid import Pyramid
-from foveal.models.weights_file import WeightsFile, WeightsSource
+from foveal.models.unwrapping import peeled
+from foveal.models.weights_file import WeightsFile, WeightsSource, errors_name
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.classification.recipes import Recipe
 from foveal.tasks.network import create_network, set_input_size
@@ -33,7 +34,7 @@ class Classifier:
     """Whether the file is of ``foveal train`` and names its classes."""
 
 
-def load_weights(model: nn.Module, path: WeightsSource, *, new_classifier: bool = False) -> None:
+def load_weights(model: nn.Module, path: WeightsSource, *, new_classifier: bool = False) -> LoadReport:
     """Load weights, whole or not at all; with ``new_classifier`` a head for other classes keeps its initial values.
 
     Raises:
@@ -42,18 +43,29 @@ def load_weights(model: nn.Module, path: WeightsSource, *, new_classifier: bool 
     file = WeightsFile.open(path)
     _check_model(model, file)
     if isinstance(model, Pyramid):
-        load_checkpoint(model, file, new_classifier=new_classifier)
-        return
-    weights = file.state
-    if new_classifier:
-        weights = _keep_own_classifier(weights, model)
+        return load_checkpoint(model, file, new_classifier=new_classifier)
+    names = model.state_dict().keys()
+    with errors_name(file.path):
+        weights = peeled(file.state, lambda state: not names.isdisjoint(state))
     report = compare(weights, model)
+    if new_classifier:
+        report = _with_own_classifier(report, model)
     missing = [name for name in report.missing if not name.endswith(".num_batches_tracked")]  # missing in old files
     if missing or report.unexpected or report.misshaped:
         raise FovealError(
             f"{file.path} does not fit this {type(model).__name__} ({report}): pass the --model that it was trained as."
         )
-    model.load_state_dict(weights, strict=False)
+    model.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
+    return replace(report, missing=(), left_out=len(file.state) - len(report.loaded))
+
+
+def released_start(model: nn.Module) -> LoadReport:
+    """Return which tensors of a model that timm created with released weights are of these: all but the classifier's,
+    if that is for another number of classes."""
+    other = cast(dict[str, Any], model.pretrained_cfg)["num_classes"] != model.num_classes
+    heads = _classifiers(model) if other else ()
+    new = tuple(name for name in model.state_dict() if heads and name.startswith(heads))
+    return LoadReport(loaded=tuple(name for name in model.state_dict() if name not in new), new=new)
 
 
 def restore(
@@ -178,8 +190,21 @@ def _check_model(model: nn.Module, file: WeightsFile) -> None:
         raise FovealError(f"{file.path} holds a {card['model']}, not a {name}: pass --model {card['model']}.")
 
 
-def _keep_own_classifier(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+def _classifiers(model: nn.Module) -> tuple[str, ...]:
+    """Return the prefixes of the names of a model's classifiers; distilled ones have two."""
     names = cast(dict[str, Any], model.pretrained_cfg)["classifier"] or ()
-    heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))  # distilled ones have two
-    body = {name: tensor for name, tensor in weights.items() if not name.startswith(heads)}
-    return {**body, **{name: own for name, own in model.state_dict().items() if name.startswith(heads)}}
+    return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+
+
+def _with_own_classifier(report: LoadReport, model: nn.Module) -> LoadReport:
+    """Return the report with the classifiers new if any tensor of them does not fit."""
+    heads = _classifiers(model)
+    if not heads or not any(name.startswith(heads) for name in report.misfits):
+        return report
+    return LoadReport(
+        loaded=tuple(name for name in report.loaded if not name.startswith(heads)),
+        missing=tuple(name for name in report.missing if not name.startswith(heads)),
+        unexpected=tuple(name for name in report.unexpected if not name.startswith(heads)),
+        misshaped=tuple(found for found in report.misshaped if not found[0].startswith(heads)),
+        new=tuple(name for name in model.state_dict() if name.startswith(heads)),
+    )

@@ -73,8 +73,8 @@ def _transnext(variant: str) -> Recipe:
         fit=Preprocessing(size=(224, 224)),
         augment=Augmentation(repeats=3),
         train=TrainConfig(
-            epochs=300, cooldown_epochs=10, batch_size=1024, lr=1e-3, min_lr=1e-5, warmup_epochs=5, warmup_lr=1e-6,
-            weight_decay=0.05, clip_norm=1.0, precision="bf16",
+            epochs=300, cooldown_epochs=10, batch_size=1024, drop_last=True, lr=1e-3, min_lr=1e-5, warmup_epochs=5,
+            warmup_lr=1e-6, weight_decay=0.05, clip_norm=1.0, precision="bf16",
         ),
         drop_path=TRANSNEXT_DROP_PATH[variant],
     )  # fmt: skip
@@ -114,7 +114,7 @@ def _transxnet(variant: str) -> Recipe:
         fit=Preprocessing(size=(224, 224), crop=crop, whole_from=None),
         augment=Augmentation(),
         train=TrainConfig(
-            epochs=300, batch_size=1024, lr=2e-3, min_lr=1e-5, warmup_epochs=5, warmup_lr=1e-6,
+            epochs=300, batch_size=1024, drop_last=True, lr=2e-3, min_lr=1e-5, warmup_epochs=5, warmup_lr=1e-6,
             weight_decay=0.05, ema_decay=ema, sync_bn=True, precision="bf16",
         ),
         drop_path=drop_path,

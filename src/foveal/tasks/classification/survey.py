@@ -20,6 +20,7 @@ from foveal.tasks.classification.imagenet.sets import (
     SetName,
     check_knows_imagenet,
     published,
+    set_title,
 )
 from foveal.tasks.classification.int8 import CalibrationImages, quantized
 from foveal.tasks.classification.modes import Mode, in_mode, linear_pool
@@ -81,7 +82,8 @@ class Int8:
 @dataclass(frozen=True)
 class Cell:
     """One set in one mode at one size. ``paper`` is the published top-1, or mCE of ImageNet-C, in percent, if there is
-    one to compare with. ``int8`` says how the network was quantized, if it was."""
+    one to compare with. ``int8`` says how the network was quantized, if it was. ``split`` is the folder that was read
+    for "val"."""
 
     set: SetName
     mode: Mode | None
@@ -91,11 +93,22 @@ class Cell:
     paper: float | None = None
     corruptions: CorruptionErrors | None = None
     int8: Int8 | None = None
+    split: str = "val"
+
+    @property
+    def is_val(self) -> bool:
+        """Whether the validation set was read, under its usual name."""
+        return self.set == self.split == "val"
+
+    @property
+    def title(self) -> str:
+        """The name of the set that was read, for people."""
+        return self.split if self.set == "val" and not self.is_val else set_title(self.set)
 
     def document(self) -> dict[str, Any]:
         """Return the result in plain types."""
         result = {
-            "set": self.set,
+            "set": self.split if self.set == "val" else self.set,
             "mode": self.mode,
             "size": list(self.size),
             "pool_size": self.pool_size,
@@ -194,7 +207,8 @@ class _Survey:
         if mode == "linear" and pool_size is None:
             pool_size = linear_pool(classifier)
         pool_size = pool_size if mode in (None, "linear") else None
-        title = "the validation set" if name == "val" else self.sets[name].title
+        split = self.grid.split
+        title = self.sets[name].title if name != "val" else "the validation set" if split == "val" else split
         with self.progress(f"{title}, {size[0]} pixels{f', {mode}' if mode else ''}") as on_batch:
             corruptions = None
             if name == "c":
@@ -202,8 +216,9 @@ class _Survey:
             else:
                 found = self.plain(classifier, name, on_batch)
         return Cell(
-            name, mode, size, pool_size, found, self.paper(name, mode, size, pool_size, found.images), corruptions
-        )
+            name, mode, size, pool_size, found, self.paper(name, mode, size, pool_size, found.images), corruptions,
+            split=split,
+        )  # fmt: skip
 
     def plain(self, classifier: Classifier, name: SetName, on_batch: OnBatch) -> Score:
         images, labels = self.opened[name]

@@ -13,12 +13,13 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from foveal.models.counting import flops
+from foveal.models.load_report import LoadReport
 from foveal.models.weights_file import WeightsSource
 from foveal.tasks.classification.data import Images, open_train_and_val
 from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import count_answers
-from foveal.tasks.classification.network import Classifier, load_weights, restore
+from foveal.tasks.classification.network import Classifier, load_weights, released_start, restore
 from foveal.tasks.classification.recipes import Recipe
 from foveal.tasks.network import create_network
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
@@ -62,8 +63,12 @@ class ClassificationTask(Task[Recipe]):
         )
 
     @classmethod
-    def load_start(cls, model: nn.Module, checkpoint: Path) -> None:
-        load_weights(model, checkpoint, new_classifier=True)
+    def load_start(cls, model: nn.Module, checkpoint: Path) -> LoadReport:
+        return load_weights(model, checkpoint, new_classifier=True)
+
+    @classmethod
+    def released_start(cls, model: nn.Module) -> LoadReport:
+        return released_start(model)
 
     @classmethod
     def open_images(cls, recipe: Recipe, data: str | Path | None) -> tuple[Images, Images]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from foveal.models.load_report import CheckpointError, LoadReport, Problem
 from foveal.models.loading import compare, filter_of
 from foveal.models.pyramid import Pyramid
+from foveal.models.unwrapping import has_backbone, peeled
 from foveal.models.weights_file import WeightsFile, WeightsSource, errors_name
 from foveal.tasks.dense.model import DenseModel
 from foveal.tasks.registry import noun
@@ -33,7 +34,7 @@ def load_dense(model: DenseModel, path: WeightsSource, *, new_classes: bool = Fa
     """
     file = WeightsFile.open(path)
     with errors_name(file.path):
-        state = state_in_our_names(file.state, model)
+        state = state_in_our_names(peeled(file.state, has_backbone), model)
         report = compare(state, model)
         if new_classes:
             report = _without_classes(report, model.class_layers)
@@ -70,13 +71,12 @@ def state_in_our_names(state: dict[str, Tensor], model: DenseModel) -> dict[str,
     body = model.backbone.body
     if isinstance(body, Pyramid):
         backbone = filter_of(body)(backbone, body)
-    place = next(name for name, module in model.named_modules() if module is body)
-    return {**{f"{place}.{name}": t for name, t in backbone.items()}, **model.adapt_released(rest)}
+    return {**{f"{_place(model)}.{name}": t for name, t in backbone.items()}, **model.adapt_released(rest)}
 
 
-def start_from(model: DenseModel, path: WeightsSource) -> None:
+def start_from(model: DenseModel, path: WeightsSource) -> LoadReport:
     """Load the whole model from a file of its kind, or the backbone from a file of any other; layers for other classes
-    keep their initial values.
+    keep their initial values. The report names the tensors of the whole model.
 
     Raises:
         FovealError: the file is missing, broken, or does not fit.
@@ -84,9 +84,24 @@ def start_from(model: DenseModel, path: WeightsSource) -> None:
     file = WeightsFile.open(path)
     kind = None if file.metadata is None else noun(file.metadata.get("task", "classification"))
     if file.has_head and kind in (None, model.called):
-        load_dense(model, file, new_classes=True)
-    else:
-        model.backbone.load(file)
+        return load_dense(model, file, new_classes=True)
+    return of_backbone(model, model.backbone.load(file))
+
+
+def of_backbone(model: DenseModel, report: LoadReport) -> LoadReport:
+    """Return a report on the backbone's network as one on the whole model, in which everything else is new."""
+    loaded = {f"{_place(model)}.{name}" for name in report.loaded}
+    names = list(model.state_dict())
+    return replace(
+        report,
+        loaded=tuple(name for name in names if name in loaded),
+        new=tuple(name for name in names if name not in loaded),
+    )
+
+
+def _place(model: DenseModel) -> str:
+    """Return the name of the backbone's network in the model."""
+    return next(name for name, module in model.named_modules() if module is model.backbone.body)
 
 
 def _rename(name: str, model: DenseModel) -> str:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.models.load_report import LoadReport
 from foveal.models.weights_file import WeightsFile, WeightsSource
 from foveal.tasks.dense.create import DenseRecipe
 from foveal.tasks.dense.model import DenseModel
-from foveal.tasks.dense.released import load_dense, start_from
+from foveal.tasks.dense.released import load_dense, of_backbone, start_from
 from foveal.tasks.dense.shapes import shapes_folder
 from foveal.tasks.registry import check_kind, noun
 from foveal.tasks.task import Task
@@ -40,8 +41,13 @@ class DenseTask(Task[R]):
         return model
 
     @classmethod
-    def load_start(cls, model: DenseModel, checkpoint: Path) -> None:
-        start_from(model, checkpoint)
+    def load_start(cls, model: DenseModel, checkpoint: Path) -> LoadReport:
+        return start_from(model, checkpoint)
+
+    @classmethod
+    def released_start(cls, model: DenseModel) -> LoadReport:
+        names = [name for name in model.backbone.body.state_dict() if ".feature_norm." not in name]
+        return of_backbone(model, LoadReport(loaded=tuple(names)))
 
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of the losses of a batch, and each of them."""
