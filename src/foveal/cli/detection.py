@@ -39,7 +39,15 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
         check_writable(out)
     known = DetectionTask.restore(checkpoint, recipe, size=size)
     folder = DetectionTask.data_folder(recipe, options.data)
-    images = open_split(folder, options.split, masks=known.model.needs_masks, broken=broken)
+    images = open_split(
+        folder,
+        options.split,
+        masks=known.model.needs_masks,
+        broken=broken,
+        classes=dict(zip(known.category_ids, known.classes, strict=True)),
+        held_out=known.held_out,
+    )
+    images.check_objects("evaluate")
     check_classes(recipe, known.classes, images.classes, folder)
     processes = start_processes()
     check_precision(options.precision, processes.device)
@@ -60,6 +68,7 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
         "checkpoint": str(checkpoint),
         "data": str(folder),
         "split": options.split,
+        "annotations": str(images.annotation_file),
         "precision": options.precision,
         "results": evaluation.document,
     }
@@ -73,7 +82,9 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
 
 def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:
     console = Console(highlight=False)
-    console.print(f"{title}, {evaluation.images} images, {evaluation.images_per_second:.1f} images/s")
+    speed = f"{evaluation.images_per_second:.1f} images/s"
+    scope = evaluation.box.scope and f", AP{evaluation.box.scope}"
+    console.print(f"{title}, {evaluation.images} images, {speed}{scope}")
     kinds = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
     console.print(_overall(kinds))
     console.print(_by_class(kinds))
@@ -87,10 +98,12 @@ def _overall(kinds: Sequence[AveragePrecision]) -> Table:
 
 
 def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
-    """Return a table of classes by descending box AP."""
+    """Return a table of classes by descending box AP, then those without objects."""
     table = columns(["class"], [f"{kind.kind} AP" for kind in kinds], gap=2)
     for name in sorted(kinds[0].classes, key=lambda name: -kinds[0].classes[name]):
         table.add_row(name, *(_figure(kind.classes, name) for kind in kinds))
+    for name in kinds[0].without_objects:
+        table.add_row(f"{name} (no object)", *("-" for _ in kinds))
     return table
 
 
