@@ -47,8 +47,8 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
         classes=dict(zip(known.category_ids, known.classes, strict=True)),
         held_out=known.held_out,
     )
-    images.check_objects("evaluate")
     check_classes(recipe, known.classes, images.classes, folder)
+    images.check_objects("evaluate")
     processes = start_processes()
     check_precision(options.precision, processes.device)
     loader = evaluation_loader(
@@ -61,15 +61,18 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
     leave_processes()
     if not is_main:
         return
-    show_notices([*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)])
+    notices = [*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)]
+    show_notices(notices)
     document = {
         "recipe": recipe.name,
         "model": known.name,
         "checkpoint": str(checkpoint),
         "data": str(folder),
         "split": options.split,
+        "set": "drawn for validation" if images.held_out else options.split,
         "annotations": str(images.annotation_file),
         "precision": options.precision,
+        "notices": notices,
         "results": evaluation.document,
     }
     if options.json:

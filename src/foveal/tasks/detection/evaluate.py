@@ -65,6 +65,7 @@ class DetectionEvaluation:
         return {
             **self.metrics,
             "ap_of_classes": classes,
+            "scored_classes": len(self.box.classes),
             "classes": len(self.box.classes) + len(missing),
             "classes_without_objects": list(missing),
             "images": self.images,

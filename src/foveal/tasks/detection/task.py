@@ -94,14 +94,17 @@ class DetectionTask(DenseTask[DetectionRecipe]):
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Return the average precision of boxes, and of masks if the detector predicts them, in percent.
+        """Return the average precision of boxes, and of masks if the detector predicts them, in percent; and over how
+        many classes they are means, if not over all.
 
         Images are evaluated one by one, as in the published evaluations: the result does not depend on the padding that
         other images of a batch need, nor on the number of processes.
         """
         loader = self.validation_loader(processes.share)
         found = evaluate_detector(model, loader, self.val, processes, on_batch=on_batch)
-        return dict(sorted(found.metrics.items(), key=lambda metric: metric[0] not in HEADLINES))
+        scored, others = len(found.box.classes), len(found.box.without_objects)
+        scope = {"scored_classes": scored, "classes": scored + others} if others else {}
+        return {**dict(sorted(found.metrics.items(), key=lambda metric: metric[0] not in HEADLINES)), **scope}
 
     def own_metadata(self) -> dict[str, Any]:
         ids, augment = self.train.category_ids, asdict(self.recipe.augment)

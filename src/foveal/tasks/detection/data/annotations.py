@@ -185,7 +185,7 @@ class _Reader:
 
     def read(self, entry: Entry) -> tuple[Entry, list[str], Problem | None]:
         """Return an annotation, repaired if necessary, the reasons for that, and what is wrong with it."""
-        problem, reasons = self._problem(entry), []
+        problem, reasons = self._problem(entry), list[str]()
         if problem:
             fixed, reasons = repaired(entry, self.twins, self._size_of(entry), self.masks)
             if reasons:

@@ -134,7 +134,7 @@ class CocoImages(Dataset):
         """
         content = self._split.read()
         known, sizes = self._annotations, self._annotations.sizes.tolist()
-        rows = {number: row for row, number in enumerate(self.image_ids)}
+        rows: dict[int | None, int] = {number: row for row, number in enumerate(self.image_ids)}
         images = {whole(image.get("id")): image for image in reversed(content["images"])}  # of two, the first
         annotations = []
         for position, entry in enumerate(content["annotations"]):

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -60,7 +61,7 @@ class Split:
         """Return the split with the folder that the names of its first images are relative to."""
         names = [name for entry in images[:FIRST_NAMES] if isinstance(name := entry.get("file_name"), str)]
         folders = (self.images, *self.others)
-        found = (folder for folder in folders if any((folder / name).is_file() for name in names))
+        found = (folder for folder in folders if any(os.path.isfile(folder / name) for name in names))
         return replace(self, images=next(found, self.images))
 
 

@@ -19,7 +19,7 @@ def valid_images(entries: list[Entry], names: ImageNames, findings: Findings) ->
     checked = [_checked_image(entry, names) for entry in entries]
     uses = Counter(fixed["file_name"] for fixed, _, problem in checked if not problem)
     for entry, (fixed, reasons, problem) in zip(entries, checked, strict=True):
-        given, number = entry.get("file_name"), fixed.get("id")
+        given, number = entry.get("file_name"), fixed.get("id", 0)
         if not problem and number in images:
             problem = "id of another image", "has the id of another image"
         if not problem and PATHS in reasons and uses[fixed["file_name"]] > 1:

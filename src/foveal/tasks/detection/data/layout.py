@@ -62,14 +62,11 @@ def search_split(folder: Path, split: str) -> Split | None:
 
 
 def search_whole(folder: Path) -> Split | None:
-    """Return an export without a split, None if ``folder`` is none.
-
-    Images are beside the annotations, or in ``images``.
-    """
+    """Return an export without a split, None if ``folder`` is none. Its images are in ``images`` or beside the file."""
     file = next((file for name in EXPORTS if (file := folder / name).is_file()), None)
     if file is not None:
-        others = [place for name in (CVAT_IMAGES, IMAGES) if (place := folder / name).is_dir()]
-        return Split(file, folder, tuple(others))
+        images, *others = [place for name in (IMAGES, "", CVAT_IMAGES) if (place := folder / name).is_dir()]
+        return Split(file, images, tuple(others))
     return find_yolo(folder, None) if folder.is_dir() else None
 
 

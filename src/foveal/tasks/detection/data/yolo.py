@@ -87,9 +87,9 @@ class YoloSplit(Split):
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            entry, problem = _object(line, image, self.names)
-            if problem:
-                content[BROKEN_LINES].append((f"Line {number} of {label.name}", problem))
+            entry, wrong = _object(line, image, self.names)
+            if wrong:
+                content[BROKEN_LINES].append((f"Line {number} of {label.name}", wrong))
             else:
                 content["annotations"].append({"id": len(content["annotations"]) + 1, **entry})
 
@@ -121,11 +121,11 @@ def label_file(image: Path) -> Path | None:
 def resolve(folder: Path, text: str) -> Path | None:
     """Return the file or folder that a path in ``folder`` means; it may begin with folders that the disk has not."""
     path = Path(text.replace("\\", "/"))
-    if (folder / path).exists():
+    if os.path.exists(folder / path):
         return folder / path
     parts = [part for part in path.parts if part not in ("..", ".", path.anchor)]
     found = (folder.joinpath(*parts[start:]) for start in range(len(parts)))
-    return next((place for place in found if place.exists()), None)
+    return next((place for place in found if os.path.exists(place)), None)
 
 
 def _object(line: str, image: Entry, names: dict[int, str]) -> tuple[Entry, Problem | None]:

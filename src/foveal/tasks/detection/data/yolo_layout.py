@@ -1,6 +1,7 @@
 """Where YOLO's images and labels are: as ``data.yaml`` says (Ultralytics, Roboflow, CVAT), as ``obj.data`` says
 (Darknet, CVAT), or in ``images/`` and ``labels/`` beside ``classes.txt`` (Label Studio)."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def _named(file: Path, settings: Mapping[str, Any], split: str) -> Split | None:
 
 
 def _place(base: Path, folder: Path, path: str) -> Path | None:
-    return base / path if (base / path).exists() else resolve(folder, path)
+    return base / path if os.path.exists(base / path) else resolve(folder, path)
 
 
 def _labels_of(images: Path) -> Path:
