@@ -26,6 +26,7 @@ OUTSIDE = {
     "tasks": {"timm", "numpy", "PIL", "torchvision"},
     "tasks/dense/shapes": {"skimage", "numpy", "PIL", "torchvision"},
     "tasks/detection": {"timm", "numpy", "PIL", "torchvision", "faster_coco_eval"},
+    "tasks/detection/data/yolo_layout.py": {"yaml"},
     "tasks/segmentation/upernet.py": {"transformers"},
     "tasks/detection/dino": {"torchvision", "transformers", "scipy"},
     "tasks/segmentation/mask2former": {"transformers", "scipy"},
@@ -49,7 +50,7 @@ OUTSIDE = {
 }
 OPTIONAL = {
     *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "gradio", "matplotlib", "onnx", "scipy", "skimage"),
-    *("sklearn", "tensorboard", "transformers", "triton", "webdataset"),
+    *("sklearn", "tensorboard", "transformers", "triton", "webdataset", "yaml"),
 }
 
 # Files that import an optional package on import, and modules that others must therefore not import on import.

@@ -238,7 +238,8 @@ def test_skipped_annotations_are_reported(foveal, retinanet, tmp_path):
         assert foveal(*words).is_one_sentence("Annotation 1 of image 1 (1.png)", "or pass --broken skip")
         said = foveal(*words, "--broken", "skip")
         assert said.code == 0, said.error
-        assert "instances_val.json has a broken entry, left out here; the first: Annotation 1 of image 1" in said.error
+        reason = "box of zero area (annotation 1 of image 1 (1.png))"
+        assert f"instances_val.json has a broken entry, left out here: {reason}." in said.error
 
 
 def test_the_list_of_recipes_fits_80_columns(foveal, monkeypatch):

@@ -39,8 +39,16 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
         check_writable(out)
     known = DetectionTask.restore(checkpoint, recipe, size=size)
     folder = DetectionTask.data_folder(recipe, options.data)
-    images = open_split(folder, options.split, masks=known.model.needs_masks, broken=broken)
+    images = open_split(
+        folder,
+        options.split,
+        masks=known.model.needs_masks,
+        broken=broken,
+        classes=dict(zip(known.category_ids, known.classes, strict=True)),
+        held_out=known.held_out,
+    )
     check_classes(recipe, known.classes, images.classes, folder)
+    images.check_objects("evaluate")
     processes = start_processes()
     check_precision(options.precision, processes.device)
     loader = evaluation_loader(
@@ -53,14 +61,18 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
     leave_processes()
     if not is_main:
         return
-    show_notices([*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)])
+    notices = [*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)]
+    show_notices(notices)
     document = {
         "recipe": recipe.name,
         "model": known.name,
         "checkpoint": str(checkpoint),
         "data": str(folder),
         "split": options.split,
+        "set": "drawn for validation" if images.held_out else options.split,
+        "annotations": str(images.annotation_file),
         "precision": options.precision,
+        "notices": notices,
         "results": evaluation.document,
     }
     if options.json:
@@ -73,7 +85,9 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
 
 def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:
     console = Console(highlight=False)
-    console.print(f"{title}, {evaluation.images} images, {evaluation.images_per_second:.1f} images/s")
+    speed = f"{evaluation.images_per_second:.1f} images/s"
+    scope = evaluation.box.scope and f", AP{evaluation.box.scope}"
+    console.print(f"{title}, {evaluation.images} images, {speed}{scope}")
     kinds = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
     console.print(_overall(kinds))
     console.print(_by_class(kinds))
@@ -87,10 +101,12 @@ def _overall(kinds: Sequence[AveragePrecision]) -> Table:
 
 
 def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
-    """Return a table of classes by descending box AP."""
+    """Return a table of classes by descending box AP, then those without objects."""
     table = columns(["class"], [f"{kind.kind} AP" for kind in kinds], gap=2)
     for name in sorted(kinds[0].classes, key=lambda name: -kinds[0].classes[name]):
         table.add_row(name, *(_figure(kind.classes, name) for kind in kinds))
+    for name in kinds[0].without_objects:
+        table.add_row(f"{name} (no object)", *("-" for _ in kinds))
     return table
 
 

@@ -99,7 +99,7 @@ def draw_classes(scores: Sequence[AveragePrecision], title: str) -> Figure:
         axes.set_yticks(range(len(order)), labels, fontsize=8)
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.axvline(one.overall["ap"], color="black", linewidth=1, linestyle="--")
-        axes.set_xlabel(f"AP, %; dashed: mean {one.overall['ap']:.1f}", fontsize=8)
+        axes.set_xlabel(f"AP, %; dashed: mean {one.overall['ap']:.1f}{one.scope}", fontsize=8)
         axes.set_title(f"{title}: {TITLES[one.kind]}", fontsize=10, loc="left")
         plain(axes, "x")
     return figure
@@ -111,7 +111,7 @@ def _precision_panel(axes: Axes, scores: AveragePrecision) -> None:
     for name, (iou, colour) in CURVES.items():
         line = by_iou[IOU_THRESHOLDS.index(iou)] * 100
         axes.plot(recall, line, color=colour, label=f"IoU {iou:.2f}: AP {scores.overall[name]:.1f}")
-    mean = f"mean of IoU 0.50 to 0.95: AP {scores.overall['ap']:.1f}"
+    mean = f"mean of IoU 0.50 to 0.95: AP {scores.overall['ap']:.1f}{scores.scope}"
     axes.plot(recall, by_iou.mean(0) * 100, color=MUTED, linestyle="--", label=mean)
     axes.set(xlim=(0, 100), ylim=(0, 103))
     axes.set_xlabel("recall, %", fontsize=8)

@@ -11,6 +11,9 @@ from foveal.errors import FovealError
 from foveal.tasks.pixels import PixelError, orientation, to_rgb, turn
 from foveal.training.samples import BrokenSample
 
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
 
 def load_rgb(path: str | Path, upright: bool = True) -> Image.Image:
     """Return an image file as RGB, from any mode (see ``to_rgb``).
@@ -37,6 +40,22 @@ def load_rgb_of_size(path: str | Path, size: tuple[int, int]) -> Image.Image:
         stored = to_rgb(image)
         turned = turn(stored, orientation(image))
         return stored if turned.size != size and stored.size == size else turned
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return (width, height) of an image file as ``load_rgb`` returns it, read from its header.
+
+    Raises:
+        BrokenSample: the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            # Pillow looks for EXIF data of PNG behind the pixels, too, and decodes them for it.
+            known = image.format != "PNG" or "exif" in image.info
+            sideways = known and orientation(image) in SIDEWAYS
+            return image.size[::-1] if sideways else image.size
+    except _UNREADABLE as error:
+        raise _broken(str(path), error) from error
 
 
 def decode_rgb(content: bytes, name: str, upright: bool = True) -> Image.Image:
@@ -73,7 +92,7 @@ def _readable(content: bytes, name: str) -> Iterator[Image.Image]:
             yield image
     except PixelError as error:
         raise BrokenSample(name, f"{name} {error}.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise _broken(name, error) from error
 
 

@@ -7,7 +7,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.tasks.dense.released import start_from
-from foveal.tasks.detection.data.layout import COCO_CLASSES
+from foveal.tasks.detection.data.coco_file import COCO_CLASSES
 from foveal.tasks.detection.task import DetectionTask
 from foveal.tasks.recipes import create_task
 from foveal.training import fit

@@ -257,14 +257,14 @@ def test_broken_annotations_raise_an_error_or_are_reported(tmp_path):
     change(folder, "train", lambda content: content["annotations"][0].update(bbox=[4, 5, 0, 28]))
     with pytest.raises(FovealError, match=r"Annotation 1 of image 1 \(1\.png\).* of zero area: repair it, or pass"):
         create_task(small_recipe("retinanet"), folder)
+    file = folder / "annotations" / "instances_train.json"
     task = create_task(small_recipe("retinanet", broken="skip"), folder)
-    (notice,) = task.notices
-    assert notice.startswith(f"{folder / 'annotations' / 'instances_train.json'} has a broken entry, left out here; ")
-    assert "the first: Annotation 1 of image 1 (1.png)" in notice
+    which = "box of zero area (annotation 1 of image 1 (1.png))"
+    assert f"{file} has a broken entry, left out here: {which}." in task.notices
     change(folder, "train", lambda content: content["annotations"][2].update(category_id=99))
-    (notice,) = create_task(small_recipe("retinanet", broken="skip"), folder).notices
-    assert " has 2 broken entries, left out here; the first: Annotation 1 " in notice
-    assert notice.endswith(".")
+    task = create_task(small_recipe("retinanet", broken="skip"), folder)
+    others = "unknown category (annotation 3 of image 3 (3.png))"
+    assert f"{file} has 2 broken entries, left out here: {which}; {others}." in task.notices
 
 
 def test_keep_empty_includes_images_without_objects(tmp_path):

@@ -29,6 +29,7 @@ class AveragePrecision:
         overall: ``ap``, ``ap50``, ``ap75``, ``ap_small``, ``ap_medium``, ``ap_large`` and ``ar100``, means over the
             classes; figures without an object in the ground truth (such as a size that none has) are missing.
         classes: AP of each class that has objects, in the order of the categories.
+        without_objects: the other classes, which no mean counts.
         precision: (10, 101, K) from 0 to 1, by IoU, recall and class; NaN for classes without objects.
     """
 
@@ -36,6 +37,13 @@ class AveragePrecision:
     overall: dict[str, float]
     classes: dict[str, float]
     precision: np.ndarray
+    without_objects: tuple[str, ...] = ()
+
+    @property
+    def scope(self) -> str:
+        """What follows a mean that does not count every class, as in `` over 2 of 3 classes``; empty otherwise."""
+        counted, others = len(self.classes), len(self.without_objects)
+        return f" over {counted} of {counted + others} classes" if others else ""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -68,6 +76,7 @@ def average_precision(ground_truth: Mapping[str, Any], records: Sequence[Record]
         {name: value for name, value in _overall(tables).items() if value is not None},
         {name: value for name, value in by_class.items() if value is not None},
         np.where(precision < 0, np.nan, precision),
+        tuple(name for name, value in by_class.items() if value is None),
     )
 
 

@@ -61,8 +61,18 @@ class DetectionEvaluation:
     def document(self) -> dict[str, Any]:
         """The figures in plain types, as written to results.json."""
         classes = {found.kind: found.classes for found in (self.box, self.mask) if found}
-        counts = {"images": self.images, "broken": len(self.broken), "broken_names": self.broken}
-        return {**self.metrics, "ap_of_classes": classes, **counts, "images_per_second": self.images_per_second}
+        missing = self.box.without_objects
+        return {
+            **self.metrics,
+            "ap_of_classes": classes,
+            "scored_classes": len(self.box.classes),
+            "classes": len(self.box.classes) + len(missing),
+            "classes_without_objects": list(missing),
+            "images": self.images,
+            "broken": len(self.broken),
+            "broken_names": self.broken,
+            "images_per_second": self.images_per_second,
+        }
 
 
 def evaluate_detector(

@@ -14,12 +14,13 @@ from foveal.models.weights_file import WeightsSource
 from foveal.tasks.dense.counting import count_detector
 from foveal.tasks.dense.shapes import CLASSES, TRAIN
 from foveal.tasks.dense.task import DenseTask
-from foveal.tasks.detection.data import Augment, Augmentation, CocoImages, collate, open_train_and_val
-from foveal.tasks.detection.data.coco import Empty
-from foveal.tasks.detection.data.layout import COCO_CLASSES
+from foveal.tasks.detection.data import Augment, Augmentation, CocoImages, Empty, collate, open_train_and_val
+from foveal.tasks.detection.data.coco_file import COCO_CLASSES
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.evaluate import evaluate_detector
 from foveal.tasks.detection.recipes import DetectionRecipe
+from foveal.tasks.detection.rle import coco_tools
+from foveal.tasks.held_out import HeldOut
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
 from foveal.training.processes import Processes
 
@@ -37,6 +38,8 @@ class TrainedDetector:
     """One name per label, in order."""
     category_ids: list[int]
     """The id of each label in COCO's annotations."""
+    held_out: HeldOut | None = None
+    """Its validation images, if they were drawn from a folder without a split."""
 
 
 class DetectionTask(DenseTask[DetectionRecipe]):
@@ -50,7 +53,10 @@ class DetectionTask(DenseTask[DetectionRecipe]):
 
     kind = "detection"
     monitor = "box_ap"
-    layout = "in COCO's layout, with DIR/annotations/instances_train2017.json, DIR/train2017, and the same for val2017"
+    layout = (
+        "in COCO's layout, with DIR/annotations/instances_train2017.json, DIR/train2017, and the same for val2017; or "
+        "an export of Roboflow, Label Studio, CVAT or YOLO"
+    )
     known_sets = {
         "coco": TrainingSet(117_266, len(COCO_CLASSES), "COCO train2017, those with an object"),
         "shapes": TrainingSet(TRAIN, len(CLASSES), "generated shapes on photographs"),
@@ -72,25 +78,38 @@ class DetectionTask(DenseTask[DetectionRecipe]):
     def open_images(cls, recipe: DetectionRecipe, data: str | Path | None) -> tuple[CocoImages, CocoImages]:
         empty: Empty = "keep" if recipe.keep_empty else "drop"
         masks = recipe.detector == "mask_rcnn"
-        train, val = open_train_and_val(cls.data_folder(recipe, data), masks, recipe.train.broken, empty)
+        coco_tools()  # evaluation needs them, and an epoch would be lost without
+        config = recipe.train
+        train, val = open_train_and_val(
+            cls.data_folder(recipe, data),
+            masks,
+            config.broken,
+            empty,
+            val_fraction=config.val_fraction,
+            seed=config.seed,
+        )
         train.transform = Augment(recipe.augment)
         return train, val
 
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Return the average precision of boxes, and of masks if the detector predicts them, in percent.
+        """Return the average precision of boxes, and of masks if the detector predicts them, in percent; and over how
+        many classes they are means, if not over all.
 
         Images are evaluated one by one, as in the published evaluations: the result does not depend on the padding that
         other images of a batch need, nor on the number of processes.
         """
         loader = self.validation_loader(processes.share)
         found = evaluate_detector(model, loader, self.val, processes, on_batch=on_batch)
-        return dict(sorted(found.metrics.items(), key=lambda metric: metric[0] not in HEADLINES))
+        scored, others = len(found.box.classes), len(found.box.without_objects)
+        scope = {"scored_classes": scored, "classes": scored + others} if others else {}
+        return {**dict(sorted(found.metrics.items(), key=lambda metric: metric[0] not in HEADLINES)), **scope}
 
     def own_metadata(self) -> dict[str, Any]:
         ids, augment = self.train.category_ids, asdict(self.recipe.augment)
-        return {**super().own_metadata(), "category_ids": ids, "augmentation": augment}
+        drawn = {} if self.val.held_out is None else self.val.held_out.metadata()
+        return {**super().own_metadata(), "category_ids": ids, "augmentation": augment, **drawn}
 
     @classmethod
     def known_set(cls, recipe: DetectionRecipe) -> TrainingSet | None:
@@ -119,7 +138,8 @@ class DetectionTask(DenseTask[DetectionRecipe]):
         """
         recipe, model, metadata = cls.restore_model(path, recipe, lambda of: of if size is None else of.with_size(size))
         ids = list(COCO_CLASSES) if metadata is None else metadata["category_ids"]
-        return TrainedDetector(f"{recipe.detector} {recipe.model}", model, cls.class_names(metadata), ids)
+        name, held_out = f"{recipe.detector} {recipe.model}", HeldOut.of(metadata)
+        return TrainedDetector(name, model, cls.class_names(metadata), ids, held_out)
 
     @classmethod
     def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Images with boxes, labels and masks, from a folder in COCO's layout."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,16 +10,29 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from foveal.errors import FovealError
-from foveal.tasks.detection.data.annotations import Annotations, check_annotations
-from foveal.tasks.detection.data.layout import Split, find_split, gc_disabled, read_annotations, read_categories
+from foveal.tasks.detection.data.annotations import Annotations
+from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Categories, Split
+from foveal.tasks.detection.data.entries import Entry, whole
+from foveal.tasks.detection.data.repair import repaired
+from foveal.tasks.detection.data.tally import Tally
 from foveal.tasks.detection.rle import decode_runs
+from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import load_rgb_of_size
-from foveal.training.config import Broken
 from foveal.training.samples import BrokenSample
 
-Empty = Literal["keep", "drop"]
 Target = dict[str, Tensor]
 SMALLEST_SIDE = 32  # pixels, of images that ``empty="drop"`` keeps; MMDetection's filter
+MOST_NAMES = 10  # in a sentence
+
+# Why an image is not used.
+ONLY_CROWDS, ONLY_BROKEN = "only crowds", "only broken annotations"
+NO_OBJECT, SMALL = "no annotation", f"a side below {SMALLEST_SIDE} pixels"
+ADVICE = {
+    ONLY_CROWDS: "set iscrowd to 0 where an annotation is a single object, as the masks that CVAT exports",
+    ONLY_BROKEN: "repair these entries",
+    SMALL: "use larger images",
+    NO_OBJECT: "add annotations",
+}
 
 
 class CocoImages(Dataset):
@@ -39,14 +52,29 @@ class CocoImages(Dataset):
         annotation_file: the file they come from.
         transform: (image, target) -> item; None for the image as float in [0, 1] and the target.
         problems: a sentence about each entry of the file that was skipped.
+        held_out: the images that were drawn for validation from those without a split, if these are they.
+        remarks: sentences about the files, for ``notices``.
     """
 
-    def __init__(self, split: Split, annotations: Annotations, categories: dict[int, str], masks: bool) -> None:
+    held_out: HeldOut | None = None
+
+    def __init__(
+        self,
+        split: Split,
+        annotations: Annotations,
+        categories: Categories,
+        masks: bool,
+        remarks: Sequence[str] = (),
+    ) -> None:
         self.annotation_file, self.folder, self.masks = split.annotations, split.images, masks
-        self.classes, self.category_ids = list(categories.values()), list(categories)
+        self.classes, self.category_ids = list(categories.names.values()), list(categories.names)
         self.transform: Callable[[Tensor, Target], Any] | None = None
         self.problems = [f"{problem}." for problem in annotations.problems]
-        self._annotations = annotations
+        self.remarks = list(remarks)
+        self._split, self._annotations, self._twins = split, annotations, categories.twins
+        self._repairs, self._left_out = Tally(), Tally()
+        self._repairs.update(categories.repairs)
+        self._repairs.update(annotations.repairs)
 
     @property
     def image_ids(self) -> list[int]:
@@ -100,113 +128,149 @@ class CocoImages(Dataset):
         return target
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return the annotation file's content for an evaluator, without skipped entries and dropped images.
+        """Return the annotation file's content for an evaluator, repaired, without skipped entries and dropped images.
 
         The file is read again: keeping its content would take many times the memory of the arrays here.
         """
-        content = read_annotations(self.annotation_file)
-        images = {image.get("id"): image for image in reversed(content["images"])}  # the first of two with the same id
-        wanted = set(self.image_ids)
+        content = self._split.read()
+        known, sizes = self._annotations, self._annotations.sizes.tolist()
+        rows: dict[int | None, int] = {number: row for row, number in enumerate(self.image_ids)}
+        images = {whole(image.get("id")): image for image in reversed(content["images"])}  # of two, the first
+        annotations = []
+        for position, entry in enumerate(content["annotations"]):
+            if position in known.skipped or (row := rows.get(whole(entry["image_id"]))) is None:
+                continue
+            if position in known.repaired:
+                entry, _ = repaired(entry, self._twins, tuple(sizes[row]), self.masks)
+            annotations.append(entry)
         return {
-            **content,
-            "images": [images[number] for number in self.image_ids],
-            "annotations": [
-                entry
-                for position, entry in enumerate(content["annotations"])
-                if position not in self._annotations.skipped and entry["image_id"] in wanted
+            **{name: value for name, value in content.items() if name not in (BROKEN_LINES, NOTICES)},
+            "images": [
+                {**images[number], "id": number, "file_name": name, "height": height, "width": width}
+                for number, name, (height, width) in zip(self.image_ids, known.names, sizes, strict=True)
             ],
+            "annotations": annotations,
+            "categories": self._category_entries(content["categories"]),
         }
+
+    def _category_entries(self, entries: list[Entry]) -> list[Entry]:
+        """Return the file's categories if they are those of this set, or entries for these."""
+        own = dict(zip(self.category_ids, self.classes, strict=True))
+        given = {entry["id"]: entry["name"] for entry in entries if type(entry["id"]) is int}
+        if given == own and len(entries) == len(own):
+            return entries
+        return [{"id": number, "name": name} for number, name in own.items()]
 
     @property
     def notices(self) -> list[str]:
-        """A sentence about the entries of the annotation file that were skipped, if there are any."""
-        if not self.problems:
-            return []
-        entries = "a broken entry" if len(self.problems) == 1 else f"{len(self.problems)} broken entries"
-        return [f"{self.annotation_file} has {entries}, left out here; the first: {self.problems[0]}"]
+        """Sentences about what was repaired and left out, and about classes without an object."""
+        file, known = self.annotation_file, self._annotations
+        found = list(self.remarks)
+        if count := known.broken.total:
+            entries = "a broken entry" if count == 1 else f"{count:,} broken entries"
+            found.append(f"{file} has {entries}, left out here: {known.broken}.")
+        found += [f"{file}: {part}." for part in self._repairs.parts()]
+        if unlisted := known.unlisted:
+            images = "an image that it does" if len(unlisted) == 1 else f"{len(unlisted):,} images that it does"
+            found.append(f"{file} has {images} not name in {self.folder}, left out; the first: {unlisted[0]}.")
+        if count := self._left_out.total:
+            images = "An image" if count == 1 else f"{count:,} images"
+            found.append(f"{images} of {file} will not be used: {self._left_out}.")
+        return [*found, *self._about_objects()]
+
+    def _about_objects(self) -> list[str]:
+        found = []
+        crowds = self._annotations.crowds
+        if count := int(np.isin(crowds[:, 0], self.image_ids).sum()):
+            words = "a crowd" if count == 1 else f"{count:,} crowds"
+            found.append(f"{self.annotation_file} has {words}, which training leaves out and evaluation ignores.")
+        if missing := self.classes_without_objects:
+            names = ", ".join(missing[:MOST_NAMES]) + f" and {len(missing) - MOST_NAMES} more" * (
+                len(missing) > MOST_NAMES
+            )
+            found.append(
+                f"{self._title} has no object of {len(missing)} of its {len(self.classes)} "
+                f"class{'es' * (len(self.classes) > 1)}: {names}."
+            )
+        return found
 
     @property
-    def has_objects(self) -> bool:
-        """Whether any image has an object."""
-        return bool((self._annotations.spans[:, 1] > self._annotations.spans[:, 0]).any())
+    def _title(self) -> str:
+        drawn = "" if self.held_out is None else f", of which {len(self):,} images are for validation,"
+        return f"{self.annotation_file}{drawn}"
+
+    @property
+    def classes_without_objects(self) -> list[str]:
+        """Names of the classes of which no image has an object that is not a crowd."""
+        _, labels = self._annotations.images_of_objects()
+        counts = np.bincount(labels, minlength=len(self.classes))
+        return [name for name, count in zip(self.classes, counts.tolist(), strict=True) if not count]
+
+    @property
+    def names(self) -> list[str]:
+        """File of each image, relative to ``folder``."""
+        return self._annotations.names
+
+    def rarest_labels(self) -> list[int]:
+        """Return of each image the label that the fewest images have, -1 for an image without objects."""
+        rows, labels = self._annotations.images_of_objects()
+        pairs = np.unique(np.column_stack([rows, labels]), axis=0)
+        images = np.bincount(pairs[:, 1], minlength=1)[pairs[:, 1]]  # that have this label
+        order = np.lexsort((images, pairs[:, 0]))
+        rows, first = np.unique(pairs[order, 0], return_index=True)
+        rarest = np.full(len(self), -1)
+        rarest[rows] = pairs[order[first], 1]
+        return rarest.tolist()
+
+    def check_objects(self, use: str) -> None:
+        """Raise FovealError, which says why, if no image has an object to ``use`` ("train on")."""
+        if not self._annotations.object_counts.any():
+            raise FovealError(f"{self._title} has no object to {use}: {self._why(self._empty())}.")
+
+    def check_images(self) -> None:
+        """Raise FovealError, which says why, if there is no image."""
+        if not len(self):
+            raise FovealError(f"{self.annotation_file} has no usable image: {self._why(self._left_out)}.")
+
+    def _why(self, images: Tally) -> str:
+        """Return why images cannot be used, and what to do about it."""
+        broken = self._annotations.broken
+        parts = [*images.parts(), *broken.parts()] or ["it names none"]
+        reasons = [*images.counts, *([ONLY_BROKEN] if broken.total else [])]
+        return f"{'; '.join(parts)}: {next((ADVICE[reason] for reason in ADVICE if reason in reasons), 'add images')}"
+
+    def _empty(self) -> Tally:
+        """Return why images have no object."""
+        known, empty = self._annotations, self._annotations.object_counts == 0
+        crowds = empty & np.isin(self.image_ids, known.crowds[:, 0])
+        broken = empty & ~crowds & np.isin(self.image_ids, known.broken_of)
+        return self._counted({ONLY_CROWDS: crowds, ONLY_BROKEN: broken, NO_OBJECT: empty & ~crowds & ~broken})
+
+    def _counted(self, images: dict[str, np.ndarray]) -> Tally:
+        """Return a tally of images, of which (N,) says for each reason which they are."""
+        tally = Tally()
+        for reason, chosen in images.items():
+            if count := int(chosen.sum()):
+                tally.add(reason, self.names[int(chosen.argmax())], count)
+        return tally
+
+    def take(self, rows: np.ndarray) -> "CocoImages":
+        """Return the images of these rows only."""
+        taken = copy(self)
+        taken._annotations = self._annotations.take(rows)
+        return taken
 
     def without_empty(self) -> "CocoImages":
         """Return the images with an object and sides of at least 32 pixels, which MMDetection trains on."""
-        spans, sizes = self._annotations.spans, self._annotations.sizes
-        rows = np.flatnonzero((spans[:, 1] > spans[:, 0]) & (sizes.min(1) >= SMALLEST_SIDE))
-        categories = dict(zip(self.category_ids, self.classes, strict=True))
-        split = Split(self.annotation_file, self.folder)
-        return CocoImages(split, self._annotations.take(rows), categories, self.masks)
+        objects = self._annotations.object_counts > 0
+        large = self._annotations.sizes.min(1, initial=SMALLEST_SIDE) >= SMALLEST_SIDE
+        taken = self.take(np.flatnonzero(objects & large))
+        taken._left_out = self._empty()
+        taken._left_out.update(self._counted({SMALL: objects & ~large}))
+        return taken
 
     def _path(self, index: int) -> str:
         return str(self.folder / self._annotations.names[index])
-
-
-def open_split(
-    folder: str | Path, split: str, masks: bool, broken: Broken = "stop", empty: Empty = "keep"
-) -> CocoImages:
-    """Open the images of one split ("train", "val") of a folder in COCO's layout.
-
-    The layout is ``annotations/instances_<split>2017.json`` and ``<split>2017/``, or both without the year. All
-    annotations are checked before an image is read. Boxes that extend beyond their image are clipped.
-
-    Args:
-        folder: in COCO's layout.
-        split: name of the split.
-        masks: targets have masks; every annotation must then have one.
-        broken: on an invalid entry ``stop`` (raise), or ``skip`` it and report it in ``problems``.
-        empty: ``keep`` or ``drop`` images without an object or with a side below 32 pixels.
-
-    Raises:
-        FovealError: files are missing or have invalid entries; the message names the first and their number.
-    """
-    found = find_split(Path(folder), split)
-    with gc_disabled():
-        content = read_annotations(found.annotations)
-        categories = read_categories(content, found.annotations)
-        annotations = check_annotations(content, found, list(categories), masks)
-        del content
-    if annotations.problems and broken == "stop":
-        raise FovealError(_summary(annotations.problems))
-    images = CocoImages(found, annotations, categories, masks)
-    if empty == "drop":
-        images = images.without_empty()
-    if not len(images):
-        raise FovealError(f"{found.annotations} has no usable image: add images, or choose another folder.")
-    return images
-
-
-def open_train_and_val(
-    folder: str | Path, masks: bool, broken: Broken = "stop", empty: Empty = "keep"
-) -> tuple[CocoImages, CocoImages]:
-    """Open the training and validation splits; ``empty`` applies to training images only. See ``open_split``.
-
-    Raises:
-        FovealError: as ``open_split``, or the splits' categories differ, or there is no object to train on.
-    """
-    for split in ("train", "val"):
-        find_split(Path(folder), split)
-    train = open_split(folder, "train", masks, broken, empty)
-    if not train.has_objects:
-        raise FovealError(f"{train.annotation_file} has no object to train on: add annotations.")
-    val = open_split(folder, "val", masks, broken)
-    known, found = (dict(zip(images.category_ids, images.classes, strict=True)) for images in (train, val))
-    for number in sorted({*known, *found}):
-        if known.get(number) != found.get(number):
-            raise FovealError(
-                f"Category {number} is {known.get(number)!r} in {train.annotation_file} and {found.get(number)!r} in "
-                f"{val.annotation_file}: both must have the same categories."
-            )
-    return train, val
-
-
-def _summary(problems: list[str]) -> str:
-    if len(problems) == 1:
-        return f"{problems[0]}: repair it, or pass --broken skip to leave it out."
-    return (
-        f"{problems[0]}, and {len(problems) - 1} more of its entries are broken: repair them, or pass --broken skip to "
-        "leave them out."
-    )
 
 
 def collate(samples: list[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:

@@ -1,105 +1,95 @@
-"""COCO's layout: the folders and files of a split, the lists of an annotation file, and its classes."""
+"""Where the annotations and the images of a split are: in COCO's own layout, or as tools for annotation export it."""
 
-import gc
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from foveal.errors import FovealError
-from foveal.tasks.image_files import read_text
+from foveal.tasks.detection.data.coco_file import Split
+from foveal.tasks.detection.data.yolo_layout import find_yolo
+from foveal.tasks.listing import is_hidden, split_names
 
 YEARS = ("2017", "")  # in names of files and folders; the first that exists is used
-
-#: COCO's 80 object classes by category id (Lin et al. 2014, as of 2017).
-COCO_CLASSES: dict[int, str] = {
-    1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
-    10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench", 16: "bird", 17: "cat",
-    18: "dog", 19: "horse", 20: "sheep", 21: "cow", 22: "elephant", 23: "bear", 24: "zebra", 25: "giraffe",
-    27: "backpack", 28: "umbrella", 31: "handbag", 32: "tie", 33: "suitcase", 34: "frisbee", 35: "skis",
-    36: "snowboard", 37: "sports ball", 38: "kite", 39: "baseball bat", 40: "baseball glove", 41: "skateboard",
-    42: "surfboard", 43: "tennis racket", 44: "bottle", 46: "wine glass", 47: "cup", 48: "fork", 49: "knife",
-    50: "spoon", 51: "bowl", 52: "banana", 53: "apple", 54: "sandwich", 55: "orange", 56: "broccoli", 57: "carrot",
-    58: "hot dog", 59: "pizza", 60: "donut", 61: "cake", 62: "chair", 63: "couch", 64: "potted plant", 65: "bed",
-    67: "dining table", 70: "toilet", 72: "tv", 73: "laptop", 74: "mouse", 75: "remote", 76: "keyboard",
-    77: "cell phone", 78: "microwave", 79: "oven", 80: "toaster", 81: "sink", 82: "refrigerator", 84: "book",
-    85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear", 89: "hair drier", 90: "toothbrush",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Split:
-    """The annotation file and the folder of images of one split."""
-
-    annotations: Path
-    images: Path
+ANNOTATIONS, IMAGES = "annotations", "images"
+ROBOFLOW = "_annotations.coco.json"
+# The file of an export without a split: Roboflow's, Label Studio's, CVAT's (Datumaro's), and plain names.
+EXPORTS = (ROBOFLOW, "result.json", "annotations/instances_default.json", "instances.json", "annotations.json")
+CVAT_IMAGES = "images/default"
 
 
 def find_split(folder: Path, split: str) -> Split:
-    """Find ``annotations/instances_<split>2017.json`` and ``<split>2017/`` in ``folder``, or both without the year.
+    """Find the annotations and the images of one split.
+
+    These are ``annotations/instances_<split>2017.json`` with ``<split>2017/``, or both without the year; or a folder
+    ``<split>`` that is an export; or YOLO's labels. "val" may be called "valid" or "validation".
 
     Raises:
         FovealError: one of them is missing.
     """
+    found = search_split(folder, split)
+    if found is not None:
+        return found
+    files = [folder / ANNOTATIONS / f"instances_{split}{year}.json" for year in YEARS]
+    places = f"put them into {files[0]} or {files[1]}"
+    if search_split(folder, "train") is not None or search_whole(folder) is not None:
+        places += ", or pass --val-fraction 0.2 to draw validation images from those that are there"
+    raise FovealError(f"{folder} has no annotations for {split}: {places}.")
+
+
+def search_split(folder: Path, split: str) -> Split | None:
+    """Return a split, or None if there is none of this name. See ``find_split``.
+
+    Raises:
+        FovealError: there is no such folder, or the annotations have no images.
+    """
     if not folder.is_dir():
         raise FovealError(f"There is no folder {folder}: pass --data with a folder in COCO's layout.")
-    files = {year: folder / "annotations" / f"instances_{split}{year}.json" for year in YEARS}
-    year = next((year for year, file in files.items() if file.is_file()), None)
-    if year is None:
-        raise FovealError(f"{folder} has no annotations for {split}: put them into {files['2017']} or {files['']}.")
-    images = folder / f"{split}{year}"
-    if not images.is_dir():
-        raise FovealError(f"{files[year]} needs its images in {images}, and there is no such folder: put them there.")
-    return Split(files[year], images)
+    for name in split_names(split):
+        for year in YEARS:
+            file = _entry(folder, ANNOTATIONS, f"instances_{name}{year}.json")
+            if file.is_file():
+                return Split(file, *_images(folder, f"{name}{year}", file))
+    found = find_yolo(folder, split)
+    if found is not None:
+        return found
+    for name in split_names(split):
+        whole = search_whole(_entry(folder, name))
+        if whole is not None:
+            return whole
+        for file in (_entry(folder, ANNOTATIONS, f"{name}.json"), _entry(folder, f"{name}.json")):
+            if file.is_file():
+                return Split(file, *_images(folder, name, file))
+    return None
 
 
-def read_annotations(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return ``images``, ``annotations`` and ``categories`` of an annotation file, lists of dicts.
-
-    Raises:
-        FovealError: the file cannot be read, or has another structure.
-    """
-    text = read_text(file)
-    try:
-        with gc_disabled():
-            content = json.loads(text)
-    except ValueError as error:
-        raise FovealError(f"{file} is not JSON ({error}): replace the file.") from error
-    for name in ("images", "annotations", "categories"):
-        entries = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise FovealError(f"{file} has no list of {name}: pass a file in COCO's format of instances.")
-    return content
+def search_whole(folder: Path) -> Split | None:
+    """Return an export without a split, None if ``folder`` is none. Its images are in ``images`` or beside the file."""
+    file = next((file for name in EXPORTS if (file := folder / name).is_file()), None)
+    if file is not None:
+        images, *others = [place for name in (IMAGES, "", CVAT_IMAGES) if (place := folder / name).is_dir()]
+        return Split(file, images, tuple(others))
+    return find_yolo(folder, None) if folder.is_dir() else None
 
 
-def read_categories(content: dict[str, list[dict[str, Any]]], file: Path) -> dict[int, str]:
-    """Return category id -> name, by ascending id.
-
-    Raises:
-        FovealError: there are none, or an id or a name is missing or not unique.
-    """
-    categories: dict[int, str] = {}
-    for entry in content["categories"]:
-        number, name = entry.get("id"), entry.get("name")
-        if type(number) is not int or not isinstance(name, str):
-            raise FovealError(f"{file} has a category without an id or a name, {entry}: give it both.")
-        if number in categories or name in categories.values():
-            raise FovealError(f"{file} has the category {number} ({name!r}) twice: remove one.")
-        categories[number] = name
-    if not categories:
-        raise FovealError(f"{file} has no categories: add those of its annotations.")
-    return dict(sorted(categories.items()))
+def _images(folder: Path, name: str, file: Path) -> tuple[Path, tuple[Path, ...], bool]:
+    """Return the folder of a split's images, other folders that names may be relative to, and whether it is shared."""
+    places = [_entry(folder, name), _entry(folder, IMAGES, name)]
+    own = next((place for place in places if place.is_dir()), None)
+    shared = _entry(folder, IMAGES)
+    if own is None and not shared.is_dir():
+        raise FovealError(f"{file} needs its images in {places[0]}, and there is no such folder: put them there.")
+    if own is None:
+        return shared, (folder,), True
+    return own, (folder, *([shared] if shared.is_dir() else [])), False
 
 
-@contextmanager
-def gc_disabled() -> Iterator[None]:
-    """Disable garbage collection, which would scan the millions of objects being read again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def _entry(folder: Path, *names: str) -> Path:
+    """Return a file or folder by its name in any case, such as CVAT's ``Train``."""
+    for name in names:
+        if not (folder / name).exists():
+            name = next((found for found in _listed(folder) if found.casefold() == name.casefold()), name)
+        folder = folder / name
+    return folder
+
+
+def _listed(folder: Path) -> Iterator[str]:
+    return (entry.name for entry in folder.iterdir() if not is_hidden(entry.name)) if folder.is_dir() else iter(())

@@ -1,0 +1,167 @@
+"""Open the images of a split, or of both, from a folder in any layout (see ``layout``)."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.data.annotations import check_annotations
+from foveal.tasks.detection.data.coco import CocoImages
+from foveal.tasks.detection.data.coco_file import NOTICES, Categories, Split, gc_disabled, read_categories
+from foveal.tasks.detection.data.layout import find_split, search_split, search_whole
+from foveal.tasks.held_out import HeldOut, draw
+from foveal.tasks.listing import split_names
+from foveal.training.config import Broken
+
+Empty = Literal["keep", "drop"]
+
+
+def open_split(
+    folder: str | Path,
+    split: str,
+    masks: bool,
+    broken: Broken = "stop",
+    empty: Empty = "keep",
+    *,
+    classes: dict[int, str] | None = None,
+    held_out: HeldOut | None = None,
+) -> CocoImages:
+    """Open the images of one split ("train", "val") of a folder.
+
+    All annotations are checked before an image is read. Boxes that extend beyond their image are clipped.
+
+    Args:
+        folder: in COCO's layout, or an export of Roboflow, Label Studio or CVAT, or with YOLO's labels.
+        split: name of the split.
+        masks: targets have masks; every annotation must then have one.
+        broken: on an invalid entry ``stop`` (raise), or ``skip`` it and report it in ``problems``.
+        empty: ``keep`` or ``drop`` images without an object or with a side below 32 pixels.
+        classes: category id -> name; used instead of the file's if these contain all of the file's.
+        held_out: the validation images of a folder that has no validation split.
+
+    Raises:
+        FovealError: files are missing or have invalid entries; the message names the first and their number.
+    """
+    folder = Path(folder)
+    if held_out is not None and split in split_names("val") and search_split(folder, "val") is None:
+        return _held_out(_open(_undivided(folder), masks, broken, classes), held_out)
+    images = _open(find_split(folder, split), masks, broken, classes)
+    if empty == "drop":
+        images = images.without_empty()
+    images.check_images()
+    return images
+
+
+def open_train_and_val(
+    folder: str | Path,
+    masks: bool,
+    broken: Broken = "stop",
+    empty: Empty = "keep",
+    *,
+    val_fraction: float | None = None,
+    seed: int = 0,
+) -> tuple[CocoImages, CocoImages]:
+    """Open the training and validation images; ``empty`` applies to training images only. See ``open_split``.
+
+    Args:
+        val_fraction: draw this share of the images for validation, by their rarest class, instead of a split.
+        seed: of the draw.
+
+    Raises:
+        FovealError: as ``open_split``, or the splits' categories differ, or one of them has no object.
+    """
+    folder = Path(folder)
+    if val_fraction is None:
+        train, val = _both_splits(folder, masks, broken)
+    else:
+        train, val = _drawn(folder, masks, broken, val_fraction, seed)
+    if empty == "drop":
+        train = train.without_empty()
+    train.check_images()
+    for images, use in ((train, "train on"), (val, "evaluate")):
+        images.check_objects(use)
+    return train, val
+
+
+def _open(split: Split, masks: bool, broken: Broken, classes: dict[int, str] | None = None) -> CocoImages:
+    with gc_disabled():
+        content = split.read()
+        split = split.rooted(content["images"])
+        categories = read_categories(content, split.annotations)
+        if classes is not None and categories.names.items() <= classes.items():
+            categories = Categories(classes, categories.twins, categories.repairs)
+        annotations = check_annotations(content, split, categories, masks)
+        remarks = content.get(NOTICES, [])
+        del content
+    if annotations.problems and broken == "stop":
+        raise FovealError(_summary(annotations.problems))
+    return CocoImages(split, annotations, categories, masks, remarks)
+
+
+def _both_splits(folder: Path, masks: bool, broken: Broken) -> tuple[CocoImages, CocoImages]:
+    splits = [find_split(folder, name) for name in ("train", "val")]  # both are found before one is read
+    train = _open(splits[0], masks, broken)
+    known = dict(zip(train.category_ids, train.classes, strict=True))
+    val = _open(splits[1], masks, broken, known)
+    found = dict(zip(val.category_ids, val.classes, strict=True))
+    for number in sorted({*known, *found}):
+        if known.get(number) != found.get(number):
+            raise FovealError(
+                f"Category {number} is {known.get(number, 'missing')!r} in {train.annotation_file} and "
+                f"{found.get(number, 'missing')!r} in {val.annotation_file}: both must have the same categories."
+            )
+    val.check_images()
+    if train.folder == val.folder and (both := set(train.names) & set(val.names)):
+        val.remarks.append(
+            f"{len(both):,} of {len(val):,} validation images are training images as well, so their figures say "
+            f"nothing about others; the first: {min(both)}."
+        )
+    return train, val
+
+
+def _undivided(folder: Path) -> Split:
+    """Return the training split of a folder, or all of its images if it has no split."""
+    return search_split(folder, "train") or search_whole(folder) or find_split(folder, "train")
+
+
+def _drawn(folder: Path, masks: bool, broken: Broken, fraction: float, seed: int) -> tuple[CocoImages, CocoImages]:
+    if search_split(folder, "val") is not None:
+        raise FovealError(f"{folder} has validation images of its own: leave --val-fraction out.")
+    images = _open(_undivided(folder), masks, broken)
+    images.check_images()
+    val = _held_out(images, draw(images.names, images.rarest_labels(), fraction, seed))
+    train = images.take(np.flatnonzero(~np.isin(images.names, val.names)))
+    train.remarks = [
+        *images.remarks,
+        f"{len(val):,} of the {len(images):,} images of {images.annotation_file} were drawn for validation, by class "
+        f"with seed {seed}; the checkpoints name them, and evaluation uses them.",
+    ]
+    return train, val
+
+
+def _held_out(images: CocoImages, held_out: HeldOut) -> CocoImages:
+    """Return the images that were held out."""
+    val = images.take(np.flatnonzero(np.isin(images.names, held_out.names)))
+    val.held_out, val.remarks = held_out, list(images.remarks)
+    missing = sorted({*held_out.names} - {*val.names})
+    if not len(val):
+        raise FovealError(
+            f"{images.annotation_file} has none of the {len(missing):,} validation images of this run, such as "
+            f"{missing[0]}: pass the --data that it was trained on."
+        )
+    if missing:
+        val.remarks.append(
+            f"{len(missing):,} of the {len(held_out.names):,} validation images of this run are missing from "
+            f"{images.annotation_file}; the first: {missing[0]}."
+        )
+    return val
+
+
+def _summary(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return f"{problems[0]}: repair it, or pass --broken skip to leave it out."
+    return (
+        f"{problems[0]}, and {len(problems) - 1} more of its entries are broken: repair them, or pass --broken skip to "
+        "leave them out."
+    )

@@ -1,0 +1,135 @@
+"""Where YOLO's images and labels are: as ``data.yaml`` says (Ultralytics, Roboflow, CVAT), as ``obj.data`` says
+(Darknet, CVAT), or in ``images/`` and ``labels/`` beside ``classes.txt`` (Label Studio)."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foveal.errors import FovealError
+from foveal.tasks.detection.data.coco_file import Split
+from foveal.tasks.detection.data.entries import whole
+from foveal.tasks.detection.data.yolo import IMAGES, LABEL_ENDING, LABELS, YoloSplit, resolve
+from foveal.tasks.image_files import read_text
+from foveal.tasks.listing import split_names
+
+SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+DARKNET = "obj.data"
+NAMES = ("classes.txt", "obj.names")
+
+
+def find_yolo(folder: Path, split: str | None) -> Split | None:
+    """Return a split with YOLO's labels, or the whole folder for None; None if there is no such split.
+
+    Raises:
+        FovealError: the file with the names of classes is missing, or cannot be read.
+    """
+    file, settings = _settings(folder)
+    if file is not None and split is not None and (named := _named(file, settings, split)):
+        return named
+    for images, labels in _places(folder, split):
+        if images.is_dir() and labels.is_dir():
+            names = _listed_names(folder, labels) if file is None else _names(file, settings)
+            return _opened(labels, folder, names, (images,))
+    return None
+
+
+def _settings(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
+    """Return the file of settings, None if there is none, and its content."""
+    file = next((folder / name for name in SETTINGS if (folder / name).is_file()), None)
+    if file is not None:
+        return file, _yaml(file)
+    file = folder / DARKNET
+    return (file, _darknet(file)) if file.is_file() else (None, {})
+
+
+def _places(folder: Path, split: str | None) -> list[tuple[Path, Path]]:
+    """Return the folders of images and labels that a split may have, or the whole folder."""
+    if split is None:
+        return [(folder / IMAGES, folder / LABELS)]
+    names = split_names(split)
+    return [
+        *((folder / IMAGES / name, folder / LABELS / name) for name in names),
+        *((folder / name / IMAGES, folder / name / LABELS) for name in names),
+    ]
+
+
+def _named(file: Path, settings: Mapping[str, Any], split: str) -> Split | None:
+    """Return a split that a file of settings names, None if it does not, or its images are not there."""
+    given = next((found for name in split_names(split) if (found := settings.get(name))), None)
+    paths = [given] if isinstance(given, str) else given or []
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise FovealError(f"{file} names {paths} for {split}, which is neither a path nor a list of paths: correct it.")
+    folder = file.parent
+    base = folder / str(settings.get("path") or "")
+    found = [place for path in paths if (place := _place(base, folder, path))]
+    if not found:
+        return None
+    labels = found[0] if found[0].suffix == LABEL_ENDING else _labels_of(found[0])
+    return _opened(labels, folder, _names(file, settings), tuple(found))
+
+
+def _place(base: Path, folder: Path, path: str) -> Path | None:
+    return base / path if os.path.exists(base / path) else resolve(folder, path)
+
+
+def _labels_of(images: Path) -> Path:
+    """Return the folder of labels that belongs to a folder of images, or that folder itself."""
+    parts = [LABELS if part == IMAGES else part for part in images.parts]
+    labels = Path(*parts)
+    return labels if labels.is_dir() else images
+
+
+def _opened(labels: Path, folder: Path, names: dict[int, str], sources: tuple[Path, ...]) -> Split:
+    return YoloSplit(labels, folder, shared=True, names=names, sources=sources)
+
+
+def _yaml(file: Path) -> Mapping[str, Any]:
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise FovealError(f"{file} is read by PyYAML: install it with `pip install 'foveal[dense]'`.") from error
+    try:
+        content = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as error:
+        raise FovealError(f"{file} is not YAML ({' '.join(str(error).split())}): correct it.") from error
+    if not isinstance(content, dict):
+        raise FovealError(f"{file} has no settings such as `names`: write those of a YOLO data set.")
+    return content
+
+
+def _darknet(file: Path) -> Mapping[str, Any]:
+    """Return Darknet's settings, lines of ``key = value``, with the names of the classes."""
+    lines = (line.split("=", 1) for line in read_text(file).splitlines() if "=" in line)
+    settings: dict[str, Any] = {key.strip(): value.strip() for key, value in lines}
+    names = resolve(file.parent, settings.get("names", NAMES[1]))
+    return {**settings, "names": None if names is None else _lines(names)}
+
+
+def _names(file: Path, settings: Mapping[str, Any]) -> dict[int, str]:
+    given = settings.get("names")
+    pairs = (
+        list(enumerate(given)) if isinstance(given, list) else list(given.items()) if isinstance(given, dict) else []
+    )
+    names = {number: str(name) for key, name in pairs if (number := whole(key)) is not None}
+    if not names or len(names) != len(pairs):
+        raise FovealError(f"{file} has no names of classes: write `names: [cat, dog]`, in the order of their numbers.")
+    return names
+
+
+def _listed_names(folder: Path, labels: Path) -> dict[int, str]:
+    places = [place / name for place in (folder, labels.parent, labels) for name in NAMES]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise FovealError(
+            f"{labels} has YOLO's labels, and nothing names their classes: write {folder / NAMES[0]} with one name per "
+            f"line, or {folder / SETTINGS[0]}."
+        )
+    names = dict(enumerate(_lines(file)))
+    if not names:
+        raise FovealError(f"{file} is empty: write the names of the classes, one per line.")
+    return names
+
+
+def _lines(file: Path) -> list[str]:
+    return [line.strip() for line in read_text(file).splitlines() if line.strip()]
