@@ -98,11 +98,17 @@ class ClassificationTask(Task[Recipe]):
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Return top-1 and top-5 in percent and the loss; ``skipped`` counts broken images, if those are skipped."""
-        answers = count_answers(model, self.validation_loader(processes.share), processes.device, on_batch=on_batch)
-        score = answers.score(processes)
-        means = {"top1": score.top1, "top5": score.top5, "loss": score.loss}
-        return {**means, "skipped": float(score.broken)} if self.recipe.train.broken == "skip" else means
+        """Return top-1 and, with more than two classes, top-k in percent (see ``telling_k``), and the loss.
+
+        ``classes`` counts those that have an image, if others have none; ``skipped`` counts broken images, if those are
+        skipped.
+        """
+        loader, classes = self.validation_loader(processes.share), len(self.classes)
+        score = count_answers(model, loader, processes.device, classes, on_batch=on_batch).score(processes)
+        metrics = {**score.accuracies(), "loss": score.loss}
+        if score.counted_classes < classes:
+            metrics["classes"] = float(score.counted_classes)
+        return {**metrics, "skipped": float(score.broken)} if self.recipe.train.broken == "skip" else metrics
 
     @property
     def validation_batch(self) -> int:

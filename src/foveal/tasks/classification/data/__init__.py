@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from foveal.errors import FovealError
+from foveal.tasks.classification.data.classes import check_trainable, match_classes, note_uncounted
 from foveal.tasks.classification.data.hub import HubDataset, is_saved_dataset
 from foveal.tasks.classification.data.imagenet import ImageNet, is_imagenet
 from foveal.tasks.classification.data.images import ClassFolders, Images
@@ -43,38 +44,34 @@ def open_split(where: str | Path, split: str, transform: Callable | None = None)
     Raises:
         FovealError: the split is missing or its content cannot be used.
     """
-    images = source_of(where).open(split)
+    images = _opened(source_of(where), split)
     images.transform = transform
     return images
 
 
 def open_train_and_val(where: str | Path) -> tuple[Images, Images]:
-    """Open both splits, which must have the same classes, numbered as in train.
+    """Open both splits, with the classes of train. Those without an image in one of them are in its ``notices``.
 
     Raises:
-        FovealError: as ``open_split``, or the classes differ, or there is only one.
+        FovealError: as ``open_split``, or there is only one class, or val has images of a class that train lacks.
     """
     source = source_of(where)
     for split in ("train", "val"):
         source.check(split)
-    train = source.open("train")
-    _check_no_class_is_empty(train, source.place("train"))
-    val = source.open("val", train.classes)
+    train = _opened(source, "train")
+    check_trainable(train, source.place("train"))
+    val = _opened(source, "val", train.classes)
     match_classes(val, train.classes, source.place("val"), source.place("train"))
-    if len(train.classes) == 1:
-        raise FovealError(
-            f"{source.place('train')} has only one class, {train.classes[0]!r}: add the folder of another class."
-        )
+    val.upright = train.upright
+    note_uncounted(val, source.place("val"))
     return train, val
 
 
-def _check_no_class_is_empty(train: Images, place: str) -> None:
-    present = set(train.targets)
-    empty = next((name for label, name in enumerate(train.classes) if label not in present), None)
-    if train.targets and empty is not None:
-        raise FovealError(
-            f"{place} has no image of the class {empty!r}: add images of it, or remove it from the classes."
-        )
+def _opened(source: Source, split: str, classes: list[str] | None = None) -> Images:
+    images = source.open(split, classes)
+    if not len(images):
+        raise FovealError(f"{source.place(split)} has no image: add images of each class.")
+    return images
 
 
 def source_of(where: str | Path) -> Source:
@@ -90,23 +87,4 @@ def source_of(where: str | Path) -> Source:
     return ImageNet(root) if is_imagenet(root) else ClassFolders(root)
 
 
-def match_classes(images: Images, expected: list[str], where: str, expected_where: str) -> None:
-    """Renumber the classes of ``images`` as in ``expected``; raise FovealError if the names differ."""
-    check_classes(images.classes, expected, where, expected_where)
-    images.sort_classes(expected)
-
-
-def check_classes(found: list[str], expected: list[str], where: str, expected_where: str) -> None:
-    """Raise FovealError if two sets of class names differ; the message names one class that does."""
-    extra, missing = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
-    if extra:
-        raise FovealError(
-            f"{where} has a class {extra[0]!r} that {expected_where} does not have: both must have the same classes."
-        )
-    if missing:
-        raise FovealError(
-            f"{where} lacks the class {missing[0]!r} of {expected_where}: both must have the same classes."
-        )
-
-
-__all__ = ["Images", "decode_rgb", "load_rgb", "match_classes", "open_split", "open_train_and_val"]
+__all__ = ["Images", "decode_rgb", "load_rgb", "match_classes", "open_split", "open_train_and_val", "source_of"]

@@ -23,6 +23,7 @@ from foveal.errors import FovealError
 from foveal.models.catalogue import published_top1
 from foveal.tasks.classification.modes import Mode
 from foveal.tasks.classification.network import Classifier
+from foveal.tasks.listing import split_names
 from foveal.types import Size
 
 ClassList = Literal["imagenet_1k", "imagenet_a", "imagenet_r"]
@@ -53,10 +54,12 @@ class Labels:
     """Targets of the class folders of a set.
 
     Attributes:
+        names: the classes that are told apart, by the names of their folders.
         columns: indices of the logits that are compared, (n,) int64 in ascending order; None for all of them.
         targets: index into the columns for each folder, in the data's order; (folders,) int64.
     """
 
+    names: tuple[str, ...]
     columns: Tensor | None
     targets: Tensor
 
@@ -79,6 +82,11 @@ class ImageSet:
     classes: ClassList = "imagenet_1k"
     numbered: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its class folders, in the order of the logits."""
+        return tuple(map(str, indices(self.classes))) if self.numbered else synsets(self.classes)
+
     def folder(self, data: Path) -> Path:
         """Return the set's folder in ``data``.
 
@@ -98,8 +106,7 @@ class ImageSet:
         Raises:
             FovealError: a name is not a class of this set.
         """
-        columns = indices(self.classes)
-        known = [str(index) for index in columns] if self.numbered else synsets(self.classes)
+        columns, known = indices(self.classes), self.names
         place = {name: position for position, name in enumerate(known)}
         unknown = next((name for name in names if name not in place), None)
         if unknown is not None:
@@ -108,7 +115,7 @@ class ImageSet:
                 f"{self.title}, such as {known[0]!r}: pass the folder as unpacked from its archive."
             )
         targets = torch.tensor([place[name] for name in names])
-        return Labels(None if self.classes == "imagenet_1k" else torch.tensor(columns), targets)
+        return Labels(known, None if self.classes == "imagenet_1k" else torch.tensor(columns), targets)
 
 
 SETS: dict[SetName, ImageSet] = {
@@ -121,9 +128,11 @@ SETS: dict[SetName, ImageSet] = {
 VAL_IMAGES = 50_000
 
 
-def set_title(name: SetName) -> str:
-    """Return the common name of a set."""
-    return "validation" if name == "val" else SETS[name].title
+def set_title(name: SetName, split: str = "val") -> str:
+    """Return the common name of a set, or of the ``split`` of own images that "val" stands for."""
+    if name != "val":
+        return SETS[name].title
+    return "validation" if split in split_names("val") else split
 
 
 def check_knows_imagenet(classifier: Classifier, title: str) -> None:
