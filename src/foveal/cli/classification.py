@@ -63,7 +63,7 @@ def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
         "recipe": recipe.name,
         "model": classifier.name,
         "checkpoint": None if checkpoint is None else str(checkpoint),
-        "data": source_of(folder).place(grid.split) if grid.sets == ("val",) else str(folder),
+        "data": source_of(folder, classifier.held_out).place(grid.split) if grid.sets == ("val",) else str(folder),
         "precision": settings.precision,
         "optimized": settings.folded or settings.precision == "int8",
         "notices": notices,
@@ -137,17 +137,17 @@ def print_cells(cells: Sequence[Cell], grid: EvaluationGrid) -> None:
 
 def _rows(cells: Sequence[Cell]) -> Table:
     """Return a table without the columns that would be empty."""
-    several_sets, modes = any(cell.set != "val" for cell in cells), any(cell.mode for cell in cells)
+    names_sets, modes = not all(cell.is_val for cell in cells), any(cell.mode for cell in cells)
     papers = any(cell.paper is not None for cell in cells)
     partial = any(cell.uncounted for cell in cells)
     k = cells[0].score.k  # the same for all: a classifier of other classes than ImageNet's has one set
-    texts = [*(["set"] if several_sets else []), *(["mode"] if modes else [])]
+    texts = [*(["set"] if names_sets else []), *(["mode"] if modes else [])]
     counts = ["size", "images", *(["classes"] if partial else [])]
     figures = ["top-1", *(["paper"] if papers else []), *([f"top-{k}"] if k > 1 else []), "loss", "images/s"]
     table = columns(texts, [*counts, *figures], gap=2)
     for cell in cells:
         result, words = cell.score, []
-        if several_sets:
+        if names_sets:
             words.append(cell.title)
         if modes:
             words.append(MODE_TITLES[cell.mode])

@@ -264,7 +264,7 @@ def evaluate(
     Raises:
         FovealError: the images cannot be used, one is broken, or the classes are not the classifier's.
     """
-    images = open_split(data, split, classifier.fit.transform())
+    images = open_split(data, split, classifier.fit.transform(), classifier.held_out)
     check_split(classifier, images, data / split)
     settings = EvaluationSettings(batch_size, workers, processes, device, broken=broken)
     loader = settings.loader(images)

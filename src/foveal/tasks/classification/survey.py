@@ -88,7 +88,7 @@ class Cell:
         classes: names of the classes that are told apart.
         paper: the published top-1, or mCE of ImageNet-C, in percent, if there is one to compare with.
         int8: how the network was quantized, if it was.
-        split: the split of the classifier's own images that "val" stands for.
+        split: the folder that was read for "val".
         notices: sentences about what was found beside the images and left out.
     """
 
@@ -105,9 +105,14 @@ class Cell:
     notices: tuple[str, ...] = ()
 
     @property
+    def is_val(self) -> bool:
+        """Whether the validation set was read, under its usual name."""
+        return self.set == self.split == "val"
+
+    @property
     def title(self) -> str:
-        """The common name of the set."""
-        return set_title(self.set, self.split)
+        """The name of the set that was read, for people."""
+        return self.split if self.set == "val" and not self.is_val else set_title(self.set)
 
     @property
     def uncounted(self) -> list[str]:
@@ -161,7 +166,9 @@ def survey(
     calibration = None
     if settings.precision == "int8":
         evaluated = next(iter(parts.values())) if grid.sets[0] == "c" else _folder(grid, grid.sets[0], sets)
-        calibration = CalibrationImages.find(grid.data, evaluated, settings.calibration_images, settings.broken)
+        calibration = CalibrationImages.find(
+            grid.data, evaluated, settings.calibration_images, settings.broken, classifier.held_out
+        )
     return list(_Survey(classifier, grid, settings, progress, sets, opened, parts, calibration).cells())
 
 
@@ -174,7 +181,7 @@ def _open(
 ) -> tuple[Images, Labels | None]:
     """Open a set that is one folder; return its images and the meaning of its class folders."""
     if name == "val":
-        images = open_split(grid.data, grid.split)
+        images = open_split(grid.data, grid.split, held_out=classifier.held_out)
         check_split(classifier, images, grid.data / grid.split)
         return images, None
     check_knows_imagenet(classifier, sets[name].title)
@@ -227,8 +234,9 @@ class _Survey:
         if mode == "linear" and pool_size is None:
             pool_size = linear_pool(classifier)
         pool_size = pool_size if mode in (None, "linear") else None
-        title = "the validation set" if name == "val" else self.sets[name].title
-        made = partial(Cell, name, mode, size, pool_size, split=self.grid.split)
+        split = self.grid.split
+        title = self.sets[name].title if name != "val" else "the validation set" if split == "val" else split
+        made = partial(Cell, name, mode, size, pool_size, split=split)
         with self.progress(f"{title}, {size[0]} pixels{f', {mode}' if mode else ''}") as on_batch:
             if name == "c":
                 cell = self.corruptions(made, classifier, on_batch)

@@ -50,12 +50,9 @@ def check_trainable(train: Images, place: str) -> None:
         train.notices.append(f"{place} has no image of {named(absent)}, which the network therefore cannot learn.")
 
 
-def note_uncounted(val: Images, place: str) -> None:
-    """Note the classes that the validation cannot count."""
-    absent = without_images(val)
-    if absent:
-        total = len(val.classes)
-        val.notices.append(
-            f"{place} has no image of {named(absent)}: the validation is over {total - len(absent):,} of {total:,} "
-            "classes."
-        )
+def note_uncounted(val: Images, place: str, absent: Sequence[str]) -> None:
+    """Note the classes that the validation cannot count, once."""
+    counted, total = len(val.classes) - len(absent), len(val.classes)
+    notice = f"{place} has no image of {named(absent)}: the validation is over {counted:,} of {total:,} classes."
+    if absent and notice not in val.notices:
+        val.notices.append(notice)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from foveal.errors import FovealError
+from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import load_rgb
 from foveal.tasks.listing import Listing, counts_of, left_out, list_images, split_names, subfolders, walk_images
 
@@ -28,6 +29,7 @@ class Images(Dataset, ABC):
         upright: whether images are turned as their EXIF orientation says. Those of ImageNet are not: its published
             accuracies are of the images as stored.
         notices: sentences about what was found beside the images and left out.
+        held_out: how these images were drawn for validation, if they were.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Images(Dataset, ABC):
         self.classes, self.names, self.targets, self.transform = classes, names, targets, transform
         self.upright = not is_imagenet_classes(classes)
         self.notices: list[str] = []
+        self.held_out: HeldOut | None = None
         self._places: list[int] | None = None  # new index of each class of the source; None if unchanged
 
     def __len__(self) -> int:

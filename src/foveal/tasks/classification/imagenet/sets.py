@@ -23,7 +23,6 @@ from foveal.errors import FovealError
 from foveal.models.catalogue import published_top1
 from foveal.tasks.classification.modes import Mode
 from foveal.tasks.classification.network import Classifier
-from foveal.tasks.listing import split_names
 from foveal.types import Size
 
 ClassList = Literal["imagenet_1k", "imagenet_a", "imagenet_r"]
@@ -128,11 +127,9 @@ SETS: dict[SetName, ImageSet] = {
 VAL_IMAGES = 50_000
 
 
-def set_title(name: SetName, split: str = "val") -> str:
-    """Return the common name of a set, or of the ``split`` of own images that "val" stands for."""
-    if name != "val":
-        return SETS[name].title
-    return "validation" if split in split_names("val") else split
+def set_title(name: SetName) -> str:
+    """Return the common name of a set."""
+    return "validation" if name == "val" else SETS[name].title
 
 
 def check_knows_imagenet(classifier: Classifier, title: str) -> None:
