@@ -47,7 +47,8 @@ def logits(classifier: Classifier, data: Path) -> tuple[Tensor, Tensor]:
     """Return logits (N, K) and classes (N,) of the validation images."""
     images = open_split(data, "val", classifier.fit.transform())
     check_split(classifier, images, data / "val")
-    answers = count_answers(classifier.model, EvaluationSettings().loader(images), torch.device("cpu"), keep=True)
+    loader, classes = EvaluationSettings().loader(images), len(images.classes)
+    answers = count_answers(classifier.model, loader, torch.device("cpu"), classes, keep=True)
     return torch.cat([kept[0] for kept in answers.kept]), torch.cat([kept[1] for kept in answers.kept])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,16 @@ from foveal.tasks.classification.survey import Cell
 
 pytest.importorskip("matplotlib")
 
-SCORE = Score(images=50, top1=80.0, top5=95.0, loss=0.9, images_per_second=10.0)
+CLASSES = [str(number) for number in range(10)]
+SCORE = Score(images=50, top1=80.0, top_k=95.0, loss=0.9, images_per_second=10.0, per_class=(5,) * 10)
 SIZES = [
-    Cell("val", mode, (side, side), None, Score(50, 80.0 + side / 64 + len(mode), 95.0, 0.9, 10.0), paper)
+    Cell("val", mode, (side, side), None, replace(SCORE, top1=80.0 + side / 64 + len(mode)), CLASSES, paper)
     for side, paper in ((256, None), (224, 83.0))
     for mode in ("normal", "linear")
 ]
-CORRUPTED = Cell("c", None, (224, 224), None, SCORE, 50.0, CorruptionErrors(dict.fromkeys(ALEXNET, (40.0,) * 5)))
+CORRUPTED = Cell(
+    "c", None, (224, 224), None, SCORE, CLASSES, 50.0, CorruptionErrors(dict.fromkeys(ALEXNET, (40.0,) * 5))
+)
 
 
 def document(cells):
@@ -57,7 +61,7 @@ def test_lines_and_rings_match_the_results():
 
 
 def test_coinciding_lines_are_distinguishable():
-    cells = [Cell("val", mode, (side, side), None, SCORE) for side in (224, 256) for mode in MODES]
+    cells = [Cell("val", mode, (side, side), None, SCORE, CLASSES) for side in (224, 256) for mode in MODES]
     (axes,) = draw_sizes(cells, "net").axes
     lines = axes.lines
     assert len({line.get_marker() for line in lines}) == len(lines) == 4

@@ -1,8 +1,7 @@
-"""The commands for classifiers: ``foveal evaluate`` with top-1, top-5 and mCE, ``foveal predict`` with top classes."""
+"""The commands for classifiers: ``foveal evaluate`` with top-1, top-k and mCE, ``foveal predict`` with top classes."""
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,12 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import columns, print_json, progress
+from foveal.cli.console import columns, print_json, progress, show_notices
 from foveal.cli.options import EvaluateOptions, PredictOptions
 from foveal.models.weights_file import WeightsFile
 from foveal.ops.int8 import why_slow
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import write_results
+from foveal.tasks.classification.data import source_of
+from foveal.tasks.classification.data.classes import named
 from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.corruptions import SEVERITIES, CorruptionErrors
 from foveal.tasks.classification.imagenet.sets import SETS, SIZES, VAL_IMAGES
@@ -55,15 +56,17 @@ def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
         cells = survey(classifier, grid, shared, partial(progress, shown=main_process))
     if not main_process:
         return
-    for name in dict.fromkeys(name for cell in cells for name in cell.score.broken_names):
-        print(f"foveal: {name} could not be read and was left out.", file=sys.stderr)
+    notices = list(dict.fromkeys(notice for cell in cells for notice in cell.notices))
+    broken = dict.fromkeys(name for cell in cells for name in cell.score.broken_names)
+    show_notices([*notices, *(f"{name} could not be read and was left out." for name in broken)])
     document = {
         "recipe": recipe.name,
         "model": classifier.name,
         "checkpoint": None if checkpoint is None else str(checkpoint),
-        "data": str(folder / grid.split) if grid.sets == ("val",) else str(folder),
+        "data": source_of(folder, classifier.held_out).place(grid.split) if grid.sets == ("val",) else str(folder),
         "precision": settings.precision,
         "optimized": settings.folded or settings.precision == "int8",
+        "notices": notices,
         "results": [cell.document() for cell in cells],
     }
     if options.json:
@@ -119,10 +122,10 @@ def print_cells(cells: Sequence[Cell], grid: EvaluationGrid) -> None:
     console = Console(highlight=False)
     plain = [cell for cell in cells if cell.corruptions is None]
     if len(grid.modes) > 1 and len(grid.sizes) > 1:
-        for name in dict.fromkeys(cell.set for cell in plain):
-            of_set = [cell for cell in plain if cell.set == name]
-            console.print(f"Top-1 in percent, {of_set[0].title}, by side of the image in pixels")
-            console.print(_by_size(of_set))
+        for title in dict.fromkeys(cell.title for cell in plain):
+            alike = [cell for cell in plain if cell.title == title]
+            console.print(f"Top-1 in percent, {title}{_over(alike[0])}, by side of the image in pixels")
+            console.print(_by_size(alike))
     elif plain:
         console.print(_rows(plain))
     for cell in cells:
@@ -136,20 +139,33 @@ def _rows(cells: Sequence[Cell]) -> Table:
     """Return a table without the columns that would be empty."""
     names_sets, modes = not all(cell.is_val for cell in cells), any(cell.mode for cell in cells)
     papers = any(cell.paper is not None for cell in cells)
+    partial = any(cell.uncounted for cell in cells)
+    k = cells[0].score.k  # the same for all: a classifier of other classes than ImageNet's has one set
     texts = [*(["set"] if names_sets else []), *(["mode"] if modes else [])]
-    numbers = ["size", "images", "top-1", *(["paper"] if papers else []), "top-5", "loss", "images/s"]
-    table = columns(texts, numbers, gap=2)
+    counts = ["size", "images", *(["classes"] if partial else [])]
+    figures = ["top-1", *(["paper"] if papers else []), *([f"top-{k}"] if k > 1 else []), "loss", "images/s"]
+    table = columns(texts, [*counts, *figures], gap=2)
     for cell in cells:
         result, words = cell.score, []
         if names_sets:
             words.append(cell.title)
         if modes:
             words.append(MODE_TITLES[cell.mode])
-        words += [f"{cell.size[0]}x{cell.size[1]}", str(result.images), f"{result.top1:.2f}"]
+        words += [f"{cell.size[0]}x{cell.size[1]}", str(result.images)]
+        if partial:
+            words.append(f"{result.counted_classes:,} of {len(cell.classes):,}")
+        words.append(f"{result.top1:.2f}")
         if papers:
             words.append(_figure(cell.paper))
-        table.add_row(*words, f"{result.top5:.2f}", f"{result.loss:.4f}", f"{result.images_per_second:.1f}")
+        if k > 1:
+            words.append(f"{result.top_k:.2f}")
+        table.add_row(*words, f"{result.loss:.4f}", f"{result.images_per_second:.1f}")
     return table
+
+
+def _over(cell: Cell) -> str:
+    """Return over how many classes the figures are, if not over all."""
+    return f" over {cell.score.counted_classes:,} of {len(cell.classes):,} classes" if cell.uncounted else ""
 
 
 def _by_size(cells: Sequence[Cell]) -> Table:
@@ -175,27 +191,33 @@ def _corruption_lines(cell: Cell, found: CorruptionErrors) -> list[str | Table]:
             name.replace("_", " "), *(f"{error:.1f}" for error in errors), f"{means[name]:.1f}", f"{relative[name]:.1f}"
         )
     return [
-        f"ImageNet-C, {cell.size[0]}x{cell.size[1]}{mode}, {cell.score.images} images: "
+        f"ImageNet-C, {cell.size[0]}x{cell.size[1]}{mode}, {cell.score.images} images{_over(cell)}: "
         f"mCE {found.mce:.1f} %{beside}, mean error {found.mean_error:.1f} %",
         table,
     ]
 
 
 def _remarks(cells: Sequence[Cell], grid: EvaluationGrid) -> list[str]:
-    """Return notes: images that were left out, and why a figure of the paper is missing or may not compare."""
+    """Return notes: images and classes that were left out, and why a figure of the paper is missing or may not
+    compare."""
     broken = dict.fromkeys((cell.title, cell.score.broken) for cell in cells if cell.score.broken)
     left_out = [f"{title}: {count:,} broken images were left out." for title, count in broken]
-    left_out = [*_int8_remarks(cells), *left_out]
+    left_out = [*_int8_remarks(cells), *dict.fromkeys(_uncounted(cell) for cell in cells if cell.uncounted), *left_out]
     if grid.weights is None:
         return left_out
     if grid.always:
         return [*left_out, f"paper: published for {grid.weights}, not necessarily for these weights."]
-    partial = dict.fromkeys((cell.set, cell.title, cell.score.images) for cell in cells)
+    partial = dict.fromkeys((cell.title, cell.set, cell.score.images) for cell in cells)
     return left_out + [
         f"{title}: {images:,} of {whole:,} images, so the paper's figure is not shown."
-        for name, title, images in partial
+        for title, name, images in partial
         if images != (whole := VAL_IMAGES if name == "val" else SETS[name].images)
     ]
+
+
+def _uncounted(cell: Cell) -> str:
+    """Return which classes have no image, and what the figures are therefore of."""
+    return f"{cell.title}: figures are{_over(cell)}, without an image of {named(cell.uncounted)}."
 
 
 def _int8_remarks(cells: Sequence[Cell]) -> Iterator[str]:

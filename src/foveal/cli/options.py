@@ -176,7 +176,7 @@ class PredictOptions:
             (coco.NAME, ade20k.NAME).
         size: Side of the square that images are resized to, in pixels; the training size by default. For a detector
             their short side, for a segmenter the side of the training crops; other sides are in proportion.
-        top_k: For a classifier: classes shown per image; 5 by default.
+        top_k: For a classifier: classes shown per image; by default 5, or all if there are fewer.
         score: For a detector: lowest score that is shown, from 0 to 1; 0.5 by default.
         out: Folder for one picture per image; for a detector also detections.json in COCO's format, for a segmenter
             label maps.

@@ -21,7 +21,7 @@ from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_rec
 from foveal.training import Outcome, fit
 from foveal.training.config import TrainConfig
 from foveal.training.journal import BROKEN, LAST
-from foveal.training.listener import Listener, Listeners
+from foveal.training.listener import Listener, Listeners, over_classes
 from foveal.training.processes import leave_processes
 from foveal.training.progress import TensorBoard, listener_for
 from foveal.training.task import Task
@@ -142,7 +142,8 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
         _draw(options.folder)
     if options.json:
         document = asdict(outcome)
-        print_json({name: str(value) if isinstance(value, Path) else value for name, value in document.items()})
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in document.items()}
+        print_json({**plain, "notices": list(task.notices)})
     else:
         _report(options, outcome)
 
@@ -192,8 +193,10 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
         return
     if (options.folder / BROKEN).exists():
         print(f"Images that could not be read were skipped: {options.folder / BROKEN} lists them.")
+    best = next((record for record in outcome.history if record["epoch"] == outcome.best_epoch), {})
+    headline = f"Best {outcome.monitor} {outcome.best:.2f} %{over_classes(best)}"
     print(
-        f"Best {outcome.monitor} {outcome.best:.2f} % in epoch {outcome.best_epoch} of {outcome.epochs}, "
+        f"{headline} in epoch {outcome.best_epoch} of {outcome.epochs}, "
         f"{outcome.seconds:.0f} s; weights saved to {outcome.best_path}."
     )
     words = ["foveal", "evaluate", str(options.recipe), "--checkpoint", str(outcome.best_path)]

@@ -50,12 +50,14 @@ def _write_files(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) 
 
 def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:
     """Draw top-1 against the side of the image: one panel per set, one line per mode, published figures as rings."""
-    sets = list(dict.fromkeys(cell.set for cell in cells))
+    sets = list(dict.fromkeys(cell.title for cell in cells))
     figure = new_figure(6.4, 0.5 + 3.6 * len(sets))
     axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
     for one, name in zip(axes, sets, strict=True):
-        of_set = [cell for cell in cells if cell.set == name]
-        _size_panel(one, of_set, f"{title}: top-1, {of_set[0].title}, %")
+        alike = [cell for cell in cells if cell.title == name]
+        classes = alike[0].score.counted_classes, len(alike[0].classes)
+        over = f" over {classes[0]} of {classes[1]} classes" if classes[0] < classes[1] else ""
+        _size_panel(one, alike, f"{title}: top-1, {name}{over}, %")
     return figure
 
 

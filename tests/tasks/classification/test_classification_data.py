@@ -1,5 +1,7 @@
 """Problems of an image folder raise a one-line error, before the first step if possible."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -36,18 +38,59 @@ def test_a_split_without_classes_is_named_in_the_error(pets):
         open_train_and_val(pets)
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_an_empty_class_is_named_in_the_error(pets, split):
-    for file in (pets / split / "dog").iterdir():
+def test_an_empty_training_class_is_named_in_an_error_with_advice_that_works(pets):
+    for file in (pets / "train" / "dog").iterdir():
         file.unlink()
-    with pytest.raises(FovealError, match=rf"{split}/dog has no image"):
+    (pets / "train" / "dog" / "photo.heic").touch()
+    advice = r"train/dog has no image \(1 \.heic\): put images into it, or remove this class here and in the validation"
+    with pytest.raises(FovealError, match=advice):
         open_train_and_val(pets)
+    for split in ("train", "val"):
+        shutil.rmtree(pets / split / "dog")
+    assert open_train_and_val(pets)[0].classes == ["cat", "eel"]
 
 
-@pytest.mark.parametrize(("split", "sentence"), [("val", "has a class 'fox' that"), ("train", "lacks the class 'fox'")])
-def test_classes_missing_from_one_split_are_named_in_the_error(pets, images, split, sentence):
-    images(pets / split, {"fox": 2})
-    with pytest.raises(FovealError, match=sentence):
+def test_a_class_of_val_that_train_lacks_is_named_in_an_error_with_advice_that_works(pets, images):
+    images(pets / "val", {"fox": 2})
+    with pytest.raises(
+        FovealError, match=r"val has a class 'fox' that \S+train does not have: leave its images out, or"
+    ):
+        open_train_and_val(pets)
+    for file in (pets / "val" / "fox").iterdir():
+        file.unlink()
+    assert open_train_and_val(pets)[1].classes == ["cat", "dog", "eel"]  # an empty folder does no harm
+    images(pets / "val", {"fox": 2})
+    images(pets / "train", {"fox": 2})
+    assert open_train_and_val(pets)[1].classes == ["cat", "dog", "eel", "fox"]
+
+
+@pytest.mark.parametrize("how", ["no folder", "empty folder", "other files"])
+def test_a_class_without_validation_images_is_allowed_named_and_numbered_as_in_train(pets, how):
+    shutil.rmtree(pets / "val" / "cat")
+    if how != "no folder":
+        (pets / "val" / "cat").mkdir()
+    if how == "other files":
+        (pets / "val" / "cat" / "notes.txt").touch()
+    train, val = open_train_and_val(pets)
+    assert train.notices == []
+    assert val.classes == ["cat", "dog", "eel"]
+    assert val.targets == [1] * 3 + [2] * 3
+    assert val.notices[-1] == (f"{pets}/val has no image of the class 'cat': the validation is over 2 of 3 classes.")
+
+
+def test_many_classes_without_validation_images_are_named_in_one_short_sentence(tmp_path, images):
+    images(tmp_path / "train", {f"kind{number}": 1 for number in range(9)})
+    images(tmp_path / "val", {"kind2": 1})
+    assert open_train_and_val(tmp_path)[1].notices == [
+        f"{tmp_path}/val has no image of the classes 'kind0', 'kind1', 'kind3' and 5 more: the validation is over 1 of "
+        "9 classes."
+    ]
+
+
+def test_a_validation_without_any_image_is_refused_at_the_start(pets):
+    for file in (pets / "val").glob("*/*"):
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(FovealError, match=r"val has no image in its class folders \(9 \.heic\): put images into them"):
         open_train_and_val(pets)
 
 
@@ -133,5 +176,5 @@ def test_images_are_normalised_with_mean_and_std():
 def test_a_single_class_is_rejected(tmp_path, images):
     for split in ("train", "val"):
         images(tmp_path / split, {"cat": 2})
-    with pytest.raises(FovealError, match=r"has only one class, 'cat'"):
+    with pytest.raises(FovealError, match=r"has images of only one class, 'cat': add images of another class"):
         open_train_and_val(tmp_path)

@@ -146,9 +146,10 @@ CASES = {
         {"train": table([0, 1], breed=ClassLabel(["x"])), "val": table([0])},
         r"^pets/train has 2 columns of class labels \(kind, breed\)",
     ),
-    "empty class": ({"train": table([0, 0]), "val": table([0])}, r"^pets/train has no image of the class 'dog'"),
+    "one class": ({"train": table([0, 0]), "val": table([0])}, r"^pets/train has images of only one class, 'cat'"),
+    "no images in val": ({"train": table([0, 1]), "val": table([])}, r"^pets/val has no image: add images"),
     "other classes": (
-        {"train": table([0, 1]), "val": table([0], ("cat", "eel"))},
+        {"train": table([0, 1]), "val": table([1], ("cat", "eel"))},
         r"^pets/val has a class 'eel' that pets/train does not have",
     ),
     "no splits": (table([0, 1]), r"^pets is a single split without a name: save a DatasetDict"),

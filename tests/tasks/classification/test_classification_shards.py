@@ -258,10 +258,24 @@ def test_val_labels_missing_from_train_are_rejected(shards):
         open_train_and_val(shards)
 
 
-def test_a_class_without_images_is_rejected(shards):
+def test_a_class_without_images_keeps_its_number_and_is_named(shards):
+    """Its line cannot be removed from classes.txt without moving the numbers of those below."""
     (shards / "classes.txt").write_text("cat\ndog\neel\nfox\n")
-    with pytest.raises(FovealError, match=r"has no image of the class 'fox'"):
-        open_train_and_val(shards)
+    train, val = open_train_and_val(shards)
+    assert train.classes == val.classes == ["cat", "dog", "eel", "fox"]
+    assert train.notices == [
+        f"{shards} (train) has no image of the class 'fox', which the network therefore cannot learn."
+    ]
+    assert val.notices == [f"{shards} (val) has no image of the class 'fox': the validation is over 3 of 4 classes."]
+
+
+def test_labels_that_start_at_one_are_taken(tmp_path):
+    for split in ("train", "val"):
+        write_shard(tmp_path / f"{split}-0.tar", [labelled(number, 1 + number % 2) for number in range(4)])
+    train, val = open_train_and_val(tmp_path)
+    assert train.targets == val.targets == [1, 2, 1, 2]
+    assert train.classes == ["0", "1", "2"]
+    assert "no image of the class '0'" in train.notices[0]
 
 
 @pytest.mark.parametrize("text", ["cat\ndog\ncat\n"])

@@ -137,5 +137,5 @@ def test_score_agrees_with_evaluate(pets, weights):
         open_split(pets, "val", classifier.fit.transform()),
         settings=EvaluationSettings(batch_size=2, workers=0),
     )
-    assert (counted.images, counted.top1, counted.top5) == (9, kept.top1, kept.top5)
+    assert (counted.images, counted.accuracies()) == (9, kept.accuracies())
     assert counted.loss == pytest.approx(kept.loss, rel=1e-5)

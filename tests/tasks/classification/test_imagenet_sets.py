@@ -77,7 +77,7 @@ def test_restricted_accuracies_match_manual_counts(name, tmp_path):
     found = scored(name, tmp_path / "set", table)
     assert 0 < sum(rank < 1 for rank in ranks) < sum(rank < 5 for rank in ranks) < 15
     assert found.top1 == pytest.approx(100 * sum(rank < 1 for rank in ranks) / 15)
-    assert found.top5 == pytest.approx(100 * sum(rank < 5 for rank in ranks) / 15)
+    assert found.top_k == pytest.approx(100 * sum(rank < 5 for rank in ranks) / 15)
 
 
 def test_folders_of_v2_are_class_indices(tmp_path):

@@ -1,4 +1,4 @@
-"""Top-1, top-5 and loss of a classifier, counted in one loop for training, evaluation and surveys."""
+"""Top-1, top-k and loss of a classifier, counted in one loop for training, evaluation and surveys."""
 
 import time
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from foveal.errors import FovealError
 from foveal.models import optimize
 from foveal.tasks.classification.data import Images, match_classes, open_split
+from foveal.tasks.classification.data.images import is_imagenet_classes
 from foveal.tasks.classification.imagenet.sets import Labels, synsets
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.network import best_device
@@ -21,25 +22,46 @@ from foveal.training.loading import Loader, all_broken, evaluation_loader
 from foveal.training.processes import DTYPES, Processes, check_precision
 
 
+def telling_k(classes: int) -> int:
+    """Return the k of the top-k accuracy that is reported beside top-1: 5, or less if that would be 100 % whatever the
+    network answers. With two classes it is 1, and top-1 is all that can be said."""
+    return max(min(5, classes - 1), 1)
+
+
 @dataclass(frozen=True)
 class Score:
     """The figures of an evaluation: accuracies in percent, mean cross entropy, and how many images they are of.
 
     Attributes:
         images: images counted.
-        top1, top5: accuracy in percent; with fewer than 5 classes top-5 takes all of them.
+        top1, top_k: accuracy in percent; ``k`` is the k of ``top_k`` (see ``telling_k``).
         loss: mean cross entropy.
         images_per_second: over the whole evaluation, loading included.
+        per_class: images counted of each class; accuracies say nothing about a class that has none.
         broken, broken_names: images that could not be read and were left out.
     """
 
     images: int
     top1: float
-    top5: float
+    top_k: float
     loss: float
     images_per_second: float
+    per_class: tuple[int, ...]
     broken: int = 0
     broken_names: tuple[str, ...] = ()
+
+    @property
+    def k(self) -> int:
+        return telling_k(len(self.per_class))
+
+    @property
+    def counted_classes(self) -> int:
+        """Number of classes that have an image."""
+        return sum(count > 0 for count in self.per_class)
+
+    def accuracies(self) -> dict[str, float]:
+        """Return top-1 and top-k under their names: ``{"top1": 82.5, "top5": 96.1}``."""
+        return {"top1": self.top1, **({f"top{self.k}": self.top_k} if self.k > 1 else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,15 +156,15 @@ class Answers:
     """The counts of this process over its share of the images.
 
     Attributes:
-        images: images counted.
+        per_class: number of images counted of each class, (K,) int64.
         sums: over these images, see ``batch_sums``.
         broken: how many images were left out; ``names``: their names.
         kept: logits and targets of each batch on the CPU, if they are kept.
         started: when the evaluation began.
     """
 
-    images: int = 0
-    sums: dict[str, float] = field(default_factory=lambda: {"top1": 0.0, "top5": 0.0, "loss": 0.0})
+    per_class: Tensor
+    sums: dict[str, float] = field(default_factory=lambda: {"top1": 0.0, "top_k": 0.0, "loss": 0.0})
     broken: int = 0
     names: list[str] = field(default_factory=list)
     kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -150,21 +172,28 @@ class Answers:
 
     def score(self, processes: Processes | None = None) -> Score:
         """Return the figures over all ``processes``, equal on each. Raises FovealError if no image could be read."""
-        totals, names = {"images": float(self.images), "broken": float(self.broken), **self.sums}, self.names
+        totals, names, per_class = {"broken": float(self.broken), **self.sums}, self.names, self.per_class
         if processes is not None:
             totals, names = processes.sum(totals), processes.gather_objects(names)
-        count, broken = int(totals.pop("images")), int(totals.pop("broken"))
+            per_class = processes.sum_rows(per_class.double()).long()
+        count, broken = int(per_class.sum()), int(totals.pop("broken"))
         if not count:
             raise all_broken(names)
-        speed = count / (time.monotonic() - self.started)
-        means = {name: total / count for name, total in totals.items()}
-        return Score(count, **means, images_per_second=speed, broken=broken, broken_names=tuple(sorted(names)))
+        return Score(
+            images=count,
+            **{name: total / count for name, total in totals.items()},
+            images_per_second=count / (time.monotonic() - self.started),
+            per_class=tuple(per_class.tolist()),
+            broken=broken,
+            broken_names=tuple(sorted(names)),
+        )
 
 
 def count_answers(
     network: Callable[[Tensor], Tensor],
     loader: Loader,
     device: torch.device,
+    classes: int,
     labels: Labels | None = None,
     keep: bool = False,
     on_batch: Callable[[int, int], None] | None = None,
@@ -172,20 +201,21 @@ def count_answers(
     """Run ``network`` over this process's share of the images and count; every evaluation of a classifier does.
 
     Args:
+        classes: number of classes, which is that of the logits that take part.
         labels: which logits take part, and the class of each folder; None if folder i is logit i.
         keep: keep all logits; otherwise memory does not grow with the number of images.
         on_batch: called with (done, total) after each batch.
     """
-    answers, before = Answers(), loader.skipped
+    answers, before = Answers(torch.zeros(classes, dtype=torch.int64)), loader.skipped
     columns = None if labels is None or labels.columns is None else labels.columns.to(device)
-    classes = None if labels is None else labels.targets.to(device)
+    renumbered = None if labels is None else labels.targets.to(device)
     for done, (images, targets) in enumerate(loader, start=1):
         with torch.no_grad():
             logits = network(images.to(device, non_blocking=True))
         targets = targets.to(device)
-        targets = targets if classes is None else classes[targets]
+        targets = targets if renumbered is None else renumbered[targets]
         logits = logits if columns is None else logits[:, columns]
-        answers.images += len(targets)
+        answers.per_class += targets.bincount(minlength=classes).cpu()
         for name, value in batch_sums(logits, targets).items():
             answers.sums[name] += value
         if keep:
@@ -209,7 +239,8 @@ def score(
         FovealError: an image is broken, or the network cannot be run like this.
     """
     network = settings.network(classifier)
-    answers = count_answers(network, settings.loader(images), settings.place, labels, on_batch=on_batch)
+    classes = len(images.classes) if labels is None else len(labels.names)
+    answers = count_answers(network, settings.loader(images), settings.place, classes, labels, on_batch=on_batch)
     return answers.score(settings.processes)
 
 
@@ -233,12 +264,13 @@ def evaluate(
     Raises:
         FovealError: the images cannot be used, one is broken, or the classes are not the classifier's.
     """
-    images = open_split(data, split, classifier.fit.transform())
+    images = open_split(data, split, classifier.fit.transform(), classifier.held_out)
     check_split(classifier, images, data / split)
     settings = EvaluationSettings(batch_size, workers, processes, device, broken=broken)
     loader = settings.loader(images)
-    answers = count_answers(settings.network(classifier), loader, settings.place, keep=True, on_batch=on_batch)
-    logits = torch.cat([torch.empty(0, len(images.classes)), *(kept[0] for kept in answers.kept)])
+    network, classes = settings.network(classifier), len(images.classes)
+    answers = count_answers(network, loader, settings.place, classes, keep=True, on_batch=on_batch)
+    logits = torch.cat([torch.empty(0, classes), *(kept[0] for kept in answers.kept)])
     targets = torch.cat([torch.empty(0, dtype=torch.int64), *(kept[1] for kept in answers.kept)])
     indices = torch.tensor([i for i in loader.order if i not in loader.left_out], dtype=torch.int64)
     indices, logits, targets = _together_in_order(indices, logits, targets, processes)
@@ -248,17 +280,17 @@ def evaluate(
 
 
 def batch_sums(logits: Tensor, targets: Tensor) -> dict[str, float]:
-    """Return sums over a batch: 100 per image that top-1 and top-5 classify correctly, and the cross entropy.
+    """Return sums over a batch: 100 per image that top-1 and top-k classify correctly, and the cross entropy.
 
     Args:
-        logits: (N, K).
+        logits: (N, K); k follows from K, see ``telling_k``.
         targets: (N,) class indices.
     """
     logits = logits.float()
-    best = logits.topk(min(5, logits.shape[1]), dim=1).indices == targets[:, None]
+    best = logits.topk(telling_k(logits.shape[1]), dim=1).indices == targets[:, None]
     return {
         "top1": 100.0 * best[:, 0].sum().item(),
-        "top5": 100.0 * best.any(1).sum().item(),
+        "top_k": 100.0 * best.any(1).sum().item(),
         "loss": F.cross_entropy(logits, targets, reduction="sum").item(),
     }
 
@@ -272,17 +304,22 @@ def fold(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
-    """Number the classes of images as the classifier does. Raises FovealError for classes that it does not know."""
+    """Number the classes of images as the classifier does; some may have no image.
+
+    Raises:
+        FovealError: there are images of classes that it does not know.
+    """
     known = list(synsets("imagenet_1k"))
     if classifier.trained_here:
         match_classes(images, classifier.classes, str(folder), "the checkpoint")
+        images.upright = not is_imagenet_classes(classifier.classes)
+    elif len(classifier.classes) == len(known) and set(images.classes) <= set(known):
+        images.sort_classes(known)  # released weights have ImageNet's order
     elif len(images.classes) != len(classifier.classes):
         raise FovealError(
             f"{folder} has {len(images.classes)} classes and {classifier.name} knows {len(classifier.classes)}: "
             "pass a checkpoint that was trained on these classes."
         )
-    elif set(images.classes) == set(known):
-        images.sort_classes(known)  # released weights have ImageNet's order
 
 
 def _together_in_order(

@@ -13,6 +13,7 @@ from foveal.models import quantize
 from foveal.models.quantized import QuantizationReport, SlowInt8Warning
 from foveal.tasks.classification.data import Images, open_split, source_of
 from foveal.tasks.classification.network import Classifier
+from foveal.tasks.held_out import HeldOut
 from foveal.training.config import Broken
 from foveal.training.samples import BrokenSample
 
@@ -39,19 +40,23 @@ class CalibrationImages:
     broken: Broken = "stop"
 
     @classmethod
-    def find(cls, data: Path, evaluated: Path, count: int, broken: Broken = "stop") -> "CalibrationImages":
-        """Return the images of ``data/train``, or if there is no such split, those in the folder ``evaluated``.
+    def find(
+        cls, data: Path, evaluated: Path, count: int, broken: Broken = "stop", held_out: HeldOut | None = None
+    ) -> "CalibrationImages":
+        """Return the images of ``data/train``, or if there is no such split, those in the folder ``evaluated``; of a
+        folder without a split those that were not ``held_out``.
 
         Raises:
             FovealError: the images cannot be used.
         """
         folder, of_training = data / TRAIN, True
         try:
-            source_of(data).check(TRAIN)
+            source_of(data, held_out).check(TRAIN)
         except FovealError:
             folder, of_training = evaluated, False
-        place = source_of(folder.parent).place(folder.name)
-        return cls(open_split(folder.parent, folder.name), place, of_training, count, broken)
+        place = source_of(folder.parent, held_out).place(folder.name)
+        images = open_split(folder.parent, folder.name, held_out=held_out)
+        return cls(images, place, of_training, count, broken)
 
     def batches(self, classifier: Classifier) -> list[Tensor]:
         """Return the drawn images as the classifier takes them, in batches (B, 3, H, W).

@@ -16,6 +16,7 @@ from foveal.models.unwrapping import peeled
 from foveal.models.weights_file import WeightsFile, WeightsSource, errors_name
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.classification.recipes import Recipe
+from foveal.tasks.held_out import HeldOut
 from foveal.tasks.network import create_network, set_input_size
 from foveal.tasks.registry import check_kind
 from foveal.types import Size
@@ -32,6 +33,8 @@ class Classifier:
     fit: Preprocessing
     trained_here: bool
     """Whether the file is of ``foveal train`` and names its classes."""
+    held_out: HeldOut | None = None
+    """The validation images that were drawn from those that it was trained on, if they had no split."""
 
 
 def load_weights(model: nn.Module, path: WeightsSource, *, new_classifier: bool = False) -> LoadReport:
@@ -144,7 +147,7 @@ def _described_by_card(card: dict[str, Any], name: str | None) -> Classifier:
     fit = Preprocessing(**card["preprocessing"])
     args = card["model_args"] if name in (None, card["model"]) else {}
     model = create_network(name or card["model"], len(card["classes"]), fit.size, args)
-    return Classifier(name or card["model"], model, card["classes"], fit, trained_here=True)
+    return Classifier(name or card["model"], model, card["classes"], fit, True, HeldOut.of(card))
 
 
 def _described_by_recipe(recipe: Recipe) -> Classifier:

@@ -1,8 +1,9 @@
 """Evaluate a classifier on several sets, sizes and modes, with the authors' figure beside ours."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -81,19 +82,27 @@ class Int8:
 
 @dataclass(frozen=True)
 class Cell:
-    """One set in one mode at one size. ``paper`` is the published top-1, or mCE of ImageNet-C, in percent, if there is
-    one to compare with. ``int8`` says how the network was quantized, if it was. ``split`` is the folder that was read
-    for "val"."""
+    """One set in one mode at one size.
+
+    Attributes:
+        classes: names of the classes that are told apart.
+        paper: the published top-1, or mCE of ImageNet-C, in percent, if there is one to compare with.
+        int8: how the network was quantized, if it was.
+        split: the folder that was read for "val".
+        notices: sentences about what was found beside the images and left out.
+    """
 
     set: SetName
     mode: Mode | None
     size: Size
     pool_size: int | None
     score: Score
+    classes: Sequence[str]
     paper: float | None = None
     corruptions: CorruptionErrors | None = None
     int8: Int8 | None = None
     split: str = "val"
+    notices: tuple[str, ...] = ()
 
     @property
     def is_val(self) -> bool:
@@ -105,15 +114,27 @@ class Cell:
         """The name of the set that was read, for people."""
         return self.split if self.set == "val" and not self.is_val else set_title(self.set)
 
+    @property
+    def uncounted(self) -> list[str]:
+        """The classes that have no image."""
+        return [name for name, count in zip(self.classes, self.score.per_class, strict=True) if not count]
+
     def document(self) -> dict[str, Any]:
         """Return the result in plain types."""
+        found = self.score
         result = {
             "set": self.split if self.set == "val" else self.set,
             "mode": self.mode,
             "size": list(self.size),
             "pool_size": self.pool_size,
-            **vars(self.score),
-            "broken_names": list(self.score.broken_names),
+            "images": found.images,
+            **found.accuracies(),
+            "loss": found.loss,
+            "images_per_second": found.images_per_second,
+            "classes": len(self.classes),
+            "classes_without_images": self.uncounted,
+            "broken": found.broken,
+            "broken_names": list(found.broken_names),
             "paper": self.paper,
         }
         return {
@@ -145,7 +166,9 @@ def survey(
     calibration = None
     if settings.precision == "int8":
         evaluated = next(iter(parts.values())) if grid.sets[0] == "c" else _folder(grid, grid.sets[0], sets)
-        calibration = CalibrationImages.find(grid.data, evaluated, settings.calibration_images, settings.broken)
+        calibration = CalibrationImages.find(
+            grid.data, evaluated, settings.calibration_images, settings.broken, classifier.held_out
+        )
     return list(_Survey(classifier, grid, settings, progress, sets, opened, parts, calibration).cells())
 
 
@@ -158,13 +181,17 @@ def _open(
 ) -> tuple[Images, Labels | None]:
     """Open a set that is one folder; return its images and the meaning of its class folders."""
     if name == "val":
-        images = open_split(grid.data, grid.split)
+        images = open_split(grid.data, grid.split, held_out=classifier.held_out)
         check_split(classifier, images, grid.data / grid.split)
         return images, None
     check_knows_imagenet(classifier, sets[name].title)
-    folder = _folder(grid, name, sets)
+    return _open_set(_folder(grid, name, sets), sets[name])
+
+
+def _open_set(folder: Path, known: ImageSet) -> tuple[Images, Labels]:
     images = open_split(folder.parent, folder.name)
-    return images, sets[name].labels(images.classes, folder)
+    images.upright = False  # published accuracies are of the images as stored
+    return images, known.labels(images.classes, folder)
 
 
 def _corruptions(classifier: Classifier, grid: EvaluationGrid, found: ImageSet) -> dict[tuple[str, int], Path]:
@@ -209,35 +236,36 @@ class _Survey:
         pool_size = pool_size if mode in (None, "linear") else None
         split = self.grid.split
         title = self.sets[name].title if name != "val" else "the validation set" if split == "val" else split
+        made = partial(Cell, name, mode, size, pool_size, split=split)
         with self.progress(f"{title}, {size[0]} pixels{f', {mode}' if mode else ''}") as on_batch:
-            corruptions = None
             if name == "c":
-                found, corruptions = self.corruptions(classifier, on_batch)
+                cell = self.corruptions(made, classifier, on_batch)
             else:
-                found = self.plain(classifier, name, on_batch)
-        return Cell(
-            name, mode, size, pool_size, found, self.paper(name, mode, size, pool_size, found.images), corruptions,
-            split=split,
-        )  # fmt: skip
+                cell = self.plain(made, classifier, name, on_batch)
+        return replace(cell, paper=self.paper(name, mode, size, pool_size, cell.score.images))
 
-    def plain(self, classifier: Classifier, name: SetName, on_batch: OnBatch) -> Score:
+    def plain(self, made: Callable[..., Cell], classifier: Classifier, name: SetName, on_batch: OnBatch) -> Cell:
         images, labels = self.opened[name]
         images.transform = classifier.fit.transform()
-        return score(classifier, images, labels, self.settings, on_batch)
+        found = score(classifier, images, labels, self.settings, on_batch)
+        return made(found, images.classes if labels is None else labels.names, notices=tuple(images.notices))
 
-    def corruptions(self, classifier: Classifier, on_batch: OnBatch) -> tuple[Score, CorruptionErrors]:
-        transform = uncropped(classifier.fit).transform()
+    def corruptions(self, made: Callable[..., Cell], classifier: Classifier, on_batch: OnBatch) -> Cell:
+        transform, known = uncropped(classifier.fit).transform(), self.sets["c"]
         scores: dict[str, list[Score]] = {}
+        notices: list[str] = []
         for index, ((corruption, _), folder) in enumerate(self.parts.items()):
-            images = open_split(folder.parent, folder.name, transform)
-            labels = self.sets["c"].labels(images.classes, folder)
+            images, labels = _open_set(folder, known)
+            images.transform = transform
+            notices += images.notices
 
             def report(done: int, total: int, before: int = index) -> None:
                 on_batch(before * total + done, len(self.parts) * total)  # all parts have as many images
 
             scores.setdefault(corruption, []).append(score(classifier, images, labels, self.settings, report))
         errors = {name: tuple(100.0 - one.top1 for one in found) for name, found in scores.items()}
-        return _together([one for found in scores.values() for one in found]), CorruptionErrors(errors)
+        whole = _together([one for found in scores.values() for one in found])
+        return made(whole, known.names, corruptions=CorruptionErrors(errors), notices=tuple(notices))
 
     def paper(self, name: SetName, mode: Mode | None, size: Size, pool_size: int | None, images: int) -> float | None:
         weights, expected = self.grid.weights, VAL_IMAGES if name == "val" else self.sets[name].images
@@ -255,9 +283,10 @@ def _together(scores: list[Score]) -> Score:
     return Score(
         images=sum(one.images for one in scores),
         top1=fmean(one.top1 for one in scores),
-        top5=fmean(one.top5 for one in scores),
+        top_k=fmean(one.top_k for one in scores),
         loss=fmean(one.loss for one in scores),
         images_per_second=sum(one.images for one in scores) / sum(one.images / one.images_per_second for one in scores),
+        per_class=tuple(map(sum, zip(*(one.per_class for one in scores), strict=True))),
         broken=sum(one.broken for one in scores),
         broken_names=tuple(name for one in scores for name in one.broken_names),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from foveal.models.load_report import LoadReport
 from foveal.models.weights_file import WeightsSource
 from foveal.tasks.classification.data import Images, open_train_and_val
 from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
+from foveal.tasks.classification.data.classes import note_uncounted, without_images
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import count_answers
 from foveal.tasks.classification.network import Classifier, load_weights, released_start, restore
@@ -73,7 +74,7 @@ class ClassificationTask(Task[Recipe]):
     @classmethod
     def open_images(cls, recipe: Recipe, data: str | Path | None) -> tuple[Images, Images]:
         where = data if isinstance(data, str) else cls.data_folder(recipe, data)  # "hf:NAME" is no folder
-        train, val = open_train_and_val(where)
+        train, val = open_train_and_val(where, recipe.train.val_fraction, recipe.train.seed)
         train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
         return train, val
 
@@ -103,18 +104,36 @@ class ClassificationTask(Task[Recipe]):
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Return top-1 and top-5 in percent and the loss; ``skipped`` counts broken images, if those are skipped."""
-        answers = count_answers(model, self.validation_loader(processes.share), processes.device, on_batch=on_batch)
-        score = answers.score(processes)
-        means = {"top1": score.top1, "top5": score.top5, "loss": score.loss}
-        return {**means, "skipped": float(score.broken)} if self.recipe.train.broken == "skip" else means
+        """Return top-1 and, with more than two classes, top-k in percent (see ``telling_k``), and the loss.
+
+        If classes have no image, ``scored_classes`` of ``classes`` have one, and the others are noticed. ``skipped``
+        counts broken images, if those are skipped.
+        """
+        loader, classes = self.validation_loader(processes.share), len(self.classes)
+        score = count_answers(model, loader, processes.device, classes, on_batch=on_batch).score(processes)
+        metrics = {**score.accuracies(), "loss": score.loss}
+        if score.counted_classes < classes:
+            metrics |= {"scored_classes": score.counted_classes, "classes": classes}
+            self._note_uncounted(score.per_class)
+        return {**metrics, "skipped": float(score.broken)} if self.recipe.train.broken == "skip" else metrics
+
+    def _note_uncounted(self, per_class: Sequence[int]) -> None:
+        """Note classes that turned out to have no image: in shards whose labels were unknown, or among broken ones."""
+        absent = [name for name, count in zip(self.classes, per_class, strict=True) if not count]
+        if absent != without_images(self.val):
+            note_uncounted(self.val, "The validation set", absent)
 
     @property
     def validation_batch(self) -> int:
         return min(self.recipe.train.batch_size, LARGEST_VALIDATION_BATCH)
 
     def own_metadata(self) -> dict[str, Any]:
-        return {"preprocessing": asdict(self.recipe.fit), "augmentation": asdict(self.recipe.augment)}
+        drawn = self.val.held_out
+        return {
+            "preprocessing": asdict(self.recipe.fit),
+            "augmentation": asdict(self.recipe.augment),
+            **({} if drawn is None else drawn.metadata()),
+        }
 
     @classmethod
     def count_images(cls, recipe: Recipe, data: Path) -> TrainingSet:

@@ -2,8 +2,8 @@
 
 ``open_split`` and ``open_train_and_val`` open what ``--data`` names:
 
-- a folder: of class folders (``images``), of ImageNet's archives (``imagenet``), of tar shards (``shards``), or written
-  by ``save_to_disk`` of Hugging Face datasets (``hub``);
+- a folder: of class folders (``images``; ``unsplit`` without a validation split), of ImageNet's archives
+  (``imagenet``), of tar shards (``shards``), or written by ``save_to_disk`` of Hugging Face datasets (``hub``);
 - the pattern or address of tar shards: ``DIR/train-{000..146}.tar``, ``https://...``, ``pipe:...``;
 - a Hugging Face dataset: ``hf:NAME`` or ``hf:NAME:CONFIG``.
 """
@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 from foveal.errors import FovealError
+from foveal.tasks.classification.data.classes import check_trainable, match_classes, note_uncounted, without_images
 from foveal.tasks.classification.data.hub import HubDataset, is_saved_dataset
 from foveal.tasks.classification.data.imagenet import ImageNet, is_imagenet
 from foveal.tasks.classification.data.images import ClassFolders, Images
 from foveal.tasks.classification.data.shards import Shards, names_shards
+from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit
+from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import decode_rgb, load_rgb
 
 
@@ -37,48 +40,70 @@ class Source(Protocol):
         ...
 
 
-def open_split(where: str | Path, split: str, transform: Callable | None = None) -> Images:
+def open_split(
+    where: str | Path, split: str, transform: Callable | None = None, held_out: HeldOut | None = None
+) -> Images:
     """Open the images of one split ("train", "val") of ``where``; item i is ``(transform(image), class index)``.
+
+    Args:
+        held_out: the validation images of a folder that has no split.
 
     Raises:
         FovealError: the split is missing or its content cannot be used.
     """
-    images = source_of(where).open(split)
+    images = _opened(source_of(where, held_out), split)
     images.transform = transform
     return images
 
 
-def open_train_and_val(where: str | Path) -> tuple[Images, Images]:
-    """Open both splits, which must have the same classes, numbered as in train.
+def open_train_and_val(where: str | Path, val_fraction: float | None = None, seed: int = 0) -> tuple[Images, Images]:
+    """Open both splits, with the classes of train. Those without an image in one of them are in its ``notices``.
+
+    Args:
+        val_fraction: the share of each class to draw for validation, from a folder of class folders without a split.
+        seed: of that draw.
 
     Raises:
-        FovealError: as ``open_split``, or the classes differ, or there is only one.
+        FovealError: as ``open_split``, or there is only one class, or val has images of a class that train lacks.
     """
-    source = source_of(where)
+    source: Source = source_of(where)
+    if val_fraction is not None:
+        source = _drawn(source, val_fraction, seed)
+    elif isinstance(source, ClassFolders) and is_unsplit(source.root):
+        raise FovealError(
+            f"{source.root} has no folder val/: put validation images into {source.root}/val/<class>/, or pass "
+            "--val-fraction 0.2 to draw them from the others."
+        )
     for split in ("train", "val"):
         source.check(split)
-    train = source.open("train")
-    _check_no_class_is_empty(train, source.place("train"))
-    val = source.open("val", train.classes)
+    train = _opened(source, "train")
+    check_trainable(train, source.place("train"))
+    val = _opened(source, "val", train.classes)
     match_classes(val, train.classes, source.place("val"), source.place("train"))
-    if len(train.classes) == 1:
-        raise FovealError(
-            f"{source.place('train')} has only one class, {train.classes[0]!r}: add the folder of another class."
-        )
+    val.upright = train.upright
+    note_uncounted(val, source.place("val"), without_images(val))
     return train, val
 
 
-def _check_no_class_is_empty(train: Images, place: str) -> None:
-    present = set(train.targets)
-    empty = next((name for label, name in enumerate(train.classes) if label not in present), None)
-    if train.targets and empty is not None:
-        raise FovealError(
-            f"{place} has no image of the class {empty!r}: add images of it, or remove it from the classes."
-        )
+def _drawn(source: Source, fraction: float, seed: int) -> UnsplitFolder:
+    if not isinstance(source, ClassFolders):
+        raise FovealError("--val-fraction is for class folders without a split, and --data is none: leave it out.")
+    return UnsplitFolder.draw(source.root, fraction, seed)
 
 
-def source_of(where: str | Path) -> Source:
-    """Return the source that ``where`` names, recognised by its spelling or by what is in the folder."""
+def _opened(source: Source, split: str, classes: list[str] | None = None) -> Images:
+    images = source.open(split, classes)
+    if not len(images):
+        raise FovealError(f"{source.place(split)} has no image: add images of each class.")
+    return images
+
+
+def source_of(where: str | Path, held_out: HeldOut | None = None) -> Source:
+    """Return the source that ``where`` names, recognised by its spelling or by what is in the folder.
+
+    Args:
+        held_out: the validation images, for class folders without a split.
+    """
     text = re.sub(r"\b(https?|s3|gs):/(?!/)", r"\1://", str(where))  # Path collapses two slashes into one
     if text.startswith("hf:"):
         return HubDataset(text.removeprefix("hf:"))
@@ -87,26 +112,9 @@ def source_of(where: str | Path) -> Source:
     root = Path(where)
     if is_saved_dataset(root):
         return HubDataset(root)
-    return ImageNet(root) if is_imagenet(root) else ClassFolders(root)
+    if is_imagenet(root):
+        return ImageNet(root)
+    return ClassFolders(root) if held_out is None or not is_unsplit(root) else UnsplitFolder(root, held_out)
 
 
-def match_classes(images: Images, expected: list[str], where: str, expected_where: str) -> None:
-    """Renumber the classes of ``images`` as in ``expected``; raise FovealError if the names differ."""
-    check_classes(images.classes, expected, where, expected_where)
-    images.sort_classes(expected)
-
-
-def check_classes(found: list[str], expected: list[str], where: str, expected_where: str) -> None:
-    """Raise FovealError if two sets of class names differ; the message names one class that does."""
-    extra, missing = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
-    if extra:
-        raise FovealError(
-            f"{where} has a class {extra[0]!r} that {expected_where} does not have: both must have the same classes."
-        )
-    if missing:
-        raise FovealError(
-            f"{where} lacks the class {missing[0]!r} of {expected_where}: both must have the same classes."
-        )
-
-
-__all__ = ["Images", "decode_rgb", "load_rgb", "match_classes", "open_split", "open_train_and_val"]
+__all__ = ["Images", "decode_rgb", "load_rgb", "match_classes", "open_split", "open_train_and_val", "source_of"]

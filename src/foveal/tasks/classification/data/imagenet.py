@@ -17,6 +17,7 @@ from foveal.tasks.classification.data.images import (
     existing_split,
     has_class_folders,
     open_class_folders,
+    split_folder,
 )
 from foveal.tasks.image_files import read_text
 from foveal.tasks.listing import is_image, left_out, list_images, subfolders
@@ -40,7 +41,7 @@ class ImageNet:
         self.base = root / KAGGLE if (root / KAGGLE).is_dir() else root
 
     def place(self, split: str) -> str:
-        return str(self.base / split)
+        return str(split_folder(self.base, split))
 
     def check(self, split: str) -> None:
         existing_split(self.base, split)
@@ -50,7 +51,7 @@ class ImageNet:
     def open(self, split: str, classes: list[str] | None = None) -> Images:
         folder = existing_split(self.base, split)
         if not self._is_flat(split):
-            return open_class_folders(folder)
+            return open_class_folders(folder, complete=split == "train")
         if split != "val":
             raise FovealError(f"{folder} has no class folders: unpack the archive of each class into {folder}/<wnid>/.")
         return self._open_flat(folder, classes or self._train_classes())

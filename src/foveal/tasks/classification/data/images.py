@@ -11,8 +11,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from foveal.errors import FovealError
+from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import load_rgb
-from foveal.tasks.listing import counts_of, left_out, split_names, subfolders, walk_images
+from foveal.tasks.listing import Listing, counts_of, left_out, list_images, split_names, subfolders, walk_images
 
 IMAGENET_CLASSES = 1000
 
@@ -28,6 +29,7 @@ class Images(Dataset, ABC):
         upright: whether images are turned as their EXIF orientation says. Those of ImageNet are not: its published
             accuracies are of the images as stored.
         notices: sentences about what was found beside the images and left out.
+        held_out: how these images were drawn for validation, if they were.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Images(Dataset, ABC):
         self.classes, self.names, self.targets, self.transform = classes, names, targets, transform
         self.upright = not is_imagenet_classes(classes)
         self.notices: list[str] = []
+        self.held_out: HeldOut | None = None
         self._places: list[int] | None = None  # new index of each class of the source; None if unchanged
 
     def __len__(self) -> int:
@@ -50,11 +53,11 @@ class Images(Dataset, ABC):
         return list(zip(self.names, self.targets, strict=True))
 
     def sort_classes(self, classes: list[str]) -> None:
-        """Reorder the classes as in ``classes``, which has the same names, and update all targets."""
+        """Number the classes as in ``classes``, and update all targets. Names that it lacks must have no image."""
         if classes == self.classes:
             return
         place = {name: number for number, name in enumerate(classes)}
-        moved = [place[name] for name in self.classes]
+        moved = [place.get(name, -1) for name in self.classes]
         self._places = moved if self._places is None else [moved[old] for old in self._places]
         self.classes, self.targets = list(classes), [moved[target] for target in self.targets]
 
@@ -101,30 +104,57 @@ class ClassFolders:
         existing_split(self.root, split)
 
     def open(self, split: str, classes: list[str] | None = None) -> Images:
-        return open_class_folders(existing_split(self.root, split))
+        folder = existing_split(self.root, split)
+        images = open_class_folders(folder, complete=split == "train")
+        images.notices += [
+            f"{folder} is read, and {other}/ beside it is not: they are names of the same split."
+            for other in split_names(split)
+            if other != folder.name and (self.root / other).is_dir()
+        ]
+        return images
 
 
-def open_class_folders(folder: Path, transform: Callable | None = None) -> FileImages:
+def open_class_folders(folder: Path, transform: Callable | None = None, *, complete: bool = False) -> FileImages:
     """Open the images of ``folder/<class>/*``, also in subfolders, with classes in alphabetical order.
 
+    Args:
+        complete: whether every class must have an image.
+
     Raises:
-        FovealError: there are no class folders, or one of them has no image.
+        FovealError: there are no class folders, or no images in them, or in one of them if they must be complete.
     """
     classes = check_class_folders(folder)
     names: list[str] = []
     targets: list[int] = []
-    others: Counter[str] = Counter()
+    beside = list_images(folder)
+    others = Counter(beside.others)
     for label, name in enumerate(classes):
         found = walk_images(folder / name)
-        if not found.images:
-            rest = f" ({counts_of(found.others)})" if found.others else ""
-            raise FovealError(f"The class folder {folder / name} has no image{rest}: put images into it or remove it.")
+        if complete and not found.images:
+            raise FovealError(
+                f"The class folder {folder / name} has no image{_in_brackets(found.others)}: put images into it, or "
+                "remove this class here and in the validation."
+            )
         names += map(str, found.images)
         targets += [label] * len(found.images)
         others += found.others
+    if not names:
+        raise FovealError(f"{folder} has no image in its class folders{_in_brackets(others)}: put images into them.")
     images = FileImages(classes, names, targets, transform)
-    images.notices = left_out(others, folder)
+    images.notices = [*_outside(beside, folder), *left_out(others, folder)]
     return images
+
+
+def _in_brackets(others: Counter[str]) -> str:
+    return f" ({counts_of(others)})" if others else ""
+
+
+def _outside(beside: Listing, folder: Path) -> list[str]:
+    """Return a sentence about images that are in no class folder, or nothing if there are none."""
+    count = len(beside.images)
+    if not count:
+        return []
+    return [f"{folder} has {count} image{'s' * (count > 1)} outside of its class folders, left out."]
 
 
 def check_class_folders(folder: Path) -> list[str]:

@@ -53,10 +53,12 @@ class Labels:
     """Targets of the class folders of a set.
 
     Attributes:
+        names: the classes that are told apart, by the names of their folders.
         columns: indices of the logits that are compared, (n,) int64 in ascending order; None for all of them.
         targets: index into the columns for each folder, in the data's order; (folders,) int64.
     """
 
+    names: tuple[str, ...]
     columns: Tensor | None
     targets: Tensor
 
@@ -79,6 +81,11 @@ class ImageSet:
     classes: ClassList = "imagenet_1k"
     numbered: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its class folders, in the order of the logits."""
+        return tuple(map(str, indices(self.classes))) if self.numbered else synsets(self.classes)
+
     def folder(self, data: Path) -> Path:
         """Return the set's folder in ``data``.
 
@@ -98,8 +105,7 @@ class ImageSet:
         Raises:
             FovealError: a name is not a class of this set.
         """
-        columns = indices(self.classes)
-        known = [str(index) for index in columns] if self.numbered else synsets(self.classes)
+        columns, known = indices(self.classes), self.names
         place = {name: position for position, name in enumerate(known)}
         unknown = next((name for name in names if name not in place), None)
         if unknown is not None:
@@ -108,7 +114,7 @@ class ImageSet:
                 f"{self.title}, such as {known[0]!r}: pass the folder as unpacked from its archive."
             )
         targets = torch.tensor([place[name] for name in names])
-        return Labels(None if self.classes == "imagenet_1k" else torch.tensor(columns), targets)
+        return Labels(known, None if self.classes == "imagenet_1k" else torch.tensor(columns), targets)
 
 
 SETS: dict[SetName, ImageSet] = {
