@@ -67,6 +67,10 @@ class TrainConfig:
     sync_bn: bool = setting(False, help="Synchronise batch norm over processes.")
 
     workers: int = option(8, help="Loading processes per training process, at most as many as it has CPUs.")
+    val_fraction: float | None = option(
+        None,
+        help="Images without a validation split: this share of them is for validation, drawn by class and by `seed`.",
+    )
     broken: Broken = option("stop", help="Stop at a broken image or annotation, or skip and count it.")
     seed: int = option(0, help="Seed of all randomness.")
     log_every: int = setting(10, help="Updates between two lines of steps.jsonl; each waits for the device.")
@@ -98,7 +102,7 @@ class TrainConfig:
         for name, value in {**above_zero, **{f"lr_factors of {n}": f for n, f in self.lr_factors.items()}}.items():
             if value is not None and not 0 < value < math.inf:
                 raise FovealError(f"{name} must be above 0, not {value}.")
-        for name in ("ema_decay", "layer_decay"):
+        for name in ("ema_decay", "layer_decay", "val_fraction"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise FovealError(f"{name} must be between 0 and 1, not {value}.")
