@@ -5,14 +5,14 @@ import shlex
 import shutil
 import sys
 import textwrap
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import Json, UsageError, print_json, show_notices
-from foveal.cli.options import given, overrides_of
+from foveal.cli.options import given, only_for, overrides_of, refuse_others
 from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
@@ -21,7 +21,7 @@ from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_rec
 from foveal.training import Outcome, fit
 from foveal.training.config import TrainConfig
 from foveal.training.journal import BROKEN, LAST
-from foveal.training.listener import Listener, Listeners
+from foveal.training.listener import Listener, Listeners, over_classes
 from foveal.training.processes import leave_processes
 from foveal.training.progress import TensorBoard, listener_for
 from foveal.training.task import Task
@@ -49,6 +49,9 @@ class RunOptions:
         size: Side of the square images in pixels; for a detector the short side, for a segmenter the side of the crops,
             with all other sides in proportion.
         drop_path: Stochastic depth rate of the last block.
+        mask_suffix: For a segmenter: what the name of a label map has after that of its image: _mask for a_mask.png.
+        zero: For a segmenter: whether 0 in label maps is the first class, or ignored and 1 the first class, as in
+            ADE20K; as in the recipe by default.
         tensorboard: Also write TensorBoard event files.
         dry_run: Show what the run would do, with an estimate of its memory if possible, and do nothing.
         processes: With --dry-run: number of devices; by default, as many as were started.
@@ -66,6 +69,8 @@ class RunOptions:
     requeue: bool = False
     size: int | None = None
     drop_path: float | None = None
+    mask_suffix: str | None = field(default=None, metadata=only_for("segmentation"))
+    zero: Literal["class", "ignored"] | None = field(default=None, metadata=only_for("segmentation"))
     tensorboard: bool = False
     dry_run: bool = False
     processes: int | None = None
@@ -97,7 +102,9 @@ def main(
         return
     if options.recipe is None:
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
-    recipe = _adapted(get_recipe(options.recipe), options, given(settings))
+    recipe = get_recipe(options.recipe)
+    refuse_others(options, recipe.kind, f"{options.recipe} is")
+    recipe = _adapted(recipe, options, given(settings))
     if options.dry_run:
         _show_plan(recipe, options)
         return
@@ -110,7 +117,12 @@ def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) 
     recipe = recipe.with_model(options.model or recipe.model).with_training(**settings)
     if options.size is not None:
         recipe = recipe.with_size(options.size)
-    return recipe if options.drop_path is None else replace(recipe, drop_path=options.drop_path)
+    changes: dict[str, Any] = {} if options.drop_path is None else {"drop_path": options.drop_path}
+    if options.mask_suffix is not None:
+        changes["mask_suffix"] = options.mask_suffix
+    if options.zero is not None:
+        changes["zero_ignored"] = options.zero == "ignored"
+    return replace(recipe, **changes)
 
 
 def _show_plan(recipe: BaseRecipe, options: RunOptions) -> None:
@@ -141,7 +153,8 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
         _draw(options.folder)
     if options.json:
         document = asdict(outcome)
-        print_json({name: str(value) if isinstance(value, Path) else value for name, value in document.items()})
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in document.items()}
+        print_json({**plain, "notices": list(task.notices)})
     else:
         _report(options, outcome)
 
@@ -191,8 +204,10 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
         return
     if (options.folder / BROKEN).exists():
         print(f"Images that could not be read were skipped: {options.folder / BROKEN} lists them.")
+    best = next((record for record in outcome.history if record["epoch"] == outcome.best_epoch), {})
+    headline = f"Best {outcome.monitor} {outcome.best:.2f} %{over_classes(best)}"
     print(
-        f"Best {outcome.monitor} {outcome.best:.2f} % in epoch {outcome.best_epoch} of {outcome.epochs}, "
+        f"{headline} in epoch {outcome.best_epoch} of {outcome.epochs}, "
         f"{outcome.seconds:.0f} s; weights saved to {outcome.best_path}."
     )
     words = ["foveal", "evaluate", str(options.recipe), "--checkpoint", str(outcome.best_path)]

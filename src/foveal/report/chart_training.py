@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from foveal.errors import FovealError
 from foveal.plotting import COLOURS, new_figure, plain, save_whole
 from foveal.training.journal import LOGGED, METRICS, STEPS, JsonLines
+from foveal.training.listener import over_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +72,7 @@ def _draw_metrics(axes: Axes, steps: Records, x: list[float], epochs: Records) -
     for colour, name in zip((VALIDATED, ALIKE), alike, strict=False):
         _draw_trained(axes, steps, x, name, "training")
         _draw_validated(axes, epochs, name, colour, name if len(alike) > 1 else "validation")
-    _title(axes, ", ".join(alike))
+    _title(axes, ", ".join(alike) + over_classes(epochs[-1]))
 
 
 def _kind(metric: str) -> str:

@@ -34,6 +34,7 @@ class Journal:
     def __init__(self, out: Path, run: Run, listener: Listener) -> None:
         self.out, self.run = out, run
         self.listener = listener if run.processes.is_main else Listener()
+        self._told = set(run.task.notices)
         self._epochs, self._steps = JsonLines(out / METRICS), JsonLines(out / STEPS)
 
     def rewind(self) -> None:
@@ -77,6 +78,13 @@ class Journal:
                 save_checkpoint(best, self.out / BEST)
         self.save()
         self.listener.epoch(record, is_best)
+
+    def notices(self) -> None:
+        """Report the notices of the task that came up since the run began."""
+        for sentence in self.run.task.notices:
+            if sentence not in self._told:
+                self._told.add(sentence)
+                self.listener.notice(sentence)
 
     def _list_broken(self) -> None:
         """Write the images that any process has skipped since the run was started or resumed, one per line."""

@@ -1,6 +1,6 @@
 """The events of a training run, and the interface of listeners that show them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,16 @@ class StepReport:
     """Peak memory of this process: on its GPU if it trains on one."""
 
 
+#: Keys of an epoch's record, from metrics that are means over classes.
+SCORED, CLASSES = "val_scored_classes", "val_classes"
+
+
+def over_classes(record: Mapping[str, Any]) -> str:
+    """Return " over 1 of 2 classes" if the scores of an epoch leave out classes without an example, or ""."""
+    scored, classes = record.get(SCORED), record.get(CLASSES)
+    return f" over {scored} of {classes} classes" if scored is not None and scored != classes else ""
+
+
 class Listener:
     """A silent listener; subclasses override the events that they show."""
 
@@ -59,6 +69,9 @@ class Listener:
 
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
         """Called after an epoch, with its line of ``metrics.jsonl``."""
+
+    def notice(self, sentence: str) -> None:
+        """Called with each notice of the task that was not known when the run began."""
 
     def close(self) -> None:
         """Called at the end, also after an error."""
@@ -89,6 +102,10 @@ class Listeners(Listener):
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
         for member in self.members:
             member.epoch(record, is_best)
+
+    def notice(self, sentence: str) -> None:
+        for member in self.members:
+            member.notice(sentence)
 
     def close(self) -> None:
         for member in self.members:

@@ -115,6 +115,7 @@ def _train(run: Run, journal: Journal, interruption: Interruption) -> bool:
         run.epoch += 1
         run.meter = Meter(run.epoch + 1)
         journal.epoch({**trained, **metrics})
+        journal.notices()
     return True
 
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from foveal.errors import FovealError
-from foveal.training.listener import Listener, RunInfo, StepReport
+from foveal.training.listener import CLASSES, SCORED, Listener, RunInfo, StepReport, over_classes
 
 MOST_METRICS = 4  # of an evaluation on one line; the logs have all
 TENSORBOARD = "tensorboard"  # folder within that of the run
@@ -59,6 +59,9 @@ class PlainLines(Listener):
         left = self.speed.seconds_left(self.speed.done(record["epoch"], 0) + self.info.steps_per_epoch)
         self.console.print(f"{_epoch_line(record, self.info, is_best)}  {_clock(left)} left", soft_wrap=True)
 
+    def notice(self, sentence: str) -> None:
+        self.console.print(f"foveal: {sentence}", soft_wrap=True, markup=False)
+
 
 class ProgressBar(Listener):
     """A bar over the whole run in at most 80 columns, and a line that stays for each epoch."""
@@ -90,6 +93,9 @@ class ProgressBar(Listener):
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
         self.console.print(_epoch_line(record, self.info, is_best))
 
+    def notice(self, sentence: str) -> None:
+        self.console.print(f"foveal: {sentence}", markup=False)
+
     def close(self) -> None:
         self.bar.stop()
 
@@ -114,8 +120,9 @@ def _opening(info: RunInfo) -> str:
 def _epoch_line(record: dict[str, Any], info: RunInfo, is_best: bool) -> str:
     """``epoch  3/20  loss 0.743  val top1 92.76 top5 100 loss 0.258  459 img/s *``; a star marks the best so far."""
     epoch = f"epoch {record['epoch']:>{len(str(info.last_epoch))}}/{info.last_epoch}"
-    named = [(name.removeprefix("val_"), value) for name, value in record.items() if name.startswith("val_")]
-    metrics = " ".join(f"{name} {value:.4g}" for name, value in named[:MOST_METRICS])
+    shown = [name for name in record if name.startswith("val_") and name not in (SCORED, CLASSES)]
+    metrics = " ".join(f"{name.removeprefix('val_')} {record[name]:.4g}" for name in shown[:MOST_METRICS])
+    metrics += over_classes(record)
     speed = f"{record['images_per_second']:.0f} img/s"
     return f"{epoch}  loss {record['train_loss']:.4g}  val {metrics}  {speed}{' *' if is_best else ''}"
 

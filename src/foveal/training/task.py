@@ -26,7 +26,8 @@ class Task(Protocol):
 
     @property
     def notices(self) -> Sequence[str]:
-        """Sentences for the user at the start of a run, for example about data that is left out."""
+        """Sentences for the user at the start of a run, for example about data that is left out. Those that an epoch
+        adds are reported after it."""
         ...
 
     def train_loader(self, batching: Batching, draws: int, share: Share, config: TrainConfig) -> Loader:
@@ -40,7 +41,10 @@ class Task(Protocol):
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Return metrics over the whole validation set, equal on every process; call ``on_batch(done, total)``."""
+        """Return metrics over the whole validation set, equal on every process; call ``on_batch(done, total)``.
+
+        If they are means over classes, ``scored_classes`` and ``classes`` say over how many of how many.
+        """
         ...
 
     def metadata(self) -> dict[str, Any]:
