@@ -53,6 +53,8 @@ def read_label_map(path: Path, colours: Mapping[Colour, int] | None = None) -> n
             )
         if colours is not None:
             return _numbers_of(np.asarray(image.convert("RGB")), colours, path)
+        if image.format == "GIF" and (greys := _greys(image)) is not None:
+            return greys
         if not _has_numbers(image):
             raise BrokenSample(
                 str(path),
@@ -64,8 +66,17 @@ def read_label_map(path: Path, colours: Mapping[Colour, int] | None = None) -> n
 
 
 def _has_numbers(image: Image.Image) -> bool:
-    """Refuse grey of fewer than 8 bits: Pillow stretches it to 8 bits, and not every writer does."""
+    """Refuse grey of fewer than 8 bits: Pillow stretches it to 8 bits, and not every writer does. The writers of GIF
+    put the colours of a palette into another order."""
+    if image.format == "GIF":
+        return False
     return _layout(image) in ("L", "P", "I") or image.mode.startswith("I;16")
+
+
+def _greys(image: Image.Image) -> np.ndarray | None:
+    """Return the grey values (H, W) of an image, or None if it has colours."""
+    pixels = np.asarray(image.convert("RGB"))
+    return pixels[..., 0] if (pixels == pixels[..., :1]).all() else None
 
 
 def _layout(image: Image.Image) -> str:

@@ -149,8 +149,8 @@ def _few(names: Sequence[str]) -> str:
 def _no_label_maps(folder: Path, others: Counter[str]) -> list[str]:
     """Return a sentence about the files beside label maps that are none."""
     count = sum(others.values())
-    files = "file" if count == 1 else "files"
-    return [f"{folder} has {count} {files} that are no label maps, left out: {counts_of(others)}."] if count else []
+    files = "file that is no label map" if count == 1 else "files that are no label maps"
+    return [f"{folder} has {count} {files}, left out: {counts_of(others)}."] if count else []
 
 
 def _unpaired(folder: Path, maps: Sequence[Path]) -> list[str]:
