@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 
-import foveal  # noqa: F401 - registers the models
 from support.segmentation_folders import write_cvat, write_folder, write_roboflow, write_split
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-own-data.md").read_text(encoding="utf-8")

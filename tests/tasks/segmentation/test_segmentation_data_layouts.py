@@ -67,7 +67,7 @@ def test_label_maps_may_have_a_suffix(tmp_path):
     opened = open_split(folder, "train", zero_ignored=False, mask_suffix="_mask")
     assert (labels(opened), opened.notices) == ([NUMBERS, NUMBERS], [])
     assert refused(folder) == (
-        f"{folder}/images/train/a.png has no label map {folder}/labels/train/a.png, and 1 more images have none: pass "
+        f"{folder}/images/train/a.png has no label map {folder}/labels/train/a.png, and 1 more image has none: pass "
         "--mask-suffix=_mask, which the label maps' names have."
     )
 
@@ -90,6 +90,23 @@ def test_a_folder_of_other_files_is_not_taken_for_label_maps(tmp_path):
     (tmp_path / "labels" / "train").mkdir(parents=True)
     (tmp_path / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 1 1")
     assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [NUMBERS]
+
+
+def test_a_folder_without_any_label_map_says_what_it_has(tmp_path):
+    folder = write_split(tmp_path, label_maps=[NUMBERS]) / "labels" / "train"
+    (folder / "a.png").rename(folder / "a.txt")
+    assert refused(tmp_path) == (
+        f"{folder} has no label map, only 1 .txt: put one there for each image, such as {folder}/a.png."
+    )
+
+
+def test_names_of_classes_in_two_files_must_agree(tmp_path):
+    write_cvat(tmp_path, NUMBERS)
+    (tmp_path / "classes.txt").write_text("background\ncat\ndog\n")
+    assert open_split(tmp_path, "train", zero_ignored=False).classes == ["background", "cat", "dog"]
+    (tmp_path / "classes.txt").write_text("background\ndog\ncat\n")
+    assert "labelmap.txt and " in refused(tmp_path)
+    assert refused(tmp_path).endswith("name other classes, or the same in another order: remove one of them.")
 
 
 def test_files_beside_label_maps_and_folders_of_images_are_noticed(tmp_path):
@@ -210,7 +227,10 @@ def test_what_is_missing_in_pascal_vocs_layout_is_named(tmp_path):
 
 def test_colours_without_a_labelmap_are_refused_with_what_to_write(tmp_path):
     write_cvat(tmp_path, NUMBERS)
-    (tmp_path / "labelmap.txt").rename(tmp_path / "classes.txt")
+    (tmp_path / "labelmap.txt").unlink()
+    assert "if colours are the classes, write NAME:RED,GREEN,BLUE:: for each into labelmap.txt instead" in refused(
+        tmp_path
+    )
     (tmp_path / "classes.txt").write_text("background\ncat\ndog\n")
     with pytest.raises(FovealError, match=r"has mode RGB, .*; or, if colours are the classes, name them in labelmap"):
         open_split(tmp_path, "train", zero_ignored=False).labels(0)

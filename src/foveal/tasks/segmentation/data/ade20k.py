@@ -77,4 +77,6 @@ def _no_names(folders: SplitFolders, numbers: set[int], zero_ignored: bool) -> s
     if folders.is_ade20k:
         reason = "their label maps do not have its numbers" if zero_ignored else "0 is a class here, and ignored there"
         ours = f"; the folders are named as ADE20K's, but {reason}"
+    if not classes:
+        found = "; if colours are the classes, write NAME:RED,GREEN,BLUE:: for each into labelmap.txt instead"
     return f"There is no {file}: write the names of the classes into it, one per line, {order}{found}{ours}."

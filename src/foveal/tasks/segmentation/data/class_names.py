@@ -84,12 +84,15 @@ def read_legend(root: Path, images: Path) -> Legend | None:
         (root / CLASSES_FILE, _read_lines),
         (images / ROBOFLOW_FILE, _read_csv),
     )
-    for file, read in readers:
-        if file.is_file():
-            legend = read(file)
-            _check(legend.classes, file)
-            return legend
-    return None
+    found = [read(file) for file, read in readers if file.is_file()]
+    for legend in found:
+        _check(legend.classes, legend.source)
+        if legend.classes != found[0].classes:
+            raise FovealError(
+                f"{found[0].source} and {legend.source} name other classes, or the same in another order: remove one "
+                "of them."
+            )
+    return found[0] if found else None
 
 
 def _read_lines(file: Path) -> Legend:
@@ -147,7 +150,7 @@ def _read_csv(file: Path) -> Legend:
     return Legend(names, str(file), numbers=numbers)
 
 
-def _check(names: list[str], file: Path) -> None:
+def _check(names: list[str], file: str) -> None:
     twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if twice is not None:
         raise FovealError(f"{file} has the class {twice!r} twice: give each class a unique name.")

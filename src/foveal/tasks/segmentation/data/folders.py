@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from foveal.errors import FovealError
-from foveal.tasks.listing import is_image, list_images, split_names, subfolders
+from foveal.tasks.listing import is_image, split_names, subfolders
 from foveal.tasks.segmentation.data.class_names import ROBOFLOW_FILE
 from foveal.tasks.segmentation.data.label_maps import label_map_endings
 
@@ -143,7 +144,10 @@ def _label_map_folders(root: Path, names: tuple[str, ...]) -> list[Path]:
 
 
 def _has_label_map(folder: Path) -> bool:
-    return bool(list_images(folder, label_map_endings()).images)
+    """Look no further than the first one: there may be many."""
+    endings = label_map_endings()
+    with os.scandir(folder) as entries:
+        return any(os.path.splitext(entry.name)[1].lower() in endings and is_image(entry.name) for entry in entries)
 
 
 def _voc(root: Path, suffix: str | None, listing: Path | None) -> SplitFolders:

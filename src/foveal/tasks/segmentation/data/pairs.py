@@ -31,11 +31,12 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Found:
-    """The files of a split: images and label maps by their common name, and how many others, by ending."""
+    """The files of a split, how many others are beside the label maps, by ending, and sentences about all others."""
 
     images: list[Path]
     maps: list[Path]
-    notices: list[str]
+    notices: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
 
 
 def find_pairs(folders: SplitFolders, split: str) -> Pairs:
@@ -66,23 +67,25 @@ def _apart(folders: SplitFolders) -> _Found:
     if folders.listing is not None:
         endings = label_map_endings()
         maps = [file for file in walk_images(folders.labels).images if file.suffix.lower() in endings]
-        return _Found(walk_images(folders.images).images, maps, [])
+        return _Found(walk_images(folders.images).images, maps)
     images, label_maps = list_images(folders.images), list_images(folders.labels, label_map_endings())
     inside = _few(other_folders(folders))
     notices = left_out(images.others, folders.images)
     if inside and images.images:
         notices.append(f"The images in folders of {folders.images} are left out: {inside}.")
-    return _Found(images.images, label_maps.images, [*notices, *_no_label_maps(folders.labels, label_maps.others)])
+    notices += _no_label_maps(folders.labels, label_maps.others)
+    return _Found(images.images, label_maps.images, notices, label_maps.others)
 
 
 def _beside(folders: SplitFolders) -> _Found:
     """Separate images from label maps in one folder by the suffix."""
     listing, endings = list_images(folders.images), label_map_endings()
     maps = [file for file in listing.images if file.stem.endswith(folders.suffix) and file.suffix.lower() in endings]
+    images = sorted(set(listing.images) - set(maps))
     others = Counter(listing.others)
     if (folders.images / ROBOFLOW_FILE).is_file():
         others[".csv"] -= 1
-    return _Found([file for file in listing.images if file not in set(maps)], maps, left_out(+others, folders.images))
+    return _Found(images, maps, left_out(+others, folders.images))
 
 
 def _by_name(folder: Path, files: Iterable[Path], suffix: str, what: str) -> dict[str, Path]:
@@ -114,7 +117,8 @@ def _listed(listing: Path, images: dict[str, Path], folder: Path) -> dict[str, P
 
 def _absent(folders: SplitFolders, absent: Sequence[str], images: dict[str, Path], found: _Found) -> str:
     """Return the sentence about images without a label map, with the reason if the other files show one."""
-    first, more = images[absent[0]], f", and {len(absent) - 1} more images have none" if len(absent) > 1 else ""
+    first, others = images[absent[0]], len(absent) - 1
+    more = f", and {others} more image{'s have' if others > 1 else ' has'} none" if others else ""
     wanted = folders.labels / f"{absent[0]}{folders.suffix}.png"
     lossy = [wanted.with_suffix(ending) for ending in sorted(image_endings() - label_map_endings())]
     stored = next((file for file in lossy if file.is_file() and file != first), None)
@@ -126,6 +130,11 @@ def _absent(folders: SplitFolders, absent: Sequence[str], images: dict[str, Path
             f"{folders.labels} has Label Studio's masks, one for each object, which do not say the numbers of their "
             "classes or the names of their images: export in COCO's format for a detector, or write one label map for "
             f"each image, such as {wanted}."
+        )
+    if not found.maps and found.others:
+        return (
+            f"{folders.labels} has no label map, only {counts_of(found.others)}: put one there for each image, such as "
+            f"{wanted}."
         )
     suffix = _common_suffix(list(images), [file.stem for file in found.maps]) if not folders.suffix else None
     if suffix is not None:
