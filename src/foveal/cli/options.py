@@ -95,6 +95,8 @@ class EvaluateOptions:
             by default.
         reference_size: For a segmenter with TransNeXt: side of the images that an interpolated position bias is
             computed for, before it is resized; as in training by default.
+        mask_suffix: For a segmenter: what the name of a label map has after that of its image; as in training by
+            default.
         split: Folder of --data that "val" means.
         paper: Show the authors' figures for a classifier also beside other weights or a part of the images.
         batch_size: Images per batch on each process: 64 for a classifier, 1 for a detector by default. For a segmenter
@@ -124,6 +126,7 @@ class EvaluateOptions:
     flip: bool = field(default=False, metadata=only_for("segmentation"))
     position_bias: Literal["interpolate", "extrapolate"] | None = field(default=None, metadata=only_for("segmentation"))
     reference_size: int | None = field(default=None, metadata=only_for("segmentation"))
+    mask_suffix: str | None = field(default=None, metadata=only_for("segmentation"))
     split: str = "val"
     paper: bool = field(default=False, metadata=only_for("classification"))
     batch_size: int | None = None

@@ -20,7 +20,7 @@ from foveal.report.draw_label_map import draw_prediction
 from foveal.report.draw_legend import percent
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
-from foveal.tasks.segmentation.data import LabelledImages, open_split
+from foveal.tasks.segmentation.data import LabelledImages, open_split, survey
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
 from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map
 from foveal.tasks.segmentation.predict import LabelMapPrediction, write_label_map
@@ -34,6 +34,7 @@ ENDINGS = (".png", "_labels.png")
 Files = Mapping[str, Sequence[Path]]
 OVERALL = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
 LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a figure, and between classes
+MOST_ABSENT = 5  # names of classes in a sentence
 Row = tuple[str, float | None, float | None]
 
 
@@ -47,16 +48,22 @@ def evaluate(recipe: SegmentationRecipe, options: EvaluateOptions) -> None:
     )
     known = replace(known, inference=adapt_inference(known.inference, options))
     folder = SegmentationTask.data_folder(recipe, options.data)
-    images = open_split(folder, options.split, zero_ignored=known.zero_ignored)
+    suffix = known.mask_suffix if options.mask_suffix is None else options.mask_suffix
+    images = open_split(
+        folder, options.split, zero_ignored=known.zero_ignored, mask_suffix=suffix, held_out=known.held_out
+    )
     check_classes(recipe, known.classes, images.classes, folder)
+    survey(images, options.broken)
     processes = start_processes()
     check_precision(options.precision, processes.device)
     evaluation = _evaluate(known, images, options, processes)
+    images.conclude(processes)
     leave_processes()
     if not processes.is_main:
         return
-    show_notices([*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)])
-    document = _document(recipe, known, folder, options, evaluation)
+    notices = [*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)]
+    show_notices(notices)
+    document = _document(recipe, known, folder, options, images, evaluation) | {"notices": notices}
     if options.json:
         print_json(document)
     else:
@@ -113,6 +120,7 @@ def _document(
     known: TrainedSegmenter,
     folder: Path,
     options: EvaluateOptions,
+    images: LabelledImages,
     evaluation: SegmentationEvaluation,
 ) -> dict[str, Any]:
     return {
@@ -121,6 +129,8 @@ def _document(
         "checkpoint": str(options.checkpoint),
         "data": str(folder),
         "split": options.split,
+        "set": images.set_name,
+        "folders": {"images": str(images.folders.images), "label_maps": str(images.folders.labels)},
         "precision": options.precision,
         "inference": asdict(known.inference),
         "position_bias": options.position_bias,
@@ -182,6 +192,8 @@ def print_evaluation(evaluation: SegmentationEvaluation, title: str, inference: 
     console.print(f"{title}, {evaluation.images} images, {evaluation.images_per_second:.1f} images/s")
     console.print(describe(inference))
     console.print(_overall(evaluation))
+    if evaluation.absent:
+        console.print(_absent(evaluation), soft_wrap=False)
     console.print(_by_class(evaluation, console.width))
 
 
@@ -202,9 +214,22 @@ def describe(inference: Inference) -> str:
 
 
 def _overall(evaluation: SegmentationEvaluation) -> Table:
-    table = columns([], list(OVERALL.values()), gap=2)
+    scores, classes = evaluation.scores, len(evaluation.classes)
+    over = {"miou": scores.scored, "macc": scores.measured}
+    named = [
+        title if over.get(name, classes) == classes else f"{title} over {over[name]} of {classes} classes"
+        for name, title in OVERALL.items()
+    ]
+    table = columns([], named, gap=2)
     table.add_row(*(f"{evaluation.metrics[name]:.2f}" for name in OVERALL))
     return table
+
+
+def _absent(evaluation: SegmentationEvaluation) -> str:
+    """Return a sentence about the classes that the table shows without an accuracy."""
+    absent = evaluation.absent
+    names = ", ".join(absent[:MOST_ABSENT]) + (f" and {len(absent) - MOST_ABSENT} more" * (len(absent) > MOST_ABSENT))
+    return f"No pixel of {len(absent)} of {len(evaluation.classes)} classes: {names}."
 
 
 def _by_class(evaluation: SegmentationEvaluation, width: int) -> Table:

@@ -5,14 +5,14 @@ import shlex
 import shutil
 import sys
 import textwrap
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import Json, UsageError, print_json, show_notices
-from foveal.cli.options import given, overrides_of
+from foveal.cli.options import given, only_for, overrides_of, refuse_others
 from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
@@ -49,6 +49,9 @@ class RunOptions:
         size: Side of the square images in pixels; for a detector the short side, for a segmenter the side of the crops,
             with all other sides in proportion.
         drop_path: Stochastic depth rate of the last block.
+        mask_suffix: For a segmenter: what the name of a label map has after that of its image: _mask for a_mask.png.
+        zero: For a segmenter: whether 0 in label maps is the first class, or ignored and 1 the first class, as in
+            ADE20K; as in the recipe by default.
         tensorboard: Also write TensorBoard event files.
         dry_run: Show what the run would do, with an estimate of its memory if possible, and do nothing.
         processes: With --dry-run: number of devices; by default, as many as were started.
@@ -66,6 +69,8 @@ class RunOptions:
     requeue: bool = False
     size: int | None = None
     drop_path: float | None = None
+    mask_suffix: str | None = field(default=None, metadata=only_for("segmentation"))
+    zero: Literal["class", "ignored"] | None = field(default=None, metadata=only_for("segmentation"))
     tensorboard: bool = False
     dry_run: bool = False
     processes: int | None = None
@@ -98,7 +103,9 @@ def main(
         return
     if options.recipe is None:
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
-    recipe = _adapted(get_recipe(options.recipe), options, given(settings))
+    recipe = get_recipe(options.recipe)
+    refuse_others(options, recipe.kind, f"{options.recipe} is")
+    recipe = _adapted(recipe, options, given(settings))
     if options.dry_run:
         _show_plan(recipe, options)
         return
@@ -111,7 +118,12 @@ def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) 
     recipe = recipe.with_model(options.model or recipe.model).with_training(**settings)
     if options.size is not None:
         recipe = recipe.with_size(options.size)
-    return recipe if options.drop_path is None else replace(recipe, drop_path=options.drop_path)
+    changes: dict[str, Any] = {} if options.drop_path is None else {"drop_path": options.drop_path}
+    if options.mask_suffix is not None:
+        changes["mask_suffix"] = options.mask_suffix
+    if options.zero is not None:
+        changes["zero_ignored"] = options.zero == "ignored"
+    return replace(recipe, **changes)
 
 
 def _show_plan(recipe: BaseRecipe, options: RunOptions) -> None:

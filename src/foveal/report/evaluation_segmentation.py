@@ -91,7 +91,8 @@ def draw_classes(scores: SegmentationScores, classes: Sequence[str], title: str)
     panels = figure.subplots(1, columns, squeeze=False, sharex=True)[0]
     for number, axes in enumerate(panels):
         _class_panel(axes, known[number * length : (number + 1) * length], length, scores.miou)
-    figure.suptitle(f"{title}: IoU of {len(known)} classes, %", x=0.01, horizontalalignment="left", fontsize=10)
+    of = "" if len(known) == len(rows) else f" of {len(rows)}"
+    figure.suptitle(f"{title}: IoU of {len(known)}{of} classes, %", x=0.01, horizontalalignment="left", fontsize=10)
     figure.supxlabel(
         f"Bars: IoU; dashed: mean, mIoU {scores.miou:.1f}. Marks: accuracy, mean {scores.macc:.1f}.",
         fontsize=8,

@@ -49,15 +49,17 @@ def test_the_shapes_dataset_opens_with_a_background_class(tmp_path):
     assert len(seen) > 1
 
 
-@pytest.mark.parametrize("labels", ["annotations", "labels"])
-@pytest.mark.parametrize("images", ["images/train", "images/training", "train"])
+@pytest.mark.parametrize("labels", ["annotations/train", "labels/training", "masks/train", "train/masks"])
+@pytest.mark.parametrize("images", ["images/train", "images/training", "train/images", "train"])
 def test_custom_folders_open_with_a_class_file(tmp_path, images, labels):
-    write_folder(tmp_path / images, tmp_path / labels / "train", SIX)
+    write_folder(tmp_path / images, tmp_path / labels, SIX)
     (tmp_path / "classes.txt").write_text("sky\n tree \nBäume im Herbst\n\n", encoding="utf-8")
     opened = open_split(tmp_path, "train", zero_ignored=False)
     assert opened.classes == ["sky", "tree", "Bäume im Herbst"]
     assert [opened.name(index) for index in range(len(opened))] == list("abcdef")
     assert open_split(str(tmp_path), "training", zero_ignored=False).paths == opened.paths
+    assert opened.notices == []
+    assert opened.set_name == ("training" if images == "images/training" else "train")
 
 
 def test_a_split_may_have_any_name(tmp_path):
@@ -67,6 +69,30 @@ def test_a_split_may_have_any_name(tmp_path):
 def test_a_class_file_overrides_the_ade20k_classes(tmp_path):
     (write_ade20k(tmp_path) / "classes.txt").write_text("one\ntwo")
     assert open_split(tmp_path, "val", zero_ignored=True).classes == ["one", "two"]
+
+
+def test_ade20k_classes_are_only_taken_where_the_label_maps_have_its_numbers(tmp_path):
+    """Cats and dogs in folders of these names were once predicted as streetlights."""
+    own = write_ade20k(tmp_path / "own", [[[0, 1], [2, 255]]])
+    with pytest.raises(FovealError) as caught:
+        open_split(own, "val", zero_ignored=True)
+    assert str(caught.value) == (
+        f"There is no {own}/classes.txt: write the names of the classes into it, one per line, in the order of their "
+        "numbers, from 1; the first label maps have the numbers 0, 1, 2; the folders are named as ADE20K's, but their "
+        "label maps do not have its numbers."
+    )
+    few = write_ade20k(tmp_path / "few", [[[0, 1], [2, 255]]])
+    for file in (*few.rglob("*.jpg"), *few.rglob("*.png")):
+        file.rename(file.with_name(f"ADE_val_0000000{file.name}"))
+    assert open_split(few, "val", zero_ignored=True).classes == list(ADE20K_CLASSES)
+    large = write_ade20k(tmp_path / "large", [[[0, 1], [151, 255]]])
+    with pytest.raises(FovealError, match="its numbers"):
+        open_split(large, "val", zero_ignored=True)
+
+
+def test_ade20k_classes_are_not_taken_by_recipes_in_which_0_is_a_class(tmp_path):
+    with pytest.raises(FovealError, match=r"from 0; .* named as ADE20K's, but 0 is a class here, and ignored there\.$"):
+        open_split(write_ade20k(tmp_path), "val", zero_ignored=False)
 
 
 def test_other_layouts_require_a_class_file(tmp_path):
@@ -87,10 +113,15 @@ def test_images_of_any_format_are_paired_with_label_maps_by_name(tmp_path):
     (images / "f.png").unlink()
     (images / "._e.png").write_bytes(b"what another system writes beside it")
     (images / "notes.txt").touch()
+    (images / ".ipynb_checkpoints").mkdir()
     opened = open_split(tmp_path, "train", zero_ignored=False)
     assert [path.name for path in opened.paths] == ["a.bmp", "b.webp", "c.JPEG", "d.tif", "e.png"]
     assert [path.name for path in opened.label_paths] == ["a.png", "b.png", "c.png", "d.png", "e.PNG"]
     assert [image.shape for image, _ in opened] == [(3, 2, 2)] * 5
+    assert opened.notices == [
+        f"{images} has 1 file that Pillow does not read as images, left out: 1 .txt.",
+        f"{labels / 'f.png'} is left out, because it has no image.",
+    ]
 
 
 def refused(folder, split="train"):
@@ -126,13 +157,14 @@ def test_missing_folders_are_named_with_the_expected_paths(tmp_path):
     names = ("images/val", "images/validation", "images/valid", "val", "validation", "valid")
     looked = ", ".join(str(tmp_path / name) for name in names)
     assert refused(tmp_path, "val") == f"{tmp_path} has no images of val: put them into one of {looked}."
-    with pytest.raises(FovealError, match=r"has no images of val: put them"):
+    with pytest.raises(FovealError, match=r"has no images of val: put them .*; or pass --val-fraction 0.2, which"):
         open_train_and_val(tmp_path, zero_ignored=False)
-    (tmp_path / "labels").rename(tmp_path / "masks")
-    places = ("annotations/train", "annotations/training", "labels/train", "labels/training")
+    (tmp_path / "labels").rename(tmp_path / "elsewhere")
+    places = [f"{above}/{name}" for above in ("annotations", "labels", "masks") for name in ("train", "training")]
     assert refused(tmp_path) == (
         f"The images in {tmp_path}/images/train have no label maps: put them into one of "
-        f"{', '.join(str(tmp_path / name) for name in places)}."
+        f"{', '.join(str(tmp_path / name) for name in places)}; or, if they lie beside the images, pass --mask-suffix "
+        "with what their names have after those of the images."
     )
 
 

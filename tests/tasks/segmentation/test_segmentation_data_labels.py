@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from foveal.tasks.segmentation.data import open_split
-from foveal.tasks.segmentation.data.dataset import label_table, labels_of
+from foveal.tasks.segmentation.data.class_names import label_table
+from foveal.tasks.segmentation.data.label_maps import labels_of
 from foveal.training.samples import BrokenSample
 from support.segmentation_folders import write_ade20k, write_split
 
@@ -115,7 +116,8 @@ def test_a_label_map_of_an_unsupported_mode_is_rejected(tmp_path, mode, shape):
     assert sentence(images) == (
         str(file),
         f"{file} has mode {mode}, and a label map stores a class number for each pixel: save it as a PNG with 8-bit or "
-        "16-bit grey, or with a palette whose indices are the classes.",
+        "16-bit grey, or with a palette whose indices are the classes; or, if colours are the classes, name them in "
+        "labelmap.txt.",
     )
 
 

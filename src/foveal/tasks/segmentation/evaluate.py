@@ -43,12 +43,21 @@ class SegmentationEvaluation:
         return self.scores.metrics
 
     @property
+    def absent(self) -> list[str]:
+        """Names of the classes without a labelled pixel."""
+        return [name for name, pixels in zip(self.classes, self.scores.pixels, strict=True) if not pixels]
+
+    @property
     def document(self) -> dict[str, Any]:
-        """Scores in plain types, as in results.json; a score that a class does not have is None."""
+        """Scores in plain types, as in results.json; a score that a class does not have is None.
+
+        ``miou_classes`` and ``macc_classes`` say how many classes the means are over.
+        """
         rows = zip(self.classes, self.scores.iou, self.scores.accuracy, self.scores.pixels, strict=True)
         classes = [{"name": name, "iou": iou, "accuracy": acc, "pixels": pixels} for name, iou, acc, pixels in rows]
         counts = {"images": self.images, "broken": len(self.broken), "broken_names": self.broken}
-        return {**self.metrics, "classes": classes, **counts, "images_per_second": self.images_per_second}
+        over = {"miou_classes": self.scores.scored, "macc_classes": self.scores.measured, "absent": self.absent}
+        return {**self.metrics, **over, "classes": classes, **counts, "images_per_second": self.images_per_second}
 
 
 @dataclass

@@ -34,6 +34,16 @@ class SegmentationScores:
     pixels: list[int]
 
     @property
+    def scored(self) -> int:
+        """The number of classes that ``miou`` is over."""
+        return sum(value is not None for value in self.iou)
+
+    @property
+    def measured(self) -> int:
+        """The number of classes that ``macc`` is over: those that have a pixel."""
+        return sum(value is not None for value in self.accuracy)
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Overall scores by the names used in training logs."""
         return {"miou": self.miou, "macc": self.macc, "aacc": self.aacc}

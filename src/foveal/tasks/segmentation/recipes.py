@@ -46,6 +46,9 @@ class SegmentationRecipe(DenseRecipe):
     zero_ignored: bool = True
     """Whether 0 in a label map is no class, and class 0 is written as 1 (ADE20K)."""
 
+    mask_suffix: str | None = None
+    """What a label map's name has after that of its image; None if the layout says it."""
+
     def with_size(self, size: int) -> "SegmentationRecipe":
         """The recipe for crops of this many pixels; all other sides in proportion."""
         factor = size / self.augment.crop

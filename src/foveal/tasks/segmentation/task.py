@@ -15,8 +15,16 @@ from foveal.models.weights_file import WeightsSource
 from foveal.tasks.dense.counting import count_segmenter
 from foveal.tasks.dense.shapes import CLASSES, TRAIN
 from foveal.tasks.dense.task import DenseTask, crop_step
+from foveal.tasks.held_out import HeldOut
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
-from foveal.tasks.segmentation.data import ADE20K_CLASSES, Augment, Augmentation, LabelledImages, open_train_and_val
+from foveal.tasks.segmentation.data import (
+    ADE20K_CLASSES,
+    Augment,
+    Augmentation,
+    LabelledImages,
+    open_train_and_val,
+    survey,
+)
 from foveal.tasks.segmentation.evaluate import evaluate_segmenter
 from foveal.tasks.segmentation.inference import Inference
 from foveal.tasks.segmentation.recipes import SegmentationRecipe
@@ -36,6 +44,10 @@ class TrainedSegmenter:
     """How images are presented to it."""
     zero_ignored: bool
     """Whether 0 in the label maps that it was trained on is no class."""
+    mask_suffix: str | None = None
+    """What the names of these label maps have after those of the images."""
+    held_out: HeldOut | None = None
+    """The images that were drawn for validation, if their folder had no split."""
 
 
 class SegmentationTask(DenseTask[SegmentationRecipe]):
@@ -59,23 +71,41 @@ class SegmentationTask(DenseTask[SegmentationRecipe]):
 
     @classmethod
     def open_images(cls, recipe: SegmentationRecipe, data: str | Path | None) -> tuple[LabelledImages, LabelledImages]:
-        train, val = open_train_and_val(cls.data_folder(recipe, data), zero_ignored=recipe.zero_ignored)
+        config = recipe.train
+        train, val = open_train_and_val(
+            cls.data_folder(recipe, data),
+            zero_ignored=recipe.zero_ignored,
+            mask_suffix=recipe.mask_suffix,
+            val_fraction=config.val_fraction,
+            seed=config.seed,
+        )
+        for images in (train, val):
+            survey(images, config.broken)
         train.transform = Augment(recipe.augment)
         return train, val
 
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """Return mean IoU, mean accuracy and pixel accuracy in percent; each image counts in its own size."""
+        """Return mean IoU, mean accuracy and pixel accuracy in percent; each image counts in its own size.
+
+        ``scored_classes`` of ``classes`` are in the mean IoU. Classes without a pixel are noticed.
+        """
         loader, inference = self.validation_loader(processes.share), self.recipe.inference
         segmenter: Any = model  # the loop's, which is the segmenter
         found = evaluate_segmenter(segmenter, loader, self.train.classes, inference, processes, on_batch=on_batch)
-        return found.metrics
+        for images in (self.train, self.val):
+            images.conclude(processes)
+        return {**found.metrics, "scored_classes": found.scores.scored, "classes": len(found.classes)}
 
     def own_metadata(self) -> dict[str, Any]:
         recipe = self.recipe
+        suffix = {} if recipe.mask_suffix is None else {"mask_suffix": recipe.mask_suffix}
+        held_out = {} if self.val.held_out is None else self.val.held_out.metadata()
         return {
             **super().own_metadata(),
+            **suffix,
+            **held_out,
             "zero_ignored": recipe.zero_ignored,
             "augmentation": asdict(recipe.augment),
             "inference": asdict(recipe.inference),
@@ -126,7 +156,9 @@ class SegmentationTask(DenseTask[SegmentationRecipe]):
             option = "--" + next(iter(given)).replace("_", "-")
             raise FovealError(f"{recipe.model} has no position bias, only TransNeXt has: leave {option} out.")
         name, classes = f"{recipe.segmenter} {recipe.model}", cls.class_names(metadata)
-        return TrainedSegmenter(name, model, classes, recipe.inference, recipe.zero_ignored)
+        return TrainedSegmenter(
+            name, model, classes, recipe.inference, recipe.zero_ignored, recipe.mask_suffix, HeldOut.of(metadata)
+        )
 
     @classmethod
     def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -134,4 +166,5 @@ class SegmentationTask(DenseTask[SegmentationRecipe]):
             "augment": Augmentation(**metadata["augmentation"]),
             "inference": Inference(**metadata["inference"]),
             "zero_ignored": metadata["zero_ignored"],
+            "mask_suffix": metadata.get("mask_suffix"),
         }

@@ -1,95 +1,25 @@
-"""Datasets of images with a class for each pixel, and their label maps."""
+"""Datasets of images with a class for each pixel."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import load_rgb_of_size, opened_image
-from foveal.tasks.segmentation.data.folders import Pairs, find_pairs, find_split, read_classes
-from foveal.tasks.segmentation.segmenter import IGNORED
+from foveal.tasks.pixels import orientation
+from foveal.tasks.segmentation.data.class_names import Legend
+from foveal.tasks.segmentation.data.coverage import Coverage, Seen, about_absent
+from foveal.tasks.segmentation.data.folders import SplitFolders
+from foveal.tasks.segmentation.data.label_maps import label_map_size, labels_of, read_label_map
+from foveal.tasks.segmentation.data.pairs import Pairs
+from foveal.training.processes import Processes
 from foveal.training.samples import BrokenSample
-
-INVALID = -1  # label of a value that stands for no class
-NUMBERS = 256  # values of an 8-bit pixel
-
-
-def label_map_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) in pixels; only the file's header is decoded.
-
-    Raises:
-        BrokenSample: the file is missing or not an image.
-    """
-    with opened_image(path) as image:
-        return image.size
-
-
-def read_label_map(path: Path) -> np.ndarray:
-    """Return the values (H, W) stored in a label map: 8-bit or 16-bit grey, or palette indices.
-
-    Raises:
-        BrokenSample: the file is missing, cannot be read, or does not store a number for each pixel.
-    """
-    with opened_image(path) as image:
-        if not _has_numbers(image):
-            raise BrokenSample(
-                str(path),
-                f"{path} has mode {_layout(image)}, and a label map stores a class number for each pixel: save it as a "
-                "PNG with 8-bit or 16-bit grey, or with a palette whose indices are the classes.",
-            )
-        return np.array(image)
-
-
-def _has_numbers(image: Image.Image) -> bool:
-    """Refuse grey of fewer than 8 bits: Pillow stretches it to 8 bits, and not every writer does."""
-    return _layout(image) in ("L", "P", "I") or image.mode.startswith("I;16")
-
-
-def _layout(image: Image.Image) -> str:
-    """Return the mode, or the pixel layout within the file if that says more: 2-bit and 4-bit grey are L;2 and L;4."""
-    tiles = getattr(image, "tile", None)
-    layout = tiles[0][3] if tiles else None
-    return layout if layout in ("L;2", "L;4") else image.mode
-
-
-def label_table(num_classes: int, zero_ignored: bool) -> np.ndarray:
-    """Return (257,) int64: the label of each value, ``IGNORED`` or ``INVALID``; the last entry is for all other values.
-
-    Args:
-        num_classes: number of classes.
-        zero_ignored: 0 is ignored and class 0 is stored as 1 (MMSegmentation's ``reduce_zero_label``).
-    """
-    first = int(zero_ignored)
-    classes = min(num_classes, IGNORED - first)
-    table = np.full(NUMBERS + 1, INVALID, dtype=np.int64)
-    table[first : first + classes] = np.arange(classes)
-    table[:first] = table[IGNORED] = IGNORED
-    return table
-
-
-def labels_of(numbers: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
-    """Convert a label map's values to labels (H, W) int64 with a ``label_table``.
-
-    Raises:
-        BrokenSample: a value stands for no class; the message names the first one.
-    """
-    # Negative values, which 32-bit images can hold, become the largest.
-    labels = table[numbers if numbers.dtype == np.uint8 else np.minimum(numbers.astype(np.uint32), NUMBERS)]
-    if labels.min() == INVALID:
-        y, x = np.argwhere(labels == INVALID)[0]
-        last = np.flatnonzero(table[:IGNORED] != INVALID)[-1]
-        ignored = f"0 and {IGNORED}" if table[0] == IGNORED else f"{IGNORED}"
-        raise BrokenSample(
-            str(path),
-            f"{path} has the value {numbers[y, x]} at x={x}, y={y}; only 0 to {last} and {IGNORED} are allowed, with "
-            f"{ignored} for ignored pixels: correct the label map, or name every class in classes.txt.",
-        )
-    return labels
 
 
 class LabelledImages(Dataset):
@@ -102,17 +32,27 @@ class LabelledImages(Dataset):
         classes: class names, indexed by label.
         paths: image files.
         label_paths: label map files, one per image.
+        folders: where they are.
+        held_out: which images of a folder without a split are for validation; None if there is a split.
+        part: which of them are in the set, in words; empty for all.
+        table: the label of each number in a label map; see ``Legend.table``.
+        coverage: the numbers in all label maps that were read.
         transform: function of (image, labels); None returns the image as float in [0, 1] and the labels.
-        notices: sentences about what was found beside the images and left out.
+        notices: sentences about what was left out, and about classes without a pixel.
     """
 
-    def __init__(self, pairs: Pairs, classes: list[str], *, zero_ignored: bool) -> None:
+    def __init__(
+        self, pairs: Pairs, legend: Legend, folders: SplitFolders, *, zero_ignored: bool, part: str = ""
+    ) -> None:
         """``zero_ignored``: whether 0 in label maps marks ignored pixels, and 1 the first class."""
-        self.classes = classes
+        self.classes, self.folders, self.part = legend.classes, folders, part
         self.paths, self.label_paths = [image for image, _ in pairs.files], [labels for _, labels in pairs.files]
-        self.notices = pairs.notices
+        self.notices = list(pairs.notices)
         self.transform: Callable[[Tensor, Tensor], Any] | None = None
-        self._table = label_table(len(classes), zero_ignored)
+        self.table, self.coverage = legend.table(zero_ignored), Coverage(len(self.paths))
+        self.held_out: HeldOut | None = None
+        self._legend, self._concluded = legend, False
+        self._provisional: list[str] = []
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -134,16 +74,28 @@ class LabelledImages(Dataset):
         Raises:
             BrokenSample: it cannot be read, or its label map has another size.
         """
-        path, label_path = self.paths[index], self.label_paths[index]
-        width, height = label_map_size(label_path)
-        image = load_rgb_of_size(path, (width, height))
-        if image.size != (width, height):
-            raise BrokenSample(
-                str(label_path),
-                f"{label_path} has {width}x{height} pixels, and its image {path} has {image.width}x{image.height}: "
-                "replace one of them.",
-            )
+        size = label_map_size(self.label_paths[index])
+        image = load_rgb_of_size(self.paths[index], size)
+        if image.size != size:
+            raise self._other_size(index, size, image.size)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def check_size(self, index: int) -> None:
+        """Raise BrokenSample as ``image`` would for a label map of another size; only headers are decoded."""
+        size = label_map_size(self.label_paths[index])
+        with opened_image(self.paths[index]) as image:
+            width, height = image.size
+            turned = (height, width) if orientation(image) >= 5 else (width, height)  # 5 to 8 lie on their side
+        if size not in (turned, (width, height)):
+            raise self._other_size(index, size, turned)
+
+    def _other_size(self, index: int, size: tuple[int, int], own: tuple[int, int]) -> BrokenSample:
+        path = self.label_paths[index]
+        return BrokenSample(
+            str(path),
+            f"{path} has {size[0]}x{size[1]} pixels, and its image {self.paths[index]} has {own[0]}x{own[1]}: replace "
+            "one of them.",
+        )
 
     def labels(self, index: int) -> Tensor:
         """Return the labels of image ``index``, int64 (H, W); the image itself is not read.
@@ -152,35 +104,32 @@ class LabelledImages(Dataset):
             BrokenSample: the label map cannot be read, is not a label map, or has a value that stands for no class.
         """
         path = self.label_paths[index]
-        return torch.from_numpy(labels_of(read_label_map(path), self._table, path))
+        numbers = read_label_map(path, self._legend.colours)
+        labels = labels_of(numbers, self.table, path, self._legend)
+        self.coverage.note(index, numbers)
+        return torch.from_numpy(labels)
 
+    @property
+    def place(self) -> str:
+        """Where the label maps are, in words."""
+        return f"{self.folders.labels} ({self.part})" if self.part else str(self.folders.labels)
 
-def open_split(folder: str | Path, split: str, *, zero_ignored: bool) -> LabelledImages:
-    """Open the images and label maps of one split ("train", "val").
+    @property
+    def set_name(self) -> str:
+        """The name of the set, as found in the folder."""
+        return self.part or self.folders.set_name
 
-    Two layouts are supported:
+    def suppose(self, seen: Seen) -> None:
+        """Add a notice about classes without a pixel in the label maps that were read before a run."""
+        self._provisional = about_absent(self.place, self.classes, self.table, seen)
+        self.notices += self._provisional
 
-    - ADE20K as unpacked: ``images/training/*.jpg``, ``annotations/training/*.png``, and ``validation``;
-    - custom: ``images/<split>`` or ``<split>`` with images in any format that Pillow reads, PNG label maps of the same
-      names in ``annotations/<split>`` or ``labels/<split>``, and ``classes.txt`` with one name per line. The synthetic
-      shapes use this layout. In ADE20K's layout such a file is optional.
-
-    It is checked here that every image has a label map; their content is checked when they are read.
-
-    Args:
-        folder: root of the dataset.
-        split: name of the split.
-        zero_ignored: 0 in label maps marks ignored pixels and class 0 is stored as 1, as in ADE20K; otherwise classes
-            count from 0. 255 is always ignored.
-
-    Raises:
-        FovealError: folders, label maps or class names are missing or inconsistent.
-    """
-    folders = find_split(Path(folder), split)
-    return LabelledImages(find_pairs(folders, split), read_classes(folders), zero_ignored=zero_ignored)
-
-
-def open_train_and_val(folder: str | Path, *, zero_ignored: bool) -> tuple[LabelledImages, LabelledImages]:
-    """Open the training and validation splits; see ``open_split``."""
-    train, val = (open_split(folder, split, zero_ignored=zero_ignored) for split in ("train", "val"))
-    return train, val
+    def conclude(self, processes: Processes | None = None) -> None:
+        """Replace that notice, once at least half of the label maps were read. All processes must call."""
+        if self._concluded:
+            return
+        seen = self.coverage.seen(processes)
+        if 2 * seen.read >= seen.total:
+            self._concluded = True
+            before = [notice for notice in self.notices if notice not in self._provisional]
+            self.notices = [*before, *about_absent(self.place, self.classes, self.table, seen)]

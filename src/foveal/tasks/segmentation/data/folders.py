@@ -1,139 +1,168 @@
-"""Folder layouts of images and label maps, and class names."""
+"""Folder layouts of images and label maps."""
 
+from __future__ import annotations
+
+import os
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from foveal.errors import FovealError
-from foveal.tasks.image_files import read_text
-from foveal.tasks.listing import left_out, list_images, split_names
-from foveal.tasks.segmentation.segmenter import IGNORED
+from foveal.tasks.listing import is_image, split_names, subfolders
+from foveal.tasks.segmentation.data.class_names import ROBOFLOW_FILE
+from foveal.tasks.segmentation.data.label_maps import label_map_endings
 
-# ADE20K's 150 pixel classes (Zhou et al. 2017) in the order of the scene parsing benchmark, which counts them from 1,
-# by MMSegmentation's short names.
-ADE20K_CLASSES = (
-    "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet", "sidewalk",
-    "person", "earth", "door", "table", "mountain", "plant", "curtain", "chair", "car", "water", "painting", "sofa",
-    "shelf", "house", "sea", "mirror", "rug", "field", "armchair", "seat", "fence", "desk", "rock", "wardrobe", "lamp",
-    "bathtub", "railing", "cushion", "base", "box", "column", "signboard", "chest of drawers", "counter", "sand",
-    "sink", "skyscraper", "fireplace", "refrigerator", "grandstand", "path", "stairs", "runway", "case", "pool table",
-    "pillow", "screen door", "stairway", "river", "bridge", "bookcase", "blind", "coffee table", "toilet", "flower",
-    "book", "hill", "bench", "countertop", "stove", "palm", "kitchen island", "computer", "swivel chair", "boat",
-    "bar", "arcade machine", "hovel", "bus", "towel", "light", "truck", "tower", "chandelier", "awning", "streetlight",
-    "booth", "television receiver", "airplane", "dirt track", "apparel", "pole", "land", "bannister", "escalator",
-    "ottoman", "bottle", "buffet", "poster", "stage", "van", "ship", "fountain", "conveyer belt", "canopy", "washer",
-    "plaything", "swimming pool", "stool", "barrel", "basket", "waterfall", "tent", "bag", "minibike", "cradle",
-    "oven", "ball", "food", "step", "tank", "trade name", "microwave", "pot", "animal", "bicycle", "lake",
-    "dishwasher", "screen", "blanket", "sculpture", "hood", "sconce", "vase", "traffic light", "tray", "ashcan", "fan",
-    "pier", "crt screen", "plate", "monitor", "bulletin board", "shower", "radiator", "glass", "clock", "flag",
-)  # fmt: skip
-
-
-CLASSES_FILE = "classes.txt"
-LABEL_MAP_ENDINGS = frozenset({".png"})
+IMAGES = "images"
+LABEL_MAPS = ("annotations", "labels", "masks")
 ADE20K_SPLITS = ("training", "validation")
+ROBOFLOW_SUFFIX = "_mask"
+# Pascal VOC's folders, which CVAT's exports of segmentation masks have, too.
+VOC_LABEL_MAPS, VOC_IMAGES, VOC_LISTS = "SegmentationClass", "JPEGImages", "ImageSets/Segmentation"
 
 
 @dataclass(frozen=True)
 class SplitFolders:
-    """Image and label map folders of one split within ``root``."""
+    """Where the images and label maps of one split are within ``root``.
+
+    Attributes:
+        root: the folder of the data set.
+        images, labels: the folders; the same one if label maps lie beside their images.
+        suffix: what a label map's name has after that of its image, before the ending.
+        listing: the file that lists the names of the split; None if the folders hold nothing else.
+    """
 
     root: Path
     images: Path
     labels: Path
+    suffix: str = ""
+    listing: Path | None = None
 
     @property
     def is_ade20k(self) -> bool:
         """Whether the folders are named as in ADE20K's archive."""
-        published = [(self.root / "images" / long, self.root / "annotations" / long) for long in ADE20K_SPLITS]
+        published = [(self.root / IMAGES / long, self.root / "annotations" / long) for long in ADE20K_SPLITS]
         return (self.images, self.labels) in published
 
+    @property
+    def set_name(self) -> str:
+        """The name of the split that was found, such as "validation"."""
+        if self.listing is not None:
+            return self.listing.stem
+        return self.images.parent.name if self.images.name == IMAGES else self.images.name
 
-def find_split(root: Path, split: str) -> SplitFolders:
-    """Find images in ``images/<split>`` or ``<split>``, label maps in ``annotations/<split>`` or ``labels/<split>``.
+
+def find_split(root: Path, split: str, suffix: str | None = None, advice: str = "") -> SplitFolders:
+    """Find the images and label maps of a split.
+
+    Images are in ``images/<split>``, ``<split>/images`` or ``<split>``, and label maps in a folder of the same form
+    with ``annotations``, ``labels`` or ``masks`` in place of ``images``. Other layouts are Pascal VOC's, and label maps
+    beside their images: Roboflow's, whose names end in "_mask", or any with a ``suffix``.
 
     Args:
         root: folder of the dataset.
         split: "train" or "val"; the folders may have any of its ``split_names``.
+        suffix: what a label map's name has after that of its image; None if the layout says it.
+        advice: end of the error sentence if there is no such split.
 
     Raises:
         FovealError: a folder is missing.
     """
-    if not root.is_dir():
-        raise FovealError(f"There is no folder {root}: pass --data with a folder of images and label maps.")
-    names = split_names(split)
-    images = _first_folder(
-        [root / above / name for above in ("images", "") for name in names],
-        f"{root} has no images of {split}: put them into one of",
-    )
-    labels = _first_folder(
-        [root / above / name for above in ("annotations", "labels") for name in names],
-        f"The images in {images} have no label maps: put them into one of",
-    )
-    return SplitFolders(root, images, labels)
-
-
-def _first_folder(candidates: list[Path], problem: str) -> Path:
-    found = next((folder for folder in candidates if folder.is_dir()), None)
+    _check_folder(root)
+    if (root / VOC_LABEL_MAPS).is_dir():
+        lists = [root / VOC_LISTS / f"{name}.txt" for name in split_names(split)]
+        listing = next((file for file in lists if file.is_file()), None)
+        if listing is None:
+            raise FovealError(
+                f"There is no {lists[0]}: write the names of the images of {split} into it, one per line{advice}."
+            )
+        return _voc(root, suffix, listing)
+    found = _find(root, split_names(split), suffix)
     if found is None:
-        raise FovealError(f"{problem} {', '.join(map(str, candidates))}.")
+        above = [root / IMAGES, root]
+        places = ", ".join(str(folder / name) for folder, name in product(above, split_names(split)))
+        raise FovealError(f"{root} has no images of {split}: put them into one of {places}{advice}.")
     return found
 
 
-def read_classes(folders: SplitFolders) -> list[str]:
-    """Read class names from ``classes.txt``, one per line starting with class 0; ADE20K's own need no such file.
+def find_whole(root: Path, suffix: str | None = None) -> SplitFolders:
+    """Find the images and label maps of a folder that has no validation split, in the layouts of ``find_split``.
+
+    They are those of the training split, or if there is none, directly in ``images`` and the folder of label maps, or
+    of all lists in Pascal VOC's layout.
 
     Raises:
-        FovealError: the file is missing or empty, a name is missing or occurs twice, or there are too many.
+        FovealError: there are none, or there is a validation split.
     """
-    file = folders.root / CLASSES_FILE
-    if not file.is_file():
-        if folders.is_ade20k:
-            return list(ADE20K_CLASSES)
-        raise FovealError(f"There is no {file}: write the names of the classes into it, one per line.")
-    names = [line.strip() for line in read_text(file).rstrip().splitlines()]
-    if not names:
-        raise FovealError(f"{file} is empty: write the names of the classes into it, one per line.")
-    for number, name in enumerate(names, 1):
-        if not name:
-            raise FovealError(f"Line {number} of {file} is empty: every line must name a class.")
-        if name in names[: number - 1]:
-            raise FovealError(f"{file} has the class {name!r} twice: give each class a unique name.")
-    if len(names) > IGNORED:
+    _check_folder(root)
+    if has_split(root, "val"):
+        raise FovealError(f"{root} has images for validation: leave --val-fraction out.")
+    if (root / VOC_LABEL_MAPS).is_dir():
+        lists = sorted((root / VOC_LISTS).glob("*.txt"))
+        return _voc(root, suffix, lists[0] if len(lists) == 1 else None)
+    found = _find(root, split_names("train"), suffix) or _find(root, ("",), suffix)
+    if found is None:
+        raise FovealError(f"{root} has no images: put them into {root / IMAGES}.")
+    return found
+
+
+def _check_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise FovealError(f"There is no folder {root}: pass --data with a folder of images and label maps.")
+
+
+def has_split(root: Path, split: str) -> bool:
+    """Return whether a folder has images of a split, or a list of them."""
+    if (root / VOC_LABEL_MAPS).is_dir():
+        return any((root / VOC_LISTS / f"{name}.txt").is_file() for name in split_names(split))
+    return any((above / name).is_dir() for above in (root / IMAGES, root) for name in split_names(split))
+
+
+def _find(root: Path, names: tuple[str, ...], suffix: str | None) -> SplitFolders | None:
+    """Find the folders of a split that has one of these names; "" stands for no split."""
+    inside = [place for name in names for place in (root / name / IMAGES, root / name)]
+    places = [*(root / IMAGES / name for name in names), *inside]
+    images = next((folder for folder in places if folder.is_dir()), None)
+    if images is None:
+        return None
+    found = _label_map_folders(root, names)
+    labels = next((folder for folder in found if _has_label_map(folder)), found[0] if found else None)
+    if labels is not None:
+        return SplitFolders(root, images, labels, suffix or "")
+    if suffix or (images / ROBOFLOW_FILE).is_file():
+        return SplitFolders(root, images, images, suffix or ROBOFLOW_SUFFIX)
+    wanted = ", ".join(str(root / above / name) for above, name in product(LABEL_MAPS, names))
+    raise FovealError(
+        f"The images in {images} have no label maps: put them into one of {wanted}; or, if they lie beside the images, "
+        "pass --mask-suffix with what their names have after those of the images."
+    )
+
+
+def _label_map_folders(root: Path, names: tuple[str, ...]) -> list[Path]:
+    outside = [root / above / name for above, name in product(LABEL_MAPS, names)]
+    inside = [root / name / below for name, below in product(names, LABEL_MAPS)]
+    return [folder for folder in [*outside, *inside] if folder.is_dir()]
+
+
+def _has_label_map(folder: Path) -> bool:
+    """Look no further than the first one: there may be many."""
+    endings = label_map_endings()
+    with os.scandir(folder) as entries:
+        return any(os.path.splitext(entry.name)[1].lower() in endings and is_image(entry.name) for entry in entries)
+
+
+def _voc(root: Path, suffix: str | None, listing: Path | None) -> SplitFolders:
+    images = next((folder for folder in (root / VOC_IMAGES, root / IMAGES) if folder.is_dir()), None)
+    if images is None:
         raise FovealError(
-            f"{file} names {len(names)} classes, and at most {IGNORED} are possible, since {IGNORED} is the label of "
-            "ignored pixels: merge some of them."
+            f"{root / VOC_LABEL_MAPS} has label maps, and there is no {root / VOC_IMAGES}: put the images there; CVAT "
+            "exports them with the choice 'Save images'."
         )
-    return names
+    return SplitFolders(root, images, root / VOC_LABEL_MAPS, suffix or "", listing)
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Images and their label maps, in alphabetical order, and sentences about what else was there."""
-
-    files: list[tuple[Path, Path]]
-    notices: list[str]
-
-
-def find_pairs(folders: SplitFolders, split: str) -> Pairs:
-    """Pair each image with the label map of the same name; other label maps are left out.
-
-    Raises:
-        FovealError: there are no images, an image has no label map, or two images have the same.
-    """
-    maps = {file.stem: file for file in list_images(folders.labels, LABEL_MAP_ENDINGS).images}
-    listing = list_images(folders.images)
-    files = listing.images
-    images = {file.stem: file for file in files}
-    if not images:
-        raise FovealError(f"{folders.images} has no image: put the images of {split} there.")
-    for file in files:
-        if images[file.stem] != file:
-            raise FovealError(f"{file} and {images[file.stem].name} have the same label map: remove one of them.")
-    absent = [file for stem, file in images.items() if stem not in maps]
-    if absent:
-        more = f", and {len(absent) - 1} more images have none" if len(absent) > 1 else ""
-        raise FovealError(
-            f"{absent[0]} has no label map {folders.labels / absent[0].stem}.png{more}: add what is missing, or remove "
-            "the images."
-        )
-    return Pairs([(file, maps[stem]) for stem, file in images.items()], left_out(listing.others, folders.images))
+def other_folders(folders: SplitFolders) -> list[str]:
+    """Return the names of subfolders of the images whose images are not read."""
+    if folders.listing is not None:
+        return []
+    within = [name for name in subfolders(folders.images) if folders.images / name != folders.labels]
+    return [name for name in within if any(is_image(file.name) for file in (folders.images / name).iterdir())]

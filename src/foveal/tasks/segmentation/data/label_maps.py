@@ -1,0 +1,129 @@
+"""Label maps: image files that store the class of each pixel as a number or a colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from foveal.tasks.image_files import opened_image
+from foveal.tasks.listing import image_endings
+from foveal.tasks.segmentation.data.class_names import INVALID, NUMBERS, Colour, Legend
+from foveal.tasks.segmentation.segmenter import IGNORED
+from foveal.training.samples import BrokenSample
+
+# Formats that change pixels, or may: of JPEG 2000, WebP and AVIF the ending does not say.
+LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "WEBP": "WebP", "AVIF": "AVIF"}
+
+
+def label_map_endings() -> frozenset[str]:
+    """Return the endings of the formats that can store label maps: those that Pillow reads and that lose nothing."""
+    kinds = Image.registered_extensions()
+    return frozenset(ending for ending in image_endings() if kinds.get(ending, "MPO") not in LOSSY)
+
+
+def label_map_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) in pixels; only the file's header is decoded.
+
+    Raises:
+        BrokenSample: the file is missing or not an image.
+    """
+    with opened_image(path) as image:
+        return image.size
+
+
+def read_label_map(path: Path, colours: Mapping[Colour, int] | None = None) -> np.ndarray:
+    """Return the numbers (H, W) stored in a label map: 8-bit or 16-bit grey, or palette indices.
+
+    Args:
+        path: the file.
+        colours: the number of each colour; None if numbers are stored.
+
+    Raises:
+        BrokenSample: the file is missing, cannot be read, or does not store a number or colour for each pixel.
+    """
+    with opened_image(path) as image:
+        if image.format in LOSSY or image.info.get("compression") == "jpeg":  # as in some TIFF files
+            kind = LOSSY.get(image.format or "", "JPEG")
+            raise BrokenSample(
+                str(path),
+                f"{path} is stored as {kind}, which may change pixels: save label maps as PNG, from their source.",
+            )
+        if colours is not None:
+            return _numbers_of(np.asarray(image.convert("RGB")), colours, path)
+        if image.format == "GIF" and (greys := _greys(image)) is not None:
+            return greys
+        if not _has_numbers(image):
+            raise BrokenSample(
+                str(path),
+                f"{path} has mode {_layout(image)}, and a label map stores a class number for each pixel: save it as a "
+                "PNG with 8-bit or 16-bit grey, or with a palette whose indices are the classes; or, if colours are "
+                "the classes, name them in labelmap.txt.",
+            )
+        return np.array(image)
+
+
+def _has_numbers(image: Image.Image) -> bool:
+    """Refuse grey of fewer than 8 bits: Pillow stretches it to 8 bits, and not every writer does. The writers of GIF
+    put the colours of a palette into another order."""
+    if image.format == "GIF":
+        return False
+    return _layout(image) in ("L", "P", "I") or image.mode.startswith("I;16")
+
+
+def _greys(image: Image.Image) -> np.ndarray | None:
+    """Return the grey values (H, W) of an image, or None if it has colours."""
+    pixels = np.asarray(image.convert("RGB"))
+    return pixels[..., 0] if (pixels == pixels[..., :1]).all() else None
+
+
+def _layout(image: Image.Image) -> str:
+    """Return the mode, or the pixel layout within the file if that says more: 2-bit and 4-bit grey are L;2 and L;4."""
+    tiles = getattr(image, "tile", None)
+    layout = tiles[0][3] if tiles else None
+    return layout if layout in ("L;2", "L;4") else image.mode
+
+
+def _numbers_of(pixels: np.ndarray, colours: Mapping[Colour, int], path: Path) -> np.ndarray:
+    """Return the number (H, W) uint8 of each pixel (H, W, 3) uint8."""
+    codes = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+    order = sorted(colours)
+    known = np.array([red << 16 | green << 8 | blue for red, green, blue in order])
+    places = np.searchsorted(known, codes).clip(max=len(known) - 1)
+    other = known[places] != codes
+    if other.any():
+        y, x = np.argwhere(other)[0]
+        raise BrokenSample(
+            str(path),
+            f"{path} has the colour {','.join(map(str, pixels[y, x]))} at x={x}, y={y}, which labelmap.txt does not "
+            "name: add it there, or correct the label map.",
+        )
+    return np.array([colours[colour] for colour in order], dtype=np.uint8)[places]
+
+
+def capped(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers of any integer type as indices of a ``Legend.table``."""
+    # Negative ones, which 32-bit images can hold, become the largest.
+    return numbers if numbers.dtype == np.uint8 else np.minimum(numbers.astype(np.uint32), NUMBERS)
+
+
+def labels_of(numbers: np.ndarray, table: np.ndarray, path: Path, legend: Legend | None = None) -> np.ndarray:
+    """Convert a label map's numbers to labels (H, W) int64 with a ``Legend.table``.
+
+    Raises:
+        BrokenSample: a number stands for no class; the message names the first one.
+    """
+    labels: np.ndarray = table[capped(numbers)]
+    if labels.min() == INVALID:
+        y, x = np.argwhere(labels == INVALID)[0]
+        last = np.flatnonzero(table[:IGNORED] != INVALID)[-1]
+        ignored = f"0 and {IGNORED}" if table[0] == IGNORED else f"{IGNORED}"
+        file = Path(legend.source).name if legend is not None else "classes.txt"
+        raise BrokenSample(
+            str(path),
+            f"{path} has the value {numbers[y, x]} at x={x}, y={y}; only 0 to {last} and {IGNORED} are allowed, with "
+            f"{ignored} for ignored pixels: correct the label map, or name every class in {file}.",
+        )
+    return labels
