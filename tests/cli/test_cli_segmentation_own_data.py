@@ -114,6 +114,17 @@ def test_what_training_or_evaluation_would_refuse_is_refused_at_the_start(foveal
     assert not out.exists()
 
 
+@pytest.mark.parametrize("words", [["--dry-run"], []])
+def test_a_number_that_is_no_class_is_found_before_training(foveal, tmp_path, words):
+    data, out = write_binary(tmp_path / "data", 1), tmp_path / "run"
+    write_split(data, "val", halves(7, 2), classes="background\nobject\n")
+    said = foveal("train", FPN, "--data", data, "--out", out, *QUICK, *words)
+    assert said.is_one_sentence(
+        f"{data}/labels/val/a.png has the value 7 at x=32, y=0; only 0 to 1 and 255 are allowed"
+    )
+    assert not out.exists()
+
+
 def test_settings_of_label_maps_are_kept_with_the_weights(foveal, tmp_path):
     """Label maps a_mask.png with 0 for background, in a recipe's terms of ADE20K and then in others."""
     data, out = write_binary(tmp_path / "data", 1, places=("train", "valid")), tmp_path / "run"

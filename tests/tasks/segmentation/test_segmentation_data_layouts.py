@@ -146,6 +146,11 @@ def test_roboflow_numbers_need_not_count_from_0(tmp_path):
     write_roboflow(tmp_path, [[3, 7], [7, 3]], rows="3, cat\n7, dog\n")
     opened = open_split(tmp_path, "train", zero_ignored=False)
     assert (opened.classes, labels(opened)[0]) == (["cat", "dog"], [[0, 1], [1, 0]])
+    (tmp_path / "train" / "_classes.csv").write_text("Pixel Value, Class\n3, cat\n5, dog\n")
+    with pytest.raises(
+        FovealError, match=r"the value 7 at x=1, y=0; only 3, 5 and 255 are .* class in _classes\.csv\.$"
+    ):
+        open_split(tmp_path, "train", zero_ignored=False).labels(0)
 
 
 @pytest.mark.parametrize("rows", ["0, cat\n0, dog", "cat, 0", "0", "0, cat\n255, dog", "0, "])

@@ -135,8 +135,8 @@ def _read_csv(file: Path) -> Legend:
     """Read rows of a number and a name, below a heading."""
     names: list[str] = []
     numbers: dict[int, int] = {}
-    _, *rows = csv.reader(read_text(file).splitlines()) if read_text(file).strip() else [[]]
-    for row in filter(None, rows):
+    rows = list(csv.reader(read_text(file).splitlines()))
+    for row in filter(None, rows[1:]):
         number, *name = (cell.strip() for cell in row)
         if len(name) != 1 or not name[0] or not number.isdecimal() or int(number) >= IGNORED or int(number) in numbers:
             raise FovealError(

@@ -118,12 +118,13 @@ def labels_of(numbers: np.ndarray, table: np.ndarray, path: Path, legend: Legend
     labels: np.ndarray = table[capped(numbers)]
     if labels.min() == INVALID:
         y, x = np.argwhere(labels == INVALID)[0]
-        last = np.flatnonzero(table[:IGNORED] != INVALID)[-1]
+        known = np.flatnonzero(table[:IGNORED] != INVALID).tolist()
+        allowed = f"0 to {known[-1]}" if known == list(range(len(known))) else ", ".join(map(str, known))
         ignored = f"0 and {IGNORED}" if table[0] == IGNORED else f"{IGNORED}"
         file = Path(legend.source).name if legend is not None else "classes.txt"
         raise BrokenSample(
             str(path),
-            f"{path} has the value {numbers[y, x]} at x={x}, y={y}; only 0 to {last} and {IGNORED} are allowed, with "
+            f"{path} has the value {numbers[y, x]} at x={x}, y={y}; only {allowed} and {IGNORED} are allowed, with "
             f"{ignored} for ignored pixels: correct the label map, or name every class in {file}.",
         )
     return labels
