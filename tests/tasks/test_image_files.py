@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from foveal.tasks.image_files import decode_rgb, load_rgb, load_rgb_of_size
+from foveal.tasks.image_files import decode_rgb, image_size, load_rgb, load_rgb_of_size
 from foveal.training.samples import BrokenSample
 
 ORIENTATION = 0x0112
@@ -119,3 +119,19 @@ def test_exif_orientation_is_applied_if_it_gives_the_requested_size(tmp_path, or
     image = load_rgb_of_size(turned(tmp_path / "phone.png", orientation, MARKED), size)
     assert image.size == size
     assert np.argwhere(np.asarray(image)[..., 0]).tolist() == [list(corner)]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_the_size_in_the_header_is_that_of_the_loaded_image(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    file = save(tmp_path / name, np.zeros((4, 6, 3), dtype=np.uint8), exif=exif)
+    assert image_size(file) == load_rgb(file).size == ((6, 4) if orientation < 5 else (4, 6))
+
+
+def test_a_size_needs_an_image(tmp_path):
+    (tmp_path / "a.jpg").write_text("no image")
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(BrokenSample, match=f"{name} is not a readable image"):
+            image_size(tmp_path / name)

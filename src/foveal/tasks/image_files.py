@@ -12,7 +12,8 @@ from foveal.tasks.pixels import PixelError, orientation, to_rgb, turn
 from foveal.training.samples import BrokenSample
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
+_UNREADABLE = (OSError, SyntaxError, ValueError, KeyError, EOFError, Image.DecompressionBombError)
 
 
 def load_rgb(path: str | Path, upright: bool = True) -> Image.Image:
@@ -53,7 +54,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
             # Pillow looks for EXIF data of PNG behind the pixels, too, and decodes them for it.
             known = image.format != "PNG" or "exif" in image.info
             sideways = known and orientation(image) in SIDEWAYS
-            return image.size[::-1] if sideways else image.size
+            # Newer versions of Pillow have turned the size of a TIFF already: its tags have that of the stored pixels.
+            tags = getattr(image, "tag_v2", None)
+            width, height = image.size if tags is None else (tags[_WIDTH], tags[_HEIGHT])
+            return (height, width) if sideways else (width, height)
     except _UNREADABLE as error:
         raise _broken(str(path), error) from error
 

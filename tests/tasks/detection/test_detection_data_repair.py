@@ -69,12 +69,15 @@ ANNOTATIONS = {
 }
 
 
-@pytest.mark.parametrize("masks", [False, True])
-@pytest.mark.parametrize("kind", ANNOTATIONS)
+BOXES_ONLY = ("area missing, no mask", "area of the good polygon")  # with masks there is something else to say
+
+
+@pytest.mark.parametrize(
+    ("kind", "masks"),
+    [*((kind, False) for kind in ANNOTATIONS), *((kind, True) for kind in ANNOTATIONS if kind not in BOXES_ONLY)],
+)
 def test_what_an_annotation_means_is_derived(tmp_path, kind, masks):
     entry, expected, notice = ANNOTATIONS[kind]
-    if masks and (not entry.get("segmentation") or "x" in entry["segmentation"]):
-        pytest.skip("masks are something else")
     images = open_split(write_split(tmp_path, "train", [entry]), "train", masks=masks)
     target = images.target(0)
     assert {name: target[name].tolist() for name in expected} == expected

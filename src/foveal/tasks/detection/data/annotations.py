@@ -18,6 +18,8 @@ from foveal.tasks.detection.data.repair import repaired
 from foveal.tasks.detection.data.tally import Findings, Tally
 from foveal.tasks.detection.rle import compress_segmentation
 
+TWICE = "id of another annotation"
+
 
 @dataclass(frozen=True)
 class ObjectArrays:
@@ -113,18 +115,21 @@ def check_annotations(content: Content, split: Split, categories: Categories, ma
     reader = _Reader(images, listed, categories, masks)
     skipped, mended = set[int](), set[int]()
     for position, entry in enumerate(content["annotations"]):
-        found, reasons, problem = reader.read(entry)
-        which = f"nnotation {entry.get('id')}{reader.image_of(found)}" if problem or reasons else ""
+        problem = reader.problem(entry)
         if problem:
-            findings.add("A" + which, problem)
-            skipped.add(position)
-            reader.keep_broken(found)
-            continue
-        for reason in reasons:
-            findings.repairs.add(reason, "a" + which)
+            fixed, reasons, problem = reader.mended(entry, problem)
+            which = f"nnotation {entry.get('id')}{reader.image_of(fixed)}"
+            if problem:
+                findings.add("A" + which, problem)
+                skipped.add(position)
+                reader.keep_broken(fixed)
+                continue
+            for reason in reasons:
+                findings.repairs.add(reason, "a" + which)
             mended.add(position)
-        if found["image_id"] in images:
-            reader.keep(found)
+            entry = fixed
+        if entry["image_id"] in images:
+            reader.keep(entry)
     counts = np.bincount(np.array(reader.columns.images, dtype=np.int64), minlength=len(images))
     ends = np.cumsum(counts)
     files = [image["file_name"] for image in images.values()]
@@ -183,23 +188,26 @@ class _Reader:
         self.crowds: list[tuple[int, int]] = []
         self.broken_of: list[int] = []
 
-    def read(self, entry: Entry) -> tuple[Entry, list[str], Problem | None]:
-        """Return an annotation, repaired if necessary, the reasons for that, and what is wrong with it."""
-        problem, reasons = self._problem(entry), list[str]()
-        if problem:
-            fixed, reasons = repaired(entry, self.twins, self._size_of(entry), self.masks)
-            if reasons:
-                entry, problem = fixed, self._problem(fixed)
-        if type(entry.get("id")) is int:
-            self._known.add(entry["id"])
-        return entry, [] if problem else reasons, problem
-
-    def _problem(self, entry: Entry) -> Problem | None:
+    def problem(self, entry: Entry) -> Problem | None:
+        """Return what is wrong with an annotation as it is written."""
         number = entry.get("id")
         if type(number) is not int:
             return "no id", "has no id that is a whole number"
         if number in self._known:
-            return "id of another annotation", "has the id of another annotation"
+            return TWICE, "has the id of another annotation"
+        self._known.add(number)
+        return self._problem_of_content(entry)
+
+    def mended(self, entry: Entry, problem: Problem) -> tuple[Entry, list[str], Problem | None]:
+        """Return an annotation with a problem, repaired if possible, the reasons for that, and what remains wrong."""
+        fixed, reasons = repaired(entry, self.twins, self._size_of(entry), self.masks)
+        if not reasons or problem[0] == TWICE:
+            return entry, [], problem
+        known = type(entry.get("id")) is int
+        remains = self._problem_of_content(fixed) if known else self.problem(fixed)
+        return fixed, reasons, remains
+
+    def _problem_of_content(self, entry: Entry) -> Problem | None:
         missing = next((name for name in FIELDS if name not in entry), None)
         if missing:
             return f"no {missing}", f"has no {missing}"
