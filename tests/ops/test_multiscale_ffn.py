@@ -147,6 +147,14 @@ def test_packed_weights_are_kept_and_follow_changes_of_the_weights():
 
 
 @torch.no_grad()
+def test_the_default_device_does_not_matter():
+    call = tensors((1, 5, 7, 8, {3: 16}))
+    with torch.device("meta"):
+        within = multiscale_ffn(**call)
+    assert torch.equal(within, multiscale_ffn(**call))
+
+
+@torch.no_grad()
 def test_a_folded_network_gives_the_result_of_its_layers():
     net = foveal.optimize(atto("transxnet"), memory=False)
     exact = atto("transxnet").double()(image(96, 64).double())

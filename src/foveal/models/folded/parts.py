@@ -10,14 +10,19 @@ from torch import Tensor, nn
 
 from foveal.ops.host import linear, linear_add
 
+from ..cache import SizeCache
+
 
 class InferenceOnly(nn.Module):
     """A module that refuses training mode."""
 
     def train(self, mode: bool = True) -> Any:
-        """Stay in eval mode; raise ValueError for training mode."""
+        """Stay in eval mode, and forget what was computed from weights; raise ValueError for training mode."""
         if mode:
             raise ValueError("this network was folded for inference by foveal.optimize and cannot be trained")
+        for value in vars(self).values():
+            if isinstance(value, SizeCache):
+                value.clear()
         return super().train(False)
 
 

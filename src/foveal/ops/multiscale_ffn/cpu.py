@@ -62,7 +62,8 @@ def pack(
     """Return all weights in one float32 tensor, in the order in which the instruction set in use reads them. The norm's
     gain and bias become part of the first product; zeros fill the last panel of every kernel size."""
     panel, area, outer = tile(), max(kernels) ** 2, -bias2.numel() % tile()
-    order = torch.tensor([channel for _, padded in _order(panel, kernels, channels) for channel in padded])
+    places = [channel for _, padded in _order(panel, kernels, channels) for channel in padded]
+    order = torch.tensor(places, device=bias2.device)
 
     def inner(weight: Tensor) -> Tensor:
         return torch.cat([weight, weight.new_zeros(1, *weight.shape[1:])])[order]
