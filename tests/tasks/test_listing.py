@@ -41,18 +41,8 @@ def test_names_that_no_person_wrote_are_hidden(name):
 
 
 def test_folders_are_walked_in_order_without_hidden_files_and_folders(tmp_path):
-    names = [
-        "b.png",
-        "a.jpg",
-        "deep/c.gif",
-        ".hidden/d.jpg",
-        "__MACOSX/._a.jpg",
-        "Thumbs.db",
-        "notes.TXT",
-        "raw",
-        "e.heif0",
-    ]
-    for name in names:
+    seen, hidden = ["b.png", "a.jpg", "deep/c.gif"], [".hidden/d.jpg", "__MACOSX/._a.jpg", "Thumbs.db"]
+    for name in (*seen, *hidden, "notes.TXT", "raw", "e.xyz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = walk_images(tmp_path)
