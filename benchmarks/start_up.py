@@ -113,9 +113,11 @@ def dry_run_seconds(checkout: Path, recipe: str, folder: Path) -> float:
 MEASURES = {"open": open_seconds, "dry-run": dry_run_seconds}
 
 
-def compare(checkouts: list[Path], folders: dict[str, Path], rounds: int) -> dict[tuple[str, str], list[list[float]]]:
+def compare(
+    checkouts: list[Path], folders: dict[str, Path], measures: list[str], rounds: int
+) -> dict[tuple[str, str], list[list[float]]]:
     """Return the seconds of each task and measure, round by round, one per checkout."""
-    found: dict[tuple[str, str], list[list[float]]] = {(task, name): [] for task in folders for name in MEASURES}
+    found: dict[tuple[str, str], list[list[float]]] = {(task, name): [] for task in folders for name in measures}
     for number in range(rounds + 1):
         order = range(len(checkouts)) if number % 2 else range(len(checkouts))[::-1]
         for (task, name), measured in found.items():
@@ -145,6 +147,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES))
     given = parser.parse_args(words)
     checkouts = [*([] if given.before is None else [given.before.resolve()]), HERE]
     names = ["before", "here"][-len(checkouts) :]
@@ -152,7 +155,7 @@ def main(words: list[str] | None = None) -> None:
         folders = {task: Path(place, task) for task in given.tasks}
         for task, folder in folders.items():
             DATA[task][1](folder, given.images)
-        found = compare(checkouts, folders, given.rounds)
+        found = compare(checkouts, folders, given.measures, given.rounds)
     print(f"{given.images:,} images of {SIDE} x {SIDE} pixels per task, {given.rounds} rounds, medians")
     print("\n".join(report(found, names)))
 

@@ -45,7 +45,7 @@ def test_checkouts_take_turns_and_the_first_round_is_not_counted(benchmark, monk
     calls = []
     monkeypatch.setattr(benchmark, "MEASURES", {"open": lambda *words: calls.append(words[0]) or len(calls)})
     before, here = Path("before"), Path("here")
-    found = benchmark.compare([before, here], {"detection": Path("data")}, rounds=2)
+    found = benchmark.compare([before, here], {"detection": Path("data")}, ["open"], rounds=2)
     assert calls == [here, before, before, here, here, before]
     assert found == {("detection", "open"): [[3, 4], [6, 5]]}
 

@@ -51,15 +51,23 @@ def test_all_sets_are_evaluated_in_one_command(foveal, released, data):
     assert said.code == 0, said.error
     lines = said.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["set", "size", "images", "top-1", "top-5", "loss", "images/s"]
-    assert [line.split()[:3] for line in lines[1:5]] == [
-        ["ImageNet-A", "32x32", "2"],
-        ["ImageNet-R", "32x32", "1"],
-        ["ImageNet-Sketch", "32x32", "2"],
-        ["ImageNet-V2", "32x32", "3"],
+    assert lines[0].split() == ["set", "size", "images", "classes", "top-1", "top-5", "loss", "images/s"]
+    assert [line.split()[:6] for line in lines[1:5]] == [
+        ["ImageNet-A", "32x32", "2", "2", "of", "200"],
+        ["ImageNet-R", "32x32", "1", "1", "of", "200"],
+        ["ImageNet-Sketch", "32x32", "2", "2", "of", "1,000"],
+        ["ImageNet-V2", "32x32", "3", "3", "of", "1,000"],
     ]
-    assert lines[5].startswith("ImageNet-C, 32x32, 75 images: mCE ")
-    assert [line[:14].strip() for line in lines[7:22]] == [name.replace("_", " ")[:14].strip() for name in ALEXNET]
+    assert lines[5].startswith("ImageNet-C, 32x32, 75 images over 1 of 1,000 classes: mCE ")
+    first = next(number for number, line in enumerate(lines) if line.startswith("error by severity")) + 1
+    rows = [line[:14].strip() for line in lines[first : first + 15]]
+    assert rows == [name.replace("_", " ")[:14].strip() for name in ALEXNET]
+    remarks = " ".join(" ".join(lines[first + 15 :]).split()).split("ImageNet-")[1:]
+    assert (
+        remarks[3]
+        == "V2: figures are over 3 of 1,000 classes, without an image of the classes '1', '3', '4' and 994 more. "
+    )
+    assert [remark[0] for remark in remarks] == ["A", "R", "S", "V", "C"]
 
 
 def test_modes_and_sizes_form_one_table_and_are_written_to_files(foveal, colours, tmp_path):
@@ -106,11 +114,11 @@ def test_released_weights_show_the_paper_metrics_if_the_set_is_complete(foveal, 
     monkeypatch.setitem(SETS, "a", replace(SETS["a"], images=2))
     said = foveal(*words)
     assert said.code == 0, said.error
-    heading, first, second, remark = said.out.splitlines()
-    assert heading.split()[4] == "paper"
-    assert first.split()[4] == "29.9"
+    heading, first, second, *remarks = said.out.splitlines()
+    assert heading.split()[5] == "paper"
+    assert first.split()[7] == "29.9"
     assert len(second.split()) == len(first.split()) - 1
-    assert remark == "ImageNet-R: 1 of 30,000 images, so the paper's figure is not shown."
+    assert remarks[-1] == "ImageNet-R: 1 of 30,000 images, so the paper's figure is not shown."
     document = json.loads(foveal(*words, "--paper", "--json").out)
     assert document["model"] == "transnext_micro.in1k"
     assert [one["paper"] for one in document["results"]] == [29.9, 45.8]

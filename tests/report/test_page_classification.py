@@ -22,6 +22,7 @@ def evaluation(folder, targets: list[int], predictions: list[int]) -> Evaluation
         0,
         0,
         1.0,
+        tuple(targets.count(label) for label in range(3)),
         probabilities=probabilities,
         targets=torch.tensor(targets),
         paths=paths,

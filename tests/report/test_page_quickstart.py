@@ -50,6 +50,7 @@ def evaluation(folder: Path) -> Evaluation:
         100.0,
         0.5,
         100.0,
+        tuple(targets.bincount(minlength=2).tolist()),
         probabilities=probabilities,
         targets=targets,
         paths=paths,

@@ -56,21 +56,28 @@ class Listing:
     """The files of a folder.
 
     Attributes:
-        images: the image files, in alphabetical order.
+        paths: the image files, in alphabetical order. They are texts, since a Path takes longer than the listing.
         others: how many other files there are, by ending; hidden ones are not counted.
     """
 
-    images: list[Path] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def images(self) -> list[Path]:
+        """The image files, as paths."""
+        return [Path(path) for path in self.paths]
 
     def add(self, folder: str | Path, names: Iterable[str], endings: frozenset[str]) -> None:
         """Add files of one folder."""
+        start = os.path.join(folder, "")
         for name in sorted(names):
-            ending = os.path.splitext(name)[1].lower()
             if is_hidden(name):
                 continue
+            _, dot, end = name.rpartition(".")
+            ending = dot + end.lower() if dot else ""
             if ending in endings:
-                self.images.append(Path(folder, name))
+                self.paths.append(start + name)
             else:
                 self.others[ending] += 1
 

@@ -151,6 +151,38 @@ def test_a_broken_image_of_a_remote_shard_is_skipped(pets, shards, tmp_path):
     torch.testing.assert_close(found.probabilities, whole.probabilities[left])
 
 
+def test_classes_that_turn_out_to_have_no_image_are_named_after_the_first_epoch(pets, shards, tmp_path):
+    """The labels of remote shards are only known once they are read."""
+    for file in (pets / "val" / "dog").iterdir():
+        file.unlink()
+    with tarfile.open(shards / "val-0.tar") as old, tarfile.open(shards / "new", "w") as new:
+        for member in old:
+            if member.name[:3] not in ("003", "004", "005"):  # the dogs
+                new.addfile(member, old.extractfile(member))
+    (shards / "new").rename(shards / "val-0.tar")
+    (shards / "sizes.json").write_text(json.dumps({"train-0.tar": 24, "val-0.tar": 6}))
+    remote = create_task(RECIPE, f"pipe:cat {shards}/train-0.tar::pipe:cat {shards}/val-0.tar")
+    assert list(remote.notices) == []
+    outcome = fit(remote, RECIPE.train, tmp_path / "run")
+    record = outcome.history[0]
+    assert (record["val_scored_classes"], record["val_classes"]) == (2, 3)
+    assert list(remote.notices) == [
+        "The validation set has no image of the class 'dog': the validation is over 2 of 3 classes."
+    ]
+    metrics(remote)
+    assert len(remote.notices) == 1  # said once
+    assert metrics(create_task(RECIPE, pets)).keys() == metrics(remote).keys()
+
+
+def test_a_class_of_broken_images_is_named(pets):
+    for file in (pets / "val" / "eel").iterdir():
+        file.write_bytes(b"broken")
+    task = create_task(SKIPPING, pets)
+    found = metrics(task)
+    assert (found["scored_classes"], found["classes"], found["skipped"]) == (2, 3, 3)
+    assert "no image of the class 'eel'" in task.notices[0]
+
+
 def test_a_dataset_without_readable_images_raises_a_one_line_error(pets):
     for file in (pets / "val").glob("*/*.png"):
         file.write_bytes(b"broken")

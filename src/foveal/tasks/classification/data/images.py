@@ -130,13 +130,13 @@ def open_class_folders(folder: Path, transform: Callable | None = None, *, compl
     others = Counter(beside.others)
     for label, name in enumerate(classes):
         found = walk_images(folder / name)
-        if complete and not found.images:
+        if complete and not found.paths:
             raise FovealError(
                 f"The class folder {folder / name} has no image{_in_brackets(found.others)}: put images into it, or "
                 "remove this class here and in the validation."
             )
-        names += map(str, found.images)
-        targets += [label] * len(found.images)
+        names += found.paths
+        targets += [label] * len(found.paths)
         others += found.others
     if not names:
         raise FovealError(f"{folder} has no image in its class folders{_in_brackets(others)}: put images into them.")
@@ -151,7 +151,7 @@ def _in_brackets(others: Counter[str]) -> str:
 
 def _outside(beside: Listing, folder: Path) -> list[str]:
     """Return a sentence about images that are in no class folder, or nothing if there are none."""
-    count = len(beside.images)
+    count = len(beside.paths)
     if not count:
         return []
     return [f"{folder} has {count} image{'s' * (count > 1)} outside of its class folders, left out."]
