@@ -26,6 +26,7 @@ class Slopes(Dataset):
     """Images whose brightness is the regression target."""
 
     classes: ClassVar = ["brightness"]
+    notices = ()
 
     def __init__(self, count):
         self.count = count

@@ -33,6 +33,7 @@ class PointsTask:
     monitor = "top1"
     higher_is_better = True
     mixes = False
+    notices = ()
 
     def __init__(self, data=None, dropout=0.0, width=8):
         torch.manual_seed(3)
