@@ -34,10 +34,7 @@ class PointsTask:
     higher_is_better = True
     mixes = False
     notices = ()
-<<<<<<< HEAD
     start = None
-=======
->>>>>>> clsf
 
     def __init__(self, data=None, dropout=0.0, width=8):
         torch.manual_seed(3)
