@@ -211,12 +211,11 @@ class DMixer(nn.Module):
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether the first four layers of ``proj`` may be computed in one, in training."""
-        if not self.training or observed():
-            return False
-        norm, conv = nn.BatchNorm2d, nn.Conv2d
-        if not is_plain_sequence(self.proj, DepthwiseConv, nn.Identity, norm, conv, nn.GELU, norm, conv, norm):
-            return False
-        return fuses(x, (self.proj[2],), (self.proj[3],), (self.proj[0],))
+        norm, conv, plain = nn.BatchNorm2d, nn.Conv2d, self.training and not observed()
+        plain = plain and is_plain_sequence(
+            self.proj, DepthwiseConv, nn.Identity, norm, conv, nn.GELU, norm, conv, norm
+        )
+        return plain and fuses(x, (self.proj[2],), (self.proj[3],), (self.proj[0],))
 
 
 @register_notrace_module
@@ -273,15 +272,12 @@ class MultiScaleFFN(nn.Module):
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether everything between the two 1x1 convolutions may be computed in one with the second, in training."""
-        if not self.training or observed() or not _drops_nothing(self.drop):
-            return False
-        if not is_plain_module(MultiScaleDWConv, self.dwconv) or not is_plain_module(DepthwiseConv, *self.dwconv.proj):
-            return False
-        if not is_plain_sequence(self.fc1, nn.Conv2d, nn.GELU, nn.BatchNorm2d):
-            return False
-        if not is_plain_sequence(self.fc2, nn.Conv2d, nn.BatchNorm2d):
-            return False
-        return fuses(x, (self.fc1[2], self.norm), (self.fc1[0], self.fc2[0]), self.dwconv.proj)
+        plain = self.training and not observed() and _drops_nothing(self.drop)
+        plain = plain and is_plain_module(MultiScaleDWConv, self.dwconv)
+        plain = plain and is_plain_module(DepthwiseConv, *self.dwconv.proj)
+        plain = plain and is_plain_sequence(self.fc1, nn.Conv2d, nn.GELU, nn.BatchNorm2d)
+        plain = plain and is_plain_sequence(self.fc2, nn.Conv2d, nn.BatchNorm2d)
+        return plain and fuses(x, (self.fc1[2], self.norm), (self.fc1[0], self.fc2[0]), self.dwconv.proj)
 
 
 class LayerScale(nn.Module):
@@ -308,25 +304,20 @@ class LayerScale(nn.Module):
         return x * self.weight.flatten()[:, None, None] + self.bias[:, None, None]
 
     def after(self, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """Return ``self(norm(x))`` in training mode: the norm's gain and bias take the scale, in no further pass."""
+        """Return ``self(norm(x))`` in training, in no further pass: gain and bias of the norm take the scale."""
         weight = self.weight.flatten()
-        mean, variance = norm.running_mean, norm.running_var
-        if not norm.track_running_stats:
-            mean = variance = None
-        elif norm.num_batches_tracked is not None:
+        if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
         gain, bias = norm.weight * weight, torch.addcmul(self.bias, norm.bias, weight)
-        return F.batch_norm(x, mean, variance, gain, bias, True, norm.momentum, norm.eps)
+        return F.batch_norm(x, norm.running_mean, norm.running_var, gain, bias, True, norm.momentum, norm.eps)
 
 
 def _may_join(x: Tensor, layers: nn.Sequential, scale: nn.Module | None, drop: nn.Module) -> bool:
     """Whether ``scale.after`` may compute the norm that ends ``layers`` and the scale, between which nothing is
     dropped. Not for torch.fx, whose stand-in for x is no tensor: the norm would count a batch while it traces."""
-    if not isinstance(x, Tensor) or observed() or not _drops_nothing(drop):
-        return False
-    if not is_plain_module(LayerScale, scale) or not is_plain_module(nn.Sequential, layers):
-        return False
-    return len(layers) > 0 and in_training(layers[-1])
+    plain = isinstance(x, Tensor) and not observed() and _drops_nothing(drop)
+    plain = plain and is_plain_module(LayerScale, scale) and is_plain_module(nn.Sequential, layers)
+    return plain and len(layers) > 0 and in_training(layers[-1]) and bool(layers[-1].track_running_stats)
 
 
 def _drops_nothing(drop: nn.Module) -> bool:
@@ -335,7 +326,7 @@ def _drops_nothing(drop: nn.Module) -> bool:
 
 def _run(layers: nn.Sequential, x: Tensor, done: int, joins: bool) -> Tensor:
     """Run the layers that are left: without the first ones that are ``done``, and without the last if it ``joins`` the
-    layer scale. All are run by a call of the container, for hooks on it."""
+    layer scale. The container is called for all of them, so that hooks on it run."""
     if not done and not joins:
         return layers(x)
     for layer in list(layers)[done : -1 if joins else None]:
