@@ -51,7 +51,7 @@ class Block(nn.Module):
 
     def fused(self, x):
         norms = (self.norm,) if self.entry is None else (self.entry, self.norm)
-        assert fuses(x, norms, (*self.convs, self.pointwise))
+        assert fuses(x, norms, (self.pointwise,), self.convs)
         return depthwise_block(x, self.convs, self.norm, self.pointwise, entry=self.entry, identity=self.identity)
 
 
@@ -137,22 +137,36 @@ def test_a_second_derivative_is_refused_with_what_to_do():
 
 def test_layers_that_must_be_called_are_called():
     x, norm, conv = torch.randn(2, 4, 5, 5), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
-    assert fuses(x, (norm,), (conv,))
+    deep = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+    assert fuses(x, (norm,), (conv,), (deep,))
     others = (
         nn.BatchNorm2d(4).eval(), nn.BatchNorm2d(4, affine=False), nn.BatchNorm2d(4, momentum=None),
         nn.SyncBatchNorm(4), nn.BatchNorm2d(4).double(),
     )  # fmt: skip
-    assert not any(fuses(x, (other,), (conv,)) for other in others)
-    assert not fuses(x.double(), (norm,), (conv,))
-    assert not fuses(x[:1, :, :1, :1], (norm,), (conv,))
+    assert not any(fuses(x, (other,), (conv,), (deep,)) for other in others)
+    assert not fuses(x.double(), (norm,), (conv,), (deep,))
+    assert not fuses(x[:1, :, :1, :1], (norm,), (conv,), (deep,))
     with use_backend("reference"):
-        assert not fuses(x, (norm,), (conv,))
+        assert not fuses(x, (norm,), (conv,), (deep,))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not fuses(x, (norm,), (conv,))
+        assert not fuses(x, (norm,), (conv,), (deep,))
     handle = conv.register_forward_hook(lambda *_: None)
-    assert not fuses(x, (norm,), (conv,))
+    assert not fuses(x, (norm,), (conv,), (deep,))
     handle.remove()
-    assert fuses(x, (norm,), (conv,))
+    assert fuses(x, (norm,), (conv,), (deep,))
+
+
+def test_convolutions_of_another_form_are_called():
+    x, norm, conv = torch.randn(2, 4, 5, 5), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+    for other in (nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1, stride=2), nn.Conv2d(4, 4, 1, groups=2)):
+        assert not fuses(x, (norm,), (other,), ())
+    of_four = (
+        dict(kernel_size=3, padding=1, groups=2), dict(kernel_size=3, groups=4),
+        dict(kernel_size=2, padding=1, groups=4), dict(kernel_size=3, padding=1, groups=4, bias=False),
+        dict(kernel_size=3, padding=1, groups=4, stride=2),
+        dict(kernel_size=3, padding=1, groups=4, padding_mode="reflect"),
+    )  # fmt: skip
+    assert not any(fuses(x, (norm,), (conv,), (nn.Conv2d(4, 4, **other),)) for other in of_four)
 
 
 def step(net, x):

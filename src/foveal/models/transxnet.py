@@ -23,6 +23,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from foveal.ops import dynamic_dwconv, multiscale_dwconv
 from foveal.ops.batch_norm import depthwise_block, fuses, in_training
 from foveal.ops.host import is_plain, needs_gradient, observed
+from foveal.ops.modules import is_plain_module, is_plain_sequence
 from foveal.ops.numerics import without_autocast
 from foveal.types import Size
 
@@ -198,17 +199,23 @@ class DMixer(nn.Module):
         """(B, C, H, W) and the stage's position bias to (B, C, H, W), scaled by ``scale``."""
         local, distant = x.chunk(2, dim=1)
         x = torch.cat([self.local_unit(local), self.global_unit(distant, bias)], dim=1)
-        conv, act, norm, squeeze, *middle, last = self.proj
-        if fuses(x, (norm,), (conv, act, squeeze)):
-            y = depthwise_block(x, (conv,), norm, squeeze)
-        else:
-            y = squeeze(norm(act(conv(x))))
-        for layer in middle:
-            y = layer(y)
-        if scale is not None and _may_join(last, scale, self.proj_drop):
-            return torch.addcmul(scale.after(last, y), x, scale.weight.view(-1, 1, 1))
-        y = self.proj_drop(last(y)) + x
+        y, done, joins = x, 0, _may_join(x, self.proj, scale, self.proj_drop)
+        if self._fuses(x):
+            conv, _, norm, squeeze, *_ = self.proj
+            y, done = depthwise_block(x, (conv,), norm, squeeze), 4
+        y = _run(self.proj, y, done, joins)
+        if scale is not None and joins:
+            return torch.addcmul(scale.after(self.proj[-1], y), x, scale.weight.view(-1, 1, 1))
+        y = self.proj_drop(y) + x
         return y if scale is None else scale(y)
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether the first four layers of ``proj`` may be computed in one, in training."""
+        norm, conv, plain = nn.BatchNorm2d, nn.Conv2d, self.training and not observed()
+        plain = plain and is_plain_sequence(
+            self.proj, DepthwiseConv, nn.Identity, norm, conv, nn.GELU, norm, conv, norm
+        )
+        return plain and fuses(x, (self.proj[2],), (self.proj[3],), (self.proj[0],))
 
 
 @register_notrace_module
@@ -250,17 +257,27 @@ class MultiScaleFFN(nn.Module):
 
     def forward(self, x: Tensor, scale: LayerScale | None = None) -> Tensor:
         """(B, C, H, W) to (B, C, H, W), scaled by ``scale``."""
-        widen, act, entry = self.fc1
-        x, (narrow, norm) = widen(x), self.fc2
-        drops = self.drop.p > 0 and self.training
-        if not drops and fuses(x, (entry, self.norm), (act, self.dwconv, *self.dwconv.proj, self.drop, narrow)):
-            x = depthwise_block(x, self.dwconv.proj, self.norm, narrow, entry=entry, identity=True)
+        joins = _may_join(x, self.fc2, scale, self.drop)
+        if self._fuses(x):
+            widen, _, entry = self.fc1
+            x = depthwise_block(widen(x), self.dwconv.proj, self.norm, self.fc2[0], entry=entry, identity=True)
+            done = 1
         else:
-            x = narrow(self.drop(self.norm(self.dwconv(entry(act(x))))))
-        if scale is not None and _may_join(norm, scale, self.drop):
-            return scale.after(norm, x)
-        x = self.drop(norm(x))
+            x, done = self.drop(self.norm(self.dwconv(self.fc1(x)))), 0
+        x = _run(self.fc2, x, done, joins)
+        if scale is not None and joins:
+            return scale.after(self.fc2[-1], x)
+        x = self.drop(x)
         return x if scale is None else scale(x)
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether everything between the two 1x1 convolutions may be computed in one with the second, in training."""
+        plain = self.training and not observed() and _drops_nothing(self.drop)
+        plain = plain and is_plain_module(MultiScaleDWConv, self.dwconv)
+        plain = plain and is_plain_module(DepthwiseConv, *self.dwconv.proj)
+        plain = plain and is_plain_sequence(self.fc1, nn.Conv2d, nn.GELU, nn.BatchNorm2d)
+        plain = plain and is_plain_sequence(self.fc2, nn.Conv2d, nn.BatchNorm2d)
+        return plain and fuses(x, (self.fc1[2], self.norm), (self.fc1[0], self.fc2[0]), self.dwconv.proj)
 
 
 class LayerScale(nn.Module):
@@ -287,17 +304,34 @@ class LayerScale(nn.Module):
         return x * self.weight.flatten()[:, None, None] + self.bias[:, None, None]
 
     def after(self, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """Return ``self(norm(x))`` in training mode: the norm's gain and bias take the scale, in no further pass."""
+        """Return ``self(norm(x))`` in training, in no further pass: gain and bias of the norm take the scale."""
         weight = self.weight.flatten()
-        if norm.track_running_stats:
+        if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
         gain, bias = norm.weight * weight, torch.addcmul(self.bias, norm.bias, weight)
         return F.batch_norm(x, norm.running_mean, norm.running_var, gain, bias, True, norm.momentum, norm.eps)
 
 
-def _may_join(norm: nn.Module, scale: LayerScale, drop: nn.Dropout) -> bool:
-    """Whether ``scale.after`` may compute the norm and the scale, between which nothing is dropped."""
-    return in_training((norm,), (scale, drop)) and not (drop.p and drop.training) and not observed()
+def _may_join(x: Tensor, layers: nn.Sequential, scale: nn.Module | None, drop: nn.Module) -> bool:
+    """Whether ``scale.after`` may compute the norm that ends ``layers`` and the scale, between which nothing is
+    dropped. Not for torch.fx, whose stand-in for x is no tensor: the norm would count a batch while it traces."""
+    plain = isinstance(x, Tensor) and not observed() and _drops_nothing(drop)
+    plain = plain and is_plain_module(LayerScale, scale) and is_plain_module(nn.Sequential, layers)
+    return plain and len(layers) > 0 and in_training(layers[-1]) and bool(layers[-1].track_running_stats)
+
+
+def _drops_nothing(drop: nn.Module) -> bool:
+    return is_plain_module(nn.Dropout, drop) and not (drop.p and drop.training)
+
+
+def _run(layers: nn.Sequential, x: Tensor, done: int, joins: bool) -> Tensor:
+    """Run the layers that are left: without the first ones that are ``done``, and without the last if it ``joins`` the
+    layer scale. The container is called for all of them, so that hooks on it run."""
+    if not done and not joins:
+        return layers(x)
+    for layer in list(layers)[done : -1 if joins else None]:
+        x = layer(x)
+    return x
 
 
 class Block(nn.Module):

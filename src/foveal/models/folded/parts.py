@@ -86,11 +86,6 @@ class Layer(Weights):
             return linear_add(x, self.weight, self.bias, add)
         return linear(x, self.weight, self.bias, gelu=gelu)
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether a hook must see this layer run, so that nothing may compute it together with others."""
-        return bool(self._forward_pre_hooks or self._forward_hooks)
-
     def normalised(self, x: Tensor) -> Tensor:
         """Return the input of the product."""
         return x if self.norm is None else self.norm(x)

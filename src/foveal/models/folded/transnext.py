@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, convolutional_glu, gated_dwconv, gelu_pool
+from foveal.ops.modules import is_plain_module
 from foveal.types import Size
 
 from ..cache import SizeCache
@@ -109,7 +110,7 @@ class FoldedGLU(InferenceOnly):
     def forward(self, x: Tensor) -> Tensor:
         """x + GLU of the normalised x; (B, H, W, C)."""
         norm = self.fc1.norm
-        if norm is None or not all(type(layer) is Layer and not layer.is_watched for layer in (self.fc1, self.fc2)):
+        if norm is None or not is_plain_module(nn.LayerNorm, norm) or not is_plain_module(Layer, self.fc1, self.fc2):
             hidden = gated_dwconv(self.fc1(x), None, self.dwconv.weight, self.dwconv.bias)
             return self.fc2(hidden, add=x)
         return convolutional_glu(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from foveal.ops import dynamic_dwconv, idconv, multiscale_dwconv, multiscale_ffn
 from foveal.ops.idconv.reference import mix, pool
+from foveal.ops.modules import is_plain_module
 
 from ..cache import SizeCache
 from ..transxnet import OSRA, Block, ConvNorm, DMixer, IDConv, LayerScale, MultiScaleFFN, PatchEmbed
@@ -49,7 +50,7 @@ class FoldedIDConv(InferenceOnly):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
-        if all(type(layer) is Layer and not layer.is_watched for layer in (self.squeeze, self.expand)):
+        if is_plain_module(Layer, self.squeeze, self.expand):
             return idconv(
                 x, self.squeeze.weight, self.squeeze.bias, self.expand.weight, self.expand.bias, self.learned,
                 keep=self._packed.get,
@@ -132,6 +133,7 @@ class FoldedFFN(InferenceOnly):
         conv, _, entry = source.fc1
         self.fc1 = Layer(conv.weight.flatten(1), torch.zeros_like(entry.bias), dtype)
         scale, shift = batch_norm_affine(entry)
+        # Not folded into the depthwise convolutions' weights: their zero padding comes after this shift.
         self.scale, self.shift = constant(scale), constant(shift)
         self.weights = nn.ParameterList(cast(conv.weight, dtype) for conv in source.dwconv.proj)
         self.biases = nn.ParameterList(cast(conv.bias, dtype) for conv in source.dwconv.proj)
@@ -144,8 +146,7 @@ class FoldedFFN(InferenceOnly):
     def forward(self, x: Tensor) -> Tensor:
         """x + layer scale of the network of the normalised x; (B, H, W, C)."""
         weights, biases = list(self.weights), list(self.biases)
-        # GELU and BatchNorm come before zero padding, so they cannot be folded into the convolution's weights.
-        if not all(type(layer) is Layer and not layer.is_watched for layer in (self.fc1, self.fc2)):
+        if not is_plain_module(Layer, self.fc1, self.fc2) or not is_plain_module(nn.GroupNorm, self.norm):
             hidden = self.fc1(_group_norm(self.norm, x))
             hidden = multiscale_dwconv(
                 hidden, weights, biases, entry=(self.scale, self.shift), identity=True, gelu=True

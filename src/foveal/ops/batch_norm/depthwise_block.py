@@ -12,6 +12,7 @@ Of the maps between x and the result only one is written, that of the second GEL
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,11 +48,17 @@ def depthwise_block(
     Returns:
         (B, C_out, H, W) in channels_last memory.
     """
-    kernels, channels = [c.kernel_size[0] for c in convolutions], [c.out_channels for c in convolutions]
-    constants = (kernels, channels, identity, norm.eps, 0.0 if entry is None else entry.eps)
+    form = _Form(
+        kernels=[c.kernel_size[0] for c in convolutions],
+        channels=[c.out_channels for c in convolutions],
+        identity=identity,
+        eps=norm.eps,
+        entry_eps=0.0 if entry is None else entry.eps,
+        has_bias=pointwise.bias is not None,
+    )
     entered = (None, None) if entry is None else (entry.weight, entry.bias)
     y, rows, entry_rows = _Block.apply(
-        constants, x, *entered, norm.weight, norm.bias, pointwise.weight, pointwise.bias,
+        form, x, *entered, norm.weight, norm.bias, pointwise.weight, pointwise.bias,
         *(c.weight for c in convolutions), *(c.bias for c in convolutions),
     )  # fmt: skip
     update_running(norm, Statistics(rows))
@@ -60,41 +67,52 @@ def depthwise_block(
     return y
 
 
+class _Form(NamedTuple):
+    """What is not a tensor: of the depthwise convolutions, the two norms, and the 1x1 convolution."""
+
+    kernels: list[int]
+    channels: list[int]
+    identity: bool
+    eps: float
+    entry_eps: float
+    has_bias: bool
+
+
 class _Block(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, constants, x, entry_gain, entry_bias, gain, bias, weight, shift, *parameters):
+    def forward(ctx, form, x, entry_gain, entry_bias, gain, bias, weight, shift, *parameters):
         x = x.permute(0, 2, 3, 1).contiguous()
-        pixels, groups, entry = x.numel() // x.shape[-1], len(constants[0]), None
+        pixels, groups, entry = x.numel() // x.shape[-1], len(form.kernels), None
         if entry_gain is not None:
             sums = batch_norm.moments(x, gelu=True)
-            entry = batch_norm.statistics(sums, pixels, entry_gain, entry_bias, constants[-1])
+            entry = batch_norm.statistics(sums, pixels, entry_gain, entry_bias, form.entry_eps)
         taps, biases = torch.cat([w.flatten() for w in parameters[:groups]]), torch.cat(parameters[groups:])
-        y, sums = _convolution(x, taps, biases, constants, entry).forward_with_moments()
-        norm = batch_norm.statistics(sums, pixels, gain, bias, constants[-2])
+        y, sums = _convolution(x, taps, biases, form, entry).forward_with_moments()
+        norm = batch_norm.statistics(sums, pixels, gain, bias, form.eps)
         weight = weight.flatten(1)
         total = weight.mv(norm.shift) if shift is None else torch.addmv(shift, weight, norm.shift)
         folded = (weight * norm.scale)[:, :, None, None]
         entry_rows = None if entry is None else entry.rows
-        ctx.constants = constants
+        ctx.form = form
         ctx.save_for_backward(x, y, norm.rows, entry_rows, folded, weight, taps, biases)
         ctx.mark_non_differentiable(*(rows for rows in (norm.rows, entry_rows) if rows is not None))
         return F.conv2d(y.permute(0, 3, 1, 2), folded, total), norm.rows, entry_rows
 
     @staticmethod
     def backward(ctx, grad, *_):
-        return None, *_Gradients.apply(ctx.constants, ctx.needs_input_grad[7], grad, *ctx.saved_tensors)
+        return None, *_Gradients.apply(ctx.form, grad, *ctx.saved_tensors)
 
 
 class _Gradients(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, constants, has_shift, grad, x, y, rows, entry_rows, folded, weight, taps, biases):
+    def forward(ctx, form, grad, x, y, rows, entry_rows, folded, weight, taps, biases):
         norm, entry = Statistics(rows), None if entry_rows is None else Statistics(entry_rows)
         grad_y, grad_gain, grad_bias, grad_weight, grad_shift = _pointwise_backward(grad, y, folded, weight, norm)
         # The norm's gradient of y, which the depthwise kernels add while they read grad_y.
         pixels = x.numel() // x.shape[-1]
         slope = norm.scale * norm.inverse * grad_gain * (-1 / pixels)
         offset = torch.addcmul(slope * norm.mean, norm.scale, grad_bias, value=1 / pixels).neg_()
-        convolution = _convolution(x, taps, biases, constants, entry)
+        convolution = _convolution(x, taps, biases, form, entry)
         normed, sums, entry_gain, entry_bias = None, None, None, None
         if entry is not None:
             normed, sums = (entry.mean, entry.inverse), convolution.double_sums()
@@ -103,11 +121,11 @@ class _Gradients(torch.autograd.Function):
         )
         if entry is not None:
             entry_gain, entry_bias = batch_norm.backward(grad_x, sums, x, entry, gelu=True)
-        kernels, channels = constants[:2]
+        kernels, channels = form.kernels, form.channels
         shares = grad_taps.split([c * k * k for c, k in zip(channels, kernels, strict=True)])
         return (
             grad_x.permute(0, 3, 1, 2), entry_gain, entry_bias, grad_gain, grad_bias,
-            grad_weight[:, :, None, None], grad_shift if has_shift else None,
+            grad_weight[:, :, None, None], grad_shift if form.has_bias else None,
             *(w.view(c, 1, k, k) for w, c, k in zip(shares, channels, kernels, strict=True)),
             *grad_biases.split(channels),
         )  # fmt: skip
@@ -115,10 +133,9 @@ class _Gradients(torch.autograd.Function):
     backward = staticmethod(refuse_second_derivative("batch_norm"))
 
 
-def _convolution(x: Tensor, taps: Tensor, biases: Tensor, constants: tuple, entry: Statistics | None) -> Depthwise:
-    kernels, channels, identity, *_ = constants
+def _convolution(x: Tensor, taps: Tensor, biases: Tensor, form: _Form, entry: Statistics | None) -> Depthwise:
     entered = None if entry is None else (entry.scale, entry.shift)
-    return Depthwise(x, taps, biases, kernels, channels, identity=identity, gelu=True, entry=entered)
+    return Depthwise(x, taps, biases, form.kernels, form.channels, identity=form.identity, gelu=True, entry=entered)
 
 
 def _pointwise_backward(
