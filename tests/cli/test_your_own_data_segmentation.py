@@ -13,6 +13,7 @@ from support.segmentation_folders import write_cvat, write_folder, write_roboflo
 PAGE = (Path(__file__).parents[2] / "docs" / "your-own-data.md").read_text(encoding="utf-8")
 SHORTER = ["--epochs", "1", "--epoch-steps", "1", "--batch-size", "2", "--workers", "0", "--size", "64"]
 SIDE = 40
+START = "tensors were loaded from"  # of the notice about the weights that a run starts from
 
 
 def commands() -> list[list[str]]:
@@ -59,5 +60,6 @@ def test_every_command_works_in_order_and_notices_nothing(foveal, reader):
     for words in commands():
         said = foveal(*shortened(words))
         assert said.code == 0, (words, said.error)
-        assert not [line for line in said.error.splitlines() if line.startswith("foveal: ")], (words, said.error)
+        notices = [line for line in said.error.splitlines() if line.startswith("foveal: ") and START not in line]
+        assert not notices, (words, said.error)
     assert (reader / "maps" / "photo_labels.png").exists()
