@@ -60,7 +60,7 @@ def test_training_writes_a_run_and_the_suggested_command_runs(foveal, data, tmp_
     said = foveal("train", MASK_RCNN, "--data", data, "--out", out, *QUICK)
     assert said.code == 0, said.error
     assert sorted(path.name for path in out.iterdir()) == [
-        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "steps.jsonl",
+        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl",
     ]  # fmt: skip
     assert "val box_ap" in said.error
     assert "mask_ap" in said.error
@@ -259,7 +259,7 @@ def test_a_dry_run_shows_lr_factors_schedule_and_batch(foveal, tmp_path, monkeyp
     for part in (
         "118,287 images (COCO train2017)",
         "16 = 8 processes x 2 images x 1 pass",
-        "12 epochs of 7,392 updates: 88,704 in all",
+        "12 epochs of 7,393 updates: 88,716 in all",
         "weight decay 0.05, gradients clipped to a norm of 0.1",
         "short side 480 to 800 pixels, long side at most 1,333",
         "Memory is not estimated",

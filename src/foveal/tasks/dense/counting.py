@@ -17,11 +17,13 @@ from foveal.types import Size
 aten = torch.ops.aten
 
 # What fvcore counts per output element, in addition to all that ``Count.macs`` contains.
+_BILINEAR = 4
 _RESIZING = {
     aten.upsample_nearest2d.default: 1,
-    aten.upsample_bilinear2d.default: 4,
-    aten.grid_sampler_2d.default: 4,
+    aten.upsample_bilinear2d.default: _BILINEAR,
+    aten.grid_sampler_2d.default: _BILINEAR,
 }
+_TABLE = torch.ops.foveal.aggregated_attention_table.default
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, IDConv)  # IDConv pools to a kernel, in no module of its own
 
@@ -85,7 +87,20 @@ class _Resizing(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         if func in _RESIZING:
             self.macs += _RESIZING[func] * output.numel()
+        elif func is _TABLE:
+            q, _, _, k_pool, *_, sizes, _ = args
+            self.macs += _position_bias_macs(q, k_pool, sizes)
         return output
+
+
+def _position_bias_macs(q: Tensor, k_pool: Tensor, sizes: list[int]) -> int:
+    """What resizing the position bias would count if it were dense, first over cells and then over pixels: the operator
+    does not resize it as a whole. ``sizes`` are those of the table, [H, W, Hp, Wp], or [] if it is not resized."""
+    heads, pooled = q.shape[3], k_pool.shape[1] * k_pool.shape[2]
+    if not sizes:
+        return 0
+    queries = sizes[0] * sizes[1] + q.shape[1] * q.shape[2]
+    return _BILINEAR * heads * pooled * queries
 
 
 class _DensePass(nn.Module):
