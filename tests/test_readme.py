@@ -111,4 +111,4 @@ def test_the_package_description_has_no_relative_links_or_pictures():
     targets = re.findall(r"\]\(([^)]*)\)", text)
     assert targets
     assert [target for target in targets if not target.startswith("https://")] == []
-    assert "other formats (`docs/training.md` in the repository)" in text
+    assert "other forms (`docs/your-own-data.md` in the repository)" in text
