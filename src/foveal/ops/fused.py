@@ -87,7 +87,9 @@ class FusedOperator:
         """Whether nothing needs the registered operator, whose dispatch takes longer than a small call itself: neither
         autograd nor a tracer, nor a profiler, which shows its name."""
         tensors = call[: len(self.tensors)]
-        return is_plain(*tensors) and not needs_gradient(*tensors) and not torch.autograd._profiler_enabled()
+        if torch._C._len_torch_function_stack() or torch.autograd._profiler_enabled():
+            return False  # modes such as a default device must not reach into the kernels
+        return is_plain(*tensors) and not needs_gradient(*tensors)
 
     def evaluate(
         self, backend: str, grad: Tensor, tensors: Sequence[Tensor], constants: Sequence[Any]
