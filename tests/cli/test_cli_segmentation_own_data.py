@@ -75,7 +75,7 @@ def test_a_dry_run_and_json_give_the_notices_of_a_run(foveal, tmp_path):
     assert (plan.code, run.code) == (0, 0), run.error
     assert notices(plan) == notices(run) == json.loads(run.out)["notices"] == json.loads(plan.out)["images"]["notices"]
     assert len(notices(run)) == 3
-    assert "1 file that is no label map, left out: 1 .txt." in notices(run)[0]
+    assert "1 file that is not a label map, left out: 1 .txt." in notices(run)[0]
 
 
 def test_what_only_an_epoch_can_show_is_said_after_it(foveal, tmp_path):

@@ -1,4 +1,4 @@
-"""What a person is told about a folder of images: in the text, in the JSON, and before anything is trained."""
+"""What is reported about a folder of images: in the text, in the JSON, and before anything is trained."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ RECIPE = "digits.transnext_atto"
 
 @pytest.fixture
 def partial(colours):
-    """A folder whose validation lacks a class and has files that are no images."""
+    """A folder whose validation lacks a class and has files that are not images."""
     shutil.rmtree(colours / "val" / "green")
     for name in ("a.heic", "b.heic", "notes.txt"):
         (colours / "val" / "red" / name).touch()

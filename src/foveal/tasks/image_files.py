@@ -51,7 +51,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as image:
-            # Pillow looks for EXIF data of PNG behind the pixels, too, and decodes them for it.
+            # In a PNG, EXIF data may follow the pixels; Pillow decodes the pixels to look for it.
             known = image.format != "PNG" or "exif" in image.info
             sideways = known and orientation(image) in SIDEWAYS
             # Newer versions of Pillow have turned the size of a TIFF already: its tags have that of the stored pixels.

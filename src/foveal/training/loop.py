@@ -202,7 +202,7 @@ def _looks_at_gradients(run: Run) -> bool:
     """Whether the norm of the gradients is read before this update.
 
     On a GPU reading waits for the backward pass, while nothing is queued. So only updates that are logged or saved are
-    looked at there, when the host waits anyway; between them the next loss tells.
+    looked at there, when the host waits anyway; in between, the next loss shows it.
     """
     if run.scaler.is_enabled():  # it skips an update that is not finite, and lowers its scale
         return False

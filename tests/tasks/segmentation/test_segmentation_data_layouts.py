@@ -52,8 +52,8 @@ def test_label_maps_of_formats_that_may_change_pixels_are_refused_with_the_reaso
     Image.open(folder / "a.png").save(folder / f"a{ending}")
     (folder / "a.png").unlink()
     assert refused(tmp_path) == (
-        f"{tmp_path}/images/train/a.png has no label map {folder}/a.png; a{ending} is no label map, because its format "
-        "may change pixels: save it as PNG, from its source."
+        f"{tmp_path}/images/train/a.png has no label map {folder}/a.png; a{ending} is not a label map, because its "
+        "format may change pixels: save it as PNG, from its source."
     )
     (folder / f"a{ending}").rename(folder / "a.png")  # the content decides
     with pytest.raises(FovealError, match=r"a\.png is stored as (JPEG|WebP|JPEG 2000), which may change pixels: save"):
@@ -121,7 +121,7 @@ def test_files_beside_label_maps_and_folders_of_images_are_noticed(tmp_path):
         Image.open(maps / "a.png").save(maps / f"{name}.png")
     assert open_split(folder, "train", zero_ignored=False).notices == [
         f"The images in folders of {images} are left out: more.",
-        f"{maps} has 4 files that are no label maps, left out: 2 .txt, 1 .jpg, 1 .json.",
+        f"{maps} has 4 files that are not label maps, left out: 2 .txt, 1 .jpg, 1 .json.",
         f"{maps} has 2 label maps without an image, left out: x.png, ...",
     ]
 

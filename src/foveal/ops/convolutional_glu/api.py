@@ -6,14 +6,14 @@ compute it for a few rows at a time, so that it never leaves the cache.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backend import Implementation, Operator, forced_backend, register
+from ..backend import Implementation, Operator, register
 from ..gated_dwconv import gated_dwconv
-from ..host import is_plain, linear, linear_add, needs_gradient
-from ..native import tile, why_unavailable
+from ..host import linear, linear_add
+from ..inference import check_shapes, unsupported
+from ..native import tile
 from ..native.panels import Keep, keep_nothing
 from . import cpu
 
@@ -75,9 +75,7 @@ def _normalise(
         weight2=(weight2, (channels, hidden)),
         bias2=(bias2, (channels,)),
     )
-    for name, (weight, shape) in shapes.items():
-        if tuple(weight.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape} beside x and kernel, got {tuple(weight.shape)}")
+    check_shapes(shapes, "x and kernel")
     return (x, *(weight for weight, _ in shapes.values()), eps, keep)
 
 
@@ -95,16 +93,9 @@ def _bands(x, *rest):
 def _unsupported(x, *rest) -> str | None:
     """Why the compiled kernels cannot take this call, or None."""
     *weights, _, _ = rest
-    if why_unavailable() is not None:
-        return why_unavailable()
-    if forced_backend() not in (None, "bands", "cpu"):
-        return f"use_backend({forced_backend()!r}) is in force"
-    if not is_plain(x, *weights):
-        return "tensors that are traced, observed, in autocast or not on a CPU"
-    if any(t.dtype is not torch.float32 for t in (x, *weights)):
-        return "all tensors must be float32"
-    if needs_gradient(x, *weights):
-        return "a gradient is needed"
+    reason = unsupported("bands", x, *weights)
+    if reason is not None:
+        return reason
     numbers = weights[2].numel() + weights[6].numel()
     if numbers * 4 > _LARGEST_WEIGHTS:
         return f"weights above {_LARGEST_WEIGHTS >> 20} MiB, which are faster layer by layer"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from ..backend import Implementation, Operator, forced_backend, register
+from ..backend import Implementation, Operator, register
 from ..dynamic_dwconv import dynamic_dwconv
-from ..host import is_plain, linear, needs_gradient
-from ..native import tile, why_unavailable
+from ..host import linear
+from ..inference import check_shapes, unsupported
+from ..native import tile
 from ..native.panels import Keep, keep_nothing
 from . import cpu
 from .reference import mix, pool
@@ -70,9 +70,7 @@ def _normalise(x, weight1, bias1, weight2, bias2, learned, *, keep=keep_nothing)
         weight2=(weight2, (groups * channels, squeezed)),
         bias2=(bias2, (groups * channels,)),
     )
-    for name, (weight, shape) in shapes.items():
-        if tuple(weight.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape} beside x and learned, got {tuple(weight.shape)}")
+    check_shapes(shapes, "x and learned")
     return x, weight1, bias1, weight2, bias2, learned, keep
 
 
@@ -91,16 +89,9 @@ def _panels(x, *rest):
 def _unsupported(x, *rest) -> str | None:
     """Why the compiled kernels cannot take this call, or None."""
     *weights, _ = rest
-    if why_unavailable() is not None:
-        return why_unavailable()
-    if forced_backend() not in (None, "panels", "cpu"):
-        return f"use_backend({forced_backend()!r}) is in force"
-    if not is_plain(x, *weights):
-        return "tensors that are traced, observed, in autocast or not on a CPU"
-    if any(t.dtype is not torch.float32 for t in (x, *weights)):
-        return "all tensors must be float32"
-    if needs_gradient(x, *weights):
-        return "a gradient is needed"
+    reason = unsupported("panels", x, *weights)
+    if reason is not None:
+        return reason
     if weights[-1].shape[1] > _LARGEST_KERNEL**2 + 1:
         return f"kernels up to {_LARGEST_KERNEL}"
     return None

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backend import Implementation, Operator, forced_backend, register
-from ..host import is_plain, linear, linear_add, needs_gradient
+from ..backend import Implementation, Operator, register
+from ..host import linear, linear_add
+from ..inference import check_shapes, unsupported
 from ..multiscale_dwconv import multiscale_dwconv
-from ..native import tile, why_unavailable
+from ..native import tile
 from ..native.panels import Keep, keep_nothing
 from . import cpu
 
@@ -88,9 +88,7 @@ def _normalise(
         weight2=(weight2, (channels, hidden)),
         bias2=(bias2, (channels,)),
     )
-    for name, (weight, shape) in shapes.items():
-        if tuple(weight.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape} beside x and kernels, got {tuple(weight.shape)}")
+    check_shapes(shapes, "x and kernels")
     if [tuple(one.shape) for one in kernel_biases] != [(n,) for n in groups]:
         found = [tuple(one.shape) for one in kernel_biases]
         raise ValueError(f"kernel_biases must have the shapes {[(n,) for n in groups]}, got {found}")
@@ -119,17 +117,9 @@ def _panels(x, *rest):
 def _unsupported(x, *rest) -> str | None:
     """Why the compiled kernels cannot take this call, or None."""
     *weights, taps, tap_biases, _, _ = rest
-    tensors = (x, *weights, *taps, *tap_biases)
-    if why_unavailable() is not None:
-        return why_unavailable()
-    if forced_backend() not in (None, "panels", "cpu"):
-        return f"use_backend({forced_backend()!r}) is in force"
-    if not is_plain(*tensors):
-        return "tensors that are traced, observed, in autocast or not on a CPU"
-    if any(t.dtype is not torch.float32 for t in tensors):
-        return "all tensors must be float32"
-    if needs_gradient(*tensors):
-        return "a gradient is needed"
+    reason = unsupported("panels", x, *weights, *taps, *tap_biases)
+    if reason is not None:
+        return reason
     if max(one.shape[-1] for one in taps) > _LARGEST_KERNEL:
         return f"kernels up to {_LARGEST_KERNEL}"
     if x.shape[1] * x.shape[2] * x.shape[3] ** 2 > _LARGEST_WORK:

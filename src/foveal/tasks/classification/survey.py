@@ -85,7 +85,7 @@ class Cell:
     """One set in one mode at one size.
 
     Attributes:
-        classes: names of the classes that are told apart.
+        classes: names of the evaluated classes.
         paper: the published top-1, or mCE of ImageNet-C, in percent, if there is one to compare with.
         int8: how the network was quantized, if it was.
         split: the folder that was read for "val".

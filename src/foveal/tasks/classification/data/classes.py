@@ -41,7 +41,7 @@ def named(classes: Sequence[str]) -> str:
 
 
 def check_trainable(train: Images, place: str) -> None:
-    """Check that there are two classes to tell apart, and note those without an image."""
+    """Check that there are at least two classes, and note those without an image."""
     absent = without_images(train)
     if len(train.classes) - len(absent) == 1:
         only = next(name for name in train.classes if name not in absent)

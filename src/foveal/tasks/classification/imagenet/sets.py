@@ -53,7 +53,7 @@ class Labels:
     """Targets of the class folders of a set.
 
     Attributes:
-        names: the classes that are told apart, by the names of their folders.
+        names: the evaluated classes, by the names of their folders.
         columns: indices of the logits that are compared, (n,) int64 in ascending order; None for all of them.
         targets: index into the columns for each folder, in the data's order; (folders,) int64.
     """

@@ -141,7 +141,7 @@ def _object(line: str, image: Entry, names: dict[int, str]) -> tuple[Entry, Prob
         words = f"has {len(values)} numbers after its class: neither the four of a box, nor three points or more"
         return {}, ("neither box nor polygon", words)
     if not are_finite(values) or min(values) < -SLACK or max(values) > 1 + SLACK:
-        return {}, ("coordinates that are no fractions", "has coordinates that are not fractions of the image, 0 to 1")
+        return {}, ("coordinates that are not fractions", "has coordinates that are not fractions of the image, 0 to 1")
     shape = _box(values, image) if len(values) == 4 else _polygon(values, image)
     if min(shape["bbox"][2:]) <= 0:
         return {}, ("box of zero area", "has an object without width or height")

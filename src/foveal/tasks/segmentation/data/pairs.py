@@ -123,7 +123,9 @@ def _absent(folders: SplitFolders, absent: Sequence[str], images: dict[str, Path
     lossy = [wanted.with_suffix(ending) for ending in sorted(image_endings() - label_map_endings())]
     stored = next((file for file in lossy if file.is_file() and file != first), None)
     if stored is not None:
-        advice = f"{stored.name} is no label map, because its format may change pixels: save it as PNG, from its source"
+        advice = (
+            f"{stored.name} is not a label map, because its format may change pixels: save it as PNG, from its source"
+        )
         return f"{first} has no label map {wanted}{more}; {advice}."
     if any(LABEL_STUDIO.fullmatch(file.stem) for file in found.maps):
         return (
@@ -158,7 +160,7 @@ def _few(names: Sequence[str]) -> str:
 def _no_label_maps(folder: Path, others: Counter[str]) -> list[str]:
     """Return a sentence about the files beside label maps that are none."""
     count = sum(others.values())
-    files = "file that is no label map" if count == 1 else "files that are no label maps"
+    files = "file that is not a label map" if count == 1 else "files that are not label maps"
     return [f"{folder} has {count} {files}, left out: {counts_of(others)}."] if count else []
 
 
