@@ -87,9 +87,10 @@ class FusedOperator:
         """Whether nothing needs the registered operator, whose dispatch takes longer than a small call itself: neither
         autograd nor a tracer, nor a profiler, which shows its name."""
         tensors = call[: len(self.tensors)]
-        if torch._C._len_torch_function_stack() or torch.autograd._profiler_enabled():
-            return False  # modes such as a default device must not reach into the kernels
-        return is_plain(*tensors) and not needs_gradient(*tensors)
+        if not is_plain(*tensors) or needs_gradient(*tensors):
+            return False
+        # Modes such as a default device must not reach into the kernels.
+        return not torch._C._len_torch_function_stack() and not torch.autograd._profiler_enabled()
 
     def evaluate(
         self, backend: str, grad: Tensor, tensors: Sequence[Tensor], constants: Sequence[Any]

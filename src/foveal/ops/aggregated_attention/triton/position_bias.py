@@ -41,7 +41,7 @@ def interpolation(position, size, reference):
 @jit
 def load_pool_bias(bias, query, key, queries, pooled, BIAS_FORM: tl.constexpr):
     """(keys, queries) of the position bias to base 2, for the numbers of queries and pooled keys; -inf for keys that
-    there are not, and 0 for queries that there are not.
+    there are not, and some finite number for queries that there are not.
 
     Neighbouring queries are neighbours in a table, so lanes that hold them load wide; hence the order of the axes.
 
@@ -52,8 +52,8 @@ def load_pool_bias(bias, query, key, queries, pooled, BIAS_FORM: tl.constexpr):
     """
     start, keys_ptr, shares_ptr, row_stride, query_stride, key_stride, width, reference = bias
     key_inside = key < pooled
-    mask = key_inside[:, None] & (query < queries)[None, :]
     if BIAS_FORM == "resized" or BIAS_FORM == "table":
+        mask = key_inside[:, None] & (query < queries)[None, :]
         row = start + (query // width).to(tl.int64) * row_stride
         x = query % width
         cell = tl.load(keys_ptr + key, mask=key_inside, other=0)[:, None]
@@ -69,13 +69,14 @@ def load_pool_bias(bias, query, key, queries, pooled, BIAS_FORM: tl.constexpr):
             after = tl.load(left + next_cell, mask=mask, other=0.0) * (1.0 - share)[None, :]
             after += tl.load(right + next_cell, mask=mask, other=0.0) * share[None, :]
             loaded = before * (1.0 - cell_share) + after * cell_share
-    else:
-        by_query = query.to(tl.int64)[None, :]
-        by_key = key.to(tl.int64)[:, None]
+        return tl.where(key_inside[:, None], LOG2E * loaded, -float("inf"))
+    else:  # loaded with queries first: the other way round, the kernel of the query gradients spills more
+        by_query = tl.minimum(query, queries - 1).to(tl.int64)[:, None]
+        by_key = key.to(tl.int64)[None, :]
         by_query = by_query if BIAS_FORM == "queries" else by_query * query_stride
         by_key = by_key if BIAS_FORM == "keys" else by_key * key_stride
-        loaded = tl.load(start + (by_query + by_key), mask=mask, other=0.0).to(tl.float32)
-    return tl.where(key_inside[:, None], LOG2E * loaded, -float("inf"))
+        loaded = tl.load(start + (by_query + by_key), mask=key_inside[None, :], other=-float("inf"))
+        return tl.trans(loaded.to(tl.float32) * LOG2E)
 
 
 @jit(do_not_specialize=("height", "pool_rows", "columns", "step", "reference", "table_head"))
