@@ -1,6 +1,8 @@
-"""Time and memory of one training step of Mask R-CNN, on TransNeXt-T and on timm's Swin-T with the same head.
+"""Time and memory of one training step of Mask R-CNN, or of inference, on TransNeXt-T and on timm's Swin-T with the
+same head.
 
     python benchmarks/detection_step.py --csv benchmarks/results
+    python benchmarks/detection_step.py --mode inference --beside convnext_tiny
 
 A step is forward, the sum of the losses, and backward, without an optimiser, on random images with eight objects each.
 Time: both models alternate in this process, so that each ratio compares adjacent measurements. Memory: each measurement
@@ -47,12 +49,15 @@ class DetectorSubject:
         torch.manual_seed(0)
         size = (setting.height, setting.width)
         args = {"img_size": size} if self.backbone.startswith(FIXED_SIZE) else None
-        net = create_detector(self.detector, self.backbone, drop_path=DROP_PATH, backbone_args=args).train()
+        net = create_detector(self.detector, self.backbone, drop_path=DROP_PATH, backbone_args=args)
         images = [torch.rand(3, *size) for _ in range(setting.batch)]
+        if setting.mode == "inference":
+            held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *images))
+            return Prepared(_inference(net.eval(), images, setting), held)
         targets = [random_target(*size) for _ in images]
         inputs = [*images, *(value for target in targets for value in target.values())]
         held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *inputs))
-        return Prepared(_step(net, images, targets, setting), held)
+        return Prepared(_step(net.train(), images, targets, setting), held)
 
 
 def random_target(height: int, width: int) -> dict[str, Tensor]:
@@ -73,6 +78,14 @@ def _step(net: Detector, images: list[Tensor], targets: list[dict[str, Tensor]],
             losses = net(images, targets)
         sum(losses.values()).backward()
         net.zero_grad(set_to_none=True)
+
+    return call
+
+
+def _inference(net: Detector, images: list[Tensor], setting: Setting) -> Callable:
+    def call() -> None:
+        with torch.inference_mode(), setting.autocast():
+            net(images)
 
     return call
 
@@ -102,6 +115,7 @@ def main() -> None:
     parser.add_argument("--detector", default="mask_rcnn")
     parser.add_argument("--size", default="800x1216", help="height x width; whole multiples of 32")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--mode", choices=["training", "inference"], default="training")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory-rounds", type=int, default=3)
@@ -117,7 +131,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     facts = machine_facts("cpu", ops.keep_memory())
     height, width = parse_size(options.size)
-    setting = Setting("training", options.dtype, options.batch, height, width, "cpu", options.threads)
+    setting = Setting(options.mode, options.dtype, options.batch, height, width, "cpu", options.threads)
     pair = [DetectorSubject(name, options.detector) for name in (options.backbone, options.beside)]
     rows = [row("detection", r, facts) for r in measure(pair, setting, options.rounds, options.memory_rounds)]
     print(f"{setting}; {facts['device']}, {facts['threads']} threads, torch {facts['torch']}, {facts['date']}")

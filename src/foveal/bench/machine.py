@@ -32,13 +32,15 @@ def machine_facts(device: str, keeps_memory: bool) -> dict[str, str]:
 
 
 def device_name(device: str) -> str:
-    """Return the product name of the device; for a CPU with the number of processors that this process may use."""
+    """Return the product name of the device; for a CPU with its vector instructions, because a cloud's product name may
+    hide its generation, and the number of processors that this process may use.
+    """
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     if torch.device(device).type != "cpu":
         return f"{platform.processor() or platform.machine()} {device}"
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {usable} processors"
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()}), {usable} processors"
 
 
 def slug(name: str) -> str:

@@ -76,8 +76,8 @@ class EvaluateOptions:
         checkpoint: File of weights: best.pt of a run, or released ones.
         pretrained: Evaluate the released weights of a classifier, downloaded from their public home, and show the
             authors' figures beside ours.
-        data: Folder with val/<class>/, or in COCO's or ADE20K's layout; the recipe's own images, if it has some. Other
-            sets are folders in it, as their archives unpack: imagenet-a, imagenet-r, sketch,
+        data: Folder with val/<class>/, or in any layout that `foveal train` reads; the recipe's own images, if it has
+            some. Other sets are folders in it, as their archives unpack: imagenet-a, imagenet-r, sketch,
             imagenetv2-matched-frequency-format-val, imagenet-c.
         set: Sets for a classifier, one or more of val, a (ImageNet-A), r, sketch, v2, c (mCE).
         model: Model of a classifier's file, if it differs from what the file or the recipe says.

@@ -83,7 +83,8 @@ class TrainConfig:
     workers: int = option(8, help="Loading processes per training process, at most as many as it has CPUs.")
     val_fraction: float | None = option(
         None,
-        help="Images without a validation split: this share of them is for validation, drawn by class and by `seed`.",
+        help="Share of the images for validation where there is no validation split, drawn with `seed`; of each class, "
+        "except for label maps.",
     )
     broken: Broken = option("stop", help="Stop at a broken image or annotation, or skip and count it.")
     seed: int = option(0, help="Seed of all randomness.")
