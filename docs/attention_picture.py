@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from foveal.explain.draw import attention_figure
+from foveal.explain.figures.attention import attention_figure
 from foveal.report.page_attention import CREDITS, attention_of, sample_photograph
 from foveal.tasks.classification.network import restore
 

@@ -38,7 +38,7 @@ OUTSIDE = {
     "integrations/transformers": {"timm", "transformers"},
     "explain": {"numpy", "PIL"},
     "plotting.py": {"matplotlib"},
-    "explain/draw.py": {"matplotlib", "numpy", "PIL"},
+    "explain/figures": {"matplotlib", "numpy", "PIL"},
     "bench": {"timm"},
     "bench/plot.py": {"matplotlib"},
     "bench/plot_accuracy.py": {"matplotlib"},

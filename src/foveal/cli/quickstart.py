@@ -13,7 +13,7 @@ from PIL import Image
 
 from foveal.cli.console import Json, print_json, progress
 from foveal.errors import FovealError
-from foveal.explain.draw import check_drawing
+from foveal.explain.figures.attention import check_drawing
 from foveal.files import staging_folder
 from foveal.report.page import write_page
 from foveal.report.page_attention import CREDITS, Attention, attention_of, sample_photograph

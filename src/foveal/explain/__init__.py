@@ -1,4 +1,4 @@
-"""What a network attends to: arrays in ``attention``, pictures in ``draw``."""
+"""What a network attends to: arrays here, pictures in ``figures``."""
 
 from foveal.explain.attention import AttentionMaps, foveal_peripheral_attention
 

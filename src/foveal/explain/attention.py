@@ -8,8 +8,6 @@ map (what the fovea would see there) and with every pooled key (what the periphe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.explain.watching import batch_of_one, before, evaluating
 from foveal.models.transnext import AggregatedAttention, TransNeXt
 
 STAGE = 2  # the third stage: the deepest one of every variant that has both paths
-MIN_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def foveal_peripheral_attention(net: nn.Module, image: Tensor, query: tuple[int,
         FovealError: the network is not a TransNeXt, the image has another shape, or the query lies outside the map.
     """
     net, attention = _with_attention(net)
-    batch = _batch_of_one(net, image)
+    batch = batch_of_one(net, image, net.in_chans)
     with torch.autocast(batch.device.type, enabled=False):  # a caller's autocast would round the similarities
         tokens = _attention_input(net, attention, batch)
         row, column = _query_position(query, *tokens.shape[1:3])
@@ -93,49 +91,12 @@ def _with_attention(net: nn.Module) -> tuple[TransNeXt, AggregatedAttention]:
     return net, attention
 
 
-def _batch_of_one(net: TransNeXt, image: Tensor) -> Tensor:
-    """Return the image as (1, channels, H, W), on the network's device and in its dtype."""
-    batch = image.unsqueeze(0) if image.ndim == 3 else image
-    if batch.ndim != 4 or batch.shape[:2] != (1, net.in_chans) or not batch.is_floating_point():
-        raise FovealError(
-            f"Pass one floating-point image of shape ({net.in_chans}, H, W): "
-            f"this one is {tuple(image.shape)}, {image.dtype}."
-        )
-    if min(batch.shape[2:]) < MIN_SIDE:
-        raise FovealError(
-            f"The image is {batch.shape[2]} x {batch.shape[3]}: each side must be at least {MIN_SIDE} pixels."
-        )
-    weight = next(net.parameters())
-    return batch.to(weight.device, weight.dtype)
-
-
 def _attention_input(net: TransNeXt, attention: nn.Module, batch: Tensor) -> Tensor:
     """Return the (1, H, W, C) input of the attention in the last block of stage 3; stage 4 does not run."""
     seen: list[Tensor] = []
-    with _evaluation(net), _before(attention, lambda _, args: seen.append(args[0])):
+    with evaluating(net), before(attention, lambda _, args: seen.append(args[0])):
         net.forward_intermediates(batch, indices=[STAGE], stop_early=True, intermediates_only=True)
     return seen[0]
-
-
-@contextmanager
-def _before(module: nn.Module, hook: Callable[[nn.Module, tuple], None]) -> Iterator[None]:
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _evaluation(net: nn.Module) -> Iterator[None]:
-    """Set evaluation mode inside the block, then restore each module's mode: a network may be partly frozen."""
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _query_position(query: tuple[int, int] | None, height: int, width: int) -> tuple[int, int]:

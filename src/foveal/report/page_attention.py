@@ -15,7 +15,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 from foveal.errors import FovealError
 from foveal.explain.attention import AttentionMaps, foveal_peripheral_attention
-from foveal.explain.draw import HeadPanel, colour_scale, encode, head_panels, mark_query
+from foveal.explain.figures.attention import HeadPanel, colour_scale, encode, head_panels, mark_query
 from foveal.report.page import Child, Html, Picture, el
 from foveal.tasks.classification.network import Classifier
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.explain.attention import AttentionMaps
-from foveal.explain.draw import attention_figure, colour_scale, encode, head_panels, mark_query, overlay
+from foveal.explain.figures.attention import attention_figure, colour_scale, encode, head_panels, mark_query, overlay
 
 GREY = np.full((32, 48, 3), 128, dtype=np.uint8)
 

@@ -1,0 +1,1 @@
+"""Pictures of what a network sees. These files know arrays and no network."""

@@ -1,0 +1,64 @@
+"""What every look into a network shares: evaluation mode, hooks, and a network that is left as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from foveal.errors import FovealError
+
+MIN_SIDE = 32  # pixels: the smallest image of both families
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Set evaluation mode inside the block, then restore each module's mode: a network may be partly frozen."""
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def before(module: nn.Module, hook: Callable[[nn.Module, tuple], None]) -> Iterator[None]:
+    """Call ``hook(module, inputs)`` before each call of ``module`` inside the block."""
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def after(module: nn.Module, hook: Callable[[nn.Module, tuple, Tensor], None]) -> Iterator[None]:
+    """Call ``hook(module, inputs, output)`` after each call of ``module`` inside the block."""
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def batch_of_one(net: nn.Module, image: Tensor, channels: int = 3) -> Tensor:
+    """Return an image (C, H, W) or (1, C, H, W) as (1, C, H, W), on the network's device and in its dtype.
+
+    Raises:
+        FovealError: it has another shape, is not floating point, or a side is below 32 pixels.
+    """
+    batch = image.unsqueeze(0) if image.ndim == 3 else image
+    if batch.ndim != 4 or batch.shape[:2] != (1, channels) or not batch.is_floating_point():
+        raise FovealError(
+            f"Pass one floating-point image of shape ({channels}, H, W): "
+            f"this one is {tuple(image.shape)}, {image.dtype}."
+        )
+    if min(batch.shape[2:]) < MIN_SIDE:
+        raise FovealError(
+            f"The image is {batch.shape[2]} x {batch.shape[3]}: each side must be at least {MIN_SIDE} pixels."
+        )
+    weight = next(net.parameters())
+    return batch.to(weight.device, weight.dtype)
