@@ -73,6 +73,8 @@ class EffectiveReceptiveField:
         FovealError: a layer that the network does not have, or None for a network of which no layers are known.
     """
 
+    _ROUNDING = 100  # units in the last place, below which a derivative is rounding errors
+
     def __init__(self, net: nn.Module, layers: Mapping[str, Layer] | None = None, sign: Sign = "positive"):
         if sign not in ("positive", "absolute"):
             raise FovealError(f'The sign of a receptive field must be "positive" or "absolute", not {sign!r}.')
@@ -100,8 +102,8 @@ class EffectiveReceptiveField:
             names: one name per image, by which a resumed sum knows it; None numbers the images.
 
         Raises:
-            FovealError: images of another shape, a name that was counted before, a layer that gives no map, or
-                derivatives that are not finite.
+            FovealError: images of another shape, a name that was counted before, a layer that gives no map, derivatives
+                that are not finite, or a channel sum that does not depend on the image.
         """
         batch = self._batch(images)
         names = [str(len(self._counted) + i) for i in range(len(batch))] if names is None else list(names)
@@ -138,7 +140,7 @@ class EffectiveReceptiveField:
             network=np.array(self._network),
         )
         with atomic_file(path) as part, part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **content)
+            np.savez(file, **content)
 
     def load(self, path: Path) -> None:
         """Continue from a saved state, in place of what was added so far.
@@ -188,16 +190,19 @@ class EffectiveReceptiveField:
         if twice:
             raise FovealError(f"The image {twice[0]} was counted already: leave out those in `counted`.")
 
-    def _gradients(self, batch: Tensor) -> tuple[dict[str, Size], Iterator[Tensor]]:
-        """Return the sizes of the maps, and the (B, C, H, W) derivative of each centre, one after another."""
+    def _gradients(self, batch: Tensor) -> tuple[dict[str, Size], list[Tensor]]:
+        """Return the sizes of the maps, and the (B, C, H, W) derivative of each centre."""
         with _only_input_gradients(self.net, batch.device):
             pixels = batch.clone().requires_grad_()
             centres = self._centres(pixels)
+            if self._sums is None:
+                for name, centre in centres.items():
+                    self._check_sum(name, centre, pixels)
             gradients = [
                 _gradient(name, centre.total, pixels, keep=i < len(centres) - 1)
                 for i, (name, centre) in enumerate(centres.items())
             ]
-        return {name: centre.map for name, centre in centres.items()}, iter(gradients)
+        return {name: centre.map for name, centre in centres.items()}, gradients
 
     def _centres(self, pixels: Tensor) -> dict[str, _Centre]:
         if self._places is None:
@@ -213,6 +218,22 @@ class EffectiveReceptiveField:
             if name not in found:
                 raise FovealError(f"The layer {name} did not run: name a layer that the forward pass calls.")
         return {name: found[name] for name in self._places}
+
+    def _check_sum(self, name: str, centre: _Centre, pixels: Tensor) -> None:
+        """Raise FovealError if the sum over channels is a constant, and its derivative therefore rounding errors.
+
+        That is so after a LayerNorm over channels whose gains are equal, as in many untrained networks. Any other
+        combination of the channels shows what a derivative of this layer is like.
+        """
+        weights = torch.randn(len(centre.channels), generator=torch.Generator().manual_seed(0)).to(centre.channels)
+        usual = _gradient(name, (centre.channels * weights).sum(), pixels, keep=True).abs().max()
+        largest = _gradient(name, centre.total, pixels, keep=True).abs().max()
+        rounding = min(self._ROUNDING * torch.finfo(pixels.dtype).eps, 0.1)
+        if largest < rounding * usual:
+            raise FovealError(
+                f"The sum over the channels of {name} does not depend on the image, as after a LayerNorm of an "
+                "untrained network: load trained weights, or name a layer before the norm."
+            )
 
     def _contributions(self, gradient: Tensor) -> np.ndarray:
         """(B, C, H, W) to (B, H, W) float64."""
@@ -235,15 +256,20 @@ def effective_receptive_field(
 
 @dataclass(frozen=True)
 class _Centre:
-    """Sum over channels at the centre token of a map, and over the images of a batch; size of the map."""
+    """Channels (C,) at the centre token of a map, summed over the images of a batch; size of the map."""
 
-    total: Tensor
+    channels: Tensor
     map: Size
+
+    @property
+    def total(self) -> Tensor:
+        return self.channels.sum()
 
     @classmethod
     def of(cls, channels_first: Tensor) -> _Centre:
         height, width = channels_first.shape[2:]
-        return cls(channels_first[:, :, height // 2, width // 2].sum(dtype=torch.float32), (height, width))
+        dtype = torch.promote_types(channels_first.dtype, torch.float32)
+        return cls(channels_first[:, :, height // 2, width // 2].sum(dim=0, dtype=dtype), (height, width))
 
 
 @contextmanager
