@@ -16,20 +16,26 @@ WINDOW = 7  # cells: the side of Swin's windows
 _FLOOR = 1e-6  # of the largest cell: smaller contributions are rounding errors of a float32 backward pass
 
 
-def displayed(field: np.ndarray) -> np.ndarray:
-    """Return log10(1 + contribution) over its maximum, between 0 and 1: the transform of RepLKNet's pictures.
+def compressed(field: np.ndarray) -> np.ndarray:
+    """Return log10(1 + contribution) over its maximum, between 0 and 1: what RepLKNet shows and measures.
 
-    It is not free of scale: contributions far below 1 stay as they are, larger ones are compressed.
+    It depends on the scale of a network: contributions far below 1 stay as they are, larger ones are compressed.
     """
-    logarithm = np.log10(1 + _checked(field))
+    logarithm = np.log1p(_checked(field))
     return logarithm / logarithm.max()
+
+
+def decades(field: np.ndarray, depth: float = 4.0) -> np.ndarray:
+    """Return log10 of the contribution over its maximum, between ``-depth`` and 0. A constant factor has no effect."""
+    field = _checked(field)
+    return np.log10(np.maximum(field / field.max(), 10.0**-depth))
 
 
 def area_ratios(field: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
     """Return the share of the image's area that holds each share of the contributions, between 0 and 1.
 
     For a threshold t, it is the area of the smallest square of odd side around the pixel (H // 2, W // 2) with at least
-    t of the sum of ``displayed(field)``, divided by H * W. That is RepLKNet's "high-contribution area ratio", computed
+    t of the sum of ``compressed(field)``, divided by H * W. That is RepLKNet's "high-contribution area ratio", computed
     on the logarithm as its script does (erf/analyze_erf.py); only, a side of 1 counts here, the part of a square
     outside the image does not, and what no smaller square holds needs the whole image. Small ratios for small
     thresholds and large ones for 99 % mean a sharp peak on a wide field.
@@ -44,7 +50,7 @@ def area_ratios(field: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> 
     Raises:
         FovealError: another shape, or nothing above 0.
     """
-    shown = displayed(field)
+    shown = compressed(field)
     height, width = shown.shape
     rows, columns = np.abs(np.arange(height) - height // 2), np.abs(np.arange(width) - width // 2)
     ring = np.maximum(rows[:, None], columns).ravel()  # half the side of the smallest square with the pixel

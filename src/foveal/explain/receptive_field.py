@@ -43,7 +43,9 @@ class ReceptiveFields:
         layers: names of the L layers.
         contributions: (L, H, W) float32, at least 0: change of the centre's channel sum per unit of a pixel's
             normalised value, summed over colours.
-        maps: (height, width) of each layer's map, whose centre token is (height // 2, width // 2).
+        maps: (height, width) of each layer's map, whose centre token is (height // 2, width // 2). On a map of odd
+            sides it lies in the middle of the image if patches do not overlap; with the overlapping patches of our
+            networks it lies half a token above and to the left.
         images: number of images.
         sign: which derivatives count: "positive" ones, or all by their "absolute" value.
     """
@@ -130,17 +132,17 @@ class EffectiveReceptiveField:
         """Write sums and counted names to an .npz file, whole or not at all; raise FovealError if it cannot."""
         if self._sums is None:
             raise FovealError("No image was added yet: there is nothing to save.")
-        content = dict(
-            format=np.array(_FORMAT),
-            sums=self._sums,
-            counted=np.array(self.counted),
-            layers=np.array(tuple(self._maps)),
-            maps=np.array(tuple(self._maps.values())),
-            sign=np.array(self.sign),
-            network=np.array(self._network),
-        )
         with atomic_file(path) as part, part.open("wb") as file:
-            np.savez(file, **content)
+            np.savez(
+                file,
+                format=np.array(_FORMAT),
+                sums=self._sums,
+                counted=np.array(self.counted),
+                layers=np.array(tuple(self._maps)),
+                maps=np.array(tuple(self._maps.values())),
+                sign=np.array(self.sign),
+                network=np.array(self._network),
+            )
 
     def load(self, path: Path) -> None:
         """Continue from a saved state, in place of what was added so far.
@@ -153,7 +155,9 @@ class EffectiveReceptiveField:
         expected = layers if self._places is None else tuple(self._places)
         mine, found = (self._network, self.sign, expected), (str(state["network"]), str(state["sign"]), layers)
         if mine != found:
-            raise FovealError(f"{path} is of another network, weights, layers or sign: delete it, or name another file.")
+            raise FovealError(
+                f"{path} is of another network, weights, layers or sign: delete it, or name another file."
+            )
         self._sums = state["sums"]
         self._counted = dict.fromkeys(state["counted"].tolist())
         self._maps = dict(zip(layers, map(tuple, state["maps"].tolist()), strict=True))
@@ -195,13 +199,14 @@ class EffectiveReceptiveField:
         with _only_input_gradients(self.net, batch.device):
             pixels = batch.clone().requires_grad_()
             centres = self._centres(pixels)
-            if self._sums is None:
-                for name, centre in centres.items():
-                    self._check_sum(name, centre, pixels)
+            first = self._sums is None
             gradients = [
-                _gradient(name, centre.total, pixels, keep=i < len(centres) - 1)
+                _gradient(name, centre.total, pixels, keep=first or i < len(centres) - 1)
                 for i, (name, centre) in enumerate(centres.items())
             ]
+            if first:
+                for (name, centre), gradient in zip(centres.items(), gradients, strict=True):
+                    self._check_sum(name, centre, gradient, pixels)
         return {name: centre.map for name, centre in centres.items()}, gradients
 
     def _centres(self, pixels: Tensor) -> dict[str, _Centre]:
@@ -219,7 +224,7 @@ class EffectiveReceptiveField:
                 raise FovealError(f"The layer {name} did not run: name a layer that the forward pass calls.")
         return {name: found[name] for name in self._places}
 
-    def _check_sum(self, name: str, centre: _Centre, pixels: Tensor) -> None:
+    def _check_sum(self, name: str, centre: _Centre, gradient: Tensor, pixels: Tensor) -> None:
         """Raise FovealError if the sum over channels is a constant, and its derivative therefore rounding errors.
 
         That is so after a LayerNorm over channels whose gains are equal, as in many untrained networks. Any other
@@ -227,9 +232,8 @@ class EffectiveReceptiveField:
         """
         weights = torch.randn(len(centre.channels), generator=torch.Generator().manual_seed(0)).to(centre.channels)
         usual = _gradient(name, (centre.channels * weights).sum(), pixels, keep=True).abs().max()
-        largest = _gradient(name, centre.total, pixels, keep=True).abs().max()
         rounding = min(self._ROUNDING * torch.finfo(pixels.dtype).eps, 0.1)
-        if largest < rounding * usual:
+        if gradient.abs().max() < rounding * usual:
             raise FovealError(
                 f"The sum over the channels of {name} does not depend on the image, as after a LayerNorm of an "
                 "untrained network: load trained weights, or name a layer before the norm."
@@ -290,9 +294,14 @@ def _watch(net: nn.Module, name: str, place: Layer, found: dict[str, _Centre]) -
 
 @contextmanager
 def _only_input_gradients(net: nn.Module, device: torch.device) -> Iterator[None]:
-    with evaluating(net), frozen(net), torch.autocast(device.type, enabled=False):
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
+    with (
+        evaluating(net),
+        frozen(net),
+        torch.autocast(device.type, enabled=False),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
 
 
 def _gradient(name: str, total: Tensor, pixels: Tensor, keep: bool) -> Tensor:

@@ -1,19 +1,20 @@
 """The figure of effective receptive fields: one row per network, one column per stage, for print.
 
-Knows arrays and no network. All panels share one scale, from 0 to the panel's own maximum, so that a colour means the
-same share of the maximum everywhere.
+Knows arrays and no network. All panels share one logarithmic scale of shares of the panel's maximum, so that a colour
+means the same everywhere. RepLKNet's log10(1 + contribution) would not: it shows a network with small derivatives on
+a linear scale, and one with large ones on a logarithmic one.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foveal.errors import FovealError
-from foveal.explain.field_measures import THRESHOLDS, area_ratios, displayed
+from foveal.explain.field_measures import THRESHOLDS, area_ratios, decades
 from foveal.plotting import matplotlib
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 # Lightness rises evenly from black to white: it survives grey print and every kind of colour blindness.
 COLOURS = "inferno"
-SCALE = "log$_{10}$(1 + contribution), share of the panel's maximum"
+DEPTH = 4  # decades below the maximum; what is less is black
+SCALE = "contribution / maximum of the panel"
 INK, MUTED = "#000000", "#444444"
 TITLE, LABEL, SMALL = 10.0, 9.0, 7.5  # points, at the printed size
 PANEL, GAP, EDGE = 1.42, 0.12, 0.12  # inches
 LEFT, TOP, BELOW, BAR = 0.34, 0.42, 0.24, 0.62  # inches: names of rows, of columns, ratios below a panel, colour bar
 _LINE = 0.145  # inches per line of the caption
-_CHARACTERS = 15.6  # of the caption per inch
+_CHARACTERS = 17.6  # of the caption per inch
 
 
 def receptive_field_figure(rows: Sequence[tuple[str, ReceptiveFields]], note: str = "") -> Figure:
@@ -78,14 +80,14 @@ def _caption(rows: Sequence[tuple[str, ReceptiveFields]], note: str) -> str:
     counts = sorted({fields.images for _, fields in rows})
     images = " or ".join(f"{count} image{'s' if count != 1 else ''}" for count in counts)
     sizes = sorted({fields.contributions.shape[1:] for _, fields in rows})
-    pixels = " or ".join(f"{height} × {width}" for height, width in sizes)
+    pixels = " or ".join(f"{height}\N{NO-BREAK SPACE}x\N{NO-BREAK SPACE}{width}" for height, width in sizes)
     counted = "positive part" if rows[0][1].sign == "positive" else "absolute value"
     thresholds = "/".join(f"{100 * t:g}" for t in THRESHOLDS)
     return (
         f"Effective receptive field of the centre token: {counted} of the derivative of its channel sum with respect "
-        f"to the {pixels} input, summed over colours, mean of {images}. Shown is log₁₀(1 + contribution), divided by "
-        f"the maximum of each panel. Below: area, in % of the image, of the smallest centred square with {thresholds} % "
-        f"of what is shown. {note}"
+        f"to the {pixels} input, summed over colours, mean of {images}. The colour is logarithmic, the same share of "
+        f"a panel's maximum in all panels. Below: area, in % of the image, of the smallest centred square with "
+        f"{thresholds} % of log(1 + contribution). {note}"
     ).strip()
 
 
@@ -113,14 +115,12 @@ class _Sheet:
         box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
         return figure.add_axes(box)
 
-    def text(self, figure: Figure, left: float, top: float, text: str, size: float, **style: object) -> None:
+    def text(self, figure: Figure, left: float, top: float, text: str, size: float, **style: Any) -> None:
         figure.text(left / self.width, 1 - top / self.height, text, fontsize=size, **style)
 
     def column(self, figure: Figure, column: int, name: str) -> None:
         left, top = self.place(0, column)
-        self.text(
-            figure, left + self.panel_width / 2, top - 0.1, name, TITLE, color=INK, ha="center", va="baseline"
-        )
+        self.text(figure, left + self.panel_width / 2, top - 0.1, name, TITLE, color=INK, ha="center", va="baseline")
 
     def row(self, figure: Figure, row: int, name: str) -> None:
         _, top = self.place(row, 0)
@@ -131,7 +131,8 @@ class _Sheet:
     def panel(self, figure: Figure, row: int, column: int, field: np.ndarray) -> None:
         left, top = self.place(row, column)
         axes = self.axes(figure, left, top, self.panel_width, self.panel_height)
-        axes.imshow(displayed(field), cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+        shown = decades(field, DEPTH)
+        axes.imshow(shown, cmap=COLOURS, vmin=-DEPTH, vmax=0, interpolation="nearest", aspect="auto")
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
@@ -146,8 +147,9 @@ class _Sheet:
         height = min(self.grid_height - BELOW, 2 * (self.panel_height + BELOW))
         top = TOP + (self.grid_height - BELOW - height) / 2
         axes = self.axes(figure, left, top, 0.11, height)
-        colours = matplotlib("cm").ScalarMappable(matplotlib("colors").Normalize(0, 1), COLOURS)
-        bar = figure.colorbar(colours, cax=axes, ticks=[0, 0.25, 0.5, 0.75, 1])
+        colours = matplotlib("cm").ScalarMappable(matplotlib("colors").Normalize(-DEPTH, 0), COLOURS)
+        bar = figure.colorbar(colours, cax=axes, ticks=range(-DEPTH, 1))
+        bar.ax.set_yticklabels([f"10$^{{{tick}}}$" if tick else "1" for tick in range(-DEPTH, 1)])
         bar.ax.tick_params(labelsize=SMALL, width=0.5, length=2, pad=2)
         bar.outline.set_linewidth(0.5)
         bar.set_label(SCALE, fontsize=SMALL, labelpad=3)
