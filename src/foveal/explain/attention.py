@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.explain.attention_layer import AttentionLayer
-from foveal.explain.indexing import block_number, chosen_stages, query_position, refuse_optimised
+from foveal.explain.indexing import block_key, chosen_stages, query_position, refuse_optimised, strides_of
 from foveal.explain.token_grid import nearest_token
 from foveal.explain.watching import batch_of_one, before, evaluating
 from foveal.models.pyramid import Stage
@@ -96,7 +96,7 @@ class WatchedAttention:
     def __init__(
         self,
         layers: dict[tuple[int, int], tuple[CosineAttention, Tensor]],
-        strides: dict[int, int],
+        strides: list[int],
         image_size: Size,
     ):
         self.image_size = image_size
@@ -159,12 +159,7 @@ class WatchedAttention:
         return row, column
 
     def _key(self, stage: int, block: int) -> tuple[int, int]:
-        stage = stage % len(self._strides) if -len(self._strides) <= stage < 0 else stage
-        count = sum(watched == stage for watched, _ in self.blocks)
-        if not count:
-            watched = ", ".join(f"stages[{i}]" for i in dict.fromkeys(i for i, _ in self.blocks))
-            raise FovealError(f"stages[{stage}] was not watched: choose one of {watched}.")
-        return stage, block_number(block, count, stage)
+        return block_key(self.blocks, len(self._strides), stage, block)
 
 
 @torch.no_grad()
@@ -192,9 +187,8 @@ def watch_attention(net: nn.Module, image: Tensor, stages: Sequence[int] | None 
         for key, attention in layers.items():
             scopes.enter_context(before(attention, partial(_keep, tokens, key)))
         net.forward_intermediates(batch, indices=[chosen[-1]], stop_early=True, intermediates_only=True)
-    strides = {i: cast(int, info["reduction"]) for i, info in enumerate(net.feature_info[: len(net.stages)])}
     watched = {key: (attention, tokens[key]) for key, attention in layers.items()}
-    return WatchedAttention(watched, strides, (batch.shape[2], batch.shape[3]))
+    return WatchedAttention(watched, strides_of(net), (batch.shape[2], batch.shape[3]))
 
 
 def foveal_peripheral_attention(net: nn.Module, image: Tensor, query: tuple[int, int] | None = None) -> AttentionMaps:

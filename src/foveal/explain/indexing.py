@@ -37,11 +37,22 @@ def chosen_stages(net: Pyramid, stages: Sequence[int] | None) -> list[int]:
     return sorted({stage % count for stage in asked})
 
 
-def block_number(block: int, count: int, stage: int) -> int:
-    """Return the block's number among ``count``, counted from the first; negative ones count from the end."""
+def strides_of(net: Pyramid) -> list[int]:
+    """Return the pixels of the image from one position to the next, for every stage."""
+    return [info["reduction"] for info in net.feature_info[: len(net.stages)]]
+
+
+def block_key(watched: Sequence[tuple[int, int]], stages: int, stage: int, block: int) -> tuple[int, int]:
+    """Return (stage, block) among those that were watched in a network of so many stages, counted from the first;
+    negative ones count from the end."""
+    key = stage % stages if -stages <= stage < 0 else stage
+    count = sum(of_stage == key for of_stage, _ in watched)
+    if not count:
+        names = ", ".join(f"stages[{i}]" for i in dict.fromkeys(i for i, _ in watched))
+        raise FovealError(f"stages[{stage}] was not watched: choose one of {names}.")
     if not -count <= block < count:
         raise FovealError(f"stages[{stage}] has no blocks[{block}]: its blocks are 0 to {count - 1}.")
-    return block % count
+    return key, block % count
 
 
 def query_position(query: tuple[int, int] | None, size: Size) -> tuple[int, int]:
