@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foveal.explain.attention_depth import BlockProfile
 from foveal.explain.figures.light import LABEL, titles
 from foveal.plotting import COLOURS, MUTED, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from foveal.explain.attention_depth import BlockProfile
 
 _PANELS = (
     ("foveal_share", 100, "foveal share (%)"),

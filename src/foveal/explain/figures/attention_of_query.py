@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from foveal.explain.attention import AttentionMaps
 from foveal.explain.figures.light import (
     LABEL,
     SIGNED,
@@ -15,22 +14,24 @@ from foveal.explain.figures.light import (
     bare,
     colour_bar,
     frame,
+    logarithmic,
     number,
     percent,
     symmetric,
     titles,
 )
 from foveal.explain.token_grid import foveal_weights, mixed_weights, peripheral_weights
-from foveal.plotting import matplotlib, new_figure
+from foveal.plotting import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from foveal.explain.attention import AttentionMaps
+
 _PANEL = 1.28  # inches
 _MOST_HEADS = 8
 _MOST_NUMBERS = 3  # side of the largest window whose weights are written into its cells
-_DECADES = 3  # of the logarithmic colour scale, at most
 
 
 def query_figure(
@@ -65,7 +66,7 @@ def query_figure(
     first, others = (2.1 if len(rows) > 1 else 1.3) * _PANEL, len(chosen) * (_PANEL + 0.04) + 1.2
     tall = sum(_PANEL * sheet.canvas.aspect + 0.2 for _ in rows)
     figure = new_figure(first + others, max(tall, first * sheet.canvas.aspect + 0.3) + 0.85)
-    left, right = figure.subfigures(1, 2, width_ratios=[first, others])
+    left, right = cast(Any, figure.subfigures(1, 2, width_ratios=[first, others]))
     sheet.photograph(left.subplots())
     grid = right.subplots(len(rows), len(chosen), squeeze=False)
     for line, name in zip(grid, rows, strict=True):
@@ -73,7 +74,7 @@ def query_figure(
     for axes, head in zip(grid[0], chosen, strict=True):
         axes.set_title(f"head {head + 1}", fontsize=LABEL)
     weights = grid[: len(rows) - ("positional" in rows)]
-    bar = dict(format="%g", extend="min", aspect=8 * len(weights))
+    bar = dict(extend="min", aspect=8 * len(weights))
     colour_bar(right, weights.flat, sheet.scale, "attention per token (%)", on_photo=True, **bar)
     if "positional" in rows:
         colour_bar(right, grid[-1], sheet.signed, "added weight", on_photo=False, aspect=8)
@@ -90,7 +91,7 @@ class _Sheet:
         tokens = {"foveal": foveal_weights, "peripheral": peripheral_weights, "mixed": mixed_weights}
         self.percent = {name: 100 * weights(maps)[heads] for name, weights in tokens.items()}
         self.percent["all tokens"] = self.percent["mixed"]
-        self.scale = _logarithmic(self.percent["mixed"])
+        self.scale = logarithmic(self.percent["mixed"])
         self.signed = symmetric(maps.positional[heads])
 
     def photograph(self, axes: Axes) -> None:
@@ -158,10 +159,3 @@ class _Sheet:
         axes.set_xlim(x - width / 2, x + width / 2)
         axes.set_ylim(y + height / 2, y - height / 2)
         frame(axes, box)
-
-
-def _logarithmic(values: np.ndarray) -> Any:
-    """Return a logarithmic scale up to the largest value, over three decades at most."""
-    high = float(values.max())
-    low = max(float(np.percentile(values, 2)), high / 10**_DECADES)
-    return matplotlib("colors").LogNorm(min(low, high / 2), high)

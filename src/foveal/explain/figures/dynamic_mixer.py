@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveal.explain.dynamic_mixer import BranchEnergy, DynamicKernels, ReducedAttention
-from foveal.explain.figures.light import AMOUNTS, LABEL, SIGNED, Canvas, bare, colour_bar, symmetric, titles
+from foveal.explain.figures.light import (
+    AMOUNTS,
+    LABEL,
+    SIGNED,
+    Canvas,
+    bare,
+    colour_bar,
+    logarithmic,
+    symmetric,
+    titles,
+)
 from foveal.plotting import matplotlib, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from foveal.explain.dynamic_mixer import BranchEnergy, DynamicKernels, ReducedAttention
 
 _KERNEL, _PANEL = 0.78, 1.5  # inches
 _MOST_CHANNELS, _MOST_HEADS = 10, 8
@@ -39,6 +50,7 @@ def kernels_figure(
     if channels is None:
         channels = np.unique(np.linspace(0, count - 1, _MOST_CHANNELS).round().astype(int)).tolist()
     figure = new_figure(len(channels) * _KERNEL + 1.9, (groups + 1) * (_KERNEL + 0.06) + 1.25)
+    figure.set_layout_engine("compressed")
     grid = figure.subplots(groups + 1, len(channels), squeeze=False)
     signed = symmetric(kernels.kernels[list(channels)])
     shares = matplotlib("colors").Normalize(0, 1)
@@ -51,12 +63,10 @@ def kernels_figure(
             bare(axes)
     for axes, channel in zip(grid[0], channels, strict=True):
         axes.set_title(str(channel + 1), fontsize=LABEL)
-    side = kernels.kernels.shape[-1]
-    place = f"stage {kernels.stage + 1}, block {kernels.block + 1}"
-    grid[-1][0].set_xlabel(f"{place}: {side} x {side} kernels, channel of {count} above", fontsize=LABEL, loc="left")
     colour_bar(figure, grid[0], signed, "weight", on_photo=False, aspect=7)
     colour_bar(figure, grid[1:].flat, shares, "share of the group", on_photo=False, aspect=7 * groups)
-    titles(figure, title, caption)
+    place = f"Stage {kernels.stage + 1}, block {kernels.block + 1}, channels as numbered, of {count}."
+    titles(figure, title, f"{place} {caption}")
     return figure
 
 
@@ -86,13 +96,14 @@ def reduced_attention_figure(
     first.set_title(f"query ({attention.query[0]}, {attention.query[1]})", fontsize=LABEL)
     first.set_xlabel(f"stage {attention.stage + 1}, block {attention.block + 1}", fontsize=LABEL)
     percent = 100 * attention.weights[chosen]
-    norm = matplotlib("colors").Normalize(0, float(percent.max()))
+    norm = logarithmic(percent)
     for axes, head, cells in zip(others, chosen, percent, strict=True):
         canvas.heat(axes, cells, norm)
         queries.mark(axes, attention.query, 0)
         axes.set_title(f"head {head + 1}", fontsize=LABEL)
     others[0].set_xlabel(f"{rows} x {columns} keys", fontsize=LABEL)
-    colour_bar(figure, others, norm, "attention\nper key (%)", on_photo=True, aspect=12 * canvas.aspect)
+    bar = dict(extend="min", aspect=12 * canvas.aspect)
+    colour_bar(figure, others, norm, "attention\nper key (%)", on_photo=True, **bar)
     titles(figure, title, caption)
     return figure
 
@@ -127,5 +138,6 @@ def energy_figure(photo: np.ndarray, energy: BranchEnergy, title: str, caption: 
 
 def _strip(panels: int, aspect: float, extra: float = 0.0) -> tuple[Figure, Any]:
     """Return a figure of one line of panels with the proportions of the image, and their axes."""
-    figure = new_figure(panels * (_PANEL + 0.06 + extra) + 0.9, _PANEL * aspect + 1.35)
+    figure = new_figure(max(panels * (_PANEL + 0.06 + extra) + 0.9, 5.0), _PANEL * aspect + 1.35)
+    figure.set_layout_engine("compressed")
     return figure, figure.subplots(1, panels)

@@ -7,7 +7,7 @@ signed values, whose halves differ for colour-blind readers.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from foveal.explain.token_grid import token_edges
-from foveal.plotting import MUTED, matplotlib
+from foveal.plotting import MUTED, matplotlib, plain_logarithms
 from foveal.types import Size
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 AMOUNTS, SIGNED = "viridis", "PuOr"
 LABEL = 8.5  # points
 _OPACITY = 0.85  # of a map over the photograph
+_DECADES = 3  # of a logarithmic colour scale, at most
 _PALE = 0.3, 1.0  # the greys of the photograph below a map: shapes stay, contrast does not compete
 
 
@@ -127,11 +128,18 @@ def symmetric(values: np.ndarray) -> Any:
     return matplotlib("colors").Normalize(-most, most)
 
 
+def logarithmic(values: np.ndarray) -> Any:
+    """Return a logarithmic scale up to the largest value, over three decades at most."""
+    high = float(values.max())
+    low = max(float(np.percentile(values, 2)), high / 10**_DECADES)
+    return matplotlib("colors").LogNorm(min(low, high / 2), high)
+
+
 def colour_bar(
-    figure: Figure | SubFigure, axes: Sequence[Axes], norm: Any, label: str, *, on_photo: bool, **options: Any
+    figure: Figure | SubFigure, axes: Iterable[Axes], norm: Any, label: str, *, on_photo: bool, **options: Any
 ) -> None:
     """Draw a colour bar beside ``axes``; one for maps on a photograph has their pale ground."""
-    bar = figure.colorbar(
+    bar: Any = figure.colorbar(
         matplotlib("cm").ScalarMappable(norm, _map_of(norm)),
         ax=list(axes),
         **{"pad": 0.012, "aspect": 14, "fraction": 0.05} | options,
@@ -139,6 +147,8 @@ def colour_bar(
     if on_photo:
         bar.ax.set_facecolor((sum(_PALE) / 2,) * 3)
         bar.solids.set_alpha(_OPACITY)
+    if isinstance(norm, matplotlib("colors").LogNorm):
+        plain_logarithms(bar.ax.yaxis)
     bar.set_label(label, fontsize=LABEL)
     bar.ax.tick_params(labelsize=LABEL - 1, width=0.5, length=2.5)
     bar.outline.set(linewidth=0.5, edgecolor=MUTED)
