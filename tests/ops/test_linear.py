@@ -129,3 +129,15 @@ def test_the_backward_pass_of_a_contained_layer_is_that_of_the_layer(strided):
         ours = linear_backward(grad.detach(), x.detach(), weight.detach())
     for actual, expected in zip(ours, exact, strict=True):
         torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [linear, pointwise], ids=["linear", "pointwise"])
+def test_what_only_a_frozen_weight_would_need_is_not_kept(layer):
+    maps = torch.randn(2, 12, 5, 7).contiguous(memory_format=torch.channels_last)
+    x = (maps if layer is pointwise else maps.permute(0, 2, 3, 1)).detach().requires_grad_()
+    weight, kept = torch.randn(9, 12, 1, 1) if layer is pointwise else torch.randn(9, 12), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        y = layer(x, weight)
+    y.sum().backward()
+    assert kept == [torch.Size([9, 12])]
+    assert x.grad is not None

@@ -33,7 +33,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
         return F.gelu(y) if gelu else y
     if _pointwise is not None and not needs_gradient(x, weight, bias):
         return _pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
-    y = _Product.apply(x, weight, bias) if _has_slow_gradient(x) else _as_convolution(x, weight, bias)
+    y = _Product.apply(x, weight, bias) if _prefers_product(x, weight, bias) else _as_convolution(x, weight, bias)
     return F.gelu(y) if gelu else y
 
 
@@ -53,7 +53,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if needs_gradient(x, weight, bias) and is_plain(x, weight) and x.ndim == 4:
         tokens, matrix = x.permute(0, 2, 3, 1), weight.flatten(1)
-        if tokens.is_contiguous() and _has_slow_gradient(x) and _fast(tokens, matrix):
+        if tokens.is_contiguous() and _fast(tokens, matrix) and _prefers_product(x, weight, bias):
             return _Product.apply(tokens, matrix, bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias)
 
@@ -72,11 +72,11 @@ def linear_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Te
 
 
 class _Product(torch.autograd.Function):
-    """``linear`` by oneDNN, with the weights' gradient by PyTorch's product."""
+    """``linear`` by oneDNN, with the weights' gradient by PyTorch's product; x is kept only for that gradient."""
 
     @staticmethod
     def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         return _pointwise(x, weight, bias, "none", [], "")
 
     @staticmethod
@@ -113,6 +113,11 @@ def _fast(x: Tensor, weight: Tensor) -> bool:
     if x.dtype is not torch.float32 and x.dtype is not torch.bfloat16:
         return False
     return bool(torch.backends.mkldnn.enabled) and x.numel() > 0
+
+
+def _prefers_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether ``_Product`` is faster than a convolution, or keeps less: a convolution keeps x for any gradient."""
+    return _pointwise is not None and (_has_slow_gradient(x) or not needs_gradient(weight, bias))
 
 
 def _has_slow_gradient(x: Tensor) -> bool:
