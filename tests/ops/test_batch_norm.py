@@ -150,7 +150,7 @@ def test_layers_that_must_be_called_are_called():
         assert not fuses(x, (norm,), (conv,), (deep,))
     with torch.autocast("cpu", torch.bfloat16):
         assert not fuses(x, (norm,), (conv,), (deep,))
-    handle = conv.register_forward_hook(lambda *_: None)
+    handle = norm.register_forward_hook(lambda *_: None)
     assert not fuses(x, (norm,), (conv,), (deep,))
     handle.remove()
     assert fuses(x, (norm,), (conv,), (deep,))

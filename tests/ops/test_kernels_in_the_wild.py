@@ -14,7 +14,7 @@ import torch
 import foveal.ops
 from foveal.ops import BackendError, native
 from foveal.ops.gelu_pool import cpu as pooling
-from foveal.ops.host import linear
+from foveal.ops.linear import linear
 from foveal.ops.native import why_unavailable
 from support.accuracy import assert_same, assert_within_budget
 from support.operators import OPERATORS, Call
@@ -150,7 +150,7 @@ def test_linear_layers_have_correct_forward_mode_derivatives():
 def test_linear_layers_reject_mismatched_shapes():
     x, weight = torch.zeros(4, 8), torch.zeros(6, 8)
     with torch.no_grad(), pytest.raises(RuntimeError, match="must match"):
-        foveal.ops.host.linear_add(x, weight, None, torch.zeros(3, 6))
+        foveal.ops.linear.linear_add(x, weight, None, torch.zeros(3, 6))
     with torch.no_grad(), pytest.raises(RuntimeError, match="shapes"):
         linear(x, torch.zeros(6, 7))
 

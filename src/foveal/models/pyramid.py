@@ -7,6 +7,7 @@ map before the head), ``head`` (timm's ClassifierHead) and ``feature_info``; eve
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from timm.layers import ClassifierHead, get_device_dtype
@@ -16,7 +17,7 @@ from timm.models._features import feature_take_indices
 from timm.models._manipulate import MATCH_PREV_GROUP, checkpoint
 from torch import Tensor, nn
 
-from foveal.ops.host import linear
+from foveal.ops.linear import linear, pointwise
 
 from .sizes import check_image
 
@@ -44,6 +45,18 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
         return linear(x, self.weight, self.bias)
+
+
+@register_notrace_module
+class PointwiseConv(nn.Conv2d):
+    """A 1x1 convolution, computed by the fastest library available for its input."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, **dd: Any):
+        super().__init__(in_channels, out_channels, 1, bias=bias, **dd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H, W)."""
+        return pointwise(x, self.weight, self.bias)
 
 
 class Stage(nn.Module):

@@ -28,7 +28,7 @@ from foveal.types import Size
 from .cache import SizeCache
 from .loading import prepare_state_dict
 from .position_bias import continuous_position_bias, distinct_offsets, position_bias_table
-from .pyramid import Linear, Pyramid, Stage, trunc_normal_
+from .pyramid import Linear, PointwiseConv, Pyramid, Stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
 from .sizes import StageGeometry, stage_sizes
 
@@ -184,7 +184,7 @@ class AggregatedAttention(CosineAttention):
         self.learnable_bias = nn.Parameter(torch.empty(heads, 1, area, **dd))
         self.q = Linear(dim, dim, **dd)
         self.kv = Linear(dim, 2 * dim, **dd)
-        self.sr = nn.Conv2d(dim, dim, 1, **dd)
+        self.sr = PointwiseConv(dim, dim, **dd)
         self.norm = nn.LayerNorm(dim, **dd)
         self.proj = Linear(dim, dim, **dd)
         self.proj_drop = nn.Dropout(proj_drop)

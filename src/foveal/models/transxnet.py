@@ -29,7 +29,7 @@ from foveal.types import Size
 
 from .cache import SizeCache
 from .loading import prepare_state_dict
-from .pyramid import Pyramid, Stage, trunc_normal_
+from .pyramid import PointwiseConv, Pyramid, Stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
 from .sizes import ceil_div, stage_sizes
 
@@ -103,8 +103,9 @@ class IDConv(nn.Module):
         self.kernel = kernel
         self.weight = nn.Parameter(torch.empty(groups, dim, kernel, kernel, **dd))
         self.bias = nn.Parameter(torch.empty(groups, dim, **dd))
-        squeeze = nn.Conv2d(dim, dim // reduction, 1, bias=False, **dd)
-        self.proj = nn.Sequential(ConvNorm(squeeze, act=True, **dd), nn.Conv2d(dim // reduction, dim * groups, 1, **dd))
+        narrow = dim // reduction
+        squeeze, widen = PointwiseConv(dim, narrow, bias=False, **dd), PointwiseConv(narrow, dim * groups, **dd)
+        self.proj = nn.Sequential(ConvNorm(squeeze, act=True, **dd), widen)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -136,8 +137,8 @@ class OSRA(nn.Module):
         super().__init__()
         self.heads = heads
         self.attn_drop = attn_drop
-        self.q = nn.Conv2d(dim, dim, 1, **dd)
-        self.kv = nn.Conv2d(dim, 2 * dim, 1, **dd)
+        self.q = PointwiseConv(dim, dim, **dd)
+        self.kv = PointwiseConv(dim, 2 * dim, **dd)
         self.sr = nn.Sequential()
         if sr_ratio > 1:
             self.sr.append(ConvNorm(DepthwiseConv(dim, sr_ratio + 3, sr_ratio, bias=False, **dd), act=True, **dd))
@@ -187,10 +188,10 @@ class DMixer(nn.Module):
             DepthwiseConv(dim, 3, gelu=True, **dd),
             nn.Identity(),  # the authors' GELU, which the convolution applies
             nn.BatchNorm2d(dim, **dd),
-            nn.Conv2d(dim, squeezed, 1, **dd),
+            PointwiseConv(dim, squeezed, **dd),
             nn.GELU(),
             nn.BatchNorm2d(squeezed, **dd),
-            nn.Conv2d(squeezed, dim, 1, **dd),
+            PointwiseConv(squeezed, dim, **dd),
             nn.BatchNorm2d(dim, **dd),
         )
         self.proj_drop = nn.Dropout(proj_drop)
@@ -211,7 +212,7 @@ class DMixer(nn.Module):
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether the first four layers of ``proj`` may be computed in one, in training."""
-        norm, conv, plain = nn.BatchNorm2d, nn.Conv2d, self.training and not observed()
+        norm, conv, plain = nn.BatchNorm2d, PointwiseConv, self.training and not observed()
         plain = plain and is_plain_sequence(
             self.proj, DepthwiseConv, nn.Identity, norm, conv, nn.GELU, norm, conv, norm
         )
@@ -249,10 +250,10 @@ class MultiScaleFFN(nn.Module):
     def __init__(self, dim: int, ratio: float, drop: float = 0.0, **dd: Any):
         super().__init__()
         hidden = int(dim * ratio)
-        self.fc1 = nn.Sequential(nn.Conv2d(dim, hidden, 1, bias=False, **dd), nn.GELU(), nn.BatchNorm2d(hidden, **dd))
+        self.fc1 = nn.Sequential(PointwiseConv(dim, hidden, bias=False, **dd), nn.GELU(), nn.BatchNorm2d(hidden, **dd))
         self.dwconv = MultiScaleDWConv(hidden, **dd)
         self.norm = nn.BatchNorm2d(hidden, **dd)
-        self.fc2 = nn.Sequential(nn.Conv2d(hidden, dim, 1, bias=False, **dd), nn.BatchNorm2d(dim, **dd))
+        self.fc2 = nn.Sequential(PointwiseConv(hidden, dim, bias=False, **dd), nn.BatchNorm2d(dim, **dd))
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor, scale: LayerScale | None = None) -> Tensor:
@@ -275,8 +276,8 @@ class MultiScaleFFN(nn.Module):
         plain = self.training and not observed() and _drops_nothing(self.drop)
         plain = plain and is_plain_module(MultiScaleDWConv, self.dwconv)
         plain = plain and is_plain_module(DepthwiseConv, *self.dwconv.proj)
-        plain = plain and is_plain_sequence(self.fc1, nn.Conv2d, nn.GELU, nn.BatchNorm2d)
-        plain = plain and is_plain_sequence(self.fc2, nn.Conv2d, nn.BatchNorm2d)
+        plain = plain and is_plain_sequence(self.fc1, PointwiseConv, nn.GELU, nn.BatchNorm2d)
+        plain = plain and is_plain_sequence(self.fc2, PointwiseConv, nn.BatchNorm2d)
         return plain and fuses(x, (self.fc1[2], self.norm), (self.fc1[0], self.fc2[0]), self.dwconv.proj)
 
 

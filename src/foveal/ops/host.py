@@ -1,8 +1,4 @@
-"""PyTorch on a CPU: linear layers through oneDNN, and memory that the process keeps.
-
-PyTorch hands float32 products on a CPU to MKL, which on some processors is much slower than oneDNN. The same product is
-a 1x1 convolution, which PyTorch hands to oneDNN. Tokens (..., C) are a channels_last map already, so nothing is copied.
-"""
+"""PyTorch on a CPU: what may be computed past its operators, and memory that the process keeps."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import functools
 import sys
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .numerics import transformed
@@ -19,24 +14,6 @@ from .numerics import transformed
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST = 1 << 30  # bytes: glibc takes an int
-
-_pointwise = _pointwise_add = None
-if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-    _pointwise = torch.ops.mkldnn._linear_pointwise.default
-    _pointwise_add = torch.ops.mkldnn._linear_pointwise.binary
-
-
-def _fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether to use oneDNN."""
-    if not is_plain(x, weight):
-        return False
-    if x.dtype is not weight.dtype or x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-        return False
-    if x.dtype is torch.bfloat16 and not computes_bfloat16():
-        return False
-    if x.dtype is not torch.float32 and x.dtype is not torch.bfloat16:
-        return False
-    return bool(torch.backends.mkldnn.enabled) and x.numel() > 0
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -59,34 +36,6 @@ def computes_bfloat16() -> bool:
     """Whether oneDNN computes in bf16 on this processor."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(supported and supported())
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
-    """Return x W^T + b (..., C_out) for tokens (..., C_in) and weights (C_out, C_in), like torch.nn.functional.linear;
-    with ``gelu``, after an exact GELU.
-
-    Differentiable any number of times, in every dtype and on every device.
-    """
-    if not _fast(x, weight):
-        y = F.linear(x, weight, bias)
-        return F.gelu(y) if gelu else y
-    if _pointwise is not None and not needs_gradient(x, weight, bias):
-        return _pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
-    y = _as_convolution(x, weight, bias)
-    return F.gelu(y) if gelu else y
-
-
-def _as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    y = F.conv2d(x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2), weight.view(*weight.shape, 1, 1), bias)
-    return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
-
-
-def linear_add(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
-    """Return ``linear(x, weight, bias) + other``, other (..., C_out); in one pass if no gradient is needed."""
-    fits = other.shape == (*x.shape[:-1], weight.shape[0]) and other.dtype is x.dtype
-    if fits and _fast(x, weight) and _pointwise_add is not None and not needs_gradient(x, weight, bias, other):
-        return _pointwise_add(x, other.contiguous(), weight, bias, "add")
-    return linear(x, weight, bias) + other
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.ops.host import linear, linear_add
+from foveal.ops.linear import linear, linear_add
 
 from ..cache import SizeCache
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..fused import refuse_second_derivative
+from ..linear import linear, linear_backward
 from ..native import batch_norm
 from ..native.batch_norm import Statistics
 from ..native.depthwise import Depthwise
@@ -91,12 +91,12 @@ class _Block(torch.autograd.Function):
         norm = batch_norm.statistics(sums, pixels, gain, bias, form.eps)
         weight = weight.flatten(1)
         total = weight.mv(norm.shift) if shift is None else torch.addmv(shift, weight, norm.shift)
-        folded = (weight * norm.scale)[:, :, None, None]
+        folded = weight * norm.scale
         entry_rows = None if entry is None else entry.rows
         ctx.form = form
         ctx.save_for_backward(x, y, norm.rows, entry_rows, folded, weight, taps, biases)
         ctx.mark_non_differentiable(*(rows for rows in (norm.rows, entry_rows) if rows is not None))
-        return F.conv2d(y.permute(0, 3, 1, 2), folded, total), norm.rows, entry_rows
+        return linear(y, folded, total).permute(0, 3, 1, 2), norm.rows, entry_rows
 
     @staticmethod
     def backward(ctx, grad, *_):
@@ -143,11 +143,8 @@ def _pointwise_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of y (B, H, W, C) with the norm's statistics held fixed, of the norm's gain and bias, and of weight
     (C_out, C) and bias of the 1x1 convolution, from the gradient (B, C_out, H, W) of its result."""
-    grad_y, grad_folded, grad_total = torch.ops.aten.convolution_backward(
-        grad, y.permute(0, 3, 1, 2), folded, [len(folded)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True] * 3
-    )
-    grad_folded = grad_folded.flatten(1)
+    grad_y, grad_folded, grad_total = linear_backward(grad.permute(0, 2, 3, 1), y, folded)
     grad_bias = weight.t().mv(grad_total)
     grad_scale = torch.addcmul((grad_folded * weight).sum(0), norm.mean, grad_bias, value=-1)
     grad_weight = torch.addr(grad_folded * norm.scale, grad_total, norm.shift)
-    return grad_y.permute(0, 2, 3, 1), grad_scale * norm.inverse, grad_bias, grad_weight, grad_total
+    return grad_y, grad_scale * norm.inverse, grad_bias, grad_weight, grad_total

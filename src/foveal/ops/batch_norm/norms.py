@@ -20,8 +20,8 @@ def fuses(
     """Whether the compiled kernels can compute these layers, of a map like x (B, C, H, W), in a training step.
 
     They cannot if something else is asked for: another backend, statistics over several processes, running statistics
-    (eval mode) or their cumulative average, another dtype than float32, a tracer, a layer that must be called (see
-    ``is_plain_module``), a convolution of another form. Of the depthwise ones the caller knows the type.
+    (eval mode) or their cumulative average, another dtype than float32, a tracer, a norm that must be called (see
+    ``is_plain_module``), a convolution of another form. That convolutions need not be called, the caller knows.
     """
     if not isinstance(x, Tensor) or x.dtype is not torch.float32:
         return False
@@ -29,7 +29,7 @@ def fuses(
         return False
     if x.shape[0] * x.shape[2] * x.shape[3] < 2 or not in_training(*norms):
         return False
-    if not is_plain_module(nn.Conv2d, *pointwise) or not all(_mixes_channels_only(c) for c in pointwise):
+    if not all(_mixes_channels_only(c) for c in pointwise):
         return False
     if not all(_keeps_size(c) for c in depthwise):
         return False

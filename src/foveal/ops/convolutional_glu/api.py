@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..backend import Implementation, Operator, register
 from ..gated_dwconv import gated_dwconv
-from ..host import linear, linear_add
 from ..inference import check_shapes, unsupported
+from ..linear import linear, linear_add
 from ..native import tile
 from ..native.panels import Keep, keep_nothing
 from . import cpu

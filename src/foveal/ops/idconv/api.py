@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..backend import Implementation, Operator, register
 from ..dynamic_dwconv import dynamic_dwconv
-from ..host import linear
 from ..inference import check_shapes, unsupported
+from ..linear import linear
 from ..native import tile
 from ..native.panels import Keep, keep_nothing
 from . import cpu

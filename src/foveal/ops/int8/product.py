@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..host import linear, observed
+from ..host import observed
+from ..linear import linear
 from ..numerics import without_autocast
 from .quantize import Number
 

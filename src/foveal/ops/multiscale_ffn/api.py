@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backend import Implementation, Operator, register
-from ..host import linear, linear_add
 from ..inference import check_shapes, unsupported
+from ..linear import linear, linear_add
 from ..multiscale_dwconv import multiscale_dwconv
 from ..native import tile
 from ..native.panels import Keep, keep_nothing
