@@ -58,12 +58,14 @@ def test_the_wrong_layout_gives_another_map():
     assert not np.allclose(right.evidence, wrong.evidence)
 
 
-def test_a_heat_map_is_resized_and_what_lies_in_padding_is_cut_off():
-    watched = watch_scores(ByHand(torch.tensor([[1.0, 0.0]]), True, "NCHW"), MAPS[None], Layer("source"))
-    found = watched.map(class_score(0))
-    assert found.on_image((2, 2)).tolist() == found.heat.tolist()
-    assert found.on_image((1, 2), covered=(0.5, 1.0)).tolist() == found.heat[:1].tolist()
-    assert found.on_image((6, 8)).shape == (6, 8)
+def test_heat_is_laid_on_the_pixels_that_positions_are_centred_on():
+    watched = watch_scores(ByHand(torch.tensor([[4.0, 0.0]]), True, "NCHW"), MAPS[None], Layer("source"))
+    found = watched.map(class_score(0))  # heat [[1, 0], [3, 0]]
+    overlapping = found.on_image((6, 5), 4)  # centres at pixels 0 and 4
+    np.testing.assert_allclose(overlapping[:, 0], [1, 1.5, 2, 2.5, 3, 3])
+    np.testing.assert_allclose(overlapping[0], [1, 0.75, 0.5, 0.25, 0])
+    apart = found.on_image((8, 8), 4, overlapping=False)  # centres at 1.5 and 5.5
+    np.testing.assert_allclose(apart[:, 0], [1, 1, 1.25, 1.75, 2.25, 2.75, 3, 3])
 
 
 @pytest.fixture(scope="module", params=["transnext_atto", "transxnet_atto"])
@@ -137,7 +139,7 @@ def test_a_box_of_a_detector_can_be_shown(head):
     assert found.score == pytest.approx(float(watched.outputs[0]["scores"][0].detach()))
     assert found.evidence.any()
     assert found.evidence.shape == (4, 6)  # 64 x 80 pixels, padded to 64 x 96
-    assert found.on_image((64, 80), covered=(1.0, 80 / 96)).shape == (64, 80)
+    assert found.on_image((64, 80), 16).shape == (64, 80)
 
 
 def test_a_class_of_a_segmenter_can_be_shown():

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
@@ -48,18 +47,30 @@ class ActivationMap:
         """(h, w) float32, the evidence above 0, as both papers show it."""
         return np.maximum(self.evidence, 0)
 
-    def on_image(self, size: Size, covered: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-        """Return the heat resized bilinearly to an image of (height, width) pixels, float32.
+    def on_image(self, size: Size, stride: float, *, overlapping: bool = True) -> np.ndarray:
+        """Return the heat at each pixel of an image of (height, width), (height, width) float32: linear between the
+        centres of the map's positions, and constant outside them.
 
         Args:
-            size: of the image.
-            covered: share of the map's height and width that the image covers, from the upper left corner; below 1 if
-                the network pads its images, as detectors do.
+            size: of the image in pixels. What the network padded is left out.
+            stride: pixels of the image from one position to the next; the layer's stride over the factor by which the
+                image was resized for the network.
+            overlapping: whether patches overlap, as in both our families: then position i is centred on pixel
+                ``stride * i`` (see ``token_grid``), otherwise on the middle of its own pixels. Stretching the map over
+                the image assumes the second, and is half a stride off for the first.
         """
-        height, width = (max(side / share, 1.0) for side, share in zip(size, covered, strict=True))
-        heat = torch.from_numpy(self.heat)[None, None]
-        whole = F.interpolate(heat, size=(round(height), round(width)), mode="bilinear", align_corners=False)
-        return whole[0, 0, : size[0], : size[1]].numpy()
+        offset = 0.0 if overlapping else (stride - 1) / 2
+        rows, columns = (
+            _between_centres(pixels, cells, stride, offset)
+            for pixels, cells in zip(size, self.evidence.shape, strict=True)
+        )
+        return (rows @ self.heat @ columns.T).astype(np.float32)
+
+
+def _between_centres(pixels: int, cells: int, stride: float, offset: float) -> np.ndarray:
+    """(pixels, cells) float64: the weight of each cell in each pixel, linear between their centres."""
+    place = np.clip((np.arange(pixels) - offset) / stride, 0, cells - 1)
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(cells)), 0)
 
 
 class WatchedScores:
