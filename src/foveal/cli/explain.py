@@ -13,7 +13,7 @@ from foveal.errors import FovealError
 from foveal.explain import branch_layers
 from foveal.explain.cam import Method
 from foveal.explain.figures.attention import check_drawing
-from foveal.files import check_writable, staging_folder
+from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
 from foveal.report.explanation.activation import activation_picture
@@ -129,20 +129,29 @@ def _pictures(
         yield _field(subject, peers, paths, options, on_image)
         return
     place = Place(_index(options.stage, 2), _index(options.block, -1), options.query)
-    for done, path in enumerate(paths, start=1):
+    names = _names(paths, options.out)
+    for done, (path, name) in enumerate(names.items(), start=1):
+        whole = what == "gradcam" and subject.kind != "classification"
+        photo = subject.look_at_whole(path, name) if whole else subject.look_at(path, name)
         if what == "attention":
-            yield from attention_pictures(subject, subject.look_at(path), place)
+            yield from attention_pictures(subject, photo, place)
         elif what == "branches":
-            yield from branch_pictures(subject, subject.look_at(path), place)
+            yield from branch_pictures(subject, photo, place)
         else:
             stage = _index(options.stage, -1)
-            yield activation_picture(subject, path, options.classes, stage, options.method, options.layer)
+            yield activation_picture(subject, photo, options.classes, stage, options.method, options.layer)
         on_image(done, len(paths))
     if what == "branches":
         layers = branch_layers(subject.body, place.stage, place.block)
         state = options.out / f"erf-branches-{subject.name}.state.npz"
         fields = receptive_fields(subject, paths, state, layers, batch_size=options.batch_size, on_image=on_image)
         yield field_picture(f"erf-branches-{subject.name}", [(subject, fields)])
+
+
+def _names(paths: Sequence[Path], out: Path) -> dict[str, str]:
+    """Return what the pictures of each image are called after: its stem, with a number if several have it."""
+    ending = ".png"
+    return {path: files[0].name.removesuffix(ending) for path, files in output_paths(paths, out, [ending]).items()}
 
 
 def _field(
@@ -224,6 +233,6 @@ def _index(number: int | None, default: int) -> int:
 
 
 def _print(subject: Subject, written: Sequence[dict], out: Path) -> None:
-    print(f"{subject.name}, {subject.weights}")
+    print(f"{subject.name}, {subject.weights}, in {out}:")
     for one in written:
-        print("  " + ", ".join(one["files"]))
+        print("  " + ", ".join(Path(file).name for file in one["files"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,13 +22,18 @@ NAMES = {"grad": "Grad-CAM", "hires": "HiRes-CAM"}
 
 
 def activation_picture(
-    subject: Subject, path: Path, wanted: Sequence[str], stage: int, method: Method, layer: str | None = None
+    subject: Subject,
+    photo: Photograph,
+    wanted: Sequence[str],
+    stage: int,
+    method: Method,
+    layer: str | None = None,
 ) -> Picture:
     """Return the evidence for some classes of a photograph.
 
     Args:
         subject: a classifier, detector or segmenter.
-        path: of the image.
+        photo: of ``look_at`` for a classifier, otherwise of ``look_at_whole``.
         wanted: names or indices of classes; for a detector indices of boxes, best first. None of them takes the most
             probable class, the best box, or the class with the largest area.
         stage: whose map is shown, counted from 0 with negative ones from the end.
@@ -37,11 +41,11 @@ def activation_picture(
         layer: name of a module of any network with (B, C, H, W) maps, instead of a stage of ours.
 
     Raises:
-        FovealError: no such class, box, stage or layer, nothing was detected, or an image that cannot be read.
+        FovealError: no such class, box, stage or layer, or nothing was detected.
     """
     place = _layer(subject.body, stage, layer)
     explain = {"classification": _class, "detection": _boxes, "segmentation": _regions}[subject.kind]
-    photo, shown, facts = explain(subject, path, wanted, place, method)
+    shown, facts = explain(subject, photo, wanted, place, method)
     where = f"of {layer}" if layer is not None else f"of stage {_number(subject.body, stage)}"
     figure = activation_figure(
         photo.pixels, shown, f"{NAMES[method]} {where}", f"{NAMES[method]} {where} of {subject.caption}: {photo.name}."
@@ -50,8 +54,7 @@ def activation_picture(
     return Picture(f"{photo.name}-gradcam", figure, arrays, {"method": NAMES[method], "shown": facts})
 
 
-def _class(subject: Subject, path: Path, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
-    photo = subject.look_at(path)
+def _class(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
     watched = watch_scores(subject.model, _placed(subject, photo.tensor[None]), layer)
     logits = watched.outputs.detach()[0]
     probabilities = logits.float().softmax(0)
@@ -62,28 +65,27 @@ def _class(subject: Subject, path: Path, wanted: Sequence[str], layer: Layer, me
         heat = _heat(watched, class_score(label), method, photo, photo.tensor.shape[1], subject)
         shown.append(Evidence(heat, f"{name}, {100 * share:.1f} %"))
         facts.append({"class": name, "index": label, "probability": round(share, 6)})
-    return photo, shown, facts
+    return shown, facts
 
 
-def _boxes(subject: Subject, path: Path, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
-    photo = subject.look_at_whole(path)
+def _boxes(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
     watched = watch_scores(subject.model, [_placed(subject, photo.tensor)], layer)
     (found,) = watched.outputs
-    if not len(found["scores"]):
-        raise FovealError(f"Nothing was detected on {path}, so there is no box to explain: pass another image.")
+    boxes, labels, scores = (found[name].detach() for name in ("boxes", "labels", "scores"))
+    if not len(scores):
+        raise FovealError(f"Nothing was detected on {photo.name}, so there is no box to explain: pass another image.")
     batch, _ = cast(Any, subject.model).images([photo.tensor])
     shown, facts = [], []
     for index in [_index(name, "box") for name in wanted] or [0]:
         heat = _heat(watched, box_score(index), method, photo, batch.image_sizes[0][0], subject)
-        name, score = subject.classes[int(found["labels"][index])], float(found["scores"][index])
-        box = tuple(round(float(value), 2) for value in found["boxes"][index])
+        name, score = subject.classes[int(labels[index])], float(scores[index])
+        box = tuple(round(value, 2) for value in boxes[index].tolist())
         shown.append(Evidence(heat, f"{name}, {100 * score:.1f} %", cast(Any, box)))
         facts.append({"box": list(box), "class": name, "index": index, "score": round(score, 6)})
-    return photo, shown, facts
+    return shown, facts
 
 
-def _regions(subject: Subject, path: Path, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
-    photo = subject.look_at_whole(path)
+def _regions(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
     watched = watch_scores(subject.model, _placed(subject, photo.tensor[None]), layer)
     labels = watched.outputs.detach()[0].argmax(0)
     areas = torch.bincount(labels.flatten(), minlength=len(subject.classes)) / labels.numel()
@@ -93,7 +95,7 @@ def _regions(subject: Subject, path: Path, wanted: Sequence[str], layer: Layer, 
         name, area = subject.classes[label], float(areas[label])
         shown.append(Evidence(heat, f"{name}, {100 * area:.1f} % of the area"))
         facts.append({"class": name, "index": label, "area": round(area, 6)})
-    return photo, shown, facts
+    return shown, facts
 
 
 def _heat(

@@ -28,7 +28,7 @@ class Photograph:
     """An image as a network sees it.
 
     Attributes:
-        name: of the file, without its ending.
+        name: what its pictures are called after.
         pixels: (H, W, 3) uint8, resized and cropped for the network.
         tensor: (3, H, W) float32, the same normalised.
     """
@@ -67,20 +67,28 @@ class Subject:
         """The network and its weights, for captions."""
         return f"{self.name}, {self.weights}"
 
-    def look_at(self, path: str | Path) -> Photograph:
-        """Return an image file as the backbone is shown it; raise FovealError if it is not a readable image."""
+    def look_at(self, path: str | Path, name: str | None = None) -> Photograph:
+        """Return an image file as the backbone is shown it, called by its stem or ``name``.
+
+        Raises:
+            FovealError: it is not a readable image.
+        """
         tensor = self.fit.transform()(load_rgb(path))
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.fit.mean, self.fit.std))
         pixels = ((tensor * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-        return Photograph(Path(path).stem, pixels.numpy(), tensor)
+        return Photograph(name or Path(path).stem, pixels.numpy(), tensor)
 
-    def look_at_whole(self, path: str | Path) -> Photograph:
-        """Return an image file as a detector or segmenter gets it: whole, in [0, 1], and for a segmenter resized."""
+    def look_at_whole(self, path: str | Path, name: str | None = None) -> Photograph:
+        """Return an image file as a detector or segmenter gets it: whole, in [0, 1], and for a segmenter resized.
+
+        Raises:
+            FovealError: it is not a readable image.
+        """
         image = load_rgb(path)
         if self.short is not None:
             scale = self.short / min(image.size)
             image = image.resize((round(image.width * scale), round(image.height * scale)))
-        return Photograph(Path(path).stem, np.array(image), to_tensor(image))
+        return Photograph(name or Path(path).stem, np.array(image), to_tensor(image))
 
 
 def open_subject(checkpoint: Path, model: str | None = None, size: int | None = None) -> Subject:
