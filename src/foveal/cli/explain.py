@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from tyro.conf import Positional, arg
 
@@ -14,6 +14,7 @@ from foveal.explain import branch_layers
 from foveal.explain.cam import Method
 from foveal.explain.figures.attention import check_drawing
 from foveal.files import check_writable, output_paths, staging_folder
+from foveal.models.pyramid import Pyramid
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
 from foveal.report.explanation.activation import activation_picture
@@ -28,6 +29,7 @@ What = Literal["erf", "attention", "gradcam", "branches"]
 WHATS: tuple[What, ...] = ("erf", "attention", "gradcam", "branches")
 FORMS: tuple[Form, ...] = ("png", "svg", "pdf")
 OUT = Path("foveal-explain")
+STAGE = 2  # from 0: the third stage, the deepest of many blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,7 @@ def main(
     check_drawing()
     check_writable(options.out)
     subject = _subject(options)
+    _check_place(subject, options)
     whats = _listed("--what", options.what, WHATS) if options.what is not None else _all_of(subject)
     peers = [_moved(create_subject(name, _side(subject, options), pretrained=options.pretrained, seed=options.seed))
              for name in options.beside]  # fmt: skip
@@ -128,7 +131,7 @@ def _pictures(
     if what == "erf":
         yield _field(subject, peers, paths, options, on_image)
         return
-    place = Place(_index(options.stage, 2), _index(options.block, -1), options.query)
+    place = Place(_index(options.stage, STAGE), _index(options.block, -1), options.query)
     names = _names(paths, options.out)
     for done, (path, name) in enumerate(names.items(), start=1):
         whole = what == "gradcam" and subject.kind != "classification"
@@ -159,13 +162,14 @@ def _field(
     on_image: Callable[[int, int], None],
 ) -> Picture:  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
-    rows, all_images = [], len(paths) * (1 + len(peers))
+    rows, total = [], len(paths) * (1 + len(peers))
     for number, one in enumerate((subject, *peers)):
-        before = number * len(paths)
-        fields = receptive_fields(
-            one, paths, options.out / f"erf-{one.name}.state.npz", batch_size=options.batch_size,
-            on_image=lambda done, _, before=before: on_image(before + done, all_images),
-        )  # fmt: skip
+
+        def counted(done: int, _: int, before: int = number * len(paths)) -> None:
+            on_image(before + done, total)
+
+        state = options.out / f"erf-{one.name}.state.npz"
+        fields = receptive_fields(one, paths, state, batch_size=options.batch_size, on_image=counted)
         rows.append((one, fields))
     return field_picture("erf", rows)
 
@@ -178,6 +182,18 @@ def _check(options: ExplainOptions) -> None:
     for name, value in (("stage", options.stage), ("block", options.block), ("batch-size", options.batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"--{name} must be at least 1, not {value}.")
+
+
+def _check_place(subject: Subject, options: ExplainOptions) -> None:
+    """Raise UsageError for a stage or block that a network of ours does not have."""
+    if not isinstance(subject.body, Pyramid):
+        return
+    blocks = [len(stage.blocks) for stage in cast(Any, subject.body.stages)]
+    if options.stage is not None and options.stage > len(blocks):
+        raise UsageError(f"--stage must be from 1 to {len(blocks)} for {subject.name}, not {options.stage}.")
+    stage = _index(options.stage, STAGE)
+    if options.block is not None and options.block > blocks[stage]:
+        raise UsageError(f"--block must be from 1 to {blocks[stage]} in stage {stage + 1}, not {options.block}.")
 
 
 def _listed(option: str, text: str | None, known: Sequence[str]) -> list:

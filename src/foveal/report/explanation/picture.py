@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -43,4 +43,4 @@ class Picture:
             save_reproducibly(self.figure, folder / f"{self.name}.{form}")
         if self.arrays:
             with (folder / f"{self.name}.npz").open("wb") as file:
-                np.savez_compressed(file, **self.arrays)
+                np.savez_compressed(file, **cast(Any, self.arrays))
