@@ -90,6 +90,18 @@ def save_reproducibly(figure: Figure, path: Path, dpi: int = 300) -> None:
     form = path.suffix[1:].lower()
     if form not in _UNDATED:
         raise FovealError(f"{path.name} must end in .png, .svg or .pdf: choose another name.")
+    _settle(figure)
     settings = {"svg.hashsalt": "foveal", "svg.fonttype": "path", "pdf.fonttype": 42}
     with atomic_file(path) as part, matplotlib("style").context(settings):
         figure.savefig(part, format=form, dpi=dpi, metadata=_UNDATED[form])
+
+
+def _settle(figure: Figure) -> None:
+    """Let the layout engine place the axes once, and round where they are: its last digits vary from run to run."""
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+    figure.set_layout_engine("none")
+    for axes in figure.get_axes():
+        left, bottom, width, height = (round(value, 5) for value in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height))

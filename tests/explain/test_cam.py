@@ -10,6 +10,7 @@ import foveal
 from foveal.errors import FovealError
 from foveal.explain import Layer, branch_layers, cam_layer
 from foveal.explain.cam import box_score, class_score, region_score, watch_scores
+from foveal.explain.layers import stage_layer
 from foveal.tasks.detection import create_detector
 from foveal.tasks.segmentation import create_segmenter
 
@@ -179,3 +180,12 @@ def test_a_folded_network_has_the_map_of_the_original():
     image, fast = torch.randn(1, 3, 64, 64), foveal.optimize(net, memory=False)
     ours, theirs = (watch_scores(n, image, Layer(cam_layer(n, 1))).map(class_score(0), "hires") for n in (fast, net))
     np.testing.assert_allclose(ours.evidence, theirs.evidence, rtol=1e-3, atol=1e-6 * np.abs(theirs.evidence).max())
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "test_resnet", "swin_tiny_patch4_window7_224"])
+def test_stages_of_timm_are_known_with_their_layout(name):
+    net = timm.create_model(name, num_classes=2, **({"img_size": 64} if name.startswith("swin") else {})).eval()
+    image = torch.randn(1, 3, 64, 64)
+    for stage, map_of_stage in zip((-2, -1), net.forward_intermediates(image, indices=2)[1], strict=True):
+        found = watch_scores(net, image, stage_layer(net, stage)).map(class_score(0))
+        assert found.evidence.shape == map_of_stage.shape[2:]

@@ -51,7 +51,7 @@ class ExplainOptions:
         classes: For gradcam: names or indices of classes; for a detector indices of its boxes, best first. Default: the
             most probable class, the best box, the class with the largest area.
         method: For gradcam: grad (Grad-CAM) or hires (HiRes-CAM).
-        layer: For gradcam: name of a module of another network of timm whose output is a map (B, C, H, W).
+        layer: For gradcam: name of a module whose output is a map (B, C, H, W), instead of --stage.
         size: Side of the square images in pixels; for a segmenter's gradcam the short side, and for a detector's. By
             default that of training.
         batch_size: For erf: images per pass.
@@ -241,7 +241,7 @@ def _all_of(subject: Subject) -> list[What]:
     ours: list[What] = ["erf", "attention", "gradcam"]
     if isinstance(subject.body, TransXNet):
         return [*ours, "branches"]
-    return ours if isinstance(subject.body, TransNeXt) else ["erf"]
+    return ours if isinstance(subject.body, TransNeXt) else ["erf", "gradcam"]
 
 
 def _index(number: int | None, default: int) -> int:

@@ -8,7 +8,7 @@ error; ``cam_layer`` names the module to give them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
@@ -126,6 +126,25 @@ def cam_layer(net: nn.Module, stage: int = -1) -> nn.Module:
         FovealError: another network, or no such stage.
     """
     return _stage(_ours(net), stage)
+
+
+def stage_layer(net: nn.Module, stage: int = -1) -> Layer:
+    """Return the map of one stage: of our networks as ``cam_layer``, of others where timm's ``feature_info`` names it.
+
+    Args:
+        net: a TransNeXt, a TransXNet, or a network of timm.
+        stage: index from 0; negative ones count from the end.
+
+    Raises:
+        FovealError: a network whose stages are not known, or no such stage.
+    """
+    info: Any = getattr(net, "feature_info", None)
+    if isinstance(net, Pyramid) or not isinstance(info, list) or not all("module" in one for one in info):
+        return Layer(cam_layer(net, stage))
+    if not -len(info) <= stage < len(info):
+        raise FovealError(f"There is no stage {stage} among {len(info)}: indices are {-len(info)} to {len(info) - 1}.")
+    layout = "NHWC" if str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC") else "NCHW"
+    return Layer(info[stage]["module"], cast(Layout, layout))
 
 
 def _ours(net: nn.Module) -> Pyramid:

@@ -7,13 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from foveal.errors import FovealError
 from foveal.explain import WatchedScores, box_score, class_score, region_score, watch_scores
 from foveal.explain.cam import Method
 from foveal.explain.figures.activation_map import Evidence, activation_figure
-from foveal.explain.layers import Layer, cam_layer
+from foveal.explain.layers import Layer, stage_layer
 from foveal.models.pyramid import Pyramid
 from foveal.report.explanation.picture import Picture
 from foveal.report.explanation.subject import Photograph, Subject
@@ -38,15 +37,15 @@ def activation_picture(
             probable class, the best box, or the class with the largest area.
         stage: whose map is shown, counted from 0 with negative ones from the end.
         method: "grad" or "hires".
-        layer: name of a module of any network with (B, C, H, W) maps, instead of a stage of ours.
+        layer: name of a module with (B, C, H, W) maps, instead of a stage.
 
     Raises:
         FovealError: no such class, box, stage or layer, or nothing was detected.
     """
-    place = _layer(subject.body, stage, layer)
+    place = stage_layer(subject.body, stage) if layer is None else Layer(layer)
     explain = {"classification": _class, "detection": _boxes, "segmentation": _regions}[subject.kind]
     shown, facts = explain(subject, photo, wanted, place, method)
-    where = f"of {layer}" if layer is not None else f"of stage {_number(subject.body, stage)}"
+    where = f"of {layer}" if layer is not None else "of the last stage" if stage == -1 else f"of stage {stage + 1}"
     figure = activation_figure(
         photo.pixels, shown, f"{NAMES[method]} {where}", f"{NAMES[method]} {where} of {subject.caption}: {photo.name}."
     )
@@ -110,17 +109,6 @@ def _heat(
 def _placed(subject: Subject, tensor: torch.Tensor) -> torch.Tensor:
     weight = next(subject.model.parameters())
     return tensor.to(weight.device, weight.dtype)
-
-
-def _layer(body: nn.Module, stage: int, name: str | None) -> Layer:
-    if name is not None:
-        return Layer(body.get_submodule(name) if name in dict(body.named_modules()) else name)
-    return Layer(cam_layer(body, stage))
-
-
-def _number(body: nn.Module, stage: int) -> int:
-    stages: Any = body.stages
-    return stage % len(stages) + 1
 
 
 def _label(classes: Sequence[str], name: str) -> int:
