@@ -66,6 +66,44 @@ def test_second_derivatives_are_correct():
     assert torch.autograd.gradgradcheck(lambda x, w: linear(x, w, gelu=True), leaves)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("gelu", [False, True], ids=["plain", "gelu"])
+def test_layers_with_frozen_weights_give_the_gradient_of_their_input(shape, dtype, gelu):
+    x, upstream = random_tensor(*shape, dtype=dtype, seed=0), random_tensor(*shape[:-1], 9, dtype=dtype, seed=3)
+    weight, bias = random_tensor(9, 12, dtype=dtype, seed=1), random_tensor(9, dtype=dtype, seed=2)
+    results = []
+    for layer, cast in ((linear, dtype), (F.linear, dtype), (F.linear, torch.float64)):
+        leaf = x.detach().to(cast).requires_grad_()
+        y = layer(leaf, weight.detach().to(cast), bias.detach().to(cast))
+        y = F.gelu(y) if gelu else y
+        results.append([y.detach(), *torch.autograd.grad(y, leaf, upstream.detach().to(cast))])
+    for actual, plain, exact in zip(*results, strict=True):
+        assert_within_budget(actual, plain, exact, 12 * 100)
+
+
+def test_layers_with_frozen_weights_keep_no_input():
+    x = random_tensor(64, 12, dtype=torch.float32, seed=0)
+    weight = random_tensor(9, 12, dtype=torch.float32, seed=1).detach()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        linear(x, weight)
+    assert sum(kept) == weight.numel()
+
+
+def test_second_derivatives_with_frozen_weights_are_correct():
+    x, weight = random_tensor(4, 12, dtype=torch.float32, seed=0), random_tensor(9, 12, dtype=torch.float32, seed=1)
+
+    def penalty(layer, cast):
+        leaf = x.detach().to(cast).requires_grad_()
+        y = layer(leaf, weight.detach().to(cast)).pow(3).sum()
+        (first,) = torch.autograd.grad(y, leaf, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), leaf)[0]
+
+    exact = penalty(F.linear, torch.float64)
+    assert_within_budget(penalty(linear, torch.float32), penalty(F.linear, torch.float32), exact, 12 * 9 * 12)
+
+
 PROGRAM = """
 import resource, torch
 from foveal.ops import keep_memory

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
 from foveal.ops.aggregated_attention.api import reads_table
 from foveal.ops.aggregated_attention.resize import resize_bias
+from foveal.ops.host import linear, needs_gradient, observed
 from foveal.ops.numerics import without_autocast
 from foveal.types import Size
 
@@ -47,6 +48,17 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+@register_notrace_module
+class PointwiseConv(nn.Conv2d):
+    """1x1 convolution, computed as a linear layer if its input alone needs a gradient: that keeps no map for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C_out, H, W)."""
+        if observed() or not needs_gradient(x) or needs_gradient(self.weight, self.bias):
+            return super().forward(x)
+        return linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class CosineAttention(nn.Module):
@@ -184,7 +196,7 @@ class AggregatedAttention(CosineAttention):
         self.learnable_bias = nn.Parameter(torch.empty(heads, 1, area, **dd))
         self.q = Linear(dim, dim, **dd)
         self.kv = Linear(dim, 2 * dim, **dd)
-        self.sr = nn.Conv2d(dim, dim, 1, **dd)
+        self.sr = PointwiseConv(dim, dim, 1, **dd)
         self.norm = nn.LayerNorm(dim, **dd)
         self.proj = Linear(dim, dim, **dd)
         self.proj_drop = nn.Dropout(proj_drop)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ from .numerics import transformed
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST = 1 << 30  # bytes: glibc takes an int
 
-_pointwise = _pointwise_add = None
+_pointwise: Any = None
+_pointwise_add: Any = None
 if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     _pointwise = torch.ops.mkldnn._linear_pointwise.default
     _pointwise_add = torch.ops.mkldnn._linear_pointwise.binary
@@ -72,8 +74,28 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
         return F.gelu(y) if gelu else y
     if _pointwise is not None and not needs_gradient(x, weight, bias):
         return _pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
-    y = _as_convolution(x, weight, bias)
+    if _pointwise is not None and not needs_gradient(weight, bias):
+        y = _FrozenLinear.apply(x, weight, bias)
+    else:
+        y = _as_convolution(x, weight, bias)
     return F.gelu(y) if gelu else y
+
+
+class _FrozenLinear(torch.autograd.Function):
+    """x W^T + b where only x needs a gradient: a product of the same kind, for which x is not kept.
+
+    A convolution keeps its input whatever needs a gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return _pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return linear(grad, weight.t()), None, None
 
 
 def _as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
