@@ -14,6 +14,10 @@ COMMANDS = {
     "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
     "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, AP of a detector, mIoU of a segmenter"),
     "predict": ("foveal.cli.predict", "classes of image files, objects in them, or the class of every pixel, drawn"),
+    "explain": (
+        "foveal.cli.explain",
+        "what a network sees: receptive field, attention, evidence for a class, branches",
+    ),
     "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
 }
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 # Distinct for colour-blind readers as well (Okabe and Ito), on a light background.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#555555")
+# Metadata of a file that does not hold its time or matplotlib's version, by its format.
+_UNDATED = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 GRID, MUTED = "#dddddd", "#555555"
 
 
@@ -66,3 +72,36 @@ def save_whole(figure: Figure, path: Path) -> None:
     """
     with atomic_file(path) as part:
         save(figure, part, path.suffix[1:])
+
+
+def save_reproducibly(figure: Figure, path: Path, dpi: int = 300) -> None:
+    """Write a figure for print atomically: the same figure gives the same bytes on the same version of matplotlib.
+
+    Text stays text in PDF files, and is drawn as shapes in SVG files, which then need no font.
+
+    Args:
+        figure: the figure.
+        path: ends in .png, .svg or .pdf.
+        dpi: pixels per inch of a PNG file.
+
+    Raises:
+        FovealError: another ending, or it cannot be written; an existing file is unchanged.
+    """
+    form = path.suffix[1:].lower()
+    if form not in _UNDATED:
+        raise FovealError(f"{path.name} must end in .png, .svg or .pdf: choose another name.")
+    _settle(figure)
+    settings = {"svg.hashsalt": "foveal", "svg.fonttype": "path", "pdf.fonttype": 42}
+    with atomic_file(path) as part, matplotlib("style").context(settings):
+        figure.savefig(part, format=form, dpi=dpi, metadata=_UNDATED[form])
+
+
+def _settle(figure: Figure) -> None:
+    """Let the layout engine place the axes once, and round where they are: its last digits vary from run to run."""
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+    figure.set_layout_engine("none")
+    for axes in figure.get_axes():
+        left, bottom, width, height = (round(value, 5) for value in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height))

@@ -8,9 +8,9 @@ import timm
 import torch
 from torch import nn
 
-import foveal  # noqa: F401  (registers the models)
+import foveal
 from foveal.errors import FovealError
-from foveal.explain import foveal_peripheral_attention
+from foveal.explain import foveal_peripheral_attention, watch_attention
 
 
 def make_net(**options) -> nn.Module:
@@ -182,3 +182,87 @@ def test_a_model_without_the_stage_or_the_attention_is_rejected():
     plain = timm.create_model("transnext_atto", aggregated=(True, True, False, False))
     with pytest.raises(FovealError, match="no aggregated attention"):
         foveal_peripheral_attention(plain, image(64, 64))
+
+
+def test_a_second_query_does_not_run_the_network():
+    """The first query of a layer projects its tokens, the next ones project nothing; no block runs for either."""
+    net, calls = make_net(), []
+    watched = watch_attention(net, image(96, 64))
+    for name, module in net.named_modules():
+        module.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
+    first = watched.of(2, -1, (1, 1))
+    layer = f"stages.2.blocks.{len(net.stages[2].blocks) - 1}.attn"
+    assert sorted(calls) == sorted(f"{layer}.{part}" for part in ("q", "kv", "sr", "norm", "kv"))
+    calls.clear()
+    second = watched.of(2, -1, (4, 2))
+    assert calls == []
+    assert (first.query, second.query) == ((1, 1), (4, 2))
+    watched.of(0, 0)
+    np.testing.assert_array_equal(watched.of(2, -1, (1, 1)).window_weights, first.window_weights)
+
+
+def test_the_figure_of_the_paper_is_one_block_of_the_watched_network():
+    net, x = make_net(), image(101, 67)
+    ours, same = foveal_peripheral_attention(net, x, (3, 1)), watch_attention(net, x).of(2, -1, (3, 1))
+    for name in ("foveal", "peripheral", "window_weights", "pooled_weights", "positional"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(same, name))
+    assert (ours.stage, ours.block, ours.stride, ours.image_size) == (2, len(net.stages[2].blocks) - 1, 16, (101, 67))
+
+
+def test_a_stage_without_a_window_is_shown_as_peripheral():
+    maps = watch_attention(make_net(), image(96, 64)).of(3, 0, (2, 1))
+    assert maps.window_weights.shape == maps.positional.shape == (8, 0, 0)
+    assert maps.pooled_weights.shape == maps.foveal.shape == (8, 3, 2)
+    np.testing.assert_array_equal(maps.foveal, maps.peripheral)
+    np.testing.assert_array_equal(maps.foveal_share, 0)
+    np.testing.assert_allclose(maps.pooled_weights.sum((1, 2)), 1, rtol=1e-6)
+
+
+def test_later_stages_do_not_run():
+    net, calls = make_net(), []
+    net.stages[2].register_forward_pre_hook(lambda *_: calls.append(2))
+    watched = watch_attention(net, image(64, 64), stages=[1, 0])
+    assert calls == []
+    assert {stage for stage, _ in watched.blocks} == {0, 1}
+    with pytest.raises(FovealError, match=r"stages\[2\] was not watched: choose one of stages\[0\], stages\[1\]"):
+        watched.of(2)
+
+
+def test_a_click_gets_the_token_that_stands_for_its_pixel():
+    watched = watch_attention(make_net(), image(96, 64))
+    assert watched.query_at(2, (0, 63)) == (0, 3)
+    assert watched.query_at(2, (40, 23)) == (3, 1)  # centres at 32 and 48, at 16 and 32
+    assert watched.query_at(-1, (95, 63)) == (2, 1)
+    assert watched.of(2, -1, watched.query_at(2, (40, 23))).query == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "block", "sentence"),
+    [(4, 0, r"stages\[4\] was not watched"), (2, 9, r"stages\[2\] has no blocks\[9\]"), (-5, 0, r"stages\[-5\]")],
+)
+def test_a_stage_or_block_that_is_not_there_is_named(stage, block, sentence):
+    with pytest.raises(FovealError, match=sentence):
+        watch_attention(make_net(), image(64, 64)).of(stage, block)
+
+
+def test_a_network_folded_for_inference_is_refused():
+    with pytest.raises(FovealError, match=r"folded for inference: pass the network that it was made from"):
+        foveal_peripheral_attention(foveal.optimize(make_net(), memory=False), image(64, 64))
+
+
+def test_stages_that_do_not_exist_are_refused_before_anything_runs():
+    with pytest.raises(FovealError, match=r"no stages\[4\]: this network has stages\[0\] to stages\[3\]"):
+        watch_attention(make_net(), image(64, 64), stages=[4])
+    with pytest.raises(FovealError, match="No stage was chosen"):
+        watch_attention(make_net(), image(64, 64), stages=[])
+
+
+def test_weights_and_their_gradients_are_left_alone():
+    net = make_net()
+    before = {name: parameter.clone() for name, parameter in net.state_dict().items()}
+    net.stages[0].requires_grad_(False)
+    wanted = [parameter.requires_grad for parameter in net.parameters()]
+    watch_attention(net, image(64, 64)).of(2)
+    assert [parameter.requires_grad for parameter in net.parameters()] == wanted
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())

@@ -17,7 +17,8 @@ def maps(heads: int = 2) -> AttentionMaps:
     foveal = draw.normal(size=(heads, 4, 6)).astype(np.float32)
     peripheral = draw.normal(size=(heads, 2, 3)).astype(np.float32)
     window = np.full((heads, 3, 3), 0.05, np.float32)
-    return AttentionMaps((2, 3), foveal, peripheral, window, np.full((heads, 2, 3), 0.55 / 6, np.float32))
+    pooled = np.full((heads, 2, 3), 0.55 / 6, np.float32)
+    return AttentionMaps((2, 3), foveal, peripheral, window, pooled, 0 * window, 2, 0, 16, (64, 96))
 
 
 def lightness(picture: np.ndarray) -> np.ndarray:

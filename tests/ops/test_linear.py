@@ -141,3 +141,32 @@ def test_what_only_a_frozen_weight_would_need_is_not_kept(layer):
     y.sum().backward()
     assert kept == [torch.Size([9, 12])]
     assert x.grad is not None
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("gelu", [False, True], ids=["plain", "gelu"])
+def test_layers_with_frozen_weights_give_the_gradient_of_their_input(shape, dtype, gelu):
+    x, upstream = random_tensor(*shape, dtype=dtype, seed=0), random_tensor(*shape[:-1], 9, dtype=dtype, seed=3)
+    weight, bias = random_tensor(9, 12, dtype=dtype, seed=1), random_tensor(9, dtype=dtype, seed=2)
+    results = []
+    for layer, cast in ((linear, dtype), (F.linear, dtype), (F.linear, torch.float64)):
+        leaf = x.detach().to(cast).requires_grad_()
+        y = layer(leaf, weight.detach().to(cast), bias.detach().to(cast))
+        y = F.gelu(y) if gelu else y
+        results.append([y.detach(), *torch.autograd.grad(y, leaf, upstream.detach().to(cast))])
+    for actual, plain, exact in zip(*results, strict=True):
+        assert_within_budget(actual, plain, exact, 12 * 100)
+
+
+def test_second_derivatives_with_frozen_weights_are_correct():
+    x, weight = random_tensor(4, 12, dtype=torch.float32, seed=0), random_tensor(9, 12, dtype=torch.float32, seed=1)
+
+    def penalty(layer, cast):
+        leaf = x.detach().to(cast).requires_grad_()
+        y = layer(leaf, weight.detach().to(cast)).pow(3).sum()
+        (first,) = torch.autograd.grad(y, leaf, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), leaf)[0]
+
+    exact = penalty(F.linear, torch.float64)
+    assert_within_budget(penalty(linear, torch.float32), penalty(F.linear, torch.float32), exact, 12 * 9 * 12)

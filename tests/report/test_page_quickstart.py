@@ -32,6 +32,11 @@ def attention() -> Attention:
         peripheral=draw.normal(size=(2, 2, 2)).astype(np.float32),
         window_weights=np.full((2, 3, 3), 0.05, np.float32),
         pooled_weights=np.full((2, 2, 2), 0.1375, np.float32),
+        positional=np.zeros((2, 3, 3), np.float32),
+        stage=2,
+        block=0,
+        stride=16,
+        image_size=(64, 64),
     )
     return Attention("A <b>wall</b>", np.full((64, 64, 3), 90, np.uint8), maps, "Seen by nobody.")
 

@@ -1,31 +1,41 @@
-"""Foveal and peripheral attention of a TransNeXt, as arrays.
+"""Foveal and peripheral attention of a TransNeXt, as arrays: any block, any query, all heads.
 
-Paper: Dai Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", appendix B and figure 7. The
-figure shows ONE query of the last block of the third stage: for each head, its similarity with every fine key of the
-map (what the fovea would see there) and with every pooled key (what the periphery sees).
+Paper: Dai Shi, "TransNeXt: Robust Foveal Visual Perception for Vision Transformers", equations 10 to 12, appendix B and
+figure 7. The network runs once and the input tokens of its attention layers are kept; each query after that costs one
+layer at most (``WatchedAttention``).
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.explain.attention_layer import AttentionLayer
+from foveal.explain.indexing import block_key, chosen_stages, query_position, refuse_optimised, strides_of
+from foveal.explain.token_grid import nearest_token
 from foveal.explain.watching import batch_of_one, before, evaluating
-from foveal.models.transnext import AggregatedAttention, TransNeXt
+from foveal.models.pyramid import Stage
+from foveal.models.transnext import AggregatedAttention, CosineAttention, TransNeXt
+from foveal.types import Size
 
-STAGE = 2  # the third stage: the deepest one of every variant that has both paths
+FIGURE_7 = 2, -1  # the last block of the third stage: the deepest one of every variant that has both paths
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
     """Attention of one query, per head. All arrays are float32 and dimensionless.
+
+    A block in which all tokens attend to all (the last stage of most variants) has no window: its keys count as
+    peripheral, the pooled map is the map itself, both similarities are the same, the arrays of the window have side 0,
+    and the foveal share is 0.
 
     Attributes:
         query: (row, column) of the query on the H x W token map.
@@ -33,6 +43,11 @@ class AttentionMaps:
         peripheral: (heads, Hp, Wp), q_i . K-hat_p for every pooled key p.
         window_weights: (heads, k, k), softmax weights of the window around the query; 0 outside the map.
         pooled_weights: (heads, Hp, Wp), softmax weights of the pooled keys. Per head, both together sum to 1.
+        positional: (heads, k, k), positional attention Q-hat . T + b (equation 12): it is added to ``window_weights``
+            after the softmax, so it is signed and no part of the sum of 1; 0 outside the map.
+        stage, block: where it was taken, counted from 0: ``net.stages[stage].blocks[block]``.
+        stride: pixels of the image from one token to the next.
+        image_size: (height, width) of the image in pixels.
     """
 
     query: tuple[int, int]
@@ -40,10 +55,25 @@ class AttentionMaps:
     peripheral: np.ndarray
     window_weights: np.ndarray
     pooled_weights: np.ndarray
+    positional: np.ndarray
+    stage: int
+    block: int
+    stride: int
+    image_size: Size
 
     @property
     def heads(self) -> int:
         return self.foveal.shape[0]
+
+    @property
+    def size(self) -> Size:
+        """(H, W) of the token map."""
+        return self.foveal.shape[1], self.foveal.shape[2]
+
+    @property
+    def window(self) -> int:
+        """Side of the window in tokens; 0 without one."""
+        return self.window_weights.shape[1]
 
     @property
     def foveal_share(self) -> np.ndarray:
@@ -51,107 +81,160 @@ class AttentionMaps:
         return self.window_weights.sum(axis=(1, 2))
 
 
+class WatchedAttention:
+    """The attention layers of a TransNeXt on one image, after one run of the network; made by ``watch_attention``.
+
+    ``of`` does not run the network: it recomputes one layer from its kept input tokens, and keeps that layer's
+    projections for the next query. The network must keep its weights and device meanwhile. Several threads may ask at
+    once.
+
+    Attributes:
+        image_size: (height, width) of the image in pixels.
+        blocks: (stage, block) of every layer that was watched, in the order of the network.
+    """
+
+    def __init__(
+        self,
+        layers: dict[tuple[int, int], tuple[CosineAttention, Tensor]],
+        strides: list[int],
+        image_size: Size,
+    ):
+        self.image_size = image_size
+        self.blocks = tuple(layers)
+        self._layers = layers
+        self._strides = strides
+        self._last: tuple[tuple[int, int], AttentionLayer] | None = None
+
+    def of(self, stage: int, block: int = -1, query: tuple[int, int] | None = None) -> AttentionMaps:
+        """Return the attention of one query.
+
+        The similarities are ``q_i . K-hat``, where q_i = (Q-hat_i + QE) * softplus(tau) * log(n_i) is the scaled query
+        of the operator. Position biases enter only the weights: a picture of similarities should show the image, not
+        the bias.
+
+        Args:
+            stage, block: counted from 0, as in ``net.stages[stage].blocks[block]``; negative ones count from the end.
+            query: (row, column) on the stage's token map; None takes the centre.
+
+        Raises:
+            FovealError: no such block was watched, or the query lies outside the map.
+        """
+        stage, block = self._key(stage, block)
+        layer = self.layer(stage, block)
+        row, column = query_position(query, layer.size)
+        weights = layer.weights(torch.tensor([row]), torch.tensor([column]))
+        foveal, peripheral = layer.similarities(weights.scaled[0])
+        window = (layer.heads, layer.window, layer.window)
+        return AttentionMaps(
+            query=(row, column),
+            foveal=_array(foveal),
+            peripheral=_array(peripheral),
+            window_weights=_array(weights.window[0].view(window)),
+            pooled_weights=_array(weights.pooled[0].view_as(peripheral)),
+            positional=_array(weights.positional[0].view(window)),
+            stage=stage,
+            block=block,
+            stride=self.stride(stage),
+            image_size=self.image_size,
+        )
+
+    def layer(self, stage: int, block: int = -1) -> AttentionLayer:
+        """Return one layer's projections on the image; those of the last layer asked for are kept."""
+        key, last = self._key(stage, block), self._last
+        if last is not None and last[0] == key:
+            return last[1]
+        layer = AttentionLayer(*self._layers[key])
+        self._last = key, layer
+        return layer
+
+    def stride(self, stage: int) -> int:
+        """Return the number of pixels from one token of a stage to the next."""
+        return self._strides[self._key(stage, -1)[0]]
+
+    def query_at(self, stage: int, pixel: tuple[int, int]) -> tuple[int, int]:
+        """Return (row, column) of the stage's token nearest to a pixel (row, column) of the image."""
+        key = self._key(stage, -1)
+        size = self._layers[key][1].shape[1:3]
+        row, column = (nearest_token(p, self._strides[key[0]], n) for p, n in zip(pixel, size, strict=True))
+        return row, column
+
+    def _key(self, stage: int, block: int) -> tuple[int, int]:
+        return block_key(self.blocks, len(self._strides), stage, block)
+
+
 @torch.no_grad()
+def watch_attention(net: nn.Module, image: Tensor, stages: Sequence[int] | None = None) -> WatchedAttention:
+    """Run a TransNeXt once on an image, and keep what its attention layers saw.
+
+    Args:
+        net: a TransNeXt, in any dtype and with any operators. Its mode and hooks are restored when the call returns or
+            raises. Calls on the same network must not overlap: threads share its hooks.
+        image: (3, H, W) or (1, 3, H, W) floating point, normalised for the network; both sides at least 32 pixels.
+        stages: the stages to watch, counted from 0; None takes all. Later stages do not run.
+
+    Raises:
+        FovealError: the network is not a TransNeXt or was folded for inference, there is no such stage, or the image
+            has another shape.
+    """
+    net = _transnext(net)
+    chosen = chosen_stages(net, stages)
+    batch = batch_of_one(net, image, net.in_chans)
+    tokens: dict[tuple[int, int], Tensor] = {}
+    layers = dict(_attention_layers(net, chosen))
+    with ExitStack() as scopes:
+        scopes.enter_context(torch.autocast(batch.device.type, enabled=False))  # a caller's would round the tokens
+        scopes.enter_context(evaluating(net))
+        for key, attention in layers.items():
+            scopes.enter_context(before(attention, partial(_keep, tokens, key)))
+        net.forward_intermediates(batch, indices=[chosen[-1]], stop_early=True, intermediates_only=True)
+    watched = {key: (attention, tokens[key]) for key, attention in layers.items()}
+    return WatchedAttention(watched, strides_of(net), (batch.shape[2], batch.shape[3]))
+
+
 def foveal_peripheral_attention(net: nn.Module, image: Tensor, query: tuple[int, int] | None = None) -> AttentionMaps:
     """Return the attention of one query in the last block of stage 3, on both paths (figure 7 of the paper).
 
-    The similarities are ``q_i . K-hat``, where q_i = (Q-hat_i + QE) * softplus(tau) * log(n_i) is the scaled query of
-    the operator. Position biases enter only the weights: a picture of similarities should show the image, not the bias.
+    It is ``watch_attention(net, image, [2]).of(2, -1, query)``: call these for another block, or for many queries.
 
     Args:
-        net: a TransNeXt. Its mode (training or not) and hooks are restored when the call returns or raises.
+        net: a TransNeXt.
         image: (3, H, W) or (1, 3, H, W) floating point, normalised for the network; both sides at least 32 pixels.
         query: (row, column) on the token map of stage 3 (stride 16, rounded up); None takes the centre.
 
     Raises:
-        FovealError: the network is not a TransNeXt, the image has another shape, or the query lies outside the map.
+        FovealError: the network is not a TransNeXt or was folded for inference, its stage 3 is missing or has one path
+            only, the image has another shape, or the query lies outside the map.
     """
-    net, attention = _with_attention(net)
-    batch = batch_of_one(net, image, net.in_chans)
-    with torch.autocast(batch.device.type, enabled=False):  # a caller's autocast would round the similarities
-        tokens = _attention_input(net, attention, batch)
-        row, column = _query_position(query, *tokens.shape[1:3])
-        return _maps_of_query(attention, tokens, row, column)
+    net = _transnext(net)
+    stage, block = FIGURE_7
+    if len(net.stages) <= stage:
+        raise FovealError(
+            "The attention is taken from stage 3, and this TransNeXt ends before it: use the whole network."
+        )
+    blocks = cast(Stage, net.stages[stage]).blocks
+    if not isinstance(blocks[block].attn, AggregatedAttention):
+        raise FovealError("Stage 3 of this TransNeXt has no aggregated attention: use a variant that has it there.")
+    return watch_attention(net, image, [stage]).of(stage, block, query)
 
 
-def _with_attention(net: nn.Module) -> tuple[TransNeXt, AggregatedAttention]:
+def _transnext(net: nn.Module) -> TransNeXt:
     if not isinstance(net, TransNeXt):
         raise FovealError(
             f"Only TransNeXt has foveal and peripheral attention, and this is a {type(net).__name__}: "
             "use a transnext_* model."
         )
-    if len(net.stages) <= STAGE:
-        raise FovealError(
-            "The attention is taken from stage 3, and this TransNeXt ends before it: use the whole network."
-        )
-    stage: Any = net.stages[STAGE]
-    attention = stage.blocks[-1].attn
-    if not isinstance(attention, AggregatedAttention):
-        raise FovealError("Stage 3 of this TransNeXt has no aggregated attention: use a variant that has it there.")
-    return net, attention
+    refuse_optimised(net)
+    return net
 
 
-def _attention_input(net: TransNeXt, attention: nn.Module, batch: Tensor) -> Tensor:
-    """Return the (1, H, W, C) input of the attention in the last block of stage 3; stage 4 does not run."""
-    seen: list[Tensor] = []
-    with evaluating(net), before(attention, lambda _, args: seen.append(args[0])):
-        net.forward_intermediates(batch, indices=[STAGE], stop_early=True, intermediates_only=True)
-    return seen[0]
+def _attention_layers(net: TransNeXt, stages: Sequence[int]) -> Iterator[tuple[tuple[int, int], CosineAttention]]:
+    for stage in stages:
+        for block, module in enumerate(cast(Stage, net.stages[stage]).blocks):
+            yield (stage, block), cast(CosineAttention, module.attn)
 
 
-def _query_position(query: tuple[int, int] | None, height: int, width: int) -> tuple[int, int]:
-    if query is None:
-        return height // 2, width // 2
-    row, column = query
-    if not (0 <= row < height and 0 <= column < width):
-        raise FovealError(
-            f"The query ({row}, {column}) lies outside the token map of {height} x {width}: "
-            f"give a row of 0..{height - 1} and a column of 0..{width - 1}."
-        )
-    return row, column
-
-
-def _maps_of_query(attention: AggregatedAttention, tokens: Tensor, row: int, column: int) -> AttentionMaps:
-    q, k, _ = attention.project(tokens)
-    k_pool, _ = attention.pool(tokens)
-    k_hat, k_pool_hat = _unit(k[0]), _unit(k_pool[0])
-    size, side, cells = (k_hat.shape[0], k_hat.shape[1]), attention.window, k_pool_hat.shape[0] * k_pool_hat.shape[1]
-    window, inside = _window(k_hat, row, column, side)
-    keys = int(inside.sum()) + (attention.geometry.pooled_length(size) or cells)
-    scaled = _scaled_query(attention, _unit(q[0, row, column]), keys)
-
-    window_logits = torch.einsum("hd,rchd->hrc", scaled, window).flatten(1) + attention.relative_pos_bias_local.float()
-    window_logits = window_logits.masked_fill(~inside.flatten(), float("-inf"))
-    peripheral = torch.einsum("hd,rchd->hrc", scaled, k_pool_hat)
-    bias = attention.position_bias(*size)[:, row * size[1] + column].float()
-    weights = torch.cat((window_logits, peripheral.flatten(1) + bias), dim=1).softmax(dim=1)
-    window_weights, pooled_weights = weights.split((side * side, cells), dim=1)
-    return AttentionMaps(
-        query=(row, column),
-        foveal=_array(torch.einsum("hd,rchd->hrc", scaled, k_hat)),
-        peripheral=_array(peripheral),
-        window_weights=_array(window_weights.unflatten(1, (side, side))),
-        pooled_weights=_array(pooled_weights.view_as(peripheral)),
-    )
-
-
-def _scaled_query(attention: AggregatedAttention, q_hat: Tensor, keys: int) -> Tensor:
-    """Return (heads, d), step 4 of the operator: (Q-hat + QE) * softplus(tau) * log(n) for n keys."""
-    embedded = q_hat + attention.query_embedding[:, 0].float()
-    return embedded * attention.scale()[:, None] * math.log(keys)
-
-
-def _window(keys: Tensor, row: int, column: int, side: int) -> tuple[Tensor, Tensor]:
-    """Return the keys around a position, (side, side, heads, d), zero outside the map, and the mask of the inside."""
-    half = side // 2
-    padded = F.pad(keys, (0, 0, 0, 0, half, half, half, half))
-    mask = F.pad(keys.new_ones(keys.shape[:2], dtype=torch.bool), (half, half, half, half))
-    here = (slice(row, row + side), slice(column, column + side))
-    return padded[here], mask[here]
-
-
-def _unit(x: Tensor) -> Tensor:
-    return F.normalize(x.float(), dim=-1, eps=1e-12)
+def _keep(tokens: dict[tuple[int, int], Tensor], key: tuple[int, int], _: nn.Module, args: tuple) -> None:
+    tokens[key] = args[0]
 
 
 def _array(x: Tensor) -> np.ndarray:

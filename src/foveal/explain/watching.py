@@ -16,12 +16,29 @@ MIN_SIDE = 32  # pixels: the smallest image of both families
 def evaluating(net: nn.Module) -> Iterator[None]:
     """Set evaluation mode inside the block, then restore each module's mode: a network may be partly frozen."""
     modes = {module: module.training for module in net.modules()}
-    net.eval()
+    if any(modes.values()):  # ``eval`` drops what the networks keep per image size, such as position biases
+        net.eval()
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Let no parameter require gradients inside the block, so that a backward pass computes those of the input alone.
+
+    Each parameter's setting is restored afterwards; its ``grad`` is not touched.
+    """
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def restore(
     elif recipe is not None and name in (None, recipe.model):
         classifier = _described_by_recipe(recipe)
     elif name is not None:
-        classifier = _described_by_timm(name)
+        classifier = described_by_timm(name)
     else:
         raise FovealError(f"{file.path} does not say which model it holds: pass --model NAME.")
     if size is not None:
@@ -156,9 +156,13 @@ def _described_by_recipe(recipe: Recipe) -> Classifier:
     return Classifier(recipe.model, model, class_names(model), recipe.fit, trained_here=False)
 
 
-def _described_by_timm(name: str) -> Classifier:
-    """Return a classifier with the preprocessing and classes of timm's configuration."""
-    model = create_network(name, None, None)
+def described_by_timm(name: str, *, pretrained: bool = False) -> Classifier:
+    """Return a classifier with the preprocessing and classes of timm's configuration, with random or released weights.
+
+    Raises:
+        FovealError: there is no such model, or its weights cannot be fetched.
+    """
+    model = create_network(name, None, None, pretrained=pretrained)
     return Classifier(name, model, class_names(model), _released_preprocessing(model), trained_here=False)
 
 

@@ -1,0 +1,167 @@
+"""Where one query of a photograph attends, and how a whole network attends by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foveal.errors import FovealError
+from foveal.explain import depth_profile, mixed_weights, watch_attention, watch_mixers
+from foveal.explain.figures.attention_depth import depth_figure
+from foveal.explain.figures.attention_of_query import query_figure
+from foveal.explain.figures.dynamic_mixer import energy_figure, kernels_figure, reduced_attention_figure
+from foveal.models.transnext import TransNeXt
+from foveal.models.transxnet import TransXNet
+from foveal.report.explanation.picture import Picture
+from foveal.report.explanation.subject import Photograph, Subject
+
+MOST_HEADS = 8  # in a figure; the numbers have all
+PROFILE_GRID = 16  # queries per side of a map, of which a profile by depth is the mean
+
+
+@dataclass(frozen=True)
+class Place:
+    """A block and a query in it.
+
+    Attributes:
+        stage, block: counted from 0, negative ones from the end.
+        query: (row, column) in pixels of the image that the network sees; None takes the centre.
+    """
+
+    stage: int
+    block: int = -1
+    query: tuple[int, int] | None = None
+
+
+def attention_pictures(subject: Subject, photo: Photograph, place: Place) -> Iterator[Picture]:
+    """Yield the attention of one query; for a TransNeXt also how attention changes with depth.
+
+    Raises:
+        FovealError: the network is of neither family, or has no such block or query.
+    """
+    if isinstance(subject.body, TransXNet):
+        yield _reduced(subject, photo, place)
+        return
+    if not isinstance(subject.body, TransNeXt):
+        raise FovealError(
+            f"Only TransNeXt and TransXNet have this attention, and {subject.name} is neither: leave attention out."
+        )
+    watched = watch_attention(subject.body, photo.tensor)
+    query = _token(watched, place)
+    maps = watched.of(place.stage, place.block, query)
+    where = f"Stage {maps.stage + 1}, block {maps.block + 1}"
+    yield Picture(
+        f"{photo.name}-attention",
+        query_figure(
+            photo.pixels, maps, f"Attention of one query: {where.lower()}",
+            f"{where} of {subject.caption}. Foveal: weights of the window's keys; peripheral: of pooled keys, on the "
+            "tokens of their cells; both of one softmax. Mixed: their sum.",
+            heads=list(range(min(maps.heads, MOST_HEADS))),
+        ),
+        {
+            "foveal_similarity": maps.foveal, "peripheral_similarity": maps.peripheral,
+            "window_weights": maps.window_weights, "pooled_weights": maps.pooled_weights,
+            "positional": maps.positional, "mixed_weights": mixed_weights(maps),
+        },
+        {
+            "stage": maps.stage + 1, "block": maps.block + 1, "query": list(maps.query),
+            "foveal_share": _rounded(maps.foveal_share),
+        },
+    )  # fmt: skip
+    profile = depth_profile(watched, PROFILE_GRID)
+    yield Picture(
+        f"{photo.name}-depth",
+        depth_figure(
+            profile, "Attention by depth", f"{subject.caption}, on {photo.name}: mean over up to {PROFILE_GRID} x "
+            f"{PROFILE_GRID} queries of each block.",
+        ),
+        {
+            f"{name}_{block.stage + 1}_{block.block + 1}": getattr(block, name)
+            for block in profile for name in ("foveal_share", "entropy", "relative_entropy", "distance")
+        },
+        {
+            "blocks": [
+                {
+                    "stage": block.stage + 1, "block": block.block + 1,
+                    "foveal_share": round(float(block.foveal_share.mean()), 4),
+                    "relative_entropy": round(float(block.relative_entropy.mean()), 4),
+                    "distance": round(float(block.distance.mean()), 2),
+                }
+                for block in profile
+            ]
+        },
+    )  # fmt: skip
+
+
+def branch_pictures(subject: Subject, photo: Photograph, place: Place) -> Iterator[Picture]:
+    """Yield the dynamic kernels of a TransXNet's block, and the energies of its branches, for a photograph.
+
+    Raises:
+        FovealError: the network is no TransXNet, or has no such block.
+    """
+    if not isinstance(subject.body, TransXNet):
+        raise FovealError(f"Only TransXNet has two branches, and {subject.name} is none: leave branches out.")
+    mixers = watch_mixers(subject.body, photo.tensor, [_from_zero(subject, place.stage)])
+    kernels, energy = mixers.kernels(place.stage, place.block), mixers.energies(place.stage, place.block)
+    where = f"Stage {kernels.stage + 1}, block {kernels.block + 1} of {subject.caption}, on {photo.name}"
+    yield Picture(
+        f"{photo.name}-kernels",
+        kernels_figure(kernels, "Dynamic kernels of IDConv", f"{where}."),
+        {
+            "kernels": kernels.kernels, "biases": kernels.biases, "group_weights": kernels.group_weights,
+            "bias_weights": kernels.bias_weights,
+        },
+        {"stage": kernels.stage + 1, "block": kernels.block + 1},
+    )  # fmt: skip
+    arrays = {"local": energy.local, "distant": energy.distant, "enhanced": energy.enhanced}
+    yield Picture(
+        f"{photo.name}-branches",
+        energy_figure(photo.pixels, energy, "Branches of the D-Mixer", f"{where}: mean square over channels."),
+        arrays,
+        {
+            "stage": energy.stage + 1, "block": energy.block + 1,
+            **{name: round(float(values.mean()), 6) for name, values in arrays.items()},
+        },
+    )  # fmt: skip
+
+
+def _reduced(subject: Subject, photo: Photograph, place: Place) -> Picture:
+    mixers = watch_mixers(subject.body, photo.tensor, [_from_zero(subject, place.stage)])
+    maps = mixers.attention(place.stage, place.block, _token(mixers, place))
+    where = f"Stage {maps.stage + 1}, block {maps.block + 1}"
+    return Picture(
+        f"{photo.name}-attention",
+        reduced_attention_figure(
+            photo.pixels, maps, f"Attention of one query: {where.lower()}",
+            f"{where} of {subject.caption}: softmax weights of the reduced map's keys (OSRA).",
+            heads=list(range(min(len(maps.weights), MOST_HEADS))),
+        ),
+        {"weights": maps.weights, "position": maps.position},
+        {"stage": maps.stage + 1, "block": maps.block + 1, "query": list(maps.query)},
+    )  # fmt: skip
+
+
+def _token(watched: Any, place: Place) -> tuple[int, int] | None:
+    if place.query is None:
+        return None
+    height, width = watched.image_size
+    row, column = place.query
+    if not (0 <= row < height and 0 <= column < width):
+        raise FovealError(
+            f"The query ({row}, {column}) lies outside the image of {height} x {width} pixels that the network sees: "
+            "pass --query ROW COLUMN inside it."
+        )
+    token: tuple[int, int] = watched.query_at(place.stage, place.query)
+    return token
+
+
+def _from_zero(subject: Subject, stage: int) -> int:
+    stages: Any = subject.body.stages
+    return stage % len(stages) if -len(stages) <= stage < len(stages) else stage
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 4) for value in values]

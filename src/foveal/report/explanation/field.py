@@ -1,0 +1,93 @@
+"""Effective receptive fields of one or more networks, averaged over images, in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foveal.errors import FovealError
+from foveal.explain import EffectiveReceptiveField, Layer, ReceptiveFields, area_ratios, blockiness, effective_radius
+from foveal.explain.field_measures import THRESHOLDS, WINDOW
+from foveal.explain.figures.receptive_field import receptive_field_figure
+from foveal.report.explanation.picture import Picture
+from foveal.report.explanation.subject import Subject
+
+SAVED_EVERY = 8  # batches
+
+
+def receptive_fields(
+    subject: Subject,
+    images: Sequence[Path],
+    state: Path,
+    layers: Mapping[str, Layer] | None = None,
+    *,
+    batch_size: int = 4,
+    on_image: Callable[[int, int], None] | None = None,
+) -> ReceptiveFields:
+    """Return the mean fields over images, and keep sums in a file, from which an interrupted call continues.
+
+    Args:
+        subject: the network.
+        images: paths; those that ``state`` has are not computed again.
+        state: .npz file of the sums.
+        layers: places by name; None takes the stages.
+        batch_size: images per pass.
+        on_image: called with (done, total) after each batch.
+
+    Raises:
+        FovealError: an image that cannot be read, or a state of another network, other weights or layers.
+    """
+    field = EffectiveReceptiveField(subject.body, layers)
+    if state.exists():
+        field.load(state)
+    known = set(field.counted)
+    if others := sorted(known.difference(map(str, images))):
+        raise FovealError(f"{state} also counts other images, such as {others[0]}: delete it, or pass another --out.")
+    left = [path for path in images if str(path) not in known]
+    weight = next(subject.body.parameters())
+    try:
+        for start in range(0, len(left), batch_size):
+            paths = left[start : start + batch_size]
+            batch = torch.stack([subject.look_at(path).tensor for path in paths])
+            field.add(batch.to(weight.device, weight.dtype), [str(path) for path in paths])
+            if (start // batch_size + 1) % SAVED_EVERY == 0:
+                field.save(state)
+            if on_image is not None:
+                on_image(len(images) - len(left) + start + len(paths), len(images))
+    finally:
+        if field.counted:
+            field.save(state)
+    return field.result()
+
+
+def field_picture(name: str, rows: Sequence[tuple[Subject, ReceptiveFields]]) -> Picture:
+    """Return the figure of all networks, with their measures."""
+    note = "; ".join(subject.caption for subject, _ in rows) + "."
+    figure = receptive_field_figure([(subject.name, fields) for subject, fields in rows], note)
+    arrays = {
+        f"{subject.name}_{layer.replace(' ', '_')}": contribution
+        for subject, fields in rows
+        for layer, contribution in zip(fields.layers, fields.contributions, strict=True)
+    }
+    return Picture(name, figure, arrays, {"networks": [_measures(subject, fields) for subject, fields in rows]})
+
+
+def _measures(subject: Subject, fields: ReceptiveFields) -> dict:
+    height = fields.contributions.shape[1]
+    layers = []
+    for layer, contribution, size in zip(fields.layers, fields.contributions, fields.maps, strict=True):
+        ratios = area_ratios(contribution)
+        stride = 2 ** round(float(np.log2(height / size[0])))
+        fits = min(size) >= 2 * WINDOW
+        layers.append(
+            {
+                "layer": layer,
+                "area_ratio": dict(zip(map("{:g}".format, THRESHOLDS), ratios.round(5).tolist(), strict=True)),
+                "radius": round(effective_radius(contribution), 2),
+                "blockiness": round(blockiness(contribution, stride), 4) if fits else None,
+            }
+        )
+    return {"network": subject.name, "weights": subject.weights, "images": fields.images, "layers": layers}

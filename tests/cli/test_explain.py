@@ -1,0 +1,203 @@
+"""``foveal explain``: pictures with their numbers, which are those of the library's functions."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foveal.explain import (
+    EffectiveReceptiveField,
+    Layer,
+    cam_layer,
+    class_score,
+    watch_attention,
+    watch_mixers,
+    watch_scores,
+)
+from foveal.report.explanation.subject import create_subject
+from foveal.tasks.detection import create_detector
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two small photographs in a folder, and a file that is none."""
+    folder, noise = tmp_path / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(noise.integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def explain(foveal, tmp_path):
+    def run(*words):
+        return foveal("explain", *words, "--size", 64, "--out", tmp_path / "out")
+
+    return run
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_by_default_every_picture_that_the_network_has_is_drawn(explain, photos, tmp_path):
+    said = explain(photos / "a.png", "--model", "transxnet_atto", "--json")
+    assert said.code == 0
+    document = json.loads(said.out)
+    assert document["weights"] == "random weights (seed 0)"
+    assert {one["what"] for one in document["pictures"]} == {"erf", "attention", "gradcam", "branches"}
+    written = [name for one in document["pictures"] for name in one["files"]]
+    states = ["erf-transxnet_atto.state.npz", "erf-branches-transxnet_atto.state.npz"]
+    assert files(tmp_path / "out") == sorted([*(name.rsplit("/", 1)[1] for name in written), *states])
+    for name in written:
+        if name.endswith(".png"):
+            assert min(Image.open(name).size) > 300
+
+
+def test_attention_of_a_pixel_is_that_of_its_token(explain, photos, tmp_path):
+    said = explain(
+        photos / "a.png", "--model", "transnext_atto", "--what", "attention", "--stage", 2, "--block", 1,
+        "--query", 20, 47, "--json",
+    )  # fmt: skip
+    query, depth = json.loads(said.out)["pictures"]
+    subject = create_subject("transnext_atto", 64)
+    maps = watch_attention(subject.model, subject.look_at(photos / "a.png").tensor).of(1, 0, (3, 6))  # stride 8
+    with np.load(tmp_path / "out" / "a-attention.npz") as arrays:
+        np.testing.assert_array_equal(arrays["window_weights"], maps.window_weights)
+        np.testing.assert_allclose(arrays["mixed_weights"].sum((1, 2)), 1, rtol=1e-5)
+    assert query["query"] == [3, 6]
+    assert query["foveal_share"] == pytest.approx(maps.foveal_share.tolist(), abs=1e-4)
+    assert len(depth["blocks"]) == sum(len(stage.blocks) for stage in subject.model.stages)
+
+
+def test_evidence_is_that_of_the_function_for_each_class(explain, photos, tmp_path):
+    said = explain(
+        photos / "b.png", "--model", "transnext_atto", "--what", "gradcam", "--classes", "tench", "3", "--method",
+        "hires", "--stage", 3, "--json",
+    )  # fmt: skip
+    (picture,) = json.loads(said.out)["pictures"]
+    assert picture["shown"][0]["class"].startswith("tench")
+    assert [one["index"] for one in picture["shown"]] == [0, 3]
+    subject = create_subject("transnext_atto", 64)
+    tensor = subject.look_at(photos / "b.png").tensor
+    watched = watch_scores(subject.model, tensor[None], Layer(cam_layer(subject.model, 2)))
+    with np.load(tmp_path / "out" / "b-gradcam.npz") as arrays:
+        expected = watched.map(class_score(3), "hires").on_image((64, 64), 16)
+        np.testing.assert_allclose(arrays["evidence_1"], expected, rtol=1e-5, atol=1e-9)
+    assert picture["shown"][1]["probability"] == pytest.approx(
+        float(watched.outputs.detach()[0].softmax(0)[3]), abs=1e-6
+    )
+
+
+def test_receptive_fields_are_means_over_all_images_of_a_folder_and_continue(explain, photos, tmp_path):
+    words = ("--model", "transxnet_atto", "--beside", "transnext_atto", "--what", "erf", "--json")
+    first = explain(photos / "a.png", *words)
+    second = explain(photos, *words)  # the first image is not computed again
+    assert (first.code, second.code) == (0, 0)
+    (picture,) = json.loads(second.out)["pictures"]
+    assert [one["images"] for one in picture["networks"]] == [2, 2]
+    subject = create_subject("transnext_atto", 64)
+    field = EffectiveReceptiveField(subject.model)
+    for name in ("a", "b"):
+        field.add(subject.look_at(photos / f"{name}.png").tensor[None])
+    with np.load(tmp_path / "out" / "erf.npz") as arrays:
+        np.testing.assert_array_equal(arrays["transnext_atto_stage_3"], field.result().contributions[2])
+    other = explain(photos / "b.png", *words)
+    assert other.code == 1
+    assert other.is_one_sentence("also counts other images", "a.png")
+
+
+def test_kernels_and_energies_are_those_of_the_function(explain, photos, tmp_path):
+    said = explain(photos / "a.png", "--model", "transxnet_atto", "--what", "branches", "--seed", 3)
+    assert said.code == 0
+    subject = create_subject("transxnet_atto", 64, seed=3)
+    mixers = watch_mixers(subject.model, subject.look_at(photos / "a.png").tensor)
+    with np.load(tmp_path / "out" / "a-kernels.npz") as arrays:
+        np.testing.assert_array_equal(arrays["kernels"], mixers.kernels(2).kernels)
+    with np.load(tmp_path / "out" / "a-branches.npz") as arrays:
+        np.testing.assert_array_equal(arrays["enhanced"], mixers.energies(2).enhanced)
+
+
+def test_the_same_command_writes_the_same_bytes(foveal, photos, tmp_path):
+    contents = []
+    for number in (1, 2):
+        out = tmp_path / str(number)
+        words = ("--model", "transnext_atto", "--size", 64, "--formats", "png,svg,pdf", "--out", out)
+        assert foveal("explain", photos / "a.png", *words).code == 0
+        contents.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert contents[0].keys() == contents[1].keys()
+    assert [name for name, content in contents[0].items() if content != contents[1][name]] == []
+    assert {"a-attention.svg", "a-depth.pdf", "a-gradcam.png", "erf.npz"} <= contents[0].keys()
+
+
+def test_images_of_one_name_keep_their_own_pictures(explain, photos, tmp_path):
+    (photos / "more").mkdir()
+    (photos / "b.png").rename(photos / "more" / "a.png")
+    assert explain(photos, "--model", "transnext_atto", "--what", "gradcam").code == 0
+    assert files(tmp_path / "out") == ["a-gradcam.npz", "a-gradcam.png", "a_2-gradcam.npz", "a_2-gradcam.png"]
+
+
+def test_a_network_of_timm_is_explained_by_its_last_stage_or_a_named_layer(explain, photos):
+    words = ("--model", "resnet10t", "--what", "gradcam", "--json")
+    shown = [json.loads(explain(photos / "a.png", *words, *more).out) for more in ((), ("--layer", "layer4"))]
+    assert shown[0] == shown[1]  # the last stage
+    said = explain(photos / "a.png", *words, "--layer", "neck")
+    assert said.is_one_sentence("no module 'neck'")
+
+
+def test_a_checkpoint_is_explained_by_its_own_classes(foveal, colours, trained, tmp_path):
+    image = colours / "val" / "red" / "0.png"
+    said = foveal(
+        "explain", image, "--checkpoint", trained, "--what", "gradcam", "--classes", "blue", "--out", tmp_path / "out",
+        "--json",
+    )  # fmt: skip
+    assert said.code == 0, said.error
+    (picture,) = json.loads(said.out)["pictures"]
+    assert picture["shown"][0]["class"] == "blue"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (["--model", "transnext_atto", "--what", "erf,dreams"], 2, ["'dreams'"]),
+        (["--model", "transnext_atto", "--what", "branches"], 1, ["Only TransXNet"]),
+        (["--model", "resnet10t", "--what", "attention"], 1, ["resnet10t", "neither"]),
+        (["--model", "transnext_atto", "--what", "attention", "--stage", "5"], 2, ["--stage must be from 1 to 4"]),
+        (["--model", "transnext_atto", "--what", "attention", "--block", "0"], 2, ["--block must be at least 1"]),
+        (["--model", "transnext_atto", "--what", "attention", "--query", "64", "0"], 1, ["outside the image"]),
+        (["--model", "transnext_atto", "--what", "gradcam", "--classes", "1000"], 1, ["There is no class '1000'"]),
+        (["--model", "transnext_atto", "--formats", "gif"], 2, ["--formats", "'gif'"]),
+        (["--model", "transnext_tinny"], 1, ["transnext_tinny"]),
+        ([], 2, ["A network is missing"]),
+    ],
+)
+def test_what_cannot_be_explained_is_one_sentence_and_writes_nothing(explain, photos, tmp_path, words, code, parts):
+    said = explain(photos / "a.png", *words)
+    assert said.code == code
+    assert said.is_one_sentence(*parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_box_of_a_detector_is_explained_in_pixels_of_the_photograph(foveal, photos, tmp_path, monkeypatch):
+    from foveal.report.explanation import subject as opened
+
+    torch.manual_seed(0)
+    net = create_detector("retinanet", "transnext_atto", num_classes=2, score=0.0).eval()
+    net.images.min_size, net.images.max_size = (64,), 96
+    fit = opened.Preprocessing(size=(64, 64))
+    known = opened.Subject("retinanet", "random weights", "detection", net, net.backbone.body, ["cat", "dog"], fit)
+    monkeypatch.setattr("foveal.cli.explain.open_subject", lambda *_: known)
+    said = foveal(
+        "explain", photos / "a.png", "--checkpoint", "x.pt", "--what", "gradcam", "--classes", 1, "--stage", 3, "--out",
+        tmp_path / "out", "--json",
+    )  # fmt: skip
+    (picture,) = json.loads(said.out)["pictures"]
+    with torch.no_grad():
+        (found,) = net([opened.to_tensor(Image.open(photos / "a.png"))])
+    assert picture["shown"][0]["box"] == pytest.approx(found["boxes"][1].tolist(), abs=0.01)
+    assert picture["shown"][0]["score"] == pytest.approx(float(found["scores"][1]), abs=1e-5)
+    with np.load(tmp_path / "out" / "a-gradcam.npz") as arrays:
+        assert arrays["evidence_0"].shape == (70, 90)
