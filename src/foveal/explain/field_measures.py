@@ -11,7 +11,7 @@ import numpy as np
 
 from foveal.errors import FovealError
 
-THRESHOLDS = (0.2, 0.3, 0.5, 0.99)  # shares of the contributions, as in table 10 of RepLKNet's paper
+THRESHOLDS = (0.2, 0.3, 0.5, 0.99)  # shares of the contributions, those of RepLKNet's script
 WINDOW = 7  # cells: the side of Swin's windows
 _FLOOR = 1e-6  # of the largest cell: smaller contributions are rounding errors of a float32 backward pass
 

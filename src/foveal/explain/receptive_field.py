@@ -1,11 +1,12 @@
 """Effective receptive fields: how much each pixel contributes to the centre of a map, as arrays.
 
 Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", 2016, differentiate the
-centre of a map with respect to the image. Ding et al., "Scaling Up Your Kernels to 31x31" (RepLKNet), 2022, made of it
-the pictures that papers show today, TransNeXt's figure 8 among them: the sum over channels at the centre token
-(h // 2, w // 2) is differentiated, negative derivatives are set to 0, and what is left is summed over the colour
-channels and averaged over images. This module does the same. RepLKNet's script (erf/visualize_erf.py) also applies a
-ReLU to the centre's channels before their sum, which the formula of that paper does not, nor does this module.
+centre of a map with respect to the image. TransNeXt's figure 8 and TransXNet's figures cite them, and leave open what
+becomes of negative derivatives. The one published recipe is RepLKNet's (Ding et al., "Scaling Up Your Kernels to
+31x31", 2022; erf/visualize_erf.py of its repository): the sum over channels at the centre token (h // 2, w // 2) is
+differentiated, negative derivatives are set to 0, and what is left is summed over the colour channels and averaged over
+images. This module does the same; ``sign="absolute"`` counts negative derivatives too. RepLKNet's script also applies a
+ReLU to the centre's channels before their sum; this module does not.
 """
 
 from __future__ import annotations
