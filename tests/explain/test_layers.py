@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-import foveal  # noqa: F401  (registers the models)
+import foveal
 from foveal.errors import FovealError
 from foveal.explain import Layer, branch_layers, cam_layer, stage_layers
 
