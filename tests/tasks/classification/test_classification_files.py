@@ -163,8 +163,8 @@ def test_images_outside_of_class_folders_are_counted(pets):
     assert train.notices == [f"{pets}/train has 2 images outside of its class folders, left out."]
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
-@pytest.mark.parametrize("train", ["train", "training"])
+@pytest.mark.parametrize("val", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("train", ["Train", "training"])
 def test_splits_may_have_their_usual_names(pets, train, val):
     (pets / "train").rename(pets / train)
     (pets / "val").rename(pets / val)

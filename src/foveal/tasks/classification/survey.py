@@ -10,7 +10,7 @@ from typing import Any
 
 from foveal.models.quantized import QuantizationReport
 from foveal.tasks.classification.data import Images, open_split
-from foveal.tasks.classification.data.images import check_class_folders
+from foveal.tasks.classification.data.class_folders import check_class_folders
 from foveal.tasks.classification.evaluate import EvaluationSettings, Score, check_split, score
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors, corruption_folders, uncropped
 from foveal.tasks.classification.imagenet.sets import (

@@ -2,7 +2,7 @@
 
 ``open_split`` and ``open_train_and_val`` open what ``--data`` names:
 
-- a folder: of class folders (``images``; ``unsplit`` without a validation split), of ImageNet's archives
+- a folder: of class folders (``class_folders``; ``unsplit`` without a validation split), of ImageNet's archives
   (``imagenet``), of tar shards (``shards``), or written by ``save_to_disk`` of Hugging Face datasets (``hub``);
 - the pattern or address of tar shards: ``DIR/train-{000..146}.tar``, ``https://...``, ``pipe:...``;
 - a Hugging Face dataset: ``hf:NAME`` or ``hf:NAME:CONFIG``.
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 from foveal.errors import FovealError
+from foveal.tasks.classification.data.class_folders import ClassFolders
 from foveal.tasks.classification.data.classes import check_trainable, match_classes, note_uncounted, without_images
 from foveal.tasks.classification.data.hub import HubDataset, is_saved_dataset
 from foveal.tasks.classification.data.imagenet import ImageNet, is_imagenet
-from foveal.tasks.classification.data.images import ClassFolders, Images
+from foveal.tasks.classification.data.images import Images
 from foveal.tasks.classification.data.shards import Shards, names_shards
-from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit
+from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit, no_validation
 from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import decode_rgb, load_rgb
 
@@ -70,10 +71,7 @@ def open_train_and_val(where: str | Path, val_fraction: float | None = None, see
     if val_fraction is not None:
         source = _drawn(source, val_fraction, seed)
     elif isinstance(source, ClassFolders) and is_unsplit(source.root):
-        raise FovealError(
-            f"{source.root} has no folder val/: put validation images into {source.root}/val/<class>/, or pass "
-            "--val-fraction 0.2 to draw them from the others."
-        )
+        raise no_validation(source.root)
     for split in ("train", "val"):
         source.check(split)
     train = _opened(source, "train")
