@@ -160,15 +160,32 @@ def test_a_run_writes_the_drawn_images_down_and_evaluation_uses_them(zoo, recipe
     found = CalibrationImages.find(zoo, zoo / "val", 8, held_out=classifier.held_out)
     assert found.of_training
     assert not set(found.images.names) & set(before.paths)
-    Path(before.paths[2]).unlink()
-    with pytest.raises(FovealError, match=rf"lacks {drawn.names[2]}, an image that training held out"):
-        evaluate(classifier, zoo, workers=0)
 
 
-def test_a_validation_split_that_was_added_later_is_evaluated(zoo, recipe, images, tmp_path):
-    classifier = restore(fit(create_task(recipe, zoo), recipe.train, tmp_path / "run").best_path)
-    images(tmp_path / "new" / "val", {"cat": 1, "dog": 2})
-    assert len(evaluate(classifier, tmp_path / "new", workers=0).paths) == 3
+def test_evaluation_goes_on_with_the_held_out_images_that_are_left(zoo, images):
+    """Others were removed, and an empty class was added."""
+    drawn = open_train_and_val(zoo, 0.2)[1].held_out
+    for name in (drawn.names[2], drawn.names[5]):
+        (zoo / name).unlink()
+    (zoo / "gnu").mkdir()
+    val = open_split(zoo, "val", held_out=drawn)
+    assert val.names == [str(zoo / name) for number, name in enumerate(drawn.names) if number not in (2, 5)]
+    assert val.notices[0] == drawn.missing_notice([name for name in drawn.names if (zoo / name).exists()], zoo)
+    for name in drawn.names:
+        (zoo / name).unlink(missing_ok=True)
+    with pytest.raises(FovealError, match="has none of the 7 images that training held out for validation"):
+        open_split(zoo, "val", held_out=drawn)
+
+
+def test_a_validation_split_that_was_added_later_is_evaluated_and_named(zoo, images):
+    drawn = open_train_and_val(zoo, 0.2)[1].held_out
+    images(zoo / "val", {"cat": 1, "dog": 2})
+    val = open_split(zoo, "val", held_out=drawn)
+    assert (len(val), val.held_out) == (3, None)
+    assert val.notices == [
+        f"{zoo}/val is evaluated, and not the images that training held out for validation, since such a folder is "
+        "there now."
+    ]
 
 
 def test_a_run_is_resumed_with_the_same_draw(zoo, recipe, tmp_path):

@@ -23,6 +23,7 @@ from foveal.tasks.classification.data.shards import Shards, names_shards
 from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit, no_validation
 from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import decode_rgb, load_rgb
+from foveal.tasks.listing import split_names
 
 
 class Source(Protocol):
@@ -52,8 +53,14 @@ def open_split(
     Raises:
         FovealError: the split is missing or its content cannot be used.
     """
-    images = _opened(source_of(where, held_out), split)
+    source = source_of(where, held_out)
+    images = _opened(source, split)
     images.transform = transform
+    if held_out is not None and images.held_out is None and split in split_names("val"):
+        images.notices.append(
+            f"{source.place(split)} is evaluated, and not the images that training held out for validation, since such "
+            "a folder is there now."
+        )
     return images
 
 

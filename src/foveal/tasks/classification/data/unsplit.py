@@ -74,10 +74,10 @@ class UnsplitFolder:
         """Both splits exist."""
 
     def open(self, split: str, classes: list[str] | None = None) -> Images:
-        """Open the images held out as "val", and all others as "train".
+        """Open the images held out as "val", and all others as "train". Held-out images that are missing are noticed.
 
         Raises:
-            FovealError: an image that was held out is missing.
+            FovealError: none of the images that were held out is there.
         """
         validates = split in split_names("val")
         if not validates and split not in split_names("train"):
@@ -85,17 +85,13 @@ class UnsplitFolder:
         folder = _folder(self.root)
         whole = self._images or _whole(self.root)
         held, names = set(self.held_out.names), _names(whole, folder)
-        missing = min(held.difference(names), default=None)
-        if missing is not None:
-            raise FovealError(
-                f"{folder} lacks {missing}, an image that training held out for validation: pass the --data that the "
-                "network was trained on."
-            )
         taken = [index for index, name in enumerate(names) if (name in held) == validates]
         part = FileImages(whole.classes, [whole.names[i] for i in taken], [whole.targets[i] for i in taken])
         part.notices = list(whole.notices)
         if validates:
             part.held_out = self.held_out
+            missing = self.held_out.missing_notice(names, folder)
+            part.notices += [missing] if missing else []
             part.notices.append(
                 f"{len(taken):,} of the {len(names):,} images of {folder} are held out for validation "
                 f"(--val-fraction {self.held_out.fraction:g} --seed {self.held_out.seed})."
