@@ -120,7 +120,8 @@ def test_evaluating_another_split_names_it(foveal, colours, trained):
 def test_the_folder_that_was_read_is_named(foveal, colours, trained):
     (colours / "val").rename(colours / "valid")
     words = ["evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 0, "--json"]
-    assert json.loads(foveal(*words).out)["data"] == str(colours / "valid")
+    document = json.loads(foveal(*words).out)
+    assert (document["data"], document["results"][0]["set"]) == (str(colours / "valid"), "valid")
 
 
 def test_a_part_of_imagenet_is_evaluated_by_released_weights(foveal, tmp_path):

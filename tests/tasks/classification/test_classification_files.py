@@ -174,6 +174,25 @@ def test_splits_may_have_their_usual_names(pets, train, val):
     assert len(open_split(pets, "val")) == 9
 
 
+def test_every_source_knows_the_name_of_the_set_that_was_read(pets, tmp_path, monkeypatch):
+    (pets / "val").rename(pets / "Valid")
+    assert [open_split(pets, split).set_name for split in ("train", "val")] == ["train", "Valid"]
+    (pets / "Valid").rename(tmp_path / "elsewhere")
+    drawn = open_train_and_val(pets, 0.25, seed=3)[1].held_out
+    names = [open_split(pets, split, held_out=drawn).set_name for split in ("train", "val")]
+    assert names == ["all but 25 % drawn for validation with seed 3", "25 % drawn for validation with seed 3"]
+    for split in ("train", "valid"):
+        write_shard(tmp_path / "shards" / f"pets-{split}-0.tar", [("0.cls", b"0"), ("0.jpg", photograph())])
+    assert [open_split(tmp_path / "shards", split).set_name for split in ("train", "val")] == ["train", "valid"]
+    package, stored = Fake(), table([0, 1], ("cat", "dog"))
+    package.found["pets",] = {"train": stored, "validation": stored}
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    assert [open_split("hf:pets", split).set_name for split in ("train", "val")] == ["train", "validation"]
+    write_base(tmp_path / "imagenet")
+    write_csv(tmp_path / "imagenet")
+    assert open_split(tmp_path / "imagenet", "val").set_name == "val"
+
+
 def test_a_second_folder_of_a_split_is_named(pets):
     write(pets / "valid" / "cat" / "0.jpg")
     _, val = open_train_and_val(pets)

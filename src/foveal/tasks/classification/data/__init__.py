@@ -33,6 +33,10 @@ class Source(Protocol):
         """Return the location of the split, for error messages."""
         ...
 
+    def set_name(self, split: str) -> str:
+        """Return the name of the split as results give it: that of the folder, or of the draw."""
+        ...
+
     def check(self, split: str) -> None:
         """Raise FovealError if there is no such split, before anything is read."""
         ...
@@ -55,7 +59,7 @@ def open_split(
     """
     source = source_of(where, held_out)
     images = _opened(source, split)
-    images.transform = transform
+    images.transform, images.set_name = transform, source.set_name(split)
     if held_out is not None and images.held_out is None and split in split_names("val"):
         images.notices.append(
             f"{source.place(split)} is evaluated, and not the images that training held out for validation, since such "

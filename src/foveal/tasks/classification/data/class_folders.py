@@ -35,6 +35,9 @@ class ClassFolders:
     def place(self, split: str) -> str:
         return str(split_folder(self.root, split))
 
+    def set_name(self, split: str) -> str:
+        return split_folder(self.root, split).name
+
     def check(self, split: str) -> None:
         existing_split(self.root, split)
 

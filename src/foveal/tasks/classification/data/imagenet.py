@@ -52,6 +52,9 @@ class ImageNet:
     def place(self, split: str) -> str:
         return str(split_folder(self.base, split))
 
+    def set_name(self, split: str) -> str:
+        return split_folder(self.base, split).name
+
     def check(self, split: str) -> None:
         existing_split(self.base, split)
         if split == "val" and self._is_flat(split):

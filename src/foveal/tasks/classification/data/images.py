@@ -25,6 +25,7 @@ class Images(Dataset, ABC):
         upright: whether images are turned as their EXIF orientation says. Those of ImageNet are not: its published
             accuracies are of the images as stored.
         notices: sentences about what was found beside the images and left out.
+        set_name: the name of the split that was read, as results give it.
         held_out: how these images were drawn for validation, if they were.
     """
 
@@ -34,6 +35,7 @@ class Images(Dataset, ABC):
         self.classes, self.names, self.targets, self.transform = classes, names, targets, transform
         self.upright = not is_imagenet_classes(classes)
         self.notices: list[str] = []
+        self.set_name = ""
         self.held_out: HeldOut | None = None
         self._places: list[int] | None = None  # new index of each class of the source; None if unchanged
 

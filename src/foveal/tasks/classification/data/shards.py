@@ -40,6 +40,10 @@ class Shards:
     def place(self, split: str) -> str:
         return f"{self.text} ({split})"
 
+    def set_name(self, split: str) -> str:
+        first = _file_name(self._urls(split)[0])
+        return next((name for name in split_names(split) if _is_of(first, name)), split)
+
     def check(self, split: str) -> None:
         self._urls(split)
 

@@ -70,6 +70,14 @@ class UnsplitFolder:
             return f"{_folder(self.root)} (held out)"
         return str(_folder(self.root)) if split in split_names("train") else ClassFolders(self.root).place(split)
 
+    def set_name(self, split: str) -> str:
+        """Return the name of the split as results give it."""
+        if split in split_names("val"):
+            return self.held_out.set_name
+        if split in split_names("train"):
+            return f"all but {self.held_out.set_name}"
+        return ClassFolders(self.root).set_name(split)
+
     def check(self, split: str) -> None:
         """Both splits exist."""
 
