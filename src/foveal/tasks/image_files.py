@@ -1,14 +1,14 @@
 """Read image files, and text files beside them, whole or with an error of one sentence."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 from foveal.errors import FovealError
-from foveal.tasks.pixels import PixelError, orientation, to_rgb, turn
+from foveal.tasks.pixels import NARROW, PixelError, orientation, spread, to_rgb, turn
 from foveal.training.config import Broken
 from foveal.training.samples import BrokenSample
 
@@ -131,33 +131,46 @@ def look_at_images(load: Callable[[int], object], count: int, broken: Broken, pl
         place: where the images are, for notices.
 
     Returns:
-        A sentence about the broken images that were found and will be skipped, or nothing.
+        Sentences about broken images that were found and will be skipped, and about lost contrast.
 
     Raises:
         FovealError: with ``broken="stop"``, one of them cannot be read; otherwise, none of the set can.
     """
     looked = min(count, MOST_LOOKED_AT)
     first = [number * (count - 1) // max(looked - 1, 1) for number in range(looked)]
-    problems = [problem for index in first if (problem := _problem(load, index)) is not None]
+    found = [_loaded(load, index) for index in first]
+    problems = [str(image) for image in found if isinstance(image, BrokenSample)]
     if not problems:
-        return []
+        return _about_pixels(found, place)
     if broken == "stop":
         raise FovealError(problems[0])
     others = (index for index in range(count) if index not in first)
-    if len(problems) == looked and all(_problem(load, index) is not None for index in others):
+    if len(problems) == looked and all(isinstance(_loaded(load, index), BrokenSample) for index in others):
         raise FovealError(f"None of the {count:,} images of {place} can be read; the first: {problems[0]}")
     return [
         f"{len(problems)} of the {looked} images of {place} that were looked at cannot be read, and such images are "
-        f"skipped; the first: {problems[0]}"
+        f"skipped; the first: {problems[0]}",
+        *_about_pixels(found, place),
     ]
 
 
-def _problem(load: Callable[[int], object], index: int) -> str | None:
+def _loaded(load: Callable[[int], object], index: int) -> object:
     try:
-        load(index)
+        return load(index)
     except BrokenSample as error:
-        return str(error)
-    return None
+        return error
+
+
+def _about_pixels(found: Iterable[object], place: str | Path) -> list[str]:
+    """Return a sentence if all images with more than 8 bits per channel became nearly one colour."""
+    spreads = [width for image in found if isinstance(image, Image.Image) and (width := spread(image)) is not None]
+    if not spreads or max(spreads) >= NARROW:
+        return []
+    return [
+        f"Images of {place} have more than 8 bits per channel and become nearly one colour, because their numbers are "
+        f"within a sixteenth of the range ({len(spreads)} looked at): scale them to the whole range, or save them with "
+        "8 bits."
+    ]
 
 
 def read_text(path: Path) -> str:
