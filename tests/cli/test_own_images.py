@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -107,6 +108,33 @@ def test_a_validation_without_images_is_refused_before_the_first_step(foveal, co
     assert said.code == 1
     assert said.is_one_sentence("val has no image in its class folders (12 .heic)")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_images_that_no_run_can_read_are_refused_before_the_first_step(foveal, colours, quick, tmp_path, split, words):
+    """Float images up to 255, of which nothing says what is white."""
+    files = sorted((colours / split).glob("*/*"))
+    for file in files:
+        Image.fromarray(np.full((8, 8), 200.0, dtype=np.float32)).save(file.with_suffix(".tif"))
+        file.unlink()
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, *words)
+    assert said.code == 1
+    assert said.is_one_sentence("has fractions of 32 bits from 200 to 200, and which of them is white")
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, *words, "--broken", "skip")
+    assert said.code == 1
+    assert said.is_one_sentence(f"None of the {len(files)} images of {colours / split} can be read; the first: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_says_that_broken_images_are_skipped(foveal, colours, quick):
+    broken = sorted((colours / "val").glob("*/*"))[0]
+    broken.write_bytes(b"no image")
+    words = ["train", RECIPE, "--data", colours, *quick, "--dry-run"]
+    assert foveal(*words).is_one_sentence(f"{broken} is not a readable image")
+    said = foveal(*words, "--broken", "skip")
+    assert said.code == 0
+    assert f"of the 8 images of {colours / 'val'} that were looked at cannot be read" in said.error
 
 
 def test_evaluating_another_split_names_it(foveal, colours, trained):

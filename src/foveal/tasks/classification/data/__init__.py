@@ -19,11 +19,13 @@ from foveal.tasks.classification.data.classes import check_trainable, match_clas
 from foveal.tasks.classification.data.hub import HubDataset, is_saved_dataset
 from foveal.tasks.classification.data.imagenet import ImageNet, is_imagenet
 from foveal.tasks.classification.data.images import Images
+from foveal.tasks.classification.data.shard_images import RemoteShards
 from foveal.tasks.classification.data.shards import Shards, names_shards
 from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit, no_validation
 from foveal.tasks.held_out import HeldOut
-from foveal.tasks.image_files import decode_rgb, load_rgb
+from foveal.tasks.image_files import decode_rgb, load_rgb, look_at_images
 from foveal.tasks.listing import split_names
+from foveal.training.config import Broken
 
 
 class Source(Protocol):
@@ -68,15 +70,20 @@ def open_split(
     return images
 
 
-def open_train_and_val(where: str | Path, val_fraction: float | None = None, seed: int = 0) -> tuple[Images, Images]:
+def open_train_and_val(
+    where: str | Path, val_fraction: float | None = None, seed: int = 0, broken: Broken | None = None
+) -> tuple[Images, Images]:
     """Open both splits, with the classes of train. Those without an image in one of them are in its ``notices``.
 
     Args:
         val_fraction: the share of each class to draw for validation, from a folder of class folders without a split.
         seed: of that draw.
+        broken: what a run will do with broken images, to decode a few images of both splits now; None decodes none.
+            Remote shards are not looked at, since one of their images is as slow as all before it.
 
     Raises:
-        FovealError: as ``open_split``, or there is only one class, or val has images of a class that train lacks.
+        FovealError: as ``open_split``, or there is only one class, or val has images of a class that train lacks, or
+            broken images would stop the run.
     """
     source: Source = source_of(where)
     if val_fraction is not None:
@@ -91,6 +98,9 @@ def open_train_and_val(where: str | Path, val_fraction: float | None = None, see
     match_classes(val, train.classes, source.place("val"), source.place("train"))
     val.upright = train.upright
     note_uncounted(val, source.place("val"), without_images(val))
+    for images, split in ((train, "train"), (val, "val")):
+        if broken is not None and not isinstance(images, RemoteShards):
+            images.notices += look_at_images(images.load, len(images), broken, source.place(split))
     return train, val
 
 
