@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -109,6 +110,33 @@ def test_a_validation_without_images_is_refused_before_the_first_step(foveal, co
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_images_that_no_run_can_read_are_refused_before_the_first_step(foveal, colours, quick, tmp_path, split, words):
+    """Float images up to 255, of which nothing says what is white."""
+    files = sorted((colours / split).glob("*/*"))
+    for file in files:
+        Image.fromarray(np.full((8, 8), 200.0, dtype=np.float32)).save(file.with_suffix(".tif"))
+        file.unlink()
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, *words)
+    assert said.code == 1
+    assert said.is_one_sentence("has fractions of 32 bits from 200 to 200, and which of them is white")
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, *words, "--broken", "skip")
+    assert said.code == 1
+    assert said.is_one_sentence(f"None of the {len(files)} images of {colours / split} can be read; the first: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_says_that_broken_images_are_skipped(foveal, colours, quick):
+    broken = sorted((colours / "val").glob("*/*"))[0]
+    broken.write_bytes(b"no image")
+    words = ["train", RECIPE, "--data", colours, *quick, "--dry-run"]
+    assert foveal(*words).is_one_sentence(f"{broken} is not a readable image")
+    said = foveal(*words, "--broken", "skip")
+    assert said.code == 0
+    assert f"of the 8 images of {colours / 'val'} that were looked at cannot be read" in said.error
+
+
 def test_evaluating_another_split_names_it(foveal, colours, trained):
     (colours / "val").rename(colours / "test")
     words = ["evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 0, "--split", "test"]
@@ -120,7 +148,8 @@ def test_evaluating_another_split_names_it(foveal, colours, trained):
 def test_the_folder_that_was_read_is_named(foveal, colours, trained):
     (colours / "val").rename(colours / "valid")
     words = ["evaluate", RECIPE, "--checkpoint", trained, "--data", colours, "--workers", 0, "--json"]
-    assert json.loads(foveal(*words).out)["data"] == str(colours / "valid")
+    document = json.loads(foveal(*words).out)
+    assert (document["data"], document["results"][0]["set"]) == (str(colours / "valid"), "valid")
 
 
 def test_a_part_of_imagenet_is_evaluated_by_released_weights(foveal, tmp_path):

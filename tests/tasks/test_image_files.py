@@ -1,12 +1,15 @@
 """Reading image files of any mode, orientation and format."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from foveal.tasks.image_files import decode_rgb, image_size, load_rgb, load_rgb_of_size
+from foveal.errors import FovealError
+from foveal.tasks.image_files import decode_rgb, image_size, load_rgb, load_rgb_of_size, look_at_images
 from foveal.training.samples import BrokenSample
 
 ORIENTATION = 0x0112
@@ -58,7 +61,73 @@ def test_numbers_of_32_bits_beyond_their_range_are_refused(tmp_path, pixels, nam
     with pytest.raises(BrokenSample) as error:
         load_rgb(file)
     assert str(error.value).startswith(f"{file} has {named}, and which of them is white is only known from 0 to ")
-    assert str(error.value).endswith(": save it with 8 or 16 bits per channel.")
+    assert str(error.value).endswith(": save it with 8 bits per channel, or 16 without a sign.")
+
+
+def write_tiff(path, content, width, **tags):
+    """A grey TIFF of one row, written by its specification (TIFF 6.0), since Pillow writes none of these."""
+    known = dict(width=256, height=257, bits=258, compression=259, photometric=262, offset=273, samples=277, rows=278)
+    known |= dict(size=279, format=339)
+    values = dict(width=width, height=1, compression=1, offset=8, samples=1, rows=1, size=len(content), format=1) | tags
+    fields = sorted((known[name], value) for name, value in values.items())
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in fields)
+    start = 8 + len(content)
+    head = struct.pack("<2sHI", b"II", 42, start)
+    path.write_bytes(head + content + struct.pack("<H", len(fields)) + entries + bytes(4))
+    return path
+
+
+# Black, a quarter, a half and white in 12 bits: two numbers in three bytes.
+TWELVE_BITS = bytes([0x00, 0x04, 0x00, 0x80, 0x0F, 0xFF])
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+def test_12_bits_of_a_tiff_are_scaled_to_8(tmp_path, compression):
+    content = TWELVE_BITS if compression == 1 else zlib.compress(TWELVE_BITS)
+    file = write_tiff(tmp_path / "scan.tif", content, 4, bits=12, photometric=1, compression=compression)
+    assert row_of(file) == greys(0, 64, 128, 255)
+
+
+@pytest.mark.parametrize(("kind", "bits", "number_format"), [(np.uint8, 8, 1), (np.uint16, 16, 1), (np.float32, 32, 3)])
+def test_a_tiff_in_which_zero_is_white_is_inverted(tmp_path, kind, bits, number_format):
+    """The same three shades in each kind of numbers."""
+    largest = 1 if kind is np.float32 else np.iinfo(kind).max
+    numbers = np.array([0, 0.2 * largest, largest], dtype=kind)
+    file = write_tiff(tmp_path / "scan.tif", numbers.tobytes(), 3, bits=bits, photometric=0, format=number_format)
+    assert row_of(file) == greys(255, 204, 0)
+
+
+def test_signed_numbers_of_16_bits_are_called_so(tmp_path):
+    numbers = np.array([0, 32767], dtype="<i2")
+    file = write_tiff(tmp_path / "scan.tif", numbers.tobytes(), 2, bits=16, photometric=1, format=2)
+    with pytest.raises(BrokenSample, match=r"has signed numbers of 16 bits from 0 to 32767, .*or 16 without a sign"):
+        load_rgb(file)
+
+
+@pytest.mark.parametrize(("bits", "numbers"), [(16, np.array([[0, 1]], ">i2")), (-32, np.array([[0, 1]], ">f4"))])
+def test_fits_files_whose_bytes_pillow_swaps_are_refused(tmp_path, bits, numbers):
+    cards = {"SIMPLE": "T", "BITPIX": bits, "NAXIS": 2, "NAXIS1": 2, "NAXIS2": 1}
+    head = "".join(f"{key:<8}= {value:>20}".ljust(80) for key, value in cards.items()) + "END"
+    (tmp_path / "sky.fits").write_bytes(head.ljust(2880).encode() + numbers.tobytes().ljust(2880, b"\0"))
+    with pytest.raises(BrokenSample, match=r"is a FITS file with more than 8 bits per pixel.*save it as PNG or TIFF"):
+        load_rgb(tmp_path / "sky.fits")
+
+
+@pytest.mark.parametrize("largest", [255, 4095])
+def test_few_bits_in_a_file_of_16_are_noticed_if_they_are_in_all_of_a_set(tmp_path, largest):
+    """They are read as black, since a file does not say that only its lower bits are used."""
+    narrow = np.linspace(0, largest, 12, dtype=np.uint16).reshape(3, 4)
+    files = [save(tmp_path / f"{number}.png", narrow) for number in range(3)]
+    said = look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans")
+    assert len(said) == 1
+    assert said[0].startswith("Images of scans have more than 8 bits per channel and become nearly one colour")
+    assert "(3 looked at)" in said[0]
+    save(files[1], narrow << 4)
+    if largest == 4095:
+        assert look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans") == []
+    for file in files:
+        save(file, np.zeros((3, 4, 3), np.uint8))  # a black image of 8 bits is what it is
+    assert look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans") == []
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "LAB"])
@@ -135,3 +204,40 @@ def test_a_size_needs_an_image(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         with pytest.raises(BrokenSample, match=f"{name} is not a readable image"):
             image_size(tmp_path / name)
+
+
+class Set:
+    """A set of images, some of them broken, that knows which of them were read."""
+
+    def __init__(self, broken=()):
+        self.broken, self.read = set(broken), []
+
+    def load(self, index):
+        self.read.append(index)
+        if index in self.broken:
+            raise BrokenSample(f"{index}.jpg", f"{index}.jpg is not an image: remove it.")
+
+
+def test_a_look_reads_eight_images_of_any_number_from_the_first_to_the_last():
+    large, small, single = Set(), Set(), Set()
+    assert look_at_images(large.load, 20_001, "stop", "cats") == []
+    assert large.read == [0, 2857, 5714, 8571, 11428, 14285, 17142, 20_000]
+    assert look_at_images(small.load, 3, "stop", "cats") == look_at_images(single.load, 1, "skip", "cats") == []
+    assert (small.read, single.read) == ([0, 1, 2], [0])
+
+
+def test_a_broken_image_that_is_looked_at_stops_or_is_counted():
+    with pytest.raises(FovealError, match=r"^2\.jpg is not an image: remove it\.$"):
+        look_at_images(Set([2]).load, 3, "stop", "cats")
+    assert look_at_images(Set([1, 2]).load, 3, "skip", "cats") == [
+        "2 of the 3 images of cats that were looked at cannot be read, and such images are skipped; the first: 1.jpg "
+        "is not an image: remove it."
+    ]
+
+
+def test_a_set_is_only_given_up_when_none_of_its_images_can_be_read():
+    found = Set({*range(100)} - {50})
+    assert len(look_at_images(found.load, 100, "skip", "cats")) == 1
+    assert found.read[-1] == 50
+    with pytest.raises(FovealError, match=r"None of the 100 images of cats can be read; the first: 0\.jpg is not"):
+        look_at_images(Set(range(100)).load, 100, "skip", "cats")

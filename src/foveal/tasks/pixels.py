@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 LARGEST = 255
+NARROW = 16  # of 256 levels: an image with fewer from its darkest to its brightest pixel is nearly one colour
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose 32-bit mode "I" holds 16 bits; TIFF's holds anything
+_BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF: bits per pixel, and what the numbers mean
+_WHITE_IS_ZERO = 0
+_SPREAD = "foveal_spread"  # in ``info`` of an image
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,19 +38,15 @@ class PixelError(ValueError):
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return an opened image as RGB with 8 bits per channel.
 
-    Modes of up to 8 bits per channel are converted by Pillow, without alpha. Of 16 bits, the upper 8 are kept. Numbers
-    of 32 bits have no range of their own: whole numbers from 0 to 255 are taken as they are, and fractions from 0 to 1
-    as shares of 255.
+    Modes of up to 8 bits per channel are converted by Pillow, without alpha. Of 16 bits, or of the 12 of a TIFF, the
+    upper 8 are kept. Numbers of 32 bits and signed ones have no range of their own: whole numbers from 0 to 255 are
+    taken as they are, and fractions from 0 to 1 as shares of 255. A TIFF in which zero is white is inverted.
 
     Raises:
-        PixelError: numbers of 32 bits are beyond that range, or Pillow cannot convert the mode.
+        PixelError: numbers of 32 bits are beyond that range, or Pillow cannot convert the mode or reads it wrongly.
     """
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode == "I":
-        image = Image.fromarray(_checked(image, LARGEST, "whole numbers").astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray(np.rint(_checked(image, 1, "fractions") * LARGEST).astype(np.uint8))
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _to_grey(image)
     elif image.mode == "LAB":
         return _from_lab(image)
     try:
@@ -53,15 +55,46 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise PixelError(f"has pixels of the mode {image.mode}, which Pillow cannot convert: save it as RGB") from error
 
 
+def spread(image: Image.Image) -> int | None:
+    """Return how many levels of 255 are between the darkest and the brightest pixel of an image from ``to_rgb`` that
+    had more than 8 bits per channel, None for others."""
+    return image.info.get(_SPREAD)
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    """Return an image of one number per pixel with more than 8 bits as grey with 8."""
+    if image.format == "FITS":
+        raise PixelError(
+            "is a FITS file with more than 8 bits per pixel, whose bytes Pillow reads in the wrong order: save it as "
+            "PNG or TIFF"
+        )
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (None,))[0]
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS):
+        levels = np.asarray(image) >> ((bits or 16) - 8)
+    elif image.mode == "I":
+        levels = _checked(
+            image, LARGEST, f"signed numbers of {bits} bits" if bits == 16 else "whole numbers of 32 bits"
+        )
+    else:
+        levels = np.rint(_checked(image, 1, "fractions of 32 bits") * LARGEST)
+    levels = levels.astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts up to 8 bits
+        levels = LARGEST - levels
+    grey = Image.fromarray(levels)
+    grey.info[_SPREAD] = int(levels.max()) - int(levels.min())
+    return grey
+
+
 def _checked(image: Image.Image, largest: int, kind: str) -> np.ndarray:
-    """Return the numbers of 32 bits of an image, all of them from 0 to ``largest``."""
+    """Return the numbers of an image whose mode does not say their range, all of them from 0 to ``largest``."""
     numbers = np.asarray(image)
     low, high = numbers.min(), numbers.max()
     if low >= 0 and high <= largest:
         return numbers
     raise PixelError(
-        f"has {kind} of 32 bits from {low:g} to {high:g}, and which of them is white is only known from 0 to "
-        f"{largest}: save it with 8 or 16 bits per channel"
+        f"has {kind} from {low:g} to {high:g}, and which of them is white is only known from 0 to {largest}: save it "
+        "with 8 bits per channel, or 16 without a sign"
     )
 
 

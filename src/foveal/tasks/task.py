@@ -241,7 +241,7 @@ class Task(ABC, Generic[R]):
     def plan(
         cls, recipe: Any, data: Path | None = None, *, images: int | None = None, processes: int = 1
     ) -> TrainingPlan:
-        """Plan a run on ``processes`` devices. No image is decoded and nothing is written.
+        """Plan a run on ``processes`` devices. A few images are decoded, and nothing is written.
 
         Args:
             recipe: a recipe of this task.

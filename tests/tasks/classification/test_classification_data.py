@@ -82,8 +82,8 @@ def test_many_classes_without_validation_images_are_named_in_one_short_sentence(
     images(tmp_path / "train", {f"kind{number}": 1 for number in range(9)})
     images(tmp_path / "val", {"kind2": 1})
     assert open_train_and_val(tmp_path)[1].notices == [
-        f"{tmp_path}/val has no image of the classes 'kind0', 'kind1', 'kind3' and 5 more: the validation is over 1 of "
-        "9 classes."
+        f"{tmp_path}/val has no image of the classes 'kind0', 'kind1', 'kind3', 'kind4', 'kind5' and 3 more: the "
+        "validation is over 1 of 9 classes."
     ]
 
 

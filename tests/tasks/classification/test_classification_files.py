@@ -163,8 +163,8 @@ def test_images_outside_of_class_folders_are_counted(pets):
     assert train.notices == [f"{pets}/train has 2 images outside of its class folders, left out."]
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
-@pytest.mark.parametrize("train", ["train", "training"])
+@pytest.mark.parametrize("val", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("train", ["Train", "training"])
 def test_splits_may_have_their_usual_names(pets, train, val):
     (pets / "train").rename(pets / train)
     (pets / "val").rename(pets / val)
@@ -172,6 +172,25 @@ def test_splits_may_have_their_usual_names(pets, train, val):
     assert [len(images) for images in found] == [24, 9]
     assert found[1].names[0] == f"{pets}/{val}/cat/0.png"
     assert len(open_split(pets, "val")) == 9
+
+
+def test_every_source_knows_the_name_of_the_set_that_was_read(pets, tmp_path, monkeypatch):
+    (pets / "val").rename(pets / "Valid")
+    assert [open_split(pets, split).set_name for split in ("train", "val")] == ["train", "Valid"]
+    (pets / "Valid").rename(tmp_path / "elsewhere")
+    drawn = open_train_and_val(pets, 0.25, seed=3)[1].held_out
+    names = [open_split(pets, split, held_out=drawn).set_name for split in ("train", "val")]
+    assert names == ["all but 25 % drawn for validation with seed 3", "25 % drawn for validation with seed 3"]
+    for split in ("train", "valid"):
+        write_shard(tmp_path / "shards" / f"pets-{split}-0.tar", [("0.cls", b"0"), ("0.jpg", photograph())])
+    assert [open_split(tmp_path / "shards", split).set_name for split in ("train", "val")] == ["train", "valid"]
+    package, stored = Fake(), table([0, 1], ("cat", "dog"))
+    package.found["pets",] = {"train": stored, "validation": stored}
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    assert [open_split("hf:pets", split).set_name for split in ("train", "val")] == ["train", "validation"]
+    write_base(tmp_path / "imagenet")
+    write_csv(tmp_path / "imagenet")
+    assert open_split(tmp_path / "imagenet", "val").set_name == "val"
 
 
 def test_a_second_folder_of_a_split_is_named(pets):

@@ -171,8 +171,20 @@ def test_a_missing_split_is_named_in_the_error(kaggle):
         open_train_and_val(kaggle)
 
 
+def test_a_flat_validation_folder_of_other_classes_is_not_taken_for_imagenets(tmp_path):
+    for name in ("train/cat/a.jpg", "train/dog/a.jpg", "val/a.jpg"):
+        write_image(tmp_path / name)
+    advice = r"val has no class folders: put the images of each class into \S+/val/<class>/\.$"
+    for fraction in (None, 0.2):
+        with pytest.raises(FovealError, match=advice):
+            open_train_and_val(tmp_path, fraction)
+    write_csv(tmp_path, ["cat"])
+    with pytest.raises(FovealError, match=r"a\.jpg has no label in \S+LOC_val_solution\.csv"):
+        open_train_and_val(tmp_path)  # it has the form of ImageNet's ground truth
+
+
 def test_train_archives_that_were_not_unpacked_raise_an_error(extracted):
     for folder in (extracted / "train").iterdir():
-        folder.rename(extracted / folder.name)
+        folder.rename(extracted.parent / f"{extracted.name}-{folder.name}")
     with pytest.raises(FovealError, match=r"train has no class folders: unpack the archive of each class"):
         open_train_and_val(extracted)

@@ -180,14 +180,18 @@ def test_a_class_of_broken_images_is_named(pets):
     task = create_task(SKIPPING, pets)
     found = metrics(task)
     assert (found["scored_classes"], found["classes"], found["skipped"]) == (2, 3, 3)
-    assert "no image of the class 'eel'" in task.notices[0]
+    assert "no image of the class 'eel'" in task.notices[-1]
 
 
 def test_a_dataset_without_readable_images_raises_a_one_line_error(pets):
+    """At the start, and where the images broke later."""
+    task = create_task(SKIPPING, pets)
     for file in (pets / "val").glob("*/*.png"):
         file.write_bytes(b"broken")
     with pytest.raises(FovealError, match=r"^None of the images can be read \(the first is \S+val/cat/0\.png\)"):
-        metrics(create_task(SKIPPING, pets))
+        metrics(task)
+    with pytest.raises(FovealError, match=r"^None of the 9 images of \S+val can be read; the first: \S+val/cat/0\.png"):
+        create_task(SKIPPING, pets)
 
 
 def test_a_process_may_have_only_broken_images(pets):

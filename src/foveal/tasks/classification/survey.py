@@ -10,7 +10,7 @@ from typing import Any
 
 from foveal.models.quantized import QuantizationReport
 from foveal.tasks.classification.data import Images, open_split
-from foveal.tasks.classification.data.images import check_class_folders
+from foveal.tasks.classification.data.class_folders import check_class_folders
 from foveal.tasks.classification.evaluate import EvaluationSettings, Score, check_split, score
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors, corruption_folders, uncropped
 from foveal.tasks.classification.imagenet.sets import (
@@ -88,7 +88,8 @@ class Cell:
         classes: names of the evaluated classes.
         paper: the published top-1, or mCE of ImageNet-C, in percent, if there is one to compare with.
         int8: how the network was quantized, if it was.
-        split: the folder that was read for "val".
+        split: the split that was asked for as "val".
+        read: the name of the set that was read for it, such as "valid".
         notices: sentences about what was found beside the images and left out.
     """
 
@@ -102,11 +103,12 @@ class Cell:
     corruptions: CorruptionErrors | None = None
     int8: Int8 | None = None
     split: str = "val"
+    read: str = "val"
     notices: tuple[str, ...] = ()
 
     @property
     def is_val(self) -> bool:
-        """Whether the validation set was read, under its usual name."""
+        """Whether the validation set was asked for."""
         return self.set == self.split == "val"
 
     @property
@@ -123,7 +125,7 @@ class Cell:
         """Return the result in plain types."""
         found = self.score
         result = {
-            "set": self.split if self.set == "val" else self.set,
+            "set": self.read if self.set == "val" else self.set,
             "mode": self.mode,
             "size": list(self.size),
             "pool_size": self.pool_size,
@@ -248,7 +250,8 @@ class _Survey:
         images, labels = self.opened[name]
         images.transform = classifier.fit.transform()
         found = score(classifier, images, labels, self.settings, on_batch)
-        return made(found, images.classes if labels is None else labels.names, notices=tuple(images.notices))
+        classes = images.classes if labels is None else labels.names
+        return made(found, classes, read=images.set_name, notices=tuple(images.notices))
 
     def corruptions(self, made: Callable[..., Cell], classifier: Classifier, on_batch: OnBatch) -> Cell:
         transform, known = uncropped(classifier.fit).transform(), self.sets["c"]

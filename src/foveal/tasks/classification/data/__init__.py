@@ -2,7 +2,7 @@
 
 ``open_split`` and ``open_train_and_val`` open what ``--data`` names:
 
-- a folder: of class folders (``images``; ``unsplit`` without a validation split), of ImageNet's archives
+- a folder: of class folders (``class_folders``; ``unsplit`` without a validation split), of ImageNet's archives
   (``imagenet``), of tar shards (``shards``), or written by ``save_to_disk`` of Hugging Face datasets (``hub``);
 - the pattern or address of tar shards: ``DIR/train-{000..146}.tar``, ``https://...``, ``pipe:...``;
 - a Hugging Face dataset: ``hf:NAME`` or ``hf:NAME:CONFIG``.
@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Protocol
 
 from foveal.errors import FovealError
+from foveal.tasks.classification.data.class_folders import ClassFolders
 from foveal.tasks.classification.data.classes import check_trainable, match_classes, note_uncounted, without_images
 from foveal.tasks.classification.data.hub import HubDataset, is_saved_dataset
 from foveal.tasks.classification.data.imagenet import ImageNet, is_imagenet
-from foveal.tasks.classification.data.images import ClassFolders, Images
+from foveal.tasks.classification.data.images import Images
+from foveal.tasks.classification.data.shard_images import RemoteShards
 from foveal.tasks.classification.data.shards import Shards, names_shards
-from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit
+from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit, no_validation
 from foveal.tasks.held_out import HeldOut
-from foveal.tasks.image_files import decode_rgb, load_rgb
+from foveal.tasks.image_files import decode_rgb, load_rgb, look_at_images
+from foveal.tasks.listing import split_names
+from foveal.training.config import Broken
 
 
 class Source(Protocol):
@@ -29,6 +33,10 @@ class Source(Protocol):
 
     def place(self, split: str) -> str:
         """Return the location of the split, for error messages."""
+        ...
+
+    def set_name(self, split: str) -> str:
+        """Return the name of the split as results give it: that of the folder, or of the draw."""
         ...
 
     def check(self, split: str) -> None:
@@ -51,29 +59,37 @@ def open_split(
     Raises:
         FovealError: the split is missing or its content cannot be used.
     """
-    images = _opened(source_of(where, held_out), split)
-    images.transform = transform
+    source = source_of(where, held_out)
+    images = _opened(source, split)
+    images.transform, images.set_name = transform, source.set_name(split)
+    if held_out is not None and images.held_out is None and split in split_names("val"):
+        images.notices.append(
+            f"{source.place(split)} is evaluated, and not the images that training held out for validation, since such "
+            "a folder is there now."
+        )
     return images
 
 
-def open_train_and_val(where: str | Path, val_fraction: float | None = None, seed: int = 0) -> tuple[Images, Images]:
+def open_train_and_val(
+    where: str | Path, val_fraction: float | None = None, seed: int = 0, broken: Broken | None = None
+) -> tuple[Images, Images]:
     """Open both splits, with the classes of train. Those without an image in one of them are in its ``notices``.
 
     Args:
         val_fraction: the share of each class to draw for validation, from a folder of class folders without a split.
         seed: of that draw.
+        broken: what a run will do with broken images, to decode a few images of both splits now; None decodes none.
+            Remote shards are not looked at, since one of their images is as slow as all before it.
 
     Raises:
-        FovealError: as ``open_split``, or there is only one class, or val has images of a class that train lacks.
+        FovealError: as ``open_split``, or there is only one class, or val has images of a class that train lacks, or
+            broken images would stop the run.
     """
     source: Source = source_of(where)
     if val_fraction is not None:
         source = _drawn(source, val_fraction, seed)
     elif isinstance(source, ClassFolders) and is_unsplit(source.root):
-        raise FovealError(
-            f"{source.root} has no folder val/: put validation images into {source.root}/val/<class>/, or pass "
-            "--val-fraction 0.2 to draw them from the others."
-        )
+        raise no_validation(source.root)
     for split in ("train", "val"):
         source.check(split)
     train = _opened(source, "train")
@@ -82,6 +98,9 @@ def open_train_and_val(where: str | Path, val_fraction: float | None = None, see
     match_classes(val, train.classes, source.place("val"), source.place("train"))
     val.upright = train.upright
     note_uncounted(val, source.place("val"), without_images(val))
+    for images, split in ((train, "train"), (val, "val")):
+        if broken is not None and not isinstance(images, RemoteShards):
+            images.notices += look_at_images(images.load, len(images), broken, source.place(split))
     return train, val
 
 

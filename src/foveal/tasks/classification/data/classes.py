@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data.images import Images
-
-MOST_NAMES = 3  # of classes in a sentence
+from foveal.tasks.listing import few
 
 
 def match_classes(images: Images, expected: list[str], where: str, expected_where: str) -> None:
@@ -34,10 +33,8 @@ def without_images(images: Images) -> list[str]:
 
 
 def named(classes: Sequence[str]) -> str:
-    """Return ``the class 'dog'``, or ``the classes 'ant', 'bee', 'cat' and 7 more``."""
-    shown = ", ".join(map(repr, classes[:MOST_NAMES]))
-    more = len(classes) - MOST_NAMES
-    return f"the class{'es' * (len(classes) > 1)} {shown}{f' and {more:,} more' if more > 0 else ''}"
+    """Return ``the class 'dog'``, or ``the classes 'ant', 'bee', 'cat', 'dog', 'eel' and 7 more``."""
+    return f"the class{'es' * (len(classes) > 1)} {few([repr(name) for name in classes])}"
 
 
 def check_trainable(train: Images, place: str) -> None:

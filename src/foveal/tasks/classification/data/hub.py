@@ -29,6 +29,9 @@ class HubDataset:
     def place(self, split: str) -> str:
         return f"{self.name}/{self._name_of(split)}"
 
+    def set_name(self, split: str) -> str:
+        return self._name_of(split)
+
     def check(self, split: str) -> None:
         self._name_of(split)
 

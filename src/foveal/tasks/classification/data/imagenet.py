@@ -6,21 +6,22 @@ with class numbers defined in its ``meta.mat``.
 """
 
 import csv
-import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.data.images import (
-    FileImages,
-    Images,
+from foveal.tasks.classification.data.class_folders import (
     existing_split,
+    find_split_folder,
     has_class_folders,
+    has_images,
     open_class_folders,
     split_folder,
 )
+from foveal.tasks.classification.data.images import FileImages, Images
 from foveal.tasks.image_files import read_text
-from foveal.tasks.listing import is_image, left_out, list_images, subfolders
+from foveal.tasks.listing import left_out, list_images, subfolders
 
 KAGGLE = Path("ILSVRC", "Data", "CLS-LOC")
 CSV, TRUTH, META = "LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
@@ -28,9 +29,17 @@ DEVKIT = ("ILSVRC2012_devkit_t12/data", "ILSVRC2012_devkit_t12", "devkit/data", 
 
 
 def is_imagenet(root: Path) -> bool:
-    """Return whether ``root`` has Kaggle's folders, or a ``val`` with images but without class folders."""
-    val = root / "val"
-    return (root / KAGGLE).is_dir() or (val.is_dir() and not has_class_folders(val) and _has_images(val))
+    """Return whether ``root`` has Kaggle's folders, or a ``val`` with images but without class folders.
+
+    If the ground truth of these is not there, the folders for training, if any, must be named by WNIDs.
+    """
+    if (root / KAGGLE).is_dir():
+        return True
+    val, train = find_split_folder(root, "val"), find_split_folder(root, "train")
+    if val != root / "val" or has_class_folders(val) or not has_images(val):
+        return False
+    named_so = train is None or all(re.fullmatch(r"n\d+", name) for name in subfolders(train))
+    return named_so or ImageNet(root).find_ground_truth() is not None
 
 
 class ImageNet:
@@ -42,6 +51,9 @@ class ImageNet:
 
     def place(self, split: str) -> str:
         return str(split_folder(self.base, split))
+
+    def set_name(self, split: str) -> str:
+        return split_folder(self.base, split).name
 
     def check(self, split: str) -> None:
         existing_split(self.base, split)
@@ -82,12 +94,16 @@ class ImageNet:
         images.notices = left_out(listing.others, folder)
         return images
 
-    def _ground_truth_file(self) -> Path:
+    def find_ground_truth(self) -> Path | None:
+        """Return the file of the classes of ``val``, if there is one."""
         tops = [self.root, self.base, self.base / "val", self.root.parent]
         if self.root.parts[-3:] == KAGGLE.parts:
             tops.append(self.root.parents[2])
         found = (top / name for top in tops for name in (Path(CSV), *(Path(kit, TRUTH) for kit in DEVKIT)))
-        file = next((file for file in found if file.is_file()), None)
+        return next((file for file in found if file.is_file()), None)
+
+    def _ground_truth_file(self) -> Path:
+        file = self.find_ground_truth()
         if file is None:
             raise FovealError(
                 f"{self.base / 'val'} has no class folders, and the ground truth of its images was not found: put "
@@ -95,11 +111,6 @@ class ImageNet:
                 "folders."
             )
         return file
-
-
-def _has_images(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(is_image(entry.name) for entry in entries)
 
 
 def _from_csv(path: Path) -> dict[str, str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.data.images import Images, split_folder
+from foveal.tasks.classification.data.class_folders import find_split_folder
+from foveal.tasks.classification.data.images import Images
 from foveal.tasks.classification.data.shard_images import LocalShards, RemoteShards, open_url
 from foveal.tasks.classification.data.tar_index import read_index
 from foveal.tasks.listing import is_hidden, split_names
@@ -22,8 +23,8 @@ def names_shards(text: str) -> bool:
     if is_remote(text):
         return True
     if Path(text).is_dir():
-        train = split_folder(Path(text), "train")
-        return not train.is_dir() and any(_is_of(file.name, _ANY_SPLIT) for file in _tars(Path(text)))
+        train = find_split_folder(Path(text), "train")
+        return train is None and any(_is_of(file.name, _ANY_SPLIT) for file in _tars(Path(text)))
     return ".tar" in text
 
 
@@ -38,6 +39,10 @@ class Shards:
 
     def place(self, split: str) -> str:
         return f"{self.text} ({split})"
+
+    def set_name(self, split: str) -> str:
+        first = _file_name(self._urls(split)[0])
+        return next((name for name in split_names(split) if _is_of(first, name)), split)
 
     def check(self, split: str) -> None:
         self._urls(split)

@@ -6,21 +6,41 @@ import os
 from pathlib import Path
 
 from foveal.errors import FovealError
-from foveal.tasks.classification.data.images import (
+from foveal.tasks.classification.data.class_folders import (
     ClassFolders,
-    FileImages,
-    Images,
+    check_class_folders,
+    find_split_folder,
     has_class_folders,
+    is_split_name,
     open_class_folders,
-    split_folder,
 )
+from foveal.tasks.classification.data.images import FileImages, Images
 from foveal.tasks.held_out import HeldOut, draw
-from foveal.tasks.listing import split_names
+from foveal.tasks.listing import few, split_names, subfolders
 
 
 def is_unsplit(root: Path) -> bool:
     """Return whether ``root`` has class folders, or a folder of them for training, and none for validation."""
-    return root.is_dir() and not split_folder(root, "val").is_dir() and has_class_folders(root)
+    return root.is_dir() and find_split_folder(root, "val") is None and has_class_folders(root)
+
+
+def no_validation(root: Path) -> FovealError:
+    """Return the error for such a folder if no validation images should be drawn: the ways that lead on.
+
+    Raises:
+        FovealError: it has no class folders either.
+    """
+    folder = _folder(root)
+    names = check_class_folders(folder)
+    advice = f"put validation images into {root / 'val'}/<class>/"
+    if folder == root:
+        advice = f"put the images into {root / 'train'}/<class>/ and {root / 'val'}/<class>/"
+    alike = [name for name in subfolders(root) if name.casefold() in ("dev", "eval")]
+    renamed = "".join(f", rename {name}/ to val/" for name in alike if has_class_folders(root / name))
+    held = " of class folders" if "val" in names and folder == root else ""
+    return FovealError(
+        f"{root} has no folder val/{held}: {advice}{renamed}, or pass --val-fraction 0.2 to draw them from the others."
+    )
 
 
 class UnsplitFolder:
@@ -37,11 +57,11 @@ class UnsplitFolder:
         Raises:
             FovealError: the folder has validation images already, or none can be drawn.
         """
-        val = split_folder(root, "val")
-        if val.is_dir():
+        val = find_split_folder(root, "val")
+        if val is not None:
+            check_class_folders(val)
             raise FovealError(f"{root} has validation images in {val.name}/: leave --val-fraction out.")
-        folder = _folder(root)
-        images = open_class_folders(folder, complete=True)
+        folder, images = _folder(root), _whole(root, complete=True)
         return cls(root, draw(_names(images, folder), images.targets, fraction, seed), images)
 
     def place(self, split: str) -> str:
@@ -50,32 +70,36 @@ class UnsplitFolder:
             return f"{_folder(self.root)} (held out)"
         return str(_folder(self.root)) if split in split_names("train") else ClassFolders(self.root).place(split)
 
+    def set_name(self, split: str) -> str:
+        """Return the name of the split as results give it."""
+        if split in split_names("val"):
+            return self.held_out.set_name
+        if split in split_names("train"):
+            return f"all but {self.held_out.set_name}"
+        return ClassFolders(self.root).set_name(split)
+
     def check(self, split: str) -> None:
         """Both splits exist."""
 
     def open(self, split: str, classes: list[str] | None = None) -> Images:
-        """Open the images held out as "val", and all others as "train".
+        """Open the images held out as "val", and all others as "train". Held-out images that are missing are noticed.
 
         Raises:
-            FovealError: an image that was held out is missing.
+            FovealError: none of the images that were held out is there.
         """
         validates = split in split_names("val")
         if not validates and split not in split_names("train"):
             return ClassFolders(self.root).open(split, classes)
         folder = _folder(self.root)
-        whole = self._images or open_class_folders(folder, complete=True)
+        whole = self._images or _whole(self.root)
         held, names = set(self.held_out.names), _names(whole, folder)
-        missing = min(held.difference(names), default=None)
-        if missing is not None:
-            raise FovealError(
-                f"{folder} lacks {missing}, an image that training held out for validation: pass the --data that the "
-                "network was trained on."
-            )
         taken = [index for index, name in enumerate(names) if (name in held) == validates]
         part = FileImages(whole.classes, [whole.names[i] for i in taken], [whole.targets[i] for i in taken])
         part.notices = list(whole.notices)
         if validates:
             part.held_out = self.held_out
+            missing = self.held_out.missing_notice(names, folder)
+            part.notices += [missing] if missing else []
             part.notices.append(
                 f"{len(taken):,} of the {len(names):,} images of {folder} are held out for validation "
                 f"(--val-fraction {self.held_out.fraction:g} --seed {self.held_out.seed})."
@@ -85,8 +109,29 @@ class UnsplitFolder:
 
 def _folder(root: Path) -> Path:
     """Return the folder of the class folders."""
-    train = split_folder(root, "train")
-    return train if train.is_dir() else root
+    return find_split_folder(root, "train") or root
+
+
+def _whole(root: Path, complete: bool = False) -> FileImages:
+    """Open all images. Which folders are no classes is in the notices, and which are in spite of their names."""
+    folder = _folder(root)
+    names = check_class_folders(folder)
+    if folder != root:
+        beside = [f"{name}/" for name in subfolders(root) if name != folder.name]
+        images = open_class_folders(folder, classes=names, complete=complete)
+        if beside:
+            images.notices.append(f"{folder} is read, and not what is beside it: {few(beside)}.")
+        return images
+    alike = [name for name in names if is_split_name(name)]
+    splits = [name for name in alike if has_class_folders(root / name)]
+    images = open_class_folders(root, classes=[name for name in names if name not in splits], complete=complete)
+    images.notices += [
+        f"{root / name} is a split and no class, since it has class folders itself; it is left out."
+        if name in splits
+        else f"{root / name} is read as the class {name!r}, since it has images but no class folders."
+        for name in alike
+    ]
+    return images
 
 
 def _names(images: FileImages, folder: Path) -> list[str]:

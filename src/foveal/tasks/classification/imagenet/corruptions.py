@@ -13,6 +13,7 @@ from statistics import fmean
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.preprocessing import Preprocessing
+from foveal.tasks.listing import few
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -84,21 +85,16 @@ def corruption_folders(root: Path) -> dict[tuple[str, int], Path]:
     places = {name: _place(root, name) for name in ALEXNET}
     missing = [name for name, place in places.items() if place is None]
     if missing:
-        raise FovealError(f"{root} lacks {_listed(missing)} of ImageNet-C's 15 corruptions: unpack them there.")
+        raise FovealError(f"{root} lacks {few(missing)} of ImageNet-C's 15 corruptions: unpack them there.")
     found = {
         (name, severity): place / str(severity) for name, place in places.items() if place for severity in SEVERITIES
     }
     missing = [f"{name}/{severity}" for (name, severity), folder in found.items() if not folder.is_dir()]
     if missing:
-        raise FovealError(f"{root} lacks {_listed(missing)} of ImageNet-C's severities: unpack them there.")
+        raise FovealError(f"{root} lacks {few(missing)} of ImageNet-C's severities: unpack them there.")
     return found
 
 
 def _place(root: Path, name: str) -> Path | None:
     beside = sorted(folder / name for folder in root.iterdir() if folder.is_dir())
     return next((place for place in (root / name, *beside) if place.is_dir()), None)
-
-
-def _listed(names: list[str], shown: int = 15) -> str:
-    rest = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
