@@ -229,10 +229,35 @@ def test_missing_names_are_one_sentence(tmp_path, name, text, sentence):
 def test_a_missing_validation_folder_is_no_split(tmp_path):
     folder = ultralytics(tmp_path, "train: images/train\nval: images/nowhere\nnames: [cat, dog]")
     (folder / "images" / "val").rename(folder / "images" / "later")
-    with pytest.raises(FovealError, match=r"has no annotations for val: .*--val-fraction"):
+    with pytest.raises(
+        FovealError, match=r"data.yaml names images/nowhere for val, which is not there: correct it, or .*--val-fracti"
+    ):
         open_train_and_val(folder, masks=False)
     train, val = open_train_and_val(folder, masks=False, val_fraction=0.5)
     assert {*train.names, *val.names} == {"images/train/a.jpg", "images/train/b.jpg"}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_no_path_of_several_is_left_out_in_silence(tmp_path, split):
+    paths = {"train": "images/train", "val": "images/val", split: f"[images/{split}, images/extra, more.txt]"}
+    folder = ultralytics(tmp_path, f"train: {paths['train']}\nval: {paths['val']}\nnames: [cat, dog]")
+    with pytest.raises(FovealError, match=r"data.yaml names images/extra, more.txt, which is not there: correct it, or"):
+        open_split(folder, split, masks=False)
+    write(folder / "more.txt", "")
+    with pytest.raises(FovealError, match=r"data.yaml names images/extra, which is not there: correct it, or"):
+        open_split(folder, split, masks=False)
+    (folder / "images" / "extra").mkdir()
+    assert_read(open_split(folder, split, masks=False))
+
+
+def test_a_folder_that_is_read_instead_of_the_named_one_is_said(tmp_path):
+    folder = ultralytics(tmp_path, "train: images/train\nval: images/vall\nnames: [cat, dog]")
+    train, val = open_train_and_val(folder, masks=False)
+    assert train.notices == []
+    assert val.notices == [
+        f"{folder / 'data.yaml'} names images/vall for val, which is not there: {folder / 'images' / 'val'} is read."
+    ]
+    assert_read(val)
 
 
 def test_headers_of_images_are_read_once(tmp_path, monkeypatch):

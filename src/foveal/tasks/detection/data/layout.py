@@ -5,7 +5,7 @@ from pathlib import Path
 
 from foveal.errors import FovealError
 from foveal.tasks.detection.data.coco_file import Split
-from foveal.tasks.detection.data.yolo_layout import find_yolo
+from foveal.tasks.detection.data.yolo_layout import find_yolo, missing_yolo
 from foveal.tasks.listing import is_hidden, split_names
 
 YEARS = ("2017", "")  # in names of files and folders; the first that exists is used
@@ -29,10 +29,11 @@ def find_split(folder: Path, split: str) -> Split:
     if found is not None:
         return found
     files = [folder / ANNOTATIONS / f"instances_{split}{year}.json" for year in YEARS]
-    places = f"put them into {files[0]} or {files[1]}"
+    missing = missing_yolo(folder, split)
+    missing = missing or f"{folder} has no annotations for {split}: put them into {files[0]} or {files[1]}"
     if search_split(folder, "train") is not None or search_whole(folder) is not None:
-        places += ", or pass --val-fraction 0.2 to draw validation images from those that are there"
-    raise FovealError(f"{folder} has no annotations for {split}: {places}.")
+        missing += ", or pass --val-fraction 0.2 to draw validation images from those that are there"
+    raise FovealError(f"{missing}.")
 
 
 def search_split(folder: Path, split: str) -> Split | None:

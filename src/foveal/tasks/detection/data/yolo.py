@@ -30,15 +30,17 @@ class YoloSplit(Split):
     Attributes:
         names: class number -> name.
         sources: folders of images, or lists of their files, one path per line.
+        remarks: sentences about how they were found.
     """
 
     names: dict[int, str] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
     _sizes: dict[Path, dict[str, int]] = field(default_factory=dict)
     """Of the images read so far: their headers are read once."""
 
     def read(self) -> Content:
-        content: Content = {"images": [], "annotations": [], BROKEN_LINES: [], NOTICES: []}
+        content: Content = {"images": [], "annotations": [], BROKEN_LINES: [], NOTICES: [*self.remarks]}
         content["categories"] = [{"id": number, "name": name} for number, name in self.names.items()]
         labels, bare = set(), 0
         for file in self._files(content[NOTICES]):

@@ -11,7 +11,7 @@ from foveal.tasks.detection.data.coco_file import Split
 from foveal.tasks.detection.data.entries import whole
 from foveal.tasks.detection.data.yolo import IMAGES, LABEL_ENDING, LABELS, YoloSplit, resolve
 from foveal.tasks.image_files import read_text
-from foveal.tasks.listing import split_names
+from foveal.tasks.listing import few, split_names
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET = "obj.data"
@@ -25,13 +25,22 @@ def find_yolo(folder: Path, split: str | None) -> Split | None:
         FovealError: the file with the names of classes is missing, or cannot be read.
     """
     file, settings = _settings(folder)
-    if file is not None and split is not None and (named := _named(file, settings, split)):
+    given = [] if file is None or split is None else _given(file, settings, split)
+    if file is not None and (named := _named(file, settings, given)):
         return named
     for images, labels in _places(folder, split):
         if images.is_dir() and labels.is_dir():
             names = _listed_names(folder, labels) if file is None else _names(file, settings)
-            return _opened(labels, folder, names, (images,))
+            remarks = (f"{file} names {few(given)} for {split}, which is not there: {images} is read.",) if given else ()
+            return _opened(labels, folder, names, (images,), remarks)
     return None
+
+
+def missing_yolo(folder: Path, split: str) -> str | None:
+    """Return the part of a sentence that says which images of a split a file of settings names, or None."""
+    file, settings = _settings(folder)
+    given = [] if file is None else _given(file, settings, split)
+    return f"{file} names {few(given)} for {split}, which is not there: correct it" if given else None
 
 
 def _settings(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
@@ -54,17 +63,26 @@ def _places(folder: Path, split: str | None) -> list[tuple[Path, Path]]:
     ]
 
 
-def _named(file: Path, settings: Mapping[str, Any], split: str) -> Split | None:
-    """Return a split that a file of settings names, None if it does not, or its images are not there."""
+def _given(file: Path, settings: Mapping[str, Any], split: str) -> list[str]:
+    """Return the paths that a file of settings names for a split."""
     given = next((found for name in split_names(split) if (found := settings.get(name))), None)
     paths = [given] if isinstance(given, str) else given or []
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise FovealError(f"{file} names {paths} for {split}, which is neither a path nor a list of paths: correct it.")
+    return paths
+
+
+def _named(file: Path, settings: Mapping[str, Any], paths: list[str]) -> Split | None:
+    """Return the split with the images that a file of settings names, None if none of them is there."""
     folder = file.parent
     base = folder / str(settings.get("path") or "")
-    found = [place for path in paths if (place := _place(base, folder, path))]
+    places = [_place(base, folder, path) for path in paths]
+    found = [place for place in places if place is not None]
     if not found:
         return None
+    if len(found) < len(paths):
+        missing = [path for path, place in zip(paths, places, strict=True) if place is None]
+        raise FovealError(f"{file} names {few(missing)}, which is not there: correct it, or add the images.")
     labels = found[0] if found[0].suffix == LABEL_ENDING else _labels_of(found[0])
     return _opened(labels, folder, _names(file, settings), tuple(found))
 
@@ -80,8 +98,10 @@ def _labels_of(images: Path) -> Path:
     return labels if labels.is_dir() else images
 
 
-def _opened(labels: Path, folder: Path, names: dict[int, str], sources: tuple[Path, ...]) -> Split:
-    return YoloSplit(labels, folder, shared=True, names=names, sources=sources)
+def _opened(
+    labels: Path, folder: Path, names: dict[int, str], sources: tuple[Path, ...], remarks: tuple[str, ...] = ()
+) -> Split:
+    return YoloSplit(labels, folder, shared=True, names=names, sources=sources, remarks=remarks)
 
 
 def _yaml(file: Path) -> Mapping[str, Any]:
