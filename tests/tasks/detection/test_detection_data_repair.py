@@ -90,6 +90,41 @@ def test_what_an_annotation_means_is_derived(tmp_path, kind, masks):
     assert [type(read[name]) for name in ("id", "image_id", "category_id")] == [int] * 3
 
 
+RENUMBERED = "ids that are missing, no whole numbers or used twice: annotations are numbered anew"
+
+
+@pytest.mark.parametrize(
+    "ids", [(1, 1, 1), (None, None, None), ("x1", "x2", "x3"), (1.5, [2], {}), ("1", 1, 1.0), (7, "a", "a")]
+)
+@pytest.mark.parametrize("broken", ["stop", "skip"])
+def test_no_object_is_lost_for_the_id_of_its_annotation(tmp_path, ids, broken):
+    boxes = [(2, 3, 4, 5), (6, 3, 4, 5), (8, 9, 7, 6)]
+    entries = [{**annotation(box=box), "id": number} for number, box in zip(ids, boxes, strict=True)]
+    if ids[0] is None:
+        entries = [without(entry, "id") for entry in entries]
+    images = open_split(write_split(tmp_path, "train", entries), "train", masks=True, broken=broken)
+    assert images.target(0)["boxes"].tolist() == [[x, y, x + w, y + h] for x, y, w, h in boxes]
+    count = sum(f"{RENUMBERED} (" in notice for notice in images.notices)
+    first = {1: 1, None: "at place 1", "x1": "x1", 1.5: 1.5, "1": 1, 7: "a"}[ids[0]]
+    number = 3 - (type(ids[0]) is int or ids[0] == "1")
+    assert count == 1
+    assert f"{RENUMBERED} ({number}, the first: annotation {first} of image 1 (1.png))." in str(images.notices)
+    assert images.problems == []
+    truth = images.ground_truth()["annotations"]
+    assert ([entry["id"] for entry in truth], [entry["bbox"] for entry in truth]) == ([1, 2, 3], [[*b] for b in boxes])
+
+
+@pytest.mark.parametrize("ids", [(4, 4, 4), (None, None, None), ("x", "x", "x")])
+def test_only_equal_entries_are_copies(tmp_path, ids):
+    entries = [{**annotation(box=box), "id": number} for number, box in zip(ids, [(2, 3, 4, 5)] * 3, strict=True)]
+    entries[2]["category_id"] = 7
+    images = open_split(write_split(tmp_path, "train", entries), "train", masks=False)
+    assert images.target(0)["labels"].tolist() == [0, 1]
+    which = "at place 2" if ids[0] is None else ids[0]
+    assert f"copies of an annotation, left out (annotation {which} of image 1 (1.png))." in str(images.notices)
+    assert len(images.ground_truth()["annotations"]) == 2
+
+
 def test_a_stray_polygon_beside_good_ones_is_left_out_of_the_mask(tmp_path):
     strays = [[], [1, 1, 5, 5], [1, 1, 5, 5, 3], [1, 1, math.nan, 5, 3, 3], [1, 1, 5, 5, -1e9, 4], "text"]
     entries = [annotation(number, segmentation=[TRIANGLE, stray]) for number, stray in enumerate(strays, 1)]

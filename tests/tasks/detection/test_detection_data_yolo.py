@@ -241,7 +241,9 @@ def test_a_missing_validation_folder_is_no_split(tmp_path):
 def test_no_path_of_several_is_left_out_in_silence(tmp_path, split):
     paths = {"train": "images/train", "val": "images/val", split: f"[images/{split}, images/extra, more.txt]"}
     folder = ultralytics(tmp_path, f"train: {paths['train']}\nval: {paths['val']}\nnames: [cat, dog]")
-    with pytest.raises(FovealError, match=r"data.yaml names images/extra, more.txt, which is not there: correct it, or"):
+    with pytest.raises(
+        FovealError, match=r"data.yaml names images/extra, more.txt, which is not there: correct it, or"
+    ):
         open_split(folder, split, masks=False)
     write(folder / "more.txt", "")
     with pytest.raises(FovealError, match=r"data.yaml names images/extra, which is not there: correct it, or"):

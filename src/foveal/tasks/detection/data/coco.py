@@ -13,6 +13,7 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.data.annotations import Annotations
 from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Categories, Split
 from foveal.tasks.detection.data.entries import Entry, whole
+from foveal.tasks.detection.data.reader import RENUMBERED
 from foveal.tasks.detection.data.repair import repaired
 from foveal.tasks.detection.data.tally import Tally
 from foveal.tasks.detection.rle import decode_runs
@@ -143,6 +144,8 @@ class CocoImages(Dataset):
             if position in known.repaired:
                 entry, _ = repaired(entry, self._twins, tuple(sizes[row]), self.masks)
             annotations.append(entry)
+        if RENUMBERED in self._repairs.counts:
+            annotations = [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)]
         return {
             **{name: value for name, value in content.items() if name not in (BROKEN_LINES, NOTICES)},
             "images": [

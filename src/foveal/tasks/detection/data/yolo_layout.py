@@ -31,7 +31,9 @@ def find_yolo(folder: Path, split: str | None) -> Split | None:
     for images, labels in _places(folder, split):
         if images.is_dir() and labels.is_dir():
             names = _listed_names(folder, labels) if file is None else _names(file, settings)
-            remarks = (f"{file} names {few(given)} for {split}, which is not there: {images} is read.",) if given else ()
+            remarks = (
+                (f"{file} names {few(given)} for {split}, which is not there: {images} is read.",) if given else ()
+            )
             return _opened(labels, folder, names, (images,), remarks)
     return None
 

@@ -1,0 +1,146 @@
+"""The entries of ``annotations`` of an annotation file, checked and repaired one by one."""
+
+import json
+
+from foveal.tasks.detection.data.coco_file import Categories
+from foveal.tasks.detection.data.entries import FIELDS, Entry, Problem, annotation_problem, whole
+from foveal.tasks.detection.data.objects import Columns
+from foveal.tasks.detection.data.repair import repaired
+from foveal.tasks.detection.data.tally import Findings
+from foveal.tasks.detection.rle import compress_segmentation
+
+# Reasons to count by.
+RENUMBERED = "ids that are missing, no whole numbers or used twice: annotations are numbered anew"
+COPY = "copies of an annotation, left out"
+
+
+class Reader:
+    """Checks annotations one by one and collects the valid ones in columns.
+
+    Attributes:
+        columns, crowds, broken_of, findings, skipped, repaired: as in ``Annotations``.
+    """
+
+    def __init__(
+        self, images: dict[int, Entry], listed: set[int], categories: Categories, masks: bool, findings: Findings
+    ) -> None:
+        self.images, self.listed, self.twins, self.masks = images, listed, categories.twins, masks
+        self.rows = {number: row for row, number in enumerate(images)}
+        self.labels = {number: label for label, number in enumerate(categories.names)}
+        self.columns, self.findings = Columns(), findings
+        self.skipped, self.repaired = set[int](), set[int]()
+        self.crowds: list[tuple[int, int]] = []
+        self.broken_of: list[int] = []
+
+    def read(self, entries: list[Entry]) -> None:
+        """Read all annotations of a file."""
+        ids = _Ids(entries)
+        for position, entry in enumerate(entries):
+            if not ids.is_new(position, entry):
+                if ids.is_copy(entry):
+                    self.findings.repairs.add(COPY, self._which("a", position, entry))
+                    self.skipped.add(position)
+                    continue
+                self.findings.repairs.add(RENUMBERED, self._which("a", position, entry))
+            problem = self._problem(entry)
+            fixed = self._repair(position, entry, problem) if problem else entry
+            if fixed is not None and fixed["image_id"] in self.images:
+                self.keep(fixed)
+
+    def _repair(self, position: int, entry: Entry, problem: Problem) -> Entry | None:
+        """Return a repaired annotation and note the reasons, or note what remains wrong with it and return None."""
+        fixed, reasons = repaired(entry, self.twins, self._size_of(entry), self.masks)
+        remains = self._problem(fixed) if reasons else problem
+        if remains:
+            self.findings.add(self._which("A", position, entry), remains)
+            self.skipped.add(position)
+            self._keep_broken(fixed)
+            return None
+        for reason in reasons:
+            self.findings.repairs.add(reason, self._which("a", position, entry))
+        self.repaired.add(position)
+        return fixed
+
+    def _problem(self, entry: Entry) -> Problem | None:
+        """Return what is wrong with an annotation, or to be repaired."""
+        number = entry.get("id")
+        if type(number) is not int and whole(number) is not None:
+            return "id of another type", "has an id that is written as another type"
+        missing = next((name for name in FIELDS if name not in entry), None)
+        if missing:
+            return f"no {missing}", f"has no {missing}"
+        image, category = entry["image_id"], entry["category_id"]
+        if type(image) is not int or image not in self.listed:
+            return "unknown image", f"has the image_id {image}, and there is no such image"
+        if type(category) is not int or category not in self.labels:
+            return "unknown category", f"has the category_id {category}, and there is no such category"
+        known = self.images.get(image)
+        if known is None:
+            return None  # the image is invalid, and has been reported
+        return annotation_problem(entry, known["height"], known["width"], self.masks)
+
+    def _size_of(self, entry: Entry) -> tuple[int, int] | None:
+        number = whole(entry.get("image_id"))
+        image = None if number is None else self.images.get(number)
+        return None if image is None else (image["height"], image["width"])
+
+    def _which(self, first: str, position: int, entry: Entry) -> str:
+        """Return the words for an annotation, which begin with ``first``, "A" or "a", and the image if it is known."""
+        number = whole(entry.get("image_id"))
+        image = None if number is None else self.images.get(number)
+        name = entry.get("id")
+        words = f"{first}nnotation {f'at place {position + 1}' if name is None else name}"
+        return f"{words} of image {number} ({image['file_name']})" if image else words
+
+    def _keep_broken(self, entry: Entry) -> None:
+        """Note the image of an invalid annotation."""
+        number = whole(entry.get("image_id"))
+        if number in self.images:
+            self.broken_of.append(number)  # type: ignore[arg-type]
+
+    def keep(self, entry: Entry) -> None:
+        """Append an annotation to the columns, its box clipped to the image; of a crowd, only that there is one."""
+        label = self.labels[entry["category_id"]]
+        if entry.get("iscrowd"):
+            self.crowds.append((entry["image_id"], label))
+            return
+        image = self.images[entry["image_id"]]
+        height, width = image["height"], image["width"]
+        x, y, w, h = entry["bbox"]
+        self.columns.images.append(self.rows[entry["image_id"]])
+        self.columns.boxes.extend((max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)))
+        self.columns.labels.append(label)
+        self.columns.areas.append(entry["area"])
+        if self.masks:
+            self.columns.runs.append(compress_segmentation(entry["segmentation"], height, width))
+
+
+class _Ids:
+    """Ids of annotations. Nothing needs them to be unique, but a copy of an entry is no second object."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self._entries = entries
+        self._first: dict[int, int] = {}  # id -> position
+        self._texts: dict[int | None, set[str]] = {}  # by id, None for what is none: entries without an id of their own
+
+    def is_new(self, position: int, entry: Entry) -> bool:
+        """Return whether the id of an entry is a whole number that no entry before has."""
+        number = entry.get("id")
+        if type(number) is not int and (number := whole(number)) is None:
+            return False
+        return self._first.setdefault(number, position) == position
+
+    def is_copy(self, entry: Entry) -> bool:
+        """Return whether an entry, whose id is not new, is equal to one before."""
+        number = whole(entry.get("id"))
+        if number not in self._texts:
+            first = [] if number is None else [_text(self._entries[self._first[number]])]
+            self._texts[number] = set(first)
+        text, known = _text(entry), self._texts[number]
+        is_copy = text in known
+        known.add(text)
+        return is_copy
+
+
+def _text(entry: Entry) -> str:
+    return json.dumps(entry, sort_keys=True)
