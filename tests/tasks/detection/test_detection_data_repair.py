@@ -277,3 +277,54 @@ def test_published_files_are_read_without_repairs(tmp_path):
     assert images.notices == [
         f"{images.annotation_file} has a crowd, which training leaves out and evaluation ignores."
     ]
+
+
+@pytest.mark.parametrize("again", ["1.png", "./1.png", "a/../1.png"])
+@pytest.mark.parametrize("broken", ["stop", "skip"])
+def test_an_image_that_is_listed_twice_is_one_image_with_all_objects(tmp_path, again, broken):
+    cat, dog, other = annotation(1), annotation(2, image=5, category=7), annotation(4, image=2)
+    folder = write_split(tmp_path, "train", [cat, dog, annotation(3, image=5), other], [(20, 30)] * 2)
+    (folder / "train" / "a").mkdir()
+    entry = {"id": 5, "file_name": again, "height": 20, "width": 30}
+    change(folder, "train", lambda content: content["images"].append(entry))
+    images = open_split(folder, "train", masks=True, broken=broken)
+    assert images.image_ids == [1, 2]
+    assert [images.target(index)["labels"].tolist() for index in (0, 1)] == [[0, 1], [0]]
+    file = images.annotation_file
+    assert images.notices == [
+        f"{file}: images that are listed again, read as one with all objects (image 5 ({again})).",
+        f"{file}: annotations of an image that is listed again, read as those of the first (2, the first: annotation 2 "
+        "of image 1 (1.png)).",
+        f"{file}: copies of an annotation, left out (annotation 3 of image 1 (1.png)).",
+    ]
+    truth = images.ground_truth()
+    assert [image["id"] for image in truth["images"]] == [1, 2]
+    assert [(entry["id"], entry["image_id"]) for entry in truth["annotations"]] == [(1, 1), (2, 1), (4, 2)]
+
+
+def test_an_entry_of_an_image_that_is_there_twice_is_one_image(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation(1), annotation(2, category=7)])
+    change(folder, "train", lambda content: content["images"].append({**content["images"][0], "license": 3}))
+    images = open_split(folder, "train", masks=False)
+    assert (images.image_ids, images.target(0)["labels"].tolist()) == ([1], [0, 1])
+    assert images.notices == [
+        f"{images.annotation_file}: images that are listed again, read as one with all objects (image 1 (1.png))."
+    ]
+    assert len(images.ground_truth()["images"]) == 1
+
+
+def test_an_image_that_is_listed_twice_in_two_sizes_is_a_broken_entry(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation()])
+    entry = {"id": 2, "file_name": "1.png", "height": 40, "width": 60}
+    change(folder, "train", lambda content: content["images"].append(entry))
+    with pytest.raises(FovealError, match=r"Image 2 \(1.png\) in .* has another size than image 1, which is the same"):
+        open_split(folder, "train", masks=False)
+
+
+def test_an_id_never_means_two_files(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation()], [(20, 30)] * 2)
+    entry = {"id": 5, "height": 20, "width": 30}
+    more = [{**entry, "file_name": "1.png"}, {**entry, "file_name": "2.png"}]
+    change(folder, "train", lambda content: content["images"].__setitem__(slice(1, 2), more))
+    with pytest.raises(FovealError, match=r"Image 5 \(2.png\) in .* has the id of another image"):
+        open_split(folder, "train", masks=False)

@@ -266,3 +266,17 @@ def test_headers_of_images_are_read_once(tmp_path, monkeypatch):
     images = open_split(ultralytics(tmp_path), "train", masks=False)
     monkeypatch.setattr("foveal.tasks.detection.data.yolo.image_size", None)
     assert len(images.ground_truth()["images"]) == 2
+
+
+def test_an_image_that_is_named_twice_is_one_image(tmp_path):
+    folder = ultralytics(tmp_path, "train: [images/train, images, list.txt]\nval: images/val\nnames: [cat, dog]")
+    write(folder / "list.txt", "./images/train/a.jpg\nimages/train/a.jpg\n")
+    for file in (folder / "images" / "val").iterdir():
+        file.unlink()
+    images = open_split(folder, "train", masks=False)
+    assert images.names == ["images/train/a.jpg", "images/train/b.jpg"]
+    assert_read(images)
+    assert (
+        "images that are listed again, read as one with all objects (4, the first: image 3 (images/train/a.jpg))"
+        in (str(images.notices))
+    )

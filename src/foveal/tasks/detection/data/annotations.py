@@ -11,6 +11,7 @@ from foveal.tasks.detection.data.image_entries import valid_images
 from foveal.tasks.detection.data.image_names import ImageNames
 from foveal.tasks.detection.data.objects import ObjectArrays
 from foveal.tasks.detection.data.reader import Reader
+from foveal.tasks.detection.data.repair import Twins
 from foveal.tasks.detection.data.tally import Findings, Tally
 
 
@@ -27,6 +28,7 @@ class Annotations:
         broken_of: (B,) int64, image id of each invalid annotation of a valid image.
         problems: a sentence about each invalid entry, without its full stop.
         broken, repairs: the invalid entries, and those that are not written as in COCO, by reason.
+        twins: ids that others are used instead of.
         skipped, repaired: positions of these annotations in the file's list.
         unlisted: images in the folder that the file does not name.
     """
@@ -41,6 +43,7 @@ class Annotations:
     problems: list[str]
     broken: Tally
     repairs: Tally
+    twins: Twins
     skipped: frozenset[int]
     repaired: frozenset[int]
     unlisted: list[str]
@@ -81,9 +84,10 @@ def check_annotations(content: Content, split: Split, categories: Categories, ma
     findings = Findings(split.annotations)
     for which, problem in content.get(BROKEN_LINES, ()):
         findings.add(which, problem)
-    images = valid_images(content["images"], names, findings)
+    images, again = valid_images(content["images"], names, findings)
     listed = {number for entry in content["images"] if (number := whole(entry.get("id"))) is not None}
-    reader = Reader(images, listed, categories, masks, findings)
+    twins = Twins(categories.twins, again)
+    reader = Reader(images, listed.difference(again), categories, twins, masks, findings)
     reader.read(content["annotations"])
     return _packed(images, reader, [] if split.shared else _unlisted(names, images, content["images"]))
 
@@ -103,6 +107,7 @@ def _packed(images: dict[int, Entry], reader: Reader, unlisted: list[str]) -> An
         problems=reader.findings.problems,
         broken=reader.findings.broken,
         repairs=reader.findings.repairs,
+        twins=reader.twins,
         skipped=frozenset(reader.skipped),
         repaired=frozenset(reader.repaired),
         unlisted=unlisted,

@@ -1,6 +1,6 @@
 """Images with boxes, labels and masks, from a folder in COCO's layout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -72,7 +72,7 @@ class CocoImages(Dataset):
         self.transform: Callable[[Tensor, Target], Any] | None = None
         self.problems = [f"{problem}." for problem in annotations.problems]
         self.remarks = list(remarks)
-        self._split, self._annotations, self._twins = split, annotations, categories.twins
+        self._split, self._annotations = split, annotations
         self._repairs, self._left_out = Tally(), Tally()
         self._repairs.update(categories.repairs)
         self._repairs.update(annotations.repairs)
@@ -137,12 +137,16 @@ class CocoImages(Dataset):
         known, sizes = self._annotations, self._annotations.sizes.tolist()
         rows: dict[int | None, int] = {number: row for row, number in enumerate(self.image_ids)}
         images = {whole(image.get("id")): image for image in reversed(content["images"])}  # of two, the first
+        again: Mapping[int | None, int | None] = {**known.twins.images}
         annotations = []
         for position, entry in enumerate(content["annotations"]):
-            if position in known.skipped or (row := rows.get(whole(entry["image_id"]))) is None:
+            if position in known.skipped:
+                continue
+            number = whole(entry["image_id"])
+            if (row := rows.get(again.get(number, number))) is None:
                 continue
             if position in known.repaired:
-                entry, _ = repaired(entry, self._twins, tuple(sizes[row]), self.masks)
+                entry, _ = repaired(entry, known.twins, tuple(sizes[row]), self.masks)
             annotations.append(entry)
         if RENUMBERED in self._repairs.counts:
             annotations = [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)]

@@ -5,7 +5,7 @@ import json
 from foveal.tasks.detection.data.coco_file import Categories
 from foveal.tasks.detection.data.entries import FIELDS, Entry, Problem, annotation_problem, whole
 from foveal.tasks.detection.data.objects import Columns
-from foveal.tasks.detection.data.repair import repaired
+from foveal.tasks.detection.data.repair import Twins, repaired
 from foveal.tasks.detection.data.tally import Findings
 from foveal.tasks.detection.rle import compress_segmentation
 
@@ -22,15 +22,22 @@ class Reader:
     """
 
     def __init__(
-        self, images: dict[int, Entry], listed: set[int], categories: Categories, masks: bool, findings: Findings
+        self,
+        images: dict[int, Entry],
+        listed: set[int],
+        categories: Categories,
+        twins: Twins,
+        masks: bool,
+        findings: Findings,
     ) -> None:
-        self.images, self.listed, self.twins, self.masks = images, listed, categories.twins, masks
+        self.images, self.listed, self.twins, self.masks = images, listed, twins, masks
         self.rows = {number: row for row, number in enumerate(images)}
         self.labels = {number: label for label, number in enumerate(categories.names)}
         self.columns, self.findings = Columns(), findings
         self.skipped, self.repaired = set[int](), set[int]()
         self.crowds: list[tuple[int, int]] = []
         self.broken_of: list[int] = []
+        self._merged: dict[int, set[str]] = {number: set() for number in twins.images.values()}  # texts of objects
 
     def read(self, entries: list[Entry]) -> None:
         """Read all annotations of a file."""
@@ -44,7 +51,12 @@ class Reader:
                 self.findings.repairs.add(RENUMBERED, self._which("a", position, entry))
             problem = self._problem(entry)
             fixed = self._repair(position, entry, problem) if problem else entry
-            if fixed is not None and fixed["image_id"] in self.images:
+            if fixed is None or fixed["image_id"] not in self.images:
+                continue
+            if self._merged and self._is_again(fixed):
+                self.findings.repairs.add(COPY, self._which("a", position, entry))
+                self.skipped.add(position)
+            else:
                 self.keep(fixed)
 
     def _repair(self, position: int, entry: Entry, problem: Problem) -> Entry | None:
@@ -79,24 +91,35 @@ class Reader:
             return None  # the image is invalid, and has been reported
         return annotation_problem(entry, known["height"], known["width"], self.masks)
 
-    def _size_of(self, entry: Entry) -> tuple[int, int] | None:
+    def _is_again(self, entry: Entry) -> bool:
+        """Return whether an object of an image that is listed twice is there already."""
+        known = self._merged.get(entry["image_id"])
+        text = _text({name: value for name, value in entry.items() if name != "id"})
+        if known is None or text in known:
+            return known is not None
+        known.add(text)
+        return False
+
+    def _image_of(self, entry: Entry) -> Entry | None:
         number = whole(entry.get("image_id"))
-        image = None if number is None else self.images.get(number)
+        return None if number is None else self.images.get(self.twins.images.get(number, number))
+
+    def _size_of(self, entry: Entry) -> tuple[int, int] | None:
+        image = self._image_of(entry)
         return None if image is None else (image["height"], image["width"])
 
     def _which(self, first: str, position: int, entry: Entry) -> str:
         """Return the words for an annotation, which begin with ``first``, "A" or "a", and the image if it is known."""
-        number = whole(entry.get("image_id"))
-        image = None if number is None else self.images.get(number)
+        image = self._image_of(entry)
         name = entry.get("id")
         words = f"{first}nnotation {f'at place {position + 1}' if name is None else name}"
-        return f"{words} of image {number} ({image['file_name']})" if image else words
+        return f"{words} of image {image['id']} ({image['file_name']})" if image else words
 
     def _keep_broken(self, entry: Entry) -> None:
         """Note the image of an invalid annotation."""
-        number = whole(entry.get("image_id"))
-        if number in self.images:
-            self.broken_of.append(number)  # type: ignore[arg-type]
+        image = self._image_of(entry)
+        if image is not None:
+            self.broken_of.append(image["id"])
 
     def keep(self, entry: Entry) -> None:
         """Append an annotation to the columns, its box clipped to the image; of a crowd, only that there is one."""

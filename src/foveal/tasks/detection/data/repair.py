@@ -5,6 +5,7 @@ wrong is a problem (see ``entries``). Entries that are written as in COCO never 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,17 +28,24 @@ BOX = "box missing, computed from the mask"
 CROWD = "iscrowd null or text, read as the number that it means"
 POLYGONS = "polygons that are none beside good ones, left out"
 FLAT = "a polygon without the list around it, read as one"
+MOVED = "annotations of an image that is listed again, read as those of the first"
 TWIN = "category of the same name as another, read as that"
 
 
-def repaired(
-    entry: Entry, twins: Mapping[int, int], size: tuple[int, int] | None, masks: bool
-) -> tuple[Entry, list[str]]:
+@dataclass(frozen=True)
+class Twins:
+    """Ids of what a file lists twice: id -> the id to use instead."""
+
+    categories: Mapping[int, int] = field(default_factory=dict)
+    images: Mapping[int, int] = field(default_factory=dict)
+
+
+def repaired(entry: Entry, twins: Twins, size: tuple[int, int] | None, masks: bool) -> tuple[Entry, list[str]]:
     """Return a copy of an annotation that says what this one means, and the reasons for its changes.
 
     Args:
         entry: the annotation.
-        twins: category id -> the one to use instead.
+        twins: ids to use instead of those given.
         size: height and width of its image, None if that is unknown: then only ids are looked at.
         masks: its segmentation will be read.
     """
@@ -47,9 +55,12 @@ def repaired(
         if number is not None and type(entry[name]) is not int:
             fixed[name] = number
             reasons.append(NUMBERS)
-    if type(fixed.get("category_id")) is int and fixed["category_id"] in twins:
-        fixed["category_id"] = twins[fixed["category_id"]]
+    if type(fixed.get("category_id")) is int and fixed["category_id"] in twins.categories:
+        fixed["category_id"] = twins.categories[fixed["category_id"]]
         reasons.append(TWIN)
+    if type(fixed.get("image_id")) is int and fixed["image_id"] in twins.images:
+        fixed["image_id"] = twins.images[fixed["image_id"]]
+        reasons.append(MOVED)
     crowd = entry.get("iscrowd", 0)
     if crowd is None or (type(crowd) is str and whole(crowd) is not None):
         fixed["iscrowd"] = whole(crowd) or 0
