@@ -49,6 +49,20 @@ BROKEN_MASKS = {
         annotation(2, segmentation={"size": [20, 30], "counts": "no runs"}),
         r"run lengths do not add up to its 600 pixels",
     ),
+    "no run of ones": (
+        annotation(2, segmentation={"size": [20, 30], "counts": [600]}),
+        r"has a segmentation that covers no pixel of its image",
+    ),
+    "ones of length zero": (
+        annotation(2, segmentation={"size": [20, 30], "counts": [200, 0, 400]}),
+        r"has a segmentation that covers no pixel of its image",
+    ),
+    "points on a line": (annotation(2, segmentation=[[1, 1, 5, 5, 9, 9]]), r"covers no pixel of its image"),
+    "one point": (annotation(2, segmentation=[[3, 3, 3, 3, 3, 3]]), r"covers no pixel of its image"),
+    "polygon beside its image": (
+        annotation(2, segmentation=[[40, 30, 50, 30, 50, 40]]),
+        r"covers no pixel of its image",
+    ),
     "run lengths without counts": (
         annotation(2, segmentation={"size": [20, 30]}),
         r"counts are neither text nor whole numbers",
@@ -159,3 +173,16 @@ def test_missing_faster_coco_eval_names_the_extra_to_install(folder, monkeypatch
     with pytest.raises(FovealError, match=r"pip install 'foveal\[dense\]'"):
         open_split(folder, "train", masks=True)
     assert len(open_split(folder, "train", masks=False)) == 1
+
+
+@pytest.mark.parametrize("box", [(5, 7, 0.4, 0.4), (5.1, 2, 0.05, 15)])
+def test_masks_too_small_or_thin_for_a_pixel_are_kept_with_a_notice(folder, box):
+    """COCO has some, and its evaluation counts them."""
+    tiny = annotation(2, box=box, category=7)
+    change(folder, "train", lambda content: content["annotations"].append(tiny))
+    images = open_split(folder, "train", masks=True)
+    assert images.target(0)["masks"].flatten(1).sum(1).tolist() == [20, 0]
+    assert images.ground_truth()["annotations"] == [GOOD, tiny]
+    assert images.notices == [
+        f"{images.annotation_file}: masks too small or thin to cover a pixel (annotation 2 of image 1 (1.png))."
+    ]

@@ -18,6 +18,7 @@ FEWEST_NUMBERS = 6  # of a polygon: three points
 FARTHEST = 10  # bound on a polygon's coordinates in long sides of its image: its lines are followed pixel by pixel
 LARGEST_ID = 2**63  # ids are int64
 NO_MASK = "no mask"
+EMPTY_MASK: Problem = "mask without a pixel", "has a segmentation that covers no pixel of its image"
 
 _DIGITS = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
 
@@ -100,7 +101,7 @@ def _runs_problem(counts: Any, pixels: int) -> Problem | None:
         return "broken run lengths", "has a segmentation whose counts are neither text nor whole numbers"
     if min(runs, default=-1) < 0 or sum(runs) != pixels:
         return "broken run lengths", f"has a segmentation whose run lengths do not add up to its {pixels} pixels"
-    return None
+    return None if any(runs[1::2]) else EMPTY_MASK
 
 
 def is_box(box: Any) -> bool:

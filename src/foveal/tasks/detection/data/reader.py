@@ -3,14 +3,15 @@
 import json
 
 from foveal.tasks.detection.data.coco_file import Categories
-from foveal.tasks.detection.data.entries import FIELDS, Entry, Problem, annotation_problem, whole
+from foveal.tasks.detection.data.entries import EMPTY_MASK, FIELDS, Entry, Problem, annotation_problem, whole
 from foveal.tasks.detection.data.objects import Columns
-from foveal.tasks.detection.data.repair import Twins, repaired
+from foveal.tasks.detection.data.repair import Twins, area_of, box_of, repaired
 from foveal.tasks.detection.data.tally import Findings
-from foveal.tasks.detection.rle import compress_segmentation
+from foveal.tasks.detection.rle import compress_segmentation, is_empty
 
 # Reasons to count by.
 RENUMBERED = "ids that are missing, no whole numbers or used twice: annotations are numbered anew"
+TINY = "masks too small or thin to cover a pixel"
 COPY = "copies of an annotation, left out"
 
 
@@ -56,17 +57,15 @@ class Reader:
             if self._merged and self._is_again(fixed):
                 self.findings.repairs.add(COPY, self._which("a", position, entry))
                 self.skipped.add(position)
-            else:
-                self.keep(fixed)
+            elif problem := self._keep(position, fixed):
+                self._reject(position, entry, problem)
 
     def _repair(self, position: int, entry: Entry, problem: Problem) -> Entry | None:
         """Return a repaired annotation and note the reasons, or note what remains wrong with it and return None."""
         fixed, reasons = repaired(entry, self.twins, self._size_of(entry), self.masks)
         remains = self._problem(fixed) if reasons else problem
         if remains:
-            self.findings.add(self._which("A", position, entry), remains)
-            self.skipped.add(position)
-            self._keep_broken(fixed)
+            self._reject(position, entry, remains)
             return None
         for reason in reasons:
             self.findings.repairs.add(reason, self._which("a", position, entry))
@@ -115,27 +114,38 @@ class Reader:
         words = f"{first}nnotation {f'at place {position + 1}' if name is None else name}"
         return f"{words} of image {image['id']} ({image['file_name']})" if image else words
 
-    def _keep_broken(self, entry: Entry) -> None:
-        """Note the image of an invalid annotation."""
+    def _reject(self, position: int, entry: Entry, problem: Problem) -> None:
+        """Note an invalid annotation and its image."""
+        self.findings.add(self._which("A", position, entry), problem)
+        self.skipped.add(position)
         image = self._image_of(entry)
         if image is not None:
             self.broken_of.append(image["id"])
 
-    def keep(self, entry: Entry) -> None:
-        """Append an annotation to the columns, its box clipped to the image; of a crowd, only that there is one."""
+    def _keep(self, position: int, entry: Entry) -> Problem | None:
+        """Append an annotation to the columns, its box clipped to the image; of a crowd, only that there is one.
+
+        A mask without a pixel is a problem, unless its polygons are only too small or thin, as a few of COCO's are.
+        """
         label = self.labels[entry["category_id"]]
         if entry.get("iscrowd"):
             self.crowds.append((entry["image_id"], label))
-            return
+            return None
         image = self.images[entry["image_id"]]
         height, width = image["height"], image["width"]
+        if self.masks:
+            runs = compress_segmentation(entry["segmentation"], height, width)
+            if is_empty(runs):
+                if not _is_within(entry["segmentation"], height, width):
+                    return EMPTY_MASK
+                self.findings.repairs.add(TINY, self._which("a", position, entry))
+            self.columns.runs.append(runs)
         x, y, w, h = entry["bbox"]
         self.columns.images.append(self.rows[entry["image_id"]])
         self.columns.boxes.extend((max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)))
         self.columns.labels.append(label)
         self.columns.areas.append(entry["area"])
-        if self.masks:
-            self.columns.runs.append(compress_segmentation(entry["segmentation"], height, width))
+        return None
 
 
 class _Ids:
@@ -163,6 +173,12 @@ class _Ids:
         is_copy = text in known
         known.add(text)
         return is_copy
+
+
+def _is_within(mask: list[list[float]], height: int, width: int) -> bool:
+    """Return whether polygons have an area, and their box a part of it within the image."""
+    x, y, w, h = box_of(mask, height, width)
+    return area_of(mask) > 0 and min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
 
 
 def _text(entry: Entry) -> str:
