@@ -33,7 +33,21 @@ def rle(top, left, bottom, right, text=True):
 
 AREA = "area missing or not above zero, computed from the mask, or from the box if there is none"
 NUMBERS = "numbers written as text or with a decimal point, read as whole numbers"
+TEXT = "numbers written as text, read as numbers"
+BOX_MISSING = "box missing or without area, computed from the mask"
+RUNS = rle(3, 2, 6, 7, text=False)
+MASK_BOX = {"boxes": [[2, 3, 7, 6]], "area": [3]}
 ANNOTATIONS = {
+    "area as text": (annotation(area="20.0"), BOX, TEXT),
+    "area zero as text": (annotation(area="0", segmentation=[]), BOX, TEXT),
+    "area in a list": (annotation(area=[7], segmentation=[TRIANGLE]), {**BOX, "area": [30]}, AREA),
+    "area a word": (annotation(area="large"), BOX, AREA),
+    "box as text": (annotation(bbox=["2", "3.0", " 4", "5"]), BOX, TEXT),
+    "box of zeros": (annotation(bbox=[0, 0, 0, 0], area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
+    "box of corners": (annotation(bbox={"x": 1}, area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
+    "box of five numbers": (annotation(bbox=[1, 2, 3, 4, 0.9], area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
+    "box NaN": (annotation(bbox=[1, math.nan, 3, 4], area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
+    "box of negative width": (annotation(bbox=[7, 3, -5, 3], area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
     "area missing": (without(annotation(), "area"), BOX, AREA),
     "area missing, no mask": (without(annotation(), "area", "segmentation"), BOX, AREA),
     "area null": (annotation(area=None), BOX, AREA),
@@ -55,12 +69,12 @@ ANNOTATIONS = {
     "box missing": (
         without(annotation(segmentation=[TRIANGLE]), "bbox"),
         {"boxes": [[4, 4, 14, 10]], "area": [20]},
-        "box missing, computed from the mask",
+        BOX_MISSING,
     ),
     "box null, run lengths": (
         {**annotation(area=3, segmentation=rle(3, 2, 6, 7)), "bbox": None},
         {"boxes": [[2, 3, 7, 6]], "area": [3]},
-        "box missing, computed from the mask",
+        BOX_MISSING,
     ),
     "iscrowd null": (annotation(iscrowd=None), BOX, "iscrowd null or text, read as the number that it means"),
     "iscrowd text": (annotation(iscrowd="0"), BOX, "iscrowd null or text, read as the number that it means"),
@@ -69,7 +83,11 @@ ANNOTATIONS = {
 }
 
 
-BOXES_ONLY = ("area missing, no mask", "area of the good polygon")  # with masks there is something else to say
+BOXES_ONLY = (
+    "area missing, no mask",
+    "area zero as text",
+    "area of the good polygon",
+)  # with masks there is something else to say
 
 
 @pytest.mark.parametrize(
@@ -142,6 +160,36 @@ def test_a_stray_polygon_beside_good_ones_is_left_out_of_the_mask(tmp_path):
         f"{file}: a polygon without the list around it, read as one (annotation 7 of image 1 (1.png)).",
     ]
     assert [entry["segmentation"] for entry in images.ground_truth()["annotations"]] == [[TRIANGLE]] * 8
+
+
+MASKS = {
+    "run lengths as floats": ({**RUNS, "counts": [float(run) for run in RUNS["counts"]]}, NUMBERS),
+    "run lengths as text": ({**RUNS, "counts": [str(run) for run in RUNS["counts"]]}, NUMBERS),
+    "size as text": ({**RUNS, "size": ["20", "30.0"]}, NUMBERS),
+    "size as text, compressed": ({**rle(3, 2, 6, 7), "size": ["20", 30.0]}, NUMBERS),
+    "in a list": ([RUNS], "run lengths with a list around them, read without it"),
+    "compressed in a list": ([rle(3, 2, 6, 7)], "run lengths with a list around them, read without it"),
+    "polygon as text": ([["2", "3", "7", "3", "7", "6", "2", "6"]], TEXT),
+    "flat polygon as text": (["2", "3", "7", "3", "7", "6", "2", "6"], TEXT),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_what_a_mask_means_is_read(tmp_path, kind):
+    segmentation, notice = MASKS[kind]
+    entry = {**annotation(segmentation=segmentation, area=0), "bbox": None}
+    images = open_split(write_split(tmp_path, "train", [entry]), "train", masks=True)
+    target = images.target(0)
+    expected = np.zeros((20, 30), dtype=np.uint8)
+    expected[3:6, 2:7] = 1
+    assert (target["masks"][0].numpy() == expected).all()
+    assert (target["boxes"].tolist(), target["area"].tolist()) == ([[2, 3, 7, 6]], [15])
+    assert any(f"{notice} (annotation 1 of image 1 (1.png))." in found for found in images.notices)
+    truth = counted_truth(images, [1], masks=True)["annotations"][0]
+    assert (truth["bbox"], truth["area"]) == ([2, 3, 5, 3], 15)
+    coded = truth["segmentation"]
+    coded = pycoco.frPyObjects(coded, 20, 30) if isinstance(coded, list) or isinstance(coded["counts"], list) else coded
+    assert (pycoco.decode(coded).reshape(20, 30) == expected).all()
 
 
 @pytest.mark.parametrize("segmentation", [[[]], [[1, 1, 5, 5]], "text", {"size": [1, 1]}, None, 7])

@@ -20,16 +20,25 @@ LARGEST_ID = 2**63  # ids are int64
 NO_MASK = "no mask"
 EMPTY_MASK: Problem = "mask without a pixel", "has a segmentation that covers no pixel of its image"
 
-_DIGITS = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+_DIGITS = re.compile(r"\s*[+-]?[0-9]{1,19}(\.0*)?\s*")
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number that may be written as 7, 7.0 or "7", or None for anything else."""
+    """Return a whole number that may be written as 7, 7.0, "7" or "7.0", or None for anything else."""
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
+    return int(value.partition(".")[0]) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
+
+
+def numeric(value: Any) -> float | None:
+    """Return a finite number that may be written as text, or None for anything else."""
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    return number if isinstance(number, int | float) and are_finite([number]) else None
 
 
 def image_problem(entry: Entry) -> Problem | None:
