@@ -132,9 +132,7 @@ def test_classes_without_an_object_are_named_before_training(tmp_path):
     assert val.notices[-1] == f"{val.annotation_file} has no object of 1 of its 2 classes: dog."
     many = [{"id": number, "name": f"c{number}"} for number in range(1, 14)]
     images = open_split(write_split(tmp_path / "many", "val", [annotation()], categories=many), "val", masks=False)
-    assert images.notices[-1].endswith(
-        " has no object of 12 of its 13 classes: c1, c2, c4, c5, c6, c7, c8, c9, c10, c11 and 2 more."
-    )
+    assert images.notices[-1].endswith(" has no object of 12 of its 13 classes: c1, c2, c4, c5, c6 and 7 more.")
 
 
 def test_validation_may_lack_categories_of_training(tmp_path):

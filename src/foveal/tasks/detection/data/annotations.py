@@ -29,6 +29,7 @@ class Annotations:
         problems: a sentence about each invalid entry, without its full stop.
         broken, repairs: the invalid entries, and those that are not written as in COCO, by reason.
         twins: ids that others are used instead of.
+        foreign_objects: those of categories that are not among the classes, by name; they are left out.
         skipped, repaired: positions of these annotations in the file's list.
         unlisted: images in the folder that the file does not name.
     """
@@ -44,6 +45,7 @@ class Annotations:
     broken: Tally
     repairs: Tally
     twins: Twins
+    foreign_objects: Tally
     skipped: frozenset[int]
     repaired: frozenset[int]
     unlisted: list[str]
@@ -108,6 +110,7 @@ def _packed(images: dict[int, Entry], reader: Reader, unlisted: list[str]) -> An
         broken=reader.findings.broken,
         repairs=reader.findings.repairs,
         twins=reader.twins,
+        foreign_objects=reader.foreign_objects,
         skipped=frozenset(reader.skipped),
         repaired=frozenset(reader.repaired),
         unlisted=unlisted,

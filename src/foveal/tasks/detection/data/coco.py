@@ -19,11 +19,11 @@ from foveal.tasks.detection.data.tally import Tally
 from foveal.tasks.detection.rle import decode_runs
 from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import load_rgb_of_size
+from foveal.tasks.listing import few
 from foveal.training.samples import BrokenSample
 
 Target = dict[str, Tensor]
 SMALLEST_SIDE = 32  # pixels, of images that ``empty="drop"`` keeps; MMDetection's filter
-MOST_NAMES = 10  # in a sentence
 
 # Why an image is not used.
 ONLY_CROWDS, ONLY_BROKEN = "only crowds", "only broken annotations"
@@ -72,7 +72,8 @@ class CocoImages(Dataset):
         self.transform: Callable[[Tensor, Target], Any] | None = None
         self.problems = [f"{problem}." for problem in annotations.problems]
         self.remarks = list(remarks)
-        self._split, self._annotations = split, annotations
+        self._split, self._annotations, self._ids = split, annotations, categories.ids
+        self._unused = list(categories.foreign.values())
         self._repairs, self._left_out = Tally(), Tally()
         self._repairs.update(categories.repairs)
         self._repairs.update(annotations.repairs)
@@ -150,6 +151,8 @@ class CocoImages(Dataset):
             annotations.append(entry)
         if RENUMBERED in self._repairs.counts:
             annotations = [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)]
+        if any(given != number for given, number in self._ids.items()):
+            annotations = [{**entry, "category_id": self._ids[entry["category_id"]]} for entry in annotations]
         return {
             **{name: value for name, value in content.items() if name not in (BROKEN_LINES, NOTICES)},
             "images": [
@@ -177,6 +180,10 @@ class CocoImages(Dataset):
             entries = "a broken entry" if count == 1 else f"{count:,} broken entries"
             found.append(f"{file} has {entries}, left out here: {known.broken}.")
         found += [f"{file}: {part}." for part in self._repairs.parts()]
+        if names := self._unused:
+            found.append(
+                f"{file} has categories without an object that training does not have, left out: {few(names)}."
+            )
         if unlisted := known.unlisted:
             images = "an image that it does" if len(unlisted) == 1 else f"{len(unlisted):,} images that it does"
             found.append(f"{file} has {images} not name in {self.folder}, left out; the first: {unlisted[0]}.")
@@ -192,12 +199,9 @@ class CocoImages(Dataset):
             words = "a crowd" if count == 1 else f"{count:,} crowds"
             found.append(f"{self.annotation_file} has {words}, which training leaves out and evaluation ignores.")
         if missing := self.classes_without_objects:
-            names = ", ".join(missing[:MOST_NAMES]) + f" and {len(missing) - MOST_NAMES} more" * (
-                len(missing) > MOST_NAMES
-            )
             found.append(
                 f"{self._title} has no object of {len(missing)} of its {len(self.classes)} "
-                f"class{'es' * (len(self.classes) > 1)}: {names}."
+                f"class{'es' * (len(self.classes) > 1)}: {few(missing)}."
             )
         return found
 

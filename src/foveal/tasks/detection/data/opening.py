@@ -8,10 +8,10 @@ import numpy as np
 from foveal.errors import FovealError
 from foveal.tasks.detection.data.annotations import check_annotations
 from foveal.tasks.detection.data.coco import CocoImages
-from foveal.tasks.detection.data.coco_file import NOTICES, Categories, Split, gc_disabled, read_categories
+from foveal.tasks.detection.data.coco_file import NOTICES, Split, gc_disabled, read_categories
 from foveal.tasks.detection.data.layout import find_split, search_split, search_whole
 from foveal.tasks.held_out import HeldOut, draw
-from foveal.tasks.listing import split_names
+from foveal.tasks.listing import few, split_names
 from foveal.training.config import Broken
 
 Empty = Literal["keep", "drop"]
@@ -37,7 +37,7 @@ def open_split(
         masks: targets have masks; every annotation must then have one.
         broken: on an invalid entry ``stop`` (raise), or ``skip`` it and report it in ``problems``.
         empty: ``keep`` or ``drop`` images without an object or with a side below 32 pixels.
-        classes: category id -> name; used instead of the file's if these contain all of the file's.
+        classes: category id -> name, used instead of the file's categories, which are matched by name.
         held_out: the validation images of a folder that has no validation split.
 
     Raises:
@@ -69,7 +69,7 @@ def open_train_and_val(
         seed: of the draw.
 
     Raises:
-        FovealError: as ``open_split``, or the splits' categories differ, or one of them has no object.
+        FovealError: as ``open_split``, or validation has an object of a class that training has not, or one has none.
     """
     folder = Path(folder)
     if val_fraction is None:
@@ -89,11 +89,16 @@ def _open(split: Split, masks: bool, broken: Broken, classes: dict[int, str] | N
         content = split.read()
         split = split.rooted(content["images"])
         categories = read_categories(content, split.annotations)
-        if classes is not None and categories.names.items() <= classes.items():
-            categories = Categories(classes, categories.twins, categories.repairs)
+        if classes is not None:
+            categories = categories.matched(classes)
         annotations = check_annotations(content, split, categories, masks)
         remarks = content.get(NOTICES, [])
         del content
+    if annotations.foreign_objects.total:
+        raise FovealError(
+            f"{split.annotations} has objects of classes that training does not have, {annotations.foreign_objects}: "
+            f"name its categories as in training ({few(list(categories.names.values()))}), or pass other --data."
+        )
     if annotations.problems and broken == "stop":
         raise FovealError(_summary(annotations.problems))
     return CocoImages(split, annotations, categories, masks, remarks)
@@ -104,13 +109,6 @@ def _both_splits(folder: Path, masks: bool, broken: Broken) -> tuple[CocoImages,
     train = _open(splits[0], masks, broken)
     known = dict(zip(train.category_ids, train.classes, strict=True))
     val = _open(splits[1], masks, broken, known)
-    found = dict(zip(val.category_ids, val.classes, strict=True))
-    for number in sorted({*known, *found}):
-        if known.get(number) != found.get(number):
-            raise FovealError(
-                f"Category {number} is {known.get(number, 'missing')!r} in {train.annotation_file} and "
-                f"{found.get(number, 'missing')!r} in {val.annotation_file}: both must have the same categories."
-            )
     val.check_images()
     if train.folder == val.folder and (both := set(train.names) & set(val.names)):
         val.remarks.append(

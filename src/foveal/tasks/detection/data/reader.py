@@ -6,12 +6,13 @@ from foveal.tasks.detection.data.coco_file import Categories
 from foveal.tasks.detection.data.entries import EMPTY_MASK, FIELDS, Entry, Problem, annotation_problem, whole
 from foveal.tasks.detection.data.objects import Columns
 from foveal.tasks.detection.data.repair import Twins, area_of, box_of, repaired
-from foveal.tasks.detection.data.tally import Findings
+from foveal.tasks.detection.data.tally import Findings, Tally
 from foveal.tasks.detection.rle import compress_segmentation, is_empty
 
 # Reasons to count by.
 RENUMBERED = "ids that are missing, no whole numbers or used twice: annotations are numbered anew"
 TINY = "masks too small or thin to cover a pixel"
+FOREIGN: Problem = "unknown class", "is of a class that training does not have"
 COPY = "copies of an annotation, left out"
 
 
@@ -19,7 +20,7 @@ class Reader:
     """Checks annotations one by one and collects the valid ones in columns.
 
     Attributes:
-        columns, crowds, broken_of, findings, skipped, repaired: as in ``Annotations``.
+        columns, crowds, broken_of, findings, foreign_objects, skipped, repaired: as in ``Annotations``.
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class Reader:
     ) -> None:
         self.images, self.listed, self.twins, self.masks = images, listed, twins, masks
         self.rows = {number: row for row, number in enumerate(images)}
-        self.labels = {number: label for label, number in enumerate(categories.names)}
+        labels = {number: label for label, number in enumerate(categories.names)}
+        self.labels = {number: labels[own] for number, own in categories.ids.items()} or labels
+        self.foreign, self.foreign_objects = categories.foreign, Tally()
         self.columns, self.findings = Columns(), findings
         self.skipped, self.repaired = set[int](), set[int]()
         self.crowds: list[tuple[int, int]] = []
@@ -64,6 +67,9 @@ class Reader:
         """Return a repaired annotation and note the reasons, or note what remains wrong with it and return None."""
         fixed, reasons = repaired(entry, self.twins, self._size_of(entry), self.masks)
         remains = self._problem(fixed) if reasons else problem
+        if remains == FOREIGN:
+            self._leave_out(position, fixed)
+            return None
         if remains:
             self._reject(position, entry, remains)
             return None
@@ -83,6 +89,8 @@ class Reader:
         image, category = entry["image_id"], entry["category_id"]
         if type(image) is not int or image not in self.listed:
             return "unknown image", f"has the image_id {image}, and there is no such image"
+        if type(category) is int and category in self.foreign:
+            return FOREIGN
         if type(category) is not int or category not in self.labels:
             return "unknown category", f"has the category_id {category}, and there is no such category"
         known = self.images.get(image)
@@ -113,6 +121,12 @@ class Reader:
         name = entry.get("id")
         words = f"{first}nnotation {f'at place {position + 1}' if name is None else name}"
         return f"{words} of image {image['id']} ({image['file_name']})" if image else words
+
+    def _leave_out(self, position: int, entry: Entry) -> None:
+        """Leave out an annotation of a category that the classes do not contain."""
+        if not entry.get("iscrowd"):
+            self.foreign_objects.add(self.foreign[entry["category_id"]], self._which("a", position, entry))
+        self.skipped.add(position)
 
     def _reject(self, position: int, entry: Entry, problem: Problem) -> None:
         """Note an invalid annotation and its image."""
