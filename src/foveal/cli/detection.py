@@ -68,7 +68,7 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
         "checkpoint": str(checkpoint),
         "data": str(folder),
         "split": options.split,
-        "set": "drawn for validation" if images.held_out else options.split,
+        "set": images.set_name or options.split,
         "annotations": str(images.annotation_file),
         "precision": options.precision,
         "notices": notices,

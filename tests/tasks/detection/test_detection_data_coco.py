@@ -195,6 +195,12 @@ def test_a_train_split_without_objects_is_rejected(tmp_path):
         open_train_and_val(tmp_path, masks=False)
 
 
+@pytest.mark.parametrize(("split", "year"), [("val", "2017"), ("val", ""), ("valid", ""), ("test", "2017")])
+def test_a_set_is_called_as_on_the_disk(tmp_path, split, year):
+    write_split(tmp_path, split, [annotation()], year=year)
+    assert open_split(tmp_path, "test" if split == "test" else "val", masks=False).set_name == split
+
+
 def test_missing_files_are_named_in_the_error(tmp_path):
     with pytest.raises(FovealError, match=r"There is no folder .*nowhere"):
         open_split(tmp_path / "nowhere", "train", masks=False)

@@ -54,6 +54,7 @@ def roboflow(folder: Path, splits=("train", "valid", "test"), root=True) -> Path
 def test_roboflow(tmp_path):
     train, val = open_train_and_val(roboflow(tmp_path, root=False), masks=False)
     assert (train.annotation_file.parent.name, val.annotation_file.parent.name) == ("train", "valid")
+    assert (train.set_name, val.set_name) == ("train", "valid")
     for images in (train, val):
         assert (images.classes, images.category_ids, images.image_ids) == (["crab", "eel"], [1, 2], [0, 1])
         assert [images.target(index)["labels"].tolist() for index in (0, 1)] == [[0, 1], [0]]
@@ -128,6 +129,7 @@ def test_cvats_subsets_have_capital_letters(tmp_path):
         write_json(file, pictures, [box(1, 1, 1)], [{"id": 1, "name": "cat"}])
     train, val = open_train_and_val(tmp_path, masks=False)
     assert [Path(images.paths[0]).parent.name for images in (train, val)] == ["Train", "Validation"]
+    assert [images.set_name for images in (train, val)] == ["Train", "Validation"]
     assert [images.notices for images in (train, val)] == [[], []]
     assert val[0][0].shape == (3, 20, 30)
 
@@ -152,6 +154,7 @@ def test_annotation_files_may_be_called_like_their_split(tmp_path, file, name):
         pictures = [{"id": 1, "width": 30, "height": 20, "file_name": name.format(split)}]
         write_json(tmp_path / file.format(split), pictures, [box(1, 1, 1)], [{"id": 1, "name": "cat"}])
     train, val = open_train_and_val(tmp_path, masks=False)
+    assert [images.set_name for images in (train, val)] == ["train", "validation"]
     assert [Path(images.paths[0]) for images in (train, val)] == [
         tmp_path / name.format(split) for split in ("train", "validation")
     ]

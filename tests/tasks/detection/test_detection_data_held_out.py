@@ -27,6 +27,7 @@ def test_each_class_gives_its_share(folder):
     rarest = [{2: "dog", 1: "cat", 0: "empty"}[len(val.target(index)["boxes"])] for index in range(len(val))]
     assert Counter(rarest) == {"dog": 1, "cat": 3, "empty": 1}
     assert list(val.held_out.names) == sorted(val.names)
+    assert val.set_name == "20 % drawn for validation with seed 0"
     assert (val.held_out.fraction, val.held_out.seed, train.held_out) == (0.2, 0, None)
     drawn = f"5 of the 24 images of {train.annotation_file} were drawn for validation, by class with seed 0; "
     assert train.notices == [drawn + "the checkpoints name them, and evaluation uses them."]

@@ -69,6 +69,7 @@ def test_roboflow(tmp_path):
         write(tmp_path / split / "labels" / "a.txt", f"{BOX}\n{POLYGON}")
     names = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['cat', 'dog']\n"
     write(tmp_path / "data.yaml", names)
+    assert [images.set_name for images in open_train_and_val(tmp_path, masks=False)] == ["train", "valid"]
     for images in open_train_and_val(tmp_path, masks=False):
         assert_read(images)
     (tmp_path / "data.yaml").unlink()
@@ -84,6 +85,7 @@ def test_cvat_names_images_in_lists(tmp_path):
     for images in open_train_and_val(tmp_path, masks=False):
         assert_read(images)
         assert (len(images), images.notices) == (2, [])
+        assert images.set_name in ("Train", "Validation")
 
 
 def test_darknet_has_labels_beside_images(tmp_path):

@@ -79,6 +79,11 @@ class CocoImages(Dataset):
         self._repairs.update(annotations.repairs)
 
     @property
+    def set_name(self) -> str:
+        """What the set is called on the disk, or how it was drawn; empty for all images of a folder."""
+        return self._split.name if self.held_out is None else self.held_out.set_name
+
+    @property
     def image_ids(self) -> list[int]:
         return self._annotations.image_ids
 

@@ -47,12 +47,14 @@ class Split:
         images: the folder that names of images are relative to.
         others: folders that they may be relative to as well.
         shared: whether other splits keep their images in the same folder.
+        name: what the split is called on the disk, such as "valid"; empty for images without a split.
     """
 
     annotations: Path
     images: Path
     others: tuple[Path, ...] = ()
     shared: bool = False
+    name: str = ""
 
     def read(self) -> Content:
         """Return ``images``, ``annotations`` and ``categories``, lists of dicts; see ``read_annotations``."""

@@ -1,12 +1,12 @@
 """Where the annotations and the images of a split are: in COCO's own layout, or as tools for annotation export it."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from foveal.errors import FovealError
 from foveal.tasks.detection.data.coco_file import Split
 from foveal.tasks.detection.data.yolo_layout import find_yolo, missing_yolo
-from foveal.tasks.listing import is_hidden, split_names
+from foveal.tasks.listing import find_entry, split_names
 
 YEARS = ("2017", "")  # in names of files and folders; the first that exists is used
 ANNOTATIONS, IMAGES = "annotations", "images"
@@ -46,19 +46,21 @@ def search_split(folder: Path, split: str) -> Split | None:
         raise FovealError(f"There is no folder {folder}: pass --data with a folder in COCO's layout.")
     for name in split_names(split):
         for year in YEARS:
-            file = _entry(folder, ANNOTATIONS, f"instances_{name}{year}.json")
+            file = find_entry(folder, ANNOTATIONS, f"instances_{name}{year}.json")
             if file.is_file():
-                return Split(file, *_images(folder, f"{name}{year}", file))
+                called = file.stem.partition("_")[2].removesuffix(year)
+                return Split(file, *_images(folder, f"{name}{year}", file), name=called)
     found = find_yolo(folder, split)
     if found is not None:
         return found
     for name in split_names(split):
-        whole = search_whole(_entry(folder, name))
+        place = find_entry(folder, name)
+        whole = search_whole(place)
         if whole is not None:
-            return whole
-        for file in (_entry(folder, ANNOTATIONS, f"{name}.json"), _entry(folder, f"{name}.json")):
+            return replace(whole, name=place.name)
+        for file in (find_entry(folder, ANNOTATIONS, f"{name}.json"), find_entry(folder, f"{name}.json")):
             if file.is_file():
-                return Split(file, *_images(folder, name, file))
+                return Split(file, *_images(folder, name, file), name=file.stem)
     return None
 
 
@@ -73,24 +75,11 @@ def search_whole(folder: Path) -> Split | None:
 
 def _images(folder: Path, name: str, file: Path) -> tuple[Path, tuple[Path, ...], bool]:
     """Return the folder of a split's images, other folders that names may be relative to, and whether it is shared."""
-    places = [_entry(folder, name), _entry(folder, IMAGES, name)]
+    places = [find_entry(folder, name), find_entry(folder, IMAGES, name)]
     own = next((place for place in places if place.is_dir()), None)
-    shared = _entry(folder, IMAGES)
+    shared = find_entry(folder, IMAGES)
     if own is None and not shared.is_dir():
         raise FovealError(f"{file} needs its images in {places[0]}, and there is no such folder: put them there.")
     if own is None:
         return shared, (folder,), True
     return own, (folder, *([shared] if shared.is_dir() else [])), False
-
-
-def _entry(folder: Path, *names: str) -> Path:
-    """Return a file or folder by its name in any case, such as CVAT's ``Train``."""
-    for name in names:
-        if not (folder / name).exists():
-            name = next((found for found in _listed(folder) if found.casefold() == name.casefold()), name)
-        folder = folder / name
-    return folder
-
-
-def _listed(folder: Path) -> Iterator[str]:
-    return (entry.name for entry in folder.iterdir() if not is_hidden(entry.name)) if folder.is_dir() else iter(())

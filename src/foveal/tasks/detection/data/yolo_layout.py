@@ -26,7 +26,7 @@ def find_yolo(folder: Path, split: str | None) -> Split | None:
     """
     file, settings = _settings(folder)
     given = [] if file is None or split is None else _given(file, settings, split)
-    if file is not None and (named := _named(file, settings, given)):
+    if file is not None and (named := _named(file, settings, given, split)):
         return named
     for images, labels in _places(folder, split):
         if images.is_dir() and labels.is_dir():
@@ -34,7 +34,7 @@ def find_yolo(folder: Path, split: str | None) -> Split | None:
             remarks = (
                 (f"{file} names {few(given)} for {split}, which is not there: {images} is read.",) if given else ()
             )
-            return _opened(labels, folder, names, (images,), remarks)
+            return _opened(labels, folder, names, (images,), split, remarks)
     return None
 
 
@@ -74,7 +74,7 @@ def _given(file: Path, settings: Mapping[str, Any], split: str) -> list[str]:
     return paths
 
 
-def _named(file: Path, settings: Mapping[str, Any], paths: list[str]) -> Split | None:
+def _named(file: Path, settings: Mapping[str, Any], paths: list[str], split: str | None) -> Split | None:
     """Return the split with the images that a file of settings names, None if none of them is there."""
     folder = file.parent
     base = folder / str(settings.get("path") or "")
@@ -86,7 +86,7 @@ def _named(file: Path, settings: Mapping[str, Any], paths: list[str]) -> Split |
         missing = [path for path, place in zip(paths, places, strict=True) if place is None]
         raise FovealError(f"{file} names {few(missing)}, which is not there: correct it, or add the images.")
     labels = found[0] if found[0].suffix == LABEL_ENDING else _labels_of(found[0])
-    return _opened(labels, folder, _names(file, settings), tuple(found))
+    return _opened(labels, folder, _names(file, settings), tuple(found), split)
 
 
 def _place(base: Path, folder: Path, path: str) -> Path | None:
@@ -101,9 +101,21 @@ def _labels_of(images: Path) -> Path:
 
 
 def _opened(
-    labels: Path, folder: Path, names: dict[int, str], sources: tuple[Path, ...], remarks: tuple[str, ...] = ()
+    labels: Path,
+    folder: Path,
+    names: dict[int, str],
+    sources: tuple[Path, ...],
+    split: str | None,
+    remarks: tuple[str, ...] = (),
 ) -> Split:
-    return YoloSplit(labels, folder, shared=True, names=names, sources=sources, remarks=remarks)
+    name = "" if split is None else _called(Path(os.path.relpath(sources[0], folder)), split)
+    return YoloSplit(labels, folder, shared=True, name=name, names=names, sources=sources, remarks=remarks)
+
+
+def _called(place: Path, split: str) -> str:
+    """Return what a split is called in the path of its images, or of their list, "valid" for "val"."""
+    stems = [Path(part).stem for part in place.parts]
+    return next((stem for stem in stems if stem.casefold() in split_names(split)), split)
 
 
 def _yaml(file: Path) -> Mapping[str, Any]:
