@@ -282,3 +282,33 @@ def test_an_image_that_is_named_twice_is_one_image(tmp_path):
         "images that are listed again, read as one with all objects (4, the first: image 3 (images/train/a.jpg))"
         in (str(images.notices))
     )
+
+
+@pytest.mark.parametrize("place", ["labels", "beside"])
+def test_images_without_any_file_of_labels_are_refused_with_the_place_of_the_first(tmp_path, place):
+    folder = ultralytics(tmp_path)
+    for file in (folder / "labels").rglob("*.txt"):
+        file.unlink()
+    if place == "beside":
+        (folder / "images" / "train").rename(folder / "photos")
+        write(folder / "data.yaml", "train: photos\nval: images/val\nnames: [cat, dog]")
+    expected = folder / "labels" / "train" / "a.txt" if place == "labels" else folder / "photos" / "a.txt"
+    with pytest.raises(
+        FovealError, match=rf"None of the 2 images of .* has a file of labels: put that of the first into {expected}\.$"
+    ):
+        open_train_and_val(folder, masks=False)
+
+
+@pytest.mark.parametrize("names", ["classes.txt", "data.yaml"])
+@pytest.mark.parametrize("layout", ["Images/Train", "TRAIN/Images", "IMAGES/training"])
+def test_folders_hold_in_any_case(tmp_path, layout, names):
+    for name in "ab":
+        picture(tmp_path / layout / f"{name}.jpg")
+        write(
+            tmp_path / layout.replace("Images", "Labels").replace("IMAGES", "labels") / f"{name}.txt",
+            f"{BOX}\n{POLYGON}",
+        )
+    write(tmp_path / names, "cat\ndog\n" if names == "classes.txt" else f"names: [cat, dog]\ntrain: {layout}")
+    images = open_split(tmp_path, "train", masks=False)
+    assert_read(images)
+    assert (len(images), images.notices) == (2, [])

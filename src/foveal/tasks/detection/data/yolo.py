@@ -15,7 +15,7 @@ from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Content
 from foveal.tasks.detection.data.entries import FEWEST_NUMBERS, Entry, Problem, are_finite, whole
 from foveal.tasks.detection.data.repair import area_of, box_of
 from foveal.tasks.image_files import image_size, read_text
-from foveal.tasks.listing import is_hidden, left_out, walk_images
+from foveal.tasks.listing import find_entry, is_hidden, left_out, walk_images
 from foveal.training.samples import BrokenSample
 
 IMAGES, LABELS, LABEL_ENDING = "images", "labels", ".txt"
@@ -38,6 +38,8 @@ class YoloSplit(Split):
     remarks: tuple[str, ...] = ()
     _sizes: dict[Path, dict[str, int]] = field(default_factory=dict)
     """Of the images read so far: their headers are read once."""
+    _folders: dict[Path, Path | None] = field(default_factory=dict)
+    """Of labels, by those of images."""
 
     def read(self) -> Content:
         content: Content = {"images": [], "annotations": [], BROKEN_LINES: [], NOTICES: [*self.remarks]}
@@ -46,12 +48,19 @@ class YoloSplit(Split):
         for file in self._files(content[NOTICES]):
             image = {"id": len(content["images"]) + 1, "file_name": Path(os.path.relpath(file, self.images)).as_posix()}
             content["images"].append({**image, **self._size(file)})
-            label = label_file(file)
+            label = self._label(file)
             if label is None:
                 bare += 1
             else:
                 labels.add(label)
                 self._read_labels(label, content)
+        if bare and bare == len(content["images"]):
+            place = expected_label(self.images / content["images"][0]["file_name"])
+            images = "The image" if bare == 1 else f"None of the {bare:,} images"
+            has = "has no" if bare == 1 else "has a"
+            raise FovealError(
+                f"{images} of {self.annotations} {has} file of labels: put that of the first into {place}."
+            )
         content[NOTICES] += self._about_labels(labels, bare)
         return content
 
@@ -65,6 +74,14 @@ class YoloSplit(Split):
             del listing.others[LABEL_ENDING]
             notices += left_out(listing.others, source)
             yield from listing.images
+
+    def _label(self, image: Path) -> Path | None:
+        """Return the file with the labels of an image, None if there is none."""
+        if image.parent not in self._folders:
+            self._folders[image.parent] = labels_of(image.parent)
+        places = (self._folders[image.parent], image.parent)
+        files = (place / f"{image.stem}{LABEL_ENDING}" for place in places if place is not None)
+        return next((file for file in files if file.is_file()), None)
 
     def _size(self, file: Path) -> dict[str, int]:
         """Return height and width of an image, or nothing for one that cannot be read, which is reported later."""
@@ -100,7 +117,9 @@ class YoloSplit(Split):
         if bare:
             images = "one image has" if bare == 1 else f"{bare:,} images have"
             yield f"{self.annotations}: {images} no file of labels, and so no objects."
-        folders = {label.parent for label in used if LABELS in label.parts and all(map(Path.is_dir, self.sources))}
+        folders = {
+            label.parent for label in used if _is_of_labels(label.parent) and all(map(Path.is_dir, self.sources))
+        }
         unused = sorted({file for folder in folders for file in folder.glob("*" + LABEL_ENDING)} - used)
         unused = [file for file in unused if not is_hidden(file.name) and file.name not in NO_LABELS]
         if unused:
@@ -108,16 +127,24 @@ class YoloSplit(Split):
             yield f"{self.annotations}: {files} no image, left out; the first: {unused[0].name}."
 
 
-def label_file(image: Path) -> Path | None:
-    """Return the file with the labels of an image, None if there is none."""
-    parts = list(image.parts[:-1])
-    beside = image.with_suffix(LABEL_ENDING)
-    if IMAGES in parts:
-        at = len(parts) - 1 - parts[::-1].index(IMAGES)
-        parallel = Path(*parts[:at], LABELS, *parts[at + 1 :], beside.name)
-        if parallel.is_file():
-            return parallel
-    return beside if beside.is_file() else None
+def labels_of(images: Path) -> Path | None:
+    """Return the folder of labels that belongs to a folder of images, ``labels`` for ``images``, or None."""
+    parts = [part.casefold() for part in images.parts]
+    if IMAGES not in parts:
+        return None
+    at = len(parts) - 1 - parts[::-1].index(IMAGES)
+    labels = find_entry(Path(*images.parts[:at]), LABELS, *images.parts[at + 1 :])
+    return labels if labels.is_dir() else None
+
+
+def _is_of_labels(folder: Path) -> bool:
+    return LABELS in (part.casefold() for part in folder.parts)
+
+
+def expected_label(image: Path) -> Path:
+    """Return the file in which the labels of an image belong."""
+    parts = [LABELS if part.casefold() == IMAGES else part for part in image.parent.parts]
+    return Path(*parts, image.stem + LABEL_ENDING)
 
 
 def resolve(folder: Path, text: str) -> Path | None:

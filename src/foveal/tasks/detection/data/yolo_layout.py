@@ -9,9 +9,9 @@ from typing import Any
 from foveal.errors import FovealError
 from foveal.tasks.detection.data.coco_file import Split
 from foveal.tasks.detection.data.entries import whole
-from foveal.tasks.detection.data.yolo import IMAGES, LABEL_ENDING, LABELS, YoloSplit, resolve
+from foveal.tasks.detection.data.yolo import IMAGES, LABEL_ENDING, LABELS, YoloSplit, labels_of, resolve
 from foveal.tasks.image_files import read_text
-from foveal.tasks.listing import few, split_names
+from foveal.tasks.listing import few, find_entry, split_names
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET = "obj.data"
@@ -57,11 +57,11 @@ def _settings(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
 def _places(folder: Path, split: str | None) -> list[tuple[Path, Path]]:
     """Return the folders of images and labels that a split may have, or the whole folder."""
     if split is None:
-        return [(folder / IMAGES, folder / LABELS)]
+        return [(find_entry(folder, IMAGES), find_entry(folder, LABELS))]
     names = split_names(split)
     return [
-        *((folder / IMAGES / name, folder / LABELS / name) for name in names),
-        *((folder / name / IMAGES, folder / name / LABELS) for name in names),
+        *((find_entry(folder, IMAGES, name), find_entry(folder, LABELS, name)) for name in names),
+        *((find_entry(folder, name, IMAGES), find_entry(folder, name, LABELS)) for name in names),
     ]
 
 
@@ -85,19 +85,12 @@ def _named(file: Path, settings: Mapping[str, Any], paths: list[str], split: str
     if len(found) < len(paths):
         missing = [path for path, place in zip(paths, places, strict=True) if place is None]
         raise FovealError(f"{file} names {few(missing)}, which is not there: correct it, or add the images.")
-    labels = found[0] if found[0].suffix == LABEL_ENDING else _labels_of(found[0])
+    labels = found[0] if found[0].suffix == LABEL_ENDING else labels_of(found[0]) or found[0]
     return _opened(labels, folder, _names(file, settings), tuple(found), split)
 
 
 def _place(base: Path, folder: Path, path: str) -> Path | None:
     return base / path if os.path.exists(base / path) else resolve(folder, path)
-
-
-def _labels_of(images: Path) -> Path:
-    """Return the folder of labels that belongs to a folder of images, or that folder itself."""
-    parts = [LABELS if part == IMAGES else part for part in images.parts]
-    labels = Path(*parts)
-    return labels if labels.is_dir() else images
 
 
 def _opened(
