@@ -167,3 +167,6 @@ def test_a_folder_without_a_split_says_what_to_pass(tmp_path):
         open_train_and_val(tmp_path, masks=False)
     with pytest.raises(FovealError, match=r"no annotations for train: .*, or pass --val-fraction 0.2 to draw"):
         open_train_and_val(tmp_path / "train", masks=False)
+    for split in ("val", "test"):  # evaluation draws no images
+        with pytest.raises(FovealError, match=rf"no annotations for {split}: put them into \S+ or \S+\.json\.$"):
+            open_split(tmp_path, split, masks=False)

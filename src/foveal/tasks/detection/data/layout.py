@@ -16,11 +16,14 @@ EXPORTS = (ROBOFLOW, "result.json", "annotations/instances_default.json", "insta
 CVAT_IMAGES = "images/default"
 
 
-def find_split(folder: Path, split: str) -> Split:
+def find_split(folder: Path, split: str, advice: str = "") -> Split:
     """Find the annotations and the images of one split.
 
     These are ``annotations/instances_<split>2017.json`` with ``<split>2017/``, or both without the year; or a folder
     ``<split>`` that is an export; or YOLO's labels. "val" may be called "valid" or "validation".
+
+    Args:
+        advice: end of the sentence about a split that is missing where others are there.
 
     Raises:
         FovealError: one of them is missing.
@@ -32,7 +35,7 @@ def find_split(folder: Path, split: str) -> Split:
     missing = missing_yolo(folder, split)
     missing = missing or f"{folder} has no annotations for {split}: put them into {files[0]} or {files[1]}"
     if search_split(folder, "train") is not None or search_whole(folder) is not None:
-        missing += ", or pass --val-fraction 0.2 to draw validation images from those that are there"
+        missing += advice
     raise FovealError(f"{missing}.")
 
 

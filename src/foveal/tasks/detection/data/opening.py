@@ -14,6 +14,7 @@ from foveal.tasks.held_out import HeldOut, draw
 from foveal.tasks.listing import few, split_names
 from foveal.training.config import Broken
 
+DRAW_THEM = ", or pass --val-fraction 0.2 to draw validation images from those that are there"
 Empty = Literal["keep", "drop"]
 
 
@@ -105,7 +106,7 @@ def _open(split: Split, masks: bool, broken: Broken, classes: dict[int, str] | N
 
 
 def _both_splits(folder: Path, masks: bool, broken: Broken) -> tuple[CocoImages, CocoImages]:
-    splits = [find_split(folder, name) for name in ("train", "val")]  # both are found before one is read
+    splits = [find_split(folder, name, DRAW_THEM) for name in ("train", "val")]  # both are found before one is read
     train = _open(splits[0], masks, broken)
     known = dict(zip(train.category_ids, train.classes, strict=True))
     val = _open(splits[1], masks, broken, known)
