@@ -166,6 +166,18 @@ def test_images_that_the_file_does_not_name_are_counted(tmp_path):
     ]
 
 
+def test_other_files_beside_the_images_are_counted(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation(), annotation(2, category=7)])
+    for name in ("a.heic", "b.HEIC", "c.mp4", "notes.txt", "_annotations.coco.json", ".d.heic", "Thumbs.db", "noend"):
+        (folder / "train" / name).write_bytes(b"")
+    (folder / "train" / "sub.heic").mkdir()
+    images = open_split(folder, "train", masks=False)
+    assert images.notices == [
+        f"{images.folder} has 4 files that Pillow does not read as images, left out: 2 .heic, 1 .mp4, 1 without an "
+        "ending."
+    ]
+
+
 def test_validation_images_that_are_training_images_are_counted(tmp_path):
     folder = write_split(tmp_path, "images", [annotation(), annotation(2, category=7)])
     content = (folder / "annotations" / "instances_images.json").read_text()

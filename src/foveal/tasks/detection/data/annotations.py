@@ -1,11 +1,12 @@
 """The valid content of an annotation file, stored in a few arrays (see ``objects``)."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foveal.tasks.detection.data.coco_file import BROKEN_LINES, Categories, Content, Split
+from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Categories, Content, Split
 from foveal.tasks.detection.data.entries import Entry, whole
 from foveal.tasks.detection.data.image_entries import valid_images
 from foveal.tasks.detection.data.image_names import ImageNames
@@ -32,6 +33,7 @@ class Annotations:
         foreign_objects: those of categories that are not among the classes, by name; they are left out.
         skipped, repaired: positions of these annotations in the file's list.
         unlisted: images in the folder that the file does not name.
+        others: how many files beside the images are none, by ending.
     """
 
     image_ids: list[int]
@@ -49,6 +51,7 @@ class Annotations:
     skipped: frozenset[int]
     repaired: frozenset[int]
     unlisted: list[str]
+    others: Counter[str]
 
     def take(self, rows: np.ndarray) -> "Annotations":
         """Return the annotations of these images only."""
@@ -91,10 +94,12 @@ def check_annotations(content: Content, split: Split, categories: Categories, ma
     twins = Twins(categories.twins, again)
     reader = Reader(images, listed.difference(again), categories, twins, masks, findings)
     reader.read(content["annotations"])
-    return _packed(images, reader, [] if split.shared else _unlisted(names, images, content["images"]))
+    known = {image["file_name"] for image in images.values()}.union(_given_names(content["images"]))
+    others = Counter[str]() if NOTICES in content else names.others(known)  # of text labels, they are counted there
+    return _packed(images, reader, [] if split.shared else names.unlisted(known), others)
 
 
-def _packed(images: dict[int, Entry], reader: Reader, unlisted: list[str]) -> Annotations:
+def _packed(images: dict[int, Entry], reader: Reader, unlisted: list[str], others: Counter[str]) -> Annotations:
     """Return what was read, in arrays."""
     counts = np.bincount(np.array(reader.columns.images, dtype=np.int64), minlength=len(images))
     ends = np.cumsum(counts)
@@ -114,11 +119,8 @@ def _packed(images: dict[int, Entry], reader: Reader, unlisted: list[str]) -> An
         skipped=frozenset(reader.skipped),
         repaired=frozenset(reader.repaired),
         unlisted=unlisted,
+        others=others,
     )
-
-
-def _unlisted(names: ImageNames, images: dict[int, Entry], entries: list[Entry]) -> list[str]:
-    return names.unlisted({image["file_name"] for image in images.values()}.union(_given_names(entries)))
 
 
 def _given_names(images: list[Entry]) -> Iterator[str]:

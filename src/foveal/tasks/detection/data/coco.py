@@ -19,7 +19,7 @@ from foveal.tasks.detection.data.tally import Tally
 from foveal.tasks.detection.rle import decode_runs
 from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import load_rgb_of_size
-from foveal.tasks.listing import few
+from foveal.tasks.listing import few, left_out
 from foveal.training.samples import BrokenSample
 
 Target = dict[str, Tensor]
@@ -192,6 +192,7 @@ class CocoImages(Dataset):
         if unlisted := known.unlisted:
             images = "an image that it does" if len(unlisted) == 1 else f"{len(unlisted):,} images that it does"
             found.append(f"{file} has {images} not name in {self.folder}, left out; the first: {unlisted[0]}.")
+        found += left_out(known.others, self.folder)
         if count := self._left_out.total:
             images = "An image" if count == 1 else f"{count:,} images"
             found.append(f"{images} of {file} will not be used: {self._left_out}.")
