@@ -10,6 +10,7 @@ from foveal.tasks.detection.data.tally import Findings
 from foveal.tasks.image_files import image_size
 from foveal.training.samples import BrokenSample
 
+NO_FILE = "no file"
 PATHS = "files found under another path than is given"
 AGAIN = "images that are listed again, read as one with all objects"
 SIZES = "height and width not in whole pixels, taken from the image"
@@ -33,7 +34,7 @@ def valid_images(
             number, file = fixed["id"], _file(fixed)
             problem = _doubt(fixed, images, first.get(file), twins.get(number, number if number in images else None))
             if PATHS in reasons and file in shared:
-                problem = "no file", f"has no file of its own: {names.folder / file} is that of another image as well"
+                problem = NO_FILE, f"has no file of its own: {names.folder / file} is that of another image as well"
         if problem:
             findings.add(f"Image {entry.get('id')} ({entry.get('file_name')})", problem)
             continue
@@ -85,7 +86,7 @@ def _checked_image(entry: Entry, names: ImageNames) -> Checked:
         return entry, reasons, problem
     found = names.find(name)  # type: ignore[arg-type]
     if found is None:
-        return entry, reasons, ("no file", f"has no file: there is no {names.folder / str(name)}")
+        return entry, reasons, (NO_FILE, f"has no file: there is no {names.folder / str(name)}")
     if found != name:
         entry = {**entry, "file_name": found}
         reasons.append(PATHS)

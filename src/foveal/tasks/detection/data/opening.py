@@ -9,6 +9,7 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.data.annotations import check_annotations
 from foveal.tasks.detection.data.coco import CocoImages
 from foveal.tasks.detection.data.coco_file import NOTICES, Split, gc_disabled, read_categories
+from foveal.tasks.detection.data.image_entries import NO_FILE
 from foveal.tasks.detection.data.layout import find_split, search_split, search_whole
 from foveal.tasks.held_out import HeldOut, draw
 from foveal.tasks.listing import few, split_names
@@ -46,8 +47,13 @@ def open_split(
     """
     folder = Path(folder)
     if held_out is not None and split in split_names("val") and search_split(folder, "val") is None:
-        return _held_out(_open(_undivided(folder), masks, broken, classes), held_out)
+        return _held_out(_open(_undivided(folder), masks, broken, classes, files_may_miss=True), held_out)
     images = _open(find_split(folder, split), masks, broken, classes)
+    if held_out is not None and split in split_names("val"):
+        images.remarks.append(
+            f"{folder} has validation images of its own, {images.annotation_file}: they are read, and not the "
+            f"{len(held_out.names):,} that training held out."
+        )
     if empty == "drop":
         images = images.without_empty()
     images.check_images()
@@ -85,7 +91,9 @@ def open_train_and_val(
     return train, val
 
 
-def _open(split: Split, masks: bool, broken: Broken, classes: dict[int, str] | None = None) -> CocoImages:
+def _open(
+    split: Split, masks: bool, broken: Broken, classes: dict[int, str] | None = None, files_may_miss: bool = False
+) -> CocoImages:
     with gc_disabled():
         content = split.read()
         split = split.rooted(content["images"])
@@ -100,7 +108,8 @@ def _open(split: Split, masks: bool, broken: Broken, classes: dict[int, str] | N
             f"{split.annotations} has objects of classes that training does not have, {annotations.foreign_objects}: "
             f"name its categories as in training ({few(list(categories.names.values()))}), or pass other --data."
         )
-    if annotations.problems and broken == "stop":
+    tolerated = {NO_FILE} if files_may_miss else set()
+    if broken == "stop" and not tolerated.issuperset(annotations.broken.counts):
         raise FovealError(_summary(annotations.problems))
     return CocoImages(split, annotations, categories, masks, remarks)
 
@@ -143,17 +152,8 @@ def _held_out(images: CocoImages, held_out: HeldOut) -> CocoImages:
     """Return the images that were held out."""
     val = images.take(np.flatnonzero(np.isin(images.names, held_out.names)))
     val.held_out, val.remarks = held_out, list(images.remarks)
-    missing = sorted({*held_out.names} - {*val.names})
-    if not len(val):
-        raise FovealError(
-            f"{images.annotation_file} has none of the {len(missing):,} validation images of this run, such as "
-            f"{missing[0]}: pass the --data that it was trained on."
-        )
-    if missing:
-        val.remarks.append(
-            f"{len(missing):,} of the {len(held_out.names):,} validation images of this run are missing from "
-            f"{images.annotation_file}; the first: {missing[0]}."
-        )
+    if missing := held_out.missing_notice(val.names, images.annotation_file):
+        val.remarks.append(missing)
     return val
 
 
