@@ -201,3 +201,36 @@ def test_a_file_of_nonsense_is_one_sentence(tmp_path):
         (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
         with pytest.raises(FovealError, match=r"instances_train.json has no usable image: .*: repair these entries\.$"):
             open_split(folder, "train", masks=False, broken="skip")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_images_that_would_stop_a_run_later_are_found_at_its_start(tmp_path, split):
+    entries = [annotation(number, image=number, category=(3, 7)[number % 2]) for number in range(1, 13)]
+    for name in ("train", "val"):
+        write_split(tmp_path, name, entries, [(40, 40)] * 12)
+    for number in range(1, 13):
+        Image.new("F", (40, 40), 200.0).save(tmp_path / split / f"{number}.png", format="TIFF")
+    for ask in (create_task, plan_recipe):
+        with pytest.raises(FovealError, match=rf"{split}/1.png has fractions of 32 bits from 200 to 200, and which of"):
+            ask(small_recipe("retinanet"), tmp_path)
+        with pytest.raises(
+            FovealError, match=rf"None of the 12 images of .*instances_{split}.json can be read; the fir"
+        ):
+            ask(small_recipe("retinanet", broken="skip"), tmp_path)
+    Image.new("RGB", (40, 40)).save(tmp_path / split / "7.png")
+    train, val = open_train_and_val(tmp_path, masks=False, broken="skip")
+    (notice,) = {"train": train, "val": val}[split].notices
+    assert "images of" in notice
+    assert "that were looked at cannot be read, and such images are skipped; the first: " in notice
+
+
+def test_eight_images_of_a_set_are_looked_at(tmp_path, monkeypatch):
+    write_train(tmp_path, [annotation(n, image=n, category=(3, 7)[n % 2]) for n in range(1, 31)], [(40, 40)] * 30)
+    seen = []
+    monkeypatch.setattr(
+        "foveal.tasks.detection.data.coco.load_rgb_of_size",
+        lambda path, size: seen.append(path) or Image.new("RGB", size),
+    )
+    open_train_and_val(tmp_path, masks=False)
+    assert len(seen) == 9  # of 30 and of one
+    assert [seen[0], seen[7]] == [str(tmp_path / "train" / name) for name in ("1.png", "30.png")]

@@ -12,6 +12,7 @@ from foveal.tasks.detection.data.coco_file import NOTICES, Split, gc_disabled, r
 from foveal.tasks.detection.data.image_entries import NO_FILE
 from foveal.tasks.detection.data.layout import find_split, search_split, search_whole
 from foveal.tasks.held_out import HeldOut, draw
+from foveal.tasks.image_files import look_at_images
 from foveal.tasks.listing import few, split_names
 from foveal.training.config import Broken
 
@@ -71,12 +72,15 @@ def open_train_and_val(
 ) -> tuple[CocoImages, CocoImages]:
     """Open the training and validation images; ``empty`` applies to training images only. See ``open_split``.
 
+    Up to eight images of each set are decoded: what would stop a run later is found at its start.
+
     Args:
         val_fraction: draw this share of the images for validation, by their rarest class, instead of a split.
         seed: of the draw.
 
     Raises:
-        FovealError: as ``open_split``, or validation has an object of a class that training has not, or one has none.
+        FovealError: as ``open_split``, or an image that is looked at cannot be read, or validation has an object of a
+            class that training has not, or one has none.
     """
     folder = Path(folder)
     if val_fraction is None:
@@ -88,6 +92,8 @@ def open_train_and_val(
     train.check_images()
     for images, use in ((train, "train on"), (val, "evaluate")):
         images.check_objects(use)
+    for images in (train, val):
+        images.remarks += look_at_images(images.image, len(images), broken, images.annotation_file)
     return train, val
 
 
