@@ -134,7 +134,16 @@ def test_cvats_subsets_have_capital_letters(tmp_path):
     assert val[0][0].shape == (3, 20, 30)
 
 
-@pytest.mark.parametrize("export", ["result.json", "annotations/instances_default.json", "annotations.json"])
+@pytest.mark.parametrize(
+    "export",
+    [
+        "result.json",
+        "annotations/instances_default.json",
+        "annotations.json",
+        "_annotations.coco-segmentation.json",
+        "labels.json",
+    ],
+)
 def test_a_split_may_be_an_export_of_its_own(tmp_path, export):
     for split in ("train", "valid"):
         image(tmp_path / split / "images", "a.png")
@@ -168,5 +177,18 @@ def test_a_folder_without_a_split_says_what_to_pass(tmp_path):
     with pytest.raises(FovealError, match=r"no annotations for train: .*, or pass --val-fraction 0.2 to draw"):
         open_train_and_val(tmp_path / "train", masks=False)
     for split in ("val", "test"):  # evaluation draws no images
-        with pytest.raises(FovealError, match=rf"no annotations for {split}: put them into \S+ or \S+\.json\.$"):
+        with pytest.raises(
+            FovealError,
+            match=rf"no annotations for {split}: put them into \S+ or \S+; it has README.roboflow.txt, train\.$",
+        ):
             open_split(tmp_path, split, masks=False)
+
+
+def test_fiftyone(tmp_path):
+    for split in ("train", "validation"):
+        image(tmp_path / split / "data", "a.png")
+        pictures = [{"id": 1, "width": 30, "height": 20, "file_name": "a.png"}]
+        write_json(tmp_path / split / "labels.json", pictures, [box(1, 1, 1)], [{"id": 1, "name": "cat"}], info={})
+    for images in open_train_and_val(tmp_path, masks=False):
+        assert images.notices == []
+        assert images[0][0].shape == (3, 20, 30)

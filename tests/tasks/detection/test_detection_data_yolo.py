@@ -152,7 +152,7 @@ LINES = {
     "negative": ("1 -0.5 0.5 0.1 0.1", "has coordinates that are not fractions of the image, 0 to 1"),
     "NaN": ("1 nan 0.5 0.1 0.1", "has coordinates that are not fractions of the image, 0 to 1"),
     "three numbers": ("1 0.5 0.5 0.1", "has 3 numbers after its class: neither the four of a box"),
-    "with a score": ("1 0.5 0.5 0.1 0.1 0.9", "has 5 numbers after its class: neither the four of a box"),
+    "five numbers": ("1 0.5 0.5 0.1 0.1 7", "has 5 numbers after its class: neither the four of a box"),
     "zero width": ("1 0.5 0.5 0 0.1", "has an object without width or height"),
     "flat polygon": ("1 0.1 0.5 0.2 0.5 0.3 0.5", "has an object without width or height"),
 }
@@ -312,3 +312,41 @@ def test_folders_hold_in_any_case(tmp_path, layout, names):
     images = open_split(tmp_path, "train", masks=False)
     assert_read(images)
     assert (len(images), images.notices) == (2, [])
+
+
+def test_a_confidence_after_a_box_is_left_out_with_a_count(tmp_path):
+    folder = ultralytics(tmp_path)
+    for name in "ab":
+        write(folder / "labels" / "train" / f"{name}.txt", f"{BOX} 0.93\n{POLYGON}\n")
+    images = open_split(folder, "train", masks=False)
+    assert_read(images)
+    assert images.notices == [
+        f"{folder / 'labels' / 'train'}: a confidence after the box, as detectors write it, left out (2, the first: "
+        "line 1 of a.txt)."
+    ]
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "coco128.yaml", "My Data.YML"])
+def test_the_file_of_settings_may_have_any_name_and_be_passed_itself(tmp_path, name):
+    folder = ultralytics(tmp_path)
+    (folder / "data.yaml").rename(folder / name)
+    write(folder / "other.yaml", "names: an unrelated file\n")
+    for data in (folder, folder / name):
+        for images in open_train_and_val(data, masks=False):
+            assert_read(images)
+    train, val = open_train_and_val(folder / name, masks=False)
+    assert [Path(images.paths[0]).parent.name for images in (train, val)] == ["train", "val"]
+
+
+def test_of_several_files_of_settings_one_must_be_passed(tmp_path):
+    folder = ultralytics(tmp_path)
+    (folder / "data.yaml").rename(folder / "a.yaml")
+    write(folder / "b.yaml", "train: images/val\nval: images/val\nnames: [cat, dog]")
+    with pytest.raises(FovealError, match=r"has several files with names of classes, a.yaml, b.yaml: pass one of them"):
+        open_train_and_val(folder, masks=False)
+    assert_read(open_train_and_val(folder / "b.yaml", masks=False)[0])
+    write(folder / "notes.json", "")
+    with pytest.raises(
+        FovealError, match=r"notes.json is a file: pass the folder of the data set as --data, or YOLO's"
+    ):
+        open_train_and_val(folder / "notes.json", masks=False)

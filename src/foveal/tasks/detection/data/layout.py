@@ -1,19 +1,27 @@
 """Where the annotations and the images of a split are: in COCO's own layout, or as tools for annotation export it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from foveal.errors import FovealError
 from foveal.tasks.detection.data.coco_file import Split
-from foveal.tasks.detection.data.yolo_layout import find_yolo, missing_yolo
-from foveal.tasks.listing import find_entry, split_names
+from foveal.tasks.detection.data.yolo_layout import find_yolo, is_settings, missing_yolo
+from foveal.tasks.listing import few, find_entry, is_hidden, split_names
 
 YEARS = ("2017", "")  # in names of files and folders; the first that exists is used
 ANNOTATIONS, IMAGES = "annotations", "images"
-ROBOFLOW = "_annotations.coco.json"
-# The file of an export without a split: Roboflow's, Label Studio's, CVAT's (Datumaro's), and plain names.
-EXPORTS = (ROBOFLOW, "result.json", "annotations/instances_default.json", "instances.json", "annotations.json")
-CVAT_IMAGES = "images/default"
+ROBOFLOW = ("_annotations.coco.json", "_annotations.coco-segmentation.json")
+# The file of an export without a split: Roboflow's, Label Studio's, CVAT's (Datumaro's), plain names, FiftyOne's.
+EXPORTS = (
+    *ROBOFLOW,
+    "result.json",
+    "annotations/instances_default.json",
+    "instances.json",
+    "annotations.json",
+    "labels.json",
+)
+FIFTYONE_IMAGES, CVAT_IMAGES = "data", "images/default"
 
 
 def find_split(folder: Path, split: str, advice: str = "") -> Split:
@@ -31,12 +39,15 @@ def find_split(folder: Path, split: str, advice: str = "") -> Split:
     found = search_split(folder, split)
     if found is not None:
         return found
-    files = [folder / ANNOTATIONS / f"instances_{split}{year}.json" for year in YEARS]
     missing = missing_yolo(folder, split)
-    missing = missing or f"{folder} has no annotations for {split}: put them into {files[0]} or {files[1]}"
+    root = folder.parent if folder.is_file() else folder
+    if missing is None:
+        files = [root / ANNOTATIONS / f"instances_{split}{year}.json" for year in YEARS]
+        missing = f"{folder} has no annotations for {split}: put them into {files[0]} or {files[1]}"
     if search_split(folder, "train") is not None or search_whole(folder) is not None:
         missing += advice
-    raise FovealError(f"{missing}.")
+    there = sorted(name for name in os.listdir(root) if not is_hidden(name))
+    raise FovealError(f"{missing}; it has {few(there)}." if there else f"{missing}.")
 
 
 def search_split(folder: Path, split: str) -> Split | None:
@@ -45,6 +56,10 @@ def search_split(folder: Path, split: str) -> Split | None:
     Raises:
         FovealError: there is no such folder, or the annotations have no images.
     """
+    if is_settings(folder):
+        return find_yolo(folder, split)
+    if folder.is_file():
+        raise FovealError(f"{folder} is a file: pass the folder of the data set as --data, or YOLO's data.yaml.")
     if not folder.is_dir():
         raise FovealError(f"There is no folder {folder}: pass --data with a folder in COCO's layout.")
     for name in split_names(split):
@@ -71,9 +86,11 @@ def search_whole(folder: Path) -> Split | None:
     """Return an export without a split, None if ``folder`` is none. Its images are in ``images`` or beside the file."""
     file = next((file for name in EXPORTS if (file := folder / name).is_file()), None)
     if file is not None:
-        images, *others = [place for name in (IMAGES, "", CVAT_IMAGES) if (place := folder / name).is_dir()]
+        images, *others = [
+            place for name in (IMAGES, FIFTYONE_IMAGES, "", CVAT_IMAGES) if (place := folder / name).is_dir()
+        ]
         return Split(file, images, tuple(others))
-    return find_yolo(folder, None) if folder.is_dir() else None
+    return find_yolo(folder, None) if folder.is_dir() or is_settings(folder) else None
 
 
 def _images(folder: Path, name: str, file: Path) -> tuple[Path, tuple[Path, ...], bool]:

@@ -1,6 +1,7 @@
 """YOLO's text labels: one file per image, one object per line, as fractions of the image.
 
 A line is a class number from 0 and either a box (centre x, centre y, width, height) or a polygon (x1, y1, x2, y2, ...).
+A box may be followed by a confidence.
 ``labels/a.txt`` belongs to ``images/a.jpg``, as in the files that Ultralytics' ``data.yaml`` names; Darknet's ``a.txt``
 is beside ``a.jpg``. An image without a file of labels has no objects.
 """
@@ -14,12 +15,14 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Content, Split
 from foveal.tasks.detection.data.entries import FEWEST_NUMBERS, Entry, Problem, are_finite, whole
 from foveal.tasks.detection.data.repair import area_of, box_of
+from foveal.tasks.detection.data.tally import Tally
 from foveal.tasks.image_files import image_size, read_text
 from foveal.tasks.listing import find_entry, is_hidden, left_out, walk_images
 from foveal.training.samples import BrokenSample
 
 IMAGES, LABELS, LABEL_ENDING = "images", "labels", ".txt"
 NO_LABELS = ("classes.txt",)  # beside labels, the names of the classes
+SCORE, SCORED = "score", "a confidence after the box, as detectors write it, left out"
 SLACK = 0.01  # by which rounded fractions may leave the image
 
 
@@ -44,7 +47,7 @@ class YoloSplit(Split):
     def read(self) -> Content:
         content: Content = {"images": [], "annotations": [], BROKEN_LINES: [], NOTICES: [*self.remarks]}
         content["categories"] = [{"id": number, "name": name} for number, name in self.names.items()]
-        labels, bare = set(), 0
+        labels, bare, scores = set(), 0, Tally()
         for file in self._files(content[NOTICES]):
             image = {"id": len(content["images"]) + 1, "file_name": Path(os.path.relpath(file, self.images)).as_posix()}
             content["images"].append({**image, **self._size(file)})
@@ -53,7 +56,7 @@ class YoloSplit(Split):
                 bare += 1
             else:
                 labels.add(label)
-                self._read_labels(label, content)
+                self._read_labels(label, content, scores)
         if bare and bare == len(content["images"]):
             place = expected_label(self.images / content["images"][0]["file_name"])
             images = "The image" if bare == 1 else f"None of the {bare:,} images"
@@ -62,6 +65,7 @@ class YoloSplit(Split):
                 f"{images} of {self.annotations} {has} file of labels: put that of the first into {place}."
             )
         content[NOTICES] += self._about_labels(labels, bare)
+        content[NOTICES] += [f"{self.annotations}: {part}." for part in scores.parts()]
         return content
 
     def _files(self, notices: list[str]) -> Iterator[Path]:
@@ -93,7 +97,7 @@ class YoloSplit(Split):
                 self._sizes[file] = {}
         return self._sizes[file]
 
-    def _read_labels(self, label: Path, content: Content) -> None:
+    def _read_labels(self, label: Path, content: Content, scores: Tally) -> None:
         image = content["images"][-1]
         if "height" not in image:
             return
@@ -107,6 +111,8 @@ class YoloSplit(Split):
             if not line.strip():
                 continue
             entry, wrong = _object(line, image, self.names)
+            if entry.pop(SCORE, False):
+                scores.add(SCORED, f"line {number} of {label.name}")
             if wrong:
                 content[BROKEN_LINES].append((f"Line {number} of {label.name}", wrong))
             else:
@@ -163,6 +169,9 @@ def _object(line: str, image: Entry, names: dict[int, str]) -> tuple[Entry, Prob
         number, *values = map(float, line.split())
     except ValueError:
         return {}, ("line that is not numbers", f"is not numbers with spaces between them, but {line[:40]!r}")
+    has_score = len(values) == 5 and 0 <= values[4] <= 1
+    if has_score:
+        del values[4]
     label = whole(number)
     if label not in names:
         return {}, ("unknown class", f"has the class {number:g}, and there are names for 0 to {max(names)}")
@@ -174,7 +183,7 @@ def _object(line: str, image: Entry, names: dict[int, str]) -> tuple[Entry, Prob
     shape = _box(values, image) if len(values) == 4 else _polygon(values, image)
     if min(shape["bbox"][2:]) <= 0:
         return {}, ("box of zero area", "has an object without width or height")
-    return {"image_id": image["id"], "category_id": label, "iscrowd": 0, **shape}, None
+    return {"image_id": image["id"], "category_id": label, "iscrowd": 0, **shape, SCORE: has_score}, None
 
 
 def _box(values: list[float], image: Entry) -> Entry:

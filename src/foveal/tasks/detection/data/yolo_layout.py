@@ -11,20 +11,30 @@ from foveal.tasks.detection.data.coco_file import Split
 from foveal.tasks.detection.data.entries import whole
 from foveal.tasks.detection.data.yolo import IMAGES, LABEL_ENDING, LABELS, YoloSplit, labels_of, resolve
 from foveal.tasks.image_files import read_text
-from foveal.tasks.listing import few, find_entry, split_names
+from foveal.tasks.listing import few, find_entry, is_hidden, split_names
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+YAML = (".yaml", ".yml")
 DARKNET = "obj.data"
 NAMES = ("classes.txt", "obj.names")
+_KEYS = {"names", "train"}
+
+
+def is_settings(file: Path) -> bool:
+    """Return whether this is a file that may be passed instead of its folder."""
+    return file.suffix.casefold() in YAML and file.is_file()
 
 
 def find_yolo(folder: Path, split: str | None) -> Split | None:
     """Return a split with YOLO's labels, or the whole folder for None; None if there is no such split.
 
+    ``folder`` may be a file of settings in that folder.
+
     Raises:
         FovealError: the file with the names of classes is missing, or cannot be read.
     """
     file, settings = _settings(folder)
+    folder = folder if file is None else file.parent
     given = [] if file is None or split is None else _given(file, settings, split)
     if file is not None and (named := _named(file, settings, given, split)):
         return named
@@ -47,11 +57,20 @@ def missing_yolo(folder: Path, split: str) -> str | None:
 
 def _settings(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
     """Return the file of settings, None if there is none, and its content."""
-    file = next((folder / name for name in SETTINGS if (folder / name).is_file()), None)
-    if file is not None:
-        return file, _yaml(file)
-    file = folder / DARKNET
-    return (file, _darknet(file)) if file.is_file() else (None, {})
+    files = [folder] if is_settings(folder) else [folder / name for name in SETTINGS if (folder / name).is_file()]
+    if not files and (folder / DARKNET).is_file():
+        return folder / DARKNET, _darknet(folder / DARKNET)
+    files = files[:1] or _other_settings(folder)
+    if len(files) > 1:
+        names = few([file.name for file in files])
+        raise FovealError(f"{folder} has several files with names of classes, {names}: pass one of them as --data.")
+    return (files[0], _yaml(files[0])) if files else (None, {})
+
+
+def _other_settings(folder: Path) -> list[Path]:
+    """Return the files in a folder with other names, such as ``coco128.yaml``, that name classes and images."""
+    files = sorted(file for file in folder.iterdir() if is_settings(file) and not is_hidden(file.name))
+    return [file for file in files if {line.partition(":")[0] for line in read_text(file).splitlines()} >= _KEYS]
 
 
 def _places(folder: Path, split: str | None) -> list[tuple[Path, Path]]:
