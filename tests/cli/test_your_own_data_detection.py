@@ -76,7 +76,7 @@ def test_every_command_works_in_order(foveal, reader):
         notices = [line for line in said.error.splitlines() if line.startswith("foveal: ") and START not in line]
         drawn = "--val-fraction" in words
         assert len(notices) == drawn, (words, said.error)
-        assert all("were drawn for validation, by class with seed 0" in line for line in notices)
+        assert all("drawn for validation, by class with seed 0" in line for line in notices)
     assert (reader / "found" / "photo.png").exists()
 
 

@@ -132,6 +132,14 @@ def test_a_draw_without_objects_is_refused(folder):
         open_train_and_val(folder, masks=False, val_fraction=0.2)
 
 
+def test_one_drawn_image_is_said_in_the_singular(tmp_path):
+    entries = [annotation(1, image=1), annotation(2, image=2, category=7), annotation(3, image=3)]
+    folder = write_split(tmp_path, "train", entries, [(40, 40)] * 3)
+    train, val = open_train_and_val(folder, masks=False, val_fraction=0.3)
+    assert train.notices[0].startswith(f"1 of the 3 images of {train.annotation_file} was drawn for validation, by cl")
+    assert val.notices[0].startswith(f"{val.annotation_file}, of which one image is for validation, has no object of 1")
+
+
 def test_images_of_one_export_are_drawn(folder, tmp_path):
     export = tmp_path / "export"
     shutil.copytree(folder / "train", export / "images")

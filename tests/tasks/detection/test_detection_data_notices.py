@@ -185,7 +185,7 @@ def test_validation_images_that_are_training_images_are_counted(tmp_path):
         (folder / "annotations" / f"instances_{split}.json").write_text(content)
     _, val = open_train_and_val(folder, masks=False)
     assert val.notices == [
-        "1 of 1 validation images are training images as well, so their figures say nothing about others; the first: "
+        "1 of 1 validation images is a training image as well, so their figures say nothing about others; the first: "
         "1.png."
     ]
 

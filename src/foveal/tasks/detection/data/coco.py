@@ -1,6 +1,6 @@
 """Images with boxes, labels and masks, from a folder in COCO's layout."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -143,13 +143,14 @@ class CocoImages(Dataset):
         known, sizes = self._annotations, self._annotations.sizes.tolist()
         rows: dict[int | None, int] = {number: row for row, number in enumerate(self.image_ids)}
         images = {whole(image.get("id")): image for image in reversed(content["images"])}  # of two, the first
-        again: Mapping[int | None, int | None] = {**known.twins.images}
+        again = known.twins.images
         annotations = []
         for position, entry in enumerate(content["annotations"]):
             if position in known.skipped:
                 continue
             number = whole(entry["image_id"])
-            if (row := rows.get(again.get(number, number))) is None:
+            row = None if number is None else rows.get(again.get(number, number))
+            if row is None:
                 continue
             if position in known.repaired:
                 entry, _ = repaired(entry, known.twins, tuple(sizes[row]), self.masks)
@@ -213,8 +214,10 @@ class CocoImages(Dataset):
 
     @property
     def _title(self) -> str:
-        drawn = "" if self.held_out is None else f", of which {len(self):,} images are for validation,"
-        return f"{self.annotation_file}{drawn}"
+        if self.held_out is None:
+            return str(self.annotation_file)
+        images = "one image is" if len(self) == 1 else f"{len(self):,} images are"
+        return f"{self.annotation_file}, of which {images} for validation,"
 
     @property
     def classes_without_objects(self) -> list[str]:

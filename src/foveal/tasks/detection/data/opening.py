@@ -127,8 +127,9 @@ def _both_splits(folder: Path, masks: bool, broken: Broken) -> tuple[CocoImages,
     val = _open(splits[1], masks, broken, known)
     val.check_images()
     if train.folder == val.folder and (both := set(train.names) & set(val.names)):
+        shared = "is a training image" if len(both) == 1 else "are training images"
         val.remarks.append(
-            f"{len(both):,} of {len(val):,} validation images are training images as well, so their figures say "
+            f"{len(both):,} of {len(val):,} validation images {shared} as well, so their figures say "
             f"nothing about others; the first: {min(both)}."
         )
     return train, val
@@ -146,9 +147,10 @@ def _drawn(folder: Path, masks: bool, broken: Broken, fraction: float, seed: int
     images.check_images()
     val = _held_out(images, draw(images.names, images.rarest_labels(), fraction, seed))
     train = images.take(np.flatnonzero(~np.isin(images.names, val.names)))
+    verb = "was" if len(val) == 1 else "were"
     train.remarks = [
         *images.remarks,
-        f"{len(val):,} of the {len(images):,} images of {images.annotation_file} were drawn for validation, by class "
+        f"{len(val):,} of the {len(images):,} images of {images.annotation_file} {verb} drawn for validation, by class "
         f"with seed {seed}; the checkpoints name them, and evaluation uses them.",
     ]
     return train, val
