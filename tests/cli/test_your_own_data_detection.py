@@ -55,6 +55,8 @@ def reader(tmp_path, monkeypatch):
         (tmp_path / name / file).parent.mkdir(exist_ok=True)
         (tmp_path / name / file).write_text(content)
     shutil.copy(made / "val" / "1.png", tmp_path / "photo.jpg")
+    shutil.copytree(made / "train", tmp_path / "FIFTYONE" / "data")
+    (tmp_path / "FIFTYONE" / "labels.json").write_text(content)
     torch.save(timm.create_model("transnext_atto", num_classes=2).state_dict(), tmp_path / "backbone.pt")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -69,7 +71,7 @@ def shortened(words: list[str]) -> list[str]:
 
 
 def test_every_command_works_in_order(foveal, reader):
-    assert len(commands()) == 11
+    assert len(commands()) == 12
     for words in commands():
         said = foveal(*shortened(words))
         assert said.code == 0, (words, said.error)
