@@ -55,6 +55,8 @@ def reader(tmp_path, monkeypatch):
         (tmp_path / name / file).parent.mkdir(exist_ok=True)
         (tmp_path / name / file).write_text(content)
     shutil.copy(made / "val" / "1.png", tmp_path / "photo.jpg")
+    shutil.copytree(made / "train", tmp_path / "FIFTYONE" / "data")
+    (tmp_path / "FIFTYONE" / "labels.json").write_text(content)
     torch.save(timm.create_model("transnext_atto", num_classes=2).state_dict(), tmp_path / "backbone.pt")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -69,14 +71,14 @@ def shortened(words: list[str]) -> list[str]:
 
 
 def test_every_command_works_in_order(foveal, reader):
-    assert len(commands()) == 11
+    assert len(commands()) == 12
     for words in commands():
         said = foveal(*shortened(words))
         assert said.code == 0, (words, said.error)
         notices = [line for line in said.error.splitlines() if line.startswith("foveal: ") and START not in line]
         drawn = "--val-fraction" in words
         assert len(notices) == drawn, (words, said.error)
-        assert all("were drawn for validation, by class with seed 0" in line for line in notices)
+        assert all("drawn for validation, by class with seed 0" in line for line in notices)
     assert (reader / "found" / "photo.png").exists()
 
 
@@ -89,7 +91,7 @@ def test_evaluation_reproduces_a_run_whose_validation_images_were_drawn(foveal, 
     said = foveal("evaluate", recipe, *data, "--checkpoint", "run/best.pt", "--workers", 0, "--json")
     assert said.code == 0, said.error
     document = json.loads(said.out)
-    assert (document["results"]["images"], document["set"]) == (2, "drawn for validation")
+    assert (document["results"]["images"], document["set"]) == (2, "34 % drawn for validation with seed 1")
     for name, value in best["metrics"].items():
         if name.startswith("val_"):
             assert document["results"][name.removeprefix("val_")] == value

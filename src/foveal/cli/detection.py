@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import columns, print_json, progress, show_notices
-from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
+from foveal.cli.options import EvaluateOptions, PredictOptions, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.draw import write_picture
@@ -47,7 +47,6 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
         classes=dict(zip(known.category_ids, known.classes, strict=True)),
         held_out=known.held_out,
     )
-    check_classes(recipe, known.classes, images.classes, folder)
     images.check_objects("evaluate")
     processes = start_processes()
     check_precision(options.precision, processes.device)
@@ -69,7 +68,7 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
         "checkpoint": str(checkpoint),
         "data": str(folder),
         "split": options.split,
-        "set": "drawn for validation" if images.held_out else options.split,
+        "set": images.set_name or options.split,
         "annotations": str(images.annotation_file),
         "precision": options.precision,
         "notices": notices,

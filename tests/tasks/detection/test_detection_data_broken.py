@@ -14,14 +14,25 @@ BROKEN = {
     "box outside": (annotation(2, box=(31, 3, 4, 5)), r"has the box \[31, 3, 4, 5\] outside of its image of 30x20"),
     "box above": (annotation(2, box=(3, -9, 4, 9)), r"has the box \[3, -9, 4, 9\] outside"),
     "zero area": (annotation(2, box=(3, 3, 4, 0)), r"has the box \[3, 3, 4, 0\] of zero area"),
-    "negative width": (annotation(2, box=(3, 3, -4, 2)), r"has the box \[3, 3, -4, 2\] of zero area"),
-    "NaN": (annotation(2, bbox=[1, math.nan, 3, 4]), r"has the box \[1, nan, 3, 4\], which is not four finite numbers"),
-    "text in box": (annotation(2, bbox=[1, "2", 3, 4]), r"has the box .* which is not four finite numbers"),
-    "three values": (annotation(2, bbox=[1, 2, 3]), r"has the box .* which is not four finite numbers"),
+    "negative width": (annotation(2, box=(3, 3, -4, 2), segmentation=[]), r"has the box \[3, 3, -4, 2\] of zero area"),
+    "NaN": (
+        annotation(2, bbox=[1, math.nan, 3, 4], segmentation=[]),
+        r"has the box \[1, nan, 3, 4\], which is not four finite numbers",
+    ),
+    "a word in box": (
+        annotation(2, bbox=[1, "b", 3, 4], segmentation=[]),
+        r"has the box .* which is not four finite numbers",
+    ),
+    "three values": (
+        annotation(2, bbox=[1, 2, 3], segmentation=[]),
+        r"has the box .* which is not four finite numbers",
+    ),
     "unknown category": (annotation(2, category=4), r"has the category_id 4, and there is no such category"),
     "unknown image": (annotation(2, image=12), r"has the image_id 12, and there is no such image"),
-    "a 400-digit number": (annotation(2, bbox=[1, 2, 10**400, 4]), r"has the box .* which is not four finite"),
-    "duplicate id": (annotation(1, box=(5, 5, 5, 5)), r"has the id of another annotation"),
+    "a 400-digit number": (
+        annotation(2, bbox=[1, 2, 10**400, 4], segmentation=[]),
+        r"has the box .* which is not four finite",
+    ),
     "no category": ({k: v for k, v in annotation(2).items() if k != "category_id"}, r"has no category_id"),
     "iscrowd of 2": (annotation(2, iscrowd=2), r"has iscrowd 2, which must be 0 or 1"),
 }
@@ -49,6 +60,20 @@ BROKEN_MASKS = {
     "invalid run length text": (
         annotation(2, segmentation={"size": [20, 30], "counts": "no runs"}),
         r"run lengths do not add up to its 600 pixels",
+    ),
+    "no run of ones": (
+        annotation(2, segmentation={"size": [20, 30], "counts": [600]}),
+        r"has a segmentation that covers no pixel of its image",
+    ),
+    "ones of length zero": (
+        annotation(2, segmentation={"size": [20, 30], "counts": [200, 0, 400]}),
+        r"has a segmentation that covers no pixel of its image",
+    ),
+    "points on a line": (annotation(2, segmentation=[[1, 1, 5, 5, 9, 9]]), r"covers no pixel of its image"),
+    "one point": (annotation(2, segmentation=[[3, 3, 3, 3, 3, 3]]), r"covers no pixel of its image"),
+    "polygon beside its image": (
+        annotation(2, segmentation=[[40, 30, 50, 30, 50, 40]]),
+        r"covers no pixel of its image",
     ),
     "run lengths without counts": (
         annotation(2, segmentation={"size": [20, 30]}),
@@ -133,10 +158,14 @@ def test_a_broken_image_is_named_and_rejected_or_skipped(tmp_path, kind):
     assert images.ground_truth()["annotations"] == [GOOD]
 
 
-@pytest.mark.parametrize("name", ["id", "image_id", "category_id", "bbox", "area"])
+@pytest.mark.parametrize("name", ["image_id", "category_id", "bbox"])
 @pytest.mark.parametrize("value", ["text", [1], {}])
 def test_a_field_of_another_type_is_reported(folder, name, value):
-    change(folder, "train", lambda content: content["annotations"].append({**annotation(2), name: value}))
+    change(
+        folder,
+        "train",
+        lambda content: content["annotations"].append({**annotation(2), "segmentation": [], name: value}),
+    )
     assert len(open_split(folder, "train", masks=True, broken="skip").problems) == 1
 
 
@@ -160,3 +189,16 @@ def test_missing_faster_coco_eval_names_the_extra_to_install(folder, monkeypatch
     with pytest.raises(FovealError, match=r"pip install 'foveal\[dense\]'"):
         open_split(folder, "train", masks=True)
     assert len(open_split(folder, "train", masks=False)) == 1
+
+
+@pytest.mark.parametrize("box", [(5, 7, 0.4, 0.4), (5.1, 2, 0.05, 15)])
+def test_masks_too_small_or_thin_for_a_pixel_are_kept_with_a_notice(folder, box):
+    """COCO has some, and its evaluation counts them."""
+    tiny = annotation(2, box=box, category=7)
+    change(folder, "train", lambda content: content["annotations"].append(tiny))
+    images = open_split(folder, "train", masks=True)
+    assert images.target(0)["masks"].flatten(1).sum(1).tolist() == [20, 0]
+    assert images.ground_truth()["annotations"] == [GOOD, tiny]
+    assert images.notices == [
+        f"{images.annotation_file}: masks too small or thin to cover a pixel (annotation 2 of image 1 (1.png))."
+    ]

@@ -11,6 +11,7 @@ from pycocotools import mask as pycoco
 from pycocotools.coco import COCO
 
 from foveal.errors import FovealError
+from foveal.tasks.detection.average_precision import average_precision
 from foveal.tasks.detection.data import open_split, open_train_and_val
 from foveal.tasks.detection.detector import check_targets
 from foveal.tasks.detection.rle import decode_runs, run_lengths
@@ -136,11 +137,55 @@ def test_dropping_keeps_images_with_objects_and_at_least_32_pixels(tmp_path):
     assert val.image_ids == [1, 2, 3, 4, 5]
 
 
-def test_splits_must_have_the_same_categories(tmp_path):
+OTHER_IDS = "categories with other ids than in training, read by their names"
+CATEGORIES = {  # of validation: ids of cat and dog, which are 3 and 7 in training, and the notice
+    "other ids": ({10: "cat", 20: "dog"}, f"{OTHER_IDS} (2, the first: category 10 ('cat'))."),
+    "exchanged": ({3: "dog", 7: "cat"}, f"{OTHER_IDS} (2, the first: category 3 ('dog'))."),
+    "one moved": ({3: "cat", 9: "dog"}, f"{OTHER_IDS} (category 9 ('dog'))."),
+    "one more": (
+        {3: "cat", 7: "dog", 8: "eel"},
+        "has categories without an object that training does not have, left out: eel.",
+    ),
+    "text": ({"7": "cat", "3": "dog"}, f"{OTHER_IDS} (2, the first: category 3 ('dog'))."),
+}
+
+
+@pytest.mark.parametrize("kind", CATEGORIES)
+def test_categories_of_validation_are_matched_by_name(tmp_path, kind):
+    names, notice = CATEGORIES[kind]
+    ids = {name: int(number) for number, name in names.items()}
+    entries = [annotation(1, category=ids["dog"]), annotation(2, category=ids["cat"], iscrowd=1)]
+    entries += [annotation(3, category=ids["eel"], iscrowd=1)] if "eel" in ids else []
+    write_split(tmp_path, "train", [annotation(1), annotation(2, category=7)])
+    categories = [{"id": number, "name": name} for number, name in names.items()]
+    write_split(tmp_path, "val", entries, categories=categories)
+    _, val = open_train_and_val(tmp_path, masks=False)
+    evaluated = open_split(tmp_path, "val", masks=False, classes={3: "cat", 7: "dog"})
+    for images in (val, evaluated):
+        assert (images.classes, images.category_ids) == (["cat", "dog"], [3, 7])
+        assert images.target(0)["labels"].tolist() == [1]
+        assert any(notice in found for found in images.notices)
+        truth = images.ground_truth()
+        assert [entry["category_id"] for entry in truth["annotations"]] == [7, 3]
+        assert sorted(truth["categories"], key=lambda entry: entry["id"]) == [
+            {"id": 3, "name": "cat"},
+            {"id": 7, "name": "dog"},
+        ]
+        found = [{"image_id": 1, "category_id": 7, "bbox": [2, 3, 4, 5], "score": 0.9}]
+        assert average_precision(truth, found, "box").classes == {"dog": pytest.approx(100)}
+
+
+@pytest.mark.parametrize("broken", ["stop", "skip"])
+def test_objects_of_classes_that_training_does_not_have_are_refused(tmp_path, broken):
     write_split(tmp_path, "train", [annotation()])
-    write_split(tmp_path, "val", [], categories=[{"id": 3, "name": "cat"}, {"id": 7, "name": "eel"}])
-    with pytest.raises(FovealError, match=r"Category 7 is 'dog' in .*train.json and 'eel' in .*val.json"):
-        open_train_and_val(tmp_path, masks=False)
+    categories = [{"id": 3, "name": "cat"}, {"id": 7, "name": "Dog"}]
+    write_split(tmp_path, "val", [annotation(), annotation(2, category=7)], categories=categories)
+    with pytest.raises(
+        FovealError,
+        match=r"val.json has objects of classes that training does not have, Dog \(annotation 2 of image 1 \(1.png\)\)"
+        r": name its categories as in training \(cat, dog\), or pass other --data\.$",
+    ):
+        open_train_and_val(tmp_path, masks=False, broken=broken)
 
 
 def test_a_train_split_without_objects_is_rejected(tmp_path):
@@ -148,6 +193,12 @@ def test_a_train_split_without_objects_is_rejected(tmp_path):
     write_split(tmp_path, "val", [])
     with pytest.raises(FovealError, match=r"instances_train.json has no object to train on"):
         open_train_and_val(tmp_path, masks=False)
+
+
+@pytest.mark.parametrize(("split", "year"), [("val", "2017"), ("val", ""), ("valid", ""), ("test", "2017")])
+def test_a_set_is_called_as_on_the_disk(tmp_path, split, year):
+    write_split(tmp_path, split, [annotation()], year=year)
+    assert open_split(tmp_path, "test" if split == "test" else "val", masks=False).set_name == split
 
 
 def test_missing_files_are_named_in_the_error(tmp_path):

@@ -54,6 +54,7 @@ def roboflow(folder: Path, splits=("train", "valid", "test"), root=True) -> Path
 def test_roboflow(tmp_path):
     train, val = open_train_and_val(roboflow(tmp_path, root=False), masks=False)
     assert (train.annotation_file.parent.name, val.annotation_file.parent.name) == ("train", "valid")
+    assert (train.set_name, val.set_name) == ("train", "valid")
     for images in (train, val):
         assert (images.classes, images.category_ids, images.image_ids) == (["crab", "eel"], [1, 2], [0, 1])
         assert [images.target(index)["labels"].tolist() for index in (0, 1)] == [[0, 1], [0]]
@@ -128,11 +129,21 @@ def test_cvats_subsets_have_capital_letters(tmp_path):
         write_json(file, pictures, [box(1, 1, 1)], [{"id": 1, "name": "cat"}])
     train, val = open_train_and_val(tmp_path, masks=False)
     assert [Path(images.paths[0]).parent.name for images in (train, val)] == ["Train", "Validation"]
+    assert [images.set_name for images in (train, val)] == ["Train", "Validation"]
     assert [images.notices for images in (train, val)] == [[], []]
     assert val[0][0].shape == (3, 20, 30)
 
 
-@pytest.mark.parametrize("export", ["result.json", "annotations/instances_default.json", "annotations.json"])
+@pytest.mark.parametrize(
+    "export",
+    [
+        "result.json",
+        "annotations/instances_default.json",
+        "annotations.json",
+        "_annotations.coco-segmentation.json",
+        "labels.json",
+    ],
+)
 def test_a_split_may_be_an_export_of_its_own(tmp_path, export):
     for split in ("train", "valid"):
         image(tmp_path / split / "images", "a.png")
@@ -152,6 +163,7 @@ def test_annotation_files_may_be_called_like_their_split(tmp_path, file, name):
         pictures = [{"id": 1, "width": 30, "height": 20, "file_name": name.format(split)}]
         write_json(tmp_path / file.format(split), pictures, [box(1, 1, 1)], [{"id": 1, "name": "cat"}])
     train, val = open_train_and_val(tmp_path, masks=False)
+    assert [images.set_name for images in (train, val)] == ["train", "validation"]
     assert [Path(images.paths[0]) for images in (train, val)] == [
         tmp_path / name.format(split) for split in ("train", "validation")
     ]
@@ -164,3 +176,19 @@ def test_a_folder_without_a_split_says_what_to_pass(tmp_path):
         open_train_and_val(tmp_path, masks=False)
     with pytest.raises(FovealError, match=r"no annotations for train: .*, or pass --val-fraction 0.2 to draw"):
         open_train_and_val(tmp_path / "train", masks=False)
+    for split in ("val", "test"):  # evaluation draws no images
+        with pytest.raises(
+            FovealError,
+            match=rf"no annotations for {split}: put them into \S+ or \S+; it has README.roboflow.txt, train\.$",
+        ):
+            open_split(tmp_path, split, masks=False)
+
+
+def test_fiftyone(tmp_path):
+    for split in ("train", "validation"):
+        image(tmp_path / split / "data", "a.png")
+        pictures = [{"id": 1, "width": 30, "height": 20, "file_name": "a.png"}]
+        write_json(tmp_path / split / "labels.json", pictures, [box(1, 1, 1)], [{"id": 1, "name": "cat"}], info={})
+    for images in open_train_and_val(tmp_path, masks=False):
+        assert images.notices == []
+        assert images[0][0].shape == (3, 20, 30)

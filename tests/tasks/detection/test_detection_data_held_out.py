@@ -27,6 +27,7 @@ def test_each_class_gives_its_share(folder):
     rarest = [{2: "dog", 1: "cat", 0: "empty"}[len(val.target(index)["boxes"])] for index in range(len(val))]
     assert Counter(rarest) == {"dog": 1, "cat": 3, "empty": 1}
     assert list(val.held_out.names) == sorted(val.names)
+    assert val.set_name == "20 % drawn for validation with seed 0"
     assert (val.held_out.fraction, val.held_out.seed, train.held_out) == (0.2, 0, None)
     drawn = f"5 of the 24 images of {train.annotation_file} were drawn for validation, by class with seed 0; "
     assert train.notices == [drawn + "the checkpoints name them, and evaluation uses them."]
@@ -68,7 +69,8 @@ def test_evaluation_opens_the_images_of_the_run_whatever_was_added(folder):
     assert len(open_split(folder, "train", masks=False, held_out=val.held_out)) == 34
 
 
-def test_missing_validation_images_are_named(folder, tmp_path):
+@pytest.mark.parametrize("gone", ["entry", "file"])
+def test_missing_validation_images_are_counted_whether_their_entry_or_file_is_gone(folder, gone):
     _, val = open_train_and_val(folder, masks=False, val_fraction=0.2)
     lost = val.names[0]
 
@@ -76,24 +78,47 @@ def test_missing_validation_images_are_named(folder, tmp_path):
         content["images"] = [image for image in content["images"] if image["file_name"] != lost]
         content["annotations"] = [entry for entry in content["annotations"] if f"{entry['image_id']}.png" != lost]
 
-    change(folder, "train", lose)
+    if gone == "entry":
+        change(folder, "train", lose)
+    else:
+        (folder / "train" / lost).unlink()
     again = open_split(folder, "val", masks=False, held_out=val.held_out)
-    assert f"1 of the 5 validation images of this run are missing from {val.annotation_file}; the first: {lost}." in (
-        again.notices
-    )
+    assert again.names == val.names[1:]
+    assert (
+        f"1 of the 5 images that training held out for validation is missing from {val.annotation_file}, the first of "
+        f"them {lost}: the figures are over the others."
+    ) in again.notices
+    assert len(again.ground_truth()["images"]) == 4
+
+
+def test_no_validation_image_of_a_run_is_refused_and_so_is_another_broken_entry(folder, tmp_path):
+    _, val = open_train_and_val(folder, masks=False, val_fraction=0.2)
     other = write_split(tmp_path / "other", "train", [annotation()])
     (other / "train" / "1.png").rename(other / "train" / "x.png")
     change(other, "train", lambda content: content["images"][0].update(file_name="x.png"))
     with pytest.raises(
-        FovealError, match=r"has none of the 5 validation images of this run, such as .*: pass the --da"
+        FovealError, match=r"has none of the 5 images that training held out for validation, such as .*: pass the --da"
     ):
         open_split(other, "val", masks=False, held_out=val.held_out)
+    (folder / "train" / val.names[0]).unlink()
+    change(folder, "train", lambda content: content["annotations"][0].update(category_id=9))
+    with pytest.raises(FovealError, match=r"and 1 more of its entries are broken"):
+        open_split(folder, "val", masks=False, held_out=val.held_out)
 
 
 def test_a_validation_split_of_its_own_is_used_and_excludes_a_draw(folder):
     _, val = open_train_and_val(folder, masks=False, val_fraction=0.2)
     write_split(folder, "valid", [annotation()])
     assert open_split(folder, "val", masks=False, held_out=val.held_out).annotation_file.name == "instances_valid.json"
+    (notice,) = (
+        found
+        for found in open_split(folder, "val", masks=False, held_out=val.held_out).notices
+        if "of its own" in found
+    )
+    assert notice == (
+        f"{folder} has validation images of its own, {folder / 'annotations' / 'instances_valid.json'}: they are read, "
+        "and not the 5 that training held out."
+    )
     with pytest.raises(FovealError, match=r"has validation images of its own: leave --val-fraction out\.$"):
         open_train_and_val(folder, masks=False, val_fraction=0.2)
 
@@ -105,6 +130,14 @@ def test_a_draw_without_objects_is_refused(folder):
     change(folder, "train", keep_few)
     with pytest.raises(FovealError, match=r", of which 5 images are for validation, has no object to evaluate: no ann"):
         open_train_and_val(folder, masks=False, val_fraction=0.2)
+
+
+def test_one_drawn_image_is_said_in_the_singular(tmp_path):
+    entries = [annotation(1, image=1), annotation(2, image=2, category=7), annotation(3, image=3)]
+    folder = write_split(tmp_path, "train", entries, [(40, 40)] * 3)
+    train, val = open_train_and_val(folder, masks=False, val_fraction=0.3)
+    assert train.notices[0].startswith(f"1 of the 3 images of {train.annotation_file} was drawn for validation, by cl")
+    assert val.notices[0].startswith(f"{val.annotation_file}, of which one image is for validation, has no object of 1")
 
 
 def test_images_of_one_export_are_drawn(folder, tmp_path):

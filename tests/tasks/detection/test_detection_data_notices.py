@@ -132,9 +132,7 @@ def test_classes_without_an_object_are_named_before_training(tmp_path):
     assert val.notices[-1] == f"{val.annotation_file} has no object of 1 of its 2 classes: dog."
     many = [{"id": number, "name": f"c{number}"} for number in range(1, 14)]
     images = open_split(write_split(tmp_path / "many", "val", [annotation()], categories=many), "val", masks=False)
-    assert images.notices[-1].endswith(
-        " has no object of 12 of its 13 classes: c1, c2, c4, c5, c6, c7, c8, c9, c10, c11 and 2 more."
-    )
+    assert images.notices[-1].endswith(" has no object of 12 of its 13 classes: c1, c2, c4, c5, c6 and 7 more.")
 
 
 def test_validation_may_lack_categories_of_training(tmp_path):
@@ -168,6 +166,18 @@ def test_images_that_the_file_does_not_name_are_counted(tmp_path):
     ]
 
 
+def test_other_files_beside_the_images_are_counted(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation(), annotation(2, category=7)])
+    for name in ("a.heic", "b.HEIC", "c.mp4", "notes.txt", "_annotations.coco.json", ".d.heic", "Thumbs.db", "noend"):
+        (folder / "train" / name).write_bytes(b"")
+    (folder / "train" / "sub.heic").mkdir()
+    images = open_split(folder, "train", masks=False)
+    assert images.notices == [
+        f"{images.folder} has 4 files that Pillow does not read as images, left out: 2 .heic, 1 .mp4, 1 without an "
+        "ending."
+    ]
+
+
 def test_validation_images_that_are_training_images_are_counted(tmp_path):
     folder = write_split(tmp_path, "images", [annotation(), annotation(2, category=7)])
     content = (folder / "annotations" / "instances_images.json").read_text()
@@ -175,7 +185,7 @@ def test_validation_images_that_are_training_images_are_counted(tmp_path):
         (folder / "annotations" / f"instances_{split}.json").write_text(content)
     _, val = open_train_and_val(folder, masks=False)
     assert val.notices == [
-        "1 of 1 validation images are training images as well, so their figures say nothing about others; the first: "
+        "1 of 1 validation images is a training image as well, so their figures say nothing about others; the first: "
         "1.png."
     ]
 
@@ -191,3 +201,36 @@ def test_a_file_of_nonsense_is_one_sentence(tmp_path):
         (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
         with pytest.raises(FovealError, match=r"instances_train.json has no usable image: .*: repair these entries\.$"):
             open_split(folder, "train", masks=False, broken="skip")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_images_that_would_stop_a_run_later_are_found_at_its_start(tmp_path, split):
+    entries = [annotation(number, image=number, category=(3, 7)[number % 2]) for number in range(1, 13)]
+    for name in ("train", "val"):
+        write_split(tmp_path, name, entries, [(40, 40)] * 12)
+    for number in range(1, 13):
+        Image.new("F", (40, 40), 200.0).save(tmp_path / split / f"{number}.png", format="TIFF")
+    for ask in (create_task, plan_recipe):
+        with pytest.raises(FovealError, match=rf"{split}/1.png has fractions of 32 bits from 200 to 200, and which of"):
+            ask(small_recipe("retinanet"), tmp_path)
+        with pytest.raises(
+            FovealError, match=rf"None of the 12 images of .*instances_{split}.json can be read; the fir"
+        ):
+            ask(small_recipe("retinanet", broken="skip"), tmp_path)
+    Image.new("RGB", (40, 40)).save(tmp_path / split / "7.png")
+    train, val = open_train_and_val(tmp_path, masks=False, broken="skip")
+    (notice,) = {"train": train, "val": val}[split].notices
+    assert "images of" in notice
+    assert "that were looked at cannot be read, and such images are skipped; the first: " in notice
+
+
+def test_eight_images_of_a_set_are_looked_at(tmp_path, monkeypatch):
+    write_train(tmp_path, [annotation(n, image=n, category=(3, 7)[n % 2]) for n in range(1, 31)], [(40, 40)] * 30)
+    seen = []
+    monkeypatch.setattr(
+        "foveal.tasks.detection.data.coco.load_rgb_of_size",
+        lambda path, size: seen.append(path) or Image.new("RGB", size),
+    )
+    open_train_and_val(tmp_path, masks=False)
+    assert len(seen) == 9  # of 30 and of one
+    assert [seen[0], seen[7]] == [str(tmp_path / "train" / name) for name in ("1.png", "30.png")]

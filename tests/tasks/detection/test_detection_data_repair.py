@@ -33,7 +33,21 @@ def rle(top, left, bottom, right, text=True):
 
 AREA = "area missing or not above zero, computed from the mask, or from the box if there is none"
 NUMBERS = "numbers written as text or with a decimal point, read as whole numbers"
+TEXT = "numbers written as text, read as numbers"
+BOX_MISSING = "box missing or without area, computed from the mask"
+RUNS = rle(3, 2, 6, 7, text=False)
+MASK_BOX = {"boxes": [[2, 3, 7, 6]], "area": [3]}
 ANNOTATIONS = {
+    "area as text": (annotation(area="20.0"), BOX, TEXT),
+    "area zero as text": (annotation(area="0", segmentation=[]), BOX, TEXT),
+    "area in a list": (annotation(area=[7], segmentation=[TRIANGLE]), {**BOX, "area": [30]}, AREA),
+    "area a word": (annotation(area="large"), BOX, AREA),
+    "box as text": (annotation(bbox=["2", "3.0", " 4", "5"]), BOX, TEXT),
+    "box of zeros": (annotation(bbox=[0, 0, 0, 0], area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
+    "box of corners": (annotation(bbox={"x": 1}, area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
+    "box of five numbers": (annotation(bbox=[1, 2, 3, 4, 0.9], area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
+    "box NaN": (annotation(bbox=[1, math.nan, 3, 4], area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
+    "box of negative width": (annotation(bbox=[7, 3, -5, 3], area=3, segmentation=RUNS), MASK_BOX, BOX_MISSING),
     "area missing": (without(annotation(), "area"), BOX, AREA),
     "area missing, no mask": (without(annotation(), "area", "segmentation"), BOX, AREA),
     "area null": (annotation(area=None), BOX, AREA),
@@ -55,12 +69,12 @@ ANNOTATIONS = {
     "box missing": (
         without(annotation(segmentation=[TRIANGLE]), "bbox"),
         {"boxes": [[4, 4, 14, 10]], "area": [20]},
-        "box missing, computed from the mask",
+        BOX_MISSING,
     ),
     "box null, run lengths": (
         {**annotation(area=3, segmentation=rle(3, 2, 6, 7)), "bbox": None},
         {"boxes": [[2, 3, 7, 6]], "area": [3]},
-        "box missing, computed from the mask",
+        BOX_MISSING,
     ),
     "iscrowd null": (annotation(iscrowd=None), BOX, "iscrowd null or text, read as the number that it means"),
     "iscrowd text": (annotation(iscrowd="0"), BOX, "iscrowd null or text, read as the number that it means"),
@@ -69,7 +83,11 @@ ANNOTATIONS = {
 }
 
 
-BOXES_ONLY = ("area missing, no mask", "area of the good polygon")  # with masks there is something else to say
+BOXES_ONLY = (
+    "area missing, no mask",
+    "area zero as text",
+    "area of the good polygon",
+)  # with masks there is something else to say
 
 
 @pytest.mark.parametrize(
@@ -90,6 +108,41 @@ def test_what_an_annotation_means_is_derived(tmp_path, kind, masks):
     assert [type(read[name]) for name in ("id", "image_id", "category_id")] == [int] * 3
 
 
+RENUMBERED = "ids that are missing, no whole numbers or used twice: annotations are numbered anew"
+
+
+@pytest.mark.parametrize(
+    "ids", [(1, 1, 1), (None, None, None), ("x1", "x2", "x3"), (1.5, [2], {}), ("1", 1, 1.0), (7, "a", "a")]
+)
+@pytest.mark.parametrize("broken", ["stop", "skip"])
+def test_no_object_is_lost_for_the_id_of_its_annotation(tmp_path, ids, broken):
+    boxes = [(2, 3, 4, 5), (6, 3, 4, 5), (8, 9, 7, 6)]
+    entries = [{**annotation(box=box), "id": number} for number, box in zip(ids, boxes, strict=True)]
+    if ids[0] is None:
+        entries = [without(entry, "id") for entry in entries]
+    images = open_split(write_split(tmp_path, "train", entries), "train", masks=True, broken=broken)
+    assert images.target(0)["boxes"].tolist() == [[x, y, x + w, y + h] for x, y, w, h in boxes]
+    count = sum(f"{RENUMBERED} (" in notice for notice in images.notices)
+    first = {1: 1, None: "at place 1", "x1": "x1", 1.5: 1.5, "1": 1, 7: "a"}[ids[0]]
+    number = 3 - (type(ids[0]) is int or ids[0] == "1")
+    assert count == 1
+    assert f"{RENUMBERED} ({number}, the first: annotation {first} of image 1 (1.png))." in str(images.notices)
+    assert images.problems == []
+    truth = images.ground_truth()["annotations"]
+    assert ([entry["id"] for entry in truth], [entry["bbox"] for entry in truth]) == ([1, 2, 3], [[*b] for b in boxes])
+
+
+@pytest.mark.parametrize("ids", [(4, 4, 4), (None, None, None), ("x", "x", "x")])
+def test_only_equal_entries_are_copies(tmp_path, ids):
+    entries = [{**annotation(box=box), "id": number} for number, box in zip(ids, [(2, 3, 4, 5)] * 3, strict=True)]
+    entries[2]["category_id"] = 7
+    images = open_split(write_split(tmp_path, "train", entries), "train", masks=False)
+    assert images.target(0)["labels"].tolist() == [0, 1]
+    which = "at place 2" if ids[0] is None else ids[0]
+    assert f"copies of an annotation, left out (annotation {which} of image 1 (1.png))." in str(images.notices)
+    assert len(images.ground_truth()["annotations"]) == 2
+
+
 def test_a_stray_polygon_beside_good_ones_is_left_out_of_the_mask(tmp_path):
     strays = [[], [1, 1, 5, 5], [1, 1, 5, 5, 3], [1, 1, math.nan, 5, 3, 3], [1, 1, 5, 5, -1e9, 4], "text"]
     entries = [annotation(number, segmentation=[TRIANGLE, stray]) for number, stray in enumerate(strays, 1)]
@@ -107,6 +160,36 @@ def test_a_stray_polygon_beside_good_ones_is_left_out_of_the_mask(tmp_path):
         f"{file}: a polygon without the list around it, read as one (annotation 7 of image 1 (1.png)).",
     ]
     assert [entry["segmentation"] for entry in images.ground_truth()["annotations"]] == [[TRIANGLE]] * 8
+
+
+MASKS = {
+    "run lengths as floats": ({**RUNS, "counts": [float(run) for run in RUNS["counts"]]}, NUMBERS),
+    "run lengths as text": ({**RUNS, "counts": [str(run) for run in RUNS["counts"]]}, NUMBERS),
+    "size as text": ({**RUNS, "size": ["20", "30.0"]}, NUMBERS),
+    "size as text, compressed": ({**rle(3, 2, 6, 7), "size": ["20", 30.0]}, NUMBERS),
+    "in a list": ([RUNS], "run lengths with a list around them, read without it"),
+    "compressed in a list": ([rle(3, 2, 6, 7)], "run lengths with a list around them, read without it"),
+    "polygon as text": ([["2", "3", "7", "3", "7", "6", "2", "6"]], TEXT),
+    "flat polygon as text": (["2", "3", "7", "3", "7", "6", "2", "6"], TEXT),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_what_a_mask_means_is_read(tmp_path, kind):
+    segmentation, notice = MASKS[kind]
+    entry = {**annotation(segmentation=segmentation, area=0), "bbox": None}
+    images = open_split(write_split(tmp_path, "train", [entry]), "train", masks=True)
+    target = images.target(0)
+    expected = np.zeros((20, 30), dtype=np.uint8)
+    expected[3:6, 2:7] = 1
+    assert (target["masks"][0].numpy() == expected).all()
+    assert (target["boxes"].tolist(), target["area"].tolist()) == ([[2, 3, 7, 6]], [15])
+    assert any(f"{notice} (annotation 1 of image 1 (1.png))." in found for found in images.notices)
+    truth = counted_truth(images, [1], masks=True)["annotations"][0]
+    assert (truth["bbox"], truth["area"]) == ([2, 3, 5, 3], 15)
+    coded = truth["segmentation"]
+    coded = pycoco.frPyObjects(coded, 20, 30) if isinstance(coded, list) or isinstance(coded["counts"], list) else coded
+    assert (pycoco.decode(coded).reshape(20, 30) == expected).all()
 
 
 @pytest.mark.parametrize("segmentation", [[[]], [[1, 1, 5, 5]], "text", {"size": [1, 1]}, None, 7])
@@ -242,3 +325,54 @@ def test_published_files_are_read_without_repairs(tmp_path):
     assert images.notices == [
         f"{images.annotation_file} has a crowd, which training leaves out and evaluation ignores."
     ]
+
+
+@pytest.mark.parametrize("again", ["1.png", "./1.png", "a/../1.png"])
+@pytest.mark.parametrize("broken", ["stop", "skip"])
+def test_an_image_that_is_listed_twice_is_one_image_with_all_objects(tmp_path, again, broken):
+    cat, dog, other = annotation(1), annotation(2, image=5, category=7), annotation(4, image=2)
+    folder = write_split(tmp_path, "train", [cat, dog, annotation(3, image=5), other], [(20, 30)] * 2)
+    (folder / "train" / "a").mkdir()
+    entry = {"id": 5, "file_name": again, "height": 20, "width": 30}
+    change(folder, "train", lambda content: content["images"].append(entry))
+    images = open_split(folder, "train", masks=True, broken=broken)
+    assert images.image_ids == [1, 2]
+    assert [images.target(index)["labels"].tolist() for index in (0, 1)] == [[0, 1], [0]]
+    file = images.annotation_file
+    assert images.notices == [
+        f"{file}: images that are listed again, read as one with all objects (image 5 ({again})).",
+        f"{file}: annotations of an image that is listed again, read as those of the first (2, the first: annotation 2 "
+        "of image 1 (1.png)).",
+        f"{file}: copies of an annotation, left out (annotation 3 of image 1 (1.png)).",
+    ]
+    truth = images.ground_truth()
+    assert [image["id"] for image in truth["images"]] == [1, 2]
+    assert [(entry["id"], entry["image_id"]) for entry in truth["annotations"]] == [(1, 1), (2, 1), (4, 2)]
+
+
+def test_an_entry_of_an_image_that_is_there_twice_is_one_image(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation(1), annotation(2, category=7)])
+    change(folder, "train", lambda content: content["images"].append({**content["images"][0], "license": 3}))
+    images = open_split(folder, "train", masks=False)
+    assert (images.image_ids, images.target(0)["labels"].tolist()) == ([1], [0, 1])
+    assert images.notices == [
+        f"{images.annotation_file}: images that are listed again, read as one with all objects (image 1 (1.png))."
+    ]
+    assert len(images.ground_truth()["images"]) == 1
+
+
+def test_an_image_that_is_listed_twice_in_two_sizes_is_a_broken_entry(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation()])
+    entry = {"id": 2, "file_name": "1.png", "height": 40, "width": 60}
+    change(folder, "train", lambda content: content["images"].append(entry))
+    with pytest.raises(FovealError, match=r"Image 2 \(1.png\) in .* has another size than image 1, which is the same"):
+        open_split(folder, "train", masks=False)
+
+
+def test_an_id_never_means_two_files(tmp_path):
+    folder = write_split(tmp_path, "train", [annotation()], [(20, 30)] * 2)
+    entry = {"id": 5, "height": 20, "width": 30}
+    more = [{**entry, "file_name": "1.png"}, {**entry, "file_name": "2.png"}]
+    change(folder, "train", lambda content: content["images"].__setitem__(slice(1, 2), more))
+    with pytest.raises(FovealError, match=r"Image 5 \(2.png\) in .* has the id of another image"):
+        open_split(folder, "train", masks=False)

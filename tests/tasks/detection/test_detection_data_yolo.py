@@ -69,6 +69,7 @@ def test_roboflow(tmp_path):
         write(tmp_path / split / "labels" / "a.txt", f"{BOX}\n{POLYGON}")
     names = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['cat', 'dog']\n"
     write(tmp_path / "data.yaml", names)
+    assert [images.set_name for images in open_train_and_val(tmp_path, masks=False)] == ["train", "valid"]
     for images in open_train_and_val(tmp_path, masks=False):
         assert_read(images)
     (tmp_path / "data.yaml").unlink()
@@ -84,6 +85,7 @@ def test_cvat_names_images_in_lists(tmp_path):
     for images in open_train_and_val(tmp_path, masks=False):
         assert_read(images)
         assert (len(images), images.notices) == (2, [])
+        assert images.set_name in ("Train", "Validation")
 
 
 def test_darknet_has_labels_beside_images(tmp_path):
@@ -150,7 +152,7 @@ LINES = {
     "negative": ("1 -0.5 0.5 0.1 0.1", "has coordinates that are not fractions of the image, 0 to 1"),
     "NaN": ("1 nan 0.5 0.1 0.1", "has coordinates that are not fractions of the image, 0 to 1"),
     "three numbers": ("1 0.5 0.5 0.1", "has 3 numbers after its class: neither the four of a box"),
-    "with a score": ("1 0.5 0.5 0.1 0.1 0.9", "has 5 numbers after its class: neither the four of a box"),
+    "five numbers": ("1 0.5 0.5 0.1 0.1 7", "has 5 numbers after its class: neither the four of a box"),
     "zero width": ("1 0.5 0.5 0 0.1", "has an object without width or height"),
     "flat polygon": ("1 0.1 0.5 0.2 0.5 0.3 0.5", "has an object without width or height"),
 }
@@ -229,13 +231,122 @@ def test_missing_names_are_one_sentence(tmp_path, name, text, sentence):
 def test_a_missing_validation_folder_is_no_split(tmp_path):
     folder = ultralytics(tmp_path, "train: images/train\nval: images/nowhere\nnames: [cat, dog]")
     (folder / "images" / "val").rename(folder / "images" / "later")
-    with pytest.raises(FovealError, match=r"has no annotations for val: .*--val-fraction"):
+    with pytest.raises(
+        FovealError, match=r"data.yaml names images/nowhere for val, which is not there: correct it, or .*--val-fracti"
+    ):
         open_train_and_val(folder, masks=False)
     train, val = open_train_and_val(folder, masks=False, val_fraction=0.5)
     assert {*train.names, *val.names} == {"images/train/a.jpg", "images/train/b.jpg"}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_no_path_of_several_is_left_out_in_silence(tmp_path, split):
+    paths = {"train": "images/train", "val": "images/val", split: f"[images/{split}, images/extra, more.txt]"}
+    folder = ultralytics(tmp_path, f"train: {paths['train']}\nval: {paths['val']}\nnames: [cat, dog]")
+    with pytest.raises(
+        FovealError, match=r"data.yaml names images/extra, more.txt, which is not there: correct it, or"
+    ):
+        open_split(folder, split, masks=False)
+    write(folder / "more.txt", "")
+    with pytest.raises(FovealError, match=r"data.yaml names images/extra, which is not there: correct it, or"):
+        open_split(folder, split, masks=False)
+    (folder / "images" / "extra").mkdir()
+    assert_read(open_split(folder, split, masks=False))
+
+
+def test_a_folder_that_is_read_instead_of_the_named_one_is_said(tmp_path):
+    folder = ultralytics(tmp_path, "train: images/train\nval: images/vall\nnames: [cat, dog]")
+    train, val = open_train_and_val(folder, masks=False)
+    assert train.notices == []
+    assert val.notices == [
+        f"{folder / 'data.yaml'} names images/vall for val, which is not there: {folder / 'images' / 'val'} is read."
+    ]
+    assert_read(val)
 
 
 def test_headers_of_images_are_read_once(tmp_path, monkeypatch):
     images = open_split(ultralytics(tmp_path), "train", masks=False)
     monkeypatch.setattr("foveal.tasks.detection.data.yolo.image_size", None)
     assert len(images.ground_truth()["images"]) == 2
+
+
+def test_an_image_that_is_named_twice_is_one_image(tmp_path):
+    folder = ultralytics(tmp_path, "train: [images/train, images, list.txt]\nval: images/val\nnames: [cat, dog]")
+    write(folder / "list.txt", "./images/train/a.jpg\nimages/train/a.jpg\n")
+    for file in (folder / "images" / "val").iterdir():
+        file.unlink()
+    images = open_split(folder, "train", masks=False)
+    assert images.names == ["images/train/a.jpg", "images/train/b.jpg"]
+    assert_read(images)
+    assert (
+        "images that are listed again, read as one with all objects (4, the first: image 3 (images/train/a.jpg))"
+        in (str(images.notices))
+    )
+
+
+@pytest.mark.parametrize("place", ["labels", "beside"])
+def test_images_without_any_file_of_labels_are_refused_with_the_place_of_the_first(tmp_path, place):
+    folder = ultralytics(tmp_path)
+    for file in (folder / "labels").rglob("*.txt"):
+        file.unlink()
+    if place == "beside":
+        (folder / "images" / "train").rename(folder / "photos")
+        write(folder / "data.yaml", "train: photos\nval: images/val\nnames: [cat, dog]")
+    expected = folder / "labels" / "train" / "a.txt" if place == "labels" else folder / "photos" / "a.txt"
+    with pytest.raises(
+        FovealError, match=rf"None of the 2 images of .* has a file of labels: put that of the first into {expected}\.$"
+    ):
+        open_train_and_val(folder, masks=False)
+
+
+@pytest.mark.parametrize("names", ["classes.txt", "data.yaml"])
+@pytest.mark.parametrize("layout", ["Images/Train", "TRAIN/Images", "IMAGES/training"])
+def test_folders_hold_in_any_case(tmp_path, layout, names):
+    for name in "ab":
+        picture(tmp_path / layout / f"{name}.jpg")
+        write(
+            tmp_path / layout.replace("Images", "Labels").replace("IMAGES", "labels") / f"{name}.txt",
+            f"{BOX}\n{POLYGON}",
+        )
+    write(tmp_path / names, "cat\ndog\n" if names == "classes.txt" else f"names: [cat, dog]\ntrain: {layout}")
+    images = open_split(tmp_path, "train", masks=False)
+    assert_read(images)
+    assert (len(images), images.notices) == (2, [])
+
+
+def test_a_confidence_after_a_box_is_left_out_with_a_count(tmp_path):
+    folder = ultralytics(tmp_path)
+    for name in "ab":
+        write(folder / "labels" / "train" / f"{name}.txt", f"{BOX} 0.93\n{POLYGON}\n")
+    images = open_split(folder, "train", masks=False)
+    assert_read(images)
+    assert images.notices == [
+        f"{folder / 'labels' / 'train'}: a confidence after the box, as detectors write it, left out (2, the first: "
+        "line 1 of a.txt)."
+    ]
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "coco128.yaml", "My Data.YML"])
+def test_the_file_of_settings_may_have_any_name_and_be_passed_itself(tmp_path, name):
+    folder = ultralytics(tmp_path)
+    (folder / "data.yaml").rename(folder / name)
+    write(folder / "other.yaml", "names: an unrelated file\n")
+    for data in (folder, folder / name):
+        for images in open_train_and_val(data, masks=False):
+            assert_read(images)
+    train, val = open_train_and_val(folder / name, masks=False)
+    assert [Path(images.paths[0]).parent.name for images in (train, val)] == ["train", "val"]
+
+
+def test_of_several_files_of_settings_one_must_be_passed(tmp_path):
+    folder = ultralytics(tmp_path)
+    (folder / "data.yaml").rename(folder / "a.yaml")
+    write(folder / "b.yaml", "train: images/val\nval: images/val\nnames: [cat, dog]")
+    with pytest.raises(FovealError, match=r"has several files with names of classes, a.yaml, b.yaml: pass one of them"):
+        open_train_and_val(folder, masks=False)
+    assert_read(open_train_and_val(folder / "b.yaml", masks=False)[0])
+    write(folder / "notes.json", "")
+    with pytest.raises(
+        FovealError, match=r"notes.json is a file: pass the folder of the data set as --data, or YOLO's"
+    ):
+        open_train_and_val(folder / "notes.json", masks=False)

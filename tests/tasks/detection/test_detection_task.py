@@ -254,7 +254,7 @@ def test_drop_path_is_recorded_as_0_for_backbones_without_it(data):
 
 def test_broken_annotations_raise_an_error_or_are_reported(tmp_path):
     folder = write_objects(tmp_path)
-    change(folder, "train", lambda content: content["annotations"][0].update(bbox=[4, 5, 0, 28]))
+    change(folder, "train", lambda content: content["annotations"][0].update(bbox=[4, 5, 0, 28], segmentation=[]))
     with pytest.raises(FovealError, match=r"Annotation 1 of image 1 \(1\.png\).* of zero area: repair it, or pass"):
         create_task(small_recipe("retinanet"), folder)
     file = folder / "annotations" / "instances_train.json"

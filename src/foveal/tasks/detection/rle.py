@@ -15,6 +15,7 @@ from foveal.errors import FovealError
 
 # Parts of a character: the code of digit 0, the flag "more digits follow", the sign bit, and the bits per digit.
 _ZERO, _MORE, _NEGATIVE, _BITS = 48, 32, 16, 5
+_LONGEST = 8  # characters of a run: no image has 2 to the power of 40 pixels
 
 
 class Rle(TypedDict):
@@ -81,6 +82,11 @@ def decode_runs(counts: bytes, height: int, width: int) -> np.ndarray:
     runs = run_lengths(counts)
     columns = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs).reshape(width, height)
     return np.ascontiguousarray(columns.T)
+
+
+def is_empty(counts: bytes) -> bool:
+    """Return whether compressed runs are those of a mask without a pixel: a single run."""
+    return len(counts) <= _LONGEST and sum((character - _ZERO) & _MORE == 0 for character in counts) == 1
 
 
 def run_lengths(counts: bytes) -> np.ndarray:

@@ -13,16 +13,17 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.data.annotations import Annotations
 from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Categories, Split
 from foveal.tasks.detection.data.entries import Entry, whole
+from foveal.tasks.detection.data.reader import RENUMBERED
 from foveal.tasks.detection.data.repair import repaired
 from foveal.tasks.detection.data.tally import Tally
 from foveal.tasks.detection.rle import decode_runs
 from foveal.tasks.held_out import HeldOut
 from foveal.tasks.image_files import load_rgb_of_size
+from foveal.tasks.listing import few, left_out
 from foveal.training.samples import BrokenSample
 
 Target = dict[str, Tensor]
 SMALLEST_SIDE = 32  # pixels, of images that ``empty="drop"`` keeps; MMDetection's filter
-MOST_NAMES = 10  # in a sentence
 
 # Why an image is not used.
 ONLY_CROWDS, ONLY_BROKEN = "only crowds", "only broken annotations"
@@ -71,10 +72,16 @@ class CocoImages(Dataset):
         self.transform: Callable[[Tensor, Target], Any] | None = None
         self.problems = [f"{problem}." for problem in annotations.problems]
         self.remarks = list(remarks)
-        self._split, self._annotations, self._twins = split, annotations, categories.twins
+        self._split, self._annotations, self._ids = split, annotations, categories.ids
+        self._unused = list(categories.foreign.values())
         self._repairs, self._left_out = Tally(), Tally()
         self._repairs.update(categories.repairs)
         self._repairs.update(annotations.repairs)
+
+    @property
+    def set_name(self) -> str:
+        """What the set is called on the disk, or how it was drawn; empty for all images of a folder."""
+        return self._split.name if self.held_out is None else self.held_out.set_name
 
     @property
     def image_ids(self) -> list[int]:
@@ -136,13 +143,22 @@ class CocoImages(Dataset):
         known, sizes = self._annotations, self._annotations.sizes.tolist()
         rows: dict[int | None, int] = {number: row for row, number in enumerate(self.image_ids)}
         images = {whole(image.get("id")): image for image in reversed(content["images"])}  # of two, the first
+        again = known.twins.images
         annotations = []
         for position, entry in enumerate(content["annotations"]):
-            if position in known.skipped or (row := rows.get(whole(entry["image_id"]))) is None:
+            if position in known.skipped:
+                continue
+            number = whole(entry["image_id"])
+            row = None if number is None else rows.get(again.get(number, number))
+            if row is None:
                 continue
             if position in known.repaired:
-                entry, _ = repaired(entry, self._twins, tuple(sizes[row]), self.masks)
+                entry, _ = repaired(entry, known.twins, tuple(sizes[row]), self.masks)
             annotations.append(entry)
+        if RENUMBERED in self._repairs.counts:
+            annotations = [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)]
+        if any(given != number for given, number in self._ids.items()):
+            annotations = [{**entry, "category_id": self._ids[entry["category_id"]]} for entry in annotations]
         return {
             **{name: value for name, value in content.items() if name not in (BROKEN_LINES, NOTICES)},
             "images": [
@@ -170,9 +186,14 @@ class CocoImages(Dataset):
             entries = "a broken entry" if count == 1 else f"{count:,} broken entries"
             found.append(f"{file} has {entries}, left out here: {known.broken}.")
         found += [f"{file}: {part}." for part in self._repairs.parts()]
+        if names := self._unused:
+            found.append(
+                f"{file} has categories without an object that training does not have, left out: {few(names)}."
+            )
         if unlisted := known.unlisted:
             images = "an image that it does" if len(unlisted) == 1 else f"{len(unlisted):,} images that it does"
             found.append(f"{file} has {images} not name in {self.folder}, left out; the first: {unlisted[0]}.")
+        found += left_out(known.others, self.folder)
         if count := self._left_out.total:
             images = "An image" if count == 1 else f"{count:,} images"
             found.append(f"{images} of {file} will not be used: {self._left_out}.")
@@ -185,19 +206,18 @@ class CocoImages(Dataset):
             words = "a crowd" if count == 1 else f"{count:,} crowds"
             found.append(f"{self.annotation_file} has {words}, which training leaves out and evaluation ignores.")
         if missing := self.classes_without_objects:
-            names = ", ".join(missing[:MOST_NAMES]) + f" and {len(missing) - MOST_NAMES} more" * (
-                len(missing) > MOST_NAMES
-            )
             found.append(
                 f"{self._title} has no object of {len(missing)} of its {len(self.classes)} "
-                f"class{'es' * (len(self.classes) > 1)}: {names}."
+                f"class{'es' * (len(self.classes) > 1)}: {few(missing)}."
             )
         return found
 
     @property
     def _title(self) -> str:
-        drawn = "" if self.held_out is None else f", of which {len(self):,} images are for validation,"
-        return f"{self.annotation_file}{drawn}"
+        if self.held_out is None:
+            return str(self.annotation_file)
+        images = "one image is" if len(self) == 1 else f"{len(self):,} images are"
+        return f"{self.annotation_file}, of which {images} for validation,"
 
     @property
     def classes_without_objects(self) -> list[str]:

@@ -19,6 +19,7 @@ BROKEN_LINES = "broken lines"  # key of what is wrong with text labels: what eac
 NOTICES = "notices"  # key of sentences about the files
 LISTS = ("images", "annotations", "categories")
 TWIN_CATEGORIES = "categories of the same name, read as one class"
+OTHER_IDS = "categories with other ids than in training, read by their names"
 FIRST_NAMES = 8  # images that are looked for to find the folder that names start from
 
 #: COCO's 80 object classes by category id (Lin et al. 2014, as of 2017).
@@ -46,12 +47,14 @@ class Split:
         images: the folder that names of images are relative to.
         others: folders that they may be relative to as well.
         shared: whether other splits keep their images in the same folder.
+        name: what the split is called on the disk, such as "valid"; empty for images without a split.
     """
 
     annotations: Path
     images: Path
     others: tuple[Path, ...] = ()
     shared: bool = False
+    name: str = ""
 
     def read(self) -> Content:
         """Return ``images``, ``annotations`` and ``categories``, lists of dicts; see ``read_annotations``."""
@@ -94,11 +97,29 @@ class Categories:
         names: id -> name, by ascending id.
         twins: id -> the id that is used instead, for categories of the same name.
         repairs: what was not as COCO has it.
+        ids: id in the file -> id here, if the names are those of other data (see ``matched``); otherwise empty.
+        foreign: id in the file -> name, of those that the other data has not.
     """
 
     names: dict[int, str]
     twins: dict[int, int] = field(default_factory=dict)
     repairs: Tally = field(default_factory=Tally)
+    ids: dict[int, int] = field(default_factory=dict)
+    foreign: dict[int, str] = field(default_factory=dict)
+
+    def matched(self, classes: dict[int, str]) -> "Categories":
+        """Return these categories as classes of other data, id -> name: matched by name, since ids may differ."""
+        if self.names.items() <= classes.items():
+            return replace(self, names=classes)
+        numbers = {name: number for number, name in classes.items()}
+        ids = {number: numbers[name] for number, name in self.names.items() if name in numbers}
+        foreign = {number: name for number, name in self.names.items() if name not in numbers}
+        repairs = Tally()
+        repairs.update(self.repairs)
+        for number, name in self.names.items():
+            if ids.get(number, number) != number:
+                repairs.add(OTHER_IDS, f"category {number} ({name!r})")
+        return Categories(classes, self.twins, repairs, ids, foreign)
 
 
 def read_categories(content: Content, file: Path) -> Categories:

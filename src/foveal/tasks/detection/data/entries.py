@@ -18,17 +18,27 @@ FEWEST_NUMBERS = 6  # of a polygon: three points
 FARTHEST = 10  # bound on a polygon's coordinates in long sides of its image: its lines are followed pixel by pixel
 LARGEST_ID = 2**63  # ids are int64
 NO_MASK = "no mask"
+EMPTY_MASK: Problem = "mask without a pixel", "has a segmentation that covers no pixel of its image"
 
-_DIGITS = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+_DIGITS = re.compile(r"\s*[+-]?[0-9]{1,19}(\.0*)?\s*")
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number that may be written as 7, 7.0 or "7", or None for anything else."""
+    """Return a whole number that may be written as 7, 7.0, "7" or "7.0", or None for anything else."""
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
+    return int(value.partition(".")[0]) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
+
+
+def numeric(value: Any) -> float | None:
+    """Return a finite number that may be written as text, or None for anything else."""
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    return number if isinstance(number, int | float) and are_finite([number]) else None
 
 
 def image_problem(entry: Entry) -> Problem | None:
@@ -100,7 +110,7 @@ def _runs_problem(counts: Any, pixels: int) -> Problem | None:
         return "broken run lengths", "has a segmentation whose counts are neither text nor whole numbers"
     if min(runs, default=-1) < 0 or sum(runs) != pixels:
         return "broken run lengths", f"has a segmentation whose run lengths do not add up to its {pixels} pixels"
-    return None
+    return None if any(runs[1::2]) else EMPTY_MASK
 
 
 def is_box(box: Any) -> bool:

@@ -1,12 +1,14 @@
 """The image file that a name in an annotation file means, as tools on other systems write it."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from foveal.tasks.listing import is_image, walk_images
+from foveal.tasks.listing import is_hidden, is_image, walk_images
+
+_ANNOTATIONS = (".json", ".txt", ".yaml", ".yml", ".csv", ".md")
 
 
 class ImageNames:
@@ -31,6 +33,15 @@ class ImageNames:
     def unlisted(self, names: set[str]) -> list[str]:
         """Return the images directly in the folder that are not among ``names``, in alphabetical order."""
         return sorted(name for name in self._present - names if is_image(name))
+
+    def others(self, names: set[str]) -> Counter[str]:
+        """Return how many files directly in the folder are neither images nor among ``names``, by ending.
+
+        Files in the formats of annotations do not count: they may be those of other splits.
+        """
+        found = [name for name in sorted(self._present - names) if not is_image(name) and not is_hidden(name)]
+        endings = (os.path.splitext(name)[1].lower() for name in found if (self.folder / name).is_file())
+        return Counter(ending for ending in endings if ending not in _ANNOTATIONS)
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:

@@ -8,12 +8,15 @@ import numpy as np
 from foveal.errors import FovealError
 from foveal.tasks.detection.data.annotations import check_annotations
 from foveal.tasks.detection.data.coco import CocoImages
-from foveal.tasks.detection.data.coco_file import NOTICES, Categories, Split, gc_disabled, read_categories
+from foveal.tasks.detection.data.coco_file import NOTICES, Split, gc_disabled, read_categories
+from foveal.tasks.detection.data.image_entries import NO_FILE
 from foveal.tasks.detection.data.layout import find_split, search_split, search_whole
 from foveal.tasks.held_out import HeldOut, draw
-from foveal.tasks.listing import split_names
+from foveal.tasks.image_files import look_at_images
+from foveal.tasks.listing import few, split_names
 from foveal.training.config import Broken
 
+DRAW_THEM = ", or pass --val-fraction 0.2 to draw validation images from those that are there"
 Empty = Literal["keep", "drop"]
 
 
@@ -37,7 +40,7 @@ def open_split(
         masks: targets have masks; every annotation must then have one.
         broken: on an invalid entry ``stop`` (raise), or ``skip`` it and report it in ``problems``.
         empty: ``keep`` or ``drop`` images without an object or with a side below 32 pixels.
-        classes: category id -> name; used instead of the file's if these contain all of the file's.
+        classes: category id -> name, used instead of the file's categories, which are matched by name.
         held_out: the validation images of a folder that has no validation split.
 
     Raises:
@@ -45,8 +48,13 @@ def open_split(
     """
     folder = Path(folder)
     if held_out is not None and split in split_names("val") and search_split(folder, "val") is None:
-        return _held_out(_open(_undivided(folder), masks, broken, classes), held_out)
+        return _held_out(_open(_undivided(folder), masks, broken, classes, files_may_miss=True), held_out)
     images = _open(find_split(folder, split), masks, broken, classes)
+    if held_out is not None and split in split_names("val"):
+        images.remarks.append(
+            f"{folder} has validation images of its own, {images.annotation_file}: they are read, and not the "
+            f"{len(held_out.names):,} that training held out."
+        )
     if empty == "drop":
         images = images.without_empty()
     images.check_images()
@@ -64,12 +72,15 @@ def open_train_and_val(
 ) -> tuple[CocoImages, CocoImages]:
     """Open the training and validation images; ``empty`` applies to training images only. See ``open_split``.
 
+    Up to eight images of each set are decoded: what would stop a run later is found at its start.
+
     Args:
         val_fraction: draw this share of the images for validation, by their rarest class, instead of a split.
         seed: of the draw.
 
     Raises:
-        FovealError: as ``open_split``, or the splits' categories differ, or one of them has no object.
+        FovealError: as ``open_split``, or an image that is looked at cannot be read, or validation has an object of a
+            class that training has not, or one has none.
     """
     folder = Path(folder)
     if val_fraction is None:
@@ -81,40 +92,44 @@ def open_train_and_val(
     train.check_images()
     for images, use in ((train, "train on"), (val, "evaluate")):
         images.check_objects(use)
+    for images in (train, val):
+        images.remarks += look_at_images(images.image, len(images), broken, images.annotation_file)
     return train, val
 
 
-def _open(split: Split, masks: bool, broken: Broken, classes: dict[int, str] | None = None) -> CocoImages:
+def _open(
+    split: Split, masks: bool, broken: Broken, classes: dict[int, str] | None = None, files_may_miss: bool = False
+) -> CocoImages:
     with gc_disabled():
         content = split.read()
         split = split.rooted(content["images"])
         categories = read_categories(content, split.annotations)
-        if classes is not None and categories.names.items() <= classes.items():
-            categories = Categories(classes, categories.twins, categories.repairs)
+        if classes is not None:
+            categories = categories.matched(classes)
         annotations = check_annotations(content, split, categories, masks)
         remarks = content.get(NOTICES, [])
         del content
-    if annotations.problems and broken == "stop":
+    if annotations.foreign_objects.total:
+        raise FovealError(
+            f"{split.annotations} has objects of classes that training does not have, {annotations.foreign_objects}: "
+            f"name its categories as in training ({few(list(categories.names.values()))}), or pass other --data."
+        )
+    tolerated = {NO_FILE} if files_may_miss else set()
+    if broken == "stop" and not tolerated.issuperset(annotations.broken.counts):
         raise FovealError(_summary(annotations.problems))
     return CocoImages(split, annotations, categories, masks, remarks)
 
 
 def _both_splits(folder: Path, masks: bool, broken: Broken) -> tuple[CocoImages, CocoImages]:
-    splits = [find_split(folder, name) for name in ("train", "val")]  # both are found before one is read
+    splits = [find_split(folder, name, DRAW_THEM) for name in ("train", "val")]  # both are found before one is read
     train = _open(splits[0], masks, broken)
     known = dict(zip(train.category_ids, train.classes, strict=True))
     val = _open(splits[1], masks, broken, known)
-    found = dict(zip(val.category_ids, val.classes, strict=True))
-    for number in sorted({*known, *found}):
-        if known.get(number) != found.get(number):
-            raise FovealError(
-                f"Category {number} is {known.get(number, 'missing')!r} in {train.annotation_file} and "
-                f"{found.get(number, 'missing')!r} in {val.annotation_file}: both must have the same categories."
-            )
     val.check_images()
     if train.folder == val.folder and (both := set(train.names) & set(val.names)):
+        shared = "is a training image" if len(both) == 1 else "are training images"
         val.remarks.append(
-            f"{len(both):,} of {len(val):,} validation images are training images as well, so their figures say "
+            f"{len(both):,} of {len(val):,} validation images {shared} as well, so their figures say "
             f"nothing about others; the first: {min(both)}."
         )
     return train, val
@@ -132,9 +147,10 @@ def _drawn(folder: Path, masks: bool, broken: Broken, fraction: float, seed: int
     images.check_images()
     val = _held_out(images, draw(images.names, images.rarest_labels(), fraction, seed))
     train = images.take(np.flatnonzero(~np.isin(images.names, val.names)))
+    verb = "was" if len(val) == 1 else "were"
     train.remarks = [
         *images.remarks,
-        f"{len(val):,} of the {len(images):,} images of {images.annotation_file} were drawn for validation, by class "
+        f"{len(val):,} of the {len(images):,} images of {images.annotation_file} {verb} drawn for validation, by class "
         f"with seed {seed}; the checkpoints name them, and evaluation uses them.",
     ]
     return train, val
@@ -144,17 +160,8 @@ def _held_out(images: CocoImages, held_out: HeldOut) -> CocoImages:
     """Return the images that were held out."""
     val = images.take(np.flatnonzero(np.isin(images.names, held_out.names)))
     val.held_out, val.remarks = held_out, list(images.remarks)
-    missing = sorted({*held_out.names} - {*val.names})
-    if not len(val):
-        raise FovealError(
-            f"{images.annotation_file} has none of the {len(missing):,} validation images of this run, such as "
-            f"{missing[0]}: pass the --data that it was trained on."
-        )
-    if missing:
-        val.remarks.append(
-            f"{len(missing):,} of the {len(held_out.names):,} validation images of this run are missing from "
-            f"{images.annotation_file}; the first: {missing[0]}."
-        )
+    if missing := held_out.missing_notice(val.names, images.annotation_file):
+        val.remarks.append(missing)
     return val
 
 

@@ -1,6 +1,7 @@
 """YOLO's text labels: one file per image, one object per line, as fractions of the image.
 
 A line is a class number from 0 and either a box (centre x, centre y, width, height) or a polygon (x1, y1, x2, y2, ...).
+A box may be followed by a confidence.
 ``labels/a.txt`` belongs to ``images/a.jpg``, as in the files that Ultralytics' ``data.yaml`` names; Darknet's ``a.txt``
 is beside ``a.jpg``. An image without a file of labels has no objects.
 """
@@ -14,12 +15,14 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Content, Split
 from foveal.tasks.detection.data.entries import FEWEST_NUMBERS, Entry, Problem, are_finite, whole
 from foveal.tasks.detection.data.repair import area_of, box_of
+from foveal.tasks.detection.data.tally import Tally
 from foveal.tasks.image_files import image_size, read_text
-from foveal.tasks.listing import is_hidden, left_out, walk_images
+from foveal.tasks.listing import find_entry, is_hidden, left_out, walk_images
 from foveal.training.samples import BrokenSample
 
 IMAGES, LABELS, LABEL_ENDING = "images", "labels", ".txt"
 NO_LABELS = ("classes.txt",)  # beside labels, the names of the classes
+SCORE, SCORED = "score", "a confidence after the box, as detectors write it, left out"
 SLACK = 0.01  # by which rounded fractions may leave the image
 
 
@@ -30,27 +33,39 @@ class YoloSplit(Split):
     Attributes:
         names: class number -> name.
         sources: folders of images, or lists of their files, one path per line.
+        remarks: sentences about how they were found.
     """
 
     names: dict[int, str] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
     _sizes: dict[Path, dict[str, int]] = field(default_factory=dict)
     """Of the images read so far: their headers are read once."""
+    _folders: dict[Path, Path | None] = field(default_factory=dict)
+    """Of labels, by those of images."""
 
     def read(self) -> Content:
-        content: Content = {"images": [], "annotations": [], BROKEN_LINES: [], NOTICES: []}
+        content: Content = {"images": [], "annotations": [], BROKEN_LINES: [], NOTICES: [*self.remarks]}
         content["categories"] = [{"id": number, "name": name} for number, name in self.names.items()]
-        labels, bare = set(), 0
+        labels, bare, scores = set(), 0, Tally()
         for file in self._files(content[NOTICES]):
             image = {"id": len(content["images"]) + 1, "file_name": Path(os.path.relpath(file, self.images)).as_posix()}
             content["images"].append({**image, **self._size(file)})
-            label = label_file(file)
+            label = self._label(file)
             if label is None:
                 bare += 1
             else:
                 labels.add(label)
-                self._read_labels(label, content)
+                self._read_labels(label, content, scores)
+        if bare and bare == len(content["images"]):
+            place = expected_label(self.images / content["images"][0]["file_name"])
+            images = "The image" if bare == 1 else f"None of the {bare:,} images"
+            has = "has no" if bare == 1 else "has a"
+            raise FovealError(
+                f"{images} of {self.annotations} {has} file of labels: put that of the first into {place}."
+            )
         content[NOTICES] += self._about_labels(labels, bare)
+        content[NOTICES] += [f"{self.annotations}: {part}." for part in scores.parts()]
         return content
 
     def _files(self, notices: list[str]) -> Iterator[Path]:
@@ -64,6 +79,14 @@ class YoloSplit(Split):
             notices += left_out(listing.others, source)
             yield from listing.images
 
+    def _label(self, image: Path) -> Path | None:
+        """Return the file with the labels of an image, None if there is none."""
+        if image.parent not in self._folders:
+            self._folders[image.parent] = labels_of(image.parent)
+        places = (self._folders[image.parent], image.parent)
+        files = (place / f"{image.stem}{LABEL_ENDING}" for place in places if place is not None)
+        return next((file for file in files if file.is_file()), None)
+
     def _size(self, file: Path) -> dict[str, int]:
         """Return height and width of an image, or nothing for one that cannot be read, which is reported later."""
         if file not in self._sizes:
@@ -74,7 +97,7 @@ class YoloSplit(Split):
                 self._sizes[file] = {}
         return self._sizes[file]
 
-    def _read_labels(self, label: Path, content: Content) -> None:
+    def _read_labels(self, label: Path, content: Content, scores: Tally) -> None:
         image = content["images"][-1]
         if "height" not in image:
             return
@@ -88,6 +111,8 @@ class YoloSplit(Split):
             if not line.strip():
                 continue
             entry, wrong = _object(line, image, self.names)
+            if entry.pop(SCORE, False):
+                scores.add(SCORED, f"line {number} of {label.name}")
             if wrong:
                 content[BROKEN_LINES].append((f"Line {number} of {label.name}", wrong))
             else:
@@ -98,7 +123,9 @@ class YoloSplit(Split):
         if bare:
             images = "one image has" if bare == 1 else f"{bare:,} images have"
             yield f"{self.annotations}: {images} no file of labels, and so no objects."
-        folders = {label.parent for label in used if LABELS in label.parts and all(map(Path.is_dir, self.sources))}
+        folders = {
+            label.parent for label in used if _is_of_labels(label.parent) and all(map(Path.is_dir, self.sources))
+        }
         unused = sorted({file for folder in folders for file in folder.glob("*" + LABEL_ENDING)} - used)
         unused = [file for file in unused if not is_hidden(file.name) and file.name not in NO_LABELS]
         if unused:
@@ -106,16 +133,24 @@ class YoloSplit(Split):
             yield f"{self.annotations}: {files} no image, left out; the first: {unused[0].name}."
 
 
-def label_file(image: Path) -> Path | None:
-    """Return the file with the labels of an image, None if there is none."""
-    parts = list(image.parts[:-1])
-    beside = image.with_suffix(LABEL_ENDING)
-    if IMAGES in parts:
-        at = len(parts) - 1 - parts[::-1].index(IMAGES)
-        parallel = Path(*parts[:at], LABELS, *parts[at + 1 :], beside.name)
-        if parallel.is_file():
-            return parallel
-    return beside if beside.is_file() else None
+def labels_of(images: Path) -> Path | None:
+    """Return the folder of labels that belongs to a folder of images, ``labels`` for ``images``, or None."""
+    parts = [part.casefold() for part in images.parts]
+    if IMAGES not in parts:
+        return None
+    at = len(parts) - 1 - parts[::-1].index(IMAGES)
+    labels = find_entry(Path(*images.parts[:at]), LABELS, *images.parts[at + 1 :])
+    return labels if labels.is_dir() else None
+
+
+def _is_of_labels(folder: Path) -> bool:
+    return LABELS in (part.casefold() for part in folder.parts)
+
+
+def expected_label(image: Path) -> Path:
+    """Return the file in which the labels of an image belong."""
+    parts = [LABELS if part.casefold() == IMAGES else part for part in image.parent.parts]
+    return Path(*parts, image.stem + LABEL_ENDING)
 
 
 def resolve(folder: Path, text: str) -> Path | None:
@@ -134,6 +169,9 @@ def _object(line: str, image: Entry, names: dict[int, str]) -> tuple[Entry, Prob
         number, *values = map(float, line.split())
     except ValueError:
         return {}, ("line that is not numbers", f"is not numbers with spaces between them, but {line[:40]!r}")
+    has_score = len(values) == 5 and 0 <= values[4] <= 1
+    if has_score:
+        del values[4]
     label = whole(number)
     if label not in names:
         return {}, ("unknown class", f"has the class {number:g}, and there are names for 0 to {max(names)}")
@@ -145,7 +183,7 @@ def _object(line: str, image: Entry, names: dict[int, str]) -> tuple[Entry, Prob
     shape = _box(values, image) if len(values) == 4 else _polygon(values, image)
     if min(shape["bbox"][2:]) <= 0:
         return {}, ("box of zero area", "has an object without width or height")
-    return {"image_id": image["id"], "category_id": label, "iscrowd": 0, **shape}, None
+    return {"image_id": image["id"], "category_id": label, "iscrowd": 0, **shape, SCORE: has_score}, None
 
 
 def _box(values: list[float], image: Entry) -> Entry:

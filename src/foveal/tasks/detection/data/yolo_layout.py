@@ -9,79 +9,125 @@ from typing import Any
 from foveal.errors import FovealError
 from foveal.tasks.detection.data.coco_file import Split
 from foveal.tasks.detection.data.entries import whole
-from foveal.tasks.detection.data.yolo import IMAGES, LABEL_ENDING, LABELS, YoloSplit, resolve
+from foveal.tasks.detection.data.yolo import IMAGES, LABEL_ENDING, LABELS, YoloSplit, labels_of, resolve
 from foveal.tasks.image_files import read_text
-from foveal.tasks.listing import split_names
+from foveal.tasks.listing import few, find_entry, is_hidden, split_names
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+YAML = (".yaml", ".yml")
 DARKNET = "obj.data"
 NAMES = ("classes.txt", "obj.names")
+_KEYS = {"names", "train"}
+
+
+def is_settings(file: Path) -> bool:
+    """Return whether this is a file that may be passed instead of its folder."""
+    return file.suffix.casefold() in YAML and file.is_file()
 
 
 def find_yolo(folder: Path, split: str | None) -> Split | None:
     """Return a split with YOLO's labels, or the whole folder for None; None if there is no such split.
 
+    ``folder`` may be a file of settings in that folder.
+
     Raises:
         FovealError: the file with the names of classes is missing, or cannot be read.
     """
     file, settings = _settings(folder)
-    if file is not None and split is not None and (named := _named(file, settings, split)):
+    folder = folder if file is None else file.parent
+    given = [] if file is None or split is None else _given(file, settings, split)
+    if file is not None and (named := _named(file, settings, given, split)):
         return named
     for images, labels in _places(folder, split):
         if images.is_dir() and labels.is_dir():
             names = _listed_names(folder, labels) if file is None else _names(file, settings)
-            return _opened(labels, folder, names, (images,))
+            remarks = (
+                (f"{file} names {few(given)} for {split}, which is not there: {images} is read.",) if given else ()
+            )
+            return _opened(labels, folder, names, (images,), split, remarks)
     return None
+
+
+def missing_yolo(folder: Path, split: str) -> str | None:
+    """Return the part of a sentence that says which images of a split a file of settings names, or None."""
+    file, settings = _settings(folder)
+    given = [] if file is None else _given(file, settings, split)
+    return f"{file} names {few(given)} for {split}, which is not there: correct it" if given else None
 
 
 def _settings(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
     """Return the file of settings, None if there is none, and its content."""
-    file = next((folder / name for name in SETTINGS if (folder / name).is_file()), None)
-    if file is not None:
-        return file, _yaml(file)
-    file = folder / DARKNET
-    return (file, _darknet(file)) if file.is_file() else (None, {})
+    files = [folder] if is_settings(folder) else [folder / name for name in SETTINGS if (folder / name).is_file()]
+    if not files and (folder / DARKNET).is_file():
+        return folder / DARKNET, _darknet(folder / DARKNET)
+    files = files[:1] or _other_settings(folder)
+    if len(files) > 1:
+        names = few([file.name for file in files])
+        raise FovealError(f"{folder} has several files with names of classes, {names}: pass one of them as --data.")
+    return (files[0], _yaml(files[0])) if files else (None, {})
+
+
+def _other_settings(folder: Path) -> list[Path]:
+    """Return the files in a folder with other names, such as ``coco128.yaml``, that name classes and images."""
+    files = sorted(file for file in folder.iterdir() if is_settings(file) and not is_hidden(file.name))
+    return [file for file in files if {line.partition(":")[0] for line in read_text(file).splitlines()} >= _KEYS]
 
 
 def _places(folder: Path, split: str | None) -> list[tuple[Path, Path]]:
     """Return the folders of images and labels that a split may have, or the whole folder."""
     if split is None:
-        return [(folder / IMAGES, folder / LABELS)]
+        return [(find_entry(folder, IMAGES), find_entry(folder, LABELS))]
     names = split_names(split)
     return [
-        *((folder / IMAGES / name, folder / LABELS / name) for name in names),
-        *((folder / name / IMAGES, folder / name / LABELS) for name in names),
+        *((find_entry(folder, IMAGES, name), find_entry(folder, LABELS, name)) for name in names),
+        *((find_entry(folder, name, IMAGES), find_entry(folder, name, LABELS)) for name in names),
     ]
 
 
-def _named(file: Path, settings: Mapping[str, Any], split: str) -> Split | None:
-    """Return a split that a file of settings names, None if it does not, or its images are not there."""
+def _given(file: Path, settings: Mapping[str, Any], split: str) -> list[str]:
+    """Return the paths that a file of settings names for a split."""
     given = next((found for name in split_names(split) if (found := settings.get(name))), None)
     paths = [given] if isinstance(given, str) else given or []
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise FovealError(f"{file} names {paths} for {split}, which is neither a path nor a list of paths: correct it.")
+    return paths
+
+
+def _named(file: Path, settings: Mapping[str, Any], paths: list[str], split: str | None) -> Split | None:
+    """Return the split with the images that a file of settings names, None if none of them is there."""
     folder = file.parent
     base = folder / str(settings.get("path") or "")
-    found = [place for path in paths if (place := _place(base, folder, path))]
+    places = [_place(base, folder, path) for path in paths]
+    found = [place for place in places if place is not None]
     if not found:
         return None
-    labels = found[0] if found[0].suffix == LABEL_ENDING else _labels_of(found[0])
-    return _opened(labels, folder, _names(file, settings), tuple(found))
+    if len(found) < len(paths):
+        missing = [path for path, place in zip(paths, places, strict=True) if place is None]
+        raise FovealError(f"{file} names {few(missing)}, which is not there: correct it, or add the images.")
+    labels = found[0] if found[0].suffix == LABEL_ENDING else labels_of(found[0]) or found[0]
+    return _opened(labels, folder, _names(file, settings), tuple(found), split)
 
 
 def _place(base: Path, folder: Path, path: str) -> Path | None:
     return base / path if os.path.exists(base / path) else resolve(folder, path)
 
 
-def _labels_of(images: Path) -> Path:
-    """Return the folder of labels that belongs to a folder of images, or that folder itself."""
-    parts = [LABELS if part == IMAGES else part for part in images.parts]
-    labels = Path(*parts)
-    return labels if labels.is_dir() else images
+def _opened(
+    labels: Path,
+    folder: Path,
+    names: dict[int, str],
+    sources: tuple[Path, ...],
+    split: str | None,
+    remarks: tuple[str, ...] = (),
+) -> Split:
+    name = "" if split is None else _called(Path(os.path.relpath(sources[0], folder)), split)
+    return YoloSplit(labels, folder, shared=True, name=name, names=names, sources=sources, remarks=remarks)
 
 
-def _opened(labels: Path, folder: Path, names: dict[int, str], sources: tuple[Path, ...]) -> Split:
-    return YoloSplit(labels, folder, shared=True, names=names, sources=sources)
+def _called(place: Path, split: str) -> str:
+    """Return what a split is called in the path of its images, or of their list, "valid" for "val"."""
+    stems = [Path(part).stem for part in place.parts]
+    return next((stem for stem in stems if stem.casefold() in split_names(split)), split)
 
 
 def _yaml(file: Path) -> Mapping[str, Any]:
