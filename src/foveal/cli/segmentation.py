@@ -216,9 +216,10 @@ def describe(inference: Inference) -> str:
 def _overall(evaluation: SegmentationEvaluation) -> Table:
     scores, classes = evaluation.scores, len(evaluation.classes)
     over = {"miou": scores.scored, "macc": scores.measured}
+    if min(over.values()) == classes:
+        over = {}
     named = [
-        title if over.get(name, classes) == classes else f"{title} over {over[name]} of {classes} classes"
-        for name, title in OVERALL.items()
+        f"{title} over {over[name]} of {classes} classes" if name in over else title for name, title in OVERALL.items()
     ]
     table = columns([], named, gap=2)
     table.add_row(*(f"{evaluation.metrics[name]:.2f}" for name in OVERALL))
