@@ -38,11 +38,13 @@ class Unwrapped:
         state: tensors by name.
         wrapper: keys that led to it, outermost first.
         prefixes: prefixes that were removed from every name.
+        beside: keys of the other networks, which were not taken.
     """
 
     state: dict[str, Tensor]
     wrapper: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def averaged(self) -> bool:
@@ -57,8 +59,10 @@ def unwrap(content: Mapping[str, Any]) -> Unwrapped:
         CheckpointError: there are none, or of several networks.
     """
     wrapper: list[str] = []
+    beside: list[str] = []
     while (key := _key_of_weights(content)) is not None:
         wrapper.append(key)
+        beside += [name for name in _networks_in(content) if name != key]
         content = content[key]
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
@@ -68,7 +72,7 @@ def unwrap(content: Mapping[str, Any]) -> Unwrapped:
     while (prefix := next((p for p in _TRANSPARENT if _all_begin(state, p)), None)) is not None:
         state = _inside(state, prefix)
         prefixes.append(f"{prefix}.")
-    return Unwrapped(state, tuple(wrapper), tuple(prefixes))
+    return Unwrapped(state, tuple(wrapper), tuple(prefixes), tuple(beside))
 
 
 def peeled(state: Mapping[str, Tensor], fits: Callable[[Mapping[str, Tensor]], bool]) -> dict[str, Tensor]:
@@ -97,17 +101,21 @@ def has_backbone(state: Mapping[str, Tensor]) -> bool:
 
 def _key_of_weights(content: Mapping[str, Any]) -> str | None:
     """Return the key that the state dict is under; None if ``content`` is one, or holds none."""
-    holding = {name for name, value in content.items() if isinstance(value, Mapping) and _holds_weights(value)}
+    holding = _networks_in(content)
     return _meant(holding) or _part(holding)
+
+
+def _networks_in(content: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the table that weights are under."""
+    keys = (*_AVERAGED, *_TRAINED, *_PARTS)
+    return [
+        name for name, value in content.items() if name in keys and isinstance(value, Mapping) and _holds_weights(value)
+    ]
 
 
 def _holds_weights(content: Mapping[str, Any]) -> bool:
     """Whether tensors are in ``content``, or under a key of the table in it."""
-    keys = (*_AVERAGED, *_TRAINED, *_PARTS)
-    return any(
-        isinstance(value, Tensor) or (name in keys and isinstance(value, Mapping) and _holds_weights(value))
-        for name, value in content.items()
-    )
+    return any(isinstance(value, Tensor) for value in content.values()) or bool(_networks_in(content))
 
 
 def _meant(names: Collection[str]) -> str | None:

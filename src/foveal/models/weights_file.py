@@ -61,6 +61,7 @@ class WeightsFile:
         prefixes: prefixes that were removed from every name.
         is_training_checkpoint: whether the file also holds an optimiser's state.
         averaged: whether ``state`` holds averaged weights (an EMA).
+        beside: keys of the file's other networks, which were not taken.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class WeightsFile:
     prefixes: tuple[str, ...] = ()
     is_training_checkpoint: bool = False
     averaged: bool = False
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, source: WeightsSource) -> WeightsFile:
@@ -93,6 +95,7 @@ class WeightsFile:
             found.prefixes,
             is_training_checkpoint="optimizer" in content,
             averaged=found.averaged,
+            beside=found.beside,
         )
 
     @property
