@@ -118,8 +118,8 @@ def _shorter_warmup(config: TrainConfig, steps: int) -> tuple[TrainConfig, str |
     those = f"all {count}" if full == config.epochs else f"the {count} before the rate is first lowered"
     if most == 0:
         return replace(config, warmup_steps=0), (
-            f"The warm-up of {config.warmup_steps:,} update{'s' * (config.warmup_steps != 1)} is left out: it would take "
-            f"more than half of {those}."
+            f"The warm-up of {config.warmup_steps:,} update{'s' * (config.warmup_steps != 1)} is left out: it would "
+            f"take more than half of {those}."
         )
     return replace(config, warmup_steps=most), (
         f"The warm-up takes {most:,} update{'s' * (most > 1)} instead of {config.warmup_steps:,}: half of {those}."
