@@ -93,7 +93,8 @@ def test_a_warmup_as_long_as_the_run_is_refused(schedule):
     """Its last update would have the highest rate so far, and still not the full one."""
     config = TrainConfig(epochs=2, batch_size=4, warmup_epochs=2, schedule=schedule)
     with pytest.raises(
-        FovealError, match=r"warm-up of 2 epochs lasts until the end of the 2 epochs.*never reaches its full value: pass"
+        FovealError,
+        match=r"warm-up of 2 epochs lasts until the end of the 2 epochs.*never reaches its full value",
     ):
         fit_to_length(config, 40)
     fit_to_length(replace(config, warmup_epochs=1), 40)
