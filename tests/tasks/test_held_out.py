@@ -40,6 +40,25 @@ def test_classes_of_single_images_cannot_be_split():
         draw(["a.jpg", "b.jpg"], ["cat", "dog"], 0.5, seed=0)
 
 
+def test_a_single_image_is_not_said_to_be_of_a_class():
+    with pytest.raises(FovealError, match="There is only one image"):
+        draw(["a.jpg"], ["cat"], 0.5, seed=0)
+
+
+def test_images_that_are_missing_later_are_counted_and_only_none_left_is_refused():
+    drawn = HeldOut(0.2, 0, ("a.jpg", "b.jpg", "c.jpg"))
+    assert drawn.missing_notice(["c.jpg", "b.jpg", "a.jpg", "new.jpg"], "cats") is None
+    assert drawn.missing_notice(iter(["c.jpg", "new.jpg"]), "cats") == (
+        "2 of the 3 images that training held out for validation are missing from cats, the first of them a.jpg: the "
+        "figures are over the others."
+    )
+    assert "1 of the 3 images that training held out for validation is missing" in (
+        drawn.missing_notice(["a.jpg", "b.jpg"], "cats") or ""
+    )
+    with pytest.raises(FovealError, match=r"cats has none of the 3 images that training held out.*such as a\.jpg"):
+        drawn.missing_notice(["new.jpg"], "cats")
+
+
 def test_metadata_name_the_images():
     drawn = draw(NAMES, GROUPS, 0.2, seed=3)
     assert HeldOut.of({"classes": ["cat"], **drawn.metadata()}) == drawn

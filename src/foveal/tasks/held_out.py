@@ -1,14 +1,15 @@
 """Validation images drawn from a folder that has no split (``--val-fraction``): by class, and the same every time.
 
 The images that were drawn are part of a checkpoint's metadata and of the run's folder, so that evaluation uses them
-whatever is added to the folder later.
+whatever is added to the folder later. Those that were removed are counted in a notice.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
@@ -41,6 +42,36 @@ class HeldOut:
         known = (metadata or {}).get(KEY)
         return None if known is None else cls(known["fraction"], known["seed"], tuple(known["names"]))
 
+    def missing_notice(self, found: Iterable[str], place: str | Path) -> str | None:
+        """Return a sentence about the images that are not there any more, or None if all of them are.
+
+        Evaluation goes on with the others.
+
+        Args:
+            found: names of images that are there, in the form of ``names``; those of other images do not matter.
+            place: what should have them: a folder, or a file of annotations.
+
+        Raises:
+            FovealError: none of them is there.
+        """
+        missing = sorted({*self.names}.difference(found))
+        if not missing:
+            return None
+        if len(missing) == len(self.names):
+            raise FovealError(
+                f"{place} has none of the {_images(len(missing))} that training held out for validation, such as "
+                f"{missing[0]}: pass the --data that the network was trained on."
+            )
+        verb = "is" if len(missing) == 1 else "are"
+        return (
+            f"{len(missing):,} of the {_images(len(self.names))} that training held out for validation {verb} missing "
+            f"from {place}, the first of them {missing[0]}: the figures are over the others."
+        )
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
+
 
 def draw(names: Sequence[str], groups: Sequence[Hashable], fraction: float, seed: int) -> HeldOut:
     """Draw validation images: ``fraction`` of each group, rounded, and at least one where a group has two or more.
@@ -54,7 +85,7 @@ def draw(names: Sequence[str], groups: Sequence[Hashable], fraction: float, seed
         seed: another seed draws others.
 
     Raises:
-        FovealError: no image is left for validation, because every group has only one.
+        FovealError: no image is left for validation, because every group has at most one.
     """
     members: dict[Hashable, list[str]] = defaultdict(list)
     for name, group in zip(names, groups, strict=True):
@@ -63,6 +94,8 @@ def draw(names: Sequence[str], groups: Sequence[Hashable], fraction: float, seed
     for found in members.values():
         count = min(max(round(fraction * len(found)), 1), len(found) - 1)
         drawn += sorted(found, key=lambda name: (mix(seed, "held out", name), name))[:count]
+    if len(names) == 1:
+        raise FovealError("There is only one image, and validation needs others than training: add images.")
     if not drawn:
         raise FovealError("No class has two images, of which one could be for validation: add images.")
     return HeldOut(fraction, seed, tuple(sorted(drawn)))
