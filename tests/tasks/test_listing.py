@@ -6,7 +6,18 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from foveal.tasks.listing import image_endings, is_hidden, is_image, left_out, list_images, split_names, walk_images
+from foveal.tasks.listing import (
+    few,
+    find_entry,
+    image_endings,
+    is_hidden,
+    is_image,
+    left_out,
+    list_images,
+    split_folders,
+    split_names,
+    walk_images,
+)
 
 
 @pytest.mark.parametrize("name", ["a.jfif", "a.gif", "a.JPG", "a.webp", "a.tiff", "a.bmp", "a.jp2", "a.mpo", "a.ppm"])
@@ -62,5 +73,23 @@ def test_what_is_left_out_is_counted_by_ending():
 
 
 def test_splits_have_synonyms():
-    assert split_names("val") == split_names("valid") == ("val", "validation", "valid")
+    assert split_names("val") == split_names("Valid") == ("val", "validation", "valid")
     assert split_names("test") == ("test",)
+
+
+def test_entries_are_found_in_any_case_and_by_their_own_first(tmp_path):
+    for name in ("Images/Train", "masks", "VAL", "valid"):
+        (tmp_path / name).mkdir(parents=True)
+    assert find_entry(tmp_path, "images", "train") == tmp_path / "Images" / "Train"
+    assert find_entry(tmp_path, "Masks", "train") == tmp_path / "masks" / "train"
+    assert find_entry(tmp_path / "none", "train") == tmp_path / "none" / "train"
+    assert split_folders(tmp_path, "validation") == [tmp_path / "VAL", tmp_path / "valid"]
+    assert split_folders(tmp_path, "train") == split_folders(tmp_path / "none", "train") == []
+    (tmp_path / "Masks").mkdir(exist_ok=True)
+    assert find_entry(tmp_path, "Masks").name == "Masks"
+
+
+def test_a_sentence_names_few_of_many():
+    assert few(["ant"]) == "ant"
+    assert few(list("abcde")) == "a, b, c, d, e"
+    assert few(list("abcdefg")) == "a, b, c, d, e and 2 more"

@@ -1,10 +1,11 @@
-"""Which files and folders of a data set count: image formats, names that no person wrote, and names of splits."""
+"""Which files and folders of a data set count: image formats, names that no person wrote, and names of splits in any
+case."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image, ImageFile
 
 # Synonyms of the splits' names, in the order in which they are looked for.
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
+MOST_NAMES = 5  # in a sentence
 
 # Of Pillow's formats: videos, and documents that only another program can draw.
 _NO_IMAGES = {"MPEG", "EPS"}
@@ -22,8 +24,27 @@ _SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"
 
 
 def split_names(split: str) -> tuple[str, ...]:
-    """Return the names of a split's folder, the usual one first."""
-    return next((names for names in SPLIT_NAMES.values() if split in names), (split,))
+    """Return the names of a split's folder, the usual one first. They hold in any case; see ``find_entry``."""
+    return next((names for names in SPLIT_NAMES.values() if split.casefold() in names), (split,))
+
+
+def find_entry(folder: Path, *names: str) -> Path:
+    """Return ``folder / names[0] / names[1] ...``, each name in any case, such as CVAT's ``Train``.
+
+    A name that is there as given comes first. One that is not there in any case is returned as given.
+    """
+    for name in names:
+        if folder.is_dir() and not (folder / name).exists():
+            alike = (found for found in os.listdir(folder) if found.casefold() == name.casefold())
+            name = min(alike, default=name)
+        folder = folder / name
+    return folder
+
+
+def split_folders(root: Path, split: str) -> list[Path]:
+    """Return the folders in ``root`` that have a name of the split, in any case, the usual name first."""
+    found = (find_entry(root, name) for name in split_names(split))
+    return [folder for folder in found if folder.is_dir()]
 
 
 def is_hidden(name: str) -> bool:
@@ -117,6 +138,12 @@ def subfolders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, in alphabetical order, without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names for a sentence, as in ``ant, bee, cat, dog, eel and 7 more``."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def left_out(others: Counter[str], place: str | Path) -> list[str]:
