@@ -59,6 +59,10 @@ def test_images_that_are_missing_later_are_counted_and_only_none_left_is_refused
         drawn.missing_notice(["new.jpg"], "cats")
 
 
+def test_a_drawn_set_is_named_after_its_draw():
+    assert HeldOut(0.25, 3, ("a.jpg",)).set_name == "25 % drawn for validation with seed 3"
+
+
 def test_metadata_name_the_images():
     drawn = draw(NAMES, GROUPS, 0.2, seed=3)
     assert HeldOut.of({"classes": ["cat"], **drawn.metadata()}) == drawn

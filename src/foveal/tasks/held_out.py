@@ -32,6 +32,11 @@ class HeldOut:
     seed: int
     names: tuple[str, ...]
 
+    @property
+    def set_name(self) -> str:
+        """What results call this set, where those of a folder have the folder's name."""
+        return f"{100 * self.fraction:g} % drawn for validation with seed {self.seed}"
+
     def metadata(self) -> dict[str, Any]:
         """Return what a checkpoint says of them, in plain types."""
         return {KEY: {**asdict(self), "names": list(self.names)}}
