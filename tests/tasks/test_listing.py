@@ -62,6 +62,18 @@ def test_folders_are_walked_in_order_without_hidden_files_and_folders(tmp_path):
     assert [file.name for file in list_images(tmp_path).images] == ["a.jpg", "b.png"]
 
 
+def test_a_folder_that_links_lead_to_again_is_listed_once(tmp_path):
+    """A link to a folder above would multiply its images 40 times, until the system refuses the path."""
+    outside = tmp_path / "outside"
+    for file in (tmp_path / "cat" / "in" / "a.jpg", outside / "b.jpg"):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    for link, target in {"in/up": "cat", "0": "cat/in", "1": "outside", "2": "outside"}.items():
+        (tmp_path / "cat" / link).symlink_to(tmp_path / target, target_is_directory=True)
+    found = [str(path.relative_to(tmp_path / "cat")) for path in walk_images(tmp_path / "cat").images]
+    assert found == ["1/b.jpg", "in/a.jpg"]
+
+
 def test_what_is_left_out_is_counted_by_ending():
     assert left_out(Counter({".heic": 12, "": 1}), "cats") == [
         "cats has 13 files that Pillow does not read as images, left out: 12 .heic, 1 without an ending."
@@ -84,6 +96,8 @@ def test_entries_are_found_in_any_case_and_by_their_own_first(tmp_path):
     assert find_entry(tmp_path, "Masks", "train") == tmp_path / "masks" / "train"
     assert find_entry(tmp_path / "none", "train") == tmp_path / "none" / "train"
     assert split_folders(tmp_path, "validation") == [tmp_path / "VAL", tmp_path / "valid"]
+    assert split_folders(tmp_path, "VALID") == [tmp_path / "VAL", tmp_path / "valid"]
+    assert split_folders(tmp_path, "MASKS") == [tmp_path / "masks"]
     assert split_folders(tmp_path, "train") == split_folders(tmp_path / "none", "train") == []
     (tmp_path / "Masks").mkdir(exist_ok=True)
     assert find_entry(tmp_path, "Masks").name == "Masks"

@@ -43,8 +43,10 @@ def find_entry(folder: Path, *names: str) -> Path:
 
 def split_folders(root: Path, split: str) -> list[Path]:
     """Return the folders in ``root`` that have a name of the split, in any case, the usual name first."""
-    found = (find_entry(root, name) for name in split_names(split))
-    return [folder for folder in found if folder.is_dir()]
+    wanted = [name.casefold() for name in split_names(split)]
+    found = [name for name in subfolders(root) if name.casefold() in wanted] if root.is_dir() else []
+    order = sorted(found, key=lambda name: (wanted.index(name.casefold()), name != name.casefold(), name))
+    return [root / name for name in order]
 
 
 def is_hidden(name: str) -> bool:
@@ -123,11 +125,21 @@ def list_images(folder: Path, endings: frozenset[str] | None = None) -> Listing:
 
 
 def walk_images(folder: Path) -> Listing:
-    """List the image files in a folder and all its subfolders, which may be links."""
+    """List the image files in a folder and all its subfolders, which may be links.
+
+    A folder that can be reached in several ways is listed once, so that a link to a folder above it is harmless.
+    """
     listing = Listing()
     folders = []
+    visited = set()
     for place, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not is_hidden(name)]
+        found = os.stat(place)
+        if (found.st_dev, found.st_ino) in visited:
+            below.clear()
+            continue
+        visited.add((found.st_dev, found.st_ino))
+        own = (name for name in below if not is_hidden(name))
+        below[:] = sorted(own, key=lambda name: (os.path.islink(os.path.join(place, name)), name))  # links come last
         folders.append((place, names))
     for place, names in sorted(folders):
         listing.add(place, names, image_endings())
