@@ -42,7 +42,44 @@ def test_the_indices_of_a_gif_are_no_numbers(tmp_path):
     (folder / "a.png").unlink()
     assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [[[2, 255]]]
     Image.fromarray(np.array([[[9, 9, 200], [0, 0, 0]]], np.uint8)).save(folder / "a.gif")
-    with pytest.raises(FovealError, match=r"a\.gif has mode [PRGB]+, and a label map stores a class number"):
+    with pytest.raises(
+        FovealError, match=r"a\.gif is a GIF with colours, which its writers renumber, .*save it as PNG"
+    ):
+        open_split(tmp_path, "train", zero_ignored=False).labels(0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_greys_with_further_channels_are_the_numbers(tmp_path, mode):
+    """As cv2.imwrite and drawing programs save them."""
+    folder = write_split(tmp_path, label_maps=[NUMBERS]) / "labels" / "train"
+    stored = Image.open(folder / "a.png").convert(mode)
+    stored.save(folder / "a.png")
+    assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [NUMBERS]
+    if "A" in mode:
+        stored.putpixel((1, 0), (*stored.getpixel((1, 0))[:-1], 254))  # an alpha that may mean something
+    else:
+        stored.putpixel((1, 0), (1, 1, 2))
+    stored.save(folder / "a.png")
+    with pytest.raises(FovealError, match=rf"a\.png has mode {mode}, and a label map stores a class number"):
+        open_split(tmp_path, "train", zero_ignored=False).labels(0)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".pbm"])
+def test_a_label_map_of_one_bit_has_the_numbers_0_and_1(tmp_path, ending):
+    folder = write_split(tmp_path, label_maps=[[[0, 1, 1]]]) / "labels" / "train"
+    (folder / "a.png").unlink()
+    Image.fromarray(np.array([[False, True, True]])).save(folder / f"a{ending}")
+    assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [[[0, 1, 1]]]
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_the_largest_number_of_16_bits_is_ignored(tmp_path, ending):
+    folder = write_split(tmp_path, label_maps=[[[0, 2]]]) / "labels" / "train"
+    (folder / "a.png").unlink()
+    Image.fromarray(np.array([[0, 2, 65535]], np.uint16)).save(folder / f"a{ending}")
+    assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [[[0, 2, 255]]]
+    Image.fromarray(np.array([[0, 2, 65534]], np.uint16)).save(folder / f"a{ending}")
+    with pytest.raises(FovealError, match=r"has the value 65534 at x=2, y=0"):
         open_split(tmp_path, "train", zero_ignored=False).labels(0)
 
 
