@@ -20,6 +20,7 @@ from foveal.report.draw_label_map import draw_prediction
 from foveal.report.draw_legend import percent
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
+from foveal.tasks.listing import few
 from foveal.tasks.segmentation.data import LabelledImages, open_split, survey
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
 from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map
@@ -34,7 +35,6 @@ ENDINGS = (".png", "_labels.png")
 Files = Mapping[str, Sequence[Path]]
 OVERALL = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
 LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a figure, and between classes
-MOST_ABSENT = 5  # names of classes in a sentence
 Row = tuple[str, float | None, float | None]
 
 
@@ -229,8 +229,7 @@ def _overall(evaluation: SegmentationEvaluation) -> Table:
 def _absent(evaluation: SegmentationEvaluation) -> str:
     """Return a sentence about the classes that the table shows without an accuracy."""
     absent = evaluation.absent
-    names = ", ".join(absent[:MOST_ABSENT]) + (f" and {len(absent) - MOST_ABSENT} more" * (len(absent) > MOST_ABSENT))
-    return f"No pixel of {len(absent)} of {len(evaluation.classes)} classes: {names}."
+    return f"No pixel of {len(absent)} of {len(evaluation.classes)} classes: {few(absent)}."
 
 
 def _by_class(evaluation: SegmentationEvaluation, width: int) -> Table:

@@ -152,7 +152,7 @@ def test_files_beside_label_maps_and_folders_of_images_are_noticed(tmp_path):
     for name in ("a.txt", "b.txt", "c.json", ".DS_Store", "Thumbs.db"):
         (maps / name).touch()
     Image.open(maps / "a.png").convert("RGB").save(maps / "a.jpg")
-    write_folder(images / "more", maps / "more", [NUMBERS])
+    write_folder(images / "more", tmp_path / "elsewhere", [NUMBERS])
     (images / "__MACOSX").mkdir()
     for name in ("x", "y"):
         Image.open(maps / "a.png").save(maps / f"{name}.png")
@@ -300,8 +300,7 @@ def test_images_of_a_folder_without_a_split_are_drawn_for_validation(tmp_path):
     assert (again.paths, labels(again)) == (val.paths, [NUMBERS] * 2)
     assert open_split(tmp_path, "train", zero_ignored=False, held_out=val.held_out).paths == train.paths
     val.paths[0].unlink()
-    with pytest.raises(FovealError, match=r"has 1 of the 2 images that were drawn for validation .*: pass the --data"):
-        open_split(tmp_path, "val", zero_ignored=False, held_out=val.held_out)
+    assert open_split(tmp_path, "val", zero_ignored=False, held_out=val.held_out).paths == val.paths[1:]
 
 
 @pytest.mark.parametrize("layout", ["train alone", "cvat", "roboflow"])
@@ -328,3 +327,25 @@ def test_nothing_is_drawn_from_a_folder_with_a_validation_split(tmp_path):
     write_split(tmp_path, "val")
     with pytest.raises(FovealError, match=r"has images for validation: leave --val-fraction out\.$"):
         open_train_and_val(tmp_path, zero_ignored=False, val_fraction=0.2)
+
+
+def test_a_suffix_that_is_wrong_or_not_needed_is_answered_with_the_right_one(tmp_path):
+    folder = write_split(tmp_path, label_maps=[NUMBERS, NUMBERS])
+    assert "more image has none: leave --mask-suffix out." in refused(folder, mask_suffix="_mask")
+    for file in (folder / "labels" / "train").iterdir():
+        file.rename(file.with_stem(f"{file.stem}_seg"))
+    assert "more image has none: pass --mask-suffix=_seg, which" in refused(folder, mask_suffix="_mask")
+
+
+def test_the_list_of_classes_beside_images_is_not_left_out(tmp_path):
+    write_folder(tmp_path, tmp_path / "maps", [NUMBERS] * 4)
+    for file in (tmp_path / "maps").iterdir():
+        file.rename(tmp_path / f"{file.stem}_mask.png")
+    (tmp_path / "maps").rmdir()
+    (tmp_path / "classes.txt").write_text("sky\ntree\ncar\n")
+    train, val = open_train_and_val(tmp_path, zero_ignored=False, mask_suffix="_mask", val_fraction=0.25)
+    assert (len(train), len(val), train.notices) == (3, 1, [])
+    (tmp_path / "notes.txt").touch()
+    train, _ = open_train_and_val(tmp_path, zero_ignored=False, mask_suffix="_mask", val_fraction=0.25)
+    (notice,) = train.notices
+    assert "left out: 1 .txt." in notice
