@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,13 @@ WRAPPINGS = {
     "model_ema before model": lambda s: {"model": noise(s), "model_ema": s},
     "ema": lambda s: {"ema": s},
     "ema_state_dict": lambda s: {"ema_state_dict": s},
+    "weights": lambda s: {"weights": s, "epoch": 3},
+    "params": lambda s: {"params": s},
+    "params_ema before params": lambda s: {"params": noise(s), "params_ema": s},
+    "model_weights": lambda s: {"model_weights": prefixed(s, "module.")},
+    "model before weights of the loss": lambda s: {"model": s, "weights": {"loss": torch.ones(3)}},
+    "a defaultdict": lambda s: defaultdict(dict, s),
+    "a defaultdict in a dictionary": lambda s: {"model": defaultdict(list, s)},
     "nested": lambda s: {"model": {"state_dict": s}},
     "module.": lambda s: prefixed(s, "module."),
     "AveragedModel": lambda s: {"n_averaged": torch.tensor(7), **prefixed(s, "module.")},

@@ -18,7 +18,7 @@ from .load_report import CheckpointError, Problem
 # The table: what a state dict is saved under, and what names begin with, before a dot.
 _AVERAGED = (
     *("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model_state_dict"),
-    *("ema", "model_ema", "ema_model", "shadow"),
+    *("ema", "model_ema", "ema_model", "shadow", "params_ema"),
 )
 _STUDENT, _TEACHER = "student", "teacher"
 _TRANSPARENT = ("_orig_mod", "module")  # what compiling and parallel training add
@@ -26,6 +26,7 @@ _TRAINED = (
     *("state_dict", "model_state_dict", "model_state"),
     *("model", "net", "network", _STUDENT, _TEACHER, *_TRANSPARENT),
 )
+_VAGUE = ("weights", "params", "model_weights")  # taken if no other name is there
 _PARTS = ("backbone", "encoder")  # of a larger network; transformers on a backbone have an encoder, too
 _AVERAGING_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the names under ``module.``
 
@@ -107,7 +108,7 @@ def _key_of_weights(content: Mapping[str, Any]) -> str | None:
 
 def _networks_in(content: Mapping[str, Any]) -> list[str]:
     """Return the keys of the table that weights are under."""
-    keys = (*_AVERAGED, *_TRAINED, *_PARTS)
+    keys = (*_AVERAGED, *_TRAINED, *_VAGUE, *_PARTS)
     return [
         name for name, value in content.items() if name in keys and isinstance(value, Mapping) and _holds_weights(value)
     ]
@@ -122,7 +123,8 @@ def _meant(names: Collection[str]) -> str | None:
     """Return the name of the one network that is meant; None if there is no name of the table."""
     averaged = [name for name in _AVERAGED if name in names]
     trained = [name for name in _TRAINED if name in names]
-    found = averaged or ([_TEACHER] if trained == [_STUDENT, _TEACHER] else trained)
+    vague = [name for name in _VAGUE if name in names]
+    found = averaged or ([_TEACHER] if trained == [_STUDENT, _TEACHER] else trained) or vague
     if len(found) > 1:
         raise CheckpointError(Problem.SEVERAL_NETWORKS, *found)
     return found[0] if found else None

@@ -28,10 +28,17 @@ from .unwrapping import has_backbone, peeled, unwrap
 
 _METADATA = "card"
 
+
+def _as_dict(factory: object = None) -> dict[Any, Any]:
+    """Stand for ``defaultdict``, which PyTorch's reader does not fill; nothing asks it for names that it has not."""
+    return {}
+
+
 # What PyTorch's reader may create beside tensors and plain containers, by the names that files have for it. Arrays of
 # Python objects are not among them: their dtype is missing.
 _ARRAY, _NUMBER = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
 _HARMLESS: list[Any] = [
+    *((_as_dict, "collections.defaultdict"), dict, list, int, float),
     argparse.Namespace,  # trainers in timm's tradition keep their arguments in the file
     *(np.dtype, np.ndarray, *(type(np.dtype(code)) for code in "?bhilqBHILQefdgFDGUS")),
     *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),  # NumPy 1 and 2
