@@ -115,8 +115,9 @@ def _of_whole(folders: SplitFolders, zero_ignored: bool, held_out: HeldOut) -> t
 
     train, val = those(False, f"all but {held_out.set_name}"), those(True, held_out.set_name)
     val.notices += [missing] if missing else []
+    verb = "is" if len(val) == 1 else "are"
     val.notices.append(
-        f"{len(val):,} of the {len(found):,} images of {folders.images} are held out for validation "
+        f"{len(val):,} of the {len(found):,} images of {folders.images} {verb} held out for validation "
         f"(--val-fraction {held_out.fraction:g} --seed {held_out.seed})."
     )
     return train, val
