@@ -61,6 +61,7 @@ def test_a_mean_over_one_of_two_classes_says_so_wherever_it_is_shown(foveal, tmp
     results = document["results"]
     assert (results["miou"], results["absent"]) == (100, ["object"])
     assert (results["miou_classes"], results["macc_classes"]) == (1, 1)
+    assert (results["scored_classes"], results["classes_without_examples"]) == (1, ["object"])
     assert [row["pixels"] for row in results["classes"]] == [2 * 64 * 32, 0]
     text = evaluate(foveal, data, out).out
     assert "mIoU over 1 of 2 classes  mAcc over 1 of 2 classes" in text

@@ -69,3 +69,12 @@ def test_long_names_are_truncated(lines):
 )
 def test_inference_settings_are_described_in_a_sentence(inference, sentence):
     assert describe(inference) == sentence
+
+
+def test_a_mean_over_classes_without_a_pixel_says_so(lines):
+    """The second class is predicted and has no pixel: its IoU of 0 is in mIoU, and mAcc is over the other alone."""
+    scores = SegmentationScores(45.0, 91.0, 83.0, [90.0, 0.0], [91.0, None], [5, 0])
+    found = SegmentationEvaluation(scores, ["cat", "dog"], 3, [], 1.0, torch.tensor([[4, 1], [0, 0]]))
+    _, _, heading, _, absent, *_ = lines(found)
+    assert heading.split("  ")[:2] == ["mIoU over 2 of 2 classes", "mAcc over 1 of 2 classes"]
+    assert absent == "No pixel of 1 of 2 classes: dog."

@@ -4,8 +4,11 @@ import json
 import re
 
 import pytest
+import torch
 from PIL import Image
 
+from foveal.tasks.recipes import get_recipe
+from foveal.tasks.registry import TASKS, task_class
 from foveal.training.run import set_up
 
 ATTO = "digits.transnext_atto"
@@ -133,3 +136,67 @@ def test_an_invalid_plan_prints_a_one_line_error(foveal, untouched, words, parts
     said = foveal("train", *words)
     assert said.code in (1, 2)
     assert said.is_one_sentence(*parts)
+
+
+SMALL = {
+    "classification": ATTO,
+    "detection": "shapes.retinanet_transxnet_atto",
+    "segmentation": "shapes.semantic_fpn_transxnet_atto",
+}
+
+
+def write_weights(path, name, num_classes=3, **model):
+    recipe = get_recipe(name).with_model(**model) if model else get_recipe(name)
+    _, net = task_class(recipe.kind).create_model(recipe, num_classes)
+    torch.save({"model": net.state_dict()}, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_plan_compares_the_weights_to_start_from_with_the_network(foveal, tmp_path, kind):
+    path = write_weights(tmp_path / "weights.pt", SMALL[kind])
+    words = ["train", SMALL[kind], "--dry-run", "--images", "640", "--checkpoint", path]
+    said, plan = foveal(*words), json.loads(foveal(*words, "--json").out)
+    assert (said.code, said.error) == (0, "")
+    loaded, new = plan["start"]["loaded"], plan["start"]["new"]
+    text = " ".join(line.strip() for line in said.out.splitlines())
+    assert re.search(rf"starts from +{len(loaded)} tensors would be loaded from {path}, .* would begin anew", text)
+    assert len(loaded) > 9 * len(new) > 0  # the file has three classes
+    assert (plan["start"]["wrapper"], plan["start"]["beside"]) == (["model"], [])
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_plan_refuses_the_weights_that_training_refuses(foveal, tmp_path, kind, as_json):
+    """A file that is not there, one of another network, and one of NaN; the sentence is that of training."""
+    other = {"classification": SMALL["segmentation"]}.get(kind, ATTO)
+    broken = torch.load(write_weights(tmp_path / "broken.pt", SMALL[kind]))
+    broken["model"][next(iter(broken["model"]))].fill_(float("nan"))
+    torch.save(broken, tmp_path / "broken.pt")
+    for path, part in (
+        (tmp_path / "missing.pth", "missing.pth does not exist"),
+        (write_weights(tmp_path / "other.pt", other), "other.pt holds a Trans"),
+        (tmp_path / "broken.pt", "broken.pt holds NaN in"),
+    ):
+        said = foveal("train", SMALL[kind], "--dry-run", "--images", "640", "--checkpoint", path, *as_json)
+        assert said.code == 1
+        assert said.is_one_sentence(part)
+
+
+def test_a_plan_reads_tables_of_another_image_size(foveal, tmp_path):
+    """TransXNet's position tables are resized, also if the network is on the meta device."""
+    path = write_weights(tmp_path / "weights.pt", ATTO, model="transxnet_atto")
+    words = ["train", ATTO, "--dry-run", "--images", "640", "--checkpoint", path, "--model", "transxnet_atto"]
+    said = foveal(*words, "--size", "96")
+    assert said.code == 0, said.error
+
+
+def test_a_plan_knows_whether_there_are_released_weights_without_fetching_them(foveal, untouched, monkeypatch):
+    monkeypatch.setattr("torch.hub.download_url_to_file", None)
+    said = foveal("train", "finetune.transnext_micro", "--dry-run", "--images", "640", "--pretrained")
+    assert said.code == 0, said.error
+    assert re.search(r"starts from +\d+ tensors would be loaded from the released weights", said.out)
+    said = foveal("train", ATTO, "--dry-run", "--pretrained")
+    assert said.is_one_sentence("transnext_atto has no released weights: pass --checkpoint FILE.")
+    said = foveal("train", ATTO, "--dry-run", "--pretrained", "--checkpoint", "any.pt")
+    assert said.is_one_sentence("--checkpoint and --pretrained both name the weights")

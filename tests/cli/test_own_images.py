@@ -63,6 +63,7 @@ def test_a_run_and_its_evaluation_say_over_how_many_classes_they_are(foveal, par
     assert document["notices"] == notices_of(partial)[:1]
     (result,) = document["results"]
     assert (result["classes"], result["classes_without_images"], result["images"]) == (3, ["green"], 8)
+    assert (result["scored_classes"], result["classes_without_examples"]) == (2, ["green"])
     assert "top5" not in result
     assert json.loads((tmp_path / "results" / "results.json").read_text())["results"][0].keys() == result.keys()
 

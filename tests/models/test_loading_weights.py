@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from foveal import FovealError, load_checkpoint
+from foveal.models.load_report import LoadReport
+from foveal.models.weights_file import WeightsFile
+from foveal.training.start import Start
 from support.accuracy import assert_same
 from support.checkpoints import same_state, shallow_net, snapshot
 from support.nets import image
@@ -56,6 +59,13 @@ WRAPPINGS = {
     "model_ema before model": lambda s: {"model": noise(s), "model_ema": s},
     "ema": lambda s: {"ema": s},
     "ema_state_dict": lambda s: {"ema_state_dict": s},
+    "weights": lambda s: {"weights": s, "epoch": 3},
+    "params": lambda s: {"params": s},
+    "params_ema before params": lambda s: {"params": noise(s), "params_ema": s},
+    "model_weights": lambda s: {"model_weights": prefixed(s, "module.")},
+    "model before weights of the loss": lambda s: {"model": s, "weights": {"loss": torch.ones(3)}},
+    "a defaultdict": lambda s: defaultdict(dict, s),
+    "a defaultdict in a dictionary": lambda s: {"model": defaultdict(list, s)},
     "nested": lambda s: {"model": {"state_dict": s}},
     "module.": lambda s: prefixed(s, "module."),
     "AveragedModel": lambda s: {"n_averaged": torch.tensor(7), **prefixed(s, "module.")},
@@ -477,3 +487,22 @@ def test_a_checkpoint_without_batch_counters_loads(shallow, loaded, tmp_path):
     net = shallow_net("transxnet_t")
     assert load_checkpoint(net, tmp_path / "file.pth").complete
     assert not [n for n, t in loaded("transxnet_t").items() if not torch.equal(t, net.state_dict()[n])]
+
+
+def test_a_file_of_several_networks_says_which_was_taken(shallow, tmp_path):
+    """The averaged one; a state dict beside it that is not of the table, such as a queue, is no network."""
+    state = shallow("transnext_micro")
+    content = {"model": noise(state), "ema": {"decay": 0.999, "shadow": state}, "queue": {"items": torch.ones(2)}}
+    torch.save(content, tmp_path / "file.pth")
+    file = WeightsFile.open(tmp_path / "file.pth")
+    assert (file.wrapper, file.averaged, file.beside) == (("ema", "shadow"), True, ("model",))
+    start = Start.of_file(file, LoadReport(loaded=("a", "b")))
+    assert str(start) == (
+        f"2 tensors were loaded from {file.path} (the averaged weights under ema.shadow, not those under model)."
+    )
+    document = start.document()
+    assert (document["wrapper"], document["averaged"], document["beside"]) == (["ema", "shadow"], True, ["model"])
+    torch.save({"model": state}, tmp_path / "file.pth")
+    assert str(Start.of_file(WeightsFile.open(tmp_path / "file.pth"), LoadReport(loaded=("a", "b")))) == (
+        f"2 tensors were loaded from {tmp_path}/file.pth."
+    )

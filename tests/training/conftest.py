@@ -108,7 +108,14 @@ def config():
 
 @pytest.fixture
 def change():
-    return replace
+    """Replace settings; a shorter run has a shorter warm-up, as in recipes."""
+
+    def changed(config, **settings):
+        if "epochs" in settings:
+            settings.setdefault("warmup_epochs", min(config.warmup_epochs, settings["epochs"] - 1))
+        return replace(config, **settings)
+
+    return changed
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from foveal.training.batching import Share, updates_per_epoch
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import TrainConfig
 from foveal.training.dry_run import learning_rates
-from foveal.training.length import fit_to_length
+from foveal.training.length import continued, fit_to_length
 from foveal.training.loading import train_loader
 from support.runs import leaving_in_update, lines
 
@@ -86,6 +86,40 @@ def test_a_warmup_in_epochs_that_lasts_until_the_rate_is_lowered_is_refused():
     ):
         fit_to_length(replace(ONE_X, warmup_steps=None, warmup_epochs=8), 480)
     fit_to_length(replace(ONE_X, warmup_steps=None, warmup_epochs=7), 480)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly", "constant", "multistep"])
+def test_a_warmup_as_long_as_the_run_is_refused(schedule):
+    """Its last update would have the highest rate so far, and still not the full one."""
+    config = TrainConfig(epochs=2, batch_size=4, warmup_epochs=2, schedule=schedule)
+    with pytest.raises(
+        FovealError,
+        match=r"warm-up of 2 epochs lasts until the end of the 2 epochs.*never reaches its full value",
+    ):
+        fit_to_length(config, 40)
+    fit_to_length(replace(config, warmup_epochs=1), 40)
+    assert continued(config, 40, {"drop_last": False})[0] == config  # begun with an older version
+
+
+def test_a_cooldown_at_the_full_rate_may_follow_a_warmup_as_long_as_the_epochs():
+    config = TrainConfig(epochs=2, cooldown_epochs=1, batch_size=4, warmup_epochs=2, schedule="constant", lr=0.1)
+    assert fit_to_length(config, 40) == (config, [])
+    assert learning_rates(config, 10, [20, 29]) == pytest.approx([0.1, 0.1])
+    with pytest.raises(FovealError, match="until the end of the 2 epochs"):
+        fit_to_length(replace(config, schedule="cosine"), 40)
+
+
+@pytest.mark.parametrize(
+    ("updates", "sentence"),
+    [
+        (1, "The warm-up of 500 updates is left out: it would take more than half of all 1."),
+        (3, "The warm-up takes 1 update instead of 500: half of all 3."),
+        (4, "The warm-up takes 2 updates instead of 500: half of all 4."),
+    ],
+)
+def test_the_shortest_runs_have_a_sentence_of_their_own(updates, sentence):
+    config = TrainConfig(epochs=1, epoch_steps=updates, batch_size=4, warmup_steps=500)
+    assert fit_to_length(config, 100)[1] == [sentence]
 
 
 @pytest.mark.parametrize("updates", [1, 12, 100, 360, 49_000])

@@ -46,6 +46,13 @@ def test_the_rate_changes_with_every_update():
     assert found == pytest.approx(warmup + cosine)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+def test_a_run_of_one_update_has_the_full_rate_and_the_cooldown_the_lowest_without_a_warning(schedule, caplog):
+    config = TrainConfig(epochs=1, cooldown_epochs=1, warmup_epochs=0, lr=1.0, min_lr=0.25, schedule=schedule)
+    assert list(rates(config, steps=1)) == [1.0, 0.25]
+    assert caplog.records == []
+
+
 def test_a_constant_schedule_is_constant():
     config = get_recipe("imagenet.transnext_base_384").train
     assert set(rates(config)) == {1e-5}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from foveal.training.listener import RunInfo, StepReport
+from foveal.training.listener import RunInfo, StepReport, over_classes
 from foveal.training.progress import PlainLines, ProgressBar, listener_for
 
 INFO = RunInfo(
@@ -104,3 +104,29 @@ def test_the_time_left_is_estimated_from_the_resumed_position():
     bar.close()
     assert "1:40 left" in facts
     assert re.search(r"12[78]\d img/s", facts)
+
+
+@pytest.mark.parametrize(
+    ("scored", "exemplified", "said"),
+    [
+        (3, 3, ""),
+        (2, 2, " over 2 of 3 classes"),
+        (3, 2, " over 3 of 3 classes (1 without an example)"),
+        (2, 1, " over 2 of 3 classes (1 without an example)"),
+        (2, None, " over 2 of 3 classes"),
+    ],
+)
+def test_a_headline_says_over_which_classes_it_is(scored, exemplified, said):
+    record = {"val_scored_classes": scored, "val_classes": 3}
+    known = {} if exemplified is None else {"val_classes_with_examples": exemplified}
+    assert over_classes({**record, **known}) == said
+    assert over_classes({"val_top1": 90.0}) == ""
+
+
+def test_counts_of_classes_are_no_metrics_of_an_epochs_line():
+    stream = io.StringIO()
+    listener = listener_for(stream)
+    listener.begin(INFO)
+    listener.epoch({**RECORD, "val_scored_classes": 3, "val_classes": 3, "val_classes_with_examples": 2}, False)
+    listener.close()
+    assert "loss 0.7124 over 3 of 3 classes (1 without an example)  12346 img/s" in stream.getvalue()

@@ -36,8 +36,10 @@ def _lines(plan: TrainingPlan) -> Iterator[str]:
     yield ""
     for label, text in _facts(plan):
         yield f"{label:<{LABEL}}{text}"
+    if plan.start is not None:
+        yield from _labelled("starts from", plan.start.planned)
     for notice in plan.run.notices:
-        yield from textwrap.wrap(notice, WIDTH, initial_indent=f"{'note':<{LABEL}}", subsequent_indent=" " * LABEL)
+        yield from _labelled("note", notice)
     yield ""
     yield from _settings(plan.run.config)
     yield from _decay_table(plan.run)
@@ -55,6 +57,18 @@ def _lines(plan: TrainingPlan) -> Iterator[str]:
     yield "Nothing was decoded or written. --json lists every parameter and every epoch."
 
 
+def _labelled(label: str, sentence: str) -> list[str]:
+    """Return the lines of a sentence; paths stay whole."""
+    return textwrap.wrap(
+        sentence,
+        WIDTH,
+        initial_indent=f"{label:<{LABEL}}",
+        subsequent_indent=" " * LABEL,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
     recipe, run, config = plan.recipe, plan.run, plan.run.config
     height, width = plan.network.size
@@ -63,7 +77,7 @@ def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
     yield "image", f"{height} x {width} pixels{macs}"
     if plan.network.sides is not None:
         yield "trained on", plan.network.sides
-    if recipe.starts_from_weights:
+    if recipe.starts_from_weights and plan.start is None:
         yield "starts from", "trained weights: --checkpoint FILE or --pretrained"
     yield "training set", f"{plan.images.count:,} images ({plan.images.source})" + _views(plan.network.views)
     cut = run.batching

@@ -20,6 +20,7 @@ from foveal.report.draw_label_map import draw_prediction
 from foveal.report.draw_legend import percent
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
+from foveal.tasks.listing import few
 from foveal.tasks.segmentation.data import LabelledImages, open_split, survey
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
 from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map
@@ -34,7 +35,6 @@ ENDINGS = (".png", "_labels.png")
 Files = Mapping[str, Sequence[Path]]
 OVERALL = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
 LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a figure, and between classes
-MOST_ABSENT = 5  # names of classes in a sentence
 Row = tuple[str, float | None, float | None]
 
 
@@ -216,9 +216,10 @@ def describe(inference: Inference) -> str:
 def _overall(evaluation: SegmentationEvaluation) -> Table:
     scores, classes = evaluation.scores, len(evaluation.classes)
     over = {"miou": scores.scored, "macc": scores.measured}
+    if min(over.values()) == classes:
+        over = {}
     named = [
-        title if over.get(name, classes) == classes else f"{title} over {over[name]} of {classes} classes"
-        for name, title in OVERALL.items()
+        f"{title} over {over[name]} of {classes} classes" if name in over else title for name, title in OVERALL.items()
     ]
     table = columns([], named, gap=2)
     table.add_row(*(f"{evaluation.metrics[name]:.2f}" for name in OVERALL))
@@ -228,8 +229,7 @@ def _overall(evaluation: SegmentationEvaluation) -> Table:
 def _absent(evaluation: SegmentationEvaluation) -> str:
     """Return a sentence about the classes that the table shows without an accuracy."""
     absent = evaluation.absent
-    names = ", ".join(absent[:MOST_ABSENT]) + (f" and {len(absent) - MOST_ABSENT} more" * (len(absent) > MOST_ABSENT))
-    return f"No pixel of {len(absent)} of {len(evaluation.classes)} classes: {names}."
+    return f"No pixel of {len(absent)} of {len(evaluation.classes)} classes: {few(absent)}."
 
 
 def _by_class(evaluation: SegmentationEvaluation, width: int) -> Table:

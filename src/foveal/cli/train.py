@@ -128,7 +128,14 @@ def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) 
 
 
 def _show_plan(recipe: BaseRecipe, options: RunOptions) -> None:
-    plan = plan_recipe(recipe, options.data, images=options.images, processes=started_processes(options.processes))
+    plan = plan_recipe(
+        recipe,
+        options.data,
+        images=options.images,
+        processes=started_processes(options.processes),
+        checkpoint=options.checkpoint,
+        pretrained=options.pretrained,
+    )
     check_drop_path(options.drop_path, plan.recipe)
     if os.environ.get("RANK", "0") == "0":
         show_notices(plan.images.notices)

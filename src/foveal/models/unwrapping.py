@@ -18,7 +18,7 @@ from .load_report import CheckpointError, Problem
 # The table: what a state dict is saved under, and what names begin with, before a dot.
 _AVERAGED = (
     *("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model_state_dict"),
-    *("ema", "model_ema", "ema_model", "shadow"),
+    *("ema", "model_ema", "ema_model", "shadow", "params_ema"),
 )
 _STUDENT, _TEACHER = "student", "teacher"
 _TRANSPARENT = ("_orig_mod", "module")  # what compiling and parallel training add
@@ -26,6 +26,7 @@ _TRAINED = (
     *("state_dict", "model_state_dict", "model_state"),
     *("model", "net", "network", _STUDENT, _TEACHER, *_TRANSPARENT),
 )
+_VAGUE = ("weights", "params", "model_weights")  # taken if no other name is there
 _PARTS = ("backbone", "encoder")  # of a larger network; transformers on a backbone have an encoder, too
 _AVERAGING_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the names under ``module.``
 
@@ -38,11 +39,13 @@ class Unwrapped:
         state: tensors by name.
         wrapper: keys that led to it, outermost first.
         prefixes: prefixes that were removed from every name.
+        beside: keys of the other networks, which were not taken.
     """
 
     state: dict[str, Tensor]
     wrapper: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def averaged(self) -> bool:
@@ -57,8 +60,10 @@ def unwrap(content: Mapping[str, Any]) -> Unwrapped:
         CheckpointError: there are none, or of several networks.
     """
     wrapper: list[str] = []
+    beside: list[str] = []
     while (key := _key_of_weights(content)) is not None:
         wrapper.append(key)
+        beside += [name for name in _networks_in(content) if name != key]
         content = content[key]
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
@@ -68,7 +73,7 @@ def unwrap(content: Mapping[str, Any]) -> Unwrapped:
     while (prefix := next((p for p in _TRANSPARENT if _all_begin(state, p)), None)) is not None:
         state = _inside(state, prefix)
         prefixes.append(f"{prefix}.")
-    return Unwrapped(state, tuple(wrapper), tuple(prefixes))
+    return Unwrapped(state, tuple(wrapper), tuple(prefixes), tuple(beside))
 
 
 def peeled(state: Mapping[str, Tensor], fits: Callable[[Mapping[str, Tensor]], bool]) -> dict[str, Tensor]:
@@ -97,24 +102,29 @@ def has_backbone(state: Mapping[str, Tensor]) -> bool:
 
 def _key_of_weights(content: Mapping[str, Any]) -> str | None:
     """Return the key that the state dict is under; None if ``content`` is one, or holds none."""
-    holding = {name for name, value in content.items() if isinstance(value, Mapping) and _holds_weights(value)}
+    holding = _networks_in(content)
     return _meant(holding) or _part(holding)
+
+
+def _networks_in(content: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the table that weights are under."""
+    keys = (*_AVERAGED, *_TRAINED, *_VAGUE, *_PARTS)
+    return [
+        name for name, value in content.items() if name in keys and isinstance(value, Mapping) and _holds_weights(value)
+    ]
 
 
 def _holds_weights(content: Mapping[str, Any]) -> bool:
     """Whether tensors are in ``content``, or under a key of the table in it."""
-    keys = (*_AVERAGED, *_TRAINED, *_PARTS)
-    return any(
-        isinstance(value, Tensor) or (name in keys and isinstance(value, Mapping) and _holds_weights(value))
-        for name, value in content.items()
-    )
+    return any(isinstance(value, Tensor) for value in content.values()) or bool(_networks_in(content))
 
 
 def _meant(names: Collection[str]) -> str | None:
     """Return the name of the one network that is meant; None if there is no name of the table."""
     averaged = [name for name in _AVERAGED if name in names]
     trained = [name for name in _TRAINED if name in names]
-    found = averaged or ([_TEACHER] if trained == [_STUDENT, _TEACHER] else trained)
+    vague = [name for name in _VAGUE if name in names]
+    found = averaged or ([_TEACHER] if trained == [_STUDENT, _TEACHER] else trained) or vague
     if len(found) > 1:
         raise CheckpointError(Problem.SEVERAL_NETWORKS, *found)
     return found[0] if found else None

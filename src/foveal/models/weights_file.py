@@ -28,10 +28,17 @@ from .unwrapping import has_backbone, peeled, unwrap
 
 _METADATA = "card"
 
+
+def _as_dict(factory: object = None) -> dict[Any, Any]:
+    """Stand for ``defaultdict``, which PyTorch's reader does not fill; nothing asks it for names that it has not."""
+    return {}
+
+
 # What PyTorch's reader may create beside tensors and plain containers, by the names that files have for it. Arrays of
 # Python objects are not among them: their dtype is missing.
 _ARRAY, _NUMBER = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
 _HARMLESS: list[Any] = [
+    *((_as_dict, "collections.defaultdict"), dict, list, int, float),
     argparse.Namespace,  # trainers in timm's tradition keep their arguments in the file
     *(np.dtype, np.ndarray, *(type(np.dtype(code)) for code in "?bhilqBHILQefdgFDGUS")),
     *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),  # NumPy 1 and 2
@@ -61,6 +68,7 @@ class WeightsFile:
         prefixes: prefixes that were removed from every name.
         is_training_checkpoint: whether the file also holds an optimiser's state.
         averaged: whether ``state`` holds averaged weights (an EMA).
+        beside: keys of the file's other networks, which were not taken.
     """
 
     path: Path
@@ -70,6 +78,7 @@ class WeightsFile:
     prefixes: tuple[str, ...] = ()
     is_training_checkpoint: bool = False
     averaged: bool = False
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, source: WeightsSource) -> WeightsFile:
@@ -93,6 +102,7 @@ class WeightsFile:
             found.prefixes,
             is_training_checkpoint="optimizer" in content,
             averaged=found.averaged,
+            beside=found.beside,
         )
 
     @property

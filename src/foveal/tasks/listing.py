@@ -124,8 +124,8 @@ def list_images(folder: Path, endings: frozenset[str] | None = None) -> Listing:
     return listing
 
 
-def walk_images(folder: Path) -> Listing:
-    """List the image files in a folder and all its subfolders, which may be links.
+def walk_images(folder: Path, endings: frozenset[str] | None = None) -> Listing:
+    """List the image files in a folder and all its subfolders, which may be links; see ``list_images``.
 
     A folder that can be reached in several ways is listed once, so that a link to a folder above it is harmless.
     """
@@ -142,7 +142,7 @@ def walk_images(folder: Path) -> Listing:
         below[:] = sorted(own, key=lambda name: (os.path.islink(os.path.join(place, name)), name))  # links come last
         folders.append((place, names))
     for place, names in sorted(folders):
-        listing.add(place, names, image_endings())
+        listing.add(place, names, image_endings() if endings is None else endings)
     return listing
 
 

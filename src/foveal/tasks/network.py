@@ -39,6 +39,13 @@ def create_network(
     return model
 
 
+def check_released(name: str, model: nn.Module) -> None:
+    """Raise FovealError if no released weights are known for the network called ``name`` in ``model``."""
+    known: Any = next((module.pretrained_cfg for module in model.modules() if hasattr(module, "pretrained_cfg")), {})
+    if not any(known.get(place) for place in ("url", "file", "hf_hub_id", "state_dict")):
+        raise FovealError(f"{name} has no released weights: pass --checkpoint FILE.")
+
+
 def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made]) -> tuple[Kind, Made]:
     """Return the recipe as it is run, without drop path if the network has none, and what ``make`` creates from it.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from foveal.errors import FovealError
 from foveal.tasks.recipe import BaseRecipe
 from foveal.training.dry_run import DryRun
+from foveal.training.start import Start
 from foveal.types import Size
 
 
@@ -60,12 +61,14 @@ class TrainingPlan:
         images: the training set.
         network: the cost of the network.
         run: updates, learning rates, weight decay and memory.
+        start: the weights that it would start from; None if none were named.
     """
 
     recipe: BaseRecipe
     images: TrainingSet
     network: PlannedNetwork
     run: DryRun
+    start: Start | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the plan in plain types, every parameter included."""
@@ -76,6 +79,7 @@ class TrainingPlan:
         return {
             "recipe": recipe,
             "images": asdict(self.images),
+            "start": None if self.start is None else self.start.document(),
             "params": self.network.params,
             "macs": self.network.macs,
             "size": self.network.size,

@@ -80,6 +80,11 @@ def check_start(recipe: BaseRecipe, start: str, checkpoint: Path | None, pretrai
     """
     if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
         raise FovealError(f"{recipe.name} starts from {start}: pass --checkpoint FILE or --pretrained.")
+    check_one_start(checkpoint, pretrained)
+
+
+def check_one_start(checkpoint: Path | None, pretrained: bool) -> None:
+    """Raise FovealError if the weights to start from are named twice."""
     if checkpoint is not None and pretrained:
         raise FovealError("--checkpoint and --pretrained both name the weights to start from: pass one of them.")
 

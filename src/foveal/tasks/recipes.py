@@ -42,7 +42,14 @@ def create_task(
 
 
 def plan_recipe(
-    recipe: BaseRecipe, data: Path | None = None, *, images: int | None = None, processes: int = 1
+    recipe: BaseRecipe,
+    data: Path | None = None,
+    *,
+    images: int | None = None,
+    processes: int = 1,
+    checkpoint: Path | None = None,
+    pretrained: bool = False,
 ) -> TrainingPlan:
     """Plan training with a recipe; see ``Task.plan``."""
-    return task_class(recipe.kind).plan(recipe, data, images=images, processes=processes)
+    task = task_class(recipe.kind)
+    return task.plan(recipe, data, images=images, processes=processes, checkpoint=checkpoint, pretrained=pretrained)

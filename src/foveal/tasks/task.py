@@ -6,6 +6,7 @@ entry in ``registry.py``; CONTRIBUTING.md lists the files that it needs.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.models.load_report import LoadReport
-from foveal.tasks.network import create_by_recipe
+from foveal.models.weights_file import WeightsFile, WeightsSource
+from foveal.tasks.network import check_released, create_by_recipe
 from foveal.tasks.plan import PlannedNetwork, TrainingPlan, TrainingSet
-from foveal.tasks.recipe import BaseRecipe, check_start
+from foveal.tasks.recipe import BaseRecipe, check_one_start, check_start
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.dry_run import dry_run
@@ -104,7 +106,7 @@ class Task(ABC, Generic[R]):
         recipe, model = cls.create_model(recipe, len(train.classes), pretrained)
         start = None
         if checkpoint is not None:
-            start = Start(str(checkpoint), cls.load_start(model, checkpoint))
+            start = cls._start_from(model, WeightsFile.open(checkpoint))
         elif pretrained:
             start = Start(f"the released weights of {recipe.model}", cls.released_start(model))
         task = cls(recipe, model, train, val)
@@ -127,8 +129,12 @@ class Task(ABC, Generic[R]):
 
     @classmethod
     @abstractmethod
-    def load_start(cls, model: Any, checkpoint: Path) -> LoadReport:
+    def load_start(cls, model: Any, checkpoint: WeightsSource) -> LoadReport:
         """Load weights to start from; layers for other classes keep their initial values."""
+
+    @classmethod
+    def _start_from(cls, model: Any, file: WeightsFile) -> Start:
+        return Start.of_file(file, cls.load_start(model, file))
 
     @classmethod
     def released_start(cls, model: Any) -> LoadReport:
@@ -239,28 +245,51 @@ class Task(ABC, Generic[R]):
 
     @classmethod
     def plan(
-        cls, recipe: Any, data: Path | None = None, *, images: int | None = None, processes: int = 1
+        cls,
+        recipe: Any,
+        data: Path | None = None,
+        *,
+        images: int | None = None,
+        processes: int = 1,
+        checkpoint: Path | None = None,
+        pretrained: bool = False,
     ) -> TrainingPlan:
-        """Plan a run on ``processes`` devices. A few images are decoded, and nothing is written.
+        """Plan a run on ``processes`` devices. A few images are decoded, and nothing is written or downloaded.
 
         Args:
             recipe: a recipe of this task.
             data: the images to count; None for the set that the recipe is named after.
             images: number of training images instead of ``data``.
+            checkpoint: weights to start from, which are compared with the network.
+            pretrained: start from the released weights.
 
         Raises:
             FovealError: anything that training would refuse before its first step, or an unknown number of images.
         """
         if processes < 1:
             raise FovealError(f"--processes must be at least 1, not {processes}.")
+        check_one_start(checkpoint, pretrained)
         cls.check_recipe(recipe)
         found = cls._training_set(recipe, data, images)
         with torch.device("meta"):
             recipe, model = cls.create_model(recipe, found.classes)
+        start = cls._planned_start(recipe, model, checkpoint, pretrained)
         network = cls.planned_network(recipe, model, found)
         run = dry_run(model, recipe.train, found.count, processes, network.step)
         cls.check_batching(recipe, run.batching)
-        return TrainingPlan(recipe=recipe, images=found, network=network, run=run)
+        return TrainingPlan(recipe=recipe, images=found, network=network, run=run, start=start)
+
+    @classmethod
+    def _planned_start(cls, recipe: R, model: Any, checkpoint: Path | None, pretrained: bool) -> Start | None:
+        """Compare the weights to start from with a network on the meta device, where loading copies nothing."""
+        if checkpoint is not None:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)
+                return cls._start_from(model, WeightsFile.open(checkpoint))
+        if pretrained:
+            check_released(recipe.model, model)
+            return Start(f"the released weights of {recipe.model}", cls.released_start(model))
+        return None
 
     @classmethod
     def _training_set(cls, recipe: R, data: Path | None, images: int | None) -> TrainingSet:

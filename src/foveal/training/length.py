@@ -26,22 +26,28 @@ def fit_to_length(config: TrainConfig, images: int) -> tuple[TrainConfig, list[s
     Raises:
         FovealError: The set has less than one batch, or the warm-up leaves no update at the full rate.
     """
+    config, notices = _adapted(config, images)
+    _refuse_late_warmup(config)
+    return config, notices
+
+
+def _adapted(config: TrainConfig, images: int) -> tuple[TrainConfig, list[str]]:
     steps = updates_per_epoch(images, config)
     notices = []
     for adapt in (_reached_milestones, _shorter_warmup, _shorter_average):
         config, notice = adapt(config, steps)
         notices += [notice] if notice else []
-    _refuse_late_warmup(config)
     return config, [*notices, *images_left_out(config, images)]
 
 
 def continued(config: TrainConfig, images: int, before: dict[str, Any]) -> tuple[TrainConfig, list[str]]:
     """Return the settings with which a run goes on that was saved with the settings ``before``, as ``fit_to_length``.
 
-    Runs of versions that did not adapt settings end as they began: their epochs leave out what fills no batch.
+    Runs of versions that did not adapt settings end as they began: their epochs leave out what fills no batch. A late
+    warm-up is not refused, since the run has begun with it.
     """
     if "drop_last" in before:
-        return fit_to_length(config, images)
+        return _adapted(config, images)
     config = replace(config, drop_last=True)
     return config, images_left_out(config, images)
 
@@ -74,13 +80,22 @@ def _full_rate_epochs(config: TrainConfig) -> int:
 
 
 def _refuse_late_warmup(config: TrainConfig) -> None:
-    """Refuse a warm-up that was asked for in epochs and lasts until the rate is lowered."""
+    """Refuse a warm-up that was asked for in epochs and lasts until the rate is lowered, or until the end."""
     full = _full_rate_epochs(config)
-    if config.warmup_steps is None and config.warmup_epochs >= full < config.epochs:
+    if config.warmup_steps is not None or config.warmup_epochs < full:
+        return
+    if full == config.epochs < config.total_epochs and config.schedule in ("constant", "multistep"):
+        return  # the cooldown has the full rate
+    epochs = f"{config.warmup_epochs} epoch{'s' * (config.warmup_epochs != 1)}"
+    if full < config.epochs:
         raise FovealError(
-            f"A warm-up of {config.warmup_epochs} epochs leaves none at the full rate, which is lowered after epoch "
-            f"{full}: pass fewer --warmup-epochs."
+            f"A warm-up of {epochs} leaves none at the full rate, which is lowered after epoch {full}: pass fewer "
+            "--warmup-epochs."
         )
+    raise FovealError(
+        f"A warm-up of {epochs} lasts until the end of the {config.epochs} epoch{'s' * (full != 1)}, so that the rate "
+        "never reaches its full value: pass fewer --warmup-epochs, or more --epochs."
+    )
 
 
 def _reached_milestones(config: TrainConfig, steps: int) -> tuple[TrainConfig, str | None]:
@@ -101,8 +116,13 @@ def _shorter_warmup(config: TrainConfig, steps: int) -> tuple[TrainConfig, str |
         return config, None
     count = f"{full * steps:,}"
     those = f"all {count}" if full == config.epochs else f"the {count} before the rate is first lowered"
+    if most == 0:
+        return replace(config, warmup_steps=0), (
+            f"The warm-up of {config.warmup_steps:,} update{'s' * (config.warmup_steps != 1)} is left out: it would "
+            f"take more than half of {those}."
+        )
     return replace(config, warmup_steps=most), (
-        f"The warm-up takes {most:,} updates instead of {config.warmup_steps:,}: half of {those}."
+        f"The warm-up takes {most:,} update{'s' * (most > 1)} instead of {config.warmup_steps:,}: half of {those}."
     )
 
 

@@ -45,13 +45,22 @@ class StepReport:
 
 
 #: Keys of an epoch's record, from metrics that are means over classes.
-SCORED, CLASSES = "val_scored_classes", "val_classes"
+SCORED, CLASSES, EXEMPLIFIED = "val_scored_classes", "val_classes", "val_classes_with_examples"
+COUNTS = (SCORED, CLASSES, EXEMPLIFIED)
 
 
 def over_classes(record: Mapping[str, Any]) -> str:
-    """Return " over 1 of 2 classes" if the scores of an epoch leave out classes without an example, or ""."""
+    """Return " over 1 of 2 classes" if the scores of an epoch leave out classes without an example, or "".
+
+    A class without an example may be scored nevertheless: its IoU is 0 where it is predicted. Then this is added.
+    """
     scored, classes = record.get(SCORED), record.get(CLASSES)
-    return f" over {scored} of {classes} classes" if scored is not None and scored != classes else ""
+    if scored is None:
+        return ""
+    without = scored - record.get(EXEMPLIFIED, scored)
+    if scored == classes and not without:
+        return ""
+    return f" over {scored} of {classes} classes" + (f" ({without} without an example)" * (without > 0))
 
 
 class Listener:

@@ -76,11 +76,13 @@ def create_schedule(optimizer: Optimizer, config: TrainConfig, steps_per_epoch: 
         warmup_t=warmup, warmup_lr_init=config.warmup_lr, warmup_prefix=False, t_in_epochs=False
     )
     whole = config.epochs * steps_per_epoch
+    # There is one cycle, so that its decay changes nothing; without one timm warns about runs of one update.
+    falling: dict[str, Any] = dict(t_initial=whole, lr_min=config.min_lr, cycle_decay=0.5)
     schedule: Scheduler
     if config.schedule == "cosine":
-        schedule = CosineLRScheduler(optimizer, t_initial=whole, lr_min=config.min_lr, **common)
+        schedule = CosineLRScheduler(optimizer, **falling, **common)
     elif config.schedule == "poly":
-        schedule = PolyLRScheduler(optimizer, t_initial=whole, lr_min=config.min_lr, power=config.power, **common)
+        schedule = PolyLRScheduler(optimizer, power=config.power, **falling, **common)
     elif config.schedule == "multistep":
         # timm's milestone m is the first update counted from 1 that it holds for, ours counts updates done
         starts = [epoch * steps_per_epoch + 1 for epoch in config.milestones]

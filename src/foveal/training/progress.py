@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from foveal.errors import FovealError
-from foveal.training.listener import CLASSES, SCORED, Listener, RunInfo, StepReport, over_classes
+from foveal.training.listener import COUNTS, Listener, RunInfo, StepReport, over_classes
 
 MOST_METRICS = 4  # of an evaluation on one line; the logs have all
 TENSORBOARD = "tensorboard"  # folder within that of the run
@@ -125,7 +125,7 @@ def _opening(info: RunInfo) -> str:
 def _epoch_line(record: dict[str, Any], info: RunInfo, is_best: bool) -> str:
     """``epoch  3/20  loss 0.743  val top1 92.76 top5 100 loss 0.258  459 img/s *``; a star marks the best so far."""
     epoch = f"epoch {record['epoch']:>{len(str(info.last_epoch))}}/{info.last_epoch}"
-    shown = [name for name in record if name.startswith("val_") and name not in (SCORED, CLASSES)]
+    shown = [name for name in record if name.startswith("val_") and name not in COUNTS]
     metrics = " ".join(f"{name.removeprefix('val_')} {record[name]:.4g}" for name in shown[:MOST_METRICS])
     metrics += over_classes(record)
     speed = f"{record['images_per_second']:.0f} img/s"

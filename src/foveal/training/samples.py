@@ -19,14 +19,17 @@ ATTEMPTS = 100
 
 
 class BrokenSample(FovealError):
-    """A sample called ``name`` that cannot be read; ``broken="skip"`` passes over it."""
+    """A sample called ``name`` that cannot be read; ``broken="skip"`` passes over it.
 
-    def __init__(self, name: str, text: str) -> None:
+    ``reason`` says in a few words what is wrong, so that many can be counted by it.
+    """
+
+    def __init__(self, name: str, text: str, reason: str = "not readable") -> None:
         super().__init__(text)
-        self.name = name
+        self.name, self.reason = name, reason
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.name, str(self))
+        return type(self), (self.name, str(self), self.reason)
 
 
 @dataclass(frozen=True)

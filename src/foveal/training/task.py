@@ -46,7 +46,8 @@ class Task(Protocol):
     ) -> dict[str, float]:
         """Return metrics over the whole validation set, equal on every process; call ``on_batch(done, total)``.
 
-        If they are means over classes, ``scored_classes`` and ``classes`` say over how many of how many.
+        If they are means over classes, ``scored_classes`` and ``classes`` say over how many of how many, and
+        ``classes_with_examples`` how many have an example, if that is another number.
         """
         ...
 

@@ -1,8 +1,11 @@
 """Classes without a pixel are named, before a run where a look at a few label maps shows it, and after an epoch."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.tasks.segmentation.data import Augment, open_split, survey
@@ -107,10 +110,60 @@ def test_a_look_reads_few_label_maps_and_says_how_many(tmp_path):
     )
 
 
-def test_a_look_ends_when_every_class_has_a_pixel(tmp_path):
+def test_a_look_goes_on_when_every_class_has_a_pixel(tmp_path):
+    """One of 32 label maps is wrong, and would stop a run at its first evaluation."""
+    opened = open_split(write_many(tmp_path, [[[0, 1]]] * 31 + [[[0, 7]]], BINARY), "train", zero_ignored=False)
+    with pytest.raises(FovealError, match=r"has the value 7 at x=1, y=0; only 0 to 1 and 255 are allowed"):
+        survey(opened, "stop")
+    survey(opened, "skip")
+    assert opened.coverage.seen().read == 31
+    (notice,) = opened.notices
+    assert notice.startswith(
+        f"1 of the 32 images with label maps in {tmp_path}/labels/train that were looked at cannot be used, and such "
+        f"images are skipped; the first: {opened.label_paths[31]} has the value 7 at x=1, y=0; "
+    )
+
+
+def test_a_look_is_bounded_by_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[survey.__module__], "MOST_PIXELS", 7)
     opened = open_split(write_many(tmp_path, [[[0, 1]]] * 90, BINARY), "train", zero_ignored=False)
     survey(opened, "stop")
-    assert (opened.coverage.seen().read, opened.notices) == (1, [])
+    assert (opened.coverage.seen().read, opened.notices) == (4, [])
+
+
+def test_a_look_decodes_eight_images(tmp_path, monkeypatch):
+    """Evenly over the set; of the others only headers are read."""
+    opened = open_split(write_many(tmp_path, [[[0, 1]]] * 90, BINARY), "train", zero_ignored=False)
+    decoded, image = [], opened.image
+    monkeypatch.setattr(opened, "image", lambda index: decoded.append(index) or image(index))
+    survey(opened, "stop")
+    assert (len(decoded), decoded[0], decoded[-1] > 70) == (8, 0, True)
+
+
+def test_images_of_an_unknown_range_are_found_before_training(tmp_path):
+    write_split(tmp_path, label_maps=[[[0, 1]]] * 3, classes=BINARY)
+    for file in (tmp_path / "images" / "train").iterdir():
+        Image.fromarray(np.array([[0.0, 200.0]], np.float32)).save(file.with_suffix(".tif"))
+        file.unlink()
+    with pytest.raises(FovealError, match=r"/a\.tif has fractions of 32 bits from 0 to 200"):
+        survey(open_split(tmp_path, "train", zero_ignored=False), "stop")
+
+
+def test_label_maps_none_of_which_can_be_used_are_refused_with_the_reasons(tmp_path):
+    """Two of another size, one with a number that is no class, and one that is no file of an image."""
+    maps = [[[0, 1]], [[0, 0]], [[0, 9]], [[0, 1]]]
+    folder = write_split(tmp_path, label_maps=maps, classes=BINARY) / "labels" / "train"
+    for name in "ab":
+        Image.new("L", (3, 1)).save(folder / f"{name}.png")
+    (folder / "d.png").write_bytes(b"broken")
+    with pytest.raises(FovealError) as caught:
+        survey(open_split(tmp_path, "train", zero_ignored=False), "skip")
+    assert str(caught.value) == (
+        f"None of the 4 images with label maps in {folder} can be used (label map of another size: 2, such as "
+        f"{folder}/a.png; number without a class: 1, such as {folder}/c.png; not readable: 1, such as {folder}/d.png); "
+        f"the first: {folder}/a.png has 3x1 pixels, and its image {tmp_path}/images/train/a.png has 2x1: replace one "
+        "of them."
+    )
 
 
 def test_a_look_at_fewer_label_maps_than_classes_says_nothing(tmp_path):
@@ -131,7 +184,7 @@ def test_broken_label_maps_are_refused_by_a_look_or_skipped(tmp_path):
     survey(opened, "skip")
     assert opened.coverage.seen().read == 1
     (folder / "c.png").write_bytes(b"broken")
-    with pytest.raises(FovealError, match=rf"^None of the images can be read \(the first is {folder}/a\.png\)"):
+    with pytest.raises(FovealError, match=rf"^None of the 3 images with label maps in {folder} can be used \("):
         survey(open_split(tmp_path, "train", zero_ignored=False), "skip")
     (folder / "a.png").write_bytes((folder / "b.png").read_bytes())
     with pytest.raises(

@@ -8,7 +8,7 @@ from PIL import Image
 from foveal.errors import FovealError
 from foveal.tasks.dense.shapes import write_shapes
 from foveal.tasks.segmentation.data import ADE20K_CLASSES, open_split, open_train_and_val
-from support.segmentation_folders import write_ade20k, write_folder, write_split
+from support.segmentation_folders import write_ade20k, write_cvat, write_folder, write_split
 
 SIX = [[[number, 0], [1, 1]] for number in range(3)] * 2
 
@@ -195,3 +195,87 @@ def test_an_invalid_class_file_is_rejected(tmp_path, text, sentence):
 def test_a_class_file_that_is_not_text_is_rejected(tmp_path):
     (write_split(tmp_path) / "classes.txt").write_bytes(b"\xff\xfe\x80")
     assert refused(tmp_path).startswith(f"{tmp_path}/classes.txt cannot be read (")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (("Images/Train", "Images/Val"), ("Masks/Train", "Masks/Val")),
+        (("images/TRAIN", "images/Validation"), ("LABELS/TRAIN", "LABELS/Validation")),
+        (("Train/Images", "Valid/Images"), ("Train/Annotations", "Valid/Annotations")),
+        (("Train", "Val"), ("Masks/Train", "Masks/Val")),
+    ],
+)
+def test_folders_may_have_names_in_any_case(tmp_path, images, labels):
+    for one, other in zip(images, labels, strict=True):
+        write_folder(tmp_path / one, tmp_path / other, SIX)
+    (tmp_path / "Classes.txt").write_text("sky\ntree\ncar\n")
+    train, val = open_train_and_val(tmp_path, zero_ignored=False)
+    assert (len(train), len(val), train.notices, val.notices) == (6, 6, [], [])
+    name = images[1].split("/")
+    assert val.set_name == (name[0] if name[-1] == "Images" else name[-1])
+    with pytest.raises(FovealError, match="has images for validation: leave --val-fraction out"):
+        open_train_and_val(tmp_path, zero_ignored=False, val_fraction=0.2)
+
+
+def test_images_and_label_maps_in_equal_subfolders_are_paired_by_their_path(tmp_path):
+    """As in Cityscapes, whose cities have folders; the same name in two of them means two images."""
+    root = tmp_path
+    for split in ("train", "val"):
+        for city in ("bonn", "köln/west"):
+            write_folder(root / "images" / split / city, root / "masks" / split / city, SIX[:2])
+    (root / "classes.txt").write_text("sky\ntree\ncar\n")
+    train, _ = open_train_and_val(root, zero_ignored=False)
+    expected = [f"{city}/{name}.png" for city in ("bonn", "köln/west") for name in "ab"]
+    assert [path.relative_to(root / "images" / "train").as_posix() for path in train.paths] == expected
+    assert [path.relative_to(root / "masks" / "train").as_posix() for path in train.label_paths] == expected
+    (root / "masks" / "train" / "bonn" / "a.png").unlink()
+    assert refused(root).startswith(f"{root}/images/train/bonn/a.png has no label map {root}/masks/train/bonn/a.png: ")
+
+
+def test_images_that_are_drawn_keep_their_subfolders(tmp_path):
+    for city in ("bonn", "köln"):
+        write_folder(tmp_path / "images" / city, tmp_path / "masks" / city, SIX[:2])
+    (tmp_path / "classes.txt").write_text("sky\ntree\ncar\n")
+    _, val = open_train_and_val(tmp_path, zero_ignored=False, val_fraction=0.25)
+    (name,) = val.held_out.names
+    assert val.paths == [tmp_path / "images" / name]
+    assert name.split("/")[0] in ("bonn", "köln")
+
+
+def test_a_draw_is_said_and_images_that_were_removed_are_counted(tmp_path):
+    write_folder(tmp_path / "images", tmp_path / "masks", [[[0, 1]]] * 8)
+    (tmp_path / "classes.txt").write_text("sky\ntree\n")
+    train, val = open_train_and_val(tmp_path, zero_ignored=False, val_fraction=0.25, seed=3)
+    said = f"2 of the 8 images of {tmp_path}/images are held out for validation (--val-fraction 0.25 --seed 3)."
+    assert (train.notices, val.notices) == ([], [said])
+    held_out = val.held_out
+    for folder in ("images", "masks"):
+        (tmp_path / folder / held_out.names[0]).unlink()
+    again = open_split(tmp_path, "val", zero_ignored=False, held_out=held_out)
+    assert again.paths == [tmp_path / "images" / held_out.names[1]]
+    assert again.notices[0].startswith("1 of the 2 images that training held out for validation is missing from")
+    for folder in ("images", "masks"):
+        (tmp_path / folder / held_out.names[1]).unlink()
+    with pytest.raises(FovealError, match="has none of the 2 images that training held out for validation"):
+        open_split(tmp_path, "val", zero_ignored=False, held_out=held_out)
+    write_split(tmp_path, "val", [[[0, 1]]], classes=None)
+    (tmp_path / "labels").rename(tmp_path / "masks" / "moved")
+    (tmp_path / "masks" / "moved" / "val").rename(tmp_path / "masks" / "val")
+    later = open_split(tmp_path, "val", zero_ignored=False, held_out=held_out)
+    assert later.notices == [
+        f"{tmp_path}/images/val is evaluated, and not the images that training held out for validation, since such a "
+        "folder is there now."
+    ]
+
+
+def test_lists_of_pascal_voc_may_have_endings_paths_and_label_maps(tmp_path):
+    folder = write_cvat(tmp_path, [[0, 1, 2]])
+    lists = folder / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("JPEGImages/a.jpg SegmentationClass/a.png\n./JPEGImages/c.jpg\n")
+    (lists / "val.txt").write_text("b.jpg\n")
+    train, val = open_train_and_val(folder, zero_ignored=False)
+    assert ([path.stem for path in train.paths], [path.stem for path in val.paths]) == (["a", "c"], ["b"])
+    (lists / "val.txt").write_text("z.jpg\n")
+    with pytest.raises(FovealError, match=r"val\.txt lists 'z\.jpg', and .*JPEGImages has no such image"):
+        open_train_and_val(folder, zero_ignored=False)

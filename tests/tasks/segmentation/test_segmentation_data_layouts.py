@@ -42,7 +42,44 @@ def test_the_indices_of_a_gif_are_no_numbers(tmp_path):
     (folder / "a.png").unlink()
     assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [[[2, 255]]]
     Image.fromarray(np.array([[[9, 9, 200], [0, 0, 0]]], np.uint8)).save(folder / "a.gif")
-    with pytest.raises(FovealError, match=r"a\.gif has mode [PRGB]+, and a label map stores a class number"):
+    with pytest.raises(
+        FovealError, match=r"a\.gif is a GIF with colours, which its writers renumber, .*save it as PNG"
+    ):
+        open_split(tmp_path, "train", zero_ignored=False).labels(0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_greys_with_further_channels_are_the_numbers(tmp_path, mode):
+    """As cv2.imwrite and drawing programs save them."""
+    folder = write_split(tmp_path, label_maps=[NUMBERS]) / "labels" / "train"
+    stored = Image.open(folder / "a.png").convert(mode)
+    stored.save(folder / "a.png")
+    assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [NUMBERS]
+    if "A" in mode:
+        stored.putpixel((1, 0), (*stored.getpixel((1, 0))[:-1], 254))  # an alpha that may mean something
+    else:
+        stored.putpixel((1, 0), (1, 1, 2))
+    stored.save(folder / "a.png")
+    with pytest.raises(FovealError, match=rf"a\.png has mode {mode}, and a label map stores a class number"):
+        open_split(tmp_path, "train", zero_ignored=False).labels(0)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".pbm"])
+def test_a_label_map_of_one_bit_has_the_numbers_0_and_1(tmp_path, ending):
+    folder = write_split(tmp_path, label_maps=[[[0, 1, 1]]]) / "labels" / "train"
+    (folder / "a.png").unlink()
+    Image.fromarray(np.array([[False, True, True]])).save(folder / f"a{ending}")
+    assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [[[0, 1, 1]]]
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_the_largest_number_of_16_bits_is_ignored(tmp_path, ending):
+    folder = write_split(tmp_path, label_maps=[[[0, 2]]]) / "labels" / "train"
+    (folder / "a.png").unlink()
+    Image.fromarray(np.array([[0, 2, 65535]], np.uint16)).save(folder / f"a{ending}")
+    assert labels(open_split(tmp_path, "train", zero_ignored=False)) == [[[0, 2, 255]]]
+    Image.fromarray(np.array([[0, 2, 65534]], np.uint16)).save(folder / f"a{ending}")
+    with pytest.raises(FovealError, match=r"has the value 65534 at x=2, y=0"):
         open_split(tmp_path, "train", zero_ignored=False).labels(0)
 
 
@@ -115,7 +152,7 @@ def test_files_beside_label_maps_and_folders_of_images_are_noticed(tmp_path):
     for name in ("a.txt", "b.txt", "c.json", ".DS_Store", "Thumbs.db"):
         (maps / name).touch()
     Image.open(maps / "a.png").convert("RGB").save(maps / "a.jpg")
-    write_folder(images / "more", maps / "more", [NUMBERS])
+    write_folder(images / "more", tmp_path / "elsewhere", [NUMBERS])
     (images / "__MACOSX").mkdir()
     for name in ("x", "y"):
         Image.open(maps / "a.png").save(maps / f"{name}.png")
@@ -263,8 +300,7 @@ def test_images_of_a_folder_without_a_split_are_drawn_for_validation(tmp_path):
     assert (again.paths, labels(again)) == (val.paths, [NUMBERS] * 2)
     assert open_split(tmp_path, "train", zero_ignored=False, held_out=val.held_out).paths == train.paths
     val.paths[0].unlink()
-    with pytest.raises(FovealError, match=r"has 1 of the 2 images that were drawn for validation .*: pass the --data"):
-        open_split(tmp_path, "val", zero_ignored=False, held_out=val.held_out)
+    assert open_split(tmp_path, "val", zero_ignored=False, held_out=val.held_out).paths == val.paths[1:]
 
 
 @pytest.mark.parametrize("layout", ["train alone", "cvat", "roboflow"])
@@ -291,3 +327,25 @@ def test_nothing_is_drawn_from_a_folder_with_a_validation_split(tmp_path):
     write_split(tmp_path, "val")
     with pytest.raises(FovealError, match=r"has images for validation: leave --val-fraction out\.$"):
         open_train_and_val(tmp_path, zero_ignored=False, val_fraction=0.2)
+
+
+def test_a_suffix_that_is_wrong_or_not_needed_is_answered_with_the_right_one(tmp_path):
+    folder = write_split(tmp_path, label_maps=[NUMBERS, NUMBERS])
+    assert "more image has none: leave --mask-suffix out." in refused(folder, mask_suffix="_mask")
+    for file in (folder / "labels" / "train").iterdir():
+        file.rename(file.with_stem(f"{file.stem}_seg"))
+    assert "more image has none: pass --mask-suffix=_seg, which" in refused(folder, mask_suffix="_mask")
+
+
+def test_the_list_of_classes_beside_images_is_not_left_out(tmp_path):
+    write_folder(tmp_path, tmp_path / "maps", [NUMBERS] * 4)
+    for file in (tmp_path / "maps").iterdir():
+        file.rename(tmp_path / f"{file.stem}_mask.png")
+    (tmp_path / "maps").rmdir()
+    (tmp_path / "classes.txt").write_text("sky\ntree\ncar\n")
+    train, val = open_train_and_val(tmp_path, zero_ignored=False, mask_suffix="_mask", val_fraction=0.25)
+    assert (len(train), len(val), train.notices) == (3, 1, [])
+    (tmp_path / "notes.txt").touch()
+    train, _ = open_train_and_val(tmp_path, zero_ignored=False, mask_suffix="_mask", val_fraction=0.25)
+    (notice,) = train.notices
+    assert "left out: 1 .txt." in notice

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,10 +13,11 @@ from foveal.tasks.segmentation.task import SegmentationTask
 from foveal.training import fit
 from foveal.training.batching import Share, split_batch
 from foveal.training.checkpoint import read_checkpoint
+from foveal.training.processes import start_processes
 from support.checkpoints import same_state, snapshot
 from support.nets import lively, shrunk
 from support.runs import leaving_in_update, lines
-from support.segmentation_folders import write_regions
+from support.segmentation_folders import write_regions, write_split
 from support.segmentation_recipes import small_recipe
 
 SEGMENTERS = ("upernet", "mask2former", "semantic_fpn")
@@ -210,3 +212,14 @@ def test_initialisation_is_determined_by_the_seed(data):
     another = create_task(small_recipe("upernet", seed=1), data).model
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert not all(torch.equal(value, another.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_a_class_that_is_predicted_without_having_a_pixel_is_counted_apart(tmp_path):
+    """All pixels are sky and all predictions tree: both have an IoU of 0, car has none, and sky alone has pixels."""
+    write_split(tmp_path, "train", [np.arange(64 * 64).reshape(64, 64) % 3])
+    task = create_task(small_recipe("semantic_fpn"), write_split(tmp_path, "val", [np.zeros((64, 64))]))
+    with torch.no_grad():
+        task.model.decode_head.classifier.weight.zero_()
+        task.model.decode_head.classifier.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    found = task.evaluate(task.model.eval(), start_processes(), lambda done, total: None)
+    assert found == {"miou": 0, "macc": 0, "aacc": 0, "scored_classes": 2, "classes": 3, "classes_with_examples": 1}

@@ -134,6 +134,8 @@ class Cell:
             "loss": found.loss,
             "images_per_second": found.images_per_second,
             "classes": len(self.classes),
+            "scored_classes": len(self.classes) - len(self.uncounted),
+            "classes_without_examples": self.uncounted,
             "classes_without_images": self.uncounted,
             "broken": found.broken,
             "broken_names": list(found.broken_names),

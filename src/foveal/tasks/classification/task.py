@@ -64,7 +64,7 @@ class ClassificationTask(Task[Recipe]):
         )
 
     @classmethod
-    def load_start(cls, model: nn.Module, checkpoint: Path) -> LoadReport:
+    def load_start(cls, model: nn.Module, checkpoint: WeightsSource) -> LoadReport:
         return load_weights(model, checkpoint, new_classifier=True)
 
     @classmethod

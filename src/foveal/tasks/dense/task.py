@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -41,7 +40,7 @@ class DenseTask(Task[R]):
         return model
 
     @classmethod
-    def load_start(cls, model: DenseModel, checkpoint: Path) -> LoadReport:
+    def load_start(cls, model: DenseModel, checkpoint: WeightsSource) -> LoadReport:
         return start_from(model, checkpoint)
 
     @classmethod

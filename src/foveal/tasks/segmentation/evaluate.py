@@ -51,13 +51,22 @@ class SegmentationEvaluation:
     def document(self) -> dict[str, Any]:
         """Scores in plain types, as in results.json; a score that a class does not have is None.
 
-        ``miou_classes`` and ``macc_classes`` say how many classes the means are over.
+        ``scored_classes`` (also as ``miou_classes``) and ``macc_classes`` say how many classes the means are over, and
+        ``classes_without_examples`` (also as ``absent``) names those without a labelled pixel.
         """
         rows = zip(self.classes, self.scores.iou, self.scores.accuracy, self.scores.pixels, strict=True)
         classes = [{"name": name, "iou": iou, "accuracy": acc, "pixels": pixels} for name, iou, acc, pixels in rows]
         counts = {"images": self.images, "broken": len(self.broken), "broken_names": self.broken}
-        over = {"miou_classes": self.scores.scored, "macc_classes": self.scores.measured, "absent": self.absent}
-        return {**self.metrics, **over, "classes": classes, **counts, "images_per_second": self.images_per_second}
+        scored, without = self.scores.scored, {"classes_without_examples": self.absent, "absent": self.absent}
+        over = {"scored_classes": scored, "miou_classes": scored, "macc_classes": self.scores.measured}
+        return {
+            **self.metrics,
+            **over,
+            **without,
+            "classes": classes,
+            **counts,
+            "images_per_second": self.images_per_second,
+        }
 
 
 @dataclass

@@ -89,14 +89,17 @@ class SegmentationTask(DenseTask[SegmentationRecipe]):
     ) -> dict[str, float]:
         """Return mean IoU, mean accuracy and pixel accuracy in percent; each image counts in its own size.
 
-        ``scored_classes`` of ``classes`` are in the mean IoU. Classes without a pixel are noticed.
+        ``scored_classes`` of ``classes`` are in the mean IoU, and ``classes_with_examples`` have a pixel: a class
+        without one is scored, with 0, where it is predicted. Classes without a pixel are noticed.
         """
         loader, inference = self.validation_loader(processes.share), self.recipe.inference
         segmenter: Any = model  # the loop's, which is the segmenter
         found = evaluate_segmenter(segmenter, loader, self.train.classes, inference, processes, on_batch=on_batch)
         for images in (self.train, self.val):
             images.conclude(processes)
-        return {**found.metrics, "scored_classes": found.scores.scored, "classes": len(found.classes)}
+        scores = found.scores
+        counts = {"scored_classes": scores.scored, "classes": len(found.classes)}
+        return {**found.metrics, **counts, "classes_with_examples": scores.measured}
 
     def own_metadata(self) -> dict[str, Any]:
         recipe = self.recipe

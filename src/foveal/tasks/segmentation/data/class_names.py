@@ -12,6 +12,7 @@ import numpy as np
 
 from foveal.errors import FovealError
 from foveal.tasks.image_files import read_text
+from foveal.tasks.listing import find_entry
 from foveal.tasks.segmentation.segmenter import IGNORED
 
 CLASSES_FILE = "classes.txt"
@@ -80,8 +81,8 @@ def read_legend(root: Path, images: Path) -> Legend | None:
         FovealError: it cannot be understood, a name is missing or occurs twice, or there are too many.
     """
     readers = (
-        (root / COLOURS_FILE, _read_colours),
-        (root / CLASSES_FILE, _read_lines),
+        (find_entry(root, COLOURS_FILE), _read_colours),
+        (find_entry(root, CLASSES_FILE), _read_lines),
         (images / ROBOFLOW_FILE, _read_csv),
     )
     found = [read(file) for file, read in readers if file.is_file()]

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from foveal.tasks.listing import few
 from foveal.tasks.segmentation.data.class_names import INVALID, NUMBERS
 from foveal.tasks.segmentation.data.label_maps import capped
 from foveal.tasks.segmentation.segmenter import IGNORED
 from foveal.training.processes import Processes
-
-MOST_NAMES = 5  # in a sentence
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def about_absent(place: str, classes: Sequence[str], table: np.ndarray, seen: Se
         return []
     some = f"None of the {seen.read:,} label maps that were read, of {seen.total:,} in {place}, has"
     who = f"No label map in {place} has" if seen.read == seen.total else some
-    names = ", ".join(absent[:MOST_NAMES]) + (f" and {len(absent) - MOST_NAMES} more" * (len(absent) > MOST_NAMES))
+    names = few(absent)
     which = f"the class {names}" if len(absent) == 1 else f"{len(absent)} of the {len(classes)} classes ({names})"
     return [f"{who} a pixel of {which}{_advice(classes, table, seen)}."]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from foveal.tasks.held_out import HeldOut
-from foveal.tasks.image_files import load_rgb_of_size, opened_image
+from foveal.tasks.image_files import SIDEWAYS, load_rgb_of_size, opened_image
 from foveal.tasks.pixels import orientation
 from foveal.tasks.segmentation.data.class_names import Legend
 from foveal.tasks.segmentation.data.coverage import Coverage, Seen, about_absent
@@ -85,7 +85,7 @@ class LabelledImages(Dataset):
         size = label_map_size(self.label_paths[index])
         with opened_image(self.paths[index]) as image:
             width, height = image.size
-            turned = (height, width) if orientation(image) >= 5 else (width, height)  # 5 to 8 lie on their side
+            turned = (height, width) if orientation(image) in SIDEWAYS else (width, height)
         if size not in (turned, (width, height)):
             raise self._other_size(index, size, turned)
 
@@ -95,6 +95,7 @@ class LabelledImages(Dataset):
             str(path),
             f"{path} has {size[0]}x{size[1]} pixels, and its image {self.paths[index]} has {own[0]}x{own[1]}: replace "
             "one of them.",
+            "label map of another size",
         )
 
     def labels(self, index: int) -> Tensor:

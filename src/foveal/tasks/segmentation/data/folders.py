@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from foveal.errors import FovealError
-from foveal.tasks.listing import is_image, split_names, subfolders
+from foveal.tasks.listing import find_entry, is_hidden, split_names, subfolders, walk_images
 from foveal.tasks.segmentation.data.class_names import ROBOFLOW_FILE
 from foveal.tasks.segmentation.data.label_maps import label_map_endings
 
@@ -17,7 +17,7 @@ LABEL_MAPS = ("annotations", "labels", "masks")
 ADE20K_SPLITS = ("training", "validation")
 ROBOFLOW_SUFFIX = "_mask"
 # Pascal VOC's folders, which CVAT's exports of segmentation masks have, too.
-VOC_LABEL_MAPS, VOC_IMAGES, VOC_LISTS = "SegmentationClass", "JPEGImages", "ImageSets/Segmentation"
+VOC_LABEL_MAPS, VOC_IMAGES, VOC_LISTS = "SegmentationClass", "JPEGImages", ("ImageSets", "Segmentation")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,14 @@ class SplitFolders:
         """The name of the split that was found, such as "validation"."""
         if self.listing is not None:
             return self.listing.stem
-        return self.images.parent.name if self.images.name == IMAGES else self.images.name
+        return self.images.parent.name if self.images.name.casefold() == IMAGES else self.images.name
+
+    @property
+    def shared(self) -> list[str]:
+        """The subfolders, such as Cityscapes' cities, that images and label maps both have."""
+        if self.images in (self.labels, self.root):
+            return []
+        return [name for name in subfolders(self.images) if (self.labels / name).is_dir()]
 
 
 def find_split(root: Path, split: str, suffix: str | None = None, advice: str = "") -> SplitFolders:
@@ -56,7 +63,7 @@ def find_split(root: Path, split: str, suffix: str | None = None, advice: str = 
 
     Images are in ``images/<split>``, ``<split>/images`` or ``<split>``, and label maps in a folder of the same form
     with ``annotations``, ``labels`` or ``masks`` in place of ``images``. Other layouts are Pascal VOC's, and label maps
-    beside their images: Roboflow's, whose names end in "_mask", or any with a ``suffix``.
+    beside their images: Roboflow's, whose names end in "_mask", or any with a ``suffix``. All names may have any case.
 
     Args:
         root: folder of the dataset.
@@ -68,8 +75,8 @@ def find_split(root: Path, split: str, suffix: str | None = None, advice: str = 
         FovealError: a folder is missing.
     """
     _check_folder(root)
-    if (root / VOC_LABEL_MAPS).is_dir():
-        lists = [root / VOC_LISTS / f"{name}.txt" for name in split_names(split)]
+    if find_entry(root, VOC_LABEL_MAPS).is_dir():
+        lists = _voc_lists(root, split)
         listing = next((file for file in lists if file.is_file()), None)
         if listing is None:
             raise FovealError(
@@ -96,8 +103,8 @@ def find_whole(root: Path, suffix: str | None = None) -> SplitFolders:
     _check_folder(root)
     if has_split(root, "val"):
         raise FovealError(f"{root} has images for validation: leave --val-fraction out.")
-    if (root / VOC_LABEL_MAPS).is_dir():
-        lists = sorted((root / VOC_LISTS).glob("*.txt"))
+    if find_entry(root, VOC_LABEL_MAPS).is_dir():
+        lists = sorted(find_entry(root, *VOC_LISTS).glob("*.txt"))
         return _voc(root, suffix, lists[0] if len(lists) == 1 else None)
     found = _find(root, split_names("train"), suffix) or _find(root, ("",), suffix)
     if found is None:
@@ -112,15 +119,20 @@ def _check_folder(root: Path) -> None:
 
 def has_split(root: Path, split: str) -> bool:
     """Return whether a folder has images of a split, or a list of them."""
-    if (root / VOC_LABEL_MAPS).is_dir():
-        return any((root / VOC_LISTS / f"{name}.txt").is_file() for name in split_names(split))
-    return any((above / name).is_dir() for above in (root / IMAGES, root) for name in split_names(split))
+    if find_entry(root, VOC_LABEL_MAPS).is_dir():
+        return any(listing.is_file() for listing in _voc_lists(root, split))
+    places = product(((IMAGES,), ()), split_names(split))
+    return any(find_entry(root, *above, name).is_dir() for above, name in places)
+
+
+def _voc_lists(root: Path, split: str) -> list[Path]:
+    return [find_entry(root, *VOC_LISTS, f"{name}.txt") for name in split_names(split)]
 
 
 def _find(root: Path, names: tuple[str, ...], suffix: str | None) -> SplitFolders | None:
     """Find the folders of a split that has one of these names; "" stands for no split."""
-    inside = [place for name in names for place in (root / name / IMAGES, root / name)]
-    places = [*(root / IMAGES / name for name in names), *inside]
+    inside = [place for name in names for place in (find_entry(root, name, IMAGES), find_entry(root, name))]
+    places = [*(find_entry(root, IMAGES, name) for name in names), *inside]
     images = next((folder for folder in places if folder.is_dir()), None)
     if images is None:
         return None
@@ -138,31 +150,32 @@ def _find(root: Path, names: tuple[str, ...], suffix: str | None) -> SplitFolder
 
 
 def _label_map_folders(root: Path, names: tuple[str, ...]) -> list[Path]:
-    outside = [root / above / name for above, name in product(LABEL_MAPS, names)]
-    inside = [root / name / below for name, below in product(names, LABEL_MAPS)]
+    outside = [find_entry(root, above, name) for above, name in product(LABEL_MAPS, names)]
+    inside = [find_entry(root, name, below) for name, below in product(names, LABEL_MAPS)]
     return [folder for folder in [*outside, *inside] if folder.is_dir()]
 
 
 def _has_label_map(folder: Path) -> bool:
-    """Look no further than the first one: there may be many."""
+    """Look no further than the first one, in the folder and then in those within: there may be many."""
     endings = label_map_endings()
-    with os.scandir(folder) as entries:
-        return any(os.path.splitext(entry.name)[1].lower() in endings and is_image(entry.name) for entry in entries)
+    names = (name for _, _, files in os.walk(folder) for name in files)
+    return any(os.path.splitext(name)[1].lower() in endings and not is_hidden(name) for name in names)
 
 
 def _voc(root: Path, suffix: str | None, listing: Path | None) -> SplitFolders:
-    images = next((folder for folder in (root / VOC_IMAGES, root / IMAGES) if folder.is_dir()), None)
+    images = next((folder for name in (VOC_IMAGES, IMAGES) if (folder := find_entry(root, name)).is_dir()), None)
     if images is None:
         raise FovealError(
             f"{root / VOC_LABEL_MAPS} has label maps, and there is no {root / VOC_IMAGES}: put the images there; CVAT "
             "exports them with the choice 'Save images'."
         )
-    return SplitFolders(root, images, root / VOC_LABEL_MAPS, suffix or "", listing)
+    return SplitFolders(root, images, find_entry(root, VOC_LABEL_MAPS), suffix or "", listing)
 
 
 def other_folders(folders: SplitFolders) -> list[str]:
-    """Return the names of subfolders of the images whose images are not read."""
+    """Return the names of subfolders of the images whose images are not read: the label maps have no such folder."""
     if folders.listing is not None:
         return []
-    within = [name for name in subfolders(folders.images) if folders.images / name != folders.labels]
-    return [name for name in within if any(is_image(file.name) for file in (folders.images / name).iterdir())]
+    read = set(folders.shared)
+    within = [folders.images / name for name in subfolders(folders.images) if name not in read]
+    return [folder.name for folder in within if folder != folders.labels and walk_images(folder).paths]

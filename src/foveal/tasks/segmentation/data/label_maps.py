@@ -18,6 +18,11 @@ from foveal.training.samples import BrokenSample
 LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "WEBP": "WebP", "AVIF": "AVIF"}
 
 
+OPAQUE = 255  # alpha
+SIXTEEN_BITS = ("PNG", "PPM")  # formats whose 32-bit mode "I" holds 16 bits
+LARGEST_OF_16_BITS = 2**16 - 1  # marks ignored pixels, as 255 does among 8 bits
+
+
 def label_map_endings() -> frozenset[str]:
     """Return the endings of the formats that can store label maps: those that Pillow reads and that lose nothing."""
     kinds = Image.registered_extensions()
@@ -35,7 +40,10 @@ def label_map_size(path: Path) -> tuple[int, int]:
 
 
 def read_label_map(path: Path, colours: Mapping[Colour, int] | None = None) -> np.ndarray:
-    """Return the numbers (H, W) stored in a label map: 8-bit or 16-bit grey, or palette indices.
+    """Return the numbers (H, W) stored in a label map.
+
+    These are grey values of 1, 8, 16 or 32 bits, palette indices, or colours that are all grey, also with an opaque
+    alpha channel. The largest number of 16 bits becomes ``IGNORED``.
 
     Args:
         path: the file.
@@ -50,33 +58,57 @@ def read_label_map(path: Path, colours: Mapping[Colour, int] | None = None) -> n
             raise BrokenSample(
                 str(path),
                 f"{path} is stored as {kind}, which may change pixels: save label maps as PNG, from their source.",
+                "format that may change pixels",
             )
         if colours is not None:
             return _numbers_of(np.asarray(image.convert("RGB")), colours, path)
-        if image.format == "GIF" and (greys := _greys(image)) is not None:
-            return greys
-        if not _has_numbers(image):
-            raise BrokenSample(
-                str(path),
-                f"{path} has mode {_layout(image)}, and a label map stores a class number for each pixel: save it as a "
-                "PNG with 8-bit or 16-bit grey, or with a palette whose indices are the classes; or, if colours are "
-                "the classes, name them in labelmap.txt.",
-            )
+        numbers = _stored_numbers(image)
+        if numbers is None:
+            raise BrokenSample(str(path), f"{path} {_no_numbers(image)}", "no number for each pixel")
+        return numbers
+
+
+def _stored_numbers(image: Image.Image) -> np.ndarray | None:
+    """Return the numbers (H, W) in an image, or None if it has none whose meaning is clear.
+
+    Grey of 2 or 4 bits has none: Pillow stretches it to 8 bits, and not every writer does. GIF's palette indices are
+    none either, since its writers reorder the colours.
+    """
+    layout = _layout(image)
+    if image.format == "GIF" or layout == "RGB":
+        return _greys(image)
+    if layout in ("LA", "RGBA"):
+        opaque = image.getchannel("A").getextrema() == (OPAQUE, OPAQUE)
+        return _greys(image) if opaque else None
+    if layout == "1":
+        return np.array(image, dtype=np.uint8)
+    if layout in ("L", "P"):
         return np.array(image)
-
-
-def _has_numbers(image: Image.Image) -> bool:
-    """Refuse grey of fewer than 8 bits: Pillow stretches it to 8 bits, and not every writer does. The writers of GIF
-    put the colours of a palette into another order."""
-    if image.format == "GIF":
-        return False
-    return _layout(image) in ("L", "P", "I") or image.mode.startswith("I;16")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in SIXTEEN_BITS):
+        numbers = np.array(image)
+        numbers[numbers == LARGEST_OF_16_BITS] = IGNORED
+        return numbers
+    return np.array(image) if image.mode == "I" else None
 
 
 def _greys(image: Image.Image) -> np.ndarray | None:
     """Return the grey values (H, W) of an image, or None if it has colours."""
     pixels = np.asarray(image.convert("RGB"))
     return pixels[..., 0] if (pixels == pixels[..., :1]).all() else None
+
+
+def _no_numbers(image: Image.Image) -> str:
+    """Return the end of the sentence about an image without numbers: why, and what to do."""
+    named = "or, if colours are the classes, name them in labelmap.txt"
+    if image.format == "GIF":
+        return (
+            "is a GIF with colours, which its writers renumber, so that its numbers are not the classes: save it as "
+            f"PNG, from its source; {named}."
+        )
+    return (
+        f"has mode {_layout(image)}, and a label map stores a class number for each pixel: save it as a PNG with 8-bit "
+        f"or 16-bit grey, or with a palette whose indices are the classes; {named}."
+    )
 
 
 def _layout(image: Image.Image) -> str:
@@ -99,6 +131,7 @@ def _numbers_of(pixels: np.ndarray, colours: Mapping[Colour, int], path: Path) -
             str(path),
             f"{path} has the colour {','.join(map(str, pixels[y, x]))} at x={x}, y={y}, which labelmap.txt does not "
             "name: add it there, or correct the label map.",
+            "colour without a class",
         )
     return np.array([colours[colour] for colour in order], dtype=np.uint8)[places]
 
@@ -126,5 +159,6 @@ def labels_of(numbers: np.ndarray, table: np.ndarray, path: Path, legend: Legend
             str(path),
             f"{path} has the value {numbers[y, x]} at x={x}, y={y}; only {allowed} and {IGNORED} are allowed, with "
             f"{ignored} for ignored pixels: correct the label map, or name every class in {file}.",
+            "number without a class",
         )
     return labels

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from foveal.errors import FovealError
 from foveal.tasks.image_files import read_text
-from foveal.tasks.listing import counts_of, image_endings, left_out, list_images, walk_images
-from foveal.tasks.segmentation.data.class_names import ROBOFLOW_FILE
+from foveal.tasks.listing import Listing, counts_of, few, find_entry, image_endings, left_out, list_images, walk_images
+from foveal.tasks.segmentation.data.class_names import CLASSES_FILE, COLOURS_FILE, ROBOFLOW_FILE
 from foveal.tasks.segmentation.data.folders import SplitFolders, other_folders
 from foveal.tasks.segmentation.data.label_maps import label_map_endings
 
-MOST_NAMES = 3  # of folders in a sentence
 # A mask of one object, as Label Studio exports them: neither the image nor the number of a class is in it.
 LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-.*-tag-.*")
 
@@ -51,7 +50,7 @@ def find_pairs(folders: SplitFolders, split: str) -> Pairs:
     if folders.listing is not None:
         images = _listed(folders.listing, images, folders.images)
     if not images:
-        inside = _few(other_folders(folders))
+        inside = few(other_folders(folders))
         within = f", only its folders have ({inside})" if inside else ""
         raise FovealError(f"{folders.images} has no image{within}: put the images of {split} there.")
     absent = [name for name in images if name not in maps]
@@ -66,15 +65,25 @@ def find_pairs(folders: SplitFolders, split: str) -> Pairs:
 def _apart(folders: SplitFolders) -> _Found:
     if folders.listing is not None:
         endings = label_map_endings()
-        maps = [file for file in walk_images(folders.labels).images if file.suffix.lower() in endings]
-        return _Found(walk_images(folders.images).images, maps)
-    images, label_maps = list_images(folders.images), list_images(folders.labels, label_map_endings())
-    inside = _few(other_folders(folders))
-    notices = left_out(images.others, folders.images)
-    if inside and images.images:
+        return _Found(walk_images(folders.images).images, walk_images(folders.labels, endings).images)
+    images = _list(folders.images, folders.shared)
+    label_maps = _list(folders.labels, folders.shared, label_map_endings())
+    inside = few(other_folders(folders))
+    notices = left_out(_unread(images.others, folders), folders.images)
+    if inside and images.paths:
         notices.append(f"The images in folders of {folders.images} are left out: {inside}.")
     notices += _no_label_maps(folders.labels, label_maps.others)
     return _Found(images.images, label_maps.images, notices, label_maps.others)
+
+
+def _list(folder: Path, below: Sequence[str], endings: frozenset[str] | None = None) -> Listing:
+    """List the image files in a folder and in some of its subfolders."""
+    listing = list_images(folder, endings)
+    for name in below:
+        more = walk_images(folder / name, endings)
+        listing.paths += more.paths
+        listing.others += more.others
+    return listing
 
 
 def _beside(folders: SplitFolders) -> _Found:
@@ -82,18 +91,22 @@ def _beside(folders: SplitFolders) -> _Found:
     listing, endings = list_images(folders.images), label_map_endings()
     maps = [file for file in listing.images if file.stem.endswith(folders.suffix) and file.suffix.lower() in endings]
     images = sorted(set(listing.images) - set(maps))
-    others = Counter(listing.others)
-    if (folders.images / ROBOFLOW_FILE).is_file():
-        others[".csv"] -= 1
-    return _Found(images, maps, left_out(+others, folders.images))
+    return _Found(images, maps, left_out(_unread(listing.others, folders), folders.images))
+
+
+def _unread(others: Counter[str], folders: SplitFolders) -> Counter[str]:
+    """Return the counts without the files that name the classes."""
+    lists = [folders.images / ROBOFLOW_FILE]
+    if folders.images == folders.root:
+        lists += [find_entry(folders.root, name) for name in (CLASSES_FILE, COLOURS_FILE)]
+    return others - Counter(file.suffix.lower() for file in lists if file.is_file())
 
 
 def _by_name(folder: Path, files: Iterable[Path], suffix: str, what: str) -> dict[str, Path]:
     """Return files by their path within ``folder`` without suffix and ending; those without the suffix do not count."""
     named: dict[str, Path] = {}
-    start = len(str(folder)) + 1
     for file in files:
-        stem = os.path.splitext(str(file)[start:])[0].replace(os.sep, "/")  # pathlib's way is ten times as slow
+        stem = _stem(folder, file)
         if not stem.endswith(suffix):
             continue
         name = stem.removesuffix(suffix)
@@ -104,15 +117,33 @@ def _by_name(folder: Path, files: Iterable[Path], suffix: str, what: str) -> dic
     return named
 
 
+def _stem(folder: Path, file: Path) -> str:
+    """Return the path of a file within a folder, without its ending; pathlib's way is ten times as slow."""
+    return os.path.splitext(str(file)[len(str(folder)) + 1 :])[0].replace(os.sep, "/")
+
+
 def _listed(listing: Path, images: dict[str, Path], folder: Path) -> dict[str, Path]:
-    """Return the images that a file lists, one name per line, without ending."""
+    """Return the images that a file lists, one per line: a name or path, with or without an ending, and perhaps the
+    label map after it."""
     names = list(dict.fromkeys(line.strip() for line in read_text(listing).splitlines() if line.strip()))
     if not names:
         raise FovealError(f"{listing} lists no image: write the names of the images into it, one per line.")
+    found: dict[str, Path] = {}
     for name in names:
-        if name not in images:
+        known = next((one for one in _possible_names(name, folder) if one in images), None)
+        if known is None:
             raise FovealError(f"{listing} lists {name!r}, and {folder} has no such image: add it, or remove the line.")
-    return {name: images[name] for name in sorted(names)}
+        found[known] = images[known]
+    return dict(sorted(found.items()))
+
+
+def _possible_names(line: str, folder: Path) -> Iterator[str]:
+    """Yield what a line of a list may call an image, the whole line first."""
+    for text in (line, line.split()[0]):
+        stem, ending = os.path.splitext(text)
+        for name in (text, stem) if ending.lower() in image_endings() else (text,):
+            yield name
+            yield name.replace("\\", "/").rpartition(f"{folder.name}/")[2]
 
 
 def _absent(folders: SplitFolders, absent: Sequence[str], images: dict[str, Path], found: _Found) -> str:
@@ -138,23 +169,21 @@ def _absent(folders: SplitFolders, absent: Sequence[str], images: dict[str, Path
             f"{folders.labels} has no label map, only {counts_of(found.others)}: put one there for each image, such as "
             f"{wanted}."
         )
-    suffix = _common_suffix(list(images), [file.stem for file in found.maps]) if not folders.suffix else None
-    if suffix is not None:
-        return (
-            f"{first} has no label map {wanted}{more}: pass --mask-suffix={suffix}, which the label maps' names have."
+    suffix = _common_suffix(list(images), [_stem(folders.labels, file) for file in found.maps])
+    if suffix is not None and suffix != folders.suffix:
+        advice = (
+            f"pass --mask-suffix={suffix}, which the label maps' names have" if suffix else "leave --mask-suffix out"
         )
+        return f"{first} has no label map {wanted}{more}: {advice}."
     return f"{first} has no label map {wanted}{more}: add what is missing, or remove the images."
 
 
 def _common_suffix(images: Sequence[str], maps: Sequence[str]) -> str | None:
-    """Return what all label maps' names have after those of the images, if it is the same for every image."""
+    """Return what all label maps' names have after those of the images, if it is the same for every image; "" if they
+    are equal."""
     known, first = set(maps), images[0]
-    candidates = sorted({name.removeprefix(first) for name in maps if name.startswith(first)} - {""}, key=len)
+    candidates = sorted({name.removeprefix(first) for name in maps if name.startswith(first)}, key=len)
     return next((end for end in candidates if all(f"{name}{end}" in known for name in images)), None)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMES]) + ", ..." * (len(names) > MOST_NAMES)
 
 
 def _no_label_maps(folder: Path, others: Counter[str]) -> list[str]:

@@ -47,7 +47,13 @@ def open_split(
     """
     root = Path(folder)
     if held_out is None or has_split(root, "val"):
-        return _open(find_split(root, split, mask_suffix), split, zero_ignored)
+        images = _open(find_split(root, split, mask_suffix), split, zero_ignored)
+        if held_out is not None and split in split_names("val"):
+            images.notices.append(
+                f"{images.folders.images} is evaluated, and not the images that training held out for validation, "
+                "since such a folder is there now."
+            )
+        return images
     folders = find_whole(root, mask_suffix)
     if split not in (*split_names("train"), *split_names("val")):
         raise FovealError(f"{root} has no split, only images drawn for val: leave --split out, or pass train.")
@@ -94,24 +100,27 @@ def _open(folders: SplitFolders, split: str, zero_ignored: bool) -> LabelledImag
 
 
 def _of_whole(folders: SplitFolders, zero_ignored: bool, held_out: HeldOut) -> tuple[LabelledImages, LabelledImages]:
-    """Return the images that were not drawn for validation, and those that were."""
+    """Return the images that were not drawn for validation, and those that were. Drawn ones that are missing are
+    noticed."""
     pairs = find_pairs(folders, "train")
     legend, names = read_or_known(folders, pairs, zero_ignored), set(held_out.names)
-    own = [name in names for name in (_name(folders, image) for image, _ in pairs.files)]
-    if sum(own) != len(names):
-        raise FovealError(
-            f"{folders.images} has {sum(own)} of the {len(names)} images that were drawn for validation when the "
-            "segmenter was trained: pass the --data that it was trained on."
-        )
-    share = f"{100 * held_out.fraction:g} % drawn for validation with seed {held_out.seed}"
+    found = [_name(folders, image) for image, _ in pairs.files]
+    missing = held_out.missing_notice(found, folders.images)
 
     def those(drawn: bool, part: str) -> LabelledImages:
-        files = [pair for pair, of_val in zip(pairs.files, own, strict=True) if of_val is drawn]
+        files = [pair for pair, name in zip(pairs.files, found, strict=True) if (name in names) is drawn]
         images = LabelledImages(Pairs(files, pairs.notices), legend, folders, zero_ignored=zero_ignored, part=part)
         images.held_out = held_out
         return images
 
-    return those(False, f"all but {share}"), those(True, share)
+    train, val = those(False, f"all but {held_out.set_name}"), those(True, held_out.set_name)
+    val.notices += [missing] if missing else []
+    verb = "is" if len(val) == 1 else "are"
+    val.notices.append(
+        f"{len(val):,} of the {len(found):,} images of {folders.images} {verb} held out for validation "
+        f"(--val-fraction {held_out.fraction:g} --seed {held_out.seed})."
+    )
+    return train, val
 
 
 def _name(folders: SplitFolders, image: Path) -> str:

@@ -1,24 +1,25 @@
-"""A look at a few label maps before a run: what the run would refuse, and which classes have no pixel."""
+"""A look at some label maps before a run: what the run would refuse, and which classes have no pixel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from foveal.errors import FovealError
-from foveal.tasks.segmentation.data.coverage import about_ignored, absent_classes, present
+from foveal.tasks.image_files import MOST_LOOKED_AT
+from foveal.tasks.segmentation.data.coverage import about_ignored, present
 from foveal.tasks.segmentation.data.dataset import LabelledImages
 from foveal.training.config import Broken
-from foveal.training.loading import all_broken
 from foveal.training.samples import BrokenSample
 
 # What bounds the look: reading all label maps would be a second pass over the data.
 MOST_FILES, MOST_PIXELS = 32, 2**24
+_PER_IMAGE = MOST_FILES // MOST_LOOKED_AT  # label maps for each image that is decoded, too
 
 
 def survey(images: LabelledImages, broken: Broken) -> None:
-    """Read label maps, evenly over the set, until every class has a pixel, and at most 32 of them or 16 million pixels.
+    """Read up to 32 label maps or 16 million of their pixels, evenly over the set, and every fourth image.
 
     If no pixel has a class so far, all others are read until one has: a set without any is refused. If classes have no
     pixel, a notice is added. After a look at a part of the label maps it is only added if these are at least as many as
@@ -26,34 +27,42 @@ def survey(images: LabelledImages, broken: Broken) -> None:
 
     Args:
         images: the set.
-        broken: whether files that cannot be read stop the run, or are skipped.
+        broken: whether files that cannot be used stop the run, or are skipped; then a notice counts them.
 
     Raises:
         FovealError: with ``broken="stop"``, one of the files cannot be read, or a label map has another size than its
-            image; no file can be read; no pixel has a class.
+            image, or a number that is no class; no file can be used; no pixel has a class.
     """
-    names: list[str] = []
-    pixels = 0
-    for number, index in enumerate(_spread(len(images))):
-        seen = images.coverage.seen()
-        covered = not absent_classes(images.classes, images.table, seen)
-        enough = covered or number >= MOST_FILES or pixels >= MOST_PIXELS
-        if enough and present(images.table, seen):
+    problems: list[BrokenSample] = []
+    looked = pixels = 0
+    for index in _spread(len(images)):
+        enough = looked >= MOST_FILES or pixels >= MOST_PIXELS
+        if enough and present(images.table, images.coverage.seen()):
             break
         try:
-            images.check_size(index)
+            _check_image(images, index, decodes=looked < MOST_FILES and looked % _PER_IMAGE == 0)
             pixels += images.labels(index).numel()
         except BrokenSample as error:
             if broken == "stop":
                 raise FovealError(str(error)) from error
-            names.append(error.name)
+            problems.append(error)
+        looked += 1
+    if len(problems) == len(images):
+        raise FovealError(_none_usable(images, problems))
     seen = images.coverage.seen()
-    if len(names) == len(images):
-        raise all_broken(names)
     if not present(images.table, seen):
         raise FovealError(about_ignored(images.place, images.classes, images.table, seen))
+    if problems:
+        images.notices.append(_some_unusable(images, problems, looked))
     if seen.read == seen.total or seen.read >= len(images.classes):
         images.suppose(seen)
+
+
+def _check_image(images: LabelledImages, index: int, decodes: bool) -> None:
+    if decodes:
+        images.image(index)
+    else:
+        images.check_size(index)
 
 
 def _spread(count: int) -> Iterator[int]:
@@ -61,3 +70,26 @@ def _spread(count: int) -> Iterator[int]:
     first = np.unique(np.linspace(0, count - 1, min(count, MOST_FILES)).round().astype(int)).tolist()
     yield from first
     yield from sorted(set(range(count)) - set(first))
+
+
+def _none_usable(images: LabelledImages, problems: Sequence[BrokenSample]) -> str:
+    which = f"None of the {len(images):,} images with label maps in {images.place} can be used"
+    return f"{which}{_by_reason(problems)}; the first: {problems[0]}"
+
+
+def _some_unusable(images: LabelledImages, problems: Sequence[BrokenSample], looked: int) -> str:
+    return (
+        f"{len(problems):,} of the {looked:,} images with label maps in {images.place} that were looked at cannot be "
+        f"used, and such images are skipped{_by_reason(problems)}; the first: {problems[0]}"
+    )
+
+
+def _by_reason(problems: Sequence[BrokenSample]) -> str:
+    """Return how often each reason occurs and its first file, in parentheses; nothing for a single reason."""
+    names: dict[str, list[str]] = {}
+    for problem in problems:
+        names.setdefault(problem.reason, []).append(problem.name)
+    if len(names) == 1:
+        return ""
+    ordered = sorted(names.items(), key=lambda item: -len(item[1]))
+    return f" ({'; '.join(f'{reason}: {len(files):,}, such as {files[0]}' for reason, files in ordered)})"
