@@ -67,6 +67,7 @@ class DetectionEvaluation:
             "ap_of_classes": classes,
             "scored_classes": len(self.box.classes),
             "classes": len(self.box.classes) + len(missing),
+            "classes_without_examples": list(missing),
             "classes_without_objects": list(missing),
             "images": self.images,
             "broken": len(self.broken),
