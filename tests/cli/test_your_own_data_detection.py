@@ -104,7 +104,7 @@ def test_a_dry_run_says_what_a_run_says(foveal, reader):
     file = reader / "DIR" / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())
     content["annotations"][0]["area"] = 0
-    content["annotations"][1]["bbox"] = [1, 1, 0, 3]
+    content["annotations"][1] |= {"bbox": [1, 1, 0, 3], "segmentation": []}
     for entry in content["annotations"]:
         entry["category_id"] = 3
     file.write_text(json.dumps(content))

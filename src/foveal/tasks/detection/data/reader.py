@@ -35,7 +35,8 @@ class Reader:
         self.images, self.listed, self.twins, self.masks = images, listed, twins, masks
         self.rows = {number: row for row, number in enumerate(images)}
         labels = {number: label for label, number in enumerate(categories.names)}
-        self.labels = {number: labels[own] for number, own in categories.ids.items()} or labels
+        matched = {number: labels[own] for number, own in categories.ids.items()}
+        self.labels = matched if matched or categories.foreign else labels
         self.foreign, self.foreign_objects = categories.foreign, Tally()
         self.columns, self.findings = Columns(), findings
         self.skipped, self.repaired = set[int](), set[int]()
@@ -46,15 +47,14 @@ class Reader:
     def read(self, entries: list[Entry]) -> None:
         """Read all annotations of a file."""
         ids = _Ids(entries)
+        known = ids.first
         for position, entry in enumerate(entries):
-            if not ids.is_new(position, entry):
-                if ids.is_copy(entry):
-                    self.findings.repairs.add(COPY, self._which("a", position, entry))
-                    self.skipped.add(position)
-                    continue
-                self.findings.repairs.add(RENUMBERED, self._which("a", position, entry))
+            number = entry.get("id")
+            is_new = type(number) is int and known.setdefault(number, position) == position
+            if not is_new and self._is_copy(ids, position, entry):
+                continue
             problem = self._problem(entry)
-            fixed = self._repair(position, entry, problem) if problem else entry
+            fixed = entry if is_new and problem is None else self._repair(position, entry, problem)
             if fixed is None or fixed["image_id"] not in self.images:
                 continue
             if self._merged and self._is_again(fixed):
@@ -63,7 +63,17 @@ class Reader:
             elif problem := self._keep(position, fixed):
                 self._reject(position, entry, problem)
 
-    def _repair(self, position: int, entry: Entry, problem: Problem) -> Entry | None:
+    def _is_copy(self, ids: "_Ids", position: int, entry: Entry) -> bool:
+        """Return whether an annotation, whose id is not new or no number, is a copy; note what is done about its id."""
+        if ids.is_new(position, entry):
+            return False
+        is_copy = ids.is_copy(entry)
+        self.findings.repairs.add(COPY if is_copy else RENUMBERED, self._which("a", position, entry))
+        if is_copy:
+            self.skipped.add(position)
+        return is_copy
+
+    def _repair(self, position: int, entry: Entry, problem: Problem | None) -> Entry | None:
         """Return a repaired annotation and note the reasons, or note what remains wrong with it and return None."""
         fixed, reasons = repaired(entry, self.twins, self._size_of(entry), self.masks)
         remains = self._problem(fixed) if reasons else problem
@@ -79,10 +89,7 @@ class Reader:
         return fixed
 
     def _problem(self, entry: Entry) -> Problem | None:
-        """Return what is wrong with an annotation, or to be repaired."""
-        number = entry.get("id")
-        if type(number) is not int and whole(number) is not None:
-            return "id of another type", "has an id that is written as another type"
+        """Return what is wrong with an annotation, except for its id."""
         missing = next((name for name in FIELDS if name not in entry), None)
         if missing:
             return f"no {missing}", f"has no {missing}"
@@ -163,25 +170,27 @@ class Reader:
 
 
 class _Ids:
-    """Ids of annotations. Nothing needs them to be unique, but a copy of an entry is no second object."""
+    """Ids of annotations. Nothing needs them to be unique, but a copy of an entry is no second object.
+
+    Attributes:
+        first: id -> position of the first entry that has it.
+    """
 
     def __init__(self, entries: list[Entry]) -> None:
+        self.first: dict[int, int] = {}
         self._entries = entries
-        self._first: dict[int, int] = {}  # id -> position
         self._texts: dict[int | None, set[str]] = {}  # by id, None for what is none: entries without an id of their own
 
     def is_new(self, position: int, entry: Entry) -> bool:
-        """Return whether the id of an entry is a whole number that no entry before has."""
-        number = entry.get("id")
-        if type(number) is not int and (number := whole(number)) is None:
-            return False
-        return self._first.setdefault(number, position) == position
+        """Return whether the id of an entry is a whole number, in any form, that no entry before has."""
+        number = whole(entry.get("id"))
+        return number is not None and self.first.setdefault(number, position) == position
 
     def is_copy(self, entry: Entry) -> bool:
         """Return whether an entry, whose id is not new, is equal to one before."""
         number = whole(entry.get("id"))
         if number not in self._texts:
-            first = [] if number is None else [_text(self._entries[self._first[number]])]
+            first = [] if number is None else [_text(self._entries[self.first[number]])]
             self._texts[number] = set(first)
         text, known = _text(entry), self._texts[number]
         is_copy = text in known
