@@ -12,6 +12,7 @@ from foveal.tasks.registry import TASKS, task_class
 from foveal.training.run import set_up
 
 ATTO = "digits.transnext_atto"
+OPEN = Image.open
 
 
 @pytest.fixture
@@ -48,10 +49,14 @@ def test_fine_tuning_shows_its_layers_and_accepts_a_number_of_images(foveal, unt
     assert max(map(len, said.out.splitlines())) <= 80
 
 
-def test_local_images_are_counted_without_being_opened(foveal, colours, untouched, quick):
+def test_of_local_images_that_are_counted_eight_of_each_set_are_opened(foveal, colours, untouched, quick, monkeypatch):
+    """There are 24 for training and 12 for validation."""
+    opened = []
+    monkeypatch.setattr(Image, "open", lambda file: OPEN(opened.append(file) or file))
     said = foveal("train", ATTO, "--dry-run", "--data", colours, *quick)
     assert said.code == 0, said.error
     assert re.search(r"\b24 images \(", said.out)
+    assert len(opened) == 16
 
 
 def test_json_lists_every_parameter_and_epoch(foveal, untouched):
