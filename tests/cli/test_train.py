@@ -251,16 +251,17 @@ def test_broken_images_are_skipped_and_counted_on_request(foveal, colours, quick
 
 
 def test_a_run_can_be_resumed_with_broken_images_skipped(foveal, colours, quick, tmp_path):
+    """The image is none of those that are looked at before the start."""
     words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--save-steps", "1"]
-    (colours / "train" / "green" / "1.png").write_bytes(b"no image")
+    (colours / "train" / "green" / "2.png").write_bytes(b"no image")
     stopped = foveal(*words)
     assert stopped.code == 1
-    assert "1.png" in stopped.error
+    assert "2.png" in stopped.error
     saved = read_checkpoint(tmp_path / "run" / "last.pt")["step"]
     said = foveal(*words, "--resume", "--broken", "skip")
     assert said.code == 0, said.error
     assert read_checkpoint(tmp_path / "run" / "last.pt")["step"] > saved
-    assert "1.png" in (tmp_path / "run" / BROKEN).read_text()
+    assert "2.png" in (tmp_path / "run" / BROKEN).read_text()
 
 
 def test_requeue_starts_or_resumes_a_run_with_the_same_command(foveal, colours, quick, tmp_path):
