@@ -5,26 +5,18 @@ same head.
     python benchmarks/detection_step.py --mode inference --beside convnext_tiny
 
 A step is forward, the sum of the losses, and backward, without an optimiser, on random images with eight objects each.
-Time: both models alternate in this process, so that each ratio compares adjacent measurements. Memory: each measurement
-runs in a separate process, alternating as well; it is the peak beyond weights and inputs, gradients included, with an
-allocator that returns memory at once. Ratios are reported as 20th, 50th and 80th percentile over the rounds.
+The peak of memory includes gradients. ``pair.py`` says how both are measured. Sizes are whole multiples of 32.
 """
 
 import argparse
-import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
+import pair
 import torch
 from torch import Tensor
 
-from foveal import ops
-from foveal.bench.machine import device_name, machine_facts, slug
-from foveal.bench.measure import Spread, peak_on_cpu, ratios
-from foveal.bench.results import Result, append_rows, check_csv, row
-from foveal.bench.run import MeasurementSettings, run_setting
-from foveal.bench.settings import Setting, parse_size
+from foveal.bench.settings import Setting
 from foveal.bench.subjects import Prepared
 from foveal.tasks.detection import Detector, create_detector
 
@@ -90,57 +82,18 @@ def _inference(net: Detector, images: list[Tensor], setting: Setting) -> Callabl
     return call
 
 
-def measure(pair: list[DetectorSubject], setting: Setting, rounds: int, memory_rounds: int) -> list[Result]:
-    """Return times of both, with the second as baseline, and their median peaks; print the ratio of the peaks."""
-    outcome = run_setting(pair, setting, MeasurementSettings(rounds, memory=False), lambda subject: pair[1])
-    if outcome.left_out:
-        raise SystemExit(f"{outcome.left_out[0].name}: {outcome.left_out[0].reason}")
-    peaks: dict[DetectorSubject, list[int]] = {subject: [] for subject in pair}
-    for _ in range(memory_rounds):
-        for subject in pair:
-            peak = peak_on_cpu(subject, setting)
-            if peak is None:
-                raise SystemExit(f"{subject.name}: the peak could not be measured: not on Linux, or not enough memory.")
-            peaks[subject].append(peak)
-    more = Spread.of(ratios(peaks[pair[0]], peaks[pair[1]]))
-    print(f"peak of {pair[0].name} over that of {pair[1].name}: {more.p20:.3f}, {more.p50:.3f}, {more.p80:.3f}")
-    return [replace(one, peak=round(statistics.median(peaks[one.subject]))) for one in outcome.results]
-
-
 def main() -> None:
     """Measure, print, and append rows to a file if one is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="transnext_tiny")
     parser.add_argument("--beside", default="swin_tiny_patch4_window7_224")
     parser.add_argument("--detector", default="mask_rcnn")
-    parser.add_argument("--size", default="800x1216", help="height x width; whole multiples of 32")
-    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--mode", choices=["training", "inference"], default="training")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory-rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--csv", type=Path, help="a file, or the folder benchmarks/results for this device's")
+    pair.add_options(parser, "800x1216")
     options = parser.parse_args()
-    if min(options.rounds, options.memory_rounds) < 2:
-        parser.error("--rounds and --memory-rounds must be at least 2.")
-    target = options.csv
-    if target is not None:
-        target = target / f"{slug(device_name('cpu'))}.csv" if target.is_dir() else target
-        check_csv(target)
-    torch.set_num_threads(options.threads)
-    facts = machine_facts("cpu", ops.keep_memory())
-    height, width = parse_size(options.size)
-    setting = Setting(options.mode, options.dtype, options.batch, height, width, "cpu", options.threads)
-    pair = [DetectorSubject(name, options.detector) for name in (options.backbone, options.beside)]
-    rows = [row("detection", r, facts) for r in measure(pair, setting, options.rounds, options.memory_rounds)]
-    print(f"{setting}; {facts['device']}, {facts['threads']} threads, torch {facts['torch']}, {facts['date']}")
-    columns = ("subject", "p20_ms", "p50_ms", "p80_ms", "ratio_p20", "ratio_p50", "ratio_p80", "held_mib", "peak_mib")
-    print("| " + " | ".join(columns) + " |", "|---" * len(columns) + "|", sep="\n")
-    for one in rows:
-        print("| " + " | ".join(str(one[column]) for column in columns) + " |")
-    if target is not None:
-        append_rows(target, rows)
+    subjects = [DetectorSubject(name, options.detector) for name in (options.backbone, options.beside)]
+    pair.run("detection", subjects, options.mode, options, parser.error, options.dtype)
 
 
 if __name__ == "__main__":

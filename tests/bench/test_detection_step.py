@@ -1,5 +1,6 @@
 """The detection step benchmark runs one forward and backward pass on valid targets."""
 
+import csv
 import importlib.util
 from pathlib import Path
 
@@ -17,7 +18,9 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "detection_step.py"
 def benchmark():
     spec = importlib.util.spec_from_file_location("detection_step", FILE)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FILE.parent)  # as Python does for a script
+        spec.loader.exec_module(module)
     return module
 
 
@@ -53,3 +56,44 @@ def test_a_step_runs_backward_and_clears_the_gradients(benchmark, monkeypatch):
     assert (net.backward_passes, net.weight.grad) == (1, None)
     assert asked == {"drop_path": 0.2, "backbone_args": {"img_size": (64, 96)}}
     assert prepared.held > 2 * 3 * 64 * 96 * 4
+
+
+def test_inference_takes_images_alone_and_records_no_gradients(benchmark, monkeypatch):
+    class Net(nn.Module):
+        def forward(self, images):
+            assert not self.training
+            assert torch.is_inference_mode_enabled()
+            assert [image.shape for image in images] == [(3, 64, 96)]
+            self.ran = True
+
+    net = Net()
+    monkeypatch.setattr(benchmark, "create_detector", lambda *names, **options: net)
+    prepared = benchmark.DetectorSubject("convnext_tiny").prepare(Setting("inference", "fp32", 1, 64, 96))
+    prepared.call()
+    assert net.ran
+    assert prepared.held == 3 * 64 * 96 * 4
+
+
+def test_both_are_measured_beside_each_other(benchmark, tmp_path, capsys, monkeypatch):
+    words = ["--backbone", "transnext_atto", "--beside", "transxnet_atto", "--detector", "retinanet"]
+    words += [
+        "--size",
+        "64x96",
+        "--batch",
+        "2",
+        "--rounds",
+        "2",
+        "--memory-rounds",
+        "2",
+        "--csv",
+        str(tmp_path / "rows.csv"),
+    ]
+    monkeypatch.setattr("sys.argv", ["detection_step.py", *words])
+    monkeypatch.setattr(benchmark.pair, "peak_on_cpu", lambda subject, setting: 2**20 * len(subject.backbone))
+    benchmark.main()
+    said = capsys.readouterr().out
+    assert "peak memory of retinanet transnext_atto over that of retinanet transxnet_atto: 1.000, 1.000, 1.000" in said
+    with (tmp_path / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subject"] for row in rows] == ["retinanet transnext_atto", "retinanet transxnet_atto"]
+    assert [float(row["peak_mib"]) for row in rows] == [14, 14]

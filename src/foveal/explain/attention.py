@@ -8,7 +8,6 @@ layer at most (``WatchedAttention``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 from foveal.errors import FovealError
 from foveal.explain.attention_layer import AttentionLayer
 from foveal.explain.indexing import block_key, chosen_stages, query_position, refuse_optimised, strides_of
-from foveal.explain.token_grid import nearest_token
-from foveal.explain.watching import batch_of_one, before, evaluating
+from foveal.explain.token_grid import token_at
+from foveal.explain.watching import batch_of_one, run_to_stage
 from foveal.models.pyramid import Stage
 from foveal.models.transnext import AggregatedAttention, CosineAttention, TransNeXt
 from foveal.types import Size
@@ -154,9 +153,8 @@ class WatchedAttention:
     def query_at(self, stage: int, pixel: tuple[int, int]) -> tuple[int, int]:
         """Return (row, column) of the stage's token nearest to a pixel (row, column) of the image."""
         key = self._key(stage, -1)
-        size = self._layers[key][1].shape[1:3]
-        row, column = (nearest_token(p, self._strides[key[0]], n) for p, n in zip(pixel, size, strict=True))
-        return row, column
+        tokens = self._layers[key][1]
+        return token_at(pixel, self._strides[key[0]], (tokens.shape[1], tokens.shape[2]))
 
     def _key(self, stage: int, block: int) -> tuple[int, int]:
         return block_key(self.blocks, len(self._strides), stage, block)
@@ -181,12 +179,7 @@ def watch_attention(net: nn.Module, image: Tensor, stages: Sequence[int] | None 
     batch = batch_of_one(net, image, net.in_chans)
     tokens: dict[tuple[int, int], Tensor] = {}
     layers = dict(_attention_layers(net, chosen))
-    with ExitStack() as scopes:
-        scopes.enter_context(torch.autocast(batch.device.type, enabled=False))  # a caller's would round the tokens
-        scopes.enter_context(evaluating(net))
-        for key, attention in layers.items():
-            scopes.enter_context(before(attention, partial(_keep, tokens, key)))
-        net.forward_intermediates(batch, indices=[chosen[-1]], stop_early=True, intermediates_only=True)
+    run_to_stage(net, batch, chosen[-1], {layer: partial(_keep, tokens, key) for key, layer in layers.items()})
     watched = {key: (attention, tokens[key]) for key, attention in layers.items()}
     return WatchedAttention(watched, strides_of(net), (batch.shape[2], batch.shape[3]))
 

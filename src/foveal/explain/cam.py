@@ -10,7 +10,6 @@ positions that raise the score.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.explain.layers import Layer
-from foveal.explain.watching import evaluating, frozen
+from foveal.explain.watching import differentiating
 from foveal.types import Size
 
 Method = Literal["grad", "hires"]
@@ -120,8 +119,8 @@ def watch_scores(net: nn.Module, inputs: Any, layer: Layer) -> WatchedScores:
     Args:
         net: a classifier, detector or segmenter; any module.
         inputs: what it takes: (1, 3, H, W) normalised for a classifier, a list of one image for a detector.
-        layer: whose map is shown, such as ``Layer(cam_layer(net))``. How its map lies in memory cannot be told from its
-            shape: a TransNeXt's blocks give "NHWC".
+        layer: the layer whose map is shown, such as ``Layer(cam_layer(net))``. Its memory layout cannot be inferred
+            from the shape: a block of a TransNeXt returns "NHWC".
 
     Raises:
         FovealError: the network has no such layer, or the layer gives no map of one image, or is called several times.
@@ -140,15 +139,15 @@ def watch_scores(net: nn.Module, inputs: Any, layer: Layer) -> WatchedScores:
     def on_input(_: nn.Module, args: tuple) -> tuple:
         return cut(args[0]), *args[1:]
 
-    with ExitStack() as scopes:
-        scopes.enter_context(torch.inference_mode(False))
-        scopes.enter_context(torch.enable_grad())
-        scopes.enter_context(evaluating(net))
-        scopes.enter_context(frozen(net))
-        hook = module.register_forward_hook(on_output) if layer.side == "output" else None
-        hook = hook or module.register_forward_pre_hook(on_input)
-        scopes.callback(hook.remove)
-        outputs = net(_recordable(inputs))
+    if layer.side == "output":
+        hook = module.register_forward_hook(on_output)
+    else:
+        hook = module.register_forward_pre_hook(on_input)
+    try:
+        with differentiating(net, _device_of(net)):
+            outputs = net(_recordable(inputs))
+    finally:
+        hook.remove()
     if len(leaves) != 1:
         often = f"{len(leaves)} times" if leaves else "never"
         raise FovealError(f"The layer was called {often} for one image: choose a layer that is called once.")
@@ -202,6 +201,10 @@ def region_score(label: int, region: Tensor | None = None) -> Score:
 def _check_index(index: int, count: int, noun: str) -> None:
     if not 0 <= index < count:
         raise FovealError(f"There is no {noun} {index} among {count}: they are counted from 0.")
+
+
+def _device_of(net: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
 def _recordable(inputs: Any) -> Any:

@@ -8,7 +8,6 @@ question after that costs one mixer at most (``WatchedMixers``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.explain.indexing import block_key, chosen_stages, query_position, refuse_optimised, strides_of
-from foveal.explain.token_grid import nearest_token, spread_over_pixels
-from foveal.explain.watching import batch_of_one, before, evaluating
+from foveal.explain.token_grid import spread_over_pixels, token_at
+from foveal.explain.watching import batch_of_one, evaluating, run_to_stage
 from foveal.models.pyramid import Stage
 from foveal.models.transxnet import OSRA, ConvNorm, DMixer, IDConv, TransXNet
 from foveal.ops.numerics import accumulation_dtype, without_autocast
@@ -190,8 +189,7 @@ class WatchedMixers:
     def query_at(self, stage: int, pixel: tuple[int, int]) -> tuple[int, int]:
         """Return (row, column) of the position of a stage's map nearest to a pixel (row, column) of the image."""
         (stage, _), seen = self._find(stage, -1)
-        row, column = (nearest_token(p, self._strides[stage], n) for p, n in zip(pixel, seen.x.shape[2:], strict=True))
-        return row, column
+        return token_at(pixel, self._strides[stage], (seen.x.shape[2], seen.x.shape[3]))
 
     def _find(self, stage: int, block: int) -> tuple[tuple[int, int], _MixerInput]:
         key = block_key(self.blocks, len(self._strides), stage, block)
@@ -220,14 +218,12 @@ def watch_mixers(net: nn.Module, image: Tensor, stages: Sequence[int] | None = N
     chosen = chosen_stages(net, stages)
     batch = batch_of_one(net, image, net.in_chans)
     inputs: dict[tuple[int, int], _MixerInput] = {}
-    with ExitStack() as scopes:
-        scopes.enter_context(torch.autocast(batch.device.type, enabled=False))  # a caller's would round the maps
-        scopes.enter_context(evaluating(net))
-        for stage in chosen:
-            for block, module in enumerate(cast(Stage, net.stages[stage]).blocks):
-                mixer = cast(DMixer, module.token_mixer)
-                scopes.enter_context(before(mixer, partial(_keep, inputs, (stage, block))))
-        net.forward_intermediates(batch, indices=[chosen[-1]], stop_early=True, intermediates_only=True)
+    hooks = {
+        cast(nn.Module, module.token_mixer): partial(_keep, inputs, (stage, block))
+        for stage in chosen
+        for block, module in enumerate(cast(Stage, net.stages[stage]).blocks)
+    }
+    run_to_stage(net, batch, chosen[-1], hooks)
     return WatchedMixers(inputs, strides_of(net), (batch.shape[2], batch.shape[3]))
 
 

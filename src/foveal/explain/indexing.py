@@ -1,5 +1,4 @@
-"""Stages, blocks and queries by number, counted from 0 as in ``net.stages[2].blocks[0]``; one sentence for what is not
-there."""
+"""Indices of stages, blocks and queries, from 0 as in ``net.stages[2].blocks[0]``, with their checks."""
 
 from __future__ import annotations
 
@@ -43,8 +42,16 @@ def strides_of(net: Pyramid) -> list[int]:
 
 
 def block_key(watched: Sequence[tuple[int, int]], stages: int, stage: int, block: int) -> tuple[int, int]:
-    """Return (stage, block) among those that were watched in a network of so many stages, counted from the first;
-    negative ones count from the end."""
+    """Return (stage, block) with both indices from 0, for indices that may be negative.
+
+    Args:
+        watched: the (stage, block) of all watched blocks.
+        stages: number of stages of the network.
+        stage, block: negative indices count from the end.
+
+    Raises:
+        FovealError: the block was not watched.
+    """
     key = stage % stages if -stages <= stage < 0 else stage
     count = sum(of_stage == key for of_stage, _ in watched)
     if not count:

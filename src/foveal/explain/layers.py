@@ -1,8 +1,8 @@
 """Places in a network whose map can be looked at: stages, the branches of a D-Mixer, and layers for Grad-CAM.
 
-A place says how its map lies in memory, because shapes cannot tell: a TransNeXt's blocks give (B, H, W, C), its stages
-(B, C, H, W). Libraries that take the second for granted (captum, grad-cam) return a wrong picture of a block without an
-error; ``cam_layer`` names the module to give them.
+A ``Layer`` states the memory layout of its map, which cannot be inferred from the shape: a block of a TransNeXt returns
+(B, H, W, C), a stage (B, C, H, W). Libraries that assume the latter (captum, grad-cam) return a wrong map for a block
+without an error; ``cam_layer`` returns the module to pass to them.
 """
 
 from __future__ import annotations

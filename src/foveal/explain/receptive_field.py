@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.explain.layers import Layer, stage_layers
-from foveal.explain.watching import after, before, evaluating, frozen
+from foveal.explain.watching import after, before, differentiating
 from foveal.files import atomic_file
 from foveal.models.pyramid import Pyramid
 from foveal.types import Size
@@ -197,7 +197,7 @@ class EffectiveReceptiveField:
 
     def _gradients(self, batch: Tensor) -> tuple[dict[str, Size], list[Tensor]]:
         """Return the sizes of the maps, and the (B, C, H, W) derivative of each centre."""
-        with _only_input_gradients(self.net, batch.device):
+        with differentiating(self.net, batch.device):
             pixels = batch.clone().requires_grad_()
             centres = self._centres(pixels)
             first = self._sums is None
@@ -291,18 +291,6 @@ def _watch(net: nn.Module, name: str, place: Layer, found: dict[str, _Centre]) -
     else:
         with after(module, lambda _, args, output: note(output)):
             yield
-
-
-@contextmanager
-def _only_input_gradients(net: nn.Module, device: torch.device) -> Iterator[None]:
-    with (
-        evaluating(net),
-        frozen(net),
-        torch.autocast(device.type, enabled=False),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-    ):
-        yield
 
 
 def _gradient(name: str, total: Tensor, pixels: Tensor, keep: bool) -> Tensor:

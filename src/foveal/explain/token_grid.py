@@ -12,6 +12,7 @@ its cell, so its weight is shared equally by the cell's tokens, and a token's we
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,17 @@ def token_edges(tokens: int, stride: int, pixels: int) -> np.ndarray:
 def nearest_token(pixel: float, stride: int, tokens: int) -> int:
     """Return the token of an axis that stands for a pixel; pixels outside the image get the outermost one."""
     return min(max(int(pixel + stride // 2) // stride, 0), tokens - 1)
+
+
+def token_at(pixel: tuple[int, int], stride: int, size: Size) -> tuple[int, int]:
+    """Return (row, column) on a token map of ``size`` of the token that stands for a pixel (row, column)."""
+    row, column = (nearest_token(place, stride, tokens) for place, tokens in zip(pixel, size, strict=True))
+    return row, column
+
+
+def stride_of(pixels: int, cells: int) -> int:
+    """Return the pixels from one cell of a map to the next, a power of two: maps are rounded up to whole cells."""
+    return 2 ** round(math.log2(pixels / cells))
 
 
 def cell_bounds(size: int, pool: int) -> tuple[np.ndarray, np.ndarray]:

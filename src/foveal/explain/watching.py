@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.models.pyramid import Pyramid
 
 MIN_SIDE = 32  # pixels: the smallest image of both families
 
@@ -42,6 +44,22 @@ def frozen(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def differentiating(net: nn.Module, device: torch.device) -> Iterator[None]:
+    """Record derivatives with respect to the input alone, of a network in evaluation mode, whatever the caller's modes.
+
+    A caller's autocast would round what is summed.
+    """
+    with (
+        evaluating(net),
+        frozen(net),
+        torch.autocast(device.type, enabled=False),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
+
+
+@contextmanager
 def before(module: nn.Module, hook: Callable[[nn.Module, tuple], None]) -> Iterator[None]:
     """Call ``hook(module, inputs)`` before each call of ``module`` inside the block."""
     handle = module.register_forward_pre_hook(hook)
@@ -59,6 +77,21 @@ def after(module: nn.Module, hook: Callable[[nn.Module, tuple, Tensor], None]) -
         yield
     finally:
         handle.remove()
+
+
+def run_to_stage(
+    net: Pyramid, batch: Tensor, stage: int, hooks: Mapping[nn.Module, Callable[[nn.Module, tuple], None]]
+) -> None:
+    """Run a network in evaluation mode up to a stage, and call each hook before its module.
+
+    A caller's autocast is disabled, because it would round what the hooks see.
+    """
+    with ExitStack() as scopes:
+        scopes.enter_context(torch.autocast(batch.device.type, enabled=False))
+        scopes.enter_context(evaluating(net))
+        for module, hook in hooks.items():
+            scopes.enter_context(before(module, hook))
+        net.forward_intermediates(batch, indices=[stage], stop_early=True, intermediates_only=True)
 
 
 def batch_of_one(net: nn.Module, image: Tensor, channels: int = 3) -> Tensor:

@@ -13,10 +13,12 @@ from foveal.explain import WatchedScores, box_score, class_score, region_score, 
 from foveal.explain.cam import Method
 from foveal.explain.figures.activation_map import Evidence, activation_figure
 from foveal.explain.layers import Layer, stage_layer
+from foveal.explain.token_grid import stride_of
 from foveal.models.pyramid import Pyramid
 from foveal.report.explanation.picture import Picture
 from foveal.report.explanation.subject import Photograph, Subject
 
+_Shown = tuple[list[Evidence], list[dict[str, Any]]]  # panels, and what is said of each
 NAMES = {"grad": "Grad-CAM", "hires": "HiRes-CAM"}
 
 
@@ -53,7 +55,7 @@ def activation_picture(
     return Picture(f"{photo.name}-gradcam", figure, arrays, {"method": NAMES[method], "shown": facts})
 
 
-def _class(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
+def _class(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> _Shown:
     watched = watch_scores(subject.model, _placed(subject, photo.tensor[None]), layer)
     logits = watched.outputs.detach()[0]
     probabilities = logits.float().softmax(0)
@@ -67,7 +69,7 @@ def _class(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: La
     return shown, facts
 
 
-def _boxes(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
+def _boxes(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> _Shown:
     watched = watch_scores(subject.model, [_placed(subject, photo.tensor)], layer)
     (found,) = watched.outputs
     boxes, labels, scores = (found[name].detach() for name in ("boxes", "labels", "scores"))
@@ -84,7 +86,7 @@ def _boxes(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: La
     return shown, facts
 
 
-def _regions(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> Any:
+def _regions(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> _Shown:
     watched = watch_scores(subject.model, _placed(subject, photo.tensor[None]), layer)
     labels = watched.outputs.detach()[0].argmax(0)
     areas = torch.bincount(labels.flatten(), minlength=len(subject.classes)) / labels.numel()
@@ -102,7 +104,7 @@ def _heat(
 ) -> np.ndarray:
     """Return the heat at each pixel of the photograph, which the network saw at ``height`` pixels."""
     found = watched.map(score, method)
-    stride = 2 ** round(float(np.log2(height / found.evidence.shape[0]))) * photo.pixels.shape[0] / height
+    stride = stride_of(height, found.evidence.shape[0]) * photo.pixels.shape[0] / height
     return found.on_image(photo.pixels.shape[:2], stride, overlapping=isinstance(subject.body, Pyramid))
 
 

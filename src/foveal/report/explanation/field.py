@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from foveal.errors import FovealError
 from foveal.explain import EffectiveReceptiveField, Layer, ReceptiveFields, area_ratios, blockiness, effective_radius
 from foveal.explain.field_measures import THRESHOLDS, WINDOW
 from foveal.explain.figures.receptive_field import receptive_field_figure
+from foveal.explain.token_grid import stride_of
 from foveal.report.explanation.picture import Picture
 from foveal.report.explanation.subject import Subject
 
@@ -80,7 +80,7 @@ def _measures(subject: Subject, fields: ReceptiveFields) -> dict:
     layers = []
     for layer, contribution, size in zip(fields.layers, fields.contributions, fields.maps, strict=True):
         ratios = area_ratios(contribution)
-        stride = 2 ** round(float(np.log2(height / size[0])))
+        stride = stride_of(height, size[0])
         fits = min(size) >= 2 * WINDOW
         layers.append(
             {

@@ -30,8 +30,8 @@ def survey(images: LabelledImages, broken: Broken) -> None:
         broken: whether files that cannot be used stop the run, or are skipped; then a notice counts them.
 
     Raises:
-        FovealError: with ``broken="stop"``, one of the files cannot be read, or a label map has another size than its
-            image, or a number that is no class; no file can be used; no pixel has a class.
+        FovealError: no file can be used, or no pixel has a class. With ``broken="stop"`` also if a file cannot be read,
+            a label map and its image differ in size, or a label map has a number that is not a class.
     """
     problems: list[BrokenSample] = []
     looked = pixels = 0
