@@ -188,3 +188,9 @@ def test_broad_exception_handlers_reraise(file):
         if isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) != "raise":
             caught = ast.unparse(node.type) if node.type else "everything"
             assert caught not in ("everything", "Exception", "BaseException"), f"line {node.lineno}"
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """Pytest imports test files by their names: of two with the same name it collects one."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
