@@ -31,7 +31,8 @@ OPTIONAL = {
     "skimage",
     "transformers",
     "onnx",
-    "gradio",
+    "starlette",
+    "uvicorn",
     "tyro",
     "rich",
 }
@@ -74,7 +75,7 @@ def test_import_loads_no_optional_packages(watched):
 
 def test_subpackages_load_optional_packages_only_when_used(tmp_path):
     done = watch(
-        "foveal.training, foveal.tasks.classification, foveal.integrations, foveal.explain, foveal.report", tmp_path
+        "foveal.training, foveal.tasks.classification, foveal.integrations, foveal.explain, foveal.report, foveal.app", tmp_path
     )
     assert OPTIONAL & set(done["new"]) == set()
 
