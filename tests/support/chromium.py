@@ -36,7 +36,7 @@ class Chromium:
     def __init__(self, path: str):
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         (read, self._to), (self._from, write) = os.pipe(), os.pipe()
-        shell = 'exec "$0" "$@" 3<&{} 4>&{}'.format(read, write)  # the two ends get the numbers that it expects
+        shell = f'exec "$0" "$@" 3<&{read} 4>&{write}'  # the two ends get the numbers that it expects
         words = ["bash", "-c", shell, path, *OPTIONS, f"--user-data-dir={self._profile.name}", "about:blank"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(words, pass_fds=(read, write), **quiet)
@@ -94,7 +94,9 @@ class Tab:
     def __init__(self, browser: Chromium, address: str, width: int = 1280, height: int = 900, dark: bool = False):
         self.browser = browser
         self._context = browser.call("Target.createBrowserContext")["browserContextId"]
-        self._target = browser.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        self._target = browser.call("Target.createTarget", url="about:blank", browserContextId=self._context)[
+            "targetId"
+        ]
         self.session = browser.call("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
@@ -115,7 +117,7 @@ class Tab:
     def wait(self, condition: str, seconds: float = 60) -> Any:
         """Wait until an expression is true, and return its value."""
         until = time.monotonic() + seconds
-        while not (value := self.run(condition)):
+        while not (value := self.run(f"Promise.resolve({condition}).then((v) => v instanceof Node || v)")):
             assert time.monotonic() < until, f"{condition}: not in {seconds} s. {self.run('document.body.innerText')}"
             time.sleep(0.05)
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from foveal.explain import (
     watch_mixers,
     watch_scores,
 )
-from foveal.explain.layers import stage_layer, stage_layers
+from foveal.explain.layers import Layer, stage_layer, stage_layers
 from foveal.models.pyramid import Pyramid
 from foveal.report.explanation.attention import PROFILE_GRID
 from foveal.report.explanation.subject import Photograph
@@ -106,26 +106,26 @@ class Seen:
     def fields(self) -> Iterator[tuple[str, np.ndarray, int, int]]:
         """Yield the effective receptive field of each stage on this image: (name, (H, W) float32, done, total).
 
-        One stage at a time, so that a page can show how far it is; all are kept when the last is done.
+        Of our networks one stage is computed at a time, so that a page can show how far it is. All are kept when the
+        last is done.
         """
-        body: Any = self.network.subject.body
-        if not isinstance(body, Pyramid):
-            raise FovealError(f"The stages of {self.network.subject.name} are not known: choose a network of ours.")
-        layers = stage_layers(body)
-        found: list[ReceptiveFields] = []
-        for number, (name, layer) in enumerate(layers.items(), start=1):
-            if self._fields is None:
-                weight = next(body.parameters())
-                field = EffectiveReceptiveField(body, {name: layer})
-                with self.network.lock:
-                    field.add(self.photo.tensor.to(weight.device, weight.dtype)[None])
-                found.append(field.result())
-                contributions = found[-1].contributions[0]
-            else:
-                contributions = self._fields.contributions[number - 1]
-            yield name, contributions, number, len(layers)
-        if self._fields is None:
-            self._fields = _joined(found)
+        body = self.network.subject.body
+        layers: list[Mapping[str, Layer] | None] = [None]
+        if isinstance(body, Pyramid):
+            layers = [{name: layer} for name, layer in stage_layers(body).items()]
+        kept, found = self._fields, list[ReceptiveFields]()
+        for place in layers if kept is None else ():
+            field = EffectiveReceptiveField(body, place)
+            with self.network.lock:
+                field.add(self.photo.tensor[None])
+            found.append(field.result())
+            if place is not None:
+                yield found[-1].layers[0], found[-1].contributions[0], len(found), len(layers)
+        self._fields = kept = kept or _joined(found)
+        if len(layers) == 1 or not found:
+            total = len(kept.layers)
+            for done, (name, contributions) in enumerate(zip(kept.layers, kept.contributions, strict=True), start=1):
+                yield name, contributions, done, total
 
     def all_fields(self) -> ReceptiveFields:
         """Return the receptive fields of all stages on this image."""

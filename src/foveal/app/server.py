@@ -11,6 +11,7 @@ import base64
 import contextlib
 import functools
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -32,12 +33,13 @@ from foveal.app.guard import HEADERS, refusal
 from foveal.app.networks import Networks
 from foveal.app.samples import SAMPLES, sample, samples_exist
 from foveal.app.seen import Seen
-from foveal.app.session import Session, SessionEnded, Sessions, TooLarge, check_bytes, decode_image
+from foveal.app.session import MOST_BYTES, Session, SessionEnded, Sessions, TooLarge, check_bytes, decode_image
 from foveal.errors import FovealError
 
 PAGE = Path(__file__).parent / "page"
 SWEEP = 60  # seconds between looks for idle sessions
 MOST_JSON = 2**16  # bytes of a question
+MOST_DRAINED = 2**30  # bytes of a body that is too long
 Question = dict[str, Any]
 
 
@@ -181,18 +183,19 @@ def _take(session: Session, opened: Callable[[], tuple[str, Any]], locked: bool 
     return {"name": name, "height": image.height, "width": image.width}
 
 
-async def _body(request: Request, most: int | None = None) -> bytes:
-    """Return the body, and refuse it as soon as it is too long."""
-    announced = request.headers.get("content-length", "")
-    content = bytearray()
-    if announced.isdigit() and most is None:
-        check_bytes(int(announced))
+async def _body(request: Request, most: int = MOST_BYTES) -> bytes:
+    """Return the body. One that is too long is read to its end, since a browser reads no answer before, but not kept."""
+    content, count = bytearray(), 0
     async for part in request.stream():
-        content += part
-        if most is None:
-            check_bytes(len(content))
-        elif len(content) > most:
-            raise FovealError("The request is too long: load the page again.")
+        count += len(part)
+        if count <= most:
+            content += part
+        elif count > MOST_DRAINED:
+            break
+    if most == MOST_BYTES:
+        check_bytes(count)
+    elif count > most:
+        raise FovealError("The request is too long: load the page again.")
     return bytes(content)
 
 
@@ -209,8 +212,11 @@ async def _question(request: Request) -> Question:
 def _place(question: Question) -> look.Place:
     point = question.get("point")
     try:
+        at = None if point is None else (float(point[0]), float(point[1]))
+        if at is not None and not all(map(math.isfinite, at)):
+            raise ValueError("not finite")
         return look.Place(
-            None if point is None else (float(point[0]), float(point[1])),
+            at,
             int(question.get("stage", 2)),
             int(question.get("block", -1)),
             tuple(int(head) for head in question.get("heads", ())),
@@ -243,9 +249,7 @@ def _array(values: np.ndarray) -> dict[str, Any]:
 
 async def _sentence(request: Request, error: Exception) -> Response:
     status = 410 if isinstance(error, SessionEnded) else 413 if isinstance(error, TooLarge) else 400
-    # The rest of a body that is too long is not read, so the connection must not be used again.
-    headers = {"connection": "close"} if status == 413 else None
-    return JSONResponse({"error": str(error)}, status, headers)
+    return JSONResponse({"error": str(error)}, status)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -210,14 +210,14 @@ export class Panel {
       figure.canvas.setAttribute("aria-label", `Kernel of channel ${found.channels[at] + 1}`);
       figure.element.firstElementChild.remove();
       figure.element.insertAdjacentHTML("beforeend", "<figcaption></figcaption>");
-      figure.element.lastElementChild.textContent = `channel ${found.channels[at] + 1}`;
+      figure.element.lastElementChild.textContent = found.channels[at] + 1;
       figure.bar.remove();
       return figure.element;
     });
     this.find(".kernels").replaceChildren(...kernels);
     const shares = found.groups.map((share, group) => `group ${group + 1}: ${percent(share)} %`).join(", ");
     this.find(".groups").textContent =
-      `Weights from −${most.toPrecision(2)} (orange) to ${most.toPrecision(2)} (purple). Mean weight of the learned kernels: ${shares}.`;
+      `Numbered by channel. Weights from −${most.toPrecision(2)} (orange) to ${most.toPrecision(2)} (purple). Mean weight of the learned kernels: ${shares}.`;
     this.#downloads(".branches .downloads", "branches", "branches", "kernels");
   }
 
@@ -354,7 +354,8 @@ export class Panel {
         const button = document.createElement("button");
         button.type = "button";
         button.dataset.download = `${what}.${form}`;
-        button.textContent = `Save ${kind} of ${name === "receptive field" ? "it" : name} (${form.toUpperCase()})`;
+        button.textContent = `${named.length > 1 ? `${name}, ` : ""}${kind} (${form.toUpperCase()})`;
+        button.setAttribute("aria-label", `Save the ${kind} of the ${name} (${form.toUpperCase()})`);
         button.addEventListener("click", () => this.#save(button, what, form));
         return button;
       }),
