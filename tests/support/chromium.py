@@ -144,6 +144,10 @@ class Tab:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
 
+    def save_downloads_in(self, folder: Path) -> None:
+        where = {"downloadPath": str(folder), "browserContextId": self._context}
+        self.browser.call("Browser.setDownloadBehavior", behavior="allow", **where)
+
     def screenshot(self, path: Path) -> None:
         """Write a PNG of the whole page."""
         self.run("scrollTo(0, 0)")

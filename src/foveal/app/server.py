@@ -51,7 +51,7 @@ def create_app(networks: Networks, sessions: Sessions | None = None, bound: str 
         sessions: None for new ones; all end when the application shuts down.
         bound: the address that it is served on, see ``guard.refusal``.
     """
-    sessions = sessions or Sessions()
+    sessions = Sessions() if sessions is None else sessions
     api = _Api(networks, sessions)
     asked = [
         Route(f"/{name}", functools.partial(_answered, api, answer), methods=["POST"])
