@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001 (the page writes × between numbers)
+# ruff: noqa: RUF001 - the page writes a multiplication sign between numbers
 """The explorer's page in a headless Chromium: mouse, keyboard, files, and the network log.
 
 Screenshots are kept in the folder that FOVEAL_SCREENSHOTS names.
@@ -112,9 +112,8 @@ def test_classes_are_listed_and_one_shows_its_evidence(tab, photo):
     canvas = "document.querySelector('.answers canvas').toDataURL()"
     before = page.run(canvas)
     page.click(".answers li:nth-child(2) button")
-    page.wait(
-        f"document.querySelector('.answers figcaption').textContent.startsWith('Grad-CAM for') && {canvas} !== {before!r}"
-    )
+    page.wait("document.querySelector('.answers figcaption').textContent.startsWith('Grad-CAM for')")
+    page.wait(f"{canvas} !== {before!r}")
     assert page.run("document.querySelector('.answers li:nth-child(2) button').ariaPressed") == "true"
 
 

@@ -184,7 +184,7 @@ def _take(session: Session, opened: Callable[[], tuple[str, Any]], locked: bool 
 
 
 async def _body(request: Request, most: int = MOST_BYTES) -> bytes:
-    """Return the body. One that is too long is read to its end, since a browser reads no answer before, but not kept."""
+    """Return the body. One that is too long is read to its end but not kept: a browser reads no answer before."""
     content, count = bytearray(), 0
     async for part in request.stream():
         count += len(part)
