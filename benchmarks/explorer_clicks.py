@@ -1,7 +1,7 @@
 """How long a click in the explorer takes: TransNeXt-T at 224 pixels, after the image's first pass.
 
-    python benchmarks/click.py
-    python benchmarks/click.py --model transnext_base --threads 2
+    python benchmarks/explorer_clicks.py
+    python benchmarks/explorer_clicks.py --model transnext_base --threads 2
 
 The server runs in this process and is asked over HTTP as the page asks it: each click is another random point of the
 photograph, in the last block of stage 3 and the mean of all heads. Prints the median and the slowest of ``--clicks``,
