@@ -18,6 +18,7 @@ COMMANDS = {
         "foveal.cli.explain",
         "what a network sees: receptive field, attention, evidence for a class, branches",
     ),
+    "app": ("foveal.cli.explorer", "the foveal explorer: look into a network in the browser, point by point"),
     "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
 }
 

@@ -37,6 +37,9 @@ OUTSIDE = {
     "tasks/classification/data/shard_images.py": {"webdataset", "numpy", "PIL"},
     "integrations/transformers": {"timm", "transformers"},
     "explain": {"numpy", "PIL"},
+    "app": {"timm", "numpy", "PIL"},
+    "app/server.py": {"starlette", "numpy"},
+    "app/serve.py": {"uvicorn"},
     "plotting.py": {"matplotlib"},
     "explain/figures": {"matplotlib", "numpy", "PIL"},
     "bench": {"timm"},
@@ -49,14 +52,15 @@ OUTSIDE = {
     "cli/app.py": {"foveal_commands"},
 }
 OPTIONAL = {
-    *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "gradio", "matplotlib", "onnx", "scipy", "skimage"),
-    *("sklearn", "tensorboard", "transformers", "triton", "webdataset", "yaml"),
+    *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "matplotlib", "onnx", "scipy", "skimage"),
+    *("sklearn", "starlette", "tensorboard", "transformers", "triton", "uvicorn", "webdataset", "yaml"),
 }
 
 # Files that import an optional package on import, and modules that others must therefore not import on import.
 ASKED_FOR_LATE = {
     r"ops/([^/]+/)?triton(/|_kernels\.py)": r"\.triton(_kernels)?(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
+    r"app/server\.py": r"\.app\.server(\.|$)",
     r"integrations/transformers/": r"\.integrations\.transformers(\.|$)",
     r"tasks/segmentation/mask2former/(?!__init__)": r"\.segmentation\.mask2former\.",
 }

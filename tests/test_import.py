@@ -31,7 +31,8 @@ OPTIONAL = {
     "skimage",
     "transformers",
     "onnx",
-    "gradio",
+    "starlette",
+    "uvicorn",
     "tyro",
     "rich",
 }
@@ -73,9 +74,8 @@ def test_import_loads_no_optional_packages(watched):
 
 
 def test_subpackages_load_optional_packages_only_when_used(tmp_path):
-    done = watch(
-        "foveal.training, foveal.tasks.classification, foveal.integrations, foveal.explain, foveal.report", tmp_path
-    )
+    parts = ("training", "tasks.classification", "integrations", "explain", "report", "app.networks", "app.serve")
+    done = watch(", ".join(f"foveal.{part}" for part in parts), tmp_path)
     assert OPTIONAL & set(done["new"]) == set()
 
 

@@ -21,6 +21,7 @@ README = (ROOT / "README.md").read_text()
 SHORTER = {
     "quickstart": ["--epochs", "1"],
     "train": ["--epochs", "1", "--workers", "0"],
+    "app": ["--port", "0", "--no-browser"],
     "bench": ["--rounds", "2", "--batches", "1", "--sizes", "64", "--no-memory"],
 }
 
@@ -71,6 +72,7 @@ def test_python_blocks_run(folder, monkeypatch, capsys):
 
 def test_commands_run(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("foveal.cli.explorer.serve", lambda *_: None)  # until Ctrl-C: tests/cli/test_explorer.py
     for line in commands():
         words = shlex.split(line)[1:]
         extra = [] if "--list" in words else SHORTER.get(words[0], [])

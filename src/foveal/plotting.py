@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,10 +91,18 @@ def save_reproducibly(figure: Figure, path: Path, dpi: int = 300) -> None:
     form = path.suffix[1:].lower()
     if form not in _UNDATED:
         raise FovealError(f"{path.name} must end in .png, .svg or .pdf: choose another name.")
+    with atomic_file(path) as part:
+        part.write_bytes(encoded_reproducibly(figure, form, dpi))
+
+
+def encoded_reproducibly(figure: Figure, form: str, dpi: int = 300) -> bytes:
+    """Return the content of the file that ``save_reproducibly`` writes; ``form`` is "png", "svg" or "pdf"."""
     _settle(figure)
     settings = {"svg.hashsalt": "foveal", "svg.fonttype": "path", "pdf.fonttype": 42}
-    with atomic_file(path) as part, matplotlib("style").context(settings):
-        figure.savefig(part, format=form, dpi=dpi, metadata=_UNDATED[form])
+    file = io.BytesIO()
+    with matplotlib("style").context(settings):
+        figure.savefig(file, format=form, dpi=dpi, metadata=_UNDATED[form])
+    return file.getvalue()
 
 
 def _settle(figure: Figure) -> None:

@@ -83,9 +83,9 @@ class AttentionMaps:
 class WatchedAttention:
     """The attention layers of a TransNeXt on one image, after one run of the network; made by ``watch_attention``.
 
-    ``of`` does not run the network: it recomputes one layer from its kept input tokens, and keeps that layer's
-    projections for the next query. The network must keep its weights and device meanwhile. Several threads may ask at
-    once.
+    ``of`` does not run the network: it recomputes one layer from its kept input tokens, and keeps the projections of
+    each stage's last layer for the next query. The network must keep its weights and device meanwhile. Several threads
+    may ask at once.
 
     Attributes:
         image_size: (height, width) of the image in pixels.
@@ -102,7 +102,7 @@ class WatchedAttention:
         self.blocks = tuple(layers)
         self._layers = layers
         self._strides = strides
-        self._last: tuple[tuple[int, int], AttentionLayer] | None = None
+        self._last: dict[int, tuple[int, AttentionLayer]] = {}  # stage -> block and its projections
 
     def of(self, stage: int, block: int = -1, query: tuple[int, int] | None = None) -> AttentionMaps:
         """Return the attention of one query.
@@ -138,12 +138,13 @@ class WatchedAttention:
         )
 
     def layer(self, stage: int, block: int = -1) -> AttentionLayer:
-        """Return one layer's projections on the image; those of the last layer asked for are kept."""
-        key, last = self._key(stage, block), self._last
-        if last is not None and last[0] == key:
+        """Return one layer's projections on the image; those of the last layer asked for in each stage are kept."""
+        key = self._key(stage, block)
+        last = self._last.get(key[0])
+        if last is not None and last[0] == key[1]:
             return last[1]
         layer = AttentionLayer(*self._layers[key])
-        self._last = key, layer
+        self._last[key[0]] = key[1], layer
         return layer
 
     def stride(self, stage: int) -> int:

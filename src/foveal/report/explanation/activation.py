@@ -10,7 +10,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.explain import WatchedScores, box_score, class_score, region_score, watch_scores
-from foveal.explain.cam import Method
+from foveal.explain.cam import Method, Score
 from foveal.explain.figures.activation_map import Evidence, activation_figure
 from foveal.explain.layers import Layer, stage_layer
 from foveal.explain.token_grid import stride_of
@@ -47,12 +47,18 @@ def activation_picture(
     place = stage_layer(subject.body, stage) if layer is None else Layer(layer)
     explain = {"classification": _class, "detection": _boxes, "segmentation": _regions}[subject.kind]
     shown, facts = explain(subject, photo, wanted, place, method)
-    where = f"of {layer}" if layer is not None else "of the last stage" if stage == -1 else f"of stage {stage + 1}"
-    figure = activation_figure(
-        photo.pixels, shown, f"{NAMES[method]} {where}", f"{NAMES[method]} {where} of {subject.caption}: {photo.name}."
-    )
+    where = layer if layer is not None else "the last stage" if stage == -1 else f"stage {stage + 1}"
+    return evidence_picture(subject, photo, shown, facts, method, where)
+
+
+def evidence_picture(
+    subject: Subject, photo: Photograph, shown: Sequence[Evidence], facts: Sequence[dict], method: Method, where: str
+) -> Picture:
+    """Return the picture of evidence that was computed: ``where`` names the stage or layer."""
+    title = f"{NAMES[method]} of {where}"
+    figure = activation_figure(photo.pixels, shown, title, f"{title} of {subject.caption}: {photo.name}.")
     arrays = {f"evidence_{index}": evidence.heat for index, evidence in enumerate(shown)}
-    return Picture(f"{photo.name}-gradcam", figure, arrays, {"method": NAMES[method], "shown": facts})
+    return Picture(f"{photo.name}-gradcam", figure, arrays, {"method": NAMES[method], "shown": list(facts)})
 
 
 def _class(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> _Shown:
@@ -63,7 +69,7 @@ def _class(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: La
     shown, facts = [], []
     for label in labels:
         name, share = subject.classes[label], float(probabilities[label])
-        heat = _heat(watched, class_score(label), method, photo, photo.tensor.shape[1], subject)
+        heat = heat_on_photograph(watched, class_score(label), method, photo, photo.tensor.shape[1], subject)
         shown.append(Evidence(heat, f"{name}, {100 * share:.1f} %"))
         facts.append({"class": name, "index": label, "probability": round(share, 6)})
     return shown, facts
@@ -78,7 +84,7 @@ def _boxes(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: La
     batch, _ = cast(Any, subject.model).images([photo.tensor])
     shown, facts = [], []
     for index in [_index(name, "box") for name in wanted] or [0]:
-        heat = _heat(watched, box_score(index), method, photo, batch.image_sizes[0][0], subject)
+        heat = heat_on_photograph(watched, box_score(index), method, photo, batch.image_sizes[0][0], subject)
         name, score = subject.classes[int(labels[index])], float(scores[index])
         box = tuple(round(value, 2) for value in boxes[index].tolist())
         shown.append(Evidence(heat, f"{name}, {100 * score:.1f} %", cast(Any, box)))
@@ -92,17 +98,17 @@ def _regions(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: 
     areas = torch.bincount(labels.flatten(), minlength=len(subject.classes)) / labels.numel()
     shown, facts = [], []
     for label in [_label(subject.classes, name) for name in wanted] or [int(areas.argmax())]:
-        heat = _heat(watched, region_score(label), method, photo, photo.tensor.shape[1], subject)
+        heat = heat_on_photograph(watched, region_score(label), method, photo, photo.tensor.shape[1], subject)
         name, area = subject.classes[label], float(areas[label])
         shown.append(Evidence(heat, f"{name}, {100 * area:.1f} % of the area"))
         facts.append({"class": name, "index": label, "area": round(area, 6)})
     return shown, facts
 
 
-def _heat(
-    watched: WatchedScores, score: Any, method: Method, photo: Photograph, height: int, subject: Subject
+def heat_on_photograph(
+    watched: WatchedScores, score: Score, method: Method, photo: Photograph, height: int, subject: Subject
 ) -> np.ndarray:
-    """Return the heat at each pixel of the photograph, which the network saw at ``height`` pixels."""
+    """Return (H, W) float32, the heat at each pixel of the photograph, which the network saw at ``height`` pixels."""
     found = watched.map(score, method)
     stride = stride_of(height, found.evidence.shape[0]) * photo.pixels.shape[0] / height
     return found.on_image(photo.pixels.shape[:2], stride, overlapping=isinstance(subject.body, Pyramid))

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from foveal.errors import FovealError
-from foveal.explain import depth_profile, mixed_weights, watch_attention, watch_mixers
+from foveal.explain import (
+    AttentionMaps,
+    BlockProfile,
+    BranchEnergy,
+    DynamicKernels,
+    ReducedAttention,
+    depth_profile,
+    mixed_weights,
+    watch_attention,
+    watch_mixers,
+)
 from foveal.explain.figures.attention_depth import depth_figure
 from foveal.explain.figures.attention_of_query import query_figure
 from foveal.explain.figures.dynamic_mixer import energy_figure, kernels_figure, reduced_attention_figure
@@ -43,23 +53,28 @@ def attention_pictures(subject: Subject, photo: Photograph, place: Place) -> Ite
         FovealError: the network is of neither family, or has no such block or query.
     """
     if isinstance(subject.body, TransXNet):
-        yield _reduced(subject, photo, place)
+        mixers = watch_mixers(subject.body, photo.tensor, [_from_zero(subject, place.stage)])
+        yield reduced_picture(subject, photo, mixers.attention(place.stage, place.block, _token(mixers, place)))
         return
     if not isinstance(subject.body, TransNeXt):
         raise FovealError(
             f"Only TransNeXt and TransXNet have this attention, and {subject.name} is neither: leave attention out."
         )
     watched = watch_attention(subject.body, photo.tensor)
-    query = _token(watched, place)
-    maps = watched.of(place.stage, place.block, query)
+    yield query_picture(subject, photo, watched.of(place.stage, place.block, _token(watched, place)))
+    yield depth_picture(subject, photo, depth_profile(watched, PROFILE_GRID))
+
+
+def query_picture(subject: Subject, photo: Photograph, maps: AttentionMaps, heads: Sequence[int] = ()) -> Picture:
+    """Return the attention of one query of a TransNeXt; of all heads, the first eight, or some in the figure."""
     where = f"Stage {maps.stage + 1}, block {maps.block + 1}"
-    yield Picture(
+    return Picture(
         f"{photo.name}-attention",
         query_figure(
             photo.pixels, maps, f"Attention of one query: {where.lower()}",
             f"{where} of {subject.caption}. Foveal: weights of the window's keys; peripheral: of pooled keys, on the "
             "tokens of their cells; both of one softmax. Mixed: their sum.",
-            heads=list(range(min(maps.heads, MOST_HEADS))),
+            heads=_drawn(heads, maps.heads),
         ),
         {
             "foveal_similarity": maps.foveal, "peripheral_similarity": maps.peripheral,
@@ -71,8 +86,11 @@ def attention_pictures(subject: Subject, photo: Photograph, place: Place) -> Ite
             "foveal_share": _rounded(maps.foveal_share),
         },
     )  # fmt: skip
-    profile = depth_profile(watched, PROFILE_GRID)
-    yield Picture(
+
+
+def depth_picture(subject: Subject, photo: Photograph, profile: Sequence[BlockProfile]) -> Picture:
+    """Return how the attention of a TransNeXt changes with depth."""
+    return Picture(
         f"{photo.name}-depth",
         depth_figure(
             profile, "Attention by depth", f"{subject.caption}, on {photo.name}: mean over up to {PROFILE_GRID} x "
@@ -105,9 +123,14 @@ def branch_pictures(subject: Subject, photo: Photograph, place: Place) -> Iterat
     if not isinstance(subject.body, TransXNet):
         raise FovealError(f"Only TransXNet has two branches, and {subject.name} is none: leave branches out.")
     mixers = watch_mixers(subject.body, photo.tensor, [_from_zero(subject, place.stage)])
-    kernels, energy = mixers.kernels(place.stage, place.block), mixers.energies(place.stage, place.block)
+    yield kernels_picture(subject, photo, mixers.kernels(place.stage, place.block))
+    yield energy_picture(subject, photo, mixers.energies(place.stage, place.block))
+
+
+def kernels_picture(subject: Subject, photo: Photograph, kernels: DynamicKernels) -> Picture:
+    """Return the dynamic kernels of a TransXNet's block for a photograph."""
     where = f"Stage {kernels.stage + 1}, block {kernels.block + 1} of {subject.caption}, on {photo.name}"
-    yield Picture(
+    return Picture(
         f"{photo.name}-kernels",
         kernels_figure(kernels, "Dynamic kernels of IDConv", f"{where}."),
         {
@@ -116,8 +139,13 @@ def branch_pictures(subject: Subject, photo: Photograph, place: Place) -> Iterat
         },
         {"stage": kernels.stage + 1, "block": kernels.block + 1},
     )  # fmt: skip
+
+
+def energy_picture(subject: Subject, photo: Photograph, energy: BranchEnergy) -> Picture:
+    """Return how strongly the branches of a TransXNet's block answer on a photograph."""
+    where = f"Stage {energy.stage + 1}, block {energy.block + 1} of {subject.caption}, on {photo.name}"
     arrays = {"local": energy.local, "distant": energy.distant, "enhanced": energy.enhanced}
-    yield Picture(
+    return Picture(
         f"{photo.name}-branches",
         energy_figure(photo.pixels, energy, "Branches of the D-Mixer", f"{where}: mean square over channels."),
         arrays,
@@ -128,20 +156,23 @@ def branch_pictures(subject: Subject, photo: Photograph, place: Place) -> Iterat
     )  # fmt: skip
 
 
-def _reduced(subject: Subject, photo: Photograph, place: Place) -> Picture:
-    mixers = watch_mixers(subject.body, photo.tensor, [_from_zero(subject, place.stage)])
-    maps = mixers.attention(place.stage, place.block, _token(mixers, place))
+def reduced_picture(subject: Subject, photo: Photograph, maps: ReducedAttention, heads: Sequence[int] = ()) -> Picture:
+    """Return the attention of one query of a TransXNet; of all heads, the first eight, or some in the figure."""
     where = f"Stage {maps.stage + 1}, block {maps.block + 1}"
     return Picture(
         f"{photo.name}-attention",
         reduced_attention_figure(
             photo.pixels, maps, f"Attention of one query: {where.lower()}",
             f"{where} of {subject.caption}: softmax weights of the reduced map's keys (OSRA).",
-            heads=list(range(min(len(maps.weights), MOST_HEADS))),
+            heads=_drawn(heads, len(maps.weights)),
         ),
         {"weights": maps.weights, "position": maps.position},
         {"stage": maps.stage + 1, "block": maps.block + 1, "query": list(maps.query)},
     )  # fmt: skip
+
+
+def _drawn(heads: Sequence[int], count: int) -> list[int]:
+    return list(heads) or list(range(min(count, MOST_HEADS)))
 
 
 def _token(watched: Any, place: Place) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from foveal.plotting import save_reproducibly
+from foveal.plotting import encoded_reproducibly, save_reproducibly
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,5 +43,12 @@ class Picture:
         for form in forms:
             save_reproducibly(self.figure, folder / f"{self.name}.{form}")
         if self.arrays:
-            with (folder / f"{self.name}.npz").open("wb") as file:
-                np.savez_compressed(file, **cast(Any, self.arrays))
+            (folder / f"{self.name}.npz").write_bytes(self.content("npz"))
+
+    def content(self, form: Form | Literal["npz"]) -> bytes:
+        """Return the content of one of these files."""
+        if form != "npz":
+            return encoded_reproducibly(self.figure, form)
+        file = io.BytesIO()
+        np.savez_compressed(file, **cast(Any, self.arrays))
+        return file.getvalue()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
 
@@ -73,10 +74,14 @@ class Subject:
         Raises:
             FovealError: it is not a readable image.
         """
-        tensor = self.fit.transform()(load_rgb(path))
+        return self.photograph(load_rgb(path), name or Path(path).stem)
+
+    def photograph(self, image: Image, name: str) -> Photograph:
+        """Return an RGB image as the backbone is shown it."""
+        tensor = self.fit.transform()(image)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.fit.mean, self.fit.std))
         pixels = ((tensor * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-        return Photograph(name or Path(path).stem, pixels.numpy(), tensor)
+        return Photograph(name, pixels.numpy(), tensor)
 
     def look_at_whole(self, path: str | Path, name: str | None = None) -> Photograph:
         """Return an image file as a detector or segmenter gets it: whole, in [0, 1], and for a segmenter resized.
@@ -84,11 +89,14 @@ class Subject:
         Raises:
             FovealError: it is not a readable image.
         """
-        image = load_rgb(path)
+        return self.whole(load_rgb(path), name or Path(path).stem)
+
+    def whole(self, image: Image, name: str) -> Photograph:
+        """Return an RGB image as a detector or segmenter gets it."""
         if self.short is not None:
             scale = self.short / min(image.size)
             image = image.resize((round(image.width * scale), round(image.height * scale)))
-        return Photograph(name or Path(path).stem, np.array(image), to_tensor(image))
+        return Photograph(name, np.array(image), to_tensor(image))
 
 
 def open_subject(checkpoint: Path, model: str | None = None, size: int | None = None) -> Subject:

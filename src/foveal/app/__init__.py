@@ -1,0 +1,1 @@
+"""The foveal explorer: a local web page to look into a network."""

@@ -1,0 +1,163 @@
+"""Sessions: one per browser tab, with its image and what networks saw of it. All is in memory, nothing on disk."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import PurePath
+
+from PIL import Image
+
+from foveal.app.networks import Network
+from foveal.app.seen import Seen
+from foveal.errors import FovealError
+from foveal.tasks.image_files import decode_rgb
+
+MOST_BYTES = 32 * 2**20
+MOST_PIXELS = 40_000_000
+MOST_ASPECT = 20  # of the longer side over the shorter, which is enlarged to the network's input
+MOST_NETWORKS = 3  # that one session keeps its image's maps of
+MOST_SESSIONS = 64
+IDLE = 30 * 60  # seconds without a request, after which a session ends
+_READABLE_HEADER = (OSError, SyntaxError, ValueError)
+
+
+class SessionEnded(FovealError):
+    """The session is closed, or was idle for too long."""
+
+
+class TooLarge(FovealError):
+    """The image has too many bytes or pixels."""
+
+
+class Session:
+    """One person's image. Requests of a session are answered one at a time, by its lock.
+
+    Attributes:
+        token: 32 random bytes as text, which every request names.
+        lock: held while a request is answered.
+        used: time of the last request, in seconds of the clock of ``Sessions``.
+    """
+
+    def __init__(self, token: str, now: float):
+        self.token, self.used = token, now
+        self.lock = threading.Lock()
+        self._image: tuple[str, Image.Image] | None = None
+        self._seen: OrderedDict[str, Seen] = OrderedDict()
+
+    def open(self, name: str, image: Image.Image) -> None:
+        """Take another image, an RGB one, and forget what belongs to the last."""
+        self._image = name, image
+        self._seen.clear()
+
+    def seen_by(self, network: Network) -> Seen:
+        """Return what a network saw of the image; raise FovealError if there is no image."""
+        if self._image is None:
+            raise FovealError("There is no image yet: choose a file, drop one, or take a sample.")
+        found = self._seen.get(network.key)
+        if found is None or found.network is not network:
+            found = self._seen[network.key] = Seen(network, *self._image)
+        self._seen.move_to_end(network.key)
+        while len(self._seen) > MOST_NETWORKS:
+            self._seen.popitem(last=False)
+        return found
+
+    @property
+    def image(self) -> Image.Image | None:
+        """The image, or None."""
+        return None if self._image is None else self._image[1]
+
+    def clear(self) -> None:
+        """Forget the image and all that belongs to it."""
+        self._image = None
+        self._seen.clear()
+
+
+class Sessions:
+    """The sessions of a server, by token.
+
+    Args:
+        idle: seconds without a request, after which a session ends.
+        clock: the time in seconds.
+    """
+
+    def __init__(self, idle: float = IDLE, clock: Callable[[], float] = time.monotonic):
+        self._idle, self._clock = idle, clock
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def create(self) -> Session:
+        """Return a new session; the one that was not used for longest ends if there are too many."""
+        session = Session(secrets.token_urlsafe(32), self._clock())
+        with self._lock:
+            self._sessions[session.token] = session
+            while len(self._sessions) > MOST_SESSIONS:
+                self._sessions.popitem(last=False)[1].clear()
+        return session
+
+    def get(self, token: str) -> Session:
+        """Return a session and note its use; raise SessionEnded if there is none."""
+        self.sweep()
+        with self._lock:
+            session = self._sessions.get(token)
+            if session is None:
+                raise SessionEnded("This session has ended and its image is gone: load the page again.")
+            session.used = self._clock()
+            self._sessions.move_to_end(token)
+            return session
+
+    def close(self, token: str) -> None:
+        """End a session, if there is one."""
+        with self._lock:
+            session = self._sessions.pop(token, None)
+        if session is not None:
+            session.clear()
+
+    def sweep(self) -> None:
+        """End the sessions that were idle for too long."""
+        oldest = self._clock() - self._idle
+        with self._lock:
+            ended = [token for token, session in self._sessions.items() if session.used < oldest]
+        for token in ended:
+            self.close(token)
+
+    def close_all(self) -> None:
+        """End all sessions."""
+        for token in list(self._sessions):
+            self.close(token)
+
+
+def decode_image(content: bytes, name: str) -> tuple[str, Image.Image]:
+    """Return the name without its ending, and the image in RGB, upright.
+
+    Raises:
+        TooLarge: it has more than 32 MB or 40 megapixels. Its pixels are not decoded then.
+        FovealError: it is not a readable image.
+    """
+    check_bytes(len(content))
+    name = PurePath(name.replace("\\", "/")).name or "image"
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        raise TooLarge(f"{name} has far more than 40 megapixels: make it smaller.") from None
+    except _READABLE_HEADER:
+        width = height = 0  # decoding says what is wrong
+    if width * height > MOST_PIXELS:
+        raise TooLarge(f"{name} has {width} x {height} pixels, and the most are 40 megapixels: make it smaller.")
+    if width and height and max(width, height) > MOST_ASPECT * min(width, height):
+        raise FovealError(f"{name} has {width} x {height} pixels, too narrow for a network: crop it.")
+    return PurePath(name).stem, decode_rgb(content, name)
+
+
+def check_bytes(count: int) -> None:
+    """Raise TooLarge for a file of more than 32 MB."""
+    if count > MOST_BYTES:
+        raise TooLarge("The file has more than 32 MB: make the image smaller, or save it as JPEG.")
