@@ -38,6 +38,11 @@ def matplotlib(part: str) -> Any:
         raise FovealError('Drawing needs matplotlib: install it with `pip install "foveal[train]"`.') from missing
 
 
+def check_drawing() -> None:
+    """Raise FovealError, before the work that ends in a picture, if matplotlib is not installed."""
+    matplotlib("cm")
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, sizes in inches, outside pyplot's registry, so that it is freed when unreferenced."""
     return matplotlib("figure").Figure(figsize=(width, height), layout="constrained")

@@ -1,6 +1,7 @@
 """``foveal explain``: pictures with their numbers, which are those of the library's functions."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from foveal.explain import (
     watch_mixers,
     watch_scores,
 )
+from foveal.report.explanation.activation import activation_picture
+from foveal.report.explanation.attention import Place, attention_pictures, branch_pictures
 from foveal.report.explanation.subject import create_subject
 from foveal.tasks.detection import create_detector
 
@@ -62,12 +65,15 @@ def test_attention_of_a_pixel_is_that_of_its_token(explain, photos, tmp_path):
         photos / "a.png", "--model", "transnext_atto", "--what", "attention", "--stage", 2, "--block", 1,
         "--query", 20, 47, "--json",
     )  # fmt: skip
-    query, depth = json.loads(said.out)["pictures"]
+    query, _, depth = json.loads(said.out)["pictures"]
     subject = create_subject("transnext_atto", 64)
     maps = watch_attention(subject.model, subject.look_at(photos / "a.png").tensor).of(1, 0, (3, 6))  # stride 8
     with np.load(tmp_path / "out" / "a-attention.npz") as arrays:
         np.testing.assert_array_equal(arrays["window_weights"], maps.window_weights)
         np.testing.assert_allclose(arrays["mixed_weights"].sum((1, 2)), 1, rtol=1e-5)
+    with np.load(tmp_path / "out" / "a-similarity.npz") as arrays:
+        np.testing.assert_array_equal(arrays["foveal_similarity"], maps.foveal)
+        np.testing.assert_array_equal(arrays["peripheral_similarity"], maps.peripheral)
     assert query["query"] == [3, 6]
     assert query["foveal_share"] == pytest.approx(maps.foveal_share.tolist(), abs=1e-4)
     assert len(depth["blocks"]) == sum(len(stage.blocks) for stage in subject.model.stages)
@@ -201,3 +207,18 @@ def test_a_box_of_a_detector_is_explained_in_pixels_of_the_photograph(foveal, ph
     assert picture["shown"][0]["score"] == pytest.approx(float(found["scores"][1]), abs=1e-5)
     with np.load(tmp_path / "out" / "a-gradcam.npz") as arrays:
         assert arrays["evidence_0"].shape == (70, 90)
+
+
+@pytest.mark.parametrize("name", ["transnext_atto", "transxnet_atto"])
+def test_every_caption_below_a_photograph_credits_it(photos, name):
+    subject = create_subject(name, 64)
+    photo = replace(subject.look_at(photos / "a.png"), credit="A. Person, CC BY 4.0")
+    place = Place(1)
+    pictures = [*attention_pictures(subject, photo, place), activation_picture(subject, photo, (), -1, "grad")]
+    if name == "transxnet_atto":
+        pictures += branch_pictures(subject, photo, place)
+    without = {"a-depth", "a-kernels"}  # charts and kernels show no photograph
+    for picture in pictures:
+        words = " ".join(text.get_text() for text in picture.figure.findobj(lambda a: hasattr(a, "get_text")))
+        credited = "Photograph: A. Person, CC BY 4.0." in " ".join(words.split())
+        assert credited == (picture.name not in without), picture.name

@@ -12,8 +12,10 @@ from PIL import Image
 
 import foveal
 from foveal.explain.attention import AttentionMaps
+from foveal.explain.figures.head_panels import encode
 from foveal.report import page_quickstart
 from foveal.report.page_attention import Attention
+from foveal.report.page_explained import Explained
 from foveal.report.page_quickstart import Results, duration, next_commands, quickstart_page
 from foveal.tasks.classification.evaluate import Evaluation
 from foveal.tasks.classification.network import Classifier
@@ -21,6 +23,7 @@ from foveal.tasks.classification.predict import Guess, Prediction
 from foveal.tasks.classification.recipes import get_recipe
 from foveal.training import Outcome
 
+PNG = encode(np.zeros((2, 2, 3), np.uint8))
 NASTY = '"><img src=x onerror=alert(1)> & son.png'
 
 
@@ -80,6 +83,7 @@ def results(tmp_path_factory):
         evaluation=evaluated,
         predictions=[Prediction(evaluated.paths[1], [Guess(1, "b", 0.8), Guess(0, "a", 0.2)])],
         attention=[attention()],
+        explained=[Explained("What each stage sees", PNG, "foveal explain 'a b.png' --what erf")],
         seconds=161.0,
         folder=Path("some where"),
     )
@@ -116,7 +120,8 @@ def test_file_names_are_escaped(report):
 
 
 def test_every_image_has_a_text_alternative(report):
-    assert len(report.all("img")) == 4 + 1 + 1 + 1 + 4  # examples, prediction, colour scale, image, two heads
+    pictures = {"examples": 4, "prediction": 1, "colour scale": 1, "photograph": 1, "two heads": 4, "explained": 1}
+    assert len(report.all("img")) == sum(pictures.values())
     assert all(image["alt"] for image in report.all("img"))
     assert all(drawing.get("aria-label") or drawing.get("aria-hidden") for drawing in report.all("svg"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -47,23 +48,26 @@ class Seen:
         network: the network.
         name: of the image.
         image: RGB, upright.
+        credit: its author and licence, for captions.
     """
 
-    def __init__(self, network: Network, name: str, image: Image.Image):
-        self.network, self.name, self.image = network, name, image
+    def __init__(self, network: Network, name: str, image: Image.Image, credit: str = ""):
+        self.network, self.name, self.image, self.credit = network, name, image, credit
         self._scores: tuple[int, WatchedScores] | None = None
         self._fields: ReceptiveFields | None = None
 
     @cached_property
     def photo(self) -> Photograph:
         """The image as the backbone is shown it."""
-        return self.network.subject.photograph(self.image, self.name)
+        return replace(self.network.subject.photograph(self.image, self.name), credit=self.credit)
 
     @cached_property
     def answered(self) -> Photograph:
         """The image that answers are about: whole for a detector or segmenter, otherwise ``photo``."""
         subject = self.network.subject
-        return self.photo if subject.kind == "classification" else subject.whole(self.image, self.name)
+        if subject.kind == "classification":
+            return self.photo
+        return replace(subject.whole(self.image, self.name), credit=self.credit)
 
     @cached_property
     def view(self) -> View:

@@ -110,7 +110,8 @@ class _Api:
 
     def sample(self, session: Session, question: Question) -> Any:
         """Take one of scikit-learn's photographs as the image."""
-        return _take(session, lambda: sample(str(question.get("name"))), locked=True)
+        name = str(question.get("name"))
+        return _take(session, lambda: sample(name), SAMPLES.get(name, ""), locked=True)
 
     def network(self, session: Session, question: Question) -> Any:
         """Return a description of a network, opened if need be."""
@@ -175,11 +176,13 @@ async def _answered(api: _Api, answer: Callable[[Session, Question], Any], reque
     return await run_in_threadpool(locked)
 
 
-def _take(session: Session, opened: Callable[[], tuple[str, Any]], locked: bool = False) -> dict[str, Any]:
+def _take(
+    session: Session, opened: Callable[[], tuple[str, Any]], credit: str = "", locked: bool = False
+) -> dict[str, Any]:
     """Make an image the session's; ``opened`` is called before the lock is taken, so a broken file changes nothing."""
     name, image = opened()
     with contextlib.nullcontext() if locked else session.lock:
-        session.open(name, image)
+        session.open(name, image, credit)
     return {"name": name, "height": image.height, "width": image.width}
 
 

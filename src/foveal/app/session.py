@@ -46,12 +46,12 @@ class Session:
     def __init__(self, token: str, now: float):
         self.token, self.used = token, now
         self.lock = threading.Lock()
-        self._image: tuple[str, Image.Image] | None = None
+        self._image: tuple[str, Image.Image, str] | None = None
         self._seen: OrderedDict[str, Seen] = OrderedDict()
 
-    def open(self, name: str, image: Image.Image) -> None:
+    def open(self, name: str, image: Image.Image, credit: str = "") -> None:
         """Take another image, an RGB one, and forget what belongs to the last."""
-        self._image = name, image
+        self._image = name, image, credit
         self._seen.clear()
 
     def seen_by(self, network: Network) -> Seen:

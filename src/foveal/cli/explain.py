@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -12,11 +12,11 @@ from foveal.cli.console import Json, UsageError, print_json, progress
 from foveal.errors import FovealError
 from foveal.explain import branch_layers
 from foveal.explain.cam import Method
-from foveal.explain.figures.attention import check_drawing
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.pyramid import Pyramid
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
+from foveal.plotting import check_drawing
 from foveal.report.explanation.activation import activation_picture
 from foveal.report.explanation.attention import Place, attention_pictures, branch_pictures
 from foveal.report.explanation.field import field_picture, receptive_fields
@@ -56,6 +56,7 @@ class ExplainOptions:
             default that of training.
         batch_size: For erf: images per pass.
         seed: Of random weights.
+        credit: Author and licence of the photographs, for the captions.
         out: Folder of the pictures. The sums of erf are kept there, so that an interrupted call continues.
         formats: List of png, svg and pdf.
     """
@@ -74,6 +75,7 @@ class ExplainOptions:
     size: int | None = None
     batch_size: int = 4
     seed: int = 0
+    credit: str = ""
     out: Path = OUT
     formats: str = "png"
     json: Json = False
@@ -136,6 +138,7 @@ def _pictures(
     for done, (path, name) in enumerate(names.items(), start=1):
         whole = what == "gradcam" and subject.kind != "classification"
         photo = subject.look_at_whole(path, name) if whole else subject.look_at(path, name)
+        photo = replace(photo, credit=options.credit)
         if what == "attention":
             yield from attention_pictures(subject, photo, place)
         elif what == "branches":

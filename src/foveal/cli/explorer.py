@@ -6,7 +6,7 @@ from foveal.app.guard import is_loopback
 from foveal.app.networks import Network, Networks, on_best_device, random_subject
 from foveal.app.serve import check_installed, listen, open_browser, serve
 from foveal.cli.console import UsageError
-from foveal.explain.figures.attention import check_drawing
+from foveal.plotting import check_drawing
 from foveal.report.explanation.subject import open_subject
 
 

@@ -13,10 +13,11 @@ from PIL import Image
 
 from foveal.cli.console import Json, print_json, progress
 from foveal.errors import FovealError
-from foveal.explain.figures.attention import check_drawing
 from foveal.files import staging_folder
+from foveal.plotting import check_drawing
 from foveal.report.page import write_page
 from foveal.report.page_attention import CREDITS, Attention, attention_of, sample_photograph
+from foveal.report.page_explained import explained
 from foveal.report.page_quickstart import Results, duration, quickstart_page
 from foveal.tasks.classification.data import load_rgb
 from foveal.tasks.classification.digits import write_digits
@@ -88,20 +89,23 @@ def _run(recipe: Recipe, folder: Path, target: Path, started: float) -> Results:
         evaluation = evaluate(network, digits, workers=0, on_batch=on_batch)
     _say(f"4/5  Predicting on {FILES} image files")
     predictions = predict(network, _spread(sorted(digits.glob("val/*/*.png")), FILES), top_k=3)
-    _say("5/5  Drawing foveal and peripheral attention")
-    attention = _attention(network, Path(predictions[0].path))
+    _say("5/5  Drawing what the network sees")
+    digit, flower = Path(predictions[0].path), folder / "flower.png"
+    Image.fromarray(sample_photograph("flower", PHOTO_SIDE)).save(flower)
+    attention = _attention(network, digit, flower)
+    pictures = explained(outcome.best_path, digit, flower, lambda path: target / path.relative_to(folder))
     seconds = time.monotonic() - started
-    return Results(recipe, network, outcome, evaluation, predictions, attention, seconds, target)
+    return Results(recipe, network, outcome, evaluation, predictions, attention, pictures, seconds, target)
 
 
-def _attention(network: Classifier, digit: Path) -> list[Attention]:
+def _attention(network: Classifier, digit: Path, flower: Path) -> list[Attention]:
     size = network.fit.size[0]
     enlarged = load_rgb(digit).resize((DIGIT_SIDE, DIGIT_SIDE), Image.Resampling.BICUBIC)
     digit_note = DIGIT_NOTE.format(name=digit.parent.name, side=DIGIT_SIDE, size=size)
     flower_note = FLOWER_NOTE.format(size=size, credit=CREDITS["flower"])
     return [
         attention_of(network, "A handwritten digit", np.asarray(enlarged), digit_note),
-        attention_of(network, "A flower", sample_photograph("flower", PHOTO_SIDE), flower_note),
+        attention_of(network, "A flower", np.asarray(load_rgb(flower)), flower_note),
     ]
 
 

@@ -58,6 +58,13 @@ def share_among_tokens(weights: np.ndarray, size: Size) -> np.ndarray:
     return rows.T @ weights @ columns
 
 
+def mean_among_tokens(values: np.ndarray, size: Size) -> np.ndarray:
+    """Give each token the mean of the pooled cells that contain it: (..., Hp, Wp) to (..., H, W) float64."""
+    rows, columns = (_shares(tokens, cells) > 0 for tokens, cells in zip(size, values.shape[-2:], strict=True))
+    rows, columns = rows / rows.sum(0), columns / columns.sum(0)
+    return rows.T @ values @ columns
+
+
 def _shares(size: int, pool: int) -> np.ndarray:
     """(pool, size) float64: the share of every token in every cell of one axis."""
     start, end = (bound[:, None] for bound in cell_bounds(size, pool))

@@ -139,12 +139,13 @@ def probability_bar(name: str, probability: float) -> Html:
 
 def commands(lines: Iterable[tuple[str, str]]) -> Html:
     """Return commands to run next, from pairs (purpose, command)."""
-    return el("dl", [[el("dt", why), el("dd", el("pre", _command(line)))] for why, line in lines], class_="commands")
+    return el("dl", [[el("dt", why), el("dd", command_line(line))] for why, line in lines], class_="commands")
 
 
-def _command(line: str) -> Html:
-    """Put each word into a box of its own: browsers would break lines after the dashes of an option."""
-    return el("code", [[" " if number else None, el("span", word)] for number, word in enumerate(line.split(" "))])
+def command_line(line: str) -> Html:
+    """Return a command to copy, each word in a box of its own: browsers would break lines after an option's dashes."""
+    words = [[" " if number else None, el("span", word)] for number, word in enumerate(line.split(" "))]
+    return el("pre", el("code", words))
 
 
 # A retina from the front: the fovea in the middle, the periphery around it.

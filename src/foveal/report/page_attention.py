@@ -15,11 +15,12 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 from foveal.errors import FovealError
 from foveal.explain.attention import AttentionMaps, foveal_peripheral_attention
-from foveal.explain.figures.attention import HeadPanel, colour_scale, encode, head_panels, mark_query
+from foveal.explain.figures.head_panels import HeadPanel, colour_scale, encode, head_panels, marked_photograph
 from foveal.report.page import Child, Html, Picture, el
 from foveal.tasks.classification.network import Classifier
 
 MOST_HEADS = 8
+COLOURS = {"foveal": "fovea", "peripheral": "periphery"}  # classes of the page's style
 CREDITS = {
     "flower": "flickr.com/photos/vultilion, CC BY 2.0, from scikit-learn",
     "china": "flickr.com/photos/danielbuechele, CC BY 2.0, from scikit-learn",
@@ -28,10 +29,10 @@ CREDITS = {
 EXPLANATION = (
     "A TransNeXt looks at an image in two ways at once. The fovea is a small window of fine keys that moves with the "
     "query; the periphery is the whole image, pooled to a coarse grid. One softmax weighs both, so fine detail and "
-    "coarse outline compete for the same attention. The pictures show one query, the cyan dot, in the last block of "
+    "coarse outline compete for the same attention. The pictures show one query, the white dot, in the last block of "
     "the third stage. The colour at each position shows how similar its key is to that query.",
     "The foveal picture shows all fine keys, as figure 7 of the paper does; the query itself attends only to those "
-    "inside the cyan frame. Both pictures of a head share one colour scale, from the least to the most similar key. "
+    "inside the white frame. Both pictures of a head share one colour scale, from the least to the most similar key. "
     "The percentage is the share of the head's attention inside the frame, position biases included.",
 )
 
@@ -85,7 +86,9 @@ def attention_pictures(pictures: Iterable[Attention]) -> Child:
 def _photograph(picture: Attention) -> Child:
     maps = picture.maps
     marked = Picture(
-        encode(mark_query(picture.photo, maps), "JPEG"), f"{picture.name}, with the query marked", mime="image/jpeg"
+        encode(marked_photograph(picture.photo, maps), "JPEG"),
+        f"{picture.name}, with the query marked",
+        mime="image/jpeg",
     )
     grids = "foveal {} x {} keys, peripheral {} x {}".format(*maps.foveal.shape[1:], *maps.peripheral.shape[1:])
     first = el("figure", marked.html(), el("figcaption", f"The query and its window. Maps: {grids}."))
@@ -95,15 +98,13 @@ def _photograph(picture: Attention) -> Child:
 
 
 def _head(name: str, number: int, panel: HeadPanel) -> Html:
-    foveal, peripheral = (
-        Picture(
-            encode(pixels, "JPEG"), f"{name}, head {number}: similarity with the {kind} keys", mime="image/jpeg"
-        ).html()
-        for kind, pixels in (("fine", panel.foveal), ("pooled", panel.peripheral))
-    )
-    labels = (el("span", word, class_=colour) for word, colour in (("foveal", "fovea"), ("peripheral", "periphery")))
+    shown = [
+        (Picture(encode(pixels, "JPEG"), f"{name}, head {number}: {path} similarity", mime="image/jpeg").html(),
+         el("span", path, class_=COLOURS.get(path)))
+        for path, pixels in panel.paths.items()
+    ]  # fmt: skip
     caption = el("figcaption", f"Head {number}: {_percent(panel.foveal_share)} in the window")
-    return el("figure", foveal, next(labels), peripheral, next(labels), caption, class_="head")
+    return el("figure", shown, caption, class_="head")
 
 
 def _percent(share: float) -> str:

@@ -19,6 +19,7 @@ from foveal.report.page import commands, el, facts, headline, page, section
 from foveal.report.page_attention import Attention, attention_pictures
 from foveal.report.page_classification import confusion, examples, predictions_on_files
 from foveal.report.page_curves import training_curves
+from foveal.report.page_explained import Explained, explained_pictures
 from foveal.tasks.classification.evaluate import Evaluation
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.classification.predict import Prediction
@@ -47,6 +48,7 @@ class Results:
     evaluation: Evaluation
     predictions: Sequence[Prediction]
     attention: Sequence[Attention]
+    explained: Sequence[Explained]
     seconds: float
     folder: Path
 
@@ -73,6 +75,7 @@ def quickstart_page(results: Results) -> str:
         section("Examples", examples(results.evaluation)),
         section("Predictions on image files", el("p", PREDICTIONS), predictions_on_files(results.predictions)),
         section("Where it looks", attention_pictures(results.attention)),
+        section("What it sees", explained_pictures(results.explained)),
         section("Your turn", commands(next_commands(results))),
         section("How this page was made", facts(_facts(results))),
     )

@@ -106,6 +106,10 @@ tbody tr { border-top: 1px solid var(--line); }
 .attention figcaption { line-height: 1.35; font-size: 0.85rem; }
 .attention figure:first-child figcaption { margin-top: 0.4rem; }
 @media (max-width: 40rem) { .attention figure:first-child { grid-column: 1 / -1; max-width: 15rem; } }
+.explained { margin: 0 0 2rem; }
+.explained h3 { margin-bottom: 0.5rem; }
+.explained img { background: #fff; border-radius: 0.4rem; min-width: 34rem; max-height: 40rem; }
+.explained pre { margin-top: 0.5rem; }
 .scale { display: flex; gap: 0.6rem; align-items: center; color: var(--muted); font-size: 0.9rem; }
 .scale img { width: 10rem; height: 0.7rem; border-radius: 0.2rem; }
 .commands dt { font-weight: 600; }

@@ -326,6 +326,28 @@ def test_a_confidence_after_a_box_is_left_out_with_a_count(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3)])
+def test_the_keypoints_of_poses_are_no_polygon(tmp_path, shape):
+    """An even number of keypoint coordinates would be a polygon otherwise: https://docs.ultralytics.com/datasets/pose."""
+    folder = ultralytics(tmp_path)
+    write(folder / "data.yaml", f"{SETTINGS['list of names']}kpt_shape: {list(shape)}\n")
+    for name in "ab":
+        points = "0.9 0.9 0.8 0.7 0.6 0.5" if shape == (3, 2) else "0.9 0.9 2 0.8 0.7 1"
+        write(folder / "labels" / "train" / f"{name}.txt", f"{BOX} {points}\n{POLYGON}\n")
+    images = open_split(folder, "train", masks=False)
+    assert_read(images)
+    assert images.notices == [
+        f"{folder / 'labels' / 'train'}: keypoints after the box, left out (2, the first: line 1 of a.txt)."
+    ]
+
+
+@pytest.mark.parametrize("shape", ["17", "[17, 0]", "[17, 3, 1]", "[a, b]"])
+def test_a_wrong_shape_of_keypoints_is_one_sentence(tmp_path, shape):
+    folder = ultralytics(tmp_path, f"{SETTINGS['list of names']}kpt_shape: {shape}\n")
+    with pytest.raises(FovealError, match="write the number of points and of numbers of each"):
+        open_split(folder, "train", masks=False)
+
+
 @pytest.mark.parametrize("name", ["data.yaml", "coco128.yaml", "My Data.YML"])
 def test_the_file_of_settings_may_have_any_name_and_be_passed_itself(tmp_path, name):
     folder = ultralytics(tmp_path)

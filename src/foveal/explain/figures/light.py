@@ -69,6 +69,10 @@ class Canvas:
             cells: (rows, columns), a number for each token.
             norm: matplotlib's, from numbers to colours.
         """
+        self._show(axes, self.painted(cells, norm))
+
+    def painted(self, cells: np.ndarray, norm: Any) -> np.ndarray:
+        """Return what ``heat`` shows, (height, width, 3) uint8 in the size that the network saw."""
         ground = self._ground()
         rows, columns = (
             np.repeat(np.arange(n), np.diff(token_edges(n, self.stride, pixels)))
@@ -77,7 +81,8 @@ class Canvas:
         values = cells[rows[:, None], columns]
         colours = matplotlib("cm").ScalarMappable(norm, AMOUNTS).to_rgba(np.nan_to_num(values, nan=1.0))[..., :3]
         mixed = np.where(np.isnan(values)[..., None], ground, _OPACITY * colours + (1 - _OPACITY) * ground)
-        self._show(axes, (255 * mixed).round().astype(np.uint8))
+        painted: np.ndarray = (255 * mixed).round().astype(np.uint8)
+        return painted
 
     def mark(self, axes: Axes, query: tuple[int, int], window: int) -> None:
         """Draw the query at its token's centre, and the frame of its window."""

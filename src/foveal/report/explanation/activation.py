@@ -56,7 +56,8 @@ def evidence_picture(
 ) -> Picture:
     """Return the picture of evidence that was computed: ``where`` names the stage or layer."""
     title = f"{NAMES[method]} of {where}"
-    figure = activation_figure(photo.pixels, shown, title, f"{title} of {subject.caption}: {photo.name}.")
+    caption = f"{title} of {subject.caption}: {photo.name}.{photo.credited}"
+    figure = activation_figure(photo.pixels, shown, title, caption)
     arrays = {f"evidence_{index}": evidence.heat for index, evidence in enumerate(shown)}
     return Picture(f"{photo.name}-gradcam", figure, arrays, {"method": NAMES[method], "shown": list(facts)})
 

@@ -23,6 +23,7 @@ from foveal.explain import (
 from foveal.explain.figures.attention_depth import depth_figure
 from foveal.explain.figures.attention_of_query import query_figure
 from foveal.explain.figures.dynamic_mixer import energy_figure, kernels_figure, reduced_attention_figure
+from foveal.explain.figures.similarity import similarity_figure
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
 from foveal.report.explanation.picture import Picture
@@ -61,7 +62,9 @@ def attention_pictures(subject: Subject, photo: Photograph, place: Place) -> Ite
             f"Only TransNeXt and TransXNet have this attention, and {subject.name} is neither: leave attention out."
         )
     watched = watch_attention(subject.body, photo.tensor)
-    yield query_picture(subject, photo, watched.of(place.stage, place.block, _token(watched, place)))
+    maps = watched.of(place.stage, place.block, _token(watched, place))
+    yield query_picture(subject, photo, maps)
+    yield similarity_picture(subject, photo, maps)
     yield depth_picture(subject, photo, depth_profile(watched, PROFILE_GRID))
 
 
@@ -73,11 +76,11 @@ def query_picture(subject: Subject, photo: Photograph, maps: AttentionMaps, head
         query_figure(
             photo.pixels, maps, f"Attention of one query: {where.lower()}",
             f"{where} of {subject.caption}. Foveal: weights of the window's keys; peripheral: of pooled keys, on the "
-            "tokens of their cells; both of one softmax. Mixed: their sum.",
-            heads=_drawn(heads, maps.heads),
+            "tokens of their cells; both of one softmax. Mixed: their sum. Positional: what the relative position adds "
+            f"to the window's weights after the softmax.{photo.credited}",
+            heads=_drawn(heads, maps.heads), positional=True,
         ),
         {
-            "foveal_similarity": maps.foveal, "peripheral_similarity": maps.peripheral,
             "window_weights": maps.window_weights, "pooled_weights": maps.pooled_weights,
             "positional": maps.positional, "mixed_weights": mixed_weights(maps),
         },
@@ -85,6 +88,22 @@ def query_picture(subject: Subject, photo: Photograph, maps: AttentionMaps, head
             "stage": maps.stage + 1, "block": maps.block + 1, "query": list(maps.query),
             "foveal_share": _rounded(maps.foveal_share),
         },
+    )  # fmt: skip
+
+
+def similarity_picture(subject: Subject, photo: Photograph, maps: AttentionMaps, heads: Sequence[int] = ()) -> Picture:
+    """Return how similar one query of a TransNeXt is to all fine and all pooled keys, as in figure 7 of the paper."""
+    where = f"Stage {maps.stage + 1}, block {maps.block + 1}"
+    return Picture(
+        f"{photo.name}-similarity",
+        similarity_figure(
+            photo.pixels, maps, f"Similarity with one query: {where.lower()}",
+            f"{where} of {subject.caption}. Foveal: all fine keys, of which the query attends to those of the window; "
+            f"peripheral: all pooled keys.{photo.credited}",
+            heads=_drawn(heads, maps.heads),
+        ),
+        {"foveal_similarity": maps.foveal, "peripheral_similarity": maps.peripheral},
+        {"stage": maps.stage + 1, "block": maps.block + 1, "query": list(maps.query)},
     )  # fmt: skip
 
 
@@ -144,10 +163,11 @@ def kernels_picture(subject: Subject, photo: Photograph, kernels: DynamicKernels
 def energy_picture(subject: Subject, photo: Photograph, energy: BranchEnergy) -> Picture:
     """Return how strongly the branches of a TransXNet's block answer on a photograph."""
     where = f"Stage {energy.stage + 1}, block {energy.block + 1} of {subject.caption}, on {photo.name}"
+    caption = f"{where}: mean square over channels.{photo.credited}"
     arrays = {"local": energy.local, "distant": energy.distant, "enhanced": energy.enhanced}
     return Picture(
         f"{photo.name}-branches",
-        energy_figure(photo.pixels, energy, "Branches of the D-Mixer", f"{where}: mean square over channels."),
+        energy_figure(photo.pixels, energy, "Branches of the D-Mixer", caption),
         arrays,
         {
             "stage": energy.stage + 1, "block": energy.block + 1,
@@ -163,7 +183,7 @@ def reduced_picture(subject: Subject, photo: Photograph, maps: ReducedAttention,
         f"{photo.name}-attention",
         reduced_attention_figure(
             photo.pixels, maps, f"Attention of one query: {where.lower()}",
-            f"{where} of {subject.caption}: softmax weights of the reduced map's keys (OSRA).",
+            f"{where} of {subject.caption}: softmax weights of the reduced map's keys (OSRA).{photo.credited}",
             heads=_drawn(heads, len(maps.weights)),
         ),
         {"weights": maps.weights, "position": maps.position},

@@ -32,11 +32,18 @@ class Photograph:
         name: what its pictures are called after.
         pixels: (H, W, 3) uint8, resized and cropped for the network.
         tensor: (3, H, W) float32, the same normalised.
+        credit: its author and licence, for captions.
     """
 
     name: str
     pixels: np.ndarray
     tensor: Tensor
+    credit: str = ""
+
+    @property
+    def credited(self) -> str:
+        """The end of a caption, with a space before it; empty without a credit."""
+        return f" Photograph: {self.credit}." if self.credit else ""
 
 
 @dataclass(frozen=True)

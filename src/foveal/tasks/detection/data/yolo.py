@@ -1,7 +1,7 @@
 """YOLO's text labels: one file per image, one object per line, as fractions of the image.
 
 A line is a class number from 0 and either a box (centre x, centre y, width, height) or a polygon (x1, y1, x2, y2, ...).
-A box may be followed by a confidence.
+A box may be followed by a confidence, or by the keypoints that ``kpt_shape`` in ``data.yaml`` announces.
 ``labels/a.txt`` belongs to ``images/a.jpg``, as in the files that Ultralytics' ``data.yaml`` names; Darknet's ``a.txt``
 is beside ``a.jpg``. An image without a file of labels has no objects.
 """
@@ -22,7 +22,8 @@ from foveal.training.samples import BrokenSample
 
 IMAGES, LABELS, LABEL_ENDING = "images", "labels", ".txt"
 NO_LABELS = ("classes.txt",)  # beside labels, the names of the classes
-SCORE, SCORED = "score", "a confidence after the box, as detectors write it, left out"
+AFTER = "after the box"
+SCORED, KEYPOINTS = "a confidence after the box, as detectors write it, left out", "keypoints after the box, left out"
 SLACK = 0.01  # by which rounded fractions may leave the image
 
 
@@ -34,11 +35,13 @@ class YoloSplit(Split):
         names: class number -> name.
         sources: folders of images, or lists of their files, one path per line.
         remarks: sentences about how they were found.
+        keypoints: how many numbers of keypoints follow each box.
     """
 
     names: dict[int, str] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
     remarks: tuple[str, ...] = ()
+    keypoints: int = 0
     _sizes: dict[Path, dict[str, int]] = field(default_factory=dict)
     """Of the images read so far: their headers are read once."""
     _folders: dict[Path, Path | None] = field(default_factory=dict)
@@ -47,7 +50,7 @@ class YoloSplit(Split):
     def read(self) -> Content:
         content: Content = {"images": [], "annotations": [], BROKEN_LINES: [], NOTICES: [*self.remarks]}
         content["categories"] = [{"id": number, "name": name} for number, name in self.names.items()]
-        labels, bare, scores = set(), 0, Tally()
+        labels, bare, extra = set(), 0, Tally()
         for file in self._files(content[NOTICES]):
             image = {"id": len(content["images"]) + 1, "file_name": Path(os.path.relpath(file, self.images)).as_posix()}
             content["images"].append({**image, **self._size(file)})
@@ -56,7 +59,7 @@ class YoloSplit(Split):
                 bare += 1
             else:
                 labels.add(label)
-                self._read_labels(label, content, scores)
+                self._read_labels(label, content, extra)
         if bare and bare == len(content["images"]):
             place = expected_label(self.images / content["images"][0]["file_name"])
             images = "The image" if bare == 1 else f"None of the {bare:,} images"
@@ -65,7 +68,7 @@ class YoloSplit(Split):
                 f"{images} of {self.annotations} {has} file of labels: put that of the first into {place}."
             )
         content[NOTICES] += self._about_labels(labels, bare)
-        content[NOTICES] += [f"{self.annotations}: {part}." for part in scores.parts()]
+        content[NOTICES] += [f"{self.annotations}: {part}." for part in extra.parts()]
         return content
 
     def _files(self, notices: list[str]) -> Iterator[Path]:
@@ -97,7 +100,7 @@ class YoloSplit(Split):
                 self._sizes[file] = {}
         return self._sizes[file]
 
-    def _read_labels(self, label: Path, content: Content, scores: Tally) -> None:
+    def _read_labels(self, label: Path, content: Content, extra: Tally) -> None:
         image = content["images"][-1]
         if "height" not in image:
             return
@@ -110,9 +113,9 @@ class YoloSplit(Split):
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            entry, wrong = _object(line, image, self.names)
-            if entry.pop(SCORE, False):
-                scores.add(SCORED, f"line {number} of {label.name}")
+            entry, wrong = _object(line, image, self.names, self.keypoints)
+            if after := entry.pop(AFTER, None):
+                extra.add(after, f"line {number} of {label.name}")
             if wrong:
                 content[BROKEN_LINES].append((f"Line {number} of {label.name}", wrong))
             else:
@@ -163,15 +166,16 @@ def resolve(folder: Path, text: str) -> Path | None:
     return next((place for place in found if os.path.exists(place)), None)
 
 
-def _object(line: str, image: Entry, names: dict[int, str]) -> tuple[Entry, Problem | None]:
+def _object(line: str, image: Entry, names: dict[int, str], keypoints: int) -> tuple[Entry, Problem | None]:
     """Return the annotation that a line of labels means, or what is wrong with it."""
     try:
         number, *values = map(float, line.split())
     except ValueError:
         return {}, ("line that is not numbers", f"is not numbers with spaces between them, but {line[:40]!r}")
     has_score = len(values) == 5 and 0 <= values[4] <= 1
-    if has_score:
-        del values[4]
+    after = SCORED if has_score else KEYPOINTS if keypoints and len(values) == 4 + keypoints else None
+    if after:
+        del values[4:]
     label = whole(number)
     if label not in names:
         return {}, ("unknown class", f"has the class {number:g}, and there are names for 0 to {max(names)}")
@@ -183,7 +187,7 @@ def _object(line: str, image: Entry, names: dict[int, str]) -> tuple[Entry, Prob
     shape = _box(values, image) if len(values) == 4 else _polygon(values, image)
     if min(shape["bbox"][2:]) <= 0:
         return {}, ("box of zero area", "has an object without width or height")
-    return {"image_id": image["id"], "category_id": label, "iscrowd": 0, **shape, SCORE: has_score}, None
+    return {"image_id": image["id"], "category_id": label, "iscrowd": 0, **shape, AFTER: after}, None
 
 
 def _box(values: list[float], image: Entry) -> Entry:

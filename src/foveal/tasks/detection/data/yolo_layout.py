@@ -1,6 +1,7 @@
 """Where YOLO's images and labels are: as ``data.yaml`` says (Ultralytics, Roboflow, CVAT), as ``obj.data`` says
 (Darknet, CVAT), or in ``images/`` and ``labels/`` beside ``classes.txt`` (Label Studio)."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def find_yolo(folder: Path, split: str | None) -> Split | None:
             remarks = (
                 (f"{file} names {few(given)} for {split}, which is not there: {images} is read.",) if given else ()
             )
-            return _opened(labels, folder, names, (images,), split, remarks)
+            return _opened(labels, folder, names, (images,), split, remarks, _keypoints(file, settings))
     return None
 
 
@@ -105,7 +106,8 @@ def _named(file: Path, settings: Mapping[str, Any], paths: list[str], split: str
         missing = [path for path, place in zip(paths, places, strict=True) if place is None]
         raise FovealError(f"{file} names {few(missing)}, which is not there: correct it, or add the images.")
     labels = found[0] if found[0].suffix == LABEL_ENDING else labels_of(found[0]) or found[0]
-    return _opened(labels, folder, _names(file, settings), tuple(found), split)
+    names, keypoints = _names(file, settings), _keypoints(file, settings)
+    return _opened(labels, folder, names, tuple(found), split, keypoints=keypoints)
 
 
 def _place(base: Path, folder: Path, path: str) -> Path | None:
@@ -119,9 +121,11 @@ def _opened(
     sources: tuple[Path, ...],
     split: str | None,
     remarks: tuple[str, ...] = (),
+    keypoints: int = 0,
 ) -> Split:
     name = "" if split is None else _called(Path(os.path.relpath(sources[0], folder)), split)
-    return YoloSplit(labels, folder, shared=True, name=name, names=names, sources=sources, remarks=remarks)
+    known: dict[str, Any] = {"names": names, "sources": sources, "remarks": remarks, "keypoints": keypoints}
+    return YoloSplit(labels, folder, shared=True, name=name, **known)
 
 
 def _called(place: Path, split: str) -> str:
@@ -161,6 +165,17 @@ def _names(file: Path, settings: Mapping[str, Any]) -> dict[int, str]:
     if not names or len(names) != len(pairs):
         raise FovealError(f"{file} has no names of classes: write `names: [cat, dog]`, in the order of their numbers.")
     return names
+
+
+def _keypoints(file: Path | None, settings: Mapping[str, Any]) -> int:
+    """Return how many numbers of keypoints follow each box of a data set of poses: ``kpt_shape`` is [17, 3] for 51."""
+    given = settings.get("kpt_shape")
+    if given is None:
+        return 0
+    shape = [whole(number) for number in given] if isinstance(given, list) else []
+    if len(shape) != 2 or any(number is None or number < 1 for number in shape):
+        raise FovealError(f"{file} has kpt_shape {given}: write the number of points and of numbers of each, [17, 3].")
+    return math.prod(number for number in shape if number is not None)
 
 
 def _listed_names(folder: Path, labels: Path) -> dict[int, str]:
