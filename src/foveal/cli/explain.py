@@ -29,6 +29,7 @@ What = Literal["erf", "attention", "gradcam", "branches"]
 WHATS: tuple[What, ...] = ("erf", "attention", "gradcam", "branches")
 FORMS: tuple[Form, ...] = ("png", "svg", "pdf")
 OUT = Path("foveal-explain")
+MOST_DPI = 1200
 STAGE = 2  # from 0: the third stage, the deepest of many blocks
 
 
@@ -59,6 +60,7 @@ class ExplainOptions:
         credit: Author and licence of the photographs, for the captions.
         out: Folder of the pictures. The sums of erf are kept there, so that an interrupted call continues.
         formats: List of png, svg and pdf.
+        dpi: Pixels per inch of png files.
     """
 
     model: str | None = None
@@ -78,6 +80,7 @@ class ExplainOptions:
     credit: str = ""
     out: Path = OUT
     formats: str = "png"
+    dpi: int = 300
     json: Json = False
 
 
@@ -102,7 +105,7 @@ def main(
              for name in options.beside]  # fmt: skip
     written: list[dict] = []
     for what in whats:
-        with progress(f"Drawing {what}") as on_image, _collected(options.out, forms, written) as collect:
+        with progress(f"Drawing {what}") as on_image, _collected(options, forms, written) as collect:
             for picture in _pictures(what, subject, peers, paths, options, on_image):
                 collect(what, picture)
     if options.json:
@@ -112,13 +115,16 @@ def main(
 
 
 @contextlib.contextmanager
-def _collected(out: Path, forms: Sequence[Form], written: list[dict]) -> Iterator[Callable[[What, Picture], None]]:
+def _collected(
+    options: ExplainOptions, forms: Sequence[Form], written: list[dict]
+) -> Iterator[Callable[[What, Picture], None]]:
     """Write the pictures of one kind to a hidden folder and move them together; then note what was written."""
     noted: list[dict] = []
+    out = options.out
     with staging_folder(out, "choose another --out") as stage:
 
         def collect(what: What, picture: Picture) -> None:
-            picture.write(stage, forms)
+            picture.write(stage, forms, options.dpi)
             files = [str(out / name) for name in picture.files(forms)]
             noted.append({"what": what, "files": files, **picture.facts})
 
@@ -182,9 +188,15 @@ def _check(options: ExplainOptions) -> None:
         raise UsageError("A network is missing: foveal explain IMAGE... --checkpoint FILE, or --model NAME.")
     if options.pretrained and (options.checkpoint is not None or options.model is None):
         raise UsageError("--pretrained takes the released weights of --model: leave --checkpoint out.")
-    for name, value in (("stage", options.stage), ("block", options.block), ("batch-size", options.batch_size)):
+    for name, value in (
+        ("stage", options.stage),
+        ("block", options.block),
+        ("batch-size", options.batch_size),
+    ):
         if value is not None and value < 1:
             raise UsageError(f"--{name} must be at least 1, not {value}.")
+    if not 10 <= options.dpi <= MOST_DPI:
+        raise UsageError(f"--dpi must be from 10 to {MOST_DPI}, not {options.dpi}.")
 
 
 def _check_place(subject: Subject, options: ExplainOptions) -> None:

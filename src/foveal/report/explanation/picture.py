@@ -38,10 +38,16 @@ class Picture:
         """Return the names of the files that ``write`` creates."""
         return [f"{self.name}.{form}" for form in forms] + ([f"{self.name}.npz"] if self.arrays else [])
 
-    def write(self, folder: Path, forms: Sequence[Form]) -> None:
-        """Write the figure in each form, and the arrays as .npz: the same picture gives the same bytes."""
+    def write(self, folder: Path, forms: Sequence[Form], dpi: int = 300) -> None:
+        """Write the figure in each form, and the arrays as .npz: the same picture gives the same bytes.
+
+        Args:
+            folder: where.
+            forms: of the figure.
+            dpi: pixels per inch of a PNG file.
+        """
         for form in forms:
-            save_reproducibly(self.figure, folder / f"{self.name}.{form}")
+            save_reproducibly(self.figure, folder / f"{self.name}.{form}", dpi)
         if self.arrays:
             (folder / f"{self.name}.npz").write_bytes(self.content("npz"))
 
