@@ -23,10 +23,10 @@ from foveal.bench.settings import Setting, parse_size
 COLUMNS = ("subject", "p20_ms", "p50_ms", "p80_ms", "ratio_p20", "ratio_p50", "ratio_p80", "held_mib", "peak_mib")
 
 
-def add_options(parser: argparse.ArgumentParser, size: str) -> None:
-    """Add the options of the measurement; ``size`` is the default."""
+def add_options(parser: argparse.ArgumentParser, size: str, batch: int = 1) -> None:
+    """Add the options of the measurement; ``size`` and ``batch`` are defaults."""
     parser.add_argument("--size", default=size, help="side, or height x width, in pixels")
-    parser.add_argument("--batch", type=int, default=1, help="images per forward pass")
+    parser.add_argument("--batch", type=int, default=batch, help="images per forward pass")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory-rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

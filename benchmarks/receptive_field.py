@@ -52,8 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="transnext_tiny")
     parser.add_argument("--beside", default="swin_tiny_patch4_window7_224")
-    parser.add_argument("--images", type=int, default=10, help="images per call")
-    pair.add_options(parser, "224")
+    parser.add_argument("--images", type=int, default=20, help="images per call")
+    pair.add_options(parser, "224", batch=4)  # that of foveal explain
     options = parser.parse_args()
     subjects = [FieldSubject(name, options.images) for name in (options.model, options.beside)]
     pair.run("receptive field", subjects, "field", options, parser.error)
