@@ -65,11 +65,11 @@ def test_one_convolution_shows_its_kernel_around_the_centre():
     )
 
 
-def test_channels_are_summed_before_and_colours_after_the_negative_part_is_removed():
+def test_channels_are_summed_before_and_colours_after_absolute_values_or_positive_parts_are_taken():
     """Two outputs of three colours: the derivative by colour c is w[0, c] + w[1, c] = 3, -1, 2."""
     weight = torch.tensor([[1.0, 1.0, -2.0], [2.0, -2.0, 4.0]])[..., None, None]
-    assert field_of(conv(weight), image(5, 5)).tolist() == around(np.array([[5.0]]), (2, 2), (5, 5)).tolist()
-    assert field_of(conv(weight), image(5, 5), sign="absolute")[2, 2] == 6
+    assert field_of(conv(weight), image(5, 5)).tolist() == around(np.array([[6.0]]), (2, 2), (5, 5)).tolist()
+    assert field_of(conv(weight), image(5, 5), sign="positive")[2, 2] == 5
 
 
 def test_two_box_convolutions_give_the_product_of_triangles():
@@ -108,16 +108,16 @@ def test_rectangular_maps_have_their_centre_at_half_of_each_side():
 
 
 def test_fields_are_means_over_images():
-    """The derivative of x^2 is 2 x: the field at the centre is the mean of its positive values."""
+    """The derivative of x^2 is 2 x: the field at the centre is the mean of its absolute values."""
 
     class Square(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x * x
 
-    images = [torch.full((1, 3, 3), value) for value in (1.0, 2.0, -4.0)]
+    images = [torch.full((1, 3, 3), value) for value in (1.0, 2.0, -3.0)]
     fields = effective_receptive_field(net := Square(), images, {"square": Layer(net)})
     assert fields.images == 3
-    assert fields.contributions[0].tolist() == [[0, 0, 0], [0, 2, 0], [0, 0, 0]]
+    assert fields.contributions[0].tolist() == [[0, 0, 0], [0, 4, 0], [0, 0, 0]]
 
 
 # --- layers
@@ -152,11 +152,11 @@ def test_the_input_of_a_module_can_be_taken():
 
 
 def by_channel(centre, x: Tensor) -> np.ndarray:
-    """Positive parts of the sum over channels of one derivative each, in the network's precision."""
+    """Absolute values of the sum over channels of one derivative each, in the network's precision."""
     pixels = x.clone().requires_grad_()
     channels = centre(pixels)
     total = sum(torch.autograd.grad(value, pixels, retain_graph=True)[0] for value in channels)
-    return total.clamp(min=0).sum((0, 1)).numpy()
+    return total.abs().sum((0, 1)).numpy()
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -274,7 +274,7 @@ def test_sums_of_another_network_layers_or_sign_are_refused(tmp_path):
     torch.manual_seed(1)
     others = [
         EffectiveReceptiveField(timm.create_model("transnext_atto", num_classes=0)),
-        EffectiveReceptiveField(small("transnext_atto"), sign="absolute"),
+        EffectiveReceptiveField(small("transnext_atto"), sign="positive"),
         EffectiveReceptiveField(net := small("transnext_atto"), {"stage 1": stage_layers(net)["stage 1"]}),
     ]
     for other in others:

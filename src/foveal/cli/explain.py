@@ -12,6 +12,7 @@ from foveal.cli.console import Json, UsageError, print_json, progress
 from foveal.errors import FovealError
 from foveal.explain import branch_layers
 from foveal.explain.cam import Method
+from foveal.explain.receptive_field import Sign
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.pyramid import Pyramid
 from foveal.models.transnext import TransNeXt
@@ -55,6 +56,7 @@ class ExplainOptions:
         layer: For gradcam: name of a module whose output is a map (B, C, H, W), instead of --stage.
         size: Side of the square images in pixels; for a segmenter's gradcam the short side, and for a detector's. By
             default that of training.
+        sign: For erf: absolute derivatives as in the papers, or positive ones alone as in RepLKNet's script.
         batch_size: For erf: images per pass.
         seed: Of random weights.
         credit: Author and licence of the photographs, for the captions.
@@ -75,6 +77,7 @@ class ExplainOptions:
     method: Method = "grad"
     layer: str | None = None
     size: int | None = None
+    sign: Sign = "absolute"
     batch_size: int = 4
     seed: int = 0
     credit: str = ""
@@ -156,7 +159,8 @@ def _pictures(
     if what == "branches":
         layers = branch_layers(subject.body, place.stage, place.block)
         state = options.out / f"erf-branches-{subject.name}.state.npz"
-        fields = receptive_fields(subject, paths, state, layers, batch_size=options.batch_size, on_image=on_image)
+        settings: Any = {"sign": options.sign, "batch_size": options.batch_size}
+        fields = receptive_fields(subject, paths, state, layers, **settings, on_image=on_image)
         yield field_picture(f"erf-branches-{subject.name}", [(subject, fields)])
 
 
@@ -178,7 +182,8 @@ def _field(
             on_image(before + done, total)
 
         state = options.out / f"erf-{one.name}.state.npz"
-        fields = receptive_fields(one, paths, state, batch_size=options.batch_size, on_image=counted)
+        settings: Any = {"sign": options.sign, "batch_size": options.batch_size}
+        fields = receptive_fields(one, paths, state, **settings, on_image=counted)
         rows.append((one, fields))
     return field_picture("erf", rows)
 

@@ -1,12 +1,11 @@
 """Effective receptive fields: how much each pixel contributes to the centre of a map, as arrays.
 
 Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", 2016, differentiate the
-centre of a map with respect to the image. TransNeXt's figure 8 and TransXNet's figures cite them, and leave open what
-becomes of negative derivatives. The one published recipe is RepLKNet's (Ding et al., "Scaling Up Your Kernels to
-31x31", 2022; erf/visualize_erf.py of its repository): the sum over channels at the centre token (h // 2, w // 2) is
-differentiated, negative derivatives are set to 0, and what is left is summed over the colour channels and averaged over
-images. This module does the same; ``sign="absolute"`` counts negative derivatives too. RepLKNet's script also applies a
-ReLU to the centre's channels before their sum; this module does not.
+centre of a map with respect to the image. The pictures of TransNeXt (figure 8) and TransXNet do so for the channel sum
+of the centre token (h // 2, w // 2), take absolute values, sum them over colours, and average over images, and so does
+this module. ``sign="positive"`` counts positive derivatives alone, as RepLKNet's script does (Ding et al., "Scaling Up
+Your Kernels to 31x31", 2022; erf/visualize_erf.py of its repository); that script also applies a ReLU to the centre's
+channels before their sum, which this module does not.
 """
 
 from __future__ import annotations
@@ -48,14 +47,14 @@ class ReceptiveFields:
             sides it lies in the middle of the image if patches do not overlap; with the overlapping patches of our
             networks it lies half a token above and to the left.
         images: number of images.
-        sign: which derivatives count: "positive" ones, or all by their "absolute" value.
+        sign: which derivatives count: all by their "absolute" value, or "positive" ones.
     """
 
     layers: tuple[str, ...]
     contributions: np.ndarray
     maps: tuple[Size, ...]
     images: int
-    sign: Sign = "positive"
+    sign: Sign = "absolute"
 
 
 class EffectiveReceptiveField:
@@ -70,7 +69,7 @@ class EffectiveReceptiveField:
         net: any network of images (B, C, H, W).
         layers: places to look at, by name. None takes the stages of our networks (``stage_layers``), or the last four
             maps of ``net.forward_intermediates``, which most networks of timm have.
-        sign: "positive" as RepLKNet, or "absolute", which also counts what lowers the sum.
+        sign: "absolute" as the papers, or "positive" as RepLKNet, which leaves out what lowers the sum.
 
     Raises:
         FovealError: a layer that the network does not have, or None for a network of which no layers are known.
@@ -78,7 +77,7 @@ class EffectiveReceptiveField:
 
     _ROUNDING = 100  # units in the last place, below which a derivative is rounding errors
 
-    def __init__(self, net: nn.Module, layers: Mapping[str, Layer] | None = None, sign: Sign = "positive"):
+    def __init__(self, net: nn.Module, layers: Mapping[str, Layer] | None = None, sign: Sign = "absolute"):
         if sign not in ("positive", "absolute"):
             raise FovealError(f'The sign of a receptive field must be "positive" or "absolute", not {sign!r}.')
         self.net, self.sign = net, sign
@@ -247,7 +246,7 @@ class EffectiveReceptiveField:
 
 
 def effective_receptive_field(
-    net: nn.Module, images: Iterable[Tensor], layers: Mapping[str, Layer] | None = None, sign: Sign = "positive"
+    net: nn.Module, images: Iterable[Tensor], layers: Mapping[str, Layer] | None = None, sign: Sign = "absolute"
 ) -> ReceptiveFields:
     """Return the effective receptive fields of a network over images (C, H, W) or batches (B, C, H, W).
 

@@ -11,6 +11,7 @@ from foveal.errors import FovealError
 from foveal.explain import EffectiveReceptiveField, Layer, ReceptiveFields, area_ratios, blockiness, effective_radius
 from foveal.explain.field_measures import THRESHOLDS, WINDOW
 from foveal.explain.figures.receptive_field import receptive_field_figure
+from foveal.explain.receptive_field import Sign
 from foveal.explain.token_grid import stride_of
 from foveal.report.explanation.picture import Picture
 from foveal.report.explanation.subject import Subject
@@ -24,6 +25,7 @@ def receptive_fields(
     state: Path,
     layers: Mapping[str, Layer] | None = None,
     *,
+    sign: Sign = "absolute",
     batch_size: int = 4,
     on_image: Callable[[int, int], None] | None = None,
 ) -> ReceptiveFields:
@@ -34,13 +36,14 @@ def receptive_fields(
         images: paths; those that ``state`` has are not computed again.
         state: .npz file of the sums.
         layers: places by name; None takes the stages.
+        sign: which derivatives count, as in ``EffectiveReceptiveField``.
         batch_size: images per pass.
         on_image: called with (done, total) after each batch.
 
     Raises:
         FovealError: an image that cannot be read, or a state of another network, other weights or layers.
     """
-    field = EffectiveReceptiveField(subject.body, layers)
+    field = EffectiveReceptiveField(subject.body, layers, sign)
     if state.exists():
         field.load(state)
     known = set(field.counted)
