@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import foveal
-from foveal.models.transxnet import LayerScale
+from foveal.models.layers.layer_scale import LayerScale
 from foveal.tasks.classification.data import open_split
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import EvaluationSettings, check_split, count_answers

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import foveal  # noqa: F401  (registers the models)
 from foveal.explain import watch_attention
 from foveal.explain.attention_layer import AttentionLayer
-from foveal.models.transnext import AggregatedAttention
+from foveal.models.layers.aggregated_attention import AggregatedAttention
 from foveal.ops import use_backend
 
 

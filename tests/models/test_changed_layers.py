@@ -10,7 +10,9 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from foveal.models.folded.transnext import FoldedBlock as FoldedTransNeXtBlock
 from foveal.models.folded.transxnet import FoldedBlock
-from foveal.models.transxnet import Block, DepthwiseConv, DMixer
+from foveal.models.layers.d_mixer import DMixer
+from foveal.models.layers.depthwise import DepthwiseConv
+from foveal.models.transxnet import Block
 from foveal.ops.modules import is_plain_module, is_plain_sequence
 from support.nets import atto, lively
 

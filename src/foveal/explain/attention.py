@@ -21,8 +21,10 @@ from foveal.explain.attention_layer import AttentionLayer
 from foveal.explain.indexing import block_key, chosen_stages, query_position, refuse_optimised, strides_of
 from foveal.explain.token_grid import token_at
 from foveal.explain.watching import batch_of_one, run_to_stage
+from foveal.models.layers.aggregated_attention import AggregatedAttention
+from foveal.models.layers.cosine_attention import CosineAttention
 from foveal.models.pyramid import Stage
-from foveal.models.transnext import AggregatedAttention, CosineAttention, TransNeXt
+from foveal.models.transnext import TransNeXt
 from foveal.types import Size
 
 FIGURE_7 = 2, -1  # the last block of the third stage: the deepest one of every variant that has both paths

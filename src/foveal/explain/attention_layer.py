@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveal.models.layers.aggregated_attention import AggregatedAttention, SelfAttention
+from foveal.models.layers.cosine_attention import CosineAttention
 from foveal.models.position_bias import position_bias_table
-from foveal.models.transnext import AggregatedAttention, CosineAttention, SelfAttention
 from foveal.ops.aggregated_attention.offsets import axis_positions
 from foveal.ops.aggregated_attention.resize import linear_taps
 from foveal.ops.numerics import EPS, accumulation_dtype, without_autocast

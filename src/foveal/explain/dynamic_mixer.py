@@ -21,8 +21,12 @@ from foveal.errors import FovealError
 from foveal.explain.indexing import block_key, chosen_stages, query_position, refuse_optimised, strides_of
 from foveal.explain.token_grid import spread_over_pixels, token_at
 from foveal.explain.watching import batch_of_one, evaluating, run_to_stage
+from foveal.models.layers.d_mixer import DMixer
+from foveal.models.layers.depthwise import ConvNorm
+from foveal.models.layers.idconv import IDConv
+from foveal.models.layers.osra import OSRA
 from foveal.models.pyramid import Stage
-from foveal.models.transxnet import OSRA, ConvNorm, DMixer, IDConv, TransXNet
+from foveal.models.transxnet import TransXNet
 from foveal.ops.numerics import accumulation_dtype, without_autocast
 from foveal.types import Size
 

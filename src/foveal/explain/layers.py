@@ -13,9 +13,10 @@ from typing import Any, Literal, cast
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
+from foveal.models.layers.d_mixer import DMixer
 from foveal.models.pyramid import Pyramid
 from foveal.models.transnext import TransNeXt
-from foveal.models.transxnet import DMixer, TransXNet
+from foveal.models.transxnet import TransXNet
 
 Layout = Literal["NCHW", "NHWC"]
 Side = Literal["output", "input"]

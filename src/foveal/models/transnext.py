@@ -9,32 +9,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, to_ntuple
-from timm.models import generate_default_cfgs, register_model, register_notrace_module
+from timm.models import generate_default_cfgs, register_model
 from timm.models._input import update_model_args, update_model_input_size
 from torch import Tensor, nn
 
-from foveal.ops import aggregated_attention, gated_dwconv, gelu_pool
-from foveal.ops.aggregated_attention.api import reads_table
-from foveal.ops.aggregated_attention.resize import resize_bias
-from foveal.ops.numerics import without_autocast
 from foveal.types import Size
 
-from .cache import SizeCache
+from .layers.aggregated_attention import AggregatedAttention, SelfAttention
+from .layers.convolutional_glu import ConvolutionalGLU
+from .layers.cosine_attention import CosineAttention
 from .loading import prepare_state_dict
-from .position_bias import continuous_position_bias, distinct_offsets, position_bias_table
-from .pyramid import Linear, PointwiseConv, Pyramid, Stage, trunc_normal_
+from .pyramid import Pyramid, Stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
 from .sizes import StageGeometry, stage_sizes
 
 HEAD_DIM = 24
-_INITIAL_SCALE = 1 / 0.24  # softplus(temperature) at the start, section 3.1.3
-_BIAS_HIDDEN = 512
 
 
 class PatchEmbed(nn.Module):
@@ -47,239 +40,6 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
-
-
-class CosineAttention(nn.Module):
-    """Base of both attentions: length-scaled cosine similarity, query embedding, and the continuous position bias."""
-
-    def __init__(self, dim: int, heads: int, geometry: StageGeometry, attn_drop: float, device=None, dtype=None):
-        super().__init__()
-        dd = dict(device=device, dtype=dtype)
-        self.heads = heads
-        self.geometry = geometry
-        self.attn_drop = attn_drop
-        self.temperature = nn.Parameter(torch.empty(heads, 1, 1, **dd))
-        self.query_embedding = nn.Parameter(torch.empty(heads, 1, dim // heads, **dd))
-        self.cpb_fc1 = nn.Linear(2, _BIAS_HIDDEN, **dd)
-        self.cpb_fc2 = nn.Linear(_BIAS_HIDDEN, heads, **dd)
-        self._bias_cache = SizeCache()
-
-    def reset_parameters(self) -> None:
-        """Initialise the parameters that do not belong to a layer."""
-        nn.init.constant_(self.temperature, math.log(math.expm1(_INITIAL_SCALE)))
-        trunc_normal_(self.query_embedding, std=0.02)
-
-    def train(self, mode: bool = True) -> CosineAttention:
-        self._bias_cache.clear()
-        return super().train(mode)
-
-    def scale(self) -> Tensor:
-        """Return the softplus of the temperature, (heads,), in float32 at least."""
-        return F.softplus(self.temperature.flatten().to(torch.promote_types(self.temperature.dtype, torch.float32)))
-
-    def key_size(self, size: Size) -> Size:
-        """Return (H, W) of the map that the keys come from, for queries on a map of ``size``."""
-        raise NotImplementedError
-
-    def position_bias(self, height: int, width: int) -> Tensor:
-        """Return the bias (heads, H*W, keys), computed once per size and cached while the weights are not trained."""
-        return self._kept("dense", (height, width), self._position_bias)
-
-    def pool_bias(self, q: Tensor, window: int, dropout_p: float = 0.0) -> dict[str, Any]:
-        """Return the position bias as arguments of ``aggregated_attention``, cached like the dense one.
-
-        It is a table of offsets if the operator can read one, and the dense bias otherwise.
-        """
-        size = (q.shape[1], q.shape[2])
-        if not self._reads_table(q, window, dropout_p):
-            return dict(pool_bias=self.position_bias(*size))
-        if not self.geometry.interpolate:
-            return dict(pool_bias_table=self._kept("table", size, self._position_bias_table))
-        reference = self.geometry.reference
-        return dict(
-            pool_bias_table=self._kept("table", reference, self._position_bias_table),
-            table_sizes=(reference, self.key_size(reference)),
-        )
-
-    def _reads_table(self, q: Tensor, window: int, dropout_p: float) -> bool:
-        return reads_table(q, self.cpb_fc1.weight, window, dropout_p, resized=self.geometry.interpolate)
-
-    def _kept(self, form: str, size: Size, compute: Callable[[Size], Tensor]) -> Tensor:
-        weights = (self.cpb_fc1.weight, self.cpb_fc1.bias, self.cpb_fc2.weight, self.cpb_fc2.bias)
-        return self._bias_cache.get((form, size, self.geometry), weights, lambda: compute(size))
-
-    def _position_bias_table(self, size: Size) -> Tensor:
-        return position_bias_table(self.cpb_fc1, self.cpb_fc2, size, self.key_size(size), self.geometry.pretrain)
-
-    def _position_bias(self, size: Size) -> Tensor:
-        geometry, keys = self.geometry, self.key_size(size)
-        if not geometry.interpolate:
-            return continuous_position_bias(self.cpb_fc1, self.cpb_fc2, size, keys, geometry.pretrain)
-        reference_keys = self.key_size(geometry.reference)
-        bias = continuous_position_bias(
-            self.cpb_fc1, self.cpb_fc2, geometry.reference, reference_keys, geometry.pretrain
-        )
-        return resize_bias(bias, geometry.reference, reference_keys, size, keys)
-
-    def elementwise_macs(self, x: Tensor) -> tuple[str, int]:
-        """Count the products of the position bias's first layer, which is computed as a sum of one term per axis."""
-        size = (x.shape[1], x.shape[2])
-        if self.geometry.interpolate:
-            size = self.geometry.reference
-        return "linear", distinct_offsets(size, self.key_size(size)) * self.cpb_fc1.weight.numel()
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
-        """Attention of every token to every token (equation 9): all (B, H, W, heads, dim), not normalised.
-
-        Where nothing reads a table of offsets, PyTorch's attention takes the dense bias.
-        """
-        size, scale = (q.shape[1], q.shape[2]), self.scale()
-        if self._reads_table(q, 0, dropout_p):
-            return aggregated_attention(
-                q,
-                None,
-                None,
-                k,
-                v,
-                scale=scale,
-                query_embedding=self.query_embedding.flatten(1),
-                **self.pool_bias(q, 0, dropout_p),
-                window=0,
-                length=self.geometry.full_length(size),
-                dropout_p=dropout_p,
-            )
-        with without_autocast(q.device):
-            unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.flatten(1).to(scale.dtype)
-            unit_k = F.normalize(k.to(scale.dtype), dim=-1)
-            scaled = unit_q * (scale[:, None] * _log(self.geometry.full_length(size), scale))
-        q, k, v = (t.flatten(1, 2).transpose(1, 2) for t in (scaled.to(q.dtype), unit_k.to(k.dtype), v))
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=self.position_bias(*size).to(v.dtype).contiguous(),
-            dropout_p=dropout_p,
-            scale=1.0,
-        )
-        return y.transpose(1, 2).unflatten(1, size)
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))
-
-
-@register_notrace_module
-class AggregatedAttention(CosineAttention):
-    """Attention to the window and to the pooled map in one softmax, plus positional attention (equations 10-12)."""
-
-    def __init__(
-        self, dim: int, heads: int, window: int, geometry: StageGeometry,
-        attn_drop: float = 0.0, proj_drop: float = 0.0, device=None, dtype=None,
-    ):  # fmt: skip
-        super().__init__(dim, heads, geometry, attn_drop, device, dtype)
-        dd = dict(device=device, dtype=dtype)
-        head_dim, area = dim // heads, window * window
-        self.window = window
-        self.relative_pos_bias_local = nn.Parameter(torch.empty(heads, area, **dd))
-        self.learnable_tokens = nn.Parameter(torch.empty(heads, head_dim, area, **dd))
-        self.learnable_bias = nn.Parameter(torch.empty(heads, 1, area, **dd))
-        self.q = Linear(dim, dim, **dd)
-        self.kv = Linear(dim, 2 * dim, **dd)
-        self.sr = PointwiseConv(dim, dim, **dd)
-        self.norm = nn.LayerNorm(dim, **dd)
-        self.proj = Linear(dim, dim, **dd)
-        self.proj_drop = nn.Dropout(proj_drop)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        trunc_normal_(self.relative_pos_bias_local, std=0.0004)
-        trunc_normal_(self.learnable_tokens, std=0.02)
-        nn.init.zeros_(self.learnable_bias)
-
-    def key_size(self, size: Size) -> Size:
-        return self.geometry.pooled(size)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values (B, H, W, heads, dim) of tokens (B, H, W, C), not normalised."""
-        return self._split_heads(self.q(x)), *self._keys_and_values(x)
-
-    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values (B, Hp, Wp, heads, dim) of the pooled map ("activate and pool", equation 5)."""
-        size = self.geometry.pooled((x.shape[1], x.shape[2]))
-        x = self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self._keys_and_values(self.norm(gelu_pool(x, size)))
-
-    def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.kv(x).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C)."""
-        dropout_p = self.attn_drop if self.training else 0.0
-        q, k, v = self.project(x)
-        y = aggregated_attention(
-            q,
-            k,
-            v,
-            *self.pool(x),
-            scale=self.scale(),
-            query_embedding=self.query_embedding.flatten(1),
-            local_bias=self.relative_pos_bias_local,
-            **self.pool_bias(q, self.window, dropout_p),
-            tokens=self.learnable_tokens,
-            token_bias=self.learnable_bias.flatten(1),
-            window=self.window,
-            length=self.geometry.pooled_length((x.shape[1], x.shape[2])),
-            dropout_p=dropout_p,
-        )
-        return self.proj_drop(self.proj(y.flatten(3)))
-
-
-@register_notrace_module
-class SelfAttention(CosineAttention):
-    """Attention of every token to every token, with the same scaling and position bias (last stage, section 3.4)."""
-
-    def __init__(
-        self, dim: int, heads: int, geometry: StageGeometry,
-        attn_drop: float = 0.0, proj_drop: float = 0.0, device=None, dtype=None,
-    ):  # fmt: skip
-        super().__init__(dim, heads, geometry, attn_drop, device, dtype)
-        self.qkv = Linear(dim, 3 * dim, device=device, dtype=dtype)
-        self.proj = Linear(dim, dim, device=device, dtype=dtype)
-        self.proj_drop = nn.Dropout(proj_drop)
-        self.reset_parameters()
-
-    def key_size(self, size: Size) -> Size:
-        return size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C)."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        y = self.attend(q, k, v, self.attn_drop if self.training else 0.0)
-        return self.proj_drop(self.proj(y.flatten(3)))
-
-
-def _log(n: int, like: Tensor) -> Tensor:
-    """Return log(n) as a tensor with the device and dtype of ``like``; n may be symbolic."""
-    return torch.full((), n, device=like.device, dtype=like.dtype).log()
-
-
-@register_notrace_module
-class ConvolutionalGLU(nn.Module):
-    """W2(GELU(DWConv(g)) * v) with [g, v] = W1 x: a gate over neighbouring tokens (section 3.2, equation 19)."""
-
-    def __init__(self, dim: int, ratio: float, drop: float = 0.0, device=None, dtype=None):
-        super().__init__()
-        dd = dict(device=device, dtype=dtype)
-        hidden = int(2 * dim * ratio / 3)
-        self.fc1 = Linear(dim, 2 * hidden, **dd)
-        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, **dd)
-        self.fc2 = Linear(hidden, dim, **dd)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C)."""
-        y = gated_dwconv(self.fc1(x), None, self.dwconv.weight, self.dwconv.bias)
-        return self.drop(self.fc2(self.drop(y)))
 
 
 class Block(nn.Module):

@@ -16,7 +16,10 @@ from foveal.ops.modules import is_plain_module
 from foveal.types import Size
 
 from ..cache import SizeCache
-from ..transnext import AggregatedAttention, Block, ConvolutionalGLU, CosineAttention, SelfAttention
+from ..layers.aggregated_attention import AggregatedAttention, SelfAttention
+from ..layers.convolutional_glu import ConvolutionalGLU
+from ..layers.cosine_attention import CosineAttention
+from ..transnext import Block
 from .parts import InferenceOnly, Layer, constant
 
 

@@ -16,7 +16,13 @@ from foveal.ops.idconv.reference import mix, pool
 from foveal.ops.modules import is_plain_module
 
 from ..cache import SizeCache
-from ..transxnet import OSRA, Block, ConvNorm, DMixer, IDConv, LayerScale, MultiScaleFFN, PatchEmbed
+from ..layers.d_mixer import DMixer
+from ..layers.depthwise import ConvNorm
+from ..layers.idconv import IDConv
+from ..layers.layer_scale import LayerScale
+from ..layers.multiscale_ffn import MultiScaleFFN
+from ..layers.osra import OSRA
+from ..transxnet import Block, PatchEmbed
 from .parts import InferenceOnly, Layer, Weights, batch_norm_affine, cast, constant, scale_input, scale_output
 
 

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from foveal.models import TransNeXt
 from foveal.models.counting import Count, LayerRule, convolution_macs, count_pass
-from foveal.models.transxnet import IDConv, TransXNet
+from foveal.models.layers.idconv import IDConv
+from foveal.models.transxnet import TransXNet
 from foveal.tasks.dense.model import DenseModel
 from foveal.types import Size
 

@@ -1,0 +1,64 @@
+"""TransXNet's token mixer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal.ops.batch_norm import depthwise_block, fuses
+from foveal.ops.host import observed
+from foveal.ops.modules import is_plain_sequence
+
+from ..pyramid import PointwiseConv
+from .depthwise import DepthwiseConv
+from .idconv import IDConv
+from .layer_scale import LayerScale, may_join, run_rest
+from .osra import OSRA
+
+
+class DMixer(nn.Module):
+    """Dual dynamic token mixer: IDConv on one half of the channels, OSRA on the other, and the squeezed token enhancer.
+
+    Equations 2 and 5.
+    """
+
+    def __init__(self, dim: int, heads: int, sr_ratio: int, groups: int, attn_drop: float, proj_drop: float, **dd: Any):
+        super().__init__()
+        self.local_unit = IDConv(dim // 2, groups, **dd)
+        self.global_unit = OSRA(dim // 2, heads, sr_ratio, attn_drop, **dd)
+        squeezed = max(16, dim // 8)
+        self.proj = nn.Sequential(
+            DepthwiseConv(dim, 3, gelu=True, **dd),
+            nn.Identity(),  # the authors' GELU, which the convolution applies
+            nn.BatchNorm2d(dim, **dd),
+            PointwiseConv(dim, squeezed, **dd),
+            nn.GELU(),
+            nn.BatchNorm2d(squeezed, **dd),
+            PointwiseConv(squeezed, dim, **dd),
+            nn.BatchNorm2d(dim, **dd),
+        )
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor, bias: Tensor, scale: LayerScale | None = None) -> Tensor:
+        """(B, C, H, W) and the stage's position bias to (B, C, H, W), scaled by ``scale``."""
+        local, distant = x.chunk(2, dim=1)
+        x = torch.cat([self.local_unit(local), self.global_unit(distant, bias)], dim=1)
+        y, done, joins = x, 0, may_join(x, self.proj, scale, self.proj_drop)
+        if self._fuses(x):
+            conv, _, norm, squeeze, *_ = self.proj
+            y, done = depthwise_block(x, (conv,), norm, squeeze), 4
+        y = run_rest(self.proj, y, done, joins)
+        if scale is not None and joins:
+            return torch.addcmul(scale.after(self.proj[-1], y), x, scale.weight.view(-1, 1, 1))
+        y = self.proj_drop(y) + x
+        return y if scale is None else scale(y)
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether the first four layers of ``proj`` may be computed in one, in training."""
+        norm, conv, plain = nn.BatchNorm2d, PointwiseConv, self.training and not observed()
+        plain = plain and is_plain_sequence(
+            self.proj, DepthwiseConv, nn.Identity, norm, conv, nn.GELU, norm, conv, norm
+        )
+        return plain and fuses(x, (self.proj[2],), (self.proj[3],), (self.proj[0],))

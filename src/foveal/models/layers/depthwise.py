@@ -1,0 +1,43 @@
+"""Convolutions of TransXNet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.models import register_notrace_module
+from torch import Tensor, nn
+
+from foveal.ops import multiscale_dwconv
+
+
+@register_notrace_module
+class DepthwiseConv(nn.Conv2d):
+    """Depthwise convolution with padding kernel // 2, and optionally the addition of its input and GELU."""
+
+    def __init__(
+        self, dim: int, kernel: int, stride: int = 1, bias: bool = True,
+        identity: bool = False, gelu: bool = False, **dd: Any,
+    ):  # fmt: skip
+        super().__init__(dim, dim, kernel, stride, kernel // 2, groups=dim, bias=bias, **dd)
+        self.identity, self.gelu = identity, gelu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H / stride, W / stride), rounded up."""
+        if self.stride != (1, 1):
+            return super().forward(x)
+        biases = None if self.bias is None else [self.bias]
+        y = multiscale_dwconv(x.permute(0, 2, 3, 1), [self.weight], biases, identity=self.identity, gelu=self.gelu)
+        return y.permute(0, 3, 1, 2)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, BatchNorm, and optionally an activation."""
+
+    def __init__(self, conv: nn.Conv2d, act: bool, **dd: Any):
+        super().__init__()
+        self.conv = conv
+        self.bn = nn.BatchNorm2d(conv.out_channels, **dd)
+        self.act = nn.GELU() if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))
