@@ -62,7 +62,7 @@ def test_the_report_is_complete_and_its_commands_name_the_final_folder(finished)
 
 def test_no_other_files_are_left(finished):
     out, _ = finished
-    assert sorted(path.name for path in out.iterdir()) == ["digits", "report.html", "run"]
+    assert sorted(path.name for path in out.iterdir()) == ["digits", "flower.png", "report.html", "run"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 

@@ -13,6 +13,7 @@ import foveal  # noqa: F401  (registers the models)
 TRANSNEXT = ("transnext_micro", "transnext_tiny", "transnext_small", "transnext_base", "transnext_micro_aaaa")
 TRANSXNET = ("transxnet_t", "transxnet_s", "transxnet_b")
 OURS = ("transnext_atto", "transnext_pico", "transxnet_atto")
+ROADMAP = tuple(f"transnext_roadmap_{step}" for step in range(2, 8))
 NAMES = (*TRANSNEXT, *TRANSXNET, *OURS)
 SHALLOW = (1, 1, 1, 1)
 

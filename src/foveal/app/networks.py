@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import timm
-
 from foveal.errors import FovealError
+from foveal.models.catalogue import architectures
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
 from foveal.report.explanation.subject import Subject, create_subject
@@ -80,7 +79,7 @@ class Networks:
 
     def listed(self) -> list[str]:
         """Return the names of the catalogue that can be opened with random weights."""
-        return catalogue_names()
+        return architectures()
 
     def get(self, key: str) -> Network:
         """Return a network, created if it is of the catalogue; raise FovealError if it is in neither list."""
@@ -106,8 +105,3 @@ def on_best_device(subject: Subject) -> Subject:
     """Move a network to the accelerator, if there is one, and return it."""
     subject.model.to(best_device())
     return subject
-
-
-def catalogue_names() -> list[str]:
-    """Return the architectures of both families, sorted by name."""
-    return sorted(timm.list_models(["transnext_*", "transxnet_*"]))

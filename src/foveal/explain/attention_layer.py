@@ -75,7 +75,10 @@ class AttentionLayer:
             self.window = attention.window
             length = attention.geometry.pooled_length(self.size)
             self._length = self.pool[0] * self.pool[1] if length is None else length
-            parameters = attention.relative_pos_bias_local, attention.learnable_tokens, attention.learnable_bias[:, 0]
+            none = self.keys.new_zeros(self.heads, self.keys.shape[-1], self.window**2)
+            tokens, bias = attention.learnable_tokens, attention.token_bias()
+            positional = (none, none[:, 0]) if tokens is None or bias is None else (tokens, bias)
+            parameters = attention.relative_pos_bias_local, *positional
         else:
             self.window, self._length = 0, attention.geometry.full_length(self.size)
             none = self.keys.new_zeros(self.heads, self.keys.shape[-1], 0)
@@ -110,8 +113,9 @@ class AttentionLayer:
         """(N, heads, d): step 4 of the operator for unit queries with these window keys."""
         attention = self._attention
         log_n = (inside.sum(-1) + self._length).to(self._dtype).log()
-        embedding = attention.query_embedding[:, 0].to(self._dtype)
-        return (query + embedding) * attention.scale().to(self._dtype)[:, None] * log_n[:, None, None]
+        embedding = attention.embedding()
+        query = query if embedding is None else query + embedding.to(self._dtype)
+        return query * attention.scale().to(self._dtype)[:, None] * log_n[:, None, None]
 
     def _gather_window(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys around N positions, (N, k*k, heads, d), and the mask of those inside the map, (N, k*k)."""

@@ -77,6 +77,11 @@ def published_top1(name: str) -> float | None:
     return _PUBLISHED.get(name, (None, None, None))[0]
 
 
+def architectures() -> list[str]:
+    """Return the names of all models of the catalogue without the tags of weights, sorted."""
+    return sorted({name.partition(".")[0] for name in _names()})
+
+
 def _names() -> list[str]:
     return [
         f"{architecture}.{tag}" if tag != "untrained" else architecture

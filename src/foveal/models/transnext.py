@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, to_ntuple
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from foveal.types import Size
 
-from .layers.aggregated_attention import AggregatedAttention, SelfAttention
-from .layers.convolutional_glu import ConvolutionalGLU
-from .layers.cosine_attention import CosineAttention
+from .layers.aggregated_attention import AggregatedAttention, Pooling, SelfAttention
+from .layers.channel_mixers import CHANNEL_MIXERS
+from .layers.spatial_reduction import SpatialReductionAttention
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
@@ -43,18 +43,18 @@ class PatchEmbed(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then convolutional GLU."""
+    """Pre-norm residual block: attention, then a channel mixer, convolutional GLU by default."""
 
     def __init__(
-        self, dim: int, attn: CosineAttention, mlp_ratio: float,
-        proj_drop: float = 0.0, drop_path: float = 0.0, device=None, dtype=None,
+        self, dim: int, attn: nn.Module, mlp_ratio: float, proj_drop: float = 0.0, drop_path: float = 0.0,
+        channel_mixer: str = "conv_glu", device=None, dtype=None,
     ):  # fmt: skip
         super().__init__()
         dd = dict(device=device, dtype=dtype)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6, **dd)
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim, eps=1e-6, **dd)
-        self.mlp = ConvolutionalGLU(dim, mlp_ratio, proj_drop, **dd)
+        self.mlp = CHANNEL_MIXERS[channel_mixer](dim, mlp_ratio, proj_drop, **dd)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,7 +93,14 @@ class TransNeXt(Pyramid):
         length_scaling: False scales attention by the number of keys in pre-training, whatever the size (the paper's
             ablation).
         depths, embed_dims, mlp_ratios, sr_ratios: one per stage.
-        aggregated: which stages use aggregated attention; in the others all tokens attend to all.
+        head_dim: channels per head of attention.
+        token_mixers: one letter per stage: A for aggregated attention, M for multi-head self-attention of all tokens to
+            all, S for PVT's spatial-reduction attention.
+        channel_mixer: "conv_glu", or of the paper's ablations "glu", "mlp", "conv_mlp" (PVTv2's, with a depthwise
+            convolution), "conv_glu_type1", "conv_glu_type2" or "conv_glu_type3" (appendix D.4).
+        query_embedding, positional_attention: whether attention has these terms. Without both, aggregated attention is
+            the paper's pixel-focused attention.
+        pooling: "activate" (activate and pool, equation 5) or "average" (PVTv2's order in its linear attention).
 
     Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that do not work
         together.
@@ -114,7 +121,12 @@ class TransNeXt(Pyramid):
         embed_dims: tuple[int, ...] = (48, 96, 192, 384),
         mlp_ratios: tuple[float, ...] = (8, 8, 4, 4),
         sr_ratios: tuple[int, ...] = (8, 4, 2, 1),
-        aggregated: tuple[bool, ...] = (True, True, True, False),
+        head_dim: int = HEAD_DIM,
+        token_mixers: str = "AAAM",
+        channel_mixer: str = "conv_glu",
+        query_embedding: bool = True,
+        positional_attention: bool = True,
+        pooling: Pooling = "activate",
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
@@ -124,13 +136,27 @@ class TransNeXt(Pyramid):
     ):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
-        self.aggregated = tuple(aggregated)
+        _check_mixers(token_mixers, channel_mixer, pooling, len(depths))
+        self.token_mixers = token_mixers
         self.sr_ratios = tuple(sr_ratios)
         self.window_size = _check_windows(window_size, len(depths))
         geometries = self._geometries(
             to_2tuple(img_size), to_2tuple(pretrain_size), pool_size, position_bias, length_scaling
         )
         drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        settings: dict[str, Any] = dict(attn_drop=attn_drop_rate, proj_drop=proj_drop_rate, **dd)
+
+        def token_mixer(stage: int, dim: int, heads: int, geometry: StageGeometry) -> nn.Module:
+            letter = token_mixers[stage]
+            if letter == "S":
+                return SpatialReductionAttention(dim, heads, geometry, **settings)
+            if letter == "M":
+                return SelfAttention(dim, heads, geometry, query_embedding=query_embedding, **settings)
+            terms: dict[str, Any] = dict(positional_attention=positional_attention, pooling=pooling)
+            window = self.window_size[stage]
+            return AggregatedAttention(
+                dim, heads, window, geometry, query_embedding=query_embedding, **terms, **settings
+            )
 
         stages = []
         for i, (dim, geometry) in enumerate(zip(embed_dims, geometries, strict=True)):
@@ -138,13 +164,8 @@ class TransNeXt(Pyramid):
             downsample = PatchEmbed(previous, dim, *((3, 2) if i else (7, 4)), **dd)
             blocks = []
             for drop_path in drop_paths[i]:
-                rates = dict(attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
-                attn = (
-                    AggregatedAttention(dim, dim // HEAD_DIM, self.window_size[i], geometry, **rates, **dd)
-                    if aggregated[i]
-                    else SelfAttention(dim, dim // HEAD_DIM, geometry, **rates, **dd)
-                )
-                blocks.append(Block(dim, attn, mlp_ratios[i], proj_drop_rate, drop_path, **dd))
+                attn = token_mixer(i, dim, _heads(dim, head_dim), geometry)
+                blocks.append(Block(dim, attn, mlp_ratios[i], proj_drop_rate, drop_path, channel_mixer, **dd))
             stages.append(TransNeXtStage(downsample, blocks, dim, **dd))
         self.stages = nn.Sequential(*stages)
         self.norm = nn.Identity()
@@ -166,7 +187,8 @@ class TransNeXt(Pyramid):
             raise ValueError(f"img_size must be at least 32 x 32, got {img_size[0]} x {img_size[1]}")
         pool = None if pool_size is None else to_2tuple(pool_size)
         sizes = stage_sizes(img_size, len(self.sr_ratios))
-        _check_pool(pool, [s for s, aggregated in zip(sizes, self.aggregated, strict=True) if aggregated], img_size)
+        pooled = [size for size, mixer in zip(sizes, self.token_mixers, strict=True) if mixer == "A"]
+        _check_pool(pool, pooled, img_size)
         self.img_size, self.pretrain_size, self.pool_size = img_size, pretrain_size, pool
         self.bias_mode, self.length_scaling = position_bias, length_scaling
         return [
@@ -234,6 +256,21 @@ class TransNeXt(Pyramid):
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
             nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
             nn.init.zeros_(module.bias)
+
+
+def _check_mixers(token_mixers: str, channel_mixer: str, pooling: str, stages: int) -> None:
+    if len(token_mixers) != stages or set(token_mixers) - set("AMS"):
+        raise ValueError(f"token_mixers must be {stages} letters of A, M and S, one per stage, got {token_mixers!r}")
+    if channel_mixer not in CHANNEL_MIXERS:
+        raise ValueError(f"channel_mixer must be one of {', '.join(CHANNEL_MIXERS)}, got {channel_mixer!r}")
+    if pooling not in get_args(Pooling):
+        raise ValueError(f"pooling must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
+
+
+def _heads(dim: int, head_dim: int) -> int:
+    if dim % head_dim:
+        raise ValueError(f"head_dim must divide the channels of every stage, and {head_dim} does not divide {dim}")
+    return dim // head_dim
 
 
 def _check_windows(window_size: int | tuple[int, ...], stages: int) -> tuple[int, ...]:
@@ -337,7 +374,7 @@ def transnext_base(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
 @register_model
 def transnext_micro_aaaa(pretrained: bool = False, **kwargs: Any) -> TransNeXt:
     """The paper's A-A-A-A ablation (table 9): aggregated attention in all stages, trained at 256 pixels."""
-    aggregated = dict(aggregated=(True,) * 4, sr_ratios=(16, 8, 4, 2), img_size=256, pretrain_size=256)
+    aggregated = dict(token_mixers="AAAA", sr_ratios=(16, 8, 4, 2), img_size=256, pretrain_size=256)
     return build_backbone(TransNeXt, "transnext_micro_aaaa", pretrained, kwargs, **aggregated)
 
 

@@ -30,8 +30,8 @@ class _FoldedAttention(InferenceOnly, CosineAttention):
     """
 
     def __init__(self, source: CosineAttention, dtype: torch.dtype):
-        dim = source.heads * source.query_embedding.shape[-1]
-        super().__init__(dim, source.heads, source.geometry, attn_drop=0.0, device="meta")
+        embeds = source.query_embedding is not None
+        super().__init__(source.proj.out_features, source.heads, source.geometry, query_embedding=embeds, device="meta")
         self.temperature, self.query_embedding = source.temperature, source.query_embedding
         self.cpb_fc1, self.cpb_fc2 = source.cpb_fc1, source.cpb_fc2
         self.project = Layer.of(source.proj, dtype)
@@ -51,8 +51,9 @@ class FoldedAggregatedAttention(_FoldedAttention):
         self.pooled = Layer(self.everything.weight[rows], self.everything.bias[rows], dtype, source.norm)
         self.softmax_scale = constant(source.scale())
         self.local_bias = constant(source.relative_pos_bias_local)
-        self.tokens = constant(source.learnable_tokens)
-        self.token_bias = constant(source.learnable_bias.flatten(1))
+        tokens, bias = source.learnable_tokens, source.token_bias()
+        self.tokens = None if tokens is None else constant(tokens)
+        self.token_bias = None if bias is None else constant(bias)
 
     def key_size(self, size: Size) -> Size:
         return self.geometry.pooled(size)
@@ -71,7 +72,7 @@ class FoldedAggregatedAttention(_FoldedAttention):
             k_pool,
             v_pool,
             scale=self.softmax_scale,
-            query_embedding=self.query_embedding.flatten(1),
+            query_embedding=self.embedding(),
             local_bias=self.local_bias,
             **self.pool_bias(q, self.window),
             tokens=self.tokens,
@@ -122,14 +123,34 @@ class FoldedGLU(InferenceOnly):
         )  # fmt: skip
 
 
+class PlainBranch(InferenceOnly):
+    """x + branch(norm(x)) by the layers as they are, for branches of ablations, which have no folded form."""
+
+    def __init__(self, source: nn.Module, norm: nn.LayerNorm, dtype: torch.dtype):
+        super().__init__()
+        self.norm, self.branch = norm.to(dtype), source.to(dtype).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
+        return x + self.branch(self.norm(x))
+
+
+def _fold_attention(source: nn.Module, norm: nn.LayerNorm, dtype: torch.dtype) -> nn.Module:
+    if isinstance(source, AggregatedAttention) and source.pooling == "activate":
+        return FoldedAggregatedAttention(source, norm, dtype)
+    if isinstance(source, SelfAttention):
+        return FoldedSelfAttention(source, norm, dtype)
+    return PlainBranch(source, norm, dtype)
+
+
 class FoldedBlock(InferenceOnly):
     """A block of two folded residual branches."""
 
     def __init__(self, source: Block, dtype: torch.dtype):
         super().__init__()
-        attention = FoldedAggregatedAttention if isinstance(source.attn, AggregatedAttention) else FoldedSelfAttention
-        self.attn = attention(source.attn, source.norm1, dtype)
-        self.mlp = FoldedGLU(source.mlp, source.norm2, dtype)
+        self.attn = _fold_attention(source.attn, source.norm1, dtype)
+        glu = FoldedGLU if isinstance(source.mlp, ConvolutionalGLU) else PlainBranch
+        self.mlp = glu(source.mlp, source.norm2, dtype)
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+import torch.nn.functional as F
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
@@ -13,22 +16,43 @@ from ..pyramid import Linear, PointwiseConv, trunc_normal_
 from ..sizes import StageGeometry
 from .cosine_attention import CosineAttention
 
+Pooling = Literal["activate", "average"]
+
 
 @register_notrace_module
 class AggregatedAttention(CosineAttention):
-    """Attention to the window and to the pooled map in one softmax, plus positional attention (equations 10-12)."""
+    """Attention to the window and to the pooled map in one softmax, plus positional attention (equations 10-12).
+
+    Without query embedding and positional attention it is the paper's pixel-focused attention (equations 1 to 6).
+
+    Args:
+        dim: channels.
+        heads: number of heads.
+        window: side of the window in tokens, odd.
+        geometry: of the stage.
+        attn_drop, proj_drop: dropout of the probabilities and of the output.
+        query_embedding, positional_attention: whether these terms exist.
+        pooling: "activate" applies GELU before the average and LayerNorm after it (equation 5); "average" averages
+            first, then projects, normalises and applies GELU, as PVTv2's linear attention does.
+    """
+
+    learnable_tokens: nn.Parameter | None
+    learnable_bias: nn.Parameter | None
 
     def __init__(
         self, dim: int, heads: int, window: int, geometry: StageGeometry,
-        attn_drop: float = 0.0, proj_drop: float = 0.0, device=None, dtype=None,
+        attn_drop: float = 0.0, proj_drop: float = 0.0, query_embedding: bool = True,
+        positional_attention: bool = True, pooling: Pooling = "activate", device=None, dtype=None,
     ):  # fmt: skip
-        super().__init__(dim, heads, geometry, attn_drop, device, dtype)
+        super().__init__(dim, heads, geometry, attn_drop, query_embedding, device, dtype)
         dd = dict(device=device, dtype=dtype)
         head_dim, area = dim // heads, window * window
         self.window = window
         self.relative_pos_bias_local = nn.Parameter(torch.empty(heads, area, **dd))
-        self.learnable_tokens = nn.Parameter(torch.empty(heads, head_dim, area, **dd))
-        self.learnable_bias = nn.Parameter(torch.empty(heads, 1, area, **dd))
+        shapes = (heads, head_dim, area), (heads, 1, area)
+        positional = [nn.Parameter(torch.empty(s, **dd)) if positional_attention else None for s in shapes]
+        self.learnable_tokens, self.learnable_bias = positional
+        self.pooling = pooling
         self.q = Linear(dim, dim, **dd)
         self.kv = Linear(dim, 2 * dim, **dd)
         self.sr = PointwiseConv(dim, dim, **dd)
@@ -40,19 +64,27 @@ class AggregatedAttention(CosineAttention):
     def reset_parameters(self) -> None:
         super().reset_parameters()
         trunc_normal_(self.relative_pos_bias_local, std=0.0004)
-        trunc_normal_(self.learnable_tokens, std=0.02)
-        nn.init.zeros_(self.learnable_bias)
+        if self.learnable_tokens is not None and self.learnable_bias is not None:
+            trunc_normal_(self.learnable_tokens, std=0.02)
+            nn.init.zeros_(self.learnable_bias)
 
     def key_size(self, size: Size) -> Size:
         return self.geometry.pooled(size)
+
+    def token_bias(self) -> Tensor | None:
+        """Return the bias of positional attention (heads, window * window), or None without it."""
+        return None if self.learnable_bias is None else self.learnable_bias.flatten(1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values (B, H, W, heads, dim) of tokens (B, H, W, C), not normalised."""
         return self._split_heads(self.q(x)), *self._keys_and_values(x)
 
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values (B, Hp, Wp, heads, dim) of the pooled map ("activate and pool", equation 5)."""
+        """Return keys and values (B, Hp, Wp, heads, dim) of the pooled map."""
         size = self.geometry.pooled((x.shape[1], x.shape[2]))
+        if self.pooling == "average":
+            x = self.sr(F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), size)).permute(0, 2, 3, 1)
+            return self._keys_and_values(F.gelu(self.norm(x)))
         x = self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self._keys_and_values(self.norm(gelu_pool(x, size)))
 
@@ -69,11 +101,11 @@ class AggregatedAttention(CosineAttention):
             v,
             *self.pool(x),
             scale=self.scale(),
-            query_embedding=self.query_embedding.flatten(1),
+            query_embedding=self.embedding(),
             local_bias=self.relative_pos_bias_local,
             **self.pool_bias(q, self.window, dropout_p),
             tokens=self.learnable_tokens,
-            token_bias=self.learnable_bias.flatten(1),
+            token_bias=self.token_bias(),
             window=self.window,
             length=self.geometry.pooled_length((x.shape[1], x.shape[2])),
             dropout_p=dropout_p,
@@ -87,9 +119,9 @@ class SelfAttention(CosineAttention):
 
     def __init__(
         self, dim: int, heads: int, geometry: StageGeometry,
-        attn_drop: float = 0.0, proj_drop: float = 0.0, device=None, dtype=None,
+        attn_drop: float = 0.0, proj_drop: float = 0.0, query_embedding: bool = True, device=None, dtype=None,
     ):  # fmt: skip
-        super().__init__(dim, heads, geometry, attn_drop, device, dtype)
+        super().__init__(dim, heads, geometry, attn_drop, query_embedding, device, dtype)
         self.qkv = Linear(dim, 3 * dim, device=device, dtype=dtype)
         self.proj = Linear(dim, dim, device=device, dtype=dtype)
         self.proj_drop = nn.Dropout(proj_drop)

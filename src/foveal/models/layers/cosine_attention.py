@@ -26,16 +26,24 @@ _BIAS_HIDDEN = 512
 
 
 class CosineAttention(nn.Module):
-    """Base of both attentions: length-scaled cosine similarity, query embedding, and the continuous position bias."""
+    """Base of both attentions: length-scaled cosine similarity, query embedding, and the continuous position bias.
 
-    def __init__(self, dim: int, heads: int, geometry: StageGeometry, attn_drop: float, device=None, dtype=None):
+    ``query_embedding=False`` leaves the embedding out, as steps 6 and 7 of the paper's roadmap do.
+    """
+
+    query_embedding: nn.Parameter | None
+
+    def __init__(
+        self, dim: int, heads: int, geometry: StageGeometry, attn_drop: float = 0.0, query_embedding: bool = True,
+        device=None, dtype=None,
+    ):  # fmt: skip
         super().__init__()
         dd = dict(device=device, dtype=dtype)
         self.heads = heads
         self.geometry = geometry
         self.attn_drop = attn_drop
         self.temperature = nn.Parameter(torch.empty(heads, 1, 1, **dd))
-        self.query_embedding = nn.Parameter(torch.empty(heads, 1, dim // heads, **dd))
+        self.query_embedding = nn.Parameter(torch.empty(heads, 1, dim // heads, **dd)) if query_embedding else None
         self.cpb_fc1 = nn.Linear(2, _BIAS_HIDDEN, **dd)
         self.cpb_fc2 = nn.Linear(_BIAS_HIDDEN, heads, **dd)
         self._bias_cache = SizeCache()
@@ -43,7 +51,8 @@ class CosineAttention(nn.Module):
     def reset_parameters(self) -> None:
         """Initialise the parameters that do not belong to a layer."""
         nn.init.constant_(self.temperature, math.log(math.expm1(_INITIAL_SCALE)))
-        trunc_normal_(self.query_embedding, std=0.02)
+        if self.query_embedding is not None:
+            trunc_normal_(self.query_embedding, std=0.02)
 
     def train(self, mode: bool = True) -> CosineAttention:
         self._bias_cache.clear()
@@ -52,6 +61,10 @@ class CosineAttention(nn.Module):
     def scale(self) -> Tensor:
         """Return the softplus of the temperature, (heads,), in float32 at least."""
         return F.softplus(self.temperature.flatten().to(torch.promote_types(self.temperature.dtype, torch.float32)))
+
+    def embedding(self) -> Tensor | None:
+        """Return the query embedding (heads, dim / heads), or None without one."""
+        return None if self.query_embedding is None else self.query_embedding.flatten(1)
 
     def key_size(self, size: Size) -> Size:
         """Return (H, W) of the map that the keys come from, for queries on a map of ``size``."""
@@ -118,15 +131,16 @@ class CosineAttention(nn.Module):
                 k,
                 v,
                 scale=scale,
-                query_embedding=self.query_embedding.flatten(1),
+                query_embedding=self.embedding(),
                 **self.pool_bias(q, 0, dropout_p),
                 window=0,
                 length=self.geometry.full_length(size),
                 dropout_p=dropout_p,
             )
         with without_autocast(q.device):
-            unit_q = F.normalize(q.to(scale.dtype), dim=-1) + self.query_embedding.flatten(1).to(scale.dtype)
-            unit_k = F.normalize(k.to(scale.dtype), dim=-1)
+            unit_q, unit_k = (F.normalize(t.to(scale.dtype), dim=-1) for t in (q, k))
+            embedding = self.embedding()
+            unit_q = unit_q if embedding is None else unit_q + embedding.to(scale.dtype)
             scaled = unit_q * (scale[:, None] * _log(self.geometry.full_length(size), scale))
         q, k, v = (t.flatten(1, 2).transpose(1, 2) for t in (scaled.to(q.dtype), unit_k.to(k.dtype), v))
         y = F.scaled_dot_product_attention(

@@ -1,0 +1,198 @@
+"""The rows of the TransNeXt paper's ablations: figures as printed, layers by their formulas, and PVTv2 by timm's."""
+
+from functools import partial
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models.pvt_v2 import PyramidVisionTransformerV2
+from torch import Tensor, nn
+
+import foveal
+from foveal.models.layers.aggregated_attention import AggregatedAttention
+from foveal.models.layers.channel_mixers import CHANNEL_MIXERS
+from foveal.models.sizes import StageGeometry
+from support.nets import ROADMAP, SHALLOW, image, lively
+
+MICRO = {"embed_dims": (48, 96, 192, 384), "mlp_ratios": (8, 8, 4, 4), "sr_ratios": (8, 4, 2, 1)}
+
+
+def figures(name: str, **options) -> tuple[float, float]:
+    """Parameters in M and multiply-adds in G, with one decimal as the paper prints them."""
+    with torch.device("meta"):
+        count = foveal.flops(timm.create_model(name, device="meta", **options), 224)
+    return round(count.params / 1e6, 1), round(count.macs / 1e9, 1)
+
+
+@pytest.mark.parametrize(
+    ("step", "params", "macs"), [(2, 14.9, 2.3), (3, 14.9, 2.3), (4, 14.8, 2.2), (5, 14.9, 2.2), (6, 12.8, 2.7), (7, 12.8, 2.7)]
+)  # fmt: skip
+def test_the_steps_of_the_roadmap_have_the_printed_figures(step, params, macs):
+    """Table 3 of the paper; steps 1 and 8 are timm's pvt_v2_b1 and transnext_micro."""
+    assert figures(f"transnext_roadmap_{step}") == (params, macs)
+
+
+def test_the_ends_of_the_roadmap_have_the_printed_figures():
+    assert figures("pvt_v2_b1") == (14.0, 2.1)
+    assert figures("transnext_micro") == (12.8, 2.7)
+
+
+@pytest.mark.parametrize(
+    ("token_mixers", "params", "macs"), [("AAAM", 12.8, 2.7), ("AAMM", 12.2, 2.7), ("AMMM", 12.2, 2.9), ("MMMM", 12.2, 4.7)]
+)  # fmt: skip
+def test_layouts_of_token_mixers_have_the_printed_figures(token_mixers, params, macs):
+    """Table 9 of the paper."""
+    assert figures("transnext_micro", token_mixers=token_mixers) == (params, macs)
+
+
+def test_pixel_focused_attention_needs_the_parameters_that_the_paper_names():
+    """Section 4.2: positional attention and query embedding add 0.2 % of parameters, from 12.78 M to 12.81 M."""
+    with torch.device("meta"):
+        counts = [
+            sum(p.numel() for p in timm.create_model(name).parameters())
+            for name in ("transnext_roadmap_6", "transnext_micro")
+        ]
+    assert [round(count / 1e6, 2) for count in counts] == [12.78, 12.81]
+
+
+# --- layers
+
+
+def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    y = F.conv2d(x.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=1, groups=conv.groups)
+    return y.permute(0, 2, 3, 1)
+
+
+MIXERS = {
+    "mlp": lambda m, x: m.fc2(F.gelu(m.fc1(x))),
+    "conv_mlp": lambda m, x: m.fc2(F.gelu(convolved(m.dwconv, m.fc1(x)))),
+    "glu": lambda m, x: m.fc2(F.gelu(gate(m, x)) * value(m, x)),
+    "conv_glu": lambda m, x: m.fc2(F.gelu(convolved(m.dwconv, gate(m, x))) * value(m, x)),
+    "conv_glu_type1": lambda m, x: m.fc2(convolved(m.dwconv, F.gelu(gate(m, x))) * value(m, x)),
+    "conv_glu_type2": lambda m, x: m.fc2(F.gelu(gate(m, x)) * convolved(m.dwconv, value(m, x))),
+    "conv_glu_type3": lambda m, x: m.fc2(convolved(m.dwconv, F.gelu(gate(m, x)) * value(m, x))),
+}
+
+
+def gate(mixer: nn.Module, x: Tensor) -> Tensor:
+    return mixer.fc1(x)[..., : mixer.fc2.in_features]
+
+
+def value(mixer: nn.Module, x: Tensor) -> Tensor:
+    return mixer.fc1(x)[..., mixer.fc2.in_features :]
+
+
+@pytest.mark.parametrize("name", CHANNEL_MIXERS)
+def test_a_channel_mixer_computes_its_formula(name):
+    """Section 3.2 and equations 19 to 22."""
+    mixer = lively(CHANNEL_MIXERS[name](24, 4)).eval()
+    x = torch.randn(2, 5, 7, 24)
+    with torch.no_grad():
+        found = mixer(x)
+        expected = MIXERS[name](mixer.double(), x.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def geometry(sr_ratio: int = 2) -> StageGeometry:
+    return StageGeometry((8, 8), (8, 8), sr_ratio)
+
+
+def test_without_its_terms_attention_is_that_of_zero_terms():
+    terms = {"query_embedding": False, "positional_attention": False}
+    plain = lively(AggregatedAttention(48, 2, 3, geometry(), **terms)).eval()
+    whole = AggregatedAttention(48, 2, 3, geometry()).eval()
+    missing = whole.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert set(missing) == {"query_embedding", "learnable_tokens", "learnable_bias"}
+    with torch.no_grad():
+        for name in missing:
+            whole.get_parameter(name).zero_()
+        x = torch.randn(1, 6, 9, 48)
+        torch.testing.assert_close(plain(x), whole(x), rtol=1e-5, atol=1e-6)
+
+
+def test_average_pooling_is_that_of_pvt_v2_linear_attention():
+    """Average, 1x1 convolution, LayerNorm, GELU."""
+    attention = lively(AggregatedAttention(48, 2, 3, geometry(), pooling="average")).eval()
+    x = torch.randn(1, 6, 8, 48)
+    with torch.no_grad():
+        keys, values = attention.pool(x)
+        pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), 2)
+        reduced = F.gelu(attention.norm(attention.sr(pooled).permute(0, 2, 3, 1)))
+        expected = attention.kv(reduced).unflatten(-1, (2, 2, 24))
+    torch.testing.assert_close(torch.stack([keys, values], 3), expected, rtol=1e-5, atol=1e-6)
+
+
+def renamed(name: str) -> str:
+    """The name of a parameter of timm's PVTv2 in the roadmap's network."""
+    name = name.replace("patch_embed.", "stages.0.downsample.").replace(".mlp.dwconv.", ".mlp.dwconv.")
+    return name.replace("head.", "head.fc.")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64)])
+def test_step_2_is_timms_pvt_v2_with_the_widths_of_transnext_micro(size):
+    norm = partial(nn.LayerNorm, eps=1e-6)
+    peer = PyramidVisionTransformerV2(depths=SHALLOW, num_heads=(1, 2, 4, 8), norm_layer=norm, num_classes=10, **MICRO)
+    net = timm.create_model("transnext_roadmap_2", depths=SHALLOW, num_classes=10)
+    state = {renamed(name): tensor for name, tensor in lively(peer).state_dict().items()}
+    net.load_state_dict(state)
+    x = image(*size, batch=2)
+    with torch.no_grad():
+        torch.testing.assert_close(net.eval()(x), peer.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+# --- whole networks
+
+
+ROWS = {
+    **{name: (name, {}) for name in ROADMAP},
+    **{
+        f"channel_mixer={name}": ("transnext_atto", {"channel_mixer": name})
+        for name in CHANNEL_MIXERS
+        if name != "conv_glu"
+    },
+    **{f"token_mixers={layout}": ("transnext_atto", {"token_mixers": layout}) for layout in ("AAMM", "AMMM", "MMMM")},
+    "pooling=average": ("transnext_atto", {"pooling": "average"}),
+    "window_size=5": ("transnext_atto", {"window_size": 5}),
+    "length_scaling=False": ("transnext_atto", {"length_scaling": False}),
+}
+
+
+def row(name: str) -> nn.Module:
+    model, options = ROWS[name]
+    return lively(timm.create_model(model, depths=SHALLOW, num_classes=7, **options)).eval()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_optimises_to_the_same_outputs(name):
+    net, x = row(name), image(64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(foveal.optimize(net)(x), net(x), rtol=1e-3, atol=1e-3)
+        assert foveal.optimize(net, torch.bfloat16)(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_trains_a_step_and_exports(name):
+    net = row(name).train()
+    loss = F.cross_entropy(net(image(64, 64, batch=2)), torch.tensor([1, 2]))
+    loss.backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    x = image(64, 64)
+    with torch.no_grad():
+        program = torch.export.export(net.eval(), (x,)).module()
+        torch.testing.assert_close(program(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"token_mixers": "AAM"}, "token_mixers must be 4 letters of A, M and S"),
+        ({"token_mixers": "AAAX"}, "token_mixers must be 4 letters of A, M and S"),
+        ({"channel_mixer": "swiglu"}, "channel_mixer must be one of conv_glu, glu, mlp"),
+        ({"pooling": "max"}, "pooling must be one of activate, average"),
+        ({"head_dim": 7}, "head_dim must divide the channels of every stage, and 7 does not divide 48"),
+    ],
+)
+def test_wrong_combinations_are_refused_in_one_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        timm.create_model("transnext_micro", **options)
