@@ -1,4 +1,4 @@
-"""The rows of the TransNeXt paper's ablations: figures as printed, layers by their formulas, and PVTv2 by timm's."""
+"""The rows of both papers' ablations: figures as printed, layers by their formulas, and PVTv2 by timm's."""
 
 from functools import partial
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 import foveal
 from foveal.models.layers.aggregated_attention import AggregatedAttention
 from foveal.models.layers.channel_mixers import CHANNEL_MIXERS
+from foveal.models.layers.d_mixer import DMixer
+from foveal.models.layers.osra import OSRA
 from foveal.models.sizes import StageGeometry
 from support.nets import ROADMAP, SHALLOW, image, lively
 
@@ -25,12 +27,14 @@ def figures(name: str, **options) -> tuple[float, float]:
     return round(count.params / 1e6, 1), round(count.macs / 1e9, 1)
 
 
-@pytest.mark.parametrize(
-    ("step", "params", "macs"), [(2, 14.9, 2.3), (3, 14.9, 2.3), (4, 14.8, 2.2), (5, 14.9, 2.2), (6, 12.8, 2.7), (7, 12.8, 2.7)]
-)  # fmt: skip
-def test_the_steps_of_the_roadmap_have_the_printed_figures(step, params, macs):
-    """Table 3 of the paper; steps 1 and 8 are timm's pvt_v2_b1 and transnext_micro."""
-    assert figures(f"transnext_roadmap_{step}") == (params, macs)
+ROADMAP_FIGURES = {2: (14.9, 2.3), 3: (14.9, 2.3), 4: (14.8, 2.2), 5: (14.9, 2.2), 6: (12.8, 2.7), 7: (12.8, 2.7)}
+LAYOUTS = {"AAAM": (12.8, 2.7), "AAMM": (12.2, 2.7), "AMMM": (12.2, 2.9), "MMMM": (12.2, 4.7)}
+
+
+@pytest.mark.parametrize("step", ROADMAP_FIGURES)
+def test_the_steps_of_the_roadmap_have_the_printed_figures(step):
+    """The roadmap's table in the paper; steps 1 and 8 are timm's pvt_v2_b1 and transnext_micro."""
+    assert figures(f"transnext_roadmap_{step}") == ROADMAP_FIGURES[step]
 
 
 def test_the_ends_of_the_roadmap_have_the_printed_figures():
@@ -38,12 +42,10 @@ def test_the_ends_of_the_roadmap_have_the_printed_figures():
     assert figures("transnext_micro") == (12.8, 2.7)
 
 
-@pytest.mark.parametrize(
-    ("token_mixers", "params", "macs"), [("AAAM", 12.8, 2.7), ("AAMM", 12.2, 2.7), ("AMMM", 12.2, 2.9), ("MMMM", 12.2, 4.7)]
-)  # fmt: skip
-def test_layouts_of_token_mixers_have_the_printed_figures(token_mixers, params, macs):
+@pytest.mark.parametrize("token_mixers", LAYOUTS)
+def test_layouts_of_token_mixers_have_the_printed_figures(token_mixers):
     """Table 9 of the paper."""
-    assert figures("transnext_micro", token_mixers=token_mixers) == (params, macs)
+    assert figures("transnext_micro", token_mixers=token_mixers) == LAYOUTS[token_mixers]
 
 
 def test_pixel_focused_attention_needs_the_parameters_that_the_paper_names():
@@ -54,6 +56,32 @@ def test_pixel_focused_attention_needs_the_parameters_that_the_paper_names():
             for name in ("transnext_roadmap_6", "transnext_micro")
         ]
     assert [round(count / 1e6, 2) for count in counts] == [12.78, 12.81]
+
+
+TRANSXNET = {
+    "VIII, plain": ({"ffn_kernels": ()}, (12.5, 1.7)),
+    "VIII, 1 and 3": ({"ffn_kernels": (1, 3)}, (12.6, 1.7)),
+    "VIII, 3": ({"ffn_kernels": (3,)}, (12.7, 1.7)),
+    "VIII, 1, 3, 5": ({"ffn_kernels": (1, 3, 5)}, (12.7, 1.7)),
+    "VIII, 1, 3, 5, 7": ({}, (12.8, 1.8)),
+    "VIII, 1, 3, 5, 7, 9": ({"ffn_kernels": (1, 3, 5, 7, 9)}, (13.0, 1.8)),
+    "IX, 0.25": ({"attention_ratio": 0.25}, (12.5, 1.7)),
+    "IX, 0.75": ({"attention_ratio": 0.75}, (13.6, 1.8)),
+    "X, NSR": (
+        {"overlapping_reduction": False, "token_enhancer": False, "position_encoding": False}, (13.4, 1.8)
+    ),
+    "X, NSR and DPE": ({"overlapping_reduction": False, "token_enhancer": False}, (13.6, 1.9)),
+    "X, OSR and DPE": ({"token_enhancer": False}, (13.6, 1.9)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRANSXNET)
+def test_rows_of_transxnet_have_the_printed_figures(name):
+    """Tables VIII, IX and X of the paper. Multiply-adds by its rule: of layers, without the products of attention."""
+    options, printed = TRANSXNET[name]
+    with torch.device("meta"):
+        count = foveal.flops(timm.create_model("transxnet_t", device="meta", **options), 224)
+    assert (round(count.params / 1e6, 1), round(count.paper_macs / 1e9, 1)) == printed
 
 
 # --- layers
@@ -123,6 +151,28 @@ def test_average_pooling_is_that_of_pvt_v2_linear_attention():
     torch.testing.assert_close(torch.stack([keys, values], 3), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(8, 12), (9, 13)])
+def test_cells_that_do_not_overlap_are_those_of_a_strided_convolution(size):
+    """Of zeros below and to the right of the map, up to whole cells: the position table counts these."""
+    attention = lively(OSRA(16, 2, 4, overlap=False)).eval()
+    conv = attention.sr[0].conv
+    x = torch.randn(1, 16, *size)
+    with torch.no_grad():
+        filled = F.pad(x, (0, -size[1] % 4, 0, -size[0] % 4))
+        expected = F.conv2d(filled, conv.weight, stride=4, groups=16)
+        torch.testing.assert_close(conv(x), expected)
+        assert conv(x).shape[2:] == (-(-size[0] // 4), -(-size[1] // 4))
+
+
+def test_without_the_enhancer_the_mixer_ends_in_a_projection_of_both_branches():
+    mixer = lively(DMixer(32, 2, 2, 2, 0.0, 0.0, attention_ratio=0.25, enhancer=False)).eval()
+    x, bias = torch.randn(1, 32, 8, 8), torch.randn(1, 2, 64, 16)
+    with torch.no_grad():
+        branches = torch.cat([mixer.local_unit(x[:, :24]), mixer.global_unit(x[:, 24:], bias)], 1)
+        expected = F.conv2d(branches, mixer.proj[0].weight, mixer.proj[0].bias)
+        torch.testing.assert_close(mixer(x, bias), expected, rtol=1e-5, atol=1e-5)
+
+
 def renamed(name: str) -> str:
     """The name of a parameter of timm's PVTv2 in the roadmap's network."""
     name = name.replace("patch_embed.", "stages.0.downsample.").replace(".mlp.dwconv.", ".mlp.dwconv.")
@@ -155,6 +205,7 @@ ROWS = {
     "pooling=average": ("transnext_atto", {"pooling": "average"}),
     "window_size=5": ("transnext_atto", {"window_size": 5}),
     "length_scaling=False": ("transnext_atto", {"length_scaling": False}),
+    **{f"transxnet {name}": ("transxnet_atto", options) for name, (options, _) in TRANSXNET.items() if options},
 }
 
 
@@ -191,8 +242,12 @@ def test_every_row_trains_a_step_and_exports(name):
         ({"channel_mixer": "swiglu"}, "channel_mixer must be one of conv_glu, glu, mlp"),
         ({"pooling": "max"}, "pooling must be one of activate, average"),
         ({"head_dim": 7}, "head_dim must divide the channels of every stage, and 7 does not divide 48"),
+        ({"ffn_kernels": (2,)}, r"ffn_kernels must be odd \(1, 3, 5, ...\), got \(2,\)"),
+        ({"attention_ratio": 1.0}, "attention_ratio 1.0 gives 48 of 48 channels to attention"),
+        ({"attention_ratio": 0.3}, "gives 29 of 96 channels to attention, which 2 heads cannot share"),
     ],
 )
 def test_wrong_combinations_are_refused_in_one_sentence(options, sentence):
+    name = "transxnet_t" if options.keys() & {"ffn_kernels", "attention_ratio"} else "transnext_micro"
     with pytest.raises(ValueError, match=sentence):
-        timm.create_model("transnext_micro", **options)
+        timm.create_model(name, **options)

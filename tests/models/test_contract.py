@@ -14,7 +14,7 @@ from support.accuracy import assert_same
 from support.nets import NAMES, ROADMAP, TRANSNEXT, atto, gradients, image, lively, on_meta, shrunk
 
 FAMILIES = ("transnext", "transxnet")
-every_name = pytest.mark.parametrize("name", (*NAMES, *ROADMAP))
+every_name = pytest.mark.parametrize("name", [*NAMES, *ROADMAP])
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 

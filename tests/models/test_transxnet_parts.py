@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from foveal.models import transxnet
+from foveal.models.layers import osra
+from foveal.models.layers.d_mixer import DMixer
+from foveal.models.layers.idconv import IDConv
+from foveal.models.layers.layer_scale import LayerScale
+from foveal.models.layers.multiscale_ffn import MultiScaleDWConv, MultiScaleFFN
+from foveal.models.layers.osra import OSRA
+from foveal.models.layers.position_table import PositionTable
 from support import plain_transxnet as plain
 from support.accuracy import assert_same
 from support.nets import atto, lively
@@ -35,7 +41,7 @@ def draw(channels, size):
 @maps
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_idconv(groups, size, training):
-    module, state = ready(transxnet.IDConv(8, groups), training)
+    module, state = ready(IDConv(8, groups), training)
     x = draw(8, size)
     assert_same(module(x), plain.idconv(state, x, training), ROUNDINGS)
     assert_statistics(module, state)
@@ -43,7 +49,7 @@ def test_idconv(groups, size, training):
 
 def test_idconv_updates_its_statistics_twice_per_step():
     """First for the pooled map of the kernels, then for the global average of the bias."""
-    module, state = ready(transxnet.IDConv(8, 2), True)
+    module, state = ready(IDConv(8, 2), True)
     x = draw(8, (9, 9))
     squeeze = module.proj[0].conv.weight.detach()
     expected = state["proj.0.bn.running_mean"]
@@ -59,7 +65,7 @@ def test_idconv_updates_its_statistics_twice_per_step():
 @maps
 @pytest.mark.parametrize(("heads", "sr"), [(1, 8), (2, 4), (4, 2), (2, 1)])
 def test_osra(heads, sr, size, training):
-    module, state = ready(transxnet.OSRA(8, heads, sr), training)
+    module, state = ready(OSRA(8, heads, sr), training)
     x = draw(8, size)
     keys = -(-size[0] // sr) * -(-size[1] // sr)
     table = torch.randn(1, heads, size[0] * size[1], keys, dtype=torch.float64)
@@ -70,7 +76,7 @@ def test_osra(heads, sr, size, training):
 @either_mode
 @pytest.mark.parametrize("dim", [16, 144])
 def test_squeezed_token_enhancer(dim, training):
-    mixer = transxnet.DMixer(dim, 2, 2, 2, 0.0, 0.0)
+    mixer = DMixer(dim, 2, 2, 2, 0.0, 0.0)
     module, state = ready(mixer.proj, training)
     x = draw(dim, (5, 4))
     assert state["3.weight"].shape[0] == max(16, dim // 8)
@@ -82,14 +88,14 @@ def test_squeezed_token_enhancer(dim, training):
 @pytest.mark.parametrize("dim", [8, 10])
 @pytest.mark.parametrize("ratio", [4, 3.3])
 def test_multi_scale_ffn(ratio, dim, training):
-    module, state = ready(transxnet.MultiScaleFFN(dim, ratio), training)
+    module, state = ready(MultiScaleFFN(dim, ratio), training)
     x = draw(dim, (6, 5))
     assert_same(module(x), plain.multi_scale_ffn(state, x, training), ROUNDINGS)
     assert_statistics(module, state)
 
 
 def test_the_first_scale_takes_the_remaining_channels():
-    module = transxnet.MultiScaleDWConv(27)
+    module = MultiScaleDWConv(27)
     assert [conv.weight.shape[0] for conv in module.proj] == [9, 6, 6, 6]
     assert [conv.kernel_size for conv in module.proj] == [(1, 1), (3, 3), (5, 5), (7, 7)]
 
@@ -97,7 +103,7 @@ def test_the_first_scale_takes_the_remaining_channels():
 @either_mode
 def test_the_mixer_convolves_the_first_half_and_attends_with_the_second(training):
     """The first half of the channels is convolved, the second half attends; both pass through the token enhancer."""
-    module, state = ready(transxnet.DMixer(16, 2, 2, 2, 0.0, 0.0), training)
+    module, state = ready(DMixer(16, 2, 2, 2, 0.0, 0.0), training)
     x, table = draw(16, (4, 6)), torch.randn(1, 2, 24, 6, dtype=torch.float64)
     local = plain.idconv(plain.part(state, "local_unit"), x[:, :8], training)
     distant = plain.osra(plain.part(state, "global_unit"), x[:, 8:], table, training)
@@ -106,7 +112,7 @@ def test_the_mixer_convolves_the_first_half_and_attends_with_the_second(training
 
 
 def test_layer_scale_has_a_weight_and_a_bias_per_channel():
-    module, state = ready(transxnet.LayerScale(6), False)
+    module, state = ready(LayerScale(6), False)
     x = draw(6, (3, 4))
     expected = x * state["weight"].reshape(6, 1, 1) + state["bias"].reshape(6, 1, 1)
     assert_same(module(x), expected, 10)
@@ -129,7 +135,7 @@ def test_attention_with_a_learned_bias_has_its_formula_s_output_and_gradients(he
     grad = torch.randn(2, heads, 12, 8, dtype=torch.float64)
     scores = torch.einsum("bhqd,bhkd->bhqk", exact["q"], exact["k"]) / 8**0.5 + exact["bias"]
     expected = torch.einsum("bhqk,bhkd->bhqd", scores.exp() / scores.exp().sum(-1, keepdim=True), exact["v"])
-    actual = transxnet._attend(**found, dropout_p=0.0)
+    actual = osra._attend(**found, dropout_p=0.0)
     expected.backward(grad)
     actual.backward(grad.float())
     assert_same(actual.detach(), expected.detach().float(), 100, "the output")
@@ -139,14 +145,14 @@ def test_attention_with_a_learned_bias_has_its_formula_s_output_and_gradients(he
 
 def test_dropout_of_attention_drops_probabilities():
     q, v = torch.zeros(1, 1, 4, 8), torch.ones(1, 1, 4000, 8)
-    y = transxnet._attend(q, torch.zeros(1, 1, 4000, 8), v, torch.zeros(1, 1, 4, 4000, requires_grad=True), 0.5)
+    y = osra._attend(q, torch.zeros(1, 1, 4000, 8), v, torch.zeros(1, 1, 4, 4000, requires_grad=True), 0.5)
     assert 0.9 < y.mean() < 1.1
     assert len(y[..., 0].unique()) == 4  # each query loses keys of its own
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (12, 4)], ids=str)
 def test_the_position_table_is_resized_as_an_image(size):
-    table = transxnet.PositionTable(2, (8, 8), 4).double()
+    table = PositionTable(2, (8, 8), 4).double()
     with torch.no_grad():
         table.table.normal_()
     expected = plain.table_for(table.table, size, 4)

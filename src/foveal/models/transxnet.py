@@ -23,7 +23,7 @@ from foveal.types import Size
 from .layers.d_mixer import DMixer
 from .layers.depthwise import DepthwiseConv
 from .layers.layer_scale import LayerScale
-from .layers.multiscale_ffn import MultiScaleFFN
+from .layers.multiscale_ffn import FFN_KERNELS, MultiScaleFFN
 from .layers.position_table import PositionTable, resize_table
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, trunc_normal_
@@ -52,13 +52,16 @@ class PatchEmbed(nn.Module):
 class Block(nn.Module):
     """Dynamic position encoding, D-Mixer, multi-scale FFN (equation 1)."""
 
-    def __init__(self, dim: int, mixer: DMixer, mlp_ratio: float, proj_drop: float, drop_path: float, **dd: Any):
+    def __init__(
+        self, dim: int, mixer: DMixer, mlp_ratio: float, proj_drop: float, drop_path: float,
+        ffn_kernels: Sequence[int] = FFN_KERNELS, position_encoding: bool = True, **dd: Any,
+    ):  # fmt: skip
         super().__init__()
-        self.pos_embed = DepthwiseConv(dim, 7, identity=True, **dd)
+        self.pos_embed = DepthwiseConv(dim, 7, identity=True, **dd) if position_encoding else nn.Identity()
         self.norm1 = group_norm(dim, **dd)
         self.token_mixer = mixer
         self.norm2 = group_norm(dim, **dd)
-        self.mlp = MultiScaleFFN(dim, mlp_ratio, proj_drop, **dd)
+        self.mlp = MultiScaleFFN(dim, mlp_ratio, proj_drop, ffn_kernels, **dd)
         self.layer_scale_1 = LayerScale(dim, **dd)
         self.layer_scale_2 = LayerScale(dim, **dd)
         self.drop_path = DropPath(drop_path)
@@ -105,6 +108,12 @@ class TransXNet(Pyramid):
         in_chans, num_classes, global_pool, drop_rate, proj_drop_rate, attn_drop_rate, drop_path_rate: as in timm.
         depths, embed_dims, num_heads, sr_ratios, mlp_ratios: one per stage.
         groups: number of kernels that IDConv mixes, per stage.
+        attention_ratio: share of the channels that attention gets, the rest is convolved (table IX).
+        overlapping_reduction: whether the cells of the keys' reduction overlap (OSR), or not (NSR, table X).
+        token_enhancer: whether the mixer ends in the squeezed token enhancer (STE), or in a 1x1 convolution (table X).
+        position_encoding: whether blocks begin with the dynamic position encoding (DPE, table X).
+        ffn_kernels: sizes of the depthwise convolutions between the layers of the FFN; none for a plain FFN (table
+            VIII).
         feature_norm: apply a GroupNorm to every stage's feature map, as the released detectors and segmenters do.
 
     Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that do not work
@@ -125,6 +134,11 @@ class TransXNet(Pyramid):
         sr_ratios: tuple[int, ...] = (8, 4, 2, 1),
         mlp_ratios: tuple[float, ...] = (4, 4, 4, 4),
         groups: tuple[int, ...] = (2, 2, 2, 2),
+        attention_ratio: float = 0.5,
+        overlapping_reduction: bool = True,
+        token_enhancer: bool = True,
+        position_encoding: bool = True,
+        ffn_kernels: tuple[int, ...] = FFN_KERNELS,
         feature_norm: bool = False,
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
@@ -136,6 +150,9 @@ class TransXNet(Pyramid):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
         self.img_size = _check_size(img_size)
+        if any(kernel < 1 or kernel % 2 == 0 for kernel in ffn_kernels):
+            raise ValueError(f"ffn_kernels must be odd (1, 3, 5, ...), got {tuple(ffn_kernels)}")
+        mixing = (attention_ratio, overlapping_reduction, token_enhancer)
         sizes = stage_sizes(self.img_size, len(depths))
         drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         stages = []
@@ -144,8 +161,10 @@ class TransXNet(Pyramid):
             table = PositionTable(num_heads[i], sizes[i], sr_ratios[i], **dd)
             blocks = []
             for drop_path in drop_paths[i]:
-                mixer = DMixer(dim, num_heads[i], sr_ratios[i], groups[i], attn_drop_rate, proj_drop_rate, **dd)
-                blocks.append(Block(dim, mixer, mlp_ratios[i], proj_drop_rate, drop_path, **dd))
+                drops = attn_drop_rate, proj_drop_rate
+                mixer = DMixer(dim, num_heads[i], sr_ratios[i], groups[i], *drops, *mixing, **dd)
+                ffn = mlp_ratios[i], proj_drop_rate, drop_path, ffn_kernels
+                blocks.append(Block(dim, mixer, *ffn, position_encoding, **dd))
             stages.append(TransXNetStage(downsample, table, blocks, dim, feature_norm, **dd))
         self.stages = nn.Sequential(*stages)
         self.norm = group_norm(embed_dims[-1], **dd)

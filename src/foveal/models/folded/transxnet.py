@@ -17,10 +17,10 @@ from foveal.ops.modules import is_plain_module
 
 from ..cache import SizeCache
 from ..layers.d_mixer import DMixer
-from ..layers.depthwise import ConvNorm
+from ..layers.depthwise import ConvNorm, DepthwiseConv
 from ..layers.idconv import IDConv
 from ..layers.layer_scale import LayerScale
-from ..layers.multiscale_ffn import MultiScaleFFN
+from ..layers.multiscale_ffn import FFN_KERNELS, MultiScaleFFN
 from ..layers.osra import OSRA
 from ..transxnet import Block, PatchEmbed
 from .parts import InferenceOnly, Layer, Weights, batch_norm_affine, cast, constant, scale_input, scale_output
@@ -183,6 +183,30 @@ class FoldedBlock(InferenceOnly):
         return x.permute(0, 3, 1, 2)
 
 
+class PlainBlock(InferenceOnly):
+    """A block of an ablation by its own layers, which have no folded form."""
+
+    def __init__(self, source: Block, dtype: torch.dtype):
+        super().__init__()
+        self.block = source.to(dtype).requires_grad_(False)
+        self.eval()
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, C, H, W) and the stage's position bias to (B, C, H, W)."""
+        y: Tensor = self.block(x, bias)
+        return y
+
+
+def fold_block(source: Block, dtype: torch.dtype) -> FoldedBlock | PlainBlock:
+    """Return the block for inference."""
+    mixer = source.token_mixer
+    local, distant = mixer.dims
+    overlaps = all(isinstance(layer.conv, DepthwiseConv) for layer in mixer.global_unit.sr)
+    standard = overlaps and local == distant and mixer.enhances and source.mlp.kernels == FFN_KERNELS
+    standard = standard and isinstance(source.pos_embed, DepthwiseConv)
+    return FoldedBlock(source, dtype) if standard else PlainBlock(source, dtype)
+
+
 def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """GroupNorm of tokens (B, H, W, C)."""
     return norm(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -193,6 +217,6 @@ def _conv_norm(source: ConvNorm, dtype: torch.dtype) -> Weights:
 
 
 FOLDS: dict[type[nn.Module], Callable[..., nn.Module]] = {
-    Block: FoldedBlock,
+    Block: fold_block,
     PatchEmbed: FoldedPatchEmbed,
 }

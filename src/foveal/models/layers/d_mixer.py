@@ -22,12 +22,35 @@ class DMixer(nn.Module):
     """Dual dynamic token mixer: IDConv on one half of the channels, OSRA on the other, and the squeezed token enhancer.
 
     Equations 2 and 5.
+
+    Args:
+        dim: channels.
+        heads, sr_ratio: of OSRA.
+        groups: of IDConv.
+        attn_drop, proj_drop: dropout of the probabilities and of the output.
+        attention_ratio: share of the channels that OSRA gets (table IX).
+        overlap: whether OSRA's cells overlap (table X).
+        enhancer: False projects the joined channels by a 1x1 convolution instead of enhancing them (table X).
     """
 
-    def __init__(self, dim: int, heads: int, sr_ratio: int, groups: int, attn_drop: float, proj_drop: float, **dd: Any):
+    def __init__(
+        self, dim: int, heads: int, sr_ratio: int, groups: int, attn_drop: float, proj_drop: float,
+        attention_ratio: float = 0.5, overlap: bool = True, enhancer: bool = True, **dd: Any,
+    ):  # fmt: skip
         super().__init__()
-        self.local_unit = IDConv(dim // 2, groups, **dd)
-        self.global_unit = OSRA(dim // 2, heads, sr_ratio, attn_drop, **dd)
+        distant = round(dim * attention_ratio)
+        if not 0 < distant < dim or distant % heads:
+            raise ValueError(
+                f"attention_ratio {attention_ratio} gives {distant} of {dim} channels to attention, which {heads} "
+                "heads cannot share: choose another ratio"
+            )
+        self.dims, self.enhances = (dim - distant, distant), enhancer
+        self.local_unit = IDConv(dim - distant, groups, **dd)
+        self.global_unit = OSRA(distant, heads, sr_ratio, attn_drop, overlap, **dd)
+        self.proj_drop = nn.Dropout(proj_drop)
+        if not enhancer:
+            self.proj: nn.Sequential = nn.Sequential(PointwiseConv(dim, dim, **dd))
+            return
         squeezed = max(16, dim // 8)
         self.proj = nn.Sequential(
             DepthwiseConv(dim, 3, gelu=True, **dd),
@@ -39,12 +62,14 @@ class DMixer(nn.Module):
             PointwiseConv(squeezed, dim, **dd),
             nn.BatchNorm2d(dim, **dd),
         )
-        self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor, bias: Tensor, scale: LayerScale | None = None) -> Tensor:
         """(B, C, H, W) and the stage's position bias to (B, C, H, W), scaled by ``scale``."""
-        local, distant = x.chunk(2, dim=1)
+        local, distant = x.split(self.dims, dim=1)
         x = torch.cat([self.local_unit(local), self.global_unit(distant, bias)], dim=1)
+        if not self.enhances:
+            y = self.proj_drop(self.proj(x))
+            return y if scale is None else scale(y)
         y, done, joins = x, 0, may_join(x, self.proj, scale, self.proj_drop)
         if self._fuses(x):
             conv, _, norm, squeeze, *_ = self.proj

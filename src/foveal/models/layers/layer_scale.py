@@ -56,6 +56,7 @@ def may_join(x: Tensor, layers: nn.Sequential, scale: nn.Module | None, drop: nn
 
 
 def drops_nothing(drop: nn.Module) -> bool:
+    """Return whether a dropout layer returns its input."""
     return is_plain_module(nn.Dropout, drop) and not (drop.p and drop.training)
 
 

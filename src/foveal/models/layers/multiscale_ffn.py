@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from timm.models import register_notrace_module
@@ -16,21 +17,21 @@ from ..pyramid import PointwiseConv
 from .depthwise import DepthwiseConv
 from .layer_scale import LayerScale, drops_nothing, may_join, run_rest
 
-_FFN_KERNELS = (1, 3, 5, 7)
+FFN_KERNELS = (1, 3, 5, 7)
 
 
 @register_notrace_module
 class MultiScaleDWConv(nn.Module):
-    """Depthwise convolutions of 1, 3, 5 and 7 pixels on a quarter of the channels each, plus their input, and GELU.
+    """Depthwise convolutions of several sizes, each on an equal part of the channels, plus their input, and GELU.
 
     Section III-C.
     """
 
-    def __init__(self, dim: int, **dd: Any):
+    def __init__(self, dim: int, kernels: Sequence[int] = FFN_KERNELS, **dd: Any):
         super().__init__()
-        quarter = dim // len(_FFN_KERNELS)
-        self.dims = [dim - quarter * (len(_FFN_KERNELS) - 1)] + [quarter] * (len(_FFN_KERNELS) - 1)
-        self.proj = nn.ModuleList(DepthwiseConv(d, k, **dd) for d, k in zip(self.dims, _FFN_KERNELS, strict=True))
+        part = dim // len(kernels)
+        self.dims = [dim - part * (len(kernels) - 1)] + [part] * (len(kernels) - 1)
+        self.proj = nn.ModuleList(DepthwiseConv(d, k, **dd) for d, k in zip(self.dims, kernels, strict=True))
 
     @property
     def fused_layers(self) -> nn.ModuleList:
@@ -45,14 +46,15 @@ class MultiScaleDWConv(nn.Module):
 
 
 class MultiScaleFFN(nn.Module):
-    """Multi-scale feed-forward network (section III-C)."""
+    """Multi-scale feed-forward network (section III-C); without ``kernels`` a plain one (table VIII)."""
 
-    def __init__(self, dim: int, ratio: float, drop: float = 0.0, **dd: Any):
+    def __init__(self, dim: int, ratio: float, drop: float = 0.0, kernels: Sequence[int] = FFN_KERNELS, **dd: Any):
         super().__init__()
         hidden = int(dim * ratio)
+        self.kernels = tuple(kernels)
         self.fc1 = nn.Sequential(PointwiseConv(dim, hidden, bias=False, **dd), nn.GELU(), nn.BatchNorm2d(hidden, **dd))
-        self.dwconv = MultiScaleDWConv(hidden, **dd)
-        self.norm = nn.BatchNorm2d(hidden, **dd)
+        self.dwconv: Any = MultiScaleDWConv(hidden, kernels, **dd) if kernels else nn.Identity()
+        self.norm = nn.BatchNorm2d(hidden, **dd) if kernels else nn.Identity()
         self.fc2 = nn.Sequential(PointwiseConv(hidden, dim, bias=False, **dd), nn.BatchNorm2d(dim, **dd))
         self.drop = nn.Dropout(drop)
 
@@ -73,7 +75,7 @@ class MultiScaleFFN(nn.Module):
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether everything between the two 1x1 convolutions may be computed in one with the second, in training."""
-        plain = self.training and not observed() and drops_nothing(self.drop)
+        plain = self.kernels == FFN_KERNELS and self.training and not observed() and drops_nothing(self.drop)
         plain = plain and is_plain_module(MultiScaleDWConv, self.dwconv)
         plain = plain and is_plain_module(DepthwiseConv, *self.dwconv.proj)
         plain = plain and is_plain_sequence(self.fc1, PointwiseConv, nn.GELU, nn.BatchNorm2d)

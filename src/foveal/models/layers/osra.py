@@ -17,9 +17,12 @@ from .depthwise import ConvNorm, DepthwiseConv
 
 @register_notrace_module
 class OSRA(nn.Module):
-    """Overlapping spatial-reduction attention (section III-B2, equation 4)."""
+    """Overlapping spatial-reduction attention (section III-B2, equation 4).
 
-    def __init__(self, dim: int, heads: int, sr_ratio: int, attn_drop: float = 0.0, **dd: Any):
+    ``overlap=False`` reduces the map by cells that do not overlap (NSR in table X).
+    """
+
+    def __init__(self, dim: int, heads: int, sr_ratio: int, attn_drop: float = 0.0, overlap: bool = True, **dd: Any):
         super().__init__()
         self.heads = heads
         self.attn_drop = attn_drop
@@ -27,7 +30,8 @@ class OSRA(nn.Module):
         self.kv = PointwiseConv(dim, 2 * dim, **dd)
         self.sr = nn.Sequential()
         if sr_ratio > 1:
-            self.sr.append(ConvNorm(DepthwiseConv(dim, sr_ratio + 3, sr_ratio, bias=False, **dd), act=True, **dd))
+            cells = DepthwiseConv(dim, sr_ratio + 3, sr_ratio, bias=False, **dd) if overlap else None
+            self.sr.append(ConvNorm(cells or _SeparateCells(dim, sr_ratio, **dd), act=True, **dd))
             self.sr.append(ConvNorm(DepthwiseConv(dim, 1, bias=False, **dd), act=False, **dd))
         self.local_conv = DepthwiseConv(dim, 3, identity=True, **dd)
 
@@ -43,6 +47,18 @@ class OSRA(nn.Module):
         # Token by token in memory, so that the map comes out channels_last.
         y = y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[2], x.shape[3]))
         return y.permute(0, 3, 1, 2)
+
+
+class _SeparateCells(nn.Conv2d):
+    """Depthwise convolution of cells that do not overlap. The last row and column are filled with zeros."""
+
+    def __init__(self, dim: int, side: int, **dd: Any):
+        super().__init__(dim, dim, side, side, groups=dim, bias=False, **dd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H / side, W / side), rounded up."""
+        side = self.kernel_size[0]
+        return super().forward(F.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side)))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout_p: float) -> Tensor:
