@@ -1,6 +1,7 @@
 """``foveal explain``: pictures with their numbers, which are those of the library's functions."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -53,8 +54,9 @@ def test_by_default_every_picture_that_the_network_has_is_drawn(explain, photos,
     assert document["weights"] == "random weights (seed 0)"
     assert {one["what"] for one in document["pictures"]} == {"erf", "attention", "gradcam", "branches"}
     written = [name for one in document["pictures"] for name in one["files"]]
-    states = ["erf-transxnet_atto.state.npz", "erf-branches-transxnet_atto.state.npz"]
-    assert files(tmp_path / "out") == sorted([*(name.rsplit("/", 1)[1] for name in written), *states])
+    states = {f"erf-{what}transxnet_atto" for what in ("", "branches-")}
+    others = set(files(tmp_path / "out")) - {name.rsplit("/", 1)[1] for name in written}
+    assert {re.sub(r"-[0-9a-f]{8}\.state\.npz$", "", name) for name in others} == states
     for name in written:
         if name.endswith(".png"):
             assert min(Image.open(name).size) > 300
@@ -111,9 +113,70 @@ def test_receptive_fields_are_means_over_all_images_of_a_folder_and_continue(exp
         field.add(subject.look_at(photos / f"{name}.png").tensor[None])
     with np.load(tmp_path / "out" / "erf.npz") as arrays:
         np.testing.assert_array_equal(arrays["transnext_atto_stage_3"], field.result().contributions[2])
-    other = explain(photos / "b.png", *words)
-    assert other.code == 1
-    assert other.is_one_sentence("also counts other images", "a.png")
+    other = json.loads(explain(photos / "b.png", *words).out)  # not the images of before
+    assert [one["images"] for one in other["pictures"][0]["networks"]] == [1, 1]
+
+
+def radii(said) -> list[list[float]]:
+    return [
+        [layer["radius"] for layer in one["layers"]]
+        for picture in json.loads(said.out)["pictures"]
+        for one in picture.get("networks", ())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "before", "after"),
+    [
+        ("erf", ["--size", 64], ["--size", 96]),
+        ("erf", ["--seed", 0], ["--seed", 1]),
+        ("erf", ["--sign", "absolute"], ["--sign", "positive"]),
+        ("branches", ["--stage", 3], ["--stage", 2]),
+        ("branches", ["--stage", 3, "--block", 1], ["--stage", 3, "--block", 3]),
+    ],
+)
+def test_sums_of_other_settings_are_not_continued(foveal, photos, tmp_path, what, before, after):
+    def run(out, options):
+        words = (photos / "a.png", "--model", "transxnet_atto", "--what", what, "--json", "--size", 64, "--out", out)
+        return radii(foveal("explain", *words, *options))
+
+    first, second = run(tmp_path / "one", before), run(tmp_path / "one", after)
+    assert second == run(tmp_path / "fresh", after)
+    assert second != first
+
+
+def test_a_photograph_that_was_replaced_is_computed_again(explain, photos, tmp_path):
+    words = (photos / "a.png", "--model", "transnext_atto", "--what", "erf", "--json")
+    first = radii(explain(*words))
+    (photos / "a.png").write_bytes((photos / "b.png").read_bytes())
+    assert radii(explain(*words)) != first
+
+
+def test_a_layer_of_a_transnext_is_read_in_its_own_memory_layout(explain, photos, tmp_path):
+    """A block returns (B, H, W, C); of the last block the map is that of the stage before its norm."""
+    words = (photos / "a.png", "--model", "transnext_atto", "--what", "gradcam", "--layer", "stages.2.blocks.2")
+    assert explain(*words).code == 0
+    subject = create_subject("transnext_atto", 64)
+    watched = watch_scores(
+        subject.model, subject.look_at(photos / "a.png").tensor[None], Layer("stages.2.blocks.2", "NHWC")
+    )
+    best = int(watched.outputs.detach()[0].argmax())
+    with np.load(tmp_path / "out" / "a-gradcam.npz") as arrays:
+        expected = watched.map(class_score(best), "grad").on_image((64, 64), 16)
+        np.testing.assert_allclose(arrays["evidence_0"], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_the_stages_of_a_resnet_do_not_count_its_stem(explain, photos):
+    words = (photos / "a.png", "--model", "resnet18", "--what", "gradcam", "--stage")
+    assert explain(*words, 5).is_one_sentence("--stage must be from 1 to 4 for resnet18, not 5")
+    assert explain(*words, 4).code == 0
+
+
+def test_a_network_without_maps_of_several_sizes_has_receptive_fields_alone(foveal, photos, tmp_path):
+    words = (photos / "a.png", "--model", "deit_tiny_patch16_224", "--json", "--out", tmp_path / "out")
+    said = foveal("explain", *words)
+    assert said.code == 0
+    assert [one["what"] for one in json.loads(said.out)["pictures"]] == ["erf"]
 
 
 def test_kernels_and_energies_are_those_of_the_function(explain, photos, tmp_path):

@@ -12,6 +12,7 @@ from foveal.cli.console import Json, UsageError, print_json, progress
 from foveal.errors import FovealError
 from foveal.explain import branch_layers
 from foveal.explain.cam import Method
+from foveal.explain.layers import stage_count
 from foveal.explain.receptive_field import Sign
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.pyramid import Pyramid
@@ -53,7 +54,7 @@ class ExplainOptions:
         classes: For gradcam: names or indices of classes; for a detector indices of its boxes, best first. Default: the
             most probable class, the best box, the class with the largest area.
         method: For gradcam: grad (Grad-CAM) or hires (HiRes-CAM).
-        layer: For gradcam: name of a module whose output is a map (B, C, H, W), instead of --stage.
+        layer: For gradcam: name of a module of the backbone whose output is a map, instead of --stage.
         size: Side of the square images in pixels; for a segmenter's gradcam the short side, and for a detector's. By
             default that of training.
         sign: For erf: absolute derivatives as in the papers, or positive ones alone as in RepLKNet's script.
@@ -158,9 +159,9 @@ def _pictures(
         on_image(done, len(paths))
     if what == "branches":
         layers = branch_layers(subject.body, place.stage, place.block)
-        state = options.out / f"erf-branches-{subject.name}.state.npz"
-        settings: Any = {"sign": options.sign, "batch_size": options.batch_size}
-        fields = receptive_fields(subject, paths, state, layers, **settings, on_image=on_image)
+        settings: Any = {"sign": options.sign, "batch_size": options.batch_size, "on_image": on_image}
+        options.out.mkdir(parents=True, exist_ok=True)
+        fields = receptive_fields(subject, paths, options.out, f"erf-branches-{subject.name}", layers, **settings)
         yield field_picture(f"erf-branches-{subject.name}", [(subject, fields)])
 
 
@@ -181,10 +182,11 @@ def _field(
         def counted(done: int, _: int, before: int = number * len(paths)) -> None:
             on_image(before + done, total)
 
-        state = options.out / f"erf-{one.name}.state.npz"
-        settings: Any = {"sign": options.sign, "batch_size": options.batch_size}
-        fields = receptive_fields(one, paths, state, **settings, on_image=counted)
-        rows.append((one, fields))
+        settings: Any = {"sign": options.sign, "batch_size": options.batch_size, "on_image": counted}
+        try:
+            rows.append((one, receptive_fields(one, paths, options.out, f"erf-{one.name}", **settings)))
+        except FovealError as error:
+            raise FovealError(f"{one.name}: {error}") from error
     return field_picture("erf", rows)
 
 
@@ -205,12 +207,13 @@ def _check(options: ExplainOptions) -> None:
 
 
 def _check_place(subject: Subject, options: ExplainOptions) -> None:
-    """Raise UsageError for a stage or block that a network of ours does not have."""
+    """Raise UsageError for a stage or block that the network does not have."""
+    stages = stage_count(subject.body)
+    if options.stage is not None and stages is not None and options.stage > stages:
+        raise UsageError(f"--stage must be from 1 to {stages} for {subject.name}, not {options.stage}.")
     if not isinstance(subject.body, Pyramid):
         return
     blocks = [len(stage.blocks) for stage in cast(Any, subject.body.stages)]
-    if options.stage is not None and options.stage > len(blocks):
-        raise UsageError(f"--stage must be from 1 to {len(blocks)} for {subject.name}, not {options.stage}.")
     stage = _index(options.stage, STAGE)
     if options.block is not None and options.block > blocks[stage]:
         raise UsageError(f"--block must be from 1 to {blocks[stage]} in stage {stage + 1}, not {options.block}.")
@@ -261,7 +264,9 @@ def _all_of(subject: Subject) -> list[What]:
     ours: list[What] = ["erf", "attention", "gradcam"]
     if isinstance(subject.body, TransXNet):
         return [*ours, "branches"]
-    return ours if isinstance(subject.body, TransNeXt) else ["erf", "gradcam"]
+    if isinstance(subject.body, TransNeXt):
+        return ours
+    return ["erf"] if stage_count(subject.body) is None else ["erf", "gradcam"]
 
 
 def _index(number: int | None, default: int) -> int:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.models.layers.d_mixer import DMixer
-from foveal.models.pyramid import Pyramid
+from foveal.models.pyramid import Pyramid, Stage
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
 
 Layout = Literal["NCHW", "NHWC"]
 Side = Literal["output", "input"]
+STAGES = 4
 BRANCH_STAGE = 2  # the third stage: the deepest one of many blocks
 
 
@@ -132,6 +133,8 @@ def cam_layer(net: nn.Module, stage: int = -1) -> nn.Module:
 def stage_layer(net: nn.Module, stage: int = -1) -> Layer:
     """Return the map of one stage: of our networks as ``cam_layer``, of others where timm's ``feature_info`` names it.
 
+    Of others the last four maps count as stages, as for receptive fields; a ResNet's stem is none.
+
     Args:
         net: a TransNeXt, a TransXNet, or a network of timm.
         stage: index from 0; negative ones count from the end.
@@ -139,13 +142,38 @@ def stage_layer(net: nn.Module, stage: int = -1) -> Layer:
     Raises:
         FovealError: a network whose stages are not known, or no such stage.
     """
-    info: Any = getattr(net, "feature_info", None)
-    if isinstance(net, Pyramid) or not isinstance(info, list) or not all("module" in one for one in info):
+    info = _maps(net)
+    if info is None:
         return Layer(cam_layer(net, stage))
     if not -len(info) <= stage < len(info):
         raise FovealError(f"There is no stage {stage} among {len(info)}: indices are {-len(info)} to {len(info) - 1}.")
     layout = "NHWC" if str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC") else "NCHW"
     return Layer(info[stage]["module"], cast(Layout, layout))
+
+
+def stage_count(net: nn.Module) -> int | None:
+    """Return the number of stages that ``stage_layer`` knows; None for networks without maps of several sizes."""
+    if isinstance(net, Pyramid):
+        return len(net.stages)
+    info = _maps(net)
+    return None if info is None else len(info)
+
+
+def named_layer(net: nn.Module, name: str) -> Layer:
+    """Return the output of a module by name. In a TransNeXt all but stages and convolutions give (B, H, W, C)."""
+    layer = Layer(name)
+    module = layer.find(net)
+    inside = isinstance(net, TransNeXt) and name.startswith("stages.") and not isinstance(module, Stage | nn.Conv2d)
+    return Layer(name, "NHWC") if inside else layer
+
+
+def _maps(net: nn.Module) -> list[dict[str, Any]] | None:
+    """Return what timm says of the last four maps of a network that is not ours; None if it has no such maps."""
+    info: Any = getattr(net, "feature_info", None)
+    if isinstance(net, Pyramid) or not isinstance(info, list) or not all("module" in one for one in info):
+        return None
+    last = info[-STAGES:]
+    return last if len({one["reduction"] for one in last}) > 1 else None
 
 
 def _ours(net: nn.Module) -> Pyramid:

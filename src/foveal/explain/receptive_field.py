@@ -141,7 +141,7 @@ class EffectiveReceptiveField:
                 layers=np.array(tuple(self._maps)),
                 maps=np.array(tuple(self._maps.values())),
                 sign=np.array(self.sign),
-                network=np.array(self._network),
+                network=np.array(self.network),
             )
 
     def load(self, path: Path) -> None:
@@ -153,7 +153,7 @@ class EffectiveReceptiveField:
         state = _read(path)
         layers = tuple(state["layers"].tolist())
         expected = layers if self._places is None else tuple(self._places)
-        mine, found = (self._network, self.sign, expected), (str(state["network"]), str(state["sign"]), layers)
+        mine, found = (self.network, self.sign, expected), (str(state["network"]), str(state["sign"]), layers)
         if mine != found:
             raise FovealError(
                 f"{path} is of another network, weights, layers or sign: delete it, or name another file."
@@ -163,7 +163,7 @@ class EffectiveReceptiveField:
         self._maps = dict(zip(layers, map(tuple, state["maps"].tolist()), strict=True))
 
     @functools.cached_property
-    def _network(self) -> str:
+    def network(self) -> str:
         """A digest of the weights, by which a saved state knows its network."""
         digest = hashlib.sha256(type(self.net).__name__.encode())
         for name, tensor in self.net.state_dict().items():

@@ -42,8 +42,13 @@ def token_at(pixel: tuple[int, int], stride: int, size: Size) -> tuple[int, int]
 
 
 def stride_of(pixels: int, cells: int) -> int:
-    """Return the pixels from one cell of a map to the next, a power of two: maps are rounded up to whole cells."""
-    return 2 ** round(math.log2(pixels / cells))
+    """Return the pixels from one cell of a map to the next, a power of two.
+
+    Maps are rounded up to whole cells, so the stride is the least of which there are as many; of maps that were rounded
+    otherwise it is the nearest.
+    """
+    exact = (2**power for power in range(pixels.bit_length() + 1) if -(-pixels // 2**power) == cells)
+    return next(exact, 2 ** round(math.log2(pixels / cells)))
 
 
 def cell_bounds(size: int, pool: int) -> tuple[np.ndarray, np.ndarray]:

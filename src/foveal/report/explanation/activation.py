@@ -12,7 +12,7 @@ from foveal.errors import FovealError
 from foveal.explain import WatchedScores, box_score, class_score, region_score, watch_scores
 from foveal.explain.cam import Method, Score
 from foveal.explain.figures.activation_map import Evidence, activation_figure
-from foveal.explain.layers import Layer, stage_layer
+from foveal.explain.layers import Layer, named_layer, stage_layer
 from foveal.explain.token_grid import stride_of
 from foveal.models.pyramid import Pyramid
 from foveal.report.explanation.picture import Picture
@@ -39,12 +39,12 @@ def activation_picture(
             probable class, the best box, or the class with the largest area.
         stage: whose map is shown, counted from 0 with negative ones from the end.
         method: "grad" or "hires".
-        layer: name of a module with (B, C, H, W) maps, instead of a stage.
+        layer: name of a module of the backbone whose output is a map, instead of a stage.
 
     Raises:
         FovealError: no such class, box, stage or layer, or nothing was detected.
     """
-    place = stage_layer(subject.body, stage) if layer is None else Layer(layer)
+    place = stage_layer(subject.body, stage) if layer is None else named_layer(subject.body, layer)
     explain = {"classification": _class, "detection": _boxes, "segmentation": _regions}[subject.kind]
     shown, facts = explain(subject, photo, wanted, place, method)
     where = layer if layer is not None else "the last stage" if stage == -1 else f"stage {stage + 1}"

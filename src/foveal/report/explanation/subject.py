@@ -123,7 +123,7 @@ def open_subject(checkpoint: Path, model: str | None = None, size: int | None = 
         found = restore(file, model, size=None if size is None else (size, size))
         return _classifier(found, f"weights of {checkpoint.name}")
     restored: Any = task_class(kind).restore(file, size=size)
-    square = Preprocessing(size=(SIDE, SIDE))
+    square = Preprocessing(size=(size or SIDE, size or SIDE))
     subject = Subject(
         restored.name, f"weights of {checkpoint.name}", kind, restored.model.eval(), restored.model.backbone.body,
         restored.classes, square,
