@@ -1,6 +1,7 @@
 """The console script, outside the package: it answers Ctrl-C and ``--help`` before PyTorch is loaded."""
 
 import os
+import signal
 import sys
 
 from foveal_commands import overview
@@ -26,9 +27,14 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     wait_briefly()
+    signal.signal(signal.SIGTERM, _leave)  # until a command takes it over: what is half-written is removed
     try:
         from foveal.cli.app import main as run
     except KeyboardInterrupt:
         print("foveal: Stopped.", file=sys.stderr)
         sys.exit(130)
     run()
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(128 + number)

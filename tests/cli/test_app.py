@@ -1,14 +1,18 @@
 """Command dispatch and error messages."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
 
+import foveal_script
 from foveal.cli import app
 from foveal.errors import FovealError
+from foveal.files import staging_folder
 from foveal_commands import overview
 from foveal_script import wait_briefly
 
@@ -152,3 +156,22 @@ def test_a_command_writing_to_a_closed_pipe_exits_without_a_traceback():
     said = command.stderr.read().decode()
     command.stderr.close()
     assert (command.wait(), said) == (1, "")
+
+
+def test_a_terminated_command_removes_what_is_half_written(monkeypatch, tmp_path):
+    def command():
+        with staging_folder(tmp_path / "out", "choose another") as stage:
+            (stage / "half.png").write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)  # the signal ends it
+
+    monkeypatch.setattr("foveal.cli.app.main", command)
+    monkeypatch.setattr(sys, "argv", ["foveal", "explain"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as leave:
+            foveal_script.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert leave.value.code == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

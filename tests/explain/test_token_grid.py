@@ -15,6 +15,7 @@ from foveal.explain.token_grid import (
     nearest_token,
     share_among_tokens,
     spread_over_pixels,
+    stride_of,
     token_edges,
     weights_on_image,
 )
@@ -126,3 +127,18 @@ def test_each_pixel_gets_the_weight_of_its_token_over_the_size_of_its_cell():
     assert image[0, 0] == pytest.approx(tokens[0, 0] / (2 * 2))
     assert image[5, 7] == pytest.approx(tokens[1, 2] / (4 * 4))
     assert image[10, 19] == pytest.approx(tokens[2, 4] / (5 * 6))
+
+
+@pytest.mark.parametrize("side", range(32, 100))
+@pytest.mark.parametrize("stage", range(4))
+def test_the_stride_of_a_map_is_found_from_its_size(side, stage):
+    """Strides of 4, 8, 16 and 32 with maps rounded up, as in both families."""
+    cells = side
+    for factor in (4, 2, 2, 2)[: stage + 1]:
+        cells = -(-cells // factor)
+    assert stride_of(side, cells) == 4 * 2**stage
+
+
+@pytest.mark.parametrize(("pixels", "cells"), [(230, 57), (227, 56), (100, 25)])
+def test_the_stride_of_a_map_that_was_rounded_down_is_the_nearest(pixels, cells):
+    assert stride_of(pixels, cells) == 4
