@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from functools import cache
 
-import timm
 import torch
 
-from foveal.models.counting import flops
-from foveal.papers import PaperTable, Row
+from foveal.models.catalogue import entry
+from foveal.papers import PaperTable
 from foveal.tasks.dense.counting import count_detector, count_segmenter
 from foveal.tasks.detection import create_detector
 from foveal.tasks.segmentation import create_segmenter
 
 _DETECTORS = ("mask_rcnn", "retinanet", "dino")
-_SEMANTIC_FPN_SIZE = (512, 2048)  # of the images that TransXNet's tables count segmenters for
+_SEGMENTED_SIZE = (512, 2048)  # of the images that TransXNet's tables count segmenters for
 _UNITS = {"params": 1e6, "macs": 1e9}
 
 
@@ -24,37 +23,32 @@ def count_table(table: PaperTable, on_cell: Callable[[int, int], None]) -> dict[
         table: a table; what can be counted in it is in its ``counts``.
         on_cell: called with (done, total) after each cell.
     """
-    cells = [(i, column) for i, row in enumerate(table.rows) if row.model for column in table.counts]
-    counted = {}
-    for done, (index, column) in enumerate(cells, 1):
-        counted[index, column] = _count(table.counts[column], table.rows[index])
-        on_cell(done, len(cells))
+    models = [(index, row, row.model) for index, row in enumerate(table.rows) if row.model]
+    counted: dict[tuple[int, str], float] = {}
+    for index, row, model in models:
+        for column, what in table.counts.items():
+            levels = row.number("scales") if what.endswith(" of dino") else None
+            counted[index, column] = _count(what, model, None if levels is None else int(levels))
+            on_cell(len(counted), len(models) * len(table.counts))
     return counted
 
 
-def _count(what: str, row: Row) -> float:
-    """Count "params" or "macs" of a row's network, or "params of HEAD"."""
+def _count(what: str, model: str, levels: int | None) -> float:
+    """Count "params" or "macs" of a network, or "params of HEAD" of a head on it."""
     quantity, _, head = what.partition(" of ")
-    levels = row.number("scales") if head == "dino" else None
-    both = _of_head(head, row.model.partition(".")[0], levels, quantity) if head else _of_network(row.model)
-    return both[quantity] / _UNITS[quantity]
+    if head:
+        exact = _of_head(quantity, head, model.partition(".")[0], levels)
+    else:
+        exact = entry(model).params if quantity == "params" else entry(model).paper_macs
+    return exact / _UNITS[quantity]
 
 
 @cache
-def _of_network(model: str) -> dict[str, int]:
-    with torch.device("meta"):
-        count = flops(timm.create_model(model, device="meta"))
-    return {"params": count.params, "macs": count.paper_macs}
-
-
-@cache
-def _of_head(head: str, backbone: str, levels: int | None, quantity: str) -> dict[str, int]:
-    """Multiply-adds take seconds, so they are counted only if ``quantity`` asks for them."""
+def _of_head(quantity: str, head: str, backbone: str, levels: int | None) -> int:
     options = {} if levels is None else {"num_levels": levels}
-    detects = head in _DETECTORS
     with torch.device("meta"):
-        network = (create_detector if detects else create_segmenter)(head, backbone, **options)
-    if quantity == "params":
-        return {"params": sum(p.numel() for p in network.parameters())}
-    count = count_detector(network) if detects else count_segmenter(network, _SEMANTIC_FPN_SIZE)
-    return {"macs": count.paper_macs}
+        network = (create_detector if head in _DETECTORS else create_segmenter)(head, backbone, **options)
+    if quantity == "params":  # without the seconds that a pass takes
+        return sum(p.numel() for p in network.parameters())
+    count = count_detector(network) if head in _DETECTORS else count_segmenter(network, _SEGMENTED_SIZE)
+    return count.paper_macs

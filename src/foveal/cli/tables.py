@@ -26,9 +26,9 @@ def main(
 ) -> None:
     """The results tables of the TransNeXt and TransXNet papers: our networks, their competitors, all ablations.
 
-    Without a NAME: the list of tables. The figures are the authors' and keep the digits that they print; a question mark
-    stands for one that could not be read. With --count the command fails if a count differs from a printed figure and
-    the table gives no reason.
+    Without a NAME: the list of tables. The figures are the authors' and keep their digits; a question mark stands for
+    one that could not be read. With --count the command fails if a count differs from a printed figure and the table
+    gives no reason.
 
     Args:
         name: A table, or several as a shell pattern in quotes.

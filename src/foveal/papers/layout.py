@@ -62,7 +62,10 @@ def as_markdown(table: PaperTable, counted: Counted | None = None) -> str:
         lines.append([f"**{cell}**" if cell and row.is_ours else cell for cell in cells])
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     notes = "\n".join(f"- {note}" for note in (*table.notes, *_said_of_counts(table, counted)))
-    return "\n\n".join(part for part in (f"## {table.name}", f"{table.title}. {origin(table)}.", body, notes) if part) + "\n"
+    return (
+        "\n\n".join(part for part in (f"## {table.name}", f"{table.title}. {origin(table)}.", body, notes) if part)
+        + "\n"
+    )
 
 
 def as_csv(table: PaperTable, counted: Counted | None = None) -> str:
@@ -144,13 +147,16 @@ def _foot(table: PaperTable, counted: Counted | None) -> list[str]:
     return ["\n".join(line for note in notes for line in textwrap.wrap(note, WIDTH))]
 
 
-def _said_of_counts(table: PaperTable, counted: Counted | None) -> Iterator[str]:
-    """Yield a sentence for each cell whose count differs from what is printed."""
-    for cells in compare(table, counted or {}):
-        for one in cells:
-            if one.printed.number is not None and not one.agrees:
-                reason = one.reason or "no reason is known"
-                yield f"{one.column.heading} of {one.row.name}: {one.printed.printed} printed, {one.counted:.3f} counted: {reason}."
+def _said_of_counts(table: PaperTable, counted: Counted | None) -> list[str]:
+    """Return a sentence for each count that differs from what is printed."""
+    apart = [
+        f"{one.column.heading} of {one.row.name}: {one.printed.printed} printed, {one.counted:.3f} counted: "
+        f"{one.reason or 'no reason is known'}."
+        for cells in compare(table, counted or {})
+        for one in cells
+        if one.printed.number is not None and not one.agrees
+    ]
+    return list(dict.fromkeys(apart))
 
 
 def _csv_counts(one: Comparison | None) -> tuple[str, str]:

@@ -25,8 +25,8 @@ def paper_table(name: str) -> PaperTable:
     """
     if name not in _ORDER:
         near = difflib.get_close_matches(name, _ORDER, n=3)
-        hint = f"is it {' or '.join(near)}?" if near else "`foveal tables` lists them."
-        raise FovealError(f"There is no table {name!r}: {hint}")
+        hint = f"near names are {', '.join(near)}" if near else "`foveal tables` lists them"
+        raise FovealError(f"There is no table {name!r}: {hint}.")
     return parse(name, (_FOLDER / f"{name}.csv").read_text(encoding="utf-8"))
 
 

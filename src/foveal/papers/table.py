@@ -54,7 +54,7 @@ class Row:
 
     Attributes:
         name: as in the paper ("ConvNeXt-T", "GLU -> ConvGLU").
-        model: name for ``timm.create_model`` if it is a network of this library, with the tag of its weights; else None.
+        model: name for ``timm.create_model``, with the tag of the weights, of a network of this library; else None.
         is_ours: it is the papers' own network, as published.
         figures: the cells by name of their column.
     """
