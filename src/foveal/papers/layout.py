@@ -62,10 +62,8 @@ def as_markdown(table: PaperTable, counted: Counted | None = None) -> str:
         lines.append([f"**{cell}**" if cell and row.is_ours else cell for cell in cells])
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     notes = "\n".join(f"- {note}" for note in (*table.notes, *_said_of_counts(table, counted)))
-    return (
-        "\n\n".join(part for part in (f"## {table.name}", f"{table.title}. {origin(table)}.", body, notes) if part)
-        + "\n"
-    )
+    parts = [f"## {table.name}", f"{table.title}. {origin(table)}.", body, *([notes] if notes else [])]
+    return "\n\n".join(parts) + "\n"
 
 
 def as_csv(table: PaperTable, counted: Counted | None = None) -> str:
