@@ -11,6 +11,7 @@ COMMANDS = {
         "foveal.cli.models",
         "every model: parameters, multiply-adds, published accuracy, where to download its weights",
     ),
+    "tables": ("foveal.cli.tables", "the results tables of both papers, with sizes and costs counted again"),
     "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
     "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, AP of a detector, mIoU of a segmenter"),
     "predict": ("foveal.cli.predict", "classes of image files, objects in them, or the class of every pixel, drawn"),

@@ -10,25 +10,14 @@ from functools import cache
 import timm
 import torch
 
+from foveal.papers import Row, paper_table
+
 from .counting import flops
 from .transnext import default_cfgs as transnext_cfgs
 from .transxnet import default_cfgs as transxnet_cfgs
 
-# ImageNet-1K top-1 in percent, as published: TransNeXt paper, tables 1 and 9, and its repository; TransXNet paper,
-# table II, and its repository for 384 pixels. Parameters in M and multiply-adds in G as printed there.
-_PUBLISHED = {
-    "transnext_micro.in1k": (82.5, 12.8, 2.7),
-    "transnext_tiny.in1k": (84.0, 28.2, 5.7),
-    "transnext_small.in1k": (84.7, 49.7, 10.3),
-    "transnext_small.in1k_384": (86.0, 49.7, 32.1),
-    "transnext_base.in1k": (84.8, 89.7, 18.4),
-    "transnext_base.in1k_384": (86.2, 89.7, 56.3),
-    "transnext_micro_aaaa.in1k_256": (82.6, 13.1, 3.3),
-    "transxnet_t.in1k": (81.6, 12.8, 1.8),
-    "transxnet_s.in1k": (83.8, 26.9, 4.5),
-    "transxnet_b.in1k": (84.6, 48.0, 8.3),
-    "transxnet_b.in1k_384": (85.5, None, 24.2),
-}
+#: Tables with the published figures of these networks; of two that hold a network the first counts.
+_TABLES = ("transnext.imagenet", "transnext.token_mixers", "transxnet.imagenet", "transxnet.imagenet_384")
 
 
 @dataclass(frozen=True)
@@ -66,15 +55,48 @@ def catalogue(pattern: str = "*", on_entry: Callable[[int, int], None] | None = 
     names = [n for n in _names() if fnmatch.fnmatch(n, f"*{pattern}*")]
     entries = []
     for done, name in enumerate(names, 1):
-        entries.append(_entry(name))
+        entries.append(entry(name))
         if on_entry:
             on_entry(done, len(names))
     return sorted(entries, key=lambda e: (e.name.split("_")[0], e.params, e.size))
 
 
+@cache
+def entry(name: str) -> Entry:
+    """Return the entry of one model, by its name for ``timm.create_model``, counted at the size of its weights."""
+    with torch.device("meta"):
+        net = timm.create_model(name, device="meta")
+    cfg = net.pretrained_cfg
+    size = cfg["input_size"][-1]
+    count = flops(net, size)
+    home = f"huggingface.co/{cfg['hf_hub_id']}" if cfg.get("hf_hub_id") else cfg.get("url")
+    return Entry(
+        name=name,
+        size=size,
+        params=count.params,
+        macs=count.macs,
+        paper_macs=count.paper_macs,
+        top1=published_top1(name),
+        published_params=_published(name, "params_m"),
+        published_macs=_published(name, "macs_g"),
+        home=home or None,
+    )
+
+
 def published_top1(name: str) -> float | None:
     """Return the authors' ImageNet-1K top-1 in percent for weights such as "transnext_tiny.in1k", or None."""
-    return _PUBLISHED.get(name, (None, None, None))[0]
+    return _published(name, "top1")
+
+
+def _published(name: str, column: str) -> float | None:
+    row = _published_rows().get(name)
+    return row.number(column) if row else None
+
+
+@cache
+def _published_rows() -> dict[str, Row]:
+    """The rows of the papers' tables by the name of their network and its weights."""
+    return {name: row for table in reversed(_TABLES) for name, row in paper_table(table).models.items()}
 
 
 def architectures() -> list[str]:
@@ -89,15 +111,3 @@ def _names() -> list[str]:
         for architecture, default in cfgs.items()
         for tag in default.tags
     ]
-
-
-@cache
-def _entry(name: str) -> Entry:
-    with torch.device("meta"):
-        net = timm.create_model(name, device="meta")
-    cfg = net.pretrained_cfg
-    size = cfg["input_size"][-1]
-    count = flops(net, size)
-    top1, params, macs = _PUBLISHED.get(name, (None, None, None))
-    home = f"huggingface.co/{cfg['hf_hub_id']}" if cfg.get("hf_hub_id") else cfg.get("url")
-    return Entry(name, size, count.params, count.macs, count.paper_macs, top1, params, macs, home or None)

@@ -4,9 +4,8 @@ ImageNet-A: Hendrycks et al. 2021, arXiv:1907.07174. ImageNet-R: Hendrycks et al
 ImageNet-Sketch: Wang et al. 2019, arXiv:1905.13549. ImageNet-V2: Recht et al. 2019, arXiv:1902.10811 (its
 matched-frequency images). ImageNet-C: see corruptions.py.
 
-Published accuracies besides ImageNet-1K's top-1, which is in ``foveal.models.catalogue``: TransNeXt, arXiv:2311.17132,
-third version, table 1 (robustness, also in its repository) and table 5 (sizes and modes, appendix D.2); TransXNet,
-arXiv:2310.19380, section IV-A. All are top-1 in percent, and mCE for ImageNet-C.
+Published accuracies are those of the papers' tables (``foveal.papers``): "transnext.imagenet" and "transxnet.imagenet"
+for the sets, "transnext.multi_scale" for sizes and modes. All are top-1 in percent, and mCE for ImageNet-C.
 """
 
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from foveal.errors import FovealError
 from foveal.models.catalogue import published_top1
+from foveal.papers import Row, paper_table
 from foveal.tasks.classification.modes import Mode
 from foveal.tasks.classification.network import Classifier
 from foveal.types import Size
@@ -143,32 +143,18 @@ def check_knows_imagenet(classifier: Classifier, title: str) -> None:
         )
 
 
-_ROBUSTNESS: dict[str, dict[SetName, float]] = {
-    "transnext_micro.in1k": {"c": 50.8, "a": 29.9, "r": 45.8, "sketch": 33.0, "v2": 72.6},
-    "transnext_tiny.in1k": {"c": 46.5, "a": 39.9, "r": 49.6, "sketch": 37.6, "v2": 73.8},
-    "transnext_small.in1k": {"c": 43.9, "a": 47.1, "r": 52.5, "sketch": 39.7, "v2": 74.8},
-    "transnext_base.in1k": {"c": 43.5, "a": 50.6, "r": 53.9, "sketch": 41.4, "v2": 75.1},
-    "transnext_small.in1k_384": {"a": 58.3, "r": 56.4, "sketch": 43.2, "v2": 76.8},
-    "transnext_base.in1k_384": {"a": 61.6, "r": 57.7, "sketch": 44.7, "v2": 77.0},
-    "transxnet_t.in1k": {"v2": 70.7},
-    "transxnet_s.in1k": {"v2": 73.8},
-    "transxnet_b.in1k": {"v2": 75.0},
-}
+#: The column of a robustness set in the papers' tables.
+_COLUMNS: dict[SetName, str] = {"c": "mce", "a": "top1_a", "r": "top1_r", "sketch": "top1_sketch", "v2": "top1_v2"}
+_TABLES = ("transnext.imagenet", "transxnet.imagenet")
 
 #: Sides in pixels of table 5: the training size, at which all modes are equal, and larger ones.
 SIZES = (224, 256, 288, 384, 480, 512, 640)
 
-_MULTI_SCALE: dict[tuple[str, Mode], tuple[float, ...]] = {  # at SIZES[1:]
-    ("transnext_micro.in1k", "normal"): (82.8, 82.9, 83.1, 82.1, 81.6, 79.3),
-    ("transnext_micro.in1k", "linear"): (82.5, 82.4, 82.3, 80.9, 80.3, 77.6),
-    ("transnext_tiny.in1k", "normal"): (84.3, 84.3, 84.6, 83.8, 83.2, 81.6),
-    ("transnext_tiny.in1k", "no_length_scaling"): (84.3, 84.4, 84.7, 83.7, 83.2, 80.9),
-    ("transnext_tiny.in1k", "interpolate"): (84.1, 84.2, 84.3, 83.1, 82.4, 79.5),
-    ("transnext_tiny.in1k", "linear"): (84.0, 83.9, 84.1, 83.0, 82.6, 80.7),
-    ("transnext_small.in1k", "normal"): (84.9, 84.9, 85.0, 84.1, 83.8, 82.2),
-    ("transnext_small.in1k", "linear"): (84.7, 84.7, 84.9, 84.0, 83.6, 81.7),
-    ("transnext_base.in1k", "normal"): (85.1, 85.1, 85.5, 84.7, 84.3, 82.8),
-    ("transnext_base.in1k", "linear"): (85.0, 84.9, 85.1, 84.1, 83.5, 81.5),
+_METHODS: dict[Mode, str] = {
+    "normal": "Normal Mode",
+    "no_length_scaling": "No Length-scaling",
+    "interpolate": "Interpolate RPE",
+    "linear": "Linear Mode",
 }
 
 
@@ -183,12 +169,21 @@ def published(weights: str, name: SetName, mode: Mode | None, size: Size) -> flo
     """
     mode, own = mode or "normal", _own_size(weights)
     if name != "val":
-        return _ROBUSTNESS.get(weights, {}).get(name) if (mode, size) == ("normal", own) else None
-    row = _MULTI_SCALE.get((weights, mode))
+        return _robustness(weights, _COLUMNS[name]) if (mode, size) == ("normal", own) else None
+    row = _multi_scale(weights, mode)
     if size == own and (mode == "normal" or row):
         return published_top1(weights)
-    larger = {(side, side): figure for side, figure in zip(SIZES[1:], row or (), strict=False)}
-    return larger.get(size)
+    return row.number(f"top1_{size[0]}") if row and size[0] == size[1] else None
+
+
+def _robustness(weights: str, column: str) -> float | None:
+    rows = (paper_table(table).models.get(weights) for table in _TABLES)
+    return next((row.number(column) for row in rows if row), None)
+
+
+def _multi_scale(weights: str, mode: Mode) -> Row | None:
+    rows = paper_table("transnext.multi_scale").rows
+    return next((r for r in rows if (r.model, r.figures["method"].value) == (weights, _METHODS[mode])), None)
 
 
 def _own_size(weights: str) -> Size | None:
