@@ -6,13 +6,14 @@ import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import timm
 import torch
 
 from foveal.papers import Row, paper_table
 
-from .counting import flops
+from .counting import Count, flops
 from .transnext import default_cfgs as transnext_cfgs
 from .transxnet import default_cfgs as transxnet_cfgs
 
@@ -59,6 +60,13 @@ def catalogue(pattern: str = "*", on_entry: Callable[[int, int], None] | None = 
         if on_entry:
             on_entry(done, len(names))
     return sorted(entries, key=lambda e: (e.name.split("_")[0], e.params, e.size))
+
+
+def count_model(name: str, **arguments: Any) -> Count:
+    """Return the count of ``timm.create_model(name, **arguments)`` at the size of its weights."""
+    with torch.device("meta"):
+        net = timm.create_model(name, device="meta", **arguments)
+    return flops(net, net.pretrained_cfg["input_size"][-1])
 
 
 @cache

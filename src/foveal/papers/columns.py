@@ -67,7 +67,7 @@ _COLUMNS = (
     Column("top1_cifar", "top-1 %", "CIFAR-100 top-1 in percent"),
     *(
         Column(f"top1_{size}", f"{size} px", f"ImageNet-1K top-1 in percent, images of {size} pixels")
-        for size in (224, 256, 288, 384, 480, 512, 640)
+        for size in (224, 256, 320, 384, 480, 512, 640)
     ),
     # detection and segmentation
     Column("epochs", "epochs", "epochs of training"),

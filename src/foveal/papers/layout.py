@@ -73,12 +73,13 @@ def as_csv(table: PaperTable, counted: Counted | None = None) -> str:
     compared = compare(table, counted or {})
     extra = [column for column in table.columns if any(key[1] == column.name for key in counted or {})]
     added = [f"{column.name}_{what}" for column in extra for what in ("counted", "difference")]
-    writer.writerow(["row", "model", "ours", *(column.name for column in table.columns), *added])
+    writer.writerow(["row", "model", "arguments", "ours", *(column.name for column in table.columns), *added])
     for row, cells in zip(table.rows, compared, strict=True):
         found = {one.column.name: one for one in cells}
         printed = [row.figures[column.name].printed for column in table.columns]
         counts = [part for column in extra for part in _csv_counts(found.get(column.name))]
-        writer.writerow([row.name, row.model or "", int(row.is_ours), *printed, *counts])
+        arguments = ", ".join(f"{name}={value!r}" for name, value in row.arguments.items())
+        writer.writerow([row.name, row.model or "", arguments, int(row.is_ours), *printed, *counts])
     return out.getvalue()
 
 
@@ -178,6 +179,7 @@ def document(table: PaperTable, counted: Counted | None = None) -> dict:
             {
                 "row": row.name,
                 "model": row.model,
+                "arguments": dict(row.arguments),
                 "ours": row.is_ours,
                 "values": {name: figure.value for name, figure in row.figures.items()},
                 "printed": {name: figure.printed for name, figure in row.figures.items()},

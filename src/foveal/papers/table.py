@@ -1,15 +1,18 @@
 """A results table in memory: its figures as they were printed, and where they are from."""
 
+import ast
 import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from typing import Any, cast
 
 from .columns import COLUMNS, Column
 
 UNKNOWN = "?"
+_NOT_FIGURES = ("row", "model", "arguments")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Row:
     Attributes:
         name: as in the paper ("ConvNeXt-T", "GLU -> ConvGLU").
         model: name for ``timm.create_model``, with the tag of the weights, of a network of this library; else None.
+        arguments: further arguments of ``timm.create_model``, of an ablation.
         is_ours: it is the papers' own network, as published.
         figures: the cells by name of their column.
     """
@@ -63,6 +67,7 @@ class Row:
     model: str | None
     is_ours: bool
     figures: Mapping[str, Figure]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def number(self, column: str) -> float | int | None:
         """Return the number in a column; None if there is none, or no such column."""
@@ -101,10 +106,10 @@ class PaperTable:
 
     @cached_property
     def models(self) -> dict[str, Row]:
-        """The first row of each network of this library, by its ``model``."""
+        """The first row of each network of this library without arguments, by its ``model``."""
         found: dict[str, Row] = {}
         for row in self.rows:
-            if row.model:
+            if row.model and not row.arguments:
                 found.setdefault(row.model, row)
         return found
 
@@ -122,7 +127,7 @@ def parse(name: str, text: str) -> PaperTable:
     facts = list(_facts(lines))
     single = dict(facts)
     records = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    columns = tuple(COLUMNS[column] for column in records[0] if column not in ("row", "model"))
+    columns = tuple(COLUMNS[column] for column in records[0] if column not in _NOT_FIGURES)
     ours = single["ours"]
     return PaperTable(
         name=name,
@@ -148,7 +153,14 @@ def _facts(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 def _row(record: dict[str, str], columns: tuple[Column, ...], ours: str) -> Row:
     figures = {column.name: Figure(record[column.name], column.is_text) for column in columns}
-    return Row(record["row"], record["model"] or None, fnmatchcase(record["row"], ours), figures)
+    arguments = _arguments(record.get("arguments") or "")
+    return Row(record["row"], record["model"] or None, fnmatchcase(record["row"], ours), figures, arguments)
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """Read arguments as they are written in a call: ``token_mixers='AAMM', head_dim=48``."""
+    call = cast(ast.Call, ast.parse(f"f({text})", mode="eval").body)
+    return {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
 
 
 def _reason(key: str, sentence: str) -> tuple[str, str, str]:

@@ -148,7 +148,7 @@ _COLUMNS: dict[SetName, str] = {"c": "mce", "a": "top1_a", "r": "top1_r", "sketc
 _TABLES = ("transnext.imagenet", "transxnet.imagenet")
 
 #: Sides in pixels of table 5: the training size, at which all modes are equal, and larger ones.
-SIZES = (224, 256, 288, 384, 480, 512, 640)
+SIZES = (224, 256, 320, 384, 480, 512, 640)
 
 _METHODS: dict[Mode, str] = {
     "normal": "Normal Mode",
