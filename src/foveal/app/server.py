@@ -1,7 +1,8 @@
 """The explorer's server: the page, and its questions as JSON. Imports Starlette, so it is imported when it is needed.
 
-A request names its session in the header ``X-Foveal-Session``. Questions run in a pool of threads, those of a session
-one after another. Whatever a person can do wrong is answered by ``{"error": one sentence}``.
+A request names its session in the header ``X-Foveal-Session``. Questions run in threads, those of a session one after
+another; a request that waits for its turn holds no thread. Whatever arrives is answered, if not by what it asks for
+then by ``{"error": one sentence}``.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import base64
 import contextlib
 import functools
 import json
+import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, unquote
 
 import numpy as np
+from anyio import CapacityLimiter, to_thread
+from PIL import Image
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -33,14 +37,26 @@ from foveal.app.guard import HEADERS, refusal
 from foveal.app.networks import Networks
 from foveal.app.samples import SAMPLES, sample, samples_exist
 from foveal.app.seen import Seen
-from foveal.app.session import MOST_BYTES, Session, SessionEnded, Sessions, TooLarge, check_bytes, decode_image
+from foveal.app.session import (
+    MOST_BYTES,
+    Overtaken,
+    Session,
+    SessionEnded,
+    Sessions,
+    TooLarge,
+    check_bytes,
+    decode_image,
+)
 from foveal.errors import FovealError
 
 PAGE = Path(__file__).parent / "page"
 SWEEP = 60  # seconds between looks for idle sessions
 MOST_JSON = 2**16  # bytes of a question
 MOST_DRAINED = 2**30  # bytes of a body that is too long
+MOST_AT_ONCE = 40  # questions that are computed, in threads of their own: files of the page never wait for one
+UNEXPECTED = "The server could not answer: its terminal says why."
 Question = dict[str, Any]
+T = TypeVar("T")
 
 
 def create_app(networks: Networks, sessions: Sessions | None = None, bound: str = "127.0.0.1") -> Starlette:
@@ -63,7 +79,6 @@ def create_app(networks: Networks, sessions: Sessions | None = None, bound: str 
             ("answers", api.answers),
             ("evidence", api.evidence),
             ("picture", api.picture),
-            ("sample", api.sample),
             ("download", api.download),
         )
     ]
@@ -73,13 +88,19 @@ def create_app(networks: Networks, sessions: Sessions | None = None, bound: str 
         Route("/api/session", api.open_session, methods=["POST"]),
         Route("/api/close", api.close_session, methods=["POST"]),
         Route("/api/image", api.open_image, methods=["POST"]),
+        Route("/api/sample", api.open_sample, methods=["POST"]),
         Route("/api/fields", api.fields, methods=["POST"]),
         Mount("/api", routes=asked),
     ]
     return Starlette(
         routes=routes,
         middleware=[Middleware(_Guard, bound=bound)],
-        exception_handlers={FovealError: _sentence, ClientDisconnect: _gone},
+        exception_handlers={
+            FovealError: _sentence,
+            HTTPException: _nothing,
+            ClientDisconnect: _gone,
+            Exception: _unexpected,
+        },
         lifespan=functools.partial(_lifespan, sessions),
     )
 
@@ -89,6 +110,17 @@ class _Api:
 
     def __init__(self, networks: Networks, sessions: Sessions):
         self.networks, self.sessions = networks, sessions
+
+    @functools.cached_property
+    def threads(self) -> CapacityLimiter:
+        return CapacityLimiter(MOST_AT_ONCE)  # of the event loop that runs
+
+    async def in_turn(self, request: Request, session: Session, work: Callable[[], T]) -> T:
+        """Run ``work`` in a thread when it is the session's turn, unless the client has gone by then."""
+        async with session.turn:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            return await to_thread.run_sync(work, limiter=self.threads)
 
     async def open_session(self, request: Request) -> Response:
         """Return a session's token, and what can be chosen."""
@@ -105,13 +137,31 @@ class _Api:
     async def open_image(self, request: Request) -> Response:
         """Take the body as an image file. It is read into memory; a form would be spooled to disk."""
         session, name = self.session(request), unquote(request.headers.get("x-foveal-name", "image"))
-        content = await _body(request)
-        return JSONResponse(await run_in_threadpool(_take, session, functools.partial(decode_image, content, name)))
+        arrival, content = session.arrival(), await _body(request)
+        return await self.take(request, session, arrival, functools.partial(decode_image, content, name))
 
-    def sample(self, session: Session, question: Question) -> Any:
+    async def open_sample(self, request: Request) -> Response:
         """Take one of scikit-learn's photographs as the image."""
-        name = str(question.get("name"))
-        return _take(session, lambda: sample(name), SAMPLES.get(name, ""), locked=True)
+        session = self.session(request)
+        arrival, name = session.arrival(), str((await _question(request)).get("name"))
+        return await self.take(request, session, arrival, functools.partial(sample, name), SAMPLES.get(name, ""))
+
+    async def take(
+        self,
+        request: Request,
+        session: Session,
+        arrival: int,
+        read: Callable[[], tuple[str, Image.Image]],
+        credit: str = "",
+    ) -> Response:
+        """Make an image the session's. The last request wins, and one whose file is broken changes nothing."""
+
+        def taken() -> dict[str, Any]:
+            name, image = read()
+            session.open(arrival, name, image, credit)
+            return {"name": name, "height": image.height, "width": image.width}
+
+        return JSONResponse(await self.in_turn(request, session, taken))
 
     def network(self, session: Session, question: Question) -> Any:
         """Return a description of a network, opened if need be."""
@@ -145,18 +195,22 @@ class _Api:
         return Response(content, media_type=MEDIA[wanted.form], headers={"content-disposition": disposition})
 
     async def fields(self, request: Request) -> Response:
-        """Stream the receptive field of one stage per line, as each is computed."""
+        """Stream the receptive field of one stage per line, as each is computed.
+
+        Every stage waits for its turn, so other questions are answered in between. Another image ends the stream.
+        """
         session, question = self.session(request), await _question(request)
 
-        def lines() -> Iterator[str]:
-            try:
-                with session.lock:
-                    for name, field, done, total in self.seen(session, question).fields():
-                        yield _json({**look.field_shown(name, field), "done": done, "total": total}) + "\n"
-            except FovealError as error:
-                yield _json({"error": str(error)}) + "\n"
+        async def lines() -> AsyncGenerator[str, None]:
+            seen = await self.in_turn(request, session, functools.partial(self.seen, session, question))
+            with contextlib.closing(_Fields(seen)) as fields:
+                while session.image is seen.image:
+                    line = await self.in_turn(request, session, fields.line)
+                    if line is None:
+                        break
+                    yield line
 
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+        return _Lines(_with_sentence(lines()), media_type="application/x-ndjson")
 
     def session(self, request: Request) -> Session:
         return self.sessions.get(request.headers.get("x-foveal-session", ""))
@@ -168,22 +222,51 @@ class _Api:
 async def _answered(api: _Api, answer: Callable[[Session, Question], Any], request: Request) -> Response:
     session, question = api.session(request), await _question(request)
 
-    def locked() -> Response:
-        with session.lock:
-            found = answer(session, question)
+    def answered() -> Response:
+        found = answer(session, question)
         return found if isinstance(found, Response) else Response(_json(found), media_type="application/json")
 
-    return await run_in_threadpool(locked)
+    return await api.in_turn(request, session, answered)
 
 
-def _take(
-    session: Session, opened: Callable[[], tuple[str, Any]], credit: str = "", locked: bool = False
-) -> dict[str, Any]:
-    """Make an image the session's; ``opened`` is called before the lock is taken, so a broken file changes nothing."""
-    name, image = opened()
-    with contextlib.nullcontext() if locked else session.lock:
-        session.open(name, image, credit)
-    return {"name": name, "height": image.height, "width": image.width}
+class _Fields:
+    """Receptive fields as lines of JSON, one stage per call."""
+
+    def __init__(self, seen: Seen):
+        self._fields = seen.fields()
+
+    def line(self) -> str | None:
+        """Compute the next stage; None after the last."""
+        for name, field, done, total in self._fields:
+            return _json({**look.field_shown(name, field), "done": done, "total": total}) + "\n"
+        return None
+
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):  # the server ends, and does not wait for the stage that is computed
+            self._fields.close()
+
+
+async def _with_sentence(lines: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """Give the lines, and what went wrong as the last one: the status has been sent."""
+    async with contextlib.aclosing(lines):
+        try:
+            async for line in lines:
+                yield line
+        except FovealError as error:
+            yield _json({"error": str(error)}) + "\n"
+        except ClientDisconnect:
+            return
+        except Exception:
+            logging.getLogger(__name__).exception(UNEXPECTED)
+            yield _json({"error": UNEXPECTED}) + "\n"
+
+
+class _Lines(StreamingResponse):
+    """A stream that is closed when the client has gone, not when it is collected as garbage."""
+
+    async def stream_response(self, send: Send) -> None:
+        async with contextlib.aclosing(cast(AsyncGenerator[str, None], self.body_iterator)):
+            await super().stream_response(send)
 
 
 async def _body(request: Request, most: int = MOST_BYTES) -> bytes:
@@ -205,7 +288,7 @@ async def _body(request: Request, most: int = MOST_BYTES) -> bytes:
 async def _question(request: Request) -> Question:
     try:
         question = json.loads(await _body(request, MOST_JSON))
-    except ValueError:
+    except (ValueError, RecursionError):
         question = None
     if not isinstance(question, dict):
         raise FovealError("The request is not a JSON object: load the page again.")
@@ -215,7 +298,7 @@ async def _question(request: Request) -> Question:
 def _place(question: Question) -> look.Place:
     point = question.get("point")
     try:
-        at = None if point is None else (float(point[0]), float(point[1]))
+        at = None if point is None else (float(point[0]), float(point[1]))  # of a list; KeyError for an object
         if at is not None and not all(map(math.isfinite, at)):
             raise ValueError("not finite")
         return look.Place(
@@ -224,7 +307,7 @@ def _place(question: Question) -> look.Place:
             int(question.get("block", -1)),
             tuple(int(head) for head in question.get("heads", ())),
         )
-    except (TypeError, ValueError, IndexError, OverflowError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         raise FovealError(
             "A place is a point of two numbers, a stage, a block and heads: load the page again."
         ) from None
@@ -251,8 +334,19 @@ def _array(values: np.ndarray) -> dict[str, Any]:
 
 
 async def _sentence(request: Request, error: Exception) -> Response:
-    status = 410 if isinstance(error, SessionEnded) else 413 if isinstance(error, TooLarge) else 400
-    return JSONResponse({"error": str(error)}, status)
+    statuses: dict[type[Exception], int] = {SessionEnded: 410, TooLarge: 413, Overtaken: 409}
+    return JSONResponse({"error": str(error)}, statuses.get(type(error), 400))
+
+
+async def _nothing(request: Request, error: Exception) -> Response:
+    status = cast(HTTPException, error).status_code
+    sentence = "There is nothing at this address: open the one that foveal app printed."
+    return JSONResponse({"error": sentence}, status, headers=cast(HTTPException, error).headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """Answer a bug; Starlette then raises it again, and uvicorn prints it in the terminal."""
+    return JSONResponse({"error": UNEXPECTED}, 500, headers=HEADERS)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
