@@ -382,12 +382,20 @@ class _Guard:
         refused = refusal(headers.get("host"), headers.get("origin"), self.bound)
         app = self.app if refused is None else cast(ASGIApp, JSONResponse({"error": refused}, 403))
 
+        started = False
+
         async def with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 message["headers"] = [
                     *message["headers"],
                     *((name.encode(), value.encode()) for name, value in HEADERS.items()),
                 ]
             await send(message)
 
-        await app(scope, receive, with_headers)
+        try:
+            await app(scope, receive, with_headers)
+        except asyncio.CancelledError:  # the server ends; uvicorn would print a traceback per request
+            if not started:
+                await JSONResponse({"error": "The server has ended."}, 503)(scope, receive, with_headers)
