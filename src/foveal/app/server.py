@@ -8,54 +8,36 @@ then by ``{"error": one sentence}``.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import functools
-import json
-import logging
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, unquote
 
-import numpy as np
-from anyio import CapacityLimiter, to_thread
 from PIL import Image
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foveal.app import look
-from foveal.app.download import MEDIA, Wanted, download, reduced_heat, shown
+from foveal.app.answering import SENTENCES, Lines, to_json, with_sentence
+from foveal.app.download import MEDIA, download, reduced_heat, shown
 from foveal.app.guard import HEADERS, refusal
 from foveal.app.networks import Networks
+from foveal.app.reading import MOST_JSON, Question, place_of, read_body, read_question, wanted_of
 from foveal.app.samples import SAMPLES, sample, samples_exist
 from foveal.app.seen import Seen
-from foveal.app.session import (
-    MOST_BYTES,
-    Overtaken,
-    Session,
-    SessionEnded,
-    Sessions,
-    TooLarge,
-    check_bytes,
-    decode_image,
-)
-from foveal.errors import FovealError
+from foveal.app.session import Session, Sessions, decode_image
 
 PAGE = Path(__file__).parent / "page"
 SWEEP = 60  # seconds between looks for idle sessions
-MOST_JSON = 2**16  # bytes of a question
-MOST_DRAINED = 2**30  # bytes of a body that is too long
-MOST_AT_ONCE = 40  # questions that are computed, in threads of their own: files of the page never wait for one
-UNEXPECTED = "The server could not answer: its terminal says why."
-Question = dict[str, Any]
+MOST_AT_ONCE = 32  # questions that are computed, of Starlette's 40 threads: some are left for files of the page
 T = TypeVar("T")
 
 
@@ -95,12 +77,7 @@ def create_app(networks: Networks, sessions: Sessions | None = None, bound: str 
     return Starlette(
         routes=routes,
         middleware=[Middleware(_Guard, bound=bound)],
-        exception_handlers={
-            FovealError: _sentence,
-            HTTPException: _nothing,
-            ClientDisconnect: _gone,
-            Exception: _unexpected,
-        },
+        exception_handlers=SENTENCES,
         lifespan=functools.partial(_lifespan, sessions),
     )
 
@@ -110,17 +87,14 @@ class _Api:
 
     def __init__(self, networks: Networks, sessions: Sessions):
         self.networks, self.sessions = networks, sessions
-
-    @functools.cached_property
-    def threads(self) -> CapacityLimiter:
-        return CapacityLimiter(MOST_AT_ONCE)  # of the event loop that runs
+        self.threads = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def in_turn(self, request: Request, session: Session, work: Callable[[], T]) -> T:
         """Run ``work`` in a thread when it is the session's turn, unless the client has gone by then."""
-        async with session.turn:
+        async with session.turn, self.threads:
             if await request.is_disconnected():
                 raise ClientDisconnect
-            return await to_thread.run_sync(work, limiter=self.threads)
+            return await run_in_threadpool(work)
 
     async def open_session(self, request: Request) -> Response:
         """Return a session's token, and what can be chosen."""
@@ -131,19 +105,19 @@ class _Api:
 
     async def close_session(self, request: Request) -> Response:
         """End the session whose token is the body: a closing tab can send no header."""
-        self.sessions.close((await _body(request, MOST_JSON)).decode(errors="replace"))
+        self.sessions.close((await read_body(request, MOST_JSON)).decode(errors="replace"))
         return Response(status_code=204)
 
     async def open_image(self, request: Request) -> Response:
         """Take the body as an image file. It is read into memory; a form would be spooled to disk."""
         session, name = self.session(request), unquote(request.headers.get("x-foveal-name", "image"))
-        arrival, content = session.arrival(), await _body(request)
+        arrival, content = session.arrival(), await read_body(request)
         return await self.take(request, session, arrival, functools.partial(decode_image, content, name))
 
     async def open_sample(self, request: Request) -> Response:
         """Take one of scikit-learn's photographs as the image."""
         session = self.session(request)
-        arrival, name = session.arrival(), str((await _question(request)).get("name"))
+        arrival, name = session.arrival(), str((await read_question(request)).get("name"))
         return await self.take(request, session, arrival, functools.partial(sample, name), SAMPLES.get(name, ""))
 
     async def take(
@@ -168,19 +142,19 @@ class _Api:
         return self.networks.get(str(question.get("network"))).described()
 
     def attention(self, session: Session, question: Question) -> Any:
-        return look.attention(self.seen(session, question), _place(question))
+        return look.attention(self.seen(session, question), place_of(question))
 
     def depth(self, session: Session, question: Question) -> Any:
         return look.depth(self.seen(session, question))
 
     def branches(self, session: Session, question: Question) -> Any:
-        return look.branches(self.seen(session, question), _place(question))
+        return look.branches(self.seen(session, question), place_of(question))
 
     def answers(self, session: Session, question: Question) -> Any:
         return look.answers(self.seen(session, question))
 
     def evidence(self, session: Session, question: Question) -> Any:
-        seen, wanted = self.seen(session, question), _wanted(question)
+        seen, wanted = self.seen(session, question), wanted_of(question)
         return {"heat": reduced_heat(look.evidence(seen, wanted.index, wanted.stage, wanted.method))}
 
     def picture(self, session: Session, question: Question) -> Any:
@@ -189,7 +163,7 @@ class _Api:
         return Response(content, media_type="image/png", headers={"x-foveal-size": "{} {}".format(*size)})
 
     def download(self, session: Session, question: Question) -> Any:
-        wanted = _wanted(question)
+        wanted = wanted_of(question)
         name, content = download(self.seen(session, question), wanted)
         disposition = f"attachment; filename*=utf-8''{quote(name)}"
         return Response(content, media_type=MEDIA[wanted.form], headers={"content-disposition": disposition})
@@ -199,18 +173,15 @@ class _Api:
 
         Every stage waits for its turn, so other questions are answered in between. Another image ends the stream.
         """
-        session, question = self.session(request), await _question(request)
+        session, question = self.session(request), await read_question(request)
 
         async def lines() -> AsyncGenerator[str, None]:
             seen = await self.in_turn(request, session, functools.partial(self.seen, session, question))
-            with contextlib.closing(_Fields(seen)) as fields:
-                while session.image is seen.image:
-                    line = await self.in_turn(request, session, fields.line)
-                    if line is None:
-                        break
+            with contextlib.closing(_FieldLines(session, seen)) as fields:
+                while (line := await self.in_turn(request, session, fields.line)) is not None:
                     yield line
 
-        return _Lines(_with_sentence(lines()), media_type="application/x-ndjson")
+        return Lines(with_sentence(lines()), media_type="application/x-ndjson")
 
     def session(self, request: Request) -> Session:
         return self.sessions.get(request.headers.get("x-foveal-session", ""))
@@ -220,137 +191,32 @@ class _Api:
 
 
 async def _answered(api: _Api, answer: Callable[[Session, Question], Any], request: Request) -> Response:
-    session, question = api.session(request), await _question(request)
+    session, question = api.session(request), await read_question(request)
 
     def answered() -> Response:
         found = answer(session, question)
-        return found if isinstance(found, Response) else Response(_json(found), media_type="application/json")
+        return found if isinstance(found, Response) else Response(to_json(found), media_type="application/json")
 
     return await api.in_turn(request, session, answered)
 
 
-class _Fields:
+class _FieldLines:
     """Receptive fields as lines of JSON, one stage per call."""
 
-    def __init__(self, seen: Seen):
-        self._fields = seen.fields()
+    def __init__(self, session: Session, seen: Seen):
+        self._session, self._image, self._fields = session, seen.image, seen.fields()
 
     def line(self) -> str | None:
-        """Compute the next stage; None after the last."""
+        """Compute the next stage; None after the last, or if the session's image is another one."""
+        if self._session.image is not self._image:
+            return None
         for name, field, done, total in self._fields:
-            return _json({**look.field_shown(name, field), "done": done, "total": total}) + "\n"
+            return to_json({**look.field_shown(name, field), "done": done, "total": total}) + "\n"
         return None
 
     def close(self) -> None:
         with contextlib.suppress(ValueError):  # the server ends, and does not wait for the stage that is computed
             self._fields.close()
-
-
-async def _with_sentence(lines: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-    """Give the lines, and what went wrong as the last one: the status has been sent."""
-    async with contextlib.aclosing(lines):
-        try:
-            async for line in lines:
-                yield line
-        except FovealError as error:
-            yield _json({"error": str(error)}) + "\n"
-        except ClientDisconnect:
-            return
-        except Exception:
-            logging.getLogger(__name__).exception(UNEXPECTED)
-            yield _json({"error": UNEXPECTED}) + "\n"
-
-
-class _Lines(StreamingResponse):
-    """A stream that is closed when the client has gone, not when it is collected as garbage."""
-
-    async def stream_response(self, send: Send) -> None:
-        async with contextlib.aclosing(cast(AsyncGenerator[str, None], self.body_iterator)):
-            await super().stream_response(send)
-
-
-async def _body(request: Request, most: int = MOST_BYTES) -> bytes:
-    """Return the body. One that is too long is read to its end but not kept: a browser reads no answer before."""
-    content, count = bytearray(), 0
-    async for part in request.stream():
-        count += len(part)
-        if count <= most:
-            content += part
-        elif count > MOST_DRAINED:
-            break
-    if most == MOST_BYTES:
-        check_bytes(count)
-    elif count > most:
-        raise FovealError("The request is too long: load the page again.")
-    return bytes(content)
-
-
-async def _question(request: Request) -> Question:
-    try:
-        question = json.loads(await _body(request, MOST_JSON))
-    except (ValueError, RecursionError):
-        question = None
-    if not isinstance(question, dict):
-        raise FovealError("The request is not a JSON object: load the page again.")
-    return question
-
-
-def _place(question: Question) -> look.Place:
-    point = question.get("point")
-    try:
-        at = None if point is None else (float(point[0]), float(point[1]))  # of a list; KeyError for an object
-        if at is not None and not all(map(math.isfinite, at)):
-            raise ValueError("not finite")
-        return look.Place(
-            at,
-            int(question.get("stage", 2)),
-            int(question.get("block", -1)),
-            tuple(int(head) for head in question.get("heads", ())),
-        )
-    except (TypeError, ValueError, LookupError, OverflowError):
-        raise FovealError(
-            "A place is a point of two numbers, a stage, a block and heads: load the page again."
-        ) from None
-
-
-def _wanted(question: Question) -> Wanted:
-    form: Any = str(question.get("form", "png"))
-    method: Any = str(question.get("method", "grad"))
-    try:
-        index, stage = int(question.get("index", 0)), int(question.get("evidence_stage", -1))
-    except (TypeError, ValueError, OverflowError):
-        raise FovealError("A class and a stage are given by numbers: load the page again.") from None
-    return Wanted(str(question.get("what")), form, _place(question), index, stage, method)
-
-
-def _json(answer: Any) -> str:
-    """Return JSON; arrays become their shape and their float32 numbers in base64."""
-    return json.dumps(answer, default=_array, allow_nan=False)
-
-
-def _array(values: np.ndarray) -> dict[str, Any]:
-    packed = np.ascontiguousarray(values, dtype="<f4")
-    return {"shape": list(packed.shape), "float32": base64.b64encode(packed.tobytes()).decode()}
-
-
-async def _sentence(request: Request, error: Exception) -> Response:
-    statuses: dict[type[Exception], int] = {SessionEnded: 410, TooLarge: 413, Overtaken: 409}
-    return JSONResponse({"error": str(error)}, statuses.get(type(error), 400))
-
-
-async def _nothing(request: Request, error: Exception) -> Response:
-    status = cast(HTTPException, error).status_code
-    sentence = "There is nothing at this address: open the one that foveal app printed."
-    return JSONResponse({"error": sentence}, status, headers=cast(HTTPException, error).headers)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    """Answer a bug; Starlette then raises it again, and uvicorn prints it in the terminal."""
-    return JSONResponse({"error": UNEXPECTED}, 500, headers=HEADERS)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)
 
 
 @contextlib.asynccontextmanager
@@ -381,7 +247,6 @@ class _Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         refused = refusal(headers.get("host"), headers.get("origin"), self.bound)
         app = self.app if refused is None else cast(ASGIApp, JSONResponse({"error": refused}, 403))
-
         started = False
 
         async def with_headers(message: Message) -> None:
