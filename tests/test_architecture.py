@@ -38,7 +38,9 @@ OUTSIDE = {
     "integrations/transformers": {"timm", "transformers"},
     "explain": {"numpy", "PIL"},
     "app": {"timm", "numpy", "PIL"},
-    "app/server.py": {"starlette", "numpy"},
+    "app/server.py": {"starlette", "PIL"},
+    "app/reading.py": {"starlette"},
+    "app/answering.py": {"starlette", "numpy"},
     "app/serve.py": {"uvicorn"},
     "plotting.py": {"matplotlib"},
     "explain/figures": {"matplotlib", "numpy", "PIL"},
@@ -60,7 +62,7 @@ OPTIONAL = {
 ASKED_FOR_LATE = {
     r"ops/([^/]+/)?triton(/|_kernels\.py)": r"\.triton(_kernels)?(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
-    r"app/server\.py": r"\.app\.server(\.|$)",
+    r"app/(server|reading|answering)\.py": r"\.app\.(server|reading|answering)(\.|$)",
     r"integrations/transformers/": r"\.integrations\.transformers(\.|$)",
     r"tasks/segmentation/mask2former/(?!__init__)": r"\.segmentation\.mask2former\.",
 }

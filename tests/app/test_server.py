@@ -208,6 +208,8 @@ def test_a_broken_or_huge_image_gets_one_sentence_and_changes_nothing(client, co
         ("attention", {"network": NEXT, "stage": 7}, "stages[7]"),
         ("attention", {"network": NEXT, "point": "here"}, "load the page again"),
         ("attention", {"network": NEXT, "point": [float("inf"), 0]}, "load the page again"),
+        ("attention", {"network": NEXT, "point": {"a": 1}}, "load the page again"),
+        ("attention", {"network": NEXT, "heads": {"a": 1}}, "load the page again"),
         ("branches", {"network": NEXT}, "choose a TransXNet"),
         ("depth", {"network": XNET}, "choose a TransNeXt"),
         ("evidence", {"network": NEXT, "index": 1000}, "no class 1000"),
@@ -224,14 +226,47 @@ def test_a_wrong_question_gets_one_sentence(client, what, question, part):
     assert (status, part in json.loads(content)["error"]) == (400, True), content
 
 
+@pytest.mark.parametrize(
+    "body", [b"[" * 30_000, b'{"a":' * 10_000, b"\xff\xfe", b"", b"null", b"[]", b"1" * 5000, b"x" * 2**17]
+)
+def test_a_body_that_is_no_question_gets_one_sentence(client, body):
+    status, content = client.post("attention", body)
+    assert (status, "load the page again" in json.loads(content)["error"]) == (400, True), content
+
+
+def test_a_bug_is_one_sentence_with_the_headers_of_every_answer(explorer, client, monkeypatch):
+    client.open(noise(14))
+    monkeypatch.setattr("foveal.app.look.depth", lambda _: 1 / 0)
+    body = json.dumps({"network": NEXT}).encode()
+    status, headers, content = request(explorer.address, "/api/depth", body, X_Foveal_Session=client.session)
+    assert (status, json.loads(content)["error"]) == (500, "The server could not answer: its terminal says why.")
+    assert headers["cache-control"] == "no-store"
+
+
+def test_a_bug_within_a_stream_is_its_last_line(client, monkeypatch):
+    client.open(noise(15))
+    monkeypatch.setattr("foveal.app.look.field_shown", lambda *_: 1 / 0)
+    with pytest.raises(http.client.IncompleteRead) as broken:
+        client.post("fields", json.dumps({"network": NEXT}).encode())
+    assert json.loads(broken.value.partial)["error"] == "The server could not answer: its terminal says why."
+
+
+def test_an_address_with_nothing_is_one_sentence(explorer):
+    status, _, content = request(explorer.address, "/api/everything")
+    assert (status, "foveal app" in json.loads(content)["error"]) == (404, True)
+
+
 def test_a_point_outside_the_view_means_its_nearest_token(client):
     client.open(noise(12))
     assert client.ask("attention", network=NEXT, point=[-1e6, 1e9])["token"] == [0, 3]
+    assert client.ask("attention", network=NEXT, point=[-1e308, 1e308])["token"] == [0, 3]
 
 
-def request(address, path, **headers):
+def request(address, path, body=None, **headers):
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
-    connection.request("GET" if path == "/" else "POST", path, headers=headers)
+    connection.request(
+        "GET" if path == "/" else "POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+    )
     answer = connection.getresponse()
     return answer.status, answer.headers, answer.read()
 
@@ -243,6 +278,7 @@ def test_the_server_answers_its_own_page_only(explorer):
     assert request(explorer.address, "/api/session", Host=own, Origin=f"http://{own}")[0] == 200
     assert request(explorer.address, "/api/session", Host=own, Origin="http://evil.example")[0] == 403
     assert request(explorer.address, "/api/session", Host=own, Origin="null")[0] == 403
+    assert request(explorer.address, "/api/session", Host=own, Origin="http://[")[0] == 403
     policy = request(explorer.address, "/")[1]["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

@@ -1,5 +1,8 @@
 """Activation maps equal those counted by hand, in either memory format, for classifiers, detectors and segmenters."""
 
+import concurrent.futures
+import threading
+
 import numpy as np
 import pytest
 import timm
@@ -189,3 +192,21 @@ def test_stages_of_timm_are_known_with_their_layout(name):
     for stage, map_of_stage in zip((-2, -1), net.forward_intermediates(image, indices=2)[1], strict=True):
         found = watch_scores(net, image, stage_layer(net, stage)).map(class_score(0))
         assert found.evidence.shape == map_of_stage.shape[2:]
+
+
+def test_a_run_by_another_thread_is_not_recorded():
+    """Another thread calls the watched layer while it is watched."""
+    net = timm.create_model("transnext_atto", num_classes=5).eval()
+    x, layer = torch.randn(1, 3, 64, 64), Layer(cam_layer(net))
+    expected = watch_scores(net, x, layer).map(class_score(0)).evidence
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        main = threading.get_ident()
+
+        def run(*_):
+            if threading.get_ident() == main:
+                pool.submit(net, -x).result(60)
+
+        handle = net.stages[0].register_forward_pre_hook(run)
+        found = watch_scores(net, x, layer).map(class_score(0)).evidence
+        handle.remove()
+    np.testing.assert_array_equal(found, expected)

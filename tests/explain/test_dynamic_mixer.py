@@ -1,5 +1,7 @@
 """Kernels, attention and energies of TransXNet's token mixer against the output of its modules, in float64."""
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 import timm
@@ -171,3 +173,42 @@ def test_what_is_not_there_gets_a_sentence():
         watched.kernels(2)
     with pytest.raises(FovealError, match="outside the token map of 8 x 8"):
         watched.attention(1, 0, (8, 0))
+
+
+def test_a_question_leaves_alone_what_another_thread_keeps_at_that_moment():
+    """A run of the network by one thread is stopped in the middle, and another thread asks about an earlier run."""
+    net, x, other = make_net(), image(64, 64), image(64, 64).flip(2)
+    expected, earlier = watch_mixers(net, x).energies(0, 0), watch_mixers(net, other)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+
+        def ask(*_):
+            if not asked:  # the question does not run the network, and so not this hook
+                asked.append(pool.submit(earlier.energies, 0, 0).result(60))
+
+        asked: list = []
+        handle = net.stages[1].register_forward_pre_hook(ask)
+        found = watch_mixers(net, x)
+        handle.remove()
+    np.testing.assert_array_equal(found.energies(0, 0).enhanced, expected.enhanced)
+    np.testing.assert_array_equal(asked[0].enhanced, earlier.energies(0, 0).enhanced)
+    assert np.abs(asked[0].enhanced - expected.enhanced).max() > 0
+
+
+def test_several_threads_may_ask_about_a_network_in_training_mode():
+    """Each question sets evaluation mode for a moment, and none may take another's for the network's own."""
+    net = make_net().train()
+    watched = watch_mixers(net, image(64, 64))
+    expected = watched.energies(0, 0).enhanced
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: watched.energies(0, 0), range(200)):
+            np.testing.assert_array_equal(found.enhanced, expected)
+    assert all(module.training for module in net.modules())
+
+
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_branches_of_other_widths_are_those_of_the_mixer(share):
+    net, x = make_net(attention_ratio=share), image(64, 64)
+    seen = watch_mixers(net, x)
+    for part, energy in (("local_unit", seen.energies(1, 0).local), ("global_unit", seen.energies(1, 0).distant)):
+        _, output = inputs_and_outputs(net, x, f"stages.1.blocks.0.token_mixer.{part}")
+        np.testing.assert_allclose(energy, output[0].square().mean(0).numpy(), rtol=1e-5)

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from foveal.app.look import Place, answers, attention_maps, evidence, label_map
+from foveal.app.look import Place, answers, attention_maps, energies_of, evidence, kernels_of, label_map
 from foveal.app.seen import Seen
 from foveal.errors import FovealError
-from foveal.explain import AttentionMaps, WatchedMixers
+from foveal.explain import AttentionMaps
 from foveal.explain.cam import Method
 from foveal.explain.figures.activation_map import Evidence
 from foveal.report.draw_label_map import draw_label_map
@@ -112,21 +112,12 @@ def _depth(seen: Seen, _: Wanted) -> Picture:
     return depth_picture(seen.network.subject, seen.photo, seen.profile)
 
 
-def _mixers(seen: Seen, wanted: Wanted) -> tuple[WatchedMixers, Place]:
-    watched = seen.watched
-    if not isinstance(watched, WatchedMixers):
-        raise FovealError(f"{seen.network.subject.name} has no branches: choose a TransXNet.")
-    return watched, wanted.place.within(seen)
-
-
 def _kernels(seen: Seen, wanted: Wanted) -> Picture:
-    watched, place = _mixers(seen, wanted)
-    return kernels_picture(seen.network.subject, seen.photo, watched.kernels(place.stage, place.block))
+    return kernels_picture(seen.network.subject, seen.photo, kernels_of(seen, wanted.place))
 
 
 def _branches(seen: Seen, wanted: Wanted) -> Picture:
-    watched, place = _mixers(seen, wanted)
-    return energy_picture(seen.network.subject, seen.photo, watched.energies(place.stage, place.block))
+    return energy_picture(seen.network.subject, seen.photo, energies_of(seen, wanted.place))
 
 
 def _evidence(seen: Seen, wanted: Wanted) -> Picture:

@@ -35,7 +35,7 @@ def refusal(host: str | None, origin: str | None, bound: str) -> str | None:
     name = _name(f"//{host}") if host else None
     if name is None or not _is_own(name, bound):
         return f"The host {host!r} is not this machine: open the address that foveal app printed."
-    if origin is not None and urlsplit(origin).netloc.lower() != (host or "").lower():
+    if origin is not None and _place(origin) != (host or "").lower():
         return "The request comes from a page of another site: open the address that foveal app printed."
     return None
 
@@ -64,6 +64,13 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _name(address: str) -> str | None:

@@ -14,6 +14,8 @@ from foveal.app.seen import Seen
 from foveal.errors import FovealError
 from foveal.explain import (
     AttentionMaps,
+    BranchEnergy,
+    DynamicKernels,
     ReducedAttention,
     WatchedAttention,
     WatchedMixers,
@@ -66,16 +68,20 @@ class Place:
         row = (self.point[0] - view.top) * height / view.height
         column = (self.point[1] - view.left) * width / view.width
         # The nearest whole pixel below: token i stands for the pixels from its edge i on.
-        found: tuple[int, int] = seen.watched.query_at(self.stage, (int(np.floor(row)), int(np.floor(column))))
+        pixel = tuple(
+            int(np.clip(np.floor(at), 0, side - 1)) for at, side in zip((row, column), (height, width), strict=True)
+        )
+        found: tuple[int, int] = seen.watched.query_at(self.stage, cast(tuple[int, int], pixel))
         return found
 
 
 def attention_maps(seen: Seen, place: Place) -> AttentionMaps | ReducedAttention:
     """Return the attention of a point, with all heads: of a TransNeXt on both paths, of a TransXNet that of OSRA."""
-    place, watched = place.within(seen), seen.watched
-    if isinstance(watched, WatchedAttention):
-        return watched.of(place.stage, place.block, place.token(seen))
-    return watched.attention(place.stage, place.block, place.token(seen))
+    place, token = place.within(seen), place.token(seen)
+    with seen.asking() as watched:
+        if isinstance(watched, WatchedAttention):
+            return watched.of(place.stage, place.block, token)
+        return watched.attention(place.stage, place.block, token)
 
 
 def attention(seen: Seen, place: Place) -> dict[str, Any]:
@@ -134,11 +140,7 @@ def branches(seen: Seen, place: Place) -> dict[str, Any]:
         ``channels`` (n,), ``kernels`` (n, k, k), ``groups``: the mean weight of each learned kernel, and ``maps``: the
         mean square of each branch by position, as in ``attention``.
     """
-    watched = seen.watched
-    if not isinstance(watched, WatchedMixers):
-        raise FovealError(f"{seen.network.subject.name} has no branches: choose a TransXNet.")
-    place = place.within(seen)
-    kernels, energy = watched.kernels(place.stage, place.block), watched.energies(place.stage, place.block)
+    kernels, energy = kernels_of(seen, place), energies_of(seen, place)
     strongest = np.argsort(-np.square(kernels.kernels).sum((1, 2)), kind="stable")[:KERNELS]
     maps = {"IDConv": energy.local, "OSRA": energy.distant, "STE": energy.enhanced}
     return {
@@ -149,6 +151,26 @@ def branches(seen: Seen, place: Place) -> dict[str, Any]:
         "groups": kernels.group_weights.mean((1, 2, 3)).tolist(),
         "maps": {name: _on_grid(values, energy.stride, energy.image_size) for name, values in maps.items()},
     }
+
+
+def kernels_of(seen: Seen, place: Place) -> DynamicKernels:
+    """Return the kernels of a TransXNet's mixer; raise FovealError for other networks."""
+    place = place.within(seen)
+    with seen.asking() as watched:
+        return _mixers(seen, watched).kernels(place.stage, place.block)
+
+
+def energies_of(seen: Seen, place: Place) -> BranchEnergy:
+    """Return how strongly the branches of a TransXNet's mixer answer; raise FovealError for other networks."""
+    place = place.within(seen)
+    with seen.asking() as watched:
+        return _mixers(seen, watched).energies(place.stage, place.block)
+
+
+def _mixers(seen: Seen, watched: WatchedAttention | WatchedMixers) -> WatchedMixers:
+    if not isinstance(watched, WatchedMixers):
+        raise FovealError(f"{seen.network.subject.name} has no branches: choose a TransXNet.")
+    return watched
 
 
 def answers(seen: Seen) -> dict[str, Any]:
@@ -203,7 +225,8 @@ def evidence(seen: Seen, index: int, stage: int = -1, method: Method = "grad") -
     score: Score = of_kind(index)
     height = photo.tensor.shape[1]
     if subject.kind == "detection":
-        height = cast(Any, subject.model).images([photo.tensor])[0].image_sizes[0][0]
+        with seen.network.lock:
+            height = cast(Any, subject.model).images([photo.tensor])[0].image_sizes[0][0]
     return heat_on_photograph(scores, score, method, photo, height, subject)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -85,12 +86,20 @@ class Seen:
             watched: WatchedAttention | WatchedMixers = watch(network.subject.body, self.photo.tensor)
         return watched
 
+    @contextmanager
+    def asking(self) -> Iterator[WatchedAttention | WatchedMixers]:
+        """Give ``watched`` for questions. They call modules of the network, so its lock is held."""
+        watched = self.watched
+        with self.network.lock:
+            yield watched
+
     @cached_property
     def profile(self) -> tuple[BlockProfile, ...]:
         """How attention changes with depth; of a TransNeXt."""
-        if not isinstance(self.watched, WatchedAttention):
-            raise FovealError(f"{self.network.subject.name} has no foveal attention: choose a TransNeXt.")
-        return depth_profile(self.watched, PROFILE_GRID)
+        with self.asking() as watched:
+            if not isinstance(watched, WatchedAttention):
+                raise FovealError(f"{self.network.subject.name} has no foveal attention: choose a TransNeXt.")
+            return depth_profile(watched, PROFILE_GRID)
 
     def scores(self, stage: int = -1) -> WatchedScores:
         """Return the network's answer, with its derivatives from a stage on; those of the last stage asked for are
@@ -107,7 +116,7 @@ class Seen:
         """Return the network's answer, whatever stage its derivatives are kept from."""
         return (self.scores() if self._scores is None else self._scores[1]).outputs
 
-    def fields(self) -> Iterator[tuple[str, np.ndarray, int, int]]:
+    def fields(self) -> Generator[tuple[str, np.ndarray, int, int], None, None]:
         """Yield the effective receptive field of each stage on this image: (name, (H, W) float32, done, total).
 
         Of our networks one stage is computed at a time, so that a page can show how far it is. All are kept when the

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
+import threading
 import webbrowser
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -49,7 +52,25 @@ def serve(networks: Networks, listening: socket.socket, host: str, on_address: C
         ws="none",
     )
     on_address(address_of(listening, host))
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        _abandon_threads()
+        raise
+
+
+def _abandon_threads(patience: float = 0.5) -> None:
+    """End the process if a thread still computes an answer: nobody waits for it, and a thread cannot be stopped.
+
+    Nothing is lost, since the explorer writes no files.
+    """
+    others = [one for one in threading.enumerate() if not one.daemon and one is not threading.current_thread()]
+    for thread in others:
+        thread.join(patience / len(others))
+    if any(thread.is_alive() for thread in others):
+        print("foveal: Stopped.", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(130)
 
 
 def address_of(listening: socket.socket, host: str) -> str:

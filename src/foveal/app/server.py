@@ -1,46 +1,44 @@
 """The explorer's server: the page, and its questions as JSON. Imports Starlette, so it is imported when it is needed.
 
-A request names its session in the header ``X-Foveal-Session``. Questions run in a pool of threads, those of a session
-one after another. Whatever a person can do wrong is answered by ``{"error": one sentence}``.
+A request names its session in the header ``X-Foveal-Session``. Questions run in threads, those of a session one after
+another; a request that waits for its turn holds no thread. Whatever arrives is answered, if not by what it asks for
+then by ``{"error": one sentence}``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import functools
-import json
-import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, unquote
 
-import numpy as np
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foveal.app import look
-from foveal.app.download import MEDIA, Wanted, download, reduced_heat, shown
+from foveal.app.answering import SENTENCES, Lines, to_json, with_sentence
+from foveal.app.download import MEDIA, download, reduced_heat, shown
 from foveal.app.guard import HEADERS, refusal
 from foveal.app.networks import Networks
+from foveal.app.reading import MOST_JSON, Question, place_of, read_body, read_question, wanted_of
 from foveal.app.samples import SAMPLES, sample, samples_exist
 from foveal.app.seen import Seen
-from foveal.app.session import MOST_BYTES, Session, SessionEnded, Sessions, TooLarge, check_bytes, decode_image
-from foveal.errors import FovealError
+from foveal.app.session import Session, Sessions, decode_image
 
 PAGE = Path(__file__).parent / "page"
 SWEEP = 60  # seconds between looks for idle sessions
-MOST_JSON = 2**16  # bytes of a question
-MOST_DRAINED = 2**30  # bytes of a body that is too long
-Question = dict[str, Any]
+MOST_AT_ONCE = 32  # questions that are computed, of Starlette's 40 threads: some are left for files of the page
+T = TypeVar("T")
 
 
 def create_app(networks: Networks, sessions: Sessions | None = None, bound: str = "127.0.0.1") -> Starlette:
@@ -63,7 +61,6 @@ def create_app(networks: Networks, sessions: Sessions | None = None, bound: str 
             ("answers", api.answers),
             ("evidence", api.evidence),
             ("picture", api.picture),
-            ("sample", api.sample),
             ("download", api.download),
         )
     ]
@@ -73,13 +70,14 @@ def create_app(networks: Networks, sessions: Sessions | None = None, bound: str 
         Route("/api/session", api.open_session, methods=["POST"]),
         Route("/api/close", api.close_session, methods=["POST"]),
         Route("/api/image", api.open_image, methods=["POST"]),
+        Route("/api/sample", api.open_sample, methods=["POST"]),
         Route("/api/fields", api.fields, methods=["POST"]),
         Mount("/api", routes=asked),
     ]
     return Starlette(
         routes=routes,
         middleware=[Middleware(_Guard, bound=bound)],
-        exception_handlers={FovealError: _sentence, ClientDisconnect: _gone},
+        exception_handlers=SENTENCES,
         lifespan=functools.partial(_lifespan, sessions),
     )
 
@@ -89,6 +87,14 @@ class _Api:
 
     def __init__(self, networks: Networks, sessions: Sessions):
         self.networks, self.sessions = networks, sessions
+        self.threads = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def in_turn(self, request: Request, session: Session, work: Callable[[], T]) -> T:
+        """Run ``work`` in a thread when it is the session's turn, unless the client has gone by then."""
+        async with session.turn, self.threads:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            return await run_in_threadpool(work)
 
     async def open_session(self, request: Request) -> Response:
         """Return a session's token, and what can be chosen."""
@@ -99,38 +105,56 @@ class _Api:
 
     async def close_session(self, request: Request) -> Response:
         """End the session whose token is the body: a closing tab can send no header."""
-        self.sessions.close((await _body(request, MOST_JSON)).decode(errors="replace"))
+        self.sessions.close((await read_body(request, MOST_JSON)).decode(errors="replace"))
         return Response(status_code=204)
 
     async def open_image(self, request: Request) -> Response:
         """Take the body as an image file. It is read into memory; a form would be spooled to disk."""
         session, name = self.session(request), unquote(request.headers.get("x-foveal-name", "image"))
-        content = await _body(request)
-        return JSONResponse(await run_in_threadpool(_take, session, functools.partial(decode_image, content, name)))
+        arrival, content = session.arrival(), await read_body(request)
+        return await self.take(request, session, arrival, functools.partial(decode_image, content, name))
 
-    def sample(self, session: Session, question: Question) -> Any:
+    async def open_sample(self, request: Request) -> Response:
         """Take one of scikit-learn's photographs as the image."""
-        name = str(question.get("name"))
-        return _take(session, lambda: sample(name), SAMPLES.get(name, ""), locked=True)
+        session = self.session(request)
+        arrival, name = session.arrival(), str((await read_question(request)).get("name"))
+        return await self.take(request, session, arrival, functools.partial(sample, name), SAMPLES.get(name, ""))
+
+    async def take(
+        self,
+        request: Request,
+        session: Session,
+        arrival: int,
+        read: Callable[[], tuple[str, Image.Image]],
+        credit: str = "",
+    ) -> Response:
+        """Make an image the session's. The last request wins, and one whose file is broken changes nothing."""
+
+        def taken() -> dict[str, Any]:
+            name, image = read()
+            session.open(arrival, name, image, credit)
+            return {"name": name, "height": image.height, "width": image.width}
+
+        return JSONResponse(await self.in_turn(request, session, taken))
 
     def network(self, session: Session, question: Question) -> Any:
         """Return a description of a network, opened if need be."""
         return self.networks.get(str(question.get("network"))).described()
 
     def attention(self, session: Session, question: Question) -> Any:
-        return look.attention(self.seen(session, question), _place(question))
+        return look.attention(self.seen(session, question), place_of(question))
 
     def depth(self, session: Session, question: Question) -> Any:
         return look.depth(self.seen(session, question))
 
     def branches(self, session: Session, question: Question) -> Any:
-        return look.branches(self.seen(session, question), _place(question))
+        return look.branches(self.seen(session, question), place_of(question))
 
     def answers(self, session: Session, question: Question) -> Any:
         return look.answers(self.seen(session, question))
 
     def evidence(self, session: Session, question: Question) -> Any:
-        seen, wanted = self.seen(session, question), _wanted(question)
+        seen, wanted = self.seen(session, question), wanted_of(question)
         return {"heat": reduced_heat(look.evidence(seen, wanted.index, wanted.stage, wanted.method))}
 
     def picture(self, session: Session, question: Question) -> Any:
@@ -139,24 +163,25 @@ class _Api:
         return Response(content, media_type="image/png", headers={"x-foveal-size": "{} {}".format(*size)})
 
     def download(self, session: Session, question: Question) -> Any:
-        wanted = _wanted(question)
+        wanted = wanted_of(question)
         name, content = download(self.seen(session, question), wanted)
         disposition = f"attachment; filename*=utf-8''{quote(name)}"
         return Response(content, media_type=MEDIA[wanted.form], headers={"content-disposition": disposition})
 
     async def fields(self, request: Request) -> Response:
-        """Stream the receptive field of one stage per line, as each is computed."""
-        session, question = self.session(request), await _question(request)
+        """Stream the receptive field of one stage per line, as each is computed.
 
-        def lines() -> Iterator[str]:
-            try:
-                with session.lock:
-                    for name, field, done, total in self.seen(session, question).fields():
-                        yield _json({**look.field_shown(name, field), "done": done, "total": total}) + "\n"
-            except FovealError as error:
-                yield _json({"error": str(error)}) + "\n"
+        Every stage waits for its turn, so other questions are answered in between. Another image ends the stream.
+        """
+        session, question = self.session(request), await read_question(request)
 
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+        async def lines() -> AsyncGenerator[str, None]:
+            seen = await self.in_turn(request, session, functools.partial(self.seen, session, question))
+            with contextlib.closing(_FieldLines(session, seen)) as fields:
+                while (line := await self.in_turn(request, session, fields.line)) is not None:
+                    yield line
+
+        return Lines(with_sentence(lines()), media_type="application/x-ndjson")
 
     def session(self, request: Request) -> Session:
         return self.sessions.get(request.headers.get("x-foveal-session", ""))
@@ -166,97 +191,32 @@ class _Api:
 
 
 async def _answered(api: _Api, answer: Callable[[Session, Question], Any], request: Request) -> Response:
-    session, question = api.session(request), await _question(request)
+    session, question = api.session(request), await read_question(request)
 
-    def locked() -> Response:
-        with session.lock:
-            found = answer(session, question)
-        return found if isinstance(found, Response) else Response(_json(found), media_type="application/json")
+    def answered() -> Response:
+        found = answer(session, question)
+        return found if isinstance(found, Response) else Response(to_json(found), media_type="application/json")
 
-    return await run_in_threadpool(locked)
-
-
-def _take(
-    session: Session, opened: Callable[[], tuple[str, Any]], credit: str = "", locked: bool = False
-) -> dict[str, Any]:
-    """Make an image the session's; ``opened`` is called before the lock is taken, so a broken file changes nothing."""
-    name, image = opened()
-    with contextlib.nullcontext() if locked else session.lock:
-        session.open(name, image, credit)
-    return {"name": name, "height": image.height, "width": image.width}
+    return await api.in_turn(request, session, answered)
 
 
-async def _body(request: Request, most: int = MOST_BYTES) -> bytes:
-    """Return the body. One that is too long is read to its end but not kept: a browser reads no answer before."""
-    content, count = bytearray(), 0
-    async for part in request.stream():
-        count += len(part)
-        if count <= most:
-            content += part
-        elif count > MOST_DRAINED:
-            break
-    if most == MOST_BYTES:
-        check_bytes(count)
-    elif count > most:
-        raise FovealError("The request is too long: load the page again.")
-    return bytes(content)
+class _FieldLines:
+    """Receptive fields as lines of JSON, one stage per call."""
 
+    def __init__(self, session: Session, seen: Seen):
+        self._session, self._image, self._fields = session, seen.image, seen.fields()
 
-async def _question(request: Request) -> Question:
-    try:
-        question = json.loads(await _body(request, MOST_JSON))
-    except ValueError:
-        question = None
-    if not isinstance(question, dict):
-        raise FovealError("The request is not a JSON object: load the page again.")
-    return question
+    def line(self) -> str | None:
+        """Compute the next stage; None after the last, or if the session's image is another one."""
+        if self._session.image is not self._image:
+            return None
+        for name, field, done, total in self._fields:
+            return to_json({**look.field_shown(name, field), "done": done, "total": total}) + "\n"
+        return None
 
-
-def _place(question: Question) -> look.Place:
-    point = question.get("point")
-    try:
-        at = None if point is None else (float(point[0]), float(point[1]))
-        if at is not None and not all(map(math.isfinite, at)):
-            raise ValueError("not finite")
-        return look.Place(
-            at,
-            int(question.get("stage", 2)),
-            int(question.get("block", -1)),
-            tuple(int(head) for head in question.get("heads", ())),
-        )
-    except (TypeError, ValueError, IndexError, OverflowError):
-        raise FovealError(
-            "A place is a point of two numbers, a stage, a block and heads: load the page again."
-        ) from None
-
-
-def _wanted(question: Question) -> Wanted:
-    form: Any = str(question.get("form", "png"))
-    method: Any = str(question.get("method", "grad"))
-    try:
-        index, stage = int(question.get("index", 0)), int(question.get("evidence_stage", -1))
-    except (TypeError, ValueError, OverflowError):
-        raise FovealError("A class and a stage are given by numbers: load the page again.") from None
-    return Wanted(str(question.get("what")), form, _place(question), index, stage, method)
-
-
-def _json(answer: Any) -> str:
-    """Return JSON; arrays become their shape and their float32 numbers in base64."""
-    return json.dumps(answer, default=_array, allow_nan=False)
-
-
-def _array(values: np.ndarray) -> dict[str, Any]:
-    packed = np.ascontiguousarray(values, dtype="<f4")
-    return {"shape": list(packed.shape), "float32": base64.b64encode(packed.tobytes()).decode()}
-
-
-async def _sentence(request: Request, error: Exception) -> Response:
-    status = 410 if isinstance(error, SessionEnded) else 413 if isinstance(error, TooLarge) else 400
-    return JSONResponse({"error": str(error)}, status)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):  # the server ends, and does not wait for the stage that is computed
+            self._fields.close()
 
 
 @contextlib.asynccontextmanager
@@ -287,13 +247,20 @@ class _Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         refused = refusal(headers.get("host"), headers.get("origin"), self.bound)
         app = self.app if refused is None else cast(ASGIApp, JSONResponse({"error": refused}, 403))
+        started = False
 
         async def with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 message["headers"] = [
                     *message["headers"],
                     *((name.encode(), value.encode()) for name, value in HEADERS.items()),
                 ]
             await send(message)
 
-        await app(scope, receive, with_headers)
+        try:
+            await app(scope, receive, with_headers)
+        except asyncio.CancelledError:  # the server ends; uvicorn would print a traceback per request
+            if not started:
+                await JSONResponse({"error": "The server has ended."}, 503)(scope, receive, with_headers)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
 import secrets
 import threading
 import time
@@ -23,6 +25,7 @@ MOST_ASPECT = 20  # of the longer side over the shorter, which is enlarged to th
 MOST_NETWORKS = 3  # that one session keeps its image's maps of
 MOST_SESSIONS = 64
 IDLE = 30 * 60  # seconds without a request, after which a session ends
+ENDED = "This session has ended and its image is gone: load the page again."
 _READABLE_HEADER = (OSError, SyntaxError, ValueError)
 
 
@@ -30,51 +33,80 @@ class SessionEnded(FovealError):
     """The session is closed, or was idle for too long."""
 
 
+class Overtaken(FovealError):
+    """Another image was opened by a later request."""
+
+
 class TooLarge(FovealError):
     """The image has too many bytes or pixels."""
 
 
 class Session:
-    """One person's image. Requests of a session are answered one at a time, by its lock.
+    """One person's image. Requests of a session are answered one at a time, by its turn.
 
     Attributes:
         token: 32 random bytes as text, which every request names.
-        lock: held while a request is answered.
+        turn: held while a request is answered. Those that wait for it hold no thread.
         used: time of the last request, in seconds of the clock of ``Sessions``.
     """
 
     def __init__(self, token: str, now: float):
         self.token, self.used = token, now
-        self.lock = threading.Lock()
+        self.turn = asyncio.Lock()
+        self._state = threading.Lock()  # of all below: a session may end while a thread answers its request
+        self._ended = False
+        self._arrivals = itertools.count(1)
+        self._opened = 0  # number of the request that opened the image
         self._image: tuple[str, Image.Image, str] | None = None
         self._seen: OrderedDict[str, Seen] = OrderedDict()
 
-    def open(self, name: str, image: Image.Image, credit: str = "") -> None:
-        """Take another image, an RGB one, and forget what belongs to the last."""
-        self._image = name, image, credit
-        self._seen.clear()
+    def arrival(self) -> int:
+        """Return the number of a request for another image, to be taken before its body is read."""
+        return next(self._arrivals)
+
+    def open(self, arrival: int, name: str, image: Image.Image, credit: str = "") -> None:
+        """Take another image, an RGB one, and forget what belongs to the last.
+
+        Raises:
+            Overtaken: a request that arrived later has opened its image already.
+            SessionEnded: the session has ended.
+        """
+        with self._state:
+            self._check()
+            if arrival < self._opened:
+                raise Overtaken("Another image was opened meanwhile.")
+            self._opened, self._image = arrival, (name, image, credit)
+            self._seen.clear()
 
     def seen_by(self, network: Network) -> Seen:
-        """Return what a network saw of the image; raise FovealError if there is no image."""
-        if self._image is None:
-            raise FovealError("There is no image yet: choose a file, drop one, or take a sample.")
-        found = self._seen.get(network.key)
-        if found is None or found.network is not network:
-            found = self._seen[network.key] = Seen(network, *self._image)
-        self._seen.move_to_end(network.key)
-        while len(self._seen) > MOST_NETWORKS:
-            self._seen.popitem(last=False)
-        return found
+        """Return what a network saw of the image; raise FovealError if there is no image, or the session has ended."""
+        with self._state:
+            self._check()
+            if self._image is None:
+                raise FovealError("There is no image yet: choose a file, drop one, or take a sample.")
+            found = self._seen.get(network.key)
+            if found is None or found.network is not network:
+                found = self._seen[network.key] = Seen(network, *self._image)
+            self._seen.move_to_end(network.key)
+            while len(self._seen) > MOST_NETWORKS:
+                self._seen.popitem(last=False)
+            return found
 
     @property
     def image(self) -> Image.Image | None:
         """The image, or None."""
-        return None if self._image is None else self._image[1]
+        opened = self._image
+        return None if opened is None else opened[1]
 
-    def clear(self) -> None:
-        """Forget the image and all that belongs to it."""
-        self._image = None
-        self._seen.clear()
+    def end(self) -> None:
+        """Forget the image and all that belongs to it, and take no other."""
+        with self._state:
+            self._ended, self._image = True, None
+            self._seen.clear()
+
+    def _check(self) -> None:
+        if self._ended:
+            raise SessionEnded(ENDED)
 
 
 class Sessions:
@@ -99,7 +131,7 @@ class Sessions:
         with self._lock:
             self._sessions[session.token] = session
             while len(self._sessions) > MOST_SESSIONS:
-                self._sessions.popitem(last=False)[1].clear()
+                self._sessions.popitem(last=False)[1].end()
         return session
 
     def get(self, token: str) -> Session:
@@ -108,7 +140,7 @@ class Sessions:
         with self._lock:
             session = self._sessions.get(token)
             if session is None:
-                raise SessionEnded("This session has ended and its image is gone: load the page again.")
+                raise SessionEnded(ENDED)
             session.used = self._clock()
             self._sessions.move_to_end(token)
             return session
@@ -118,7 +150,7 @@ class Sessions:
         with self._lock:
             session = self._sessions.pop(token, None)
         if session is not None:
-            session.clear()
+            session.end()
 
     def sweep(self) -> None:
         """End the sessions that were idle for too long."""

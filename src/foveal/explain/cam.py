@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.explain.layers import Layer
-from foveal.explain.watching import differentiating
+from foveal.explain.watching import differentiating, of_this_thread
 from foveal.types import Size
 
 Method = Literal["grad", "hires"]
@@ -140,9 +140,9 @@ def watch_scores(net: nn.Module, inputs: Any, layer: Layer) -> WatchedScores:
         return cut(args[0]), *args[1:]
 
     if layer.side == "output":
-        hook = module.register_forward_hook(on_output)
+        hook = module.register_forward_hook(of_this_thread(on_output))
     else:
-        hook = module.register_forward_pre_hook(on_input)
+        hook = module.register_forward_pre_hook(of_this_thread(on_input))
     try:
         with differentiating(net, _device_of(net)):
             outputs = net(_recordable(inputs))

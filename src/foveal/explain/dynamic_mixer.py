@@ -7,7 +7,9 @@ question after that costs one mixer at most (``WatchedMixers``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -35,7 +37,7 @@ from foveal.types import Size
 class DynamicKernels:
     """IDConv's kernels for one image (equation 3): learned kernels, mixed by a softmax over groups. All are float32.
 
-    C is the number of channels of the branch, half of the block's; K is 7.
+    C is the number of channels of the branch, half of the block's by default; K is 7.
 
     Attributes:
         kernels: (C, K, K), the depthwise kernels that the image got: the group weights times the learned kernels.
@@ -91,8 +93,8 @@ class BranchEnergy:
     """How strongly the parts of a mixer answer: the mean square over channels of their maps, (H, W) float32 each.
 
     Attributes:
-        local: the output of IDConv, on the first half of the channels.
-        distant: the output of OSRA, on the second half.
+        local: the output of IDConv, on the first channels (half of them by default).
+        distant: the output of OSRA, on the others.
         enhanced: both, after the squeezed token enhancer with its residual addition (equation 5), before layer scale.
         stage, block: counted from 0: ``net.stages[stage].blocks[block]``.
         stride: pixels of the image from one position to the next.
@@ -117,8 +119,8 @@ class _MixerInput:
     bias: Tensor
 
     @property
-    def halves(self) -> tuple[Tensor, Tensor]:
-        local, distant = self.x.chunk(2, dim=1)
+    def parts(self) -> tuple[Tensor, Tensor]:
+        local, distant = self.x.split(self.mixer.dims, dim=1)
         return local, distant
 
 
@@ -126,8 +128,9 @@ class WatchedMixers:
     """The token mixers of a TransXNet on one image, after one run of the network; made by ``watch_mixers``.
 
     Its methods recompute one mixer from its kept input, and never run the network, which must keep its weights and
-    device meanwhile. ``stage`` and ``block`` are counted from 0, as in ``net.stages[stage].blocks[block]``; negative
-    ones count from the end. All raise FovealError for a block that was not watched.
+    device meanwhile. Several threads may ask at once. ``stage`` and ``block`` are counted from 0, as in
+    ``net.stages[stage].blocks[block]``; negative ones count from the end. All raise FovealError for a block that was
+    not watched.
 
     Attributes:
         image_size: (height, width) of the image in pixels.
@@ -145,9 +148,9 @@ class WatchedMixers:
         """Return the kernels that IDConv convolves this image with."""
         key, seen = self._find(stage, block)
         conv = seen.mixer.local_unit
-        with without_autocast(seen.x.device), evaluating(conv):
-            of_kernels = _group_weights(conv, seen.halves[0], conv.kernel)
-            of_biases = _group_weights(conv, seen.halves[0], 1)[..., 0, 0]
+        with _recomputing(conv, seen.x.device):
+            of_kernels = _group_weights(conv, seen.parts[0], conv.kernel)
+            of_biases = _group_weights(conv, seen.parts[0], 1)[..., 0, 0]
             kernels = (of_kernels * conv.weight).sum(0)
             biases = (of_biases * conv.bias).sum(0)
         return DynamicKernels(_array(kernels), _array(biases), _array(of_kernels), _array(of_biases), *key)
@@ -166,8 +169,8 @@ class WatchedMixers:
         size = (seen.x.shape[2], seen.x.shape[3])
         row, column = query_position(query, size)
         unit = seen.mixer.global_unit
-        with without_autocast(seen.x.device), evaluating(unit):
-            logits, position = _logits(unit, seen.halves[1], seen.bias, row, column)
+        with _recomputing(unit, seen.x.device):
+            logits, position = _logits(unit, seen.parts[1], seen.bias, row, column)
         return ReducedAttention(
             query=(row, column),
             weights=_array(logits.flatten(1).softmax(1).view_as(logits)),
@@ -183,8 +186,8 @@ class WatchedMixers:
     def energies(self, stage: int, block: int = -1) -> BranchEnergy:
         """Return how strongly each branch, and the whole mixer, answers at each position."""
         key, seen = self._find(stage, block)
-        mixer, (local, distant) = seen.mixer, seen.halves
-        with without_autocast(seen.x.device), evaluating(mixer):
+        mixer, (local, distant) = seen.mixer, seen.parts
+        with _recomputing(mixer, seen.x.device):
             maps = mixer.local_unit(local), mixer.global_unit(distant, seen.bias), mixer(seen.x, seen.bias)
             local, distant, enhanced = (m[0].to(accumulation_dtype(m.dtype)).square().mean(0) for m in maps)
         arrays = _array(local), _array(distant), _array(enhanced)
@@ -198,6 +201,15 @@ class WatchedMixers:
     def _find(self, stage: int, block: int) -> tuple[tuple[int, int], _MixerInput]:
         key = block_key(self.blocks, len(self._strides), stage, block)
         return key, self._inputs[key]
+
+
+_ASKING = threading.Lock()  # modes belong to the modules, which other threads and images share
+
+
+@contextmanager
+def _recomputing(module: nn.Module, device: torch.device) -> Iterator[None]:
+    with _ASKING, without_autocast(device), evaluating(module):
+        yield
 
 
 @torch.no_grad()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,10 +61,20 @@ def differentiating(net: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
+def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that ignores the calls of other threads: they share a network's modules, and so its hooks."""
+    owner = threading.get_ident()
+
+    def own(*args: Any) -> Any:
+        return hook(*args) if threading.get_ident() == owner else None
+
+    return own
+
+
 @contextmanager
 def before(module: nn.Module, hook: Callable[[nn.Module, tuple], None]) -> Iterator[None]:
-    """Call ``hook(module, inputs)`` before each call of ``module`` inside the block."""
-    handle = module.register_forward_pre_hook(hook)
+    """Call ``hook(module, inputs)`` before each call of ``module`` inside the block, by this thread."""
+    handle = module.register_forward_pre_hook(of_this_thread(hook))
     try:
         yield
     finally:
@@ -71,8 +83,8 @@ def before(module: nn.Module, hook: Callable[[nn.Module, tuple], None]) -> Itera
 
 @contextmanager
 def after(module: nn.Module, hook: Callable[[nn.Module, tuple, Tensor], None]) -> Iterator[None]:
-    """Call ``hook(module, inputs, output)`` after each call of ``module`` inside the block."""
-    handle = module.register_forward_hook(hook)
+    """Call ``hook(module, inputs, output)`` after each call of ``module`` inside the block, by this thread."""
+    handle = module.register_forward_hook(of_this_thread(hook))
     try:
         yield
     finally:
