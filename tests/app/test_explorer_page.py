@@ -16,6 +16,7 @@ from support.explorer import noise
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
 POINT = "document.querySelector('.place').textContent"
+STATUS = "document.getElementById('status').textContent"
 MAP = "document.querySelector('.mixed canvas').toDataURL()"
 READY = "document.querySelectorAll('.answers li').length >= 10 && !document.querySelector('.busy')"
 
@@ -86,8 +87,7 @@ def test_a_click_and_the_keys_move_the_point_and_change_the_maps(tab, photo):
     page.press("2")
     page.wait("document.querySelectorAll('#heads input')[1].checked")
     page.wait(f"{MAP} !== {second!r}")
-    said = page.run("document.getElementById('status').textContent")
-    assert "stage 3, block 2, row 4 of 4, column 1 of 4" in said
+    page.wait(f"{STATUS}.includes('stage 3, block 2, row 4 of 4, column 1 of 4, head 2')")
     assert alert(page) == ""
 
 
