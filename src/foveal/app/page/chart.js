@@ -19,6 +19,7 @@ export class DepthChart {
 
   /** Forget the shares; what is drawn stays until the next are there, but cannot be clicked. */
   clear() {
+    if (!this.#blocks) return;
     this.#blocks = null;
     this.element.closest("section").inert = true;
   }
