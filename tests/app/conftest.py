@@ -9,7 +9,8 @@ from foveal.app.networks import Network, Networks
 from foveal.app.serve import listen
 from foveal.app.session import Sessions
 from foveal.report.explanation.subject import create_subject
-from support.explorer import Explorer
+from support.chromium import Chromium, Tab, find_chromium
+from support.explorer import Explorer, noise
 
 SIZE = 64  # pixels: the side of the networks' images
 
@@ -41,3 +42,33 @@ def client(explorer):
     one = explorer.client()
     yield one
     one.post("close", one.session.encode())
+
+
+@pytest.fixture(scope="module")
+def browser():
+    one = Chromium(find_chromium())
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def tab(browser, explorer):
+    tabs = []
+
+    def opened(**options):
+        tabs.append(Tab(browser, explorer.address, **options))
+        tabs[-1].wait("document.querySelectorAll('#networks article').length == 2")
+        return tabs[-1]
+
+    yield opened
+    for one in tabs:
+        one.close()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    def saved(seed, name):
+        noise(seed).save(tmp_path / name)
+        return tmp_path / name
+
+    return saved

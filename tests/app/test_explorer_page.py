@@ -11,52 +11,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from support.chromium import Chromium, Tab, find_chromium
-from support.explorer import noise
+from support.chromium import find_chromium
+from support.explorer_page import POINT, READY, STATUS, alert, with_image
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
-POINT = "document.querySelector('.place').textContent"
 MAP = "document.querySelector('.mixed canvas').toDataURL()"
-READY = "document.querySelectorAll('.answers li').length >= 10 && !document.querySelector('.busy')"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    one = Chromium(find_chromium())
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def tab(browser, explorer):
-    tabs = []
-
-    def opened(**options):
-        tabs.append(Tab(browser, explorer.address, **options))
-        tabs[-1].wait("document.querySelectorAll('#networks article').length == 2")
-        return tabs[-1]
-
-    yield opened
-    for one in tabs:
-        one.close()
-
-
-@pytest.fixture
-def photo(tmp_path):
-    def saved(seed, name):
-        noise(seed).save(tmp_path / name)
-        return tmp_path / name
-
-    return saved
-
-
-def with_image(tab, path):
-    tab.choose_file("#file", path)
-    tab.wait(f"document.getElementById('image-name').textContent.startsWith('{path.stem}') && {READY}")
-
-
-def alert(tab):
-    return tab.run("document.getElementById('alert').textContent")
 
 
 def test_a_click_and_the_keys_move_the_point_and_change_the_maps(tab, photo):
@@ -86,8 +45,7 @@ def test_a_click_and_the_keys_move_the_point_and_change_the_maps(tab, photo):
     page.press("2")
     page.wait("document.querySelectorAll('#heads input')[1].checked")
     page.wait(f"{MAP} !== {second!r}")
-    said = page.run("document.getElementById('status').textContent")
-    assert "stage 3, block 2, row 4 of 4, column 1 of 4" in said
+    page.wait(f"{STATUS}.includes('stage 3, block 2, row 4 of 4, column 1 of 4, head 2')")
     assert alert(page) == ""
 
 
@@ -184,6 +142,47 @@ def test_what_is_no_image_gets_one_sentence_and_the_page_goes_on(tab, photo, tmp
     page.wait("document.getElementById('alert').textContent.includes('more than 32 MB')")
     with_image(page, photo(8, "a.png"))
     assert alert(page) == ""
+
+
+def test_the_labels_of_the_chart_are_read_at_any_width(tab, photo):
+    labels = """[...document.querySelectorAll(".chart text:not(.here)")].map((one) => {
+      const [box, scale] = [one.getBoundingClientRect(), one.getScreenCTM().a];
+      return [scale * parseFloat(getComputedStyle(one).fontSize), box.left, box.right, box.top, box.bottom];
+    })"""
+    page = tab(width=1280)
+    with_image(page, photo(0, "a.png"))
+    for width in (1280, 390, 320):
+        page.call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=False)
+        chart = "document.querySelector('.chart')"
+        page.wait(f"{chart}.firstChild.viewBox.baseVal.width === {chart}.clientWidth && innerWidth === {width}")
+        found = page.run(labels)
+        assert len(found) == 3 + 1 + 4 + 1  # shares, "stage", its numbers, and "all" for the last
+        for at, (size, left, right, top, bottom) in enumerate(found):
+            assert size >= 11
+            assert 0 <= left < right <= width
+            for _, others_left, others_right, others_top, others_bottom in found[:at]:
+                assert right <= others_left or others_right <= left or bottom <= others_top or others_bottom <= top
+
+
+def test_controls_have_names_of_their_own_and_a_space_before_the_number(tab, photo):
+    page = tab()
+    with_image(page, photo(0, "a.png"))
+    page.run("document.querySelectorAll('.answers li:first-child button').forEach((one) => one.click())")
+    page.wait("document.querySelectorAll(\"[data-download='evidence.png']\").length === 2")
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    buttons = [n["name"]["value"] for n in nodes if n.get("role", {}).get("value") == "button"]
+    saving = [name for name in buttons if name.startswith("Save ")]
+    assert (
+        len(saving) == len(set(saving)) == 2 * (3 + 4)
+    )  # attention, chart, evidence; attention, branches, kernels, ...
+    assert "Save the picture of the evidence of transxnet_atto (PNG)" in saving
+    assert {"Compute it for transnext_atto", "Compute it for transxnet_atto"} <= set(buttons)
+    lines = page.run(
+        """[...document.querySelectorAll(".answers li button")].map(
+          (one) => `${one.querySelector(".level + span").textContent} ${one.querySelector("b").textContent}`)"""
+    )
+    assert len(lines) == 20
+    assert set(lines) <= set(buttons)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])

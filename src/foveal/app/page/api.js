@@ -1,4 +1,4 @@
-// Questions to the server. Only this file talks to it.
+// Questions to the server. Only this file talks to it. A question whose `signal` is aborted is answered by an AbortError.
 
 let session = null;
 
@@ -18,29 +18,34 @@ export function close() {
 }
 
 /** Ask about a network; return the answer with its arrays decoded. */
-export async function ask(what, question) {
-  return decoded(await (await post(what, JSON.stringify(question))).json());
+export async function ask(what, question, signal) {
+  const answer = await (await post(what, JSON.stringify(question), signal)).json();
+  signal?.throwIfAborted();
+  return decoded(answer);
 }
 
-/** Send an image file. */
+/** Send an image file. This is not aborted: the server may have it already. */
 export async function upload(file) {
-  const answer = await post("image", file, { "X-Foveal-Name": encodeURIComponent(file.name) });
+  const answer = await post("image", file, undefined, { "X-Foveal-Name": encodeURIComponent(file.name) });
   return answer.json();
 }
 
 /** Return a picture as a bitmap, with its height and width before it was reduced. */
-export async function picture(network, what) {
-  const answer = await post("picture", JSON.stringify({ network, what }));
+export async function picture(network, what, signal) {
+  const answer = await post("picture", JSON.stringify({ network, what }), signal);
   const [height, width] = answer.headers.get("X-Foveal-Size").split(" ").map(Number);
-  return { bitmap: await createImageBitmap(await answer.blob()), height, width };
+  const bitmap = await createImageBitmap(await answer.blob());
+  signal.throwIfAborted();
+  return { bitmap, height, width };
 }
 
 /** Call `onLine` with each line of an answer that arrives in parts. */
-export async function stream(what, question, onLine) {
-  const answer = await post(what, JSON.stringify(question));
+export async function stream(what, question, signal, onLine) {
+  const answer = await post(what, JSON.stringify(question), signal);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ; ) {
     const { done, value } = await reader.read();
+    signal.throwIfAborted();
     const lines = (rest + (value ?? "")).split("\n");
     rest = lines.pop();
     for (const line of lines) {
@@ -53,8 +58,8 @@ export async function stream(what, question, onLine) {
 }
 
 /** Save a file that the server makes. */
-export async function download(question) {
-  const answer = await post("download", JSON.stringify(question));
+export async function download(question, signal) {
+  const answer = await post("download", JSON.stringify(question), signal);
   const name = /filename\*=utf-8''(.+)/.exec(answer.headers.get("Content-Disposition"))[1];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await answer.blob());
@@ -63,11 +68,13 @@ export async function download(question) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-async function post(what, body, headers = {}) {
+async function post(what, body, signal, more = {}) {
+  const headers = { "X-Foveal-Session": session ?? "", ...more };
   let answer;
   try {
-    answer = await fetch(`/api/${what}`, { method: "POST", body, headers: { "X-Foveal-Session": session ?? "", ...headers } });
+    answer = await fetch(`/api/${what}`, { method: "POST", body, headers, signal });
   } catch {
+    signal?.throwIfAborted();
     throw new Error("The server does not answer: is foveal app still running?");
   }
   if (answer.ok) return answer;

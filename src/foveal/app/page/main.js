@@ -1,122 +1,68 @@
-// The page: the image, the networks, the place that all of them show, and the keys.
+// The page: the image and the networks that look at it.
 
 import * as api from "./api.js";
+import { lastOnly, Latest } from "./order.js";
 import { Panel } from "./panel.js";
+import { Place } from "./place.js";
 
 const MOST_BYTES = 32 * 2 ** 20;
 const byId = (id) => document.getElementById(id);
 
-/** What is shown: stages and blocks count from 0; block -1 is the last one; no heads means the mean of all. */
-const state = { point: null, stage: 2, block: -1, heads: new Set() };
 let panels = [];
-let image = null;
+let image = null; // that the server has
+let sending = null; // sends the image that was chosen last, until the server has answered
+const opening = new Latest();
+const choosing = new Latest();
 
 const page = {
-  onPoint: (point) => show({ point }),
-  onPlace: (stage, block) => show({ stage, block }),
+  panels: () => panels,
+  place: () => place.asked(),
+  show: (changed) => place.show(changed),
   say: (text) => (byId("status").textContent = text),
-  warn: (error) => (byId("alert").textContent = error.message),
+  warn: (error) => error.name !== "AbortError" && (byId("alert").textContent = error.message),
 };
+const place = new Place(page);
 
-function place() {
-  return { point: state.point, stage: state.stage, block: state.block, heads: [...state.heads] };
-}
-
-/** Change what is shown, in all networks. */
-async function show(changed) {
-  Object.assign(state, changed);
-  byId("alert").textContent = "";
-  try {
-    await Promise.all(panels.map((panel) => panel.look(place())));
-    describe();
-  } catch (error) {
-    page.warn(error);
-  }
-}
-
-/** Write what is shown into the controls and the status line. */
-function describe() {
-  const shown = panels.filter((panel) => panel.maps);
-  if (!shown.length) return;
-  const { stage, block, heads } = shown[0].maps;
-  const blocks = shown[0].network.blocks;
-  byId("stage").textContent = `Stage ${stage + 1} of ${blocks.length}`;
-  byId("block").textContent = `Block ${block + 1} of ${blocks[stage]}`;
-  byId("stage-less").disabled = stage === 0;
-  byId("stage-more").disabled = stage === blocks.length - 1;
-  byId("block-less").disabled = block === 0;
-  byId("block-more").disabled = block === blocks[stage] - 1;
-  listHeads(Math.max(...shown.map((panel) => panel.maps.heads)), heads);
-  page.say(shown.map((panel) => panel.said()).join(". ") + ".");
-}
-
-function listHeads(count) {
-  byId("heads-field").hidden = false;
-  const boxes = byId("heads").querySelectorAll("input");
-  if (boxes.length !== count) {
-    const labels = Array.from({ length: count }, (_, head) => {
-      const [label, box] = [document.createElement("label"), document.createElement("input")];
-      box.type = "checkbox";
-      box.addEventListener("change", () => toggleHead(head));
-      label.append(box, String(head + 1));
-      label.title = `Head ${head + 1}`;
-      box.setAttribute("aria-label", `Head ${head + 1}`);
-      return label;
-    });
-    byId("heads").replaceChildren(...labels);
-  }
-  byId("heads").querySelectorAll("input").forEach((box, head) => (box.checked = state.heads.has(head)));
-  byId("all-heads").disabled = !state.heads.size;
-}
-
-function toggleHead(head) {
-  const heads = new Set(state.heads);
-  if (!heads.delete(head)) heads.add(head);
-  show({ heads });
-}
-
-/** Move to a stage; its last block, as in the papers' figures. */
-function changeStage(by) {
-  const shown = panels.find((panel) => panel.maps);
-  if (!shown) return;
-  const stage = Math.min(Math.max(shown.maps.stage + by, 0), shown.network.blocks.length - 1);
-  if (stage !== shown.maps.stage) show({ stage, block: -1 });
-}
-
-function changeBlock(by) {
-  const shown = panels.find((panel) => panel.maps);
-  if (!shown) return;
-  const { stage, block } = shown.maps;
-  const next = Math.min(Math.max(block + by, 0), shown.network.blocks[stage] - 1);
-  if (next !== block) show({ stage, block: next });
-}
+/** One image is sent at a time, so that the server ends up with the one that was chosen last. */
+const sendImage = lastOnly(async () => {
+  image = await sending();
+  place.recentre();
+});
 
 /** Show an image that `send` makes the session's. */
 async function openImage(send) {
+  sending = send;
   byId("alert").textContent = "";
   page.say("Opening the image …");
+  panels.forEach((panel) => panel.pause());
   try {
-    image = await send();
-    state.point = null;
-    byId("image-name").textContent = `${image.credit ?? image.name}, ${image.width} × ${image.height}`;
-    await openPanels(panels);
+    await sendImage();
   } catch (error) {
-    page.say("");
-    page.warn(error);
+    if (sending === send) page.warn(error);
   }
+  if (sending !== send) return; // another was chosen meanwhile
+  sending = null;
+  openPanels();
 }
 
-async function openPanels(which) {
+/** Show the image in the networks that do not show it yet. */
+async function openPanels() {
+  if (sending) return; // this follows when the image is there
+  const signal = opening.next();
+  panels.filter((panel) => panel.image === image).forEach((panel) => panel.resume().catch(page.warn));
+  if (!image) return page.say("Choose an image to begin.");
+  byId("image-name").textContent = `${image.credit ?? image.name}, ${image.width} × ${image.height}`;
+  const waiting = panels.filter((panel) => panel.image !== image);
+  waiting.forEach((panel) => panel.pause());
   byId("networks").classList.add("busy");
-  page.say("The network looks at the image …");
-  try {
-    for (const panel of which) {
-      await panel.open(place());
-      describe();
-    }
-  } finally {
-    byId("networks").classList.remove("busy");
+  for (const panel of waiting) {
+    page.say("The network looks at the image …");
+    await panel.open(image).catch(page.warn);
+    if (signal.aborted) return;
+    place.describe();
   }
+  place.describe();
+  byId("networks").classList.remove("busy");
 }
 
 function openFile(file) {
@@ -126,24 +72,25 @@ function openFile(file) {
 }
 
 async function chooseNetworks() {
-  const keys = [byId("first").value, byId("second").value].filter((key) => key);
+  const signal = choosing.next();
   byId("alert").textContent = "";
   try {
     const next = [];
-    for (const key of keys) {
+    for (const key of [byId("first").value, byId("second").value].filter((key) => key)) {
       const known = panels.find((panel) => panel.network.key === key && !next.includes(panel));
       if (!known) page.say(`Opening ${key} …`);
-      next.push(known ?? new Panel(await api.ask("network", { network: key }), page));
+      next.push(known ?? new Panel(await api.ask("network", { network: key }, signal), page));
     }
-    const fresh = next.filter((panel) => !panels.includes(panel));
+    panels.filter((panel) => !next.includes(panel)).forEach((panel) => panel.pause());
     panels = next;
     byId("networks").replaceChildren(...panels.map((panel) => panel.element));
     byId("networks").classList.toggle("pair", panels.length === 2);
-    if (image) await openPanels(fresh);
-    else page.say("Choose an image to begin.");
   } catch (error) {
+    if (signal.aborted) return;
     page.warn(error);
+    if (panels.length) [byId("first").value, byId("second").value] = [0, 1].map((at) => panels[at]?.network.key ?? "");
   }
+  openPanels();
 }
 
 function listNetworks({ networks, catalogue }) {
@@ -176,38 +123,12 @@ function listSamples(samples) {
   byId("samples").replaceChildren(...buttons);
 }
 
-const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-const KEYS = {
-  PageUp: () => changeStage(-1),
-  PageDown: () => changeStage(1),
-  "-": () => changeStage(-1),
-  "+": () => changeStage(1),
-  "[": () => changeBlock(-1),
-  "]": () => changeBlock(1),
-  0: () => show({ heads: new Set() }),
-};
-
-/** Keys act while a photograph has the focus; elsewhere they belong to the page's controls. */
-function onKey(event) {
-  const panel = panels.find((one) => one.canvas === event.target);
-  if (!panel?.maps || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key in ARROWS) show({ point: panel.step(...ARROWS[event.key]) });
-  else if (event.key === "Home") show({ point: null });
-  else if (event.key in KEYS) KEYS[event.key]();
-  else if (/^[1-9]$/.test(event.key) && Number(event.key) <= panel.maps.heads) toggleHead(Number(event.key) - 1);
-  else return;
-  event.preventDefault();
-}
-
 function listen() {
-  document.addEventListener("keydown", onKey);
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  byId("file").addEventListener("change", (event) => openFile(event.target.files[0]));
-  byId("stage-less").addEventListener("click", () => changeStage(-1));
-  byId("stage-more").addEventListener("click", () => changeStage(1));
-  byId("block-less").addEventListener("click", () => changeBlock(-1));
-  byId("block-more").addEventListener("click", () => changeBlock(1));
-  byId("all-heads").addEventListener("click", () => show({ heads: new Set() }));
+  byId("file").addEventListener("change", (event) => {
+    openFile(event.target.files[0]);
+    event.target.value = ""; // so that the same file can be chosen again
+  });
   let inside = 0; // dragenter and dragleave come for every element on the way
   document.addEventListener("dragenter", () => (byId("drop").hidden = ++inside < 1));
   document.addEventListener("dragleave", () => (byId("drop").hidden = --inside < 1));
@@ -224,6 +145,7 @@ function listen() {
 
 async function start() {
   listen();
+  place.listen();
   try {
     const chosen = await api.open();
     listSamples(chosen.samples);
