@@ -126,13 +126,6 @@ def test_a_broken_connection_leaves_the_session_free_and_its_image_forgotten(exp
     assert image() is None
 
 
-def test_other_questions_are_answered_between_the_lines_of_a_stream(client):
-    """A reader who stops after one line holds nothing up."""
-    client.open(noise(24))
-    with contextlib.closing(asked_of_a_stream(client, NEXT)):
-        assert "window" in client.ask("attention", network=NEXT)
-
-
 def test_another_image_ends_the_stream_of_the_last(client, held):
     reached, released = held
     client.open(noise(25))

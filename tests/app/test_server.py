@@ -131,6 +131,14 @@ def test_downloads_are_pictures_and_their_numbers(client, what):
             np.testing.assert_allclose(arrays["mixed_weights"].sum((1, 2)), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("what", ["attention", "depth", "evidence"])
+def test_the_name_of_an_image_is_drawn_as_it_is(client, what):
+    """matplotlib would read what follows a dollar sign as a formula, and fail at this one."""
+    client.open(noise(16), "a$b^{$.png")
+    status, content = client.post("download", json.dumps({"network": NEXT, "what": what}).encode())
+    assert status == 200, content
+
+
 def test_two_sessions_do_not_mix(explorer):
     first, second = explorer.client(), explorer.client()
     assert first.session != second.session

@@ -20,12 +20,12 @@ MOST_FROM_CATALOGUE = 3  # networks in memory at a time: the largest take 360 MB
 
 @dataclass(frozen=True)
 class Network:
-    """A network, and a lock for what runs it: its hooks are shared by all sessions.
+    """A network, and a lock for what calls it: its hooks and modes are shared by all sessions.
 
     Attributes:
         key: its name in requests and in the page's list.
         subject: the network with its weights and classes.
-        lock: held during every forward and backward pass.
+        lock: held while any of its modules is called.
     """
 
     key: str

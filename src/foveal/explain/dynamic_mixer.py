@@ -218,7 +218,7 @@ def watch_mixers(net: nn.Module, image: Tensor, stages: Sequence[int] | None = N
 
     Args:
         net: a TransXNet, in any dtype and with any operators. Its mode and hooks are restored when the call returns or
-            raises. Calls on the same network must not overlap: threads share its hooks.
+            raises. Calls on the same network must not overlap: threads share its mode.
         image: (3, H, W) or (1, 3, H, W) floating point, normalised for the network; both sides at least 32 pixels.
         stages: the stages to watch, counted from 0; None takes all. Later stages do not run.
 

@@ -83,5 +83,5 @@ def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 def _panel(axes: Axes, pixels: np.ndarray, name: str) -> None:
     axes.imshow(pixels, extent=(0, pixels.shape[1], pixels.shape[0], 0), interpolation="nearest")
-    axes.set_title(name, fontsize=LABEL)
+    axes.set_title(name, fontsize=LABEL, parse_math=False)  # of a class, which may hold a dollar sign
     bare(axes)

@@ -160,9 +160,9 @@ def colour_bar(
 
 
 def titles(figure: Figure, title: str, caption: str) -> None:
-    """Write the title above and the caption below, wrapped to the figure's width."""
+    """Write the title above and the caption below, wrapped to the figure's width. A name may hold a dollar sign."""
     width = figure.get_figwidth()
-    place = dict(x=0.06 / width, ha="left")
+    place = dict(x=0.06 / width, ha="left", parse_math=False)
     figure.suptitle(title, fontsize=11, weight="bold", **place)
     lines = textwrap.wrap(caption, int(width * 16), break_on_hyphens=False)
     figure.supxlabel("\n".join(lines), fontsize=LABEL - 0.5, color=MUTED, linespacing=1.35, **place)
