@@ -171,6 +171,7 @@ def test_receptive_fields_of_the_last_image_are_dropped(tab, photo):
     page.wait("held.length === 1")
     with_image(page, photo(1, "b.png"))
     release(page)
+    page.wait("!document.querySelector('.compute').disabled")
     assert page.run("document.querySelectorAll('article:first-child .fields figure').length") == 0
     click(page, ".compute")
     page.wait("document.querySelectorAll('article:first-child .fields figure').length === 4")

@@ -39,12 +39,16 @@ export async function picture(network, what, signal) {
   return { bitmap, height, width };
 }
 
-/** Call `onLine` with each line of an answer that arrives in parts. */
+/**
+ * Call `onLine` with each line of an answer that arrives in parts. If it is aborted, the rest is read and dropped: the
+ * server is done with the session's last image only then.
+ */
 export async function stream(what, question, signal, onLine) {
-  const answer = await post(what, JSON.stringify(question), signal);
+  const answer = await post(what, JSON.stringify(question));
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ; ) {
     const { done, value } = await reader.read();
+    if (signal.aborted && !done) continue;
     signal.throwIfAborted();
     const lines = (rest + (value ?? "")).split("\n");
     rest = lines.pop();
