@@ -7,14 +7,21 @@ import torch
 from foveal import ops
 from foveal.bench.operators import SHAPES, OperatorSubject, moved_bytes, operator_subjects, places
 from foveal.bench.settings import Setting
-from foveal.models import transnext, transxnet
+from foveal.models.layers import (
+    aggregated_attention,
+    convolutional_glu,
+    cosine_attention,
+    depthwise,
+    idconv,
+    multiscale_ffn,
+)
 
 CALLERS = {
-    "aggregated_attention": ("transnext_tiny", transnext),
-    "gelu_pool": ("transnext_tiny", transnext),
-    "gated_dwconv": ("transnext_tiny", transnext),
-    "dynamic_dwconv": ("transxnet_s", transxnet),
-    "multiscale_dwconv": ("transxnet_s", transxnet),
+    "aggregated_attention": ("transnext_tiny", [aggregated_attention, cosine_attention]),
+    "gelu_pool": ("transnext_tiny", [aggregated_attention]),
+    "gated_dwconv": ("transnext_tiny", [convolutional_glu]),
+    "dynamic_dwconv": ("transxnet_s", [idconv]),
+    "multiscale_dwconv": ("transxnet_s", [depthwise, multiscale_ffn]),
 }
 FFN_KERNELS = 4  # TransXNet also has depthwise convolutions with a single kernel
 
@@ -50,8 +57,9 @@ def calls():
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for operator, (_, module) in CALLERS.items():
-            patch.setattr(module, operator, watch(operator))
+        for operator, (_, modules) in CALLERS.items():
+            for module in modules:
+                patch.setattr(module, operator, watch(operator))
         for name in ("transnext_tiny", "transxnet_s"):
             timm.create_model(name, device="meta").eval()(torch.empty(2, 3, 224, 160, device="meta"))
     return seen

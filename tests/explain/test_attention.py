@@ -179,7 +179,7 @@ def test_a_model_without_the_stage_or_the_attention_is_rejected():
     pruned.prune_intermediate_layers([1])
     with pytest.raises(FovealError, match="ends before it"):
         foveal_peripheral_attention(pruned, image(64, 64))
-    plain = timm.create_model("transnext_atto", aggregated=(True, True, False, False))
+    plain = timm.create_model("transnext_atto", token_mixers="AAMM")
     with pytest.raises(FovealError, match="no aggregated attention"):
         foveal_peripheral_attention(plain, image(64, 64))
 

@@ -82,7 +82,7 @@ def apply_weights(attention: nn.Module, tokens: Tensor, rows: Tensor, columns: T
             id="interpolated bias, enlarged, linear mode",
         ),
         pytest.param((96, 64), {"length_scaling": False}, id="without length scaling"),
-        pytest.param((96, 64), {"aggregated": (True, False, True, True)}, id="other stages without a window"),
+        pytest.param((96, 64), {"token_mixers": "AMAA"}, id="other stages without a window"),
         pytest.param((32, 32), {}, id="one token"),
     ],
 )

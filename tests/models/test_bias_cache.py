@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import foveal
-from foveal.models import position_bias, transxnet
+from foveal.models import position_bias
+from foveal.models.layers import position_table
 from foveal.ops import use_backend
 from foveal.ops.aggregated_attention.offsets import expand_table
 from foveal.ops.native import why_unavailable
@@ -269,8 +270,8 @@ def test_the_expanded_table_equals_the_dense_bias():
 
 
 def test_resized_transxnet_tables_are_cached_and_follow_changes(monkeypatch):
-    counter = Counter(transxnet.resize_table)
-    monkeypatch.setattr(transxnet, "resize_table", counter)
+    counter = Counter(position_table.resize_table)
+    monkeypatch.setattr(position_table, "resize_table", counter)
     net = atto("transxnet")
     assert counter.during(lambda: answer(net, (96, 64))) == 4
     assert counter.during(lambda: answer(net, (96, 64))) == 0

@@ -85,7 +85,7 @@ def test_without_pooling_and_classifier_the_feature_map_is_returned(name):
 @every_name
 @pytest.mark.parametrize(("device", "dtype"), [("meta", torch.float64), ("cpu", torch.bfloat16)], ids=["meta", "bf16"])
 def test_device_and_dtype_apply_to_every_tensor(name, device, dtype):
-    net = shrunk(name, device=torch.device(device), dtype=dtype, embed_dims=(24, 48, 120, 192), num_classes=3)
+    net = shrunk(name, device=torch.device(device), dtype=dtype, embed_dims=(96, 144, 240, 384), num_classes=3)
     tensors = [*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())]
     assert {(t.device.type, t.dtype) for t in tensors} == {(device, dtype)}
 

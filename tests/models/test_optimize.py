@@ -22,7 +22,7 @@ MODES = {
         dict(position_bias="interpolate"),
         dict(length_scaling=False),
         dict(window_size=(7, 5, 3, 3)),
-        dict(aggregated=(True,) * 4, sr_ratios=(16, 8, 4, 2)),
+        dict(token_mixers="AAAA", sr_ratios=(16, 8, 4, 2)),
     ],
     "transxnet": [{}, dict(feature_norm=True, features_only=True), dict(img_size=96)],
 }

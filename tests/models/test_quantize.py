@@ -235,7 +235,7 @@ def test_the_report_counts_multiply_adds_and_the_cosine():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, dict(pool_size=1), dict(position_bias="interpolate"), dict(aggregated=(True,) * 4, sr_ratios=(16, 8, 4, 2))],
+    [{}, dict(pool_size=1), dict(position_bias="interpolate"), dict(token_mixers="AAAA", sr_ratios=(16, 8, 4, 2))],
     ids=str,
 )
 @torch.no_grad()

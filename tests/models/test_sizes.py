@@ -78,7 +78,7 @@ def test_every_mode_equals_the_plain_form(mode, size):
 @pytest.mark.parametrize("size", [(33, 47), (64, 96)], ids=str)
 @torch.no_grad()
 def test_four_aggregated_stages_equal_the_plain_form(size):
-    options = dict(aggregated=(True,) * 4, sr_ratios=(16, 8, 4, 2), pretrain_size=256)
+    options = dict(token_mixers="AAAA", sr_ratios=(16, 8, 4, 2), pretrain_size=256)
     net = atto("transnext", **options)
     settings = plain_settings(**{**options, "pretrain_size": (256, 256)})
     expected = plain_transnext.logits(in_double(net), image(*size).double(), settings)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from foveal.models import transxnet
+from foveal.models.layers import d_mixer, multiscale_ffn
 from foveal.ops import use_backend
 from foveal.ops.batch_norm import depthwise_block, fuses
 from foveal.ops.native import instruction_set, why_unavailable
@@ -202,7 +202,8 @@ def test_a_network_is_trained_as_by_plain_layers(net):
 
 def test_every_block_of_a_network_uses_it_twice(net, monkeypatch):
     calls = []
-    monkeypatch.setattr(transxnet, "depthwise_block", lambda *a, **k: calls.append(a) or depthwise_block(*a, **k))
+    for module in (d_mixer, multiscale_ffn):
+        monkeypatch.setattr(module, "depthwise_block", lambda *a, **k: calls.append(a) or depthwise_block(*a, **k))
     net.train()(image(64, 64, batch=2))
     assert len(calls) == 2 * sum(len(stage.blocks) for stage in net.stages)
     calls.clear()

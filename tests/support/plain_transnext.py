@@ -28,7 +28,7 @@ class Settings:
     position_bias: str = "extrapolate"
     length_scaling: bool = True
     sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
-    aggregated: tuple[bool, ...] = (True, True, True, False)
+    token_mixers: str = "AAAM"
 
 
 def part(state: State, prefix: str) -> State:
@@ -102,7 +102,7 @@ def bias_for(p: State, size: Size, stage: int, settings: Settings) -> Tensor:
     """Position bias of the feature map of a stage in either mode."""
 
     def keys(of: Size) -> Size:
-        return pooled_size(of, stage, settings) if settings.aggregated[stage] else of
+        return pooled_size(of, stage, settings) if settings.token_mixers[stage] == "A" else of
 
     sides = tuple(s // 2 ** (stage + 2) for s in settings.pretrain_size)
     if settings.position_bias == "extrapolate":
@@ -115,7 +115,7 @@ def bias_for(p: State, size: Size, stage: int, settings: Settings) -> Tensor:
 def key_count(size: Size, stage: int, settings: Settings) -> int:
     """Number of coarse keys for length scaling; without length scaling, the number in pre-training."""
     seen = size if settings.length_scaling else tuple(s // 2 ** (stage + 2) for s in settings.pretrain_size)
-    height, width = pooled_size(seen, stage, settings) if settings.aggregated[stage] else seen
+    height, width = pooled_size(seen, stage, settings) if settings.token_mixers[stage] == "A" else seen
     return height * width
 
 
@@ -183,7 +183,7 @@ def features(state: State, x: Tensor, settings: Settings = Settings()) -> list[T
         x = layer_norm(p, "downsample.norm", x, 1e-5)
         for block in sorted({int(name.split(".")[1]) for name in p if name.startswith("blocks.")}):
             b = part(p, f"blocks.{block}")
-            attention = aggregated_attention if settings.aggregated[stage] else self_attention
+            attention = aggregated_attention if settings.token_mixers[stage] == "A" else self_attention
             x = x + attention(part(b, "attn"), layer_norm(b, "norm1", x, 1e-6), stage, settings)
             x = x + convolutional_glu(part(b, "mlp"), layer_norm(b, "norm2", x, 1e-6))
         x = layer_norm(p, "norm", x, 1e-6).permute(0, 3, 1, 2)
