@@ -41,7 +41,7 @@ def main() -> None:
     thread.start()
     try:
         session = sessions.create()
-        session.open(*sample("flower"))
+        session.open(1, *sample("flower"))
         connection = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1])
         first = _click(connection, session.token, options.model, 2, (256, 256))
         print(f"{options.model}, {options.threads} threads: first pass {1000 * first:.0f} ms")
