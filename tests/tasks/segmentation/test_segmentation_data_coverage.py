@@ -150,7 +150,7 @@ def test_images_of_an_unknown_range_are_found_before_training(tmp_path):
 
 
 def test_label_maps_none_of_which_can_be_used_are_refused_with_the_reasons(tmp_path):
-    """Two label maps differ in size from their images, one has a number that is no class, and one is not an image."""
+    """Two label maps have a different size than their image, one has a value without a class, one is not an image."""
     maps = [[[0, 1]], [[0, 0]], [[0, 9]], [[0, 1]]]
     folder = write_split(tmp_path, label_maps=maps, classes=BINARY) / "labels" / "train"
     for name in "ab":

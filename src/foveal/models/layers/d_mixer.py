@@ -42,7 +42,7 @@ class DMixer(nn.Module):
         if not 0 < distant < dim or distant % heads:
             raise ValueError(
                 f"attention_ratio {attention_ratio} gives {distant} of {dim} channels to attention, which {heads} "
-                "heads cannot share: choose another ratio"
+                "heads cannot share: choose another ratio or num_heads"
             )
         self.dims, self.enhances = (dim - distant, distant), enhancer
         self.local_unit = IDConv(dim - distant, groups, **dd)

@@ -30,8 +30,12 @@ class OSRA(nn.Module):
         self.kv = PointwiseConv(dim, 2 * dim, **dd)
         self.sr = nn.Sequential()
         if sr_ratio > 1:
-            cells = DepthwiseConv(dim, sr_ratio + 3, sr_ratio, bias=False, **dd) if overlap else None
-            self.sr.append(ConvNorm(cells or _SeparateCells(dim, sr_ratio, **dd), act=True, **dd))
+            cells = (
+                DepthwiseConv(dim, sr_ratio + 3, sr_ratio, bias=False, **dd)
+                if overlap
+                else _SeparateCells(dim, sr_ratio, **dd)
+            )
+            self.sr.append(ConvNorm(cells, act=True, **dd))
             self.sr.append(ConvNorm(DepthwiseConv(dim, 1, bias=False, **dd), act=False, **dd))
         self.local_conv = DepthwiseConv(dim, 3, identity=True, **dd)
 
