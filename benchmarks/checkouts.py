@@ -2,8 +2,8 @@
 
     python benchmarks/checkouts.py --before ../other
 
-One process per checkout holds the networks; both are asked in turn, so each ratio is of adjacent measurements. Shown are
-the median times and the 20th, 50th and 80th percentile of the ratio here / before: 1 is the same speed.
+One process per checkout holds the networks; both are asked in turn, so each ratio is of adjacent measurements. Shown
+are the median times and the 20th, 50th and 80th percentile of the ratio here / before: 1 is the same speed.
 """
 
 import argparse
@@ -64,7 +64,8 @@ class Checkout:
         self.process = subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, text=True)
 
     def seconds(self, model: str, form: str, batch: int) -> float:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([model, form, batch]) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()

@@ -11,10 +11,10 @@ from timm.optim import param_groups_weight_decay
 from torch import nn
 
 from support.accuracy import assert_same
-from support.nets import NAMES, ROADMAP, TRANSNEXT, atto, gradients, image, lively, on_meta, shrunk
+from support.nets import NAMES, PVT, ROADMAP, TRANSNEXT, atto, gradients, image, lively, on_meta, shrunk
 
 FAMILIES = ("transnext", "transxnet")
-every_name = pytest.mark.parametrize("name", [*NAMES, *ROADMAP])
+every_name = pytest.mark.parametrize("name", [*NAMES, *ROADMAP, *PVT])
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -54,7 +54,11 @@ def test_metadata_matches_the_model(name):
     assert state[cfg["classifier"] + ".weight"].shape[:2] == (1000, net.num_features)
     assert net.num_classes == cfg["num_classes"] == 1000
     assert net.head_hidden_size == net.num_features == net.feature_info[-1]["num_chs"]
-    assert net.forward_features(torch.empty(1, 3, side, side, device="meta")).shape[2:] == cfg["pool_size"]
+    features = net.forward_features(torch.empty(1, 3, side, side, device="meta"))
+    if name in PVT:  # tokens, as of timm's vision transformers
+        assert features.shape == (1, 1 + math.prod(cfg["pool_size"]), net.num_features)
+    else:
+        assert features.shape[2:] == cfg["pool_size"]
 
 
 @every_name
@@ -79,7 +83,8 @@ def test_every_pooling_works_with_and_without_a_classifier(family, pool, classes
 def test_without_pooling_and_classifier_the_feature_map_is_returned(name):
     with torch.device("meta"):
         net = shrunk(name, device="meta", num_classes=0, global_pool="")
-    assert net(torch.empty(2, 3, 64, 96, device="meta")).shape == (2, net.num_features, 2, 3)
+    shape = (2, 1 + 2 * 3, net.num_features) if name in PVT else (2, net.num_features, 2, 3)
+    assert net(torch.empty(2, 3, 64, 96, device="meta")).shape == shape
 
 
 @every_name
@@ -120,9 +125,10 @@ def test_group_matcher_layers_cover_the_model_in_order(name):
 
 @every_name
 def test_parameters_without_weight_decay_match_the_paper(name):
-    """1-D parameters, biases and four names of TransNeXt, checked on the parameter groups that timm builds."""
+    """1-D parameters, biases, four names of TransNeXt, and PVT's class token; by the parameter groups of timm."""
     net = on_meta(name)
     spared_words = ("query_embedding", "relative_pos_bias_local", "cpb", "temperature") if "next" in name else ()
+    spared_words = ("class_token",) if name in PVT else spared_words
     groups = param_groups_weight_decay(net, 0.05, no_weight_decay_list=net.no_weight_decay())
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     for parameter, p in net.named_parameters():

@@ -25,8 +25,9 @@ QUANTIZED = ".weight_scale"  # ends the names of a tensor of every int8 layer
 _BEGINNINGS = re.compile(r"(patch_embed\d*|stages|block\d|network\.\d|relative_pos_enc)\.")
 # Parts of names that only one family has, in the released naming or in ours.
 _FAMILIES = {
-    "TransNeXt": re.compile(r"^block1\.|\.attn\.cpb_fc1\."),
+    "TransNeXt": re.compile(r"\.attn\.cpb_fc1\."),
     "TransXNet": re.compile(r"^relative_pos_enc\.|\.token_mixer\."),
+    "PVT": re.compile(r"^pos_embed1$|\.position_embedding$"),
 }
 
 

@@ -251,12 +251,13 @@ class Pyramid(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict:
         """Return timm's patterns that group parameters into layers, for layer-wise learning rates."""
+        stem = r"^stages\.0\.(?:downsample|position_embedding)"
         if coarse:
-            return dict(stem=r"^stages\.0\.downsample", blocks=r"^stages\.(\d+)")
+            return dict(stem=stem, blocks=r"^stages\.(\d+)")
         return dict(
-            stem=r"^stages\.0\.downsample",
+            stem=stem,
             blocks=[
-                (r"^stages\.(\d+)\.(?:downsample|position_bias)", (0,)),
+                (r"^stages\.(\d+)\.(?:downsample|position_bias|position_embedding|class_token)", (0,)),
                 (r"^stages\.(\d+)\.blocks\.(\d+)", None),
                 (r"^stages\.(\d+)\.(?:norm|feature_norm)", MATCH_PREV_GROUP),
                 (r"^norm", MATCH_PREV_GROUP),

@@ -1,7 +1,7 @@
-"""The steps from PVTv2 to TransNeXt (section 4.2 of the TransNeXt paper), as models of timm.
+"""The steps from PVT to TransNeXt (section 4.2 of the TransNeXt paper), as models of timm.
 
-Step 1 is timm's ``pvt_v2_b1``, step 8 is ``transnext_micro``. The steps between them have the widths and depths of
-TransNeXt-Micro and change one part each. No weights were released.
+Step 0 is ``pvt_tiny``, step 1 timm's ``pvt_v2_b1``, step 8 ``transnext_micro``. The steps between them have the widths
+and depths of TransNeXt-Micro and change one part each. No weights were released.
 """
 
 from __future__ import annotations
