@@ -245,6 +245,12 @@ def test_a_stage_or_block_that_is_not_there_is_named(stage, block, sentence):
         watch_attention(make_net(), image(64, 64)).of(stage, block)
 
 
+def test_positional_attention_within_the_softmax_is_refused():
+    net = make_net(window_bias="positional")
+    with pytest.raises(FovealError, match="leaves no positional attention beside the softmax to draw"):
+        foveal_peripheral_attention(net, image(64, 64))
+
+
 def test_a_network_folded_for_inference_is_refused():
     with pytest.raises(FovealError, match=r"folded for inference: pass the network that it was made from"):
         foveal_peripheral_attention(foveal.optimize(make_net(), memory=False), image(64, 64))

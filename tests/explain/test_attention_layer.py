@@ -83,6 +83,8 @@ def apply_weights(attention: nn.Module, tokens: Tensor, rows: Tensor, columns: T
         ),
         pytest.param((96, 64), {"length_scaling": False}, id="without length scaling"),
         pytest.param((96, 64), {"token_mixers": "AMAA"}, id="other stages without a window"),
+        pytest.param((96, 64), {"window_bias": "log_cpb", "pooled_bias": "none"}, id="window bias by log-CPB"),
+        pytest.param((75, 101), {"window_bias": "none", "pooled_bias": "learned"}, id="learned bias, resized"),
         pytest.param((32, 32), {}, id="one token"),
     ],
 )

@@ -1,5 +1,7 @@
 """The rows of both papers' ablations: figures as printed, layers by their formulas, and PVTv2 by timm's."""
 
+import itertools
+import math
 from functools import partial
 
 import pytest
@@ -14,6 +16,7 @@ from foveal.models.layers.aggregated_attention import AggregatedAttention
 from foveal.models.layers.channel_mixers import CHANNEL_MIXERS
 from foveal.models.layers.d_mixer import DMixer
 from foveal.models.layers.osra import OSRA
+from foveal.models.layers.other_position_biases import OtherBiasAttention
 from foveal.models.sizes import StageGeometry
 from support.nets import ROADMAP, SHALLOW, image, lively
 
@@ -56,6 +59,23 @@ def test_pixel_focused_attention_needs_the_parameters_that_the_paper_names():
             for name in ("transnext_roadmap_6", "transnext_micro")
         ]
     assert [round(count / 1e6, 2) for count in counts] == [12.78, 12.81]
+
+
+BIASES = {  # the table's parameters are cut after the first decimal: 28.259 M of TransNeXt-Tiny are printed as 28.2
+    ("none", "none"): (28.1, 5.6),
+    ("log_cpb", "log_cpb"): (28.2, 5.7),
+    ("positional", "log_cpb"): (28.2, 5.7),
+    ("learned", "learned"): (28.1, 5.6),
+}
+
+
+@pytest.mark.parametrize("biases", BIASES)
+def test_position_biases_have_the_printed_figures(biases):
+    """Table 6 of the paper."""
+    with torch.device("meta"):
+        net = timm.create_model("transnext_tiny", device="meta", window_bias=biases[0], pooled_bias=biases[1])
+    count = foveal.flops(net, 224)
+    assert (math.floor(count.params / 1e5) / 10, round(count.macs / 1e9, 1)) == BIASES[biases]
 
 
 TRANSXNET = {
@@ -151,6 +171,88 @@ def test_average_pooling_is_that_of_pvt_v2_linear_attention():
     torch.testing.assert_close(torch.stack([keys, values], 3), expected, rtol=1e-5, atol=1e-6)
 
 
+def biased(window_bias: str, pooled_bias: str, **options) -> OtherBiasAttention:
+    kinds = {"window_bias": window_bias, "pooled_bias": pooled_bias}
+    return lively(OtherBiasAttention(48, 2, 3, geometry(), **kinds, **options)).eval()
+
+
+def attend(attention: OtherBiasAttention, x: Tensor, local_bias: Tensor, pool_bias: Tensor, after: float) -> Tensor:
+    """Attention of a (1, H, W, C) map query by query in float64, with biases (H*W, heads, keys) of window and pooled
+    keys; ``after`` weights positional attention after the softmax."""
+    attention = attention.double()
+    x = x.double()
+    height, width = x.shape[1:3]
+    q, k, v = (t[0] for t in attention.project(x))
+    k_pool, v_pool = (t[0].flatten(0, 1) for t in attention.pool(x))
+    out = torch.zeros_like(q)
+    for i in range(height * width):
+        row, column = divmod(i, width)
+        inside = [
+            (j, row + j // 3 - 1, column + j % 3 - 1)
+            for j in range(9)
+            if 0 <= row + j // 3 - 1 < height and 0 <= column + j % 3 - 1 < width
+        ]
+        for h in range(2):
+            unit = F.normalize(q[row, column, h], dim=0)
+            query = (unit + attention.query_embedding[h, 0]) * F.softplus(attention.temperature[h, 0, 0])
+            query = query * math.log(len(inside) + len(k_pool))
+            fine = [query @ F.normalize(k[r, c, h], dim=0) + local_bias[i, h, j] for j, r, c in inside]
+            coarse = F.normalize(k_pool[:, h], dim=1) @ query + pool_bias[i, h]
+            weights = torch.cat([torch.stack(fine), coarse]).softmax(0)
+            for (j, r, c), weight in zip(inside, weights):
+                dynamic = unit @ attention.learnable_tokens[h, :, j] + attention.learnable_bias[h, 0, j]
+                out[row, column, h] += (weight + after * dynamic) * v[r, c, h]
+            out[row, column, h] += weights[len(inside) :] @ v_pool[:, h]
+    return attention.proj(out.flatten(2))[None]
+
+
+def test_without_position_biases_attention_is_that_of_zero_biases():
+    attention, x = biased("none", "none"), torch.randn(1, 6, 8, 48)
+    with torch.no_grad():
+        found = attention(x)
+        expected = attend(attention, x, torch.zeros(48, 2, 9), torch.zeros(48, 2, 12), after=1.0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    assert [name for name in attention.state_dict() if "bias_" in name or "cpb" in name] == []
+
+
+def test_the_windows_bias_by_log_cpb_is_the_network_of_the_distance():
+    """Section 3.1.3: sign(d) log(1 + |d|) / log 8 of the distance scaled to 8, through two layers with a ReLU."""
+    attention, x = biased("log_cpb", "none"), torch.randn(1, 6, 8, 48)
+    with torch.no_grad():
+        found = attention(x)
+        distance = torch.tensor([[row, column] for row in (1, 0, -1) for column in (1, 0, -1)]).double()
+        spaced = distance.sign() * torch.log2(1 + distance.abs() / 7 * 8) / 3  # a map of 8 x 8 in pre-training
+        attention = attention.double()
+        bias = attention.cpb_fc2(F.relu(attention.cpb_fc1(spaced))).T
+        expected = attend(attention, x, bias.expand(48, 2, 9), torch.zeros(48, 2, 12), after=1.0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_positional_attention_as_bias_is_within_the_softmax():
+    attention, x = biased("positional", "none"), torch.randn(1, 6, 8, 48)
+    with torch.no_grad():
+        found = attention(x)
+        attention = attention.double()
+        unit = F.normalize(attention.q(x.double())[0].flatten(0, 1).unflatten(-1, (2, -1)), dim=-1)
+        bias = torch.einsum("nhd,hdj->nhj", unit, attention.learnable_tokens) + attention.learnable_bias[:, 0]
+        expected = attend(attention, x, bias, torch.zeros(48, 2, 12), after=0.0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_learned_bias_belongs_to_the_offset_between_two_pooled_cells():
+    attention, x = biased("none", "learned"), torch.randn(1, 8, 8, 48)
+    table = attention.relative_pos_bias_pool
+    assert table.shape == (2, 7, 7)  # a map of 8 x 8, pooled to 4 x 4
+    with torch.no_grad():
+        found = attention(x)
+        bias = torch.zeros(64, 2, 16)
+        for i, p in itertools.product(range(64), range(16)):
+            row, column = i // 8 // 2 - p // 4, i % 8 // 2 - p % 4
+            bias[i, :, p] = table[:, row + 3, column + 3]
+        expected = attend(attention, x, torch.zeros(64, 2, 9), bias, after=1.0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(8, 12), (9, 13)])
 def test_cells_that_do_not_overlap_are_those_of_a_strided_convolution(size):
     """Of zeros below and to the right of the map, up to whole cells: the position table counts these."""
@@ -202,6 +304,10 @@ ROWS = {
         if name != "conv_glu"
     },
     **{f"token_mixers={layout}": ("transnext_atto", {"token_mixers": layout}) for layout in ("AAMM", "AMMM", "MMMM")},
+    **{
+        f"window_bias={window}, pooled_bias={pool}": ("transnext_atto", {"window_bias": window, "pooled_bias": pool})
+        for window, pool in BIASES
+    },
     "pooling=average": ("transnext_atto", {"pooling": "average"}),
     "window_size=5": ("transnext_atto", {"window_size": 5}),
     "length_scaling=False": ("transnext_atto", {"length_scaling": False}),
@@ -241,6 +347,9 @@ def test_every_row_trains_a_step_and_exports(name):
         ({"token_mixers": "AAAX"}, "token_mixers must be 4 letters of A, M and S"),
         ({"channel_mixer": "swiglu"}, "channel_mixer must be one of conv_glu, glu, mlp"),
         ({"pooling": "max"}, "pooling must be one of activate, average"),
+        ({"window_bias": "cpb"}, "window_bias must be one of learned, log_cpb, positional, none, got 'cpb'"),
+        ({"pooled_bias": "positional"}, "pooled_bias must be one of log_cpb, learned, none, got 'positional'"),
+        ({"window_bias": "positional", "positional_attention": False}, "leave positional_attention=False out"),
         ({"head_dim": 7}, "head_dim must divide the channels of every stage, and 7 does not divide 48"),
         ({"ffn_kernels": (2,)}, r"ffn_kernels must be odd \(1, 3, 5, ...\), got \(2,\)"),
         ({"attention_ratio": 1.0}, "attention_ratio 1.0 gives 48 of 48 channels to attention"),

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveal.errors import FovealError
 from foveal.models.layers.aggregated_attention import AggregatedAttention, SelfAttention
 from foveal.models.layers.cosine_attention import CosineAttention
+from foveal.models.layers.other_position_biases import OtherBiasAttention
 from foveal.models.position_bias import position_bias_table
 from foveal.ops.aggregated_attention.offsets import axis_positions
 from foveal.ops.aggregated_attention.resize import linear_taps
@@ -67,7 +69,7 @@ class AttentionLayer:
             self._queries, self.keys, self.pooled_keys = (_unit(t[0]) for t in (q, k, k_pool))
             self._dtype = self.keys.dtype
             self._set_window(attention)
-            self._bias = _PositionBias(attention, self.size, self._dtype)
+            self._bias = _position_bias(attention, self.size, self._dtype)
 
     def _set_window(self, attention: CosineAttention) -> None:
         parameters: tuple[Tensor, ...]
@@ -76,9 +78,10 @@ class AttentionLayer:
             length = attention.geometry.pooled_length(self.size)
             self._length = self.pool[0] * self.pool[1] if length is None else length
             none = self.keys.new_zeros(self.heads, self.keys.shape[-1], self.window**2)
-            tokens, bias = attention.learnable_tokens, attention.token_bias()
-            positional = (none, none[:, 0]) if tokens is None or bias is None else (tokens, bias)
-            parameters = attention.relative_pos_bias_local, *positional
+            tokens, token_bias = attention.learnable_tokens, attention.token_bias()
+            positional = (none, none[:, 0]) if tokens is None or token_bias is None else (tokens, token_bias)
+            bias = attention.window_bias()
+            parameters = none[:, 0] if bias is None else bias, *positional
         else:
             self.window, self._length = 0, attention.geometry.full_length(self.size)
             none = self.keys.new_zeros(self.heads, self.keys.shape[-1], 0)
@@ -127,6 +130,27 @@ class AttentionLayer:
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         keys = self.keys[row.clamp(0, height - 1), column.clamp(0, width - 1)]
         return keys.flatten(1, 2), inside.flatten(1)
+
+
+def _position_bias(attention: CosineAttention, size: Size, dtype: torch.dtype) -> _PositionBias | _DenseBias:
+    if not isinstance(attention, OtherBiasAttention):
+        return _PositionBias(attention, size, dtype)
+    if attention.window_bias_kind == "positional":
+        raise FovealError(
+            'window_bias="positional" leaves no positional attention beside the softmax to draw: use another network.'
+        )
+    return _DenseBias(attention, size, dtype)
+
+
+class _DenseBias:
+    """The position bias of chosen queries, from that of all: of the ablations' networks, which have no other form."""
+
+    def __init__(self, attention: CosineAttention, size: Size, dtype: torch.dtype):
+        self._bias = attention.position_bias(*size).to(dtype).unflatten(1, size)
+
+    def of(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return (N, heads, Hp*Wp)."""
+        return self._bias[:, rows, columns].transpose(0, 1)
 
 
 class _PositionBias:

@@ -51,13 +51,27 @@ def position_bias_table(fc1: nn.Linear, fc2: nn.Linear, size: Size, pool: Size, 
         (heads, Dr, Dc) for ``foveal.ops.aggregated_attention``, in the dtype of the weights; computed in float32 at
         least, outside autocast.
     """
-    device = fc1.weight.device
-    dtype = torch.promote_types(fc1.weight.dtype, torch.float32)
+    device, dtype = fc1.weight.device, _precise(fc1)
     rows, columns = (_log_spaced_axis(*axis, dtype, device) for axis in zip(size, pool, sides, strict=True))
-    with without_autocast(device):
-        weights = [p.to(dtype) for p in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
-        table = _offset_table(rows, columns, *weights)
-    return table.to(fc1.weight.dtype).unflatten(1, (rows.shape[0], columns.shape[0]))
+    return _table(fc1, fc2, rows, columns).unflatten(1, (rows.shape[0], columns.shape[0]))
+
+
+def window_position_bias(fc1: nn.Linear, fc2: nn.Linear, window: int, sides: Size) -> Tensor:
+    """Return the bias of every offset in a window, (heads, window * window), by the same network (table 6)."""
+    offsets = window // 2 - torch.arange(window, device=fc1.weight.device, dtype=torch.float64)  # query - key
+    rows, columns = (log_spaced(offsets, side).to(_precise(fc1)) for side in sides)
+    return _table(fc1, fc2, rows, columns)
+
+
+def _precise(fc1: nn.Linear) -> torch.dtype:
+    return torch.promote_types(fc1.weight.dtype, torch.float32)
+
+
+def _table(fc1: nn.Linear, fc2: nn.Linear, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the bias of every pair of log-spaced offsets, (heads, rows * columns), in the dtype of the weights."""
+    with without_autocast(fc1.weight.device):
+        weights = [p.to(_precise(fc1)) for p in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
+        return _offset_table(rows, columns, *weights).to(fc1.weight.dtype)
 
 
 def continuous_position_bias(fc1: nn.Linear, fc2: nn.Linear, size: Size, pool: Size, sides: Size) -> Tensor:

@@ -21,6 +21,7 @@ from foveal.types import Size
 
 from .layers.aggregated_attention import AggregatedAttention, Pooling, SelfAttention
 from .layers.channel_mixers import CHANNEL_MIXERS
+from .layers.other_position_biases import OtherBiasAttention, PooledBias, WindowBias
 from .layers.spatial_reduction import SpatialReductionAttention
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, trunc_normal_
@@ -101,6 +102,9 @@ class TransNeXt(Pyramid):
         query_embedding, positional_attention: whether attention has these terms. Without both, aggregated attention is
             the paper's pixel-focused attention.
         pooling: "activate" (activate and pool, equation 5) or "average" (PVTv2's order in its linear attention).
+        window_bias: position bias of the window's keys: "learned", or of the paper's table 6 "log_cpb", "positional"
+            (positional attention within the softmax) or "none".
+        pooled_bias: position bias of the pooled keys: "log_cpb", or of table 6 "learned" or "none".
 
     Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that do not work
         together.
@@ -127,6 +131,8 @@ class TransNeXt(Pyramid):
         query_embedding: bool = True,
         positional_attention: bool = True,
         pooling: Pooling = "activate",
+        window_bias: WindowBias = "learned",
+        pooled_bias: PooledBias = "log_cpb",
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
@@ -137,6 +143,7 @@ class TransNeXt(Pyramid):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
         _check_mixers(token_mixers, channel_mixer, pooling, len(depths))
+        _check_biases(window_bias, pooled_bias, positional_attention)
         self.token_mixers = token_mixers
         self.sr_ratios = tuple(sr_ratios)
         self.window_size = _check_windows(window_size, len(depths))
@@ -152,11 +159,13 @@ class TransNeXt(Pyramid):
                 return SpatialReductionAttention(dim, heads, geometry, **settings)
             if letter == "M":
                 return SelfAttention(dim, heads, geometry, query_embedding=query_embedding, **settings)
-            terms: dict[str, Any] = dict(positional_attention=positional_attention, pooling=pooling)
             window = self.window_size[stage]
-            return AggregatedAttention(
-                dim, heads, window, geometry, query_embedding=query_embedding, **terms, **settings
-            )
+            terms: dict[str, Any] = dict(positional_attention=positional_attention, pooling=pooling)
+            terms |= dict(query_embedding=query_embedding)
+            if (window_bias, pooled_bias) == ("learned", "log_cpb"):
+                return AggregatedAttention(dim, heads, window, geometry, **terms, **settings)
+            terms |= dict(window_bias=window_bias, pooled_bias=pooled_bias)
+            return OtherBiasAttention(dim, heads, window, geometry, **terms, **settings)
 
         stages = []
         for i, (dim, geometry) in enumerate(zip(embed_dims, geometries, strict=True)):
@@ -245,7 +254,7 @@ class TransNeXt(Pyramid):
 
     def no_weight_decay(self) -> set[str]:
         """Return the authors' exceptions: embeddings, temperatures, local biases, and the position bias network."""
-        exempt = ("query_embedding", "relative_pos_bias_local", "cpb", "temperature")
+        exempt = ("query_embedding", "relative_pos_bias_", "cpb", "temperature")
         return {name for name, _ in self.named_parameters() if any(word in name for word in exempt)}
 
     def init_module(self, module: nn.Module) -> None:
@@ -265,6 +274,15 @@ def _check_mixers(token_mixers: str, channel_mixer: str, pooling: str, stages: i
         raise ValueError(f"channel_mixer must be one of {', '.join(CHANNEL_MIXERS)}, got {channel_mixer!r}")
     if pooling not in get_args(Pooling):
         raise ValueError(f"pooling must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
+
+
+def _check_biases(window_bias: str, pooled_bias: str, positional_attention: bool) -> None:
+    if window_bias not in get_args(WindowBias):
+        raise ValueError(f"window_bias must be one of {', '.join(get_args(WindowBias))}, got {window_bias!r}")
+    if pooled_bias not in get_args(PooledBias):
+        raise ValueError(f"pooled_bias must be one of {', '.join(get_args(PooledBias))}, got {pooled_bias!r}")
+    if window_bias == "positional" and not positional_attention:
+        raise ValueError('window_bias="positional" is positional attention: leave positional_attention=False out')
 
 
 def _heads(dim: int, head_dim: int) -> int:

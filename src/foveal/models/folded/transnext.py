@@ -50,7 +50,7 @@ class FoldedAggregatedAttention(_FoldedAttention):
         rows = slice(channels, 3 * channels)  # keys and values of the pooled map: the same memory
         self.pooled = Layer(self.everything.weight[rows], self.everything.bias[rows], dtype, source.norm)
         self.softmax_scale = constant(source.scale())
-        self.local_bias = constant(source.relative_pos_bias_local)
+        self.local_bias = constant(source.window_bias())
         tokens, bias = source.learnable_tokens, source.token_bias()
         self.tokens = None if tokens is None else constant(tokens)
         self.token_bias = None if bias is None else constant(bias)
@@ -136,7 +136,7 @@ class PlainBranch(InferenceOnly):
 
 
 def _fold_attention(source: nn.Module, norm: nn.LayerNorm, dtype: torch.dtype) -> nn.Module:
-    if isinstance(source, AggregatedAttention) and source.pooling == "activate":
+    if type(source) is AggregatedAttention and source.pooling == "activate":
         return FoldedAggregatedAttention(source, norm, dtype)
     if isinstance(source, SelfAttention):
         return FoldedSelfAttention(source, norm, dtype)

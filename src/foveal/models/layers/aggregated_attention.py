@@ -36,6 +36,7 @@ class AggregatedAttention(CosineAttention):
             first, then projects, normalises and applies GELU, as PVTv2's linear attention does.
     """
 
+    relative_pos_bias_local: nn.Parameter | None
     learnable_tokens: nn.Parameter | None
     learnable_bias: nn.Parameter | None
 
@@ -63,13 +64,18 @@ class AggregatedAttention(CosineAttention):
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        trunc_normal_(self.relative_pos_bias_local, std=0.0004)
+        if self.relative_pos_bias_local is not None:
+            trunc_normal_(self.relative_pos_bias_local, std=0.0004)
         if self.learnable_tokens is not None and self.learnable_bias is not None:
             trunc_normal_(self.learnable_tokens, std=0.02)
             nn.init.zeros_(self.learnable_bias)
 
     def key_size(self, size: Size) -> Size:
         return self.geometry.pooled(size)
+
+    def window_bias(self) -> Tensor | None:
+        """Return the position bias of the window's keys (heads, window * window), or None without one."""
+        return self.relative_pos_bias_local
 
     def token_bias(self) -> Tensor | None:
         """Return the bias of positional attention (heads, window * window), or None without it."""
@@ -102,7 +108,7 @@ class AggregatedAttention(CosineAttention):
             *self.pool(x),
             scale=self.scale(),
             query_embedding=self.embedding(),
-            local_bias=self.relative_pos_bias_local,
+            local_bias=self.window_bias(),
             **self.pool_bias(q, self.window, dropout_p),
             tokens=self.learnable_tokens,
             token_bias=self.token_bias(),
