@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -86,8 +87,8 @@ CHANNEL_MIXERS: dict[str, Callable[..., nn.Module]] = {
     "conv_glu": ConvolutionalGLU,
     "glu": GatedLinearUnit,
     "mlp": Mlp,
-    "conv_mlp": lambda dim, ratio, drop=0.0, **dd: Mlp(dim, ratio, drop, conv=True, **dd),
-    "conv_glu_type1": lambda dim, ratio, drop=0.0, **dd: GatedLinearUnit(dim, ratio, drop, design=1, **dd),
-    "conv_glu_type2": lambda dim, ratio, drop=0.0, **dd: GatedLinearUnit(dim, ratio, drop, design=2, **dd),
-    "conv_glu_type3": lambda dim, ratio, drop=0.0, **dd: GatedLinearUnit(dim, ratio, drop, design=3, **dd),
+    "conv_mlp": partial(Mlp, conv=True),
+    "conv_glu_type1": partial(GatedLinearUnit, design=1),
+    "conv_glu_type2": partial(GatedLinearUnit, design=2),
+    "conv_glu_type3": partial(GatedLinearUnit, design=3),
 }
