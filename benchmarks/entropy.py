@@ -1,14 +1,14 @@
 """How the entropy of a TransNeXt's attention grows with the image, with and without length scaling.
 
     python benchmarks/entropy.py
-    python benchmarks/entropy.py --checkpoint runs/digits.transnext_atto/best.pt --sizes 64 96 128 192 256
+    python benchmarks/entropy.py --digits runs/entropy --sizes 64 96 128 192 256
 
 Cosine attention multiplies similarities by a factor lambda. The paper estimates the entropy over n keys as log n minus
 a multiple of lambda plus a constant (TransNeXt, equation 8), and takes lambda = tau log n, with which the entropy need
 not grow with n; with the lambda of the training size it grows as log n. So the figure is a slope: nats of entropy per
 nat of log n, by least squares over the sizes. 0 is the invariance that the paper claims; 1 is attention that spreads
-over more keys as they become more. Images are those of scikit-image and scikit-learn, or validation digits of the
-digits recipe, enlarged.
+over more keys as they become more. It is of a network with random weights on photographs of scikit-image and
+scikit-learn, or of one that is trained here on handwritten digits of 64 pixels, on those of the validation set.
 """
 
 import argparse
@@ -26,6 +26,8 @@ from torch import Tensor
 from foveal.explain import WatchedAttention, watch_attention
 from foveal.report.explanation.subject import Subject, create_subject, open_subject
 from foveal.tasks.classification.digits import write_digits
+from foveal.tasks.recipes import create_task, get_recipe
+from foveal.training import fit
 
 MODES = {
     "length scaling": {"length_scaling": True, "position_bias": "extrapolate"},
@@ -35,6 +37,7 @@ MODES = {
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "retina")
 GRID = 12  # queries per axis
 STAGES = 4
+TRAINED_AT, EPOCHS = 64, 12  # pixels
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,19 @@ def photographs() -> list[Image.Image]:
     return [Image.fromarray(array) for array in (*arrays, *sklearn.datasets.load_sample_images().images)]
 
 
+def trained(folder: Path, seed: int) -> Subject:
+    """Return a network of the digits recipe for images of 64 pixels, trained in ``folder`` unless it holds one."""
+    best = folder / "run" / "best.pt"
+    if not best.exists():
+        recipe = get_recipe("digits.transnext_atto").with_size(TRAINED_AT).with_training(epochs=EPOCHS, seed=seed)
+        recipe = replace(recipe, model_args={"pretrain_size": TRAINED_AT})
+        outcome = fit(create_task(recipe, write_digits(folder / "digits")), recipe.train, best.parent)
+        print(f"{recipe.name} at {TRAINED_AT} pixels, {EPOCHS} epochs: top-1 {outcome.best:.2f} %")
+    return open_subject(best)
+
+
 def digits(folder: Path, per_class: int = 2) -> list[Image.Image]:
-    """Return the first validation digits of every class of the digits recipe, written to ``folder`` if need be."""
-    if not folder.exists():
-        write_digits(folder)
+    """Return the first validation digits of every class."""
     files = [sorted(one.iterdir())[:per_class] for one in sorted((folder / "val").iterdir())]
     return [Image.open(file).convert("RGB") for group in files for file in group]
 
@@ -110,18 +122,18 @@ def report(subject: Subject, images: Sequence[Image.Image], sizes: Sequence[int]
 
 
 def main() -> None:
-    """Measure a network with random weights, or one of a checkpoint of the digits recipe."""
+    """Measure a network with random weights, or one that was trained on digits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="transnext_tiny", help="with random weights")
-    parser.add_argument("--checkpoint", type=Path, help="best.pt of a run of the digits recipe")
-    parser.add_argument("--digits", type=Path, default=Path("digits"), help="folder of the digits")
+    parser.add_argument("--model", default="transnext_tiny", help="a TransNeXt, with random weights")
+    parser.add_argument("--digits", type=Path, metavar="FOLDER", help="train a network on digits there, or find it")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 320, 448, 640])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if options.checkpoint is None:
+    if options.digits is None:
         report(create_subject(options.model, seed=options.seed), photographs(), options.sizes)
     else:
-        report(open_subject(options.checkpoint), digits(options.digits), options.sizes)
+        subject = trained(options.digits, options.seed)
+        report(subject, digits(options.digits / "digits"), options.sizes)
 
 
 if __name__ == "__main__":
