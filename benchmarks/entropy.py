@@ -109,7 +109,9 @@ def digits(folder: Path, per_class: int = 2) -> list[Image.Image]:
 
 def report(subject: Subject, images: Sequence[Image.Image], sizes: Sequence[int]) -> None:
     """Print the mean entropy by size and stage, and its growth, in every mode."""
-    print(f"{subject.caption}, {len(images)} images; stages 1 to {STAGES}, entropy in nats at each size, then its slope")
+    print(
+        f"{subject.caption}, {len(images)} images; stages 1 to {STAGES}, entropy in nats at each size, then its slope"
+    )
     for mode, settings in MODES.items():
         subject.body.set_input_size(**settings)
         blocks = [measure(subject, images, size) for size in sizes]

@@ -111,8 +111,12 @@ def _matching(table: PaperTable, file: WeightsFile, name: str | None) -> tuple[C
     alike = {index: row for index, row in own.items() if _is_of(row, file.metadata, classifier, table)}
     if not alike:
         side = classifier.fit.size[0]
-        which = f"row {name!r} of {table.name} is another network" if name else f"no row of {table.name} is that network"
-        raise FovealError(f"{file.path} holds a {classifier.name} for {side} pixels, and {which}: choose another table.")
+        which = (
+            f"row {name!r} of {table.name} is another network" if name else f"no row of {table.name} is that network"
+        )
+        raise FovealError(
+            f"{file.path} holds a {classifier.name} for {side} pixels, and {which}: choose another table."
+        )
     return classifier, alike
 
 

@@ -65,7 +65,9 @@ def time_table(
     outcomes, figures = [], []
     for side, group in sizes.items():
         setting = Setting("inference", "fp32", options.batch, side, side, options.device, torch.get_num_threads())
-        distinct = [ModelSubject(one.model, form, one.options) for one in dict.fromkeys(group.values()) for form in forms]
+        distinct = [
+            ModelSubject(one.model, form, one.options) for one in dict.fromkeys(group.values()) for form in forms
+        ]
         outcomes.append(run_setting(distinct, setting, measurement))
         figures.append(_kernel_figures(group, outcomes[-1]) if compares else _figures(table, group, outcomes[-1]))
     if not any(outcome.results for outcome in outcomes):
@@ -156,7 +158,9 @@ def _kernel_figures(group: Subjects, outcome: Outcome) -> list[OwnFigures]:
         if index in plain
     }
     speeds = [
-        OwnFigures(column, "measured", "here", {index: one.setting.batch / one.seconds.p50 for index, one in of.items()})
+        OwnFigures(
+            column, "measured", "here", {index: one.setting.batch / one.seconds.p50 for index, one in of.items()}
+        )
         for column, of in ((_KERNELS, kernels), (_PLAIN, plain))
     ]
     spread = [

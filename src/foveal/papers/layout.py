@@ -48,7 +48,9 @@ def as_text(table: PaperTable, counted: Counted | None = None, measured: Measure
         else:
             groups.append(group)
     blocks = [_block([*fixed, *strips]) for strips in _packed(groups, WIDTH - _width(fixed))]
-    return "\n\n".join([f"{table.name}: {table.title}\n{origin(table)}", *blocks, *_foot(table, counted, measured)]) + "\n"
+    return (
+        "\n\n".join([f"{table.name}: {table.title}\n{origin(table)}", *blocks, *_foot(table, counted, measured)]) + "\n"
+    )
 
 
 def as_markdown(table: PaperTable, counted: Counted | None = None, measured: Measured = NOTHING) -> str:
