@@ -21,7 +21,6 @@ import skimage.data
 import sklearn.datasets
 import torch
 from PIL import Image
-from torch import Tensor
 
 from foveal.explain import WatchedAttention, watch_attention
 from foveal.report.explanation.subject import Subject, create_subject, open_subject

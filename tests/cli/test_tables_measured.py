@@ -38,13 +38,15 @@ def show(foveal, monkeypatch):
 @pytest.fixture
 def clock(monkeypatch):
     """A stopwatch by which the first network takes 0.1 s, the second 0.2 s, and so on; and peaks of 1 MB."""
-    taken = {}
     monkeypatch.setattr("foveal.ops.keep_memory", lambda: True)  # cannot be undone
     monkeypatch.setattr("foveal.cli.bench.check_operators", lambda *_: None)
     monkeypatch.setattr("foveal.bench.run.peak_on_cpu", lambda *_: 1_000_000)
-    monkeypatch.setattr(
-        "foveal.bench.run.stopwatch_for", lambda _: lambda call, _: taken.setdefault(call, 0.1 * (len(taken) + 1))
-    )
+
+    def stopwatch_for(device):
+        taken = {}
+        return lambda call, repeats: taken.setdefault(call, 0.1 * (len(taken) + 1))
+
+    monkeypatch.setattr("foveal.bench.run.stopwatch_for", stopwatch_for)
 
 
 def held(name: str) -> float:
