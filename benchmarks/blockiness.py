@@ -24,7 +24,7 @@ from foveal.explain.token_grid import stride_of
 from foveal.models.layers.layer_scale import LayerScale
 from foveal.report.explanation.subject import Subject, create_subject
 
-MODELS = ("transnext_tiny", "swin_tiny_patch4_window7_224", "convnext_tiny")
+MODELS = ("transnext_tiny", "transxnet_s", "swin_tiny_patch4_window7_224", "convnext_tiny")
 BATCH = 4
 
 
