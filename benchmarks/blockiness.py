@@ -18,6 +18,7 @@ from entropy import photographs
 from PIL import Image
 from torch import nn
 
+from foveal.errors import FovealError
 from foveal.explain import EffectiveReceptiveField, ReceptiveFields, blockiness
 from foveal.explain.field_measures import WINDOW
 from foveal.explain.token_grid import stride_of
@@ -70,7 +71,13 @@ def main() -> None:
             subject = create_subject(model, options.size, pretrained=options.pretrained, seed=seed)
             if not options.pretrained:
                 with_all_branches(subject.body)
-            rows.append(by_stage(fields(subject, images)))
+            try:
+                rows.append(by_stage(fields(subject, images)))
+            except FovealError as error:  # such as a LayerNorm of random weights after each stage
+                print(f"{model:<30} {error}", flush=True)
+                break
+        if not rows:
+            continue
         columns = [f"{np.mean(one):.3f} ({min(one):.3f} to {max(one):.3f})" for one in zip(*rows, strict=True)]
         print(f"{model:<30} " + "  ".join(columns), flush=True)
 
