@@ -26,7 +26,7 @@ def test_convolutional_glu_costs_less_than_the_convolutional_mlp_of_its_size(cha
 
 @pytest.mark.parametrize("channels", [48, 96, 224, 448])
 def test_the_squeezed_token_enhancer_costs_less_than_a_pointwise_convolution(channels):
-    """TransXNet, section III-B3, on the channels of TransXNet-T: 3x3 depthwise, and to an eighth, at least 16, and back."""
+    """TransXNet, section III-B3, on the channels of TransXNet-T: 3x3 depthwise; to an eighth, at least 16, and back."""
     mixer = DMixer(channels, 2, 2, 2, 0.0, 0.0)
     counted = count_pass(mixer.proj, (1, channels, SIDE, SIDE)).kinds["conv"] / TOKENS
     assert counted == 9 * channels + 2 * channels * max(16, channels // 8)
