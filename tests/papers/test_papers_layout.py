@@ -89,6 +89,7 @@ def test_csv_and_json_are_complete(name):
     for row, record, one in zip(table.rows, records, rows, strict=True):
         printed = {column: figure.printed for column, figure in row.figures.items()}
         assert eval(f"dict({record.pop('arguments')})") == row.arguments == one["arguments"]
+        assert (record.pop("peer") or None) == row.peer == one["peer"]
         assert record == {"row": row.name, "model": row.model or "", "ours": str(int(row.is_ours)), **printed}
         assert one["printed"] == printed
         assert one["values"] == {column: figure.value for column, figure in row.figures.items()}

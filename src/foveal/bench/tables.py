@@ -70,10 +70,15 @@ def remarks(results: Sequence[Result], facts: dict[str, str]) -> list[str]:
         columns.append(f"training: forward, {'' if of_operators else 'loss, '}backward; no optimiser")
     if any(r.setting.dtype == INT8 for r in results):
         columns.append(f"int8: products by foveal.quantize{_slow()}; eager and compiled networks beside it are in fp32")
+    return ["; ".join(columns) + ".", machine_line(facts)]
+
+
+def machine_line(facts: dict[str, str]) -> str:
+    """Return a line that says where something was measured, and with which versions."""
     memory = f"allocator keeps freed memory: {facts['keep_memory']}"
     where = f"{facts['device']}, threads: {facts['threads']}, {memory}"
     what = f"foveal {facts['foveal']} ({facts['commit']}), torch {facts['torch']}, timm {facts['timm']}"
-    return ["; ".join(columns) + ".", f"{where}, {what}."]
+    return f"{where}, {what}."
 
 
 def _slow() -> str:

@@ -145,15 +145,21 @@ class _Order:
 
 
 def _prepare_machine(order: _Order, threads: int | None) -> dict[str, str]:
+    return prepare_machine(order.device, threads, order.float_dtypes, "training" in order.modes)
+
+
+def prepare_machine(
+    device: str, threads: int | None = None, dtypes: Sequence[str] = ("fp32",), training: bool = False
+) -> dict[str, str]:
     """Set up device, allocator and threads, check the operators, and return the facts of every row."""
-    if torch.device(order.device).type == "cuda":
-        torch.cuda.set_device(torch.device(order.device).index or 0)  # events and kernels go to the current device
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_device(torch.device(device).index or 0)  # events and kernels go to the current device
     keeps = keep_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     with progress("Testing the operators") as on_step:
-        check_operators(order.device, order.float_dtypes, "training" in order.modes, on_step)
-    return machine_facts(order.device, keeps)
+        check_operators(device, tuple(dtypes), training, on_step)
+    return machine_facts(device, keeps)
 
 
 def _measure(
@@ -197,10 +203,19 @@ def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, values))
 
 
-def _check(order: _Order, rounds: int, threads: int | None) -> None:
+def check_machine(device: str, rounds: int, threads: int | None) -> None:
+    """Raise FovealError for too few rounds or threads, or a device that is not there."""
     for name, value, least in (("--rounds", rounds, 2), ("--threads", threads, 1)):
         if value is not None and value < least:
             raise FovealError(f"{name} must be at least {least}, not {value}.")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise FovealError(f"There is no device {device!r} here: omit --device or name another.") from None
+
+
+def _check(order: _Order, rounds: int, threads: int | None) -> None:
+    check_machine(order.device, rounds, threads)
     for model in order.models:
         is_ours(model)
     if order.at_accuracy and not any(map(accuracy_of, order.models)):
@@ -208,10 +223,6 @@ def _check(order: _Order, rounds: int, threads: int | None) -> None:
         raise FovealError(f"--peers accuracy needs a model with a published accuracy at {SIZE} pixels: one of {known}.")
     for size in order.sizes or ():
         parse_size(size)
-    try:
-        torch.empty(1, device=order.device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise FovealError(f"There is no device {order.device!r} here: omit --device or name another.") from None
 
 
 def _csv_file(path: Path | None, device: str) -> Path | None:

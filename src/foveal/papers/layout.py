@@ -1,4 +1,4 @@
-"""A table as text of 80 columns, as Markdown and as CSV, with the counts beside the figures if there are any."""
+"""A table as text of 80 columns, as Markdown and as CSV, with what was counted or measured here beside its figures."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .columns import Column
 from .comparison import Comparison, Counted, compare
+from .measured import NOTHING, Measured
 from .table import Figure, PaperTable
 
 WIDTH = 80
@@ -31,28 +32,30 @@ class _Strip:
 
 
 _Group = list[_Strip]
-"""Strips that stand together: the figures of a column, and their counts."""
+"""Strips that stand together: the figures of a column, their counts, and what was measured."""
 
 
-def as_text(table: PaperTable, counted: Counted | None = None) -> str:
+def as_text(table: PaperTable, counted: Counted | None = None, measured: Measured = NOTHING) -> str:
     """Return a table with title and notes in lines of at most 80 characters.
 
     A wide table is cut into blocks that repeat the names of the rows. An asterisk marks the papers' own networks.
     """
     names = _Strip("", [(_OURS if row.is_ours else _OTHERS) + row.name for row in table.rows], is_text=True)
     fixed, groups = [names], []
-    for column, group in zip(table.columns, _groups(table, counted or {}), strict=True):
+    for column, group in _groups(table, counted or {}, measured):
         if column.name in table.keys:
             fixed += group
         else:
             groups.append(group)
     blocks = [_block([*fixed, *strips]) for strips in _packed(groups, WIDTH - _width(fixed))]
-    return "\n\n".join([f"{table.name}: {table.title}\n{origin(table)}", *blocks, *_foot(table, counted)]) + "\n"
+    return (
+        "\n\n".join([f"{table.name}: {table.title}\n{origin(table)}", *blocks, *_foot(table, counted, measured)]) + "\n"
+    )
 
 
-def as_markdown(table: PaperTable, counted: Counted | None = None) -> str:
+def as_markdown(table: PaperTable, counted: Counted | None = None, measured: Measured = NOTHING) -> str:
     """Return a table in Markdown below a heading, complete; the papers' own networks are bold."""
-    strips = [strip for group in _groups(table, counted or {}) for strip in group]
+    strips = [strip for _, group in _groups(table, counted or {}, measured) for strip in group]
     lines = [
         [strip.heading for strip in (_Strip("row", [], True), *strips)],
         ["---", *("---" if strip.is_text else "---:" for strip in strips)],
@@ -61,25 +64,28 @@ def as_markdown(table: PaperTable, counted: Counted | None = None) -> str:
         cells = [row.name, *(strip.cells[index].strip() for strip in strips)]
         lines.append([f"**{cell}**" if cell and row.is_ours else cell for cell in cells])
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    notes = "\n".join(f"- {note}" for note in (*table.notes, *_said_of_counts(table, counted)))
+    notes = "\n".join(f"- {note}" for note in (*table.notes, *_said_of_counts(table, counted), *measured.notes))
     parts = [f"## {table.name}", f"{table.title}. {origin(table)}.", body, *([notes] if notes else [])]
     return "\n\n".join(parts) + "\n"
 
 
-def as_csv(table: PaperTable, counted: Counted | None = None) -> str:
-    """Return a table as CSV with the figures as printed; counts and differences are further columns."""
+def as_csv(table: PaperTable, counted: Counted | None = None, measured: Measured = NOTHING) -> str:
+    """Return a table as CSV with the figures as printed; what was counted or measured are further columns."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     compared = compare(table, counted or {})
     extra = [column for column in table.columns if any(key[1] == column.name for key in counted or {})]
     added = [f"{column.name}_{what}" for column in extra for what in ("counted", "difference")]
-    writer.writerow(["row", "model", "arguments", "ours", *(column.name for column in table.columns), *added])
-    for row, cells in zip(table.rows, compared, strict=True):
+    added += [f"{one.column.name}_{one.name}" for one in measured.figures]
+    writer.writerow(["row", "model", "arguments", "peer", "ours", *(column.name for column in table.columns), *added])
+    for index, (row, cells) in enumerate(zip(table.rows, compared, strict=True)):
         found = {one.column.name: one for one in cells}
         printed = [row.figures[column.name].printed for column in table.columns]
         counts = [part for column in extra for part in _csv_counts(found.get(column.name))]
         arguments = ", ".join(f"{name}={value!r}" for name, value in row.arguments.items())
-        writer.writerow([row.name, row.model or "", arguments, int(row.is_ours), *printed, *counts])
+        own = [f"{one.values[index]:.6g}" if index in one.values else "" for one in measured.figures]
+        named = [row.name, row.model or "", arguments, row.peer or "", int(row.is_ours)]
+        writer.writerow([*named, *printed, *counts, *own])
     return out.getvalue()
 
 
@@ -88,14 +94,21 @@ def origin(table: PaperTable) -> str:
     return f"{table.paper}, table {table.number}, {table.source}"
 
 
-def _groups(table: PaperTable, counted: Counted) -> Iterator[_Group]:
+def _groups(table: PaperTable, counted: Counted, measured: Measured) -> Iterator[tuple[Column, _Group]]:
     compared = [{one.column.name: one for one in cells} for cells in compare(table, counted)]
     for column in table.columns:
         group = [_Strip(column.heading, _aligned([row.figures[column.name] for row in table.rows]), column.is_text)]
         counts = [cells.get(column.name) for cells in compared]
         if any(counts):
             group += _count_strips(column, counts)
-        yield group
+        yield column, group + _own_strips(table, column, measured)
+    for column in measured.added_columns(table):
+        yield column, [_Strip(column.heading, [""] * len(table.rows)), *_own_strips(table, column, measured)]
+
+
+def _own_strips(table: PaperTable, column: Column, measured: Measured) -> _Group:
+    rows = range(len(table.rows))
+    return [_Strip(one.heading, [one.shown(row) for row in rows]) for one in measured.beside(column)]
 
 
 def _count_strips(column: Column, counts: Sequence[Comparison | None]) -> _Group:
@@ -139,8 +152,8 @@ def _block(strips: Sequence[_Strip]) -> str:
     return "\n".join(_GAP.join(line).rstrip() for line in zip(*(strip.lines for strip in strips), strict=True))
 
 
-def _foot(table: PaperTable, counted: Counted | None) -> list[str]:
-    notes = [*table.notes, *_said_of_counts(table, counted)]
+def _foot(table: PaperTable, counted: Counted | None, measured: Measured) -> list[str]:
+    notes = [*table.notes, *_said_of_counts(table, counted), *measured.notes]
     if any(row.is_ours for row in table.rows):
         notes.insert(0, "* the paper's own network as published.")
     return ["\n".join(line for note in notes for line in textwrap.wrap(note, WIDTH))]
@@ -164,7 +177,7 @@ def _csv_counts(one: Comparison | None) -> tuple[str, str]:
     return f"{one.counted:.6g}", "" if one.difference is None else f"{one.difference:.6g}"
 
 
-def document(table: PaperTable, counted: Counted | None = None) -> dict:
+def document(table: PaperTable, counted: Counted | None = None, measured: Measured = NOTHING) -> dict:
     """Return a table in plain types, complete, for JSON."""
     compared = compare(table, counted or {})
     return {
@@ -180,13 +193,16 @@ def document(table: PaperTable, counted: Counted | None = None) -> dict:
                 "row": row.name,
                 "model": row.model,
                 "arguments": dict(row.arguments),
+                "peer": row.peer,
                 "ours": row.is_ours,
                 "values": {name: figure.value for name, figure in row.figures.items()},
                 "printed": {name: figure.printed for name, figure in row.figures.items()},
                 **({"counted": {one.column.name: _counted(one) for one in cells}} if cells else {}),
+                **({"measured": own} if (own := measured.of_row(index)) else {}),
             }
-            for row, cells in zip(table.rows, compared, strict=True)
+            for index, (row, cells) in enumerate(zip(table.rows, compared, strict=True))
         ],
+        **({"measurement": {**measured.facts, "notes": list(measured.notes)}} if measured.figures else {}),
     }
 
 

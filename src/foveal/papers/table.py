@@ -12,7 +12,7 @@ from typing import Any, cast
 from .columns import COLUMNS, Column
 
 UNKNOWN = "?"
-_NOT_FIGURES = ("row", "model", "arguments")
+_NOT_FIGURES = ("row", "model", "arguments", "peer")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Row:
         name: as in the paper ("ConvNeXt-T", "GLU -> ConvGLU").
         model: name for ``timm.create_model``, with the tag of the weights, of a network of this library; else None.
         arguments: further arguments of ``timm.create_model``, of an ablation.
+        peer: timm's name of a network of others, where ``--time`` measures it beside ours.
         is_ours: it is the papers' own network, as published.
         figures: the cells by name of their column.
     """
@@ -68,6 +69,7 @@ class Row:
     is_ours: bool
     figures: Mapping[str, Figure]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    peer: str | None = None
 
     def number(self, column: str) -> float | int | None:
         """Return the number in a column; None if there is none, or no such column."""
@@ -154,7 +156,8 @@ def _facts(lines: list[str]) -> Iterator[tuple[str, str]]:
 def _row(record: dict[str, str], columns: tuple[Column, ...], ours: str) -> Row:
     figures = {column.name: Figure(record[column.name], column.is_text) for column in columns}
     arguments = _arguments(record.get("arguments") or "")
-    return Row(record["row"], record["model"] or None, fnmatchcase(record["row"], ours), figures, arguments)
+    own, peer = record["model"] or None, record.get("peer") or None
+    return Row(record["row"], own, fnmatchcase(record["row"], ours), figures, arguments, peer)
 
 
 def _arguments(text: str) -> dict[str, Any]:

@@ -176,6 +176,24 @@ def published(weights: str, name: SetName, mode: Mode | None, size: Size) -> flo
     return row.number(f"top1_{size[0]}") if row and size[0] == size[1] else None
 
 
+def evaluated_by(column: str) -> tuple[SetName, Size | None] | None:
+    """Return the set and the size of the images that a column of the papers' tables is of, None for the network's own
+    size; None for a column without accuracies of classifiers."""
+    robust = {name: one for one, name in _COLUMNS.items()}
+    if column in robust:
+        return robust[column], None
+    side = column.removeprefix("top1_")
+    if column in ("top1", "top1_cifar"):
+        return "val", None
+    return ("val", (int(side), int(side))) if column.startswith("top1_") and side.isdecimal() else None
+
+
+def mode_of(row: Row) -> Mode | None:
+    """Return the mode that a row of the papers' tables was evaluated in; None for the network's own."""
+    modes = {method: mode for mode, method in _METHODS.items()}
+    return modes.get(str(row.figures["method"].value)) if "method" in row.figures else None
+
+
 def _robustness(weights: str, column: str) -> float | None:
     rows = (paper_table(table).models.get(weights) for table in _TABLES)
     return next((row.number(column) for row in rows if row), None)
