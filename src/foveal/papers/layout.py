@@ -160,15 +160,18 @@ def _foot(table: PaperTable, counted: Counted | None, measured: Measured) -> lis
 
 
 def _said_of_counts(table: PaperTable, counted: Counted | None) -> list[str]:
-    """Return a sentence for each count that differs from what is printed."""
-    apart = [
-        f"{one.column.heading} of {one.row.name}: {one.printed.printed} printed, {one.counted:.3f} counted: "
-        f"{one.reason or 'no reason is known'}."
-        for cells in compare(table, counted or {})
-        for one in cells
-        if one.printed.number is not None and not one.agrees
-    ]
-    return list(dict.fromkeys(apart))
+    """Return a sentence for each reason why counts differ from what is printed."""
+    apart: dict[str, list[str]] = {}
+    for cells in compare(table, counted or {}):
+        for one in cells:
+            if one.printed.number is not None and not one.agrees:
+                what = (
+                    f"{one.column.heading} of {one.row.name}: {one.printed.printed} printed, {one.counted:.3f} counted"
+                )
+                where = apart.setdefault(one.reason or "no reason is known", [])
+                if what not in where:
+                    where.append(what)
+    return [f"{'; '.join(where)}: {reason}." for reason, where in apart.items()]
 
 
 def _csv_counts(one: Comparison | None) -> tuple[str, str]:
