@@ -47,8 +47,8 @@ class Count:
         params: parameters.
         paper_macs: multiply-adds by the rule of the network's own paper, which calls them FLOPs. For TransNeXt these
             are all multiply-adds; for TransXNet those that hooks on layers see: convolution layers with their biases,
-            linear layers and normalisations with 2 per element, but neither dynamic kernels nor the products of attention. For
-            detectors see ``foveal.tasks.detection.count_detector``, for segmenters
+            linear layers and normalisations with 2 per element, but neither dynamic kernels nor the products of
+            attention. For detectors see ``foveal.tasks.detection.count_detector``, for segmenters
             ``foveal.tasks.segmentation.count_segmenter``.
         kinds: multiply-adds by kind of operation: conv, linear, matmul, norm, pool.
         modules: counts by module name, in the order of ``named_modules``; "" is the whole network.

@@ -34,7 +34,6 @@ from .pyramid import Pyramid, Stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
 from .sizes import stage_sizes
 
-
 EMBED_KERNELS = (7, 3, 3, 3)
 _EMBED_STRIDES = (4, 2, 2, 2)
 
@@ -121,7 +120,7 @@ class TransXNetStage(Stage):
         return self.downsample(x)
 
     def transform(self, x: Tensor) -> Tensor:
-        return self._run_blocks(x, self.position_bias(x))
+        return self._run_blocks(x, self.position_bias(x))  # type: ignore[misc]  # None in TokenStage alone
 
     def feature(self, x: Tensor) -> Tensor:
         return self.feature_norm(x)
@@ -203,25 +202,23 @@ class TransXNet(Pyramid):
         sizes = stage_sizes(self.img_size, len(depths))
         drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         drops = attn_drop_rate, proj_drop_rate
+        dual = token_mixer == "d_mixer"
+        stage, block = (TransXNetStage, Block) if dual else (TokenStage, TokenBlock)
         stages = []
         for i, dim in enumerate(embed_dims):
             patches = embed_kernels[i], _EMBED_STRIDES[i]
             downsample = PatchEmbed(embed_dims[i - 1] if i else in_chans, dim, *patches, **dd)
-            parts = ffn_kernels, position_encoding, ffn_norm, layer_scale
-            if token_mixer == "d_mixer":
-                table = PositionTable(num_heads[i], sizes[i], sr_ratios[i], **dd)
-                blocks = []
-                for drop_path in drop_paths[i]:
-                    mixer = DMixer(dim, num_heads[i], sr_ratios[i], groups[i], *drops, *mixing, **dd)
-                    blocks.append(Block(dim, mixer, mlp_ratios[i], proj_drop_rate, drop_path, *parts, **dd))
-                stages.append(TransXNetStage(downsample, table, blocks, dim, feature_norm, **dd))
-            else:
-                create = TOKEN_MIXERS[token_mixer]
-                plain = []
-                for index, drop_path in enumerate(drop_paths[i]):
-                    other = create(dim, num_heads[i], sr_ratios[i], index % 2 == 1, drops, **dd)
-                    plain.append(TokenBlock(dim, other, mlp_ratios[i], proj_drop_rate, drop_path, *parts, **dd))
-                stages.append(TokenStage(downsample, None, plain, dim, feature_norm, **dd))
+            table = PositionTable(num_heads[i], sizes[i], sr_ratios[i], **dd) if dual else None
+            blocks = []
+            for index, drop_path in enumerate(drop_paths[i]):
+                mixer = (
+                    DMixer(dim, num_heads[i], sr_ratios[i], groups[i], *drops, *mixing, **dd)
+                    if dual
+                    else TOKEN_MIXERS[token_mixer](dim, num_heads[i], sr_ratios[i], index % 2 == 1, drops, **dd)
+                )
+                ffn = mlp_ratios[i], proj_drop_rate, drop_path, ffn_kernels
+                blocks.append(block(dim, mixer, *ffn, position_encoding, ffn_norm, layer_scale, **dd))
+            stages.append(stage(downsample, table, blocks, dim, feature_norm, **dd))
         self.stages = nn.Sequential(*stages)
         self.norm = group_norm(embed_dims[-1], **dd)
         self._init_pyramid(in_chans, tuple(embed_dims), num_classes, global_pool, drop_rate, True, device, dtype)

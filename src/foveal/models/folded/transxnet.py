@@ -6,6 +6,7 @@ BatchNorm, layer scale and identity additions are folded into adjacent products.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -213,7 +214,7 @@ class PlainBlock(InferenceOnly):
 
 def fold_block(source: Block, dtype: torch.dtype) -> FoldedBlock | PlainBlock:
     """Return the block for inference."""
-    mixer = source.token_mixer
+    mixer: Any = source.token_mixer
     local, distant = mixer.dims
     overlaps = all(isinstance(layer.conv, DepthwiseConv) for layer in mixer.global_unit.sr)
     standard = overlaps and local == distant and mixer.enhances and isinstance(mixer.local_unit, IDConv)

@@ -37,9 +37,10 @@ class ShiftConv(nn.Conv2d):
 class ACmix(nn.Module):
     """Attention in windows and a convolution from the same queries, keys and values (table VI, "ACmix Block").
 
-    Pan et al., "On the Integration of Self-Attention and Convolution", CVPR 2022, in its form for Swin. Of the 3 * heads
-    maps with the channels of one head, a linear layer makes nine; shifted and added up they are a 3x3 convolution. Two
-    learned numbers weight the two results. The windows may be shifted; the convolution stays on the map.
+    Pan et al., "On the Integration of Self-Attention and Convolution", CVPR 2022, in its form for Swin. Queries, keys
+    and values are 3 * heads maps with the channels of one head. A linear layer makes nine of them; shifted and added up
+    they are a 3x3 convolution. Two learned numbers weight the two results. The windows may be shifted; the convolution
+    stays on the map.
 
     Args:
         dim: channels.

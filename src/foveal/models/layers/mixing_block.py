@@ -16,10 +16,11 @@ from .windows import WindowSoftmax, fill_windows
 class MixingBlock(nn.Module):
     """Attention in windows and a depthwise convolution side by side, each of which weights the other (table VI).
 
-    Chen et al., "MixFormer: Mixing Features across Windows and Dimensions", CVPR 2022. The convolution's average weights
-    the channels of the values; the attended map weights the positions of the convolution. Windows are not shifted, since
-    the convolution connects them. As in their network, all layers run on whole windows; the convolution and the average
-    see zeros and nothing beyond the map.
+    Chen et al., "MixFormer: Mixing Features across Windows and Dimensions", CVPR 2022. The average of the convolved map
+    weights the channels of the values (channel interaction); the attended map weights the positions of the convolved
+    one (spatial interaction). Windows are not shifted, since the convolution connects them. As in their network, all
+    layers run on whole windows; unlike there, the convolution sees zeros beyond the map, and the average leaves them
+    out.
 
     Args:
         dim: channels, a multiple of 16. Attention has half of them.

@@ -78,13 +78,13 @@ class WindowSoftmax(nn.Module):
             (B, H', W', C); of no meaning beyond the map.
         """
         filled = (q.shape[1], q.shape[2])
-        shifts = tuple(self.shift if side > self.window else 0 for side in filled)
+        shifts = (self.shift if filled[0] > self.window else 0, self.shift if filled[1] > self.window else 0)
         if any(shifts):
             q, k, v = (t.roll((-shifts[0], -shifts[1]), (1, 2)) for t in (q, k, v))
         # (B, windows, heads, tokens, dim)
-        parts = (to_windows(t, self.window).unflatten(-1, (self.heads, -1)).transpose(2, 3) for t in (q, k, v))
-        dropout_p = self.attn_drop if self.training else 0.0
-        y = F.scaled_dot_product_attention(*parts, attn_mask=self._bias(q, size, shifts), dropout_p=dropout_p)
+        bias, dropout_p = self._bias(q, size, shifts), self.attn_drop if self.training else 0.0
+        q, k, v = (to_windows(t, self.window).unflatten(-1, (self.heads, -1)).transpose(2, 3) for t in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout_p)
         y = from_windows(y.transpose(2, 3).flatten(3), self.window, filled)
         return y.roll(shifts, (1, 2)) if any(shifts) else y
 
@@ -112,9 +112,9 @@ def _together(size: Size, filled: Size, window: int, shifts: Size, device: torch
     for side, whole, shift in zip(size, filled, shifts, strict=True):
         place = torch.arange(whole, device=device)
         wrapped.append(place >= whole - shift)
-        inside.append(((place + shift) % whole < side))
-    outside = ~(inside[0][:, None] & inside[1])
-    region = wrapped[0][:, None] * 2 + wrapped[1] * 1
-    region = torch.where(outside, -1, region)  # attend among themselves: a softmax over nothing is not a number
+        inside.append((place + shift) % whole < side)
+    region = 2 * wrapped[0][:, None] + 1 * wrapped[1]
+    # Those beyond the map attend among themselves: a softmax over nothing is not a number.
+    region = torch.where(inside[0][:, None] & inside[1], region, -1)
     tokens = to_windows(region[None, :, :, None], window)[0, :, :, 0]
     return tokens[:, :, None] == tokens[:, None, :]
