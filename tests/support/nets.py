@@ -14,6 +14,7 @@ TRANSNEXT = ("transnext_micro", "transnext_tiny", "transnext_small", "transnext_
 TRANSXNET = ("transxnet_t", "transxnet_s", "transxnet_b")
 OURS = ("transnext_atto", "transnext_pico", "transxnet_atto")
 ROADMAP = tuple(f"transnext_roadmap_{step}" for step in range(2, 8))
+COMPARED = "transxnet_mixers"  # of table VI of the TransXNet paper
 NAMES = (*TRANSNEXT, *TRANSXNET, *OURS)
 SHALLOW = (1, 1, 1, 1)
 
