@@ -1,4 +1,4 @@
-"""What TransXNet's table VII puts in the place of IDConv: layers by plain forms, networks by the paper's comparisons."""
+"""What TransXNet's table VII puts in the place of IDConv: layers by plain forms, networks by the paper's words."""
 
 from functools import cache
 

@@ -81,8 +81,8 @@ class WindowSoftmax(nn.Module):
         shifts = (self.shift if filled[0] > self.window else 0, self.shift if filled[1] > self.window else 0)
         if any(shifts):
             q, k, v = (t.roll((-shifts[0], -shifts[1]), (1, 2)) for t in (q, k, v))
-        # (B, windows, heads, tokens, dim)
         bias, dropout_p = self._bias(q, size, shifts), self.attn_drop if self.training else 0.0
+        # (B, windows, heads, tokens, dim)
         q, k, v = (to_windows(t, self.window).unflatten(-1, (self.heads, -1)).transpose(2, 3) for t in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout_p)
         y = from_windows(y.transpose(2, 3).flatten(3), self.window, filled)
