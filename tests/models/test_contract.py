@@ -11,10 +11,10 @@ from timm.optim import param_groups_weight_decay
 from torch import nn
 
 from support.accuracy import assert_same
-from support.nets import NAMES, PVT, ROADMAP, TRANSNEXT, atto, gradients, image, lively, on_meta, shrunk
+from support.nets import COMPARED, NAMES, PVT, ROADMAP, TRANSNEXT, atto, gradients, image, lively, on_meta, shrunk
 
 FAMILIES = ("transnext", "transxnet")
-every_name = pytest.mark.parametrize("name", [*NAMES, *ROADMAP, *PVT])
+every_name = pytest.mark.parametrize("name", [*NAMES, *ROADMAP, *PVT, COMPARED])
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 

@@ -15,6 +15,7 @@ TRANSXNET = ("transxnet_t", "transxnet_s", "transxnet_b")
 OURS = ("transnext_atto", "transnext_pico", "transxnet_atto")
 ROADMAP = tuple(f"transnext_roadmap_{step}" for step in range(2, 8))
 PVT = ("pvt_tiny",)
+COMPARED = "transxnet_mixers"  # of table VI of the TransXNet paper
 NAMES = (*TRANSNEXT, *TRANSXNET, *OURS)
 SHALLOW = (1, 1, 1, 1)
 

@@ -28,7 +28,7 @@ from foveal.models.layers.depthwise import ConvNorm
 from foveal.models.layers.idconv import IDConv
 from foveal.models.layers.osra import OSRA
 from foveal.models.pyramid import Stage
-from foveal.models.transxnet import TransXNet
+from foveal.models.transxnet import TokenBlock, TransXNet
 from foveal.ops.numerics import accumulation_dtype, without_autocast
 from foveal.types import Size
 
@@ -145,9 +145,15 @@ class WatchedMixers:
 
     @torch.no_grad()
     def kernels(self, stage: int, block: int = -1) -> DynamicKernels:
-        """Return the kernels that IDConv convolves this image with."""
+        """Return the kernels that IDConv convolves this image with.
+
+        Raises:
+            FovealError: the network was created with another ``local_mixer``.
+        """
         key, seen = self._find(stage, block)
         conv = seen.mixer.local_unit
+        if not isinstance(conv, IDConv):
+            raise FovealError(f"Only IDConv mixes kernels, and this D-Mixer has a {type(conv).__name__} in its place.")
         with _recomputing(conv, seen.x.device):
             of_kernels = _group_weights(conv, seen.parts[0], conv.kernel)
             of_biases = _group_weights(conv, seen.parts[0], 1)[..., 0, 0]
@@ -223,14 +229,16 @@ def watch_mixers(net: nn.Module, image: Tensor, stages: Sequence[int] | None = N
         stages: the stages to watch, counted from 0; None takes all. Later stages do not run.
 
     Raises:
-        FovealError: the network is not a TransXNet or was folded for inference, there is no such stage, or the image
-            has another shape.
+        FovealError: the network is not a TransXNet, has no D-Mixers or was folded for inference, there is no such
+            stage, or the image has another shape.
     """
     if not isinstance(net, TransXNet):
         raise FovealError(
             f"Only TransXNet has dynamic token mixers, and this is a {type(net).__name__}: use a transxnet_* model."
         )
     refuse_optimised(net)
+    if any(isinstance(module, TokenBlock) for module in net.modules()):
+        raise FovealError("This TransXNet has another token_mixer than the D-Mixer, which watch_mixers needs.")
     chosen = chosen_stages(net, stages)
     batch = batch_of_one(net, image, net.in_chans)
     inputs: dict[tuple[int, int], _MixerInput] = {}

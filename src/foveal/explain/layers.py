@@ -16,7 +16,7 @@ from foveal.errors import FovealError
 from foveal.models.layers.d_mixer import DMixer
 from foveal.models.pyramid import Pyramid, Stage
 from foveal.models.transnext import TransNeXt
-from foveal.models.transxnet import TransXNet
+from foveal.models.transxnet import TokenBlock, TransXNet
 
 Layout = Literal["NCHW", "NHWC"]
 Side = Literal["output", "input"]
@@ -105,6 +105,8 @@ def branch_layers(net: nn.Module, stage: int = BRANCH_STAGE, block: int = -1) ->
     if not isinstance(net, TransXNet):
         raise FovealError(f"Only TransXNet has D-Mixers, and this is a {type(net).__name__}: use a transxnet_* model.")
     blocks: Any = _item(_stage(net, stage).blocks, block, "block")
+    if isinstance(blocks, TokenBlock):
+        raise FovealError("This TransXNet was created with another token_mixer than the D-Mixer, and has no branches.")
     if not isinstance(blocks.token_mixer, DMixer):
         raise FovealError("The D-Mixers of this TransXNet are folded for inference: pass the network before optimize.")
     mixer = blocks.token_mixer

@@ -1,6 +1,6 @@
 """The backbones, which are registered in timm on import."""
 
-from . import pvt, roadmap  # noqa: F401 - they register their models
+from . import mixer_comparison, pvt, roadmap  # noqa: F401 - they register their models
 from .counting import Count, flops
 from .folded import optimize
 from .load_report import CheckpointError, LoadReport

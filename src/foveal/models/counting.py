@@ -46,9 +46,9 @@ class Count:
         macs: multiply-adds of one forward pass.
         params: parameters.
         paper_macs: multiply-adds by the rule of the network's own paper, which calls them FLOPs. For TransNeXt these
-            are all multiply-adds; for TransXNet those that hooks on layers see: convolution layers with their biases
-            and normalisations with 2 per element, but neither dynamic kernels nor the products of attention. For
-            detectors see ``foveal.tasks.detection.count_detector``, for segmenters
+            are all multiply-adds; for TransXNet those that hooks on layers see: convolution layers with their biases,
+            linear layers and normalisations with 2 per element, but neither dynamic kernels nor the products of
+            attention. For detectors see ``foveal.tasks.detection.count_detector``, for segmenters
             ``foveal.tasks.segmentation.count_segmenter``.
         kinds: multiply-adds by kind of operation: conv, linear, matmul, norm, pool.
         modules: counts by module name, in the order of ``named_modules``; "" is the whole network.
@@ -190,8 +190,11 @@ def _elementwise_macs(module: nn.Module, args: tuple, output: Any) -> tuple[str,
 
 
 def layer_macs(module: nn.Module, args: tuple, output: Any) -> int:
-    """Count a layer as TransXNet's paper does: convolutions with biases, normalisations with 2 per element."""
-    norm = isinstance(module, nn.BatchNorm2d | nn.GroupNorm) or hasattr(module, "is_layer_scale")
+    """Count a layer as TransXNet's paper does: convolutions with biases, linear layers without, normalisations with 2
+    per element."""
+    if isinstance(module, nn.Linear):
+        return output.numel() * module.in_features
+    norm = isinstance(module, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm) or hasattr(module, "is_layer_scale")
     return convolution_macs(module, output) + (2 * output.numel() if norm else 0)
 
 

@@ -20,15 +20,22 @@ from torch import Tensor, nn
 
 from foveal.types import Size
 
+from .layers.acmix import ShiftConv
 from .layers.d_mixer import DMixer
-from .layers.depthwise import DepthwiseConv
+from .layers.depthwise import DepthwiseConv, SeparateCells
 from .layers.layer_scale import LayerScale
+from .layers.local_mixers import LOCAL_MIXERS
 from .layers.multiscale_ffn import FFN_KERNELS, MultiScaleFFN
+from .layers.plain_ffn import PlainFFN
 from .layers.position_table import PositionTable, resize_table
+from .layers.token_mixers import TOKEN_MIXERS
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
 from .sizes import stage_sizes
+
+EMBED_KERNELS = (7, 3, 3, 3)
+_EMBED_STRIDES = (4, 2, 2, 2)
 
 
 def group_norm(dim: int, **dd: Any) -> nn.GroupNorm:
@@ -37,12 +44,16 @@ def group_norm(dim: int, **dd: Any) -> nn.GroupNorm:
 
 
 class PatchEmbed(nn.Module):
-    """Strided convolution and BatchNorm."""
+    """Strided convolution and BatchNorm. Patches overlap if ``kernel`` is larger than ``stride``."""
 
     def __init__(self, in_chans: int, dim: int, kernel: int, stride: int, device=None, dtype=None):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
-        self.proj = nn.Conv2d(in_chans, dim, kernel, stride, kernel // 2, bias=False, **dd)
+        self.proj: nn.Conv2d = (
+            SeparateCells(in_chans, dim, stride, **dd)
+            if kernel == stride
+            else nn.Conv2d(in_chans, dim, kernel, stride, kernel // 2, bias=False, **dd)
+        )
         self.norm = nn.BatchNorm2d(dim, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,22 +64,37 @@ class Block(nn.Module):
     """Dynamic position encoding, D-Mixer, multi-scale FFN (equation 1)."""
 
     def __init__(
-        self, dim: int, mixer: DMixer, mlp_ratio: float, proj_drop: float, drop_path: float,
-        ffn_kernels: Sequence[int] = FFN_KERNELS, position_encoding: bool = True, **dd: Any,
+        self, dim: int, mixer: nn.Module, mlp_ratio: float, proj_drop: float, drop_path: float,
+        ffn_kernels: Sequence[int] = FFN_KERNELS, position_encoding: bool = True,
+        ffn_norm: bool = True, layer_scale: bool = True, **dd: Any,
     ):  # fmt: skip
         super().__init__()
         self.pos_embed = DepthwiseConv(dim, 7, identity=True, **dd) if position_encoding else nn.Identity()
         self.norm1 = group_norm(dim, **dd)
         self.token_mixer = mixer
         self.norm2 = group_norm(dim, **dd)
-        self.mlp = MultiScaleFFN(dim, mlp_ratio, proj_drop, ffn_kernels, **dd)
-        self.layer_scale_1 = LayerScale(dim, **dd)
-        self.layer_scale_2 = LayerScale(dim, **dd)
+        self.mlp: nn.Module = (
+            MultiScaleFFN(dim, mlp_ratio, proj_drop, ffn_kernels, **dd)
+            if ffn_norm
+            else PlainFFN(dim, mlp_ratio, proj_drop, **dd)
+        )
+        self.layer_scale_1: nn.Module = LayerScale(dim, **dd) if layer_scale else nn.Identity()
+        self.layer_scale_2: nn.Module = LayerScale(dim, **dd) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         x = self.pos_embed(x)
         x = x + self.drop_path(self.token_mixer(self.norm1(x), bias, self.layer_scale_1))
+        return x + self.drop_path(self.mlp(self.norm2(x), self.layer_scale_2))
+
+
+class TokenBlock(Block):
+    """The same block with a token mixer that takes tokens (B, H, W, C) and no position bias (table VI)."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        x = self.pos_embed(x)
+        y = self.token_mixer(self.norm1(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = x + self.drop_path(self.layer_scale_1(y))
         return x + self.drop_path(self.mlp(self.norm2(x), self.layer_scale_2))
 
 
@@ -78,8 +104,8 @@ class TransXNetStage(Stage):
     def __init__(
         self,
         downsample: PatchEmbed,
-        position_bias: PositionTable,
-        blocks: list[Block],
+        position_bias: PositionTable | None,
+        blocks: Sequence[Block],
         dim: int,
         feature_norm: bool,
         **dd: Any,
@@ -94,10 +120,17 @@ class TransXNetStage(Stage):
         return self.downsample(x)
 
     def transform(self, x: Tensor) -> Tensor:
-        return self._run_blocks(x, self.position_bias(x))
+        return self._run_blocks(x, self.position_bias(x))  # type: ignore[misc]  # None in TokenStage alone
 
     def feature(self, x: Tensor) -> Tensor:
         return self.feature_norm(x)
+
+
+class TokenStage(TransXNetStage):
+    """A stage of blocks without a position bias."""
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self._run_blocks(x)
 
 
 class TransXNet(Pyramid):
@@ -114,6 +147,14 @@ class TransXNet(Pyramid):
         position_encoding: whether blocks begin with the dynamic position encoding (DPE, table X).
         ffn_kernels: sizes of the depthwise convolutions between the layers of the FFN; none for a plain FFN (table
             VIII).
+        token_mixer: "d_mixer", or another mixer of table VI: "sep_conv", "sra", "window", "mixing_block", "acmix". All
+            take ``num_heads``; "sra" takes ``sr_ratios``.
+        local_mixer: "idconv", or what has its place in the D-Mixer in table VII: "dwconv", "window", "dyconv",
+            "d_dwconv".
+        embed_kernels: sides of the patch embeddings' convolutions with strides 4, 2, 2, 2; patches of a side equal to
+            the stride do not overlap (table VI).
+        ffn_norm: whether the FFN has BatchNorms, or biases instead; without them ``ffn_kernels`` must be () (table VI).
+        layer_scale: whether blocks have layer scales (table VI).
         feature_norm: apply a GroupNorm to every stage's feature map, as the released detectors and segmenters do.
 
     Input: (B, in_chans, H, W), H and W at least 32 and otherwise free. Raises ValueError for arguments that do not work
@@ -139,6 +180,11 @@ class TransXNet(Pyramid):
         token_enhancer: bool = True,
         position_encoding: bool = True,
         ffn_kernels: tuple[int, ...] = FFN_KERNELS,
+        token_mixer: str = "d_mixer",
+        local_mixer: str = "idconv",
+        embed_kernels: tuple[int, ...] = EMBED_KERNELS,
+        ffn_norm: bool = True,
+        layer_scale: bool = True,
         feature_norm: bool = False,
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
@@ -150,22 +196,29 @@ class TransXNet(Pyramid):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
         self.img_size = _check_size(img_size)
-        if any(kernel < 1 or kernel % 2 == 0 for kernel in ffn_kernels):
-            raise ValueError(f"ffn_kernels must be odd (1, 3, 5, ...), got {tuple(ffn_kernels)}")
-        mixing = (attention_ratio, overlapping_reduction, token_enhancer)
+        mixing = (attention_ratio, overlapping_reduction, token_enhancer, local_mixer)
+        _check_mixers(token_mixer, mixing, embed_dims, num_heads)
+        _check_kernels(embed_kernels, ffn_kernels, ffn_norm, len(embed_dims))
         sizes = stage_sizes(self.img_size, len(depths))
         drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        drops = attn_drop_rate, proj_drop_rate
+        dual = token_mixer == "d_mixer"
+        stage, block = (TransXNetStage, Block) if dual else (TokenStage, TokenBlock)
         stages = []
         for i, dim in enumerate(embed_dims):
-            downsample = PatchEmbed(embed_dims[i - 1] if i else in_chans, dim, *((3, 2) if i else (7, 4)), **dd)
-            table = PositionTable(num_heads[i], sizes[i], sr_ratios[i], **dd)
+            patches = embed_kernels[i], _EMBED_STRIDES[i]
+            downsample = PatchEmbed(embed_dims[i - 1] if i else in_chans, dim, *patches, **dd)
+            table = PositionTable(num_heads[i], sizes[i], sr_ratios[i], **dd) if dual else None
             blocks = []
-            for drop_path in drop_paths[i]:
-                drops = attn_drop_rate, proj_drop_rate
-                mixer = DMixer(dim, num_heads[i], sr_ratios[i], groups[i], *drops, *mixing, **dd)
+            for index, drop_path in enumerate(drop_paths[i]):
+                mixer = (
+                    DMixer(dim, num_heads[i], sr_ratios[i], groups[i], *drops, *mixing, **dd)
+                    if dual
+                    else TOKEN_MIXERS[token_mixer](dim, num_heads[i], sr_ratios[i], index % 2 == 1, drops, **dd)
+                )
                 ffn = mlp_ratios[i], proj_drop_rate, drop_path, ffn_kernels
-                blocks.append(Block(dim, mixer, *ffn, position_encoding, **dd))
-            stages.append(TransXNetStage(downsample, table, blocks, dim, feature_norm, **dd))
+                blocks.append(block(dim, mixer, *ffn, position_encoding, ffn_norm, layer_scale, **dd))
+            stages.append(stage(downsample, table, blocks, dim, feature_norm, **dd))
         self.stages = nn.Sequential(*stages)
         self.norm = group_norm(embed_dims[-1], **dd)
         self._init_pyramid(in_chans, tuple(embed_dims), num_classes, global_pool, drop_rate, True, device, dtype)
@@ -175,7 +228,8 @@ class TransXNet(Pyramid):
         """Resize the learned position tables for images of ``img_size``."""
         self.img_size = _check_size(img_size)
         for stage, size in zip(self.stages, stage_sizes(self.img_size), strict=False):  # pruned nets have fewer stages
-            stage.position_bias.resize(size)
+            if stage.position_bias is not None:
+                stage.position_bias.resize(size)
         update_model_input_size(self, self.img_size)
 
     def add_feature_norms(self, stages: Sequence[int]) -> None:
@@ -188,13 +242,15 @@ class TransXNet(Pyramid):
         """Resize position tables of another image size to this network's."""
         state = dict(state)
         for i, stage in enumerate(self.stages):
+            if stage.position_bias is None:
+                continue
             name, shape = f"stages.{i}.position_bias.table", stage.position_bias.table.shape
             if name in state and state[name].shape[:2] == shape[:2] and state[name].shape != shape:
                 state[name] = resize_table(state[name], tuple(shape[2:]))
         return state
 
     def init_module(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Linear) and not isinstance(module, ShiftConv):
             trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -205,6 +261,44 @@ def _check_size(img_size: int | Size) -> Size:
     if min(height, width) < 32:
         raise ValueError(f"img_size must be at least 32 x 32, got {height} x {width}")
     return height, width
+
+
+_NO_CHANGE = (0.5, True, True, "idconv")  # of the D-Mixer
+
+
+def _check_mixers(token_mixer: str, mixing: tuple, dims: Sequence[int], heads: Sequence[int]) -> None:
+    local_mixer = mixing[-1]
+    if local_mixer not in LOCAL_MIXERS:
+        raise ValueError(f"local_mixer must be one of {', '.join(LOCAL_MIXERS)}, got {local_mixer!r}")
+    if token_mixer == "d_mixer":
+        return
+    if token_mixer not in TOKEN_MIXERS:
+        raise ValueError(f"token_mixer must be one of d_mixer, {', '.join(TOKEN_MIXERS)}, got {token_mixer!r}")
+    if mixing != _NO_CHANGE:
+        raise ValueError(
+            "attention_ratio, overlapping_reduction, token_enhancer and local_mixer change the D-Mixer: leave them out "
+            f"with token_mixer={token_mixer!r}"
+        )
+    shared = [dim // 2 if token_mixer == "mixing_block" else dim for dim in dims]
+    for dim, count in zip(shared, heads, strict=True):
+        if token_mixer != "sep_conv" and dim % count:
+            raise ValueError(
+                f"num_heads {tuple(heads)} must divide the channels of token_mixer={token_mixer!r}, and {count} does "
+                f"not divide {dim}"
+            )
+
+
+def _check_kernels(embed: Sequence[int], ffn: Sequence[int], ffn_norm: bool, stages: int) -> None:
+    if any(kernel < 1 or kernel % 2 == 0 for kernel in ffn):
+        raise ValueError(f"ffn_kernels must be odd (1, 3, 5, ...), got {tuple(ffn)}")
+    if ffn and not ffn_norm:
+        raise ValueError("ffn_norm=False is a plain FFN: pass ffn_kernels=() with it")
+    sides = zip(embed, _EMBED_STRIDES, strict=False)
+    if len(embed) < stages or any(k < s or (k != s and k % 2 == 0) for k, s in sides):
+        raise ValueError(
+            f"embed_kernels must be odd and larger than the strides {_EMBED_STRIDES}, or equal to them, got "
+            f"{tuple(embed)}"
+        )
 
 
 _RELEASED_NAMES = (

@@ -6,6 +6,7 @@ BatchNorm, layer scale and identity additions are folded into adjacent products.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +18,12 @@ from foveal.ops.modules import is_plain_module
 
 from ..cache import SizeCache
 from ..layers.d_mixer import DMixer
-from ..layers.depthwise import ConvNorm, DepthwiseConv
+from ..layers.depthwise import ConvNorm, DepthwiseConv, SeparateCells, fill_cells
 from ..layers.idconv import IDConv
 from ..layers.layer_scale import LayerScale
 from ..layers.multiscale_ffn import FFN_KERNELS, MultiScaleFFN
 from ..layers.osra import OSRA
-from ..transxnet import Block, PatchEmbed
+from ..transxnet import Block, PatchEmbed, TokenBlock
 from .parts import InferenceOnly, Layer, Weights, batch_norm_affine, cast, constant, scale_input, scale_output
 
 
@@ -39,6 +40,20 @@ class FoldedPatchEmbed(InferenceOnly):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, dim, ceil(H / s), ceil(W / s))."""
         return F.conv2d(x, self.layer.weight, self.layer.bias, self.stride, self.padding)
+
+
+class FoldedSeparatePatches(FoldedPatchEmbed):
+    """The same with patches that do not overlap."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, dim, ceil(H / s), ceil(W / s))."""
+        return super().forward(fill_cells(x, self.stride[0]))
+
+
+def fold_patch_embed(source: PatchEmbed, dtype: torch.dtype) -> FoldedPatchEmbed:
+    """Return the patch embedding for inference."""
+    kind = FoldedSeparatePatches if isinstance(source.proj, SeparateCells) else FoldedPatchEmbed
+    return kind(source, dtype)
 
 
 class FoldedIDConv(InferenceOnly):
@@ -186,24 +201,25 @@ class FoldedBlock(InferenceOnly):
 class PlainBlock(InferenceOnly):
     """A block of an ablation by its own layers, which have no folded form."""
 
-    def __init__(self, source: Block, dtype: torch.dtype):
+    def __init__(self, source: Block | TokenBlock, dtype: torch.dtype):
         super().__init__()
         self.block = source.to(dtype).requires_grad_(False)
         self.eval()
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(B, C, H, W) and the stage's position bias to (B, C, H, W)."""
-        y: Tensor = self.block(x, bias)
+    def forward(self, x: Tensor, *bias: Tensor) -> Tensor:
+        """(B, C, H, W), and the stage's position bias if it has one, to (B, C, H, W)."""
+        y: Tensor = self.block(x, *bias)
         return y
 
 
 def fold_block(source: Block, dtype: torch.dtype) -> FoldedBlock | PlainBlock:
     """Return the block for inference."""
-    mixer = source.token_mixer
+    mixer: Any = source.token_mixer
     local, distant = mixer.dims
     overlaps = all(isinstance(layer.conv, DepthwiseConv) for layer in mixer.global_unit.sr)
-    standard = overlaps and local == distant and mixer.enhances and source.mlp.kernels == FFN_KERNELS
-    standard = standard and isinstance(source.pos_embed, DepthwiseConv)
+    standard = overlaps and local == distant and mixer.enhances and isinstance(mixer.local_unit, IDConv)
+    standard = standard and isinstance(source.mlp, MultiScaleFFN) and source.mlp.kernels == FFN_KERNELS
+    standard = standard and isinstance(source.pos_embed, DepthwiseConv) and isinstance(source.layer_scale_1, LayerScale)
     return FoldedBlock(source, dtype) if standard else PlainBlock(source, dtype)
 
 
@@ -218,5 +234,6 @@ def _conv_norm(source: ConvNorm, dtype: torch.dtype) -> Weights:
 
 FOLDS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     Block: fold_block,
-    PatchEmbed: FoldedPatchEmbed,
+    TokenBlock: PlainBlock,
+    PatchEmbed: fold_patch_embed,
 }

@@ -13,8 +13,8 @@ from foveal.ops.modules import is_plain_sequence
 
 from ..pyramid import PointwiseConv
 from .depthwise import DepthwiseConv
-from .idconv import IDConv
 from .layer_scale import LayerScale, may_join, run_rest
+from .local_mixers import LOCAL_MIXERS
 from .osra import OSRA
 
 
@@ -31,11 +31,13 @@ class DMixer(nn.Module):
         attention_ratio: share of the channels that OSRA gets (table IX).
         overlap: whether OSRA's cells overlap (table X).
         enhancer: False projects the joined channels by a 1x1 convolution instead of enhancing them (table X).
+        local_mixer: what has the place of IDConv, a name in ``LOCAL_MIXERS`` (table VII).
     """
 
     def __init__(
         self, dim: int, heads: int, sr_ratio: int, groups: int, attn_drop: float, proj_drop: float,
-        attention_ratio: float = 0.5, overlap: bool = True, enhancer: bool = True, **dd: Any,
+        attention_ratio: float = 0.5, overlap: bool = True, enhancer: bool = True,
+        local_mixer: str = "idconv", **dd: Any,
     ):  # fmt: skip
         super().__init__()
         distant = round(dim * attention_ratio)
@@ -45,7 +47,7 @@ class DMixer(nn.Module):
                 "heads cannot share: choose another ratio or num_heads"
             )
         self.dims, self.enhances = (dim - distant, distant), enhancer
-        self.local_unit = IDConv(dim - distant, groups, **dd)
+        self.local_unit = LOCAL_MIXERS[local_mixer](dim - distant, groups, heads, **dd)
         self.global_unit = OSRA(distant, heads, sr_ratio, attn_drop, overlap, **dd)
         self.proj_drop = nn.Dropout(proj_drop)
         if not enhancer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
@@ -28,6 +29,22 @@ class DepthwiseConv(nn.Conv2d):
         biases = None if self.bias is None else [self.bias]
         y = multiscale_dwconv(x.permute(0, 2, 3, 1), [self.weight], biases, identity=self.identity, gelu=self.gelu)
         return y.permute(0, 3, 1, 2)
+
+
+class SeparateCells(nn.Conv2d):
+    """Convolution of cells that do not overlap. Zeros fill the last row and column of cells."""
+
+    def __init__(self, in_channels: int, out_channels: int, side: int, groups: int = 1, **dd: Any):
+        super().__init__(in_channels, out_channels, side, side, groups=groups, bias=False, **dd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, out, H / side, W / side), rounded up."""
+        return super().forward(fill_cells(x, self.kernel_size[0]))
+
+
+def fill_cells(x: Tensor, side: int) -> Tensor:
+    """Add zeros below and to the right of a map (B, C, H, W), up to whole cells."""
+    return F.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side))
 
 
 class ConvNorm(nn.Module):

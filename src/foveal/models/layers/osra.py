@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foveal.ops.host import is_plain, needs_gradient
 
 from ..pyramid import PointwiseConv
-from .depthwise import ConvNorm, DepthwiseConv
+from .depthwise import ConvNorm, DepthwiseConv, SeparateCells
 
 
 @register_notrace_module
@@ -33,7 +33,7 @@ class OSRA(nn.Module):
             cells = (
                 DepthwiseConv(dim, sr_ratio + 3, sr_ratio, bias=False, **dd)
                 if overlap
-                else _SeparateCells(dim, sr_ratio, **dd)
+                else SeparateCells(dim, dim, sr_ratio, groups=dim, **dd)
             )
             self.sr.append(ConvNorm(cells, act=True, **dd))
             self.sr.append(ConvNorm(DepthwiseConv(dim, 1, bias=False, **dd), act=False, **dd))
@@ -51,18 +51,6 @@ class OSRA(nn.Module):
         # Token by token in memory, so that the map comes out channels_last.
         y = y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[2], x.shape[3]))
         return y.permute(0, 3, 1, 2)
-
-
-class _SeparateCells(nn.Conv2d):
-    """Depthwise convolution of cells that do not overlap. The last row and column are filled with zeros."""
-
-    def __init__(self, dim: int, side: int, **dd: Any):
-        super().__init__(dim, dim, side, side, groups=dim, bias=False, **dd)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H / side, W / side), rounded up."""
-        side = self.kernel_size[0]
-        return super().forward(F.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side)))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout_p: float) -> Tensor:
