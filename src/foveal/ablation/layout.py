@@ -76,20 +76,24 @@ def _line(name: str, cells: tuple[str, ...], widths: list[int], first: int) -> s
 
 
 def _notes(summary: Summary) -> list[str]:
-    tested = [row for row in summary.rows if row.difference is not None]
-    significant = [row.row for row in tested if row.note.startswith("significant")]
     notes = [*summary.notes]
     if summary.missing:
-        notes.insert(0, f"{summary.missing} of {summary.seeds * len(summary.rows)} runs are not finished.")
-    if tested:
-        notes.append(_verdict(tested, significant))
-    return notes
+        are = "is" if summary.missing == 1 else "are"
+        notes.insert(0, f"{summary.missing} of {summary.seeds * len(summary.rows)} runs {are} not finished.")
+    return notes + _verdict(summary)
 
 
-def _verdict(tested: list[SummaryRow], significant: list[str]) -> str:
-    """Return which differences are significant, in one sentence."""
-    seeds = min(row.sample.n for row in tested if row.sample is not None)
-    if seeds == 1:
-        return "With one seed there is no deviation, and no difference can be tested: run more --seeds."
-    which = ", ".join(significant) if significant else "no row"
-    return f"Significantly different from the paper's own row, with {seeds} seeds: {which}."
+def _verdict(summary: Summary) -> list[str]:
+    """Return which differences are significant, in one sentence; none if nothing is compared."""
+    samples = [row.sample for row in summary.rows if row.sample is not None]
+    tested = [row for row in summary.rows if row.difference is not None]
+    if not tested:
+        return []
+    seeds = min(sample.n for sample in samples)
+    if seeds == 1 and all(row.p_value is None for row in tested):
+        return ["With one seed there is no deviation, and no difference can be tested: run more --seeds."]
+    with_seeds = f"with {seeds} seed{'s' * (seeds != 1)}"
+    significant = [row.row for row in tested if row.is_significant]
+    if not significant:
+        return [f"No difference to the paper's own row is significant {with_seeds}."]
+    return [f"Significantly different from the paper's own row, {with_seeds}: {', '.join(significant)}."]

@@ -37,6 +37,11 @@ class SummaryRow:
     p_value: float | None = None
     note: str = ""
 
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference is significant; not if it could not be tested."""
+        return self.p_value is not None and self.p_value < LEVEL
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PICTURE = "ablation.png"
 OTHERS, REFERENCE = COLOURS[0], COLOURS[5]
 LONGEST = 34  # characters of a row's name
-SPREAD = 0.3  # of a row's height, that its points take
+ABOVE, BELOW = -0.12, (0.1, 0.34)  # of a row's height: where the mean is drawn, and from where to where the seeds
 
 
 def draw_ablation(summary: Summary, folder: Path) -> Path:
@@ -46,25 +46,28 @@ def draw_ablation(summary: Summary, folder: Path) -> Path:
 
 
 def _draw_row(axes: Axes, place: int, row: SummaryRow) -> None:
-    """Draw the seeds from top to bottom in their order, a bar of a deviation to both sides, and the mean."""
+    """Draw the mean with a bar of a deviation to both sides, and below it the seeds in their order."""
     colour = REFERENCE if row.is_reference else OTHERS
     if row.sample is None:
         axes.text(0.01, place, "not finished", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
         return
-    count = len(row.values)
-    heights = [place + SPREAD * (2 * index / (count - 1) - 1 if count > 1 else 0) for index in range(count)]
-    values = [value for _, value in sorted(row.values.items())]
-    axes.scatter(values, heights, s=16, facecolors="white", edgecolors=colour, linewidths=1, zorder=2)
     deviation = row.sample.deviation or None
     axes.errorbar(
-        row.sample.mean, place, xerr=deviation, fmt="D", color=colour, markersize=6, capsize=4, linewidth=1.8, zorder=3
+        row.sample.mean, place + ABOVE, xerr=deviation, fmt="D", color=colour, markersize=6, capsize=4, linewidth=1.8
     )
+    if row.sample.n > 1:
+        first, last = BELOW
+        heights = [place + first + (last - first) * index / (row.sample.n - 1) for index in range(row.sample.n)]
+        values = [value for _, value in sorted(row.values.items())]
+        axes.scatter(values, heights, s=16, facecolors="white", edgecolors=colour, linewidths=1)
 
 
 def _explain(axes: Axes, summary: Summary) -> None:
     """Say below the axis what the marks mean."""
     several = any(row.sample is not None and row.sample.n > 1 for row in summary.rows)
-    text = "circle: one seed; diamond: mean of a row" + ("; bar: one standard deviation to each side" * several)
+    text = "diamond: the row's only seed"
+    if several:
+        text = "diamond: mean of a row; bar: one standard deviation to each side; circles: the seeds"
     if any(row.is_reference and row.sample is not None for row in summary.rows):
         text += "\norange and dotted: the paper's own network"
     axes.annotate(
