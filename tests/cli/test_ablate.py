@@ -17,9 +17,10 @@ from foveal.files import file_lock
 from foveal.training.checkpoint import read_checkpoint
 from support.runs import lines
 
-TABLE, ROWS = "transxnet.attention_ratio", ("0.25", "0_5")
-QUICK = ("--epochs", "2", "--epoch-steps", "2", "--batch-size", "8", "--workers", "0")
-ROW_FILES = {"0_25.seed0", "0_5.seed0"}
+TABLE, ROWS = "transnext.token_mixers", ("A-A-A-M", "a_a_m_m")
+QUICK = ("--epochs", "1", "--epoch-steps", "2", "--batch-size", "8", "--workers", "0")
+LONGER = (*QUICK[:2], "--epoch-steps", "30", *QUICK[4:])
+ROW_FILES = {"a_a_a_m.seed0", "a_a_m_m.seed0"}
 
 
 def words(out, *more, rows=ROWS, seeds=1, quick=QUICK):
@@ -33,7 +34,7 @@ def start(*command):
 
 
 def test_a_table_is_run_and_its_files_written(foveal, tmp_path):
-    said = foveal(*words(tmp_path / "out"))
+    said = foveal(*words(tmp_path / "out", quick=("--epochs", "2", *QUICK[2:])))
     assert said.code == 0, said.error
     assert max(map(len, said.out.splitlines()[:-1])) <= 80
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -41,7 +42,7 @@ def test_a_table_is_run_and_its_files_written(foveal, tmp_path):
     }  # fmt: skip
     finished = [line.split(":")[:2] for line in said.error.splitlines()]
     assert finished == [
-        ["run 1/2", " 0_25 (row 1 of 2), seed 0"], ["run 2/2", " 0_5 (row 2 of 2), seed 0"],
+        ["run 1/2", " a_a_a_m (row 1 of 2), seed 0"], ["run 2/2", " a_a_m_m (row 2 of 2), seed 0"],
     ]  # fmt: skip
     with (tmp_path / "out" / "results.csv").open() as file:
         records = list(csv.DictReader(file))
@@ -57,19 +58,19 @@ def test_the_same_command_repeats_nothing_and_more_seeds_may_follow(foveal, tmp_
     said = foveal(*words(tmp_path, "--json"))
     assert said.code == 0, said.error
     document = json.loads(said.out)
-    assert [(run["row"], run["seed"]) for run in document["runs"]] == [("0_25", 0), ("0_5", 0)]
+    assert [(run["row"], run["seed"]) for run in document["runs"]] == [("a_a_a_m", 0), ("a_a_m_m", 0)]
     assert document["interrupted"] is False
     assert document["summary"] == json.loads((tmp_path / "summary.json").read_text())
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")} == before
     said = foveal(*words(tmp_path, rows=ROWS[:1], seeds=2))
     assert "1 of 2 runs are finished already" in said.error
-    assert "run 2/2: 0_25 (row 1 of 1), seed 1" in said.error
+    assert "run 2/2: a_a_a_m (row 1 of 1), seed 1" in said.error
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.parametrize(
     ("changed", "what"),
-    [(("--epochs", "3"), "epochs = 2, not 3"), (("--lr", "1e-3"), "lr = 0.002, not 0.001")],
+    [(("--epochs", "3"), "epochs = 1, not 3"), (("--lr", "1e-3"), "lr = 0.002, not 0.001")],
 )
 def test_other_settings_are_refused(foveal, tmp_path, changed, what):
     TableRun.create(TABLE, rows=ROWS, seeds=1, out=tmp_path, settings=settings()).claim()
@@ -80,13 +81,13 @@ def test_other_settings_are_refused(foveal, tmp_path, changed, what):
 
 
 def settings():
-    return {"epochs": 2, "epoch_steps": 2, "batch_size": 8, "workers": 0}
+    return {"epochs": 1, "epoch_steps": 2, "batch_size": 8, "workers": 0}
 
 
 def test_another_table_is_refused(foveal, tmp_path):
     TableRun.create(TABLE, out=tmp_path, settings=settings()).claim()
     said = foveal("ablate", "transxnet.design", "--out", tmp_path, *QUICK)
-    assert said.is_one_sentence("holds runs with table = transxnet.attention_ratio, not transxnet.design")
+    assert said.is_one_sentence("holds runs with table = transnext.token_mixers, not transxnet.design")
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(foveal, tmp_path):
@@ -101,24 +102,27 @@ def test_a_run_that_another_process_trains_is_left_to_it(foveal, tmp_path):
     assert "Other processes train the rest" in said.out
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_an_interrupted_table_goes_on_and_equals_an_uninterrupted_one(tmp_path, number, code):
-    quick = (*QUICK[:2], "--epoch-steps", "30", *QUICK[4:], "--save-steps", "1")
-    straight = start(*words(tmp_path / "straight", quick=quick))
-    cut = start(*words(tmp_path / "cut", quick=quick))
-    logged = tmp_path / "cut" / "0_25.seed0" / "steps.jsonl"
-    deadline = time.monotonic() + 120
-    while not (logged.exists() and len(logged.read_text().splitlines()) > 3) and time.monotonic() < deadline:
+def cut_short(out, number):
+    """Start a table, send its process a signal in the first run, and return its exit code and what it said."""
+    process = start(*words(out, quick=LONGER))
+    logged = out / "a_a_a_m.seed0" / "steps.jsonl"
+    while process.poll() is None and not (logged.exists() and len(logged.read_text().splitlines()) > 3):
         time.sleep(0.02)
-    cut.send_signal(number)
-    out, error = cut.communicate(timeout=120)
-    assert cut.returncode == code, error
-    assert "the same command goes on from the last save" in (error if code else out)
-    assert 3 < read_checkpoint(tmp_path / "cut" / "0_25.seed0" / "last.pt")["step"] < 60
-    assert not (tmp_path / "cut" / "0_25.seed0" / "result.json").exists()
-    resumed = start(*words(tmp_path / "cut", quick=quick))
-    for process in (straight, resumed):
-        _, error = process.communicate(timeout=240)
+    process.send_signal(number)
+    said = process.communicate(timeout=200)
+    assert 3 < read_checkpoint(logged.with_name("last.pt"))["step"] < 30
+    assert not logged.with_name("result.json").exists()
+    return process.returncode, *said
+
+
+def test_an_interrupted_table_goes_on_and_equals_an_uninterrupted_one(tmp_path):
+    code, out, error = cut_short(tmp_path / "cut", signal.SIGINT)
+    assert (code, out) == (130, "")
+    assert error.endswith("foveal: Stopped: the same command goes on from the last save.\n")
+    assert "Traceback" not in error
+    for name in ("cut", "straight"):
+        process = start(*words(tmp_path / name, quick=LONGER))
+        _, error = process.communicate(timeout=200)
         assert process.returncode == 0, error
     for row in ROW_FILES:
         one, other = (read_checkpoint(tmp_path / name / row / "last.pt") for name in ("straight", "cut"))
@@ -128,28 +132,35 @@ def test_an_interrupted_table_goes_on_and_equals_an_uninterrupted_one(tmp_path, 
     assert one == other
 
 
-def test_several_processes_share_the_runs(foveal, tmp_path):
-    process = start(*words(tmp_path / "two", "--jobs", "2", "--json", seeds=2))
+def test_sigterm_is_a_good_end(tmp_path):
+    code, out, error = cut_short(tmp_path / "cut", signal.SIGTERM)
+    assert code == 0, error
+    assert (
+        out == f"Stopped, and everything is saved to {tmp_path / 'cut'}; the same command goes on from the last save.\n"
+    )
+
+
+def test_several_processes_share_the_runs(tmp_path):
+    process = start(*words(tmp_path / "two", "--jobs", "2", "--json"))
     out, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
     ran = [line.split(": ")[1] for line in error.splitlines() if line.startswith("run ")]
-    assert len(ran) == len(set(ran)) == 4
-    runs = json.loads(out)["runs"]
-    assert [(run["row"], run["seed"]) for run in runs] == [("0_25", 0), ("0_25", 1), ("0_5", 0), ("0_5", 1)]
+    assert sorted(ran) == ["a_a_a_m (row 1 of 2), seed 0", "a_a_m_m (row 2 of 2), seed 0"]
+    assert [(run["row"], run["seed"]) for run in json.loads(out)["runs"]] == [("a_a_a_m", 0), ("a_a_m_m", 0)]
 
 
 def test_a_run_that_cannot_be_trained_is_named(foveal, tmp_path):
-    said = foveal(*words(tmp_path, "--warmup-epochs", "2"))
+    said = foveal(*words(tmp_path, "--warmup-epochs", "1"))
     assert said.code == 1
-    assert said.is_one_sentence("0_25, seed 0: A warm-up of 2 epochs lasts until the end")
+    assert said.is_one_sentence("a_a_a_m, seed 0: A warm-up of 1 epoch lasts until the end")
 
 
 def test_a_dry_run_lists_rows_and_what_is_left_out(foveal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = foveal("ablate", "transxnet.attention_ratio", "--dry-run")
+    said = foveal("ablate", "transnext.token_mixers", "--dry-run")
     assert said.code == 0, said.error
-    assert "9 runs of 8 epochs on scikit-learn's digits, 3 for each row" in said.out
-    assert "foveal train ablation.transxnet.attention_ratio.0_25" in said.out
+    assert "15 runs of 5 epochs on scikit-learn's digits, 3 for each row" in said.out
+    assert "foveal train ablation.transnext.token_mixers.a_a_a_m" in said.out
     document = json.loads(foveal("ablate", "transnext.roadmap", "--dry-run", "--json").out)
     recipes = [row["recipe"] for row in document["rows"]]
     assert "ablation.transnext.roadmap.glu_convglu" in recipes

@@ -135,7 +135,7 @@ def _list_tables(as_json: bool) -> None:
     width = max(len(name) for name, _, _ in rows)
     for name, count, title in rows:
         print(f"{name:<{width}}  {count} row{'s' * (count != 1):<1}  {title}")
-    print("\n`foveal ablate TABLE --dry-run` lists the rows of one, `foveal ablate TABLE` runs it.")
+    print("\n`foveal ablate TABLE` runs one, `foveal ablate TABLE --dry-run` lists its rows.")
 
 
 def _show_plan(plan: TableRun, as_json: bool) -> None:
