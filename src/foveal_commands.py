@@ -13,6 +13,7 @@ COMMANDS = {
     ),
     "tables": ("foveal.cli.tables", "the results tables of both papers, with sizes and costs counted again"),
     "train": ("foveal.cli.train", "train or fine-tune a model by a recipe"),
+    "ablate": ("foveal.cli.ablate", "run an ablation of a paper: every row of a table with several seeds"),
     "evaluate": ("foveal.cli.evaluate", "top-1, top-5 and mCE of a classifier, AP of a detector, mIoU of a segmenter"),
     "predict": ("foveal.cli.predict", "classes of image files, objects in them, or the class of every pixel, drawn"),
     "explain": (

@@ -35,6 +35,8 @@ OUTSIDE = {
     "tasks/classification/data/imagenet.py": {"scipy"},
     "tasks/classification/data/shards.py": {"braceexpand"},
     "tasks/classification/data/shard_images.py": {"webdataset", "numpy", "PIL"},
+    "ablation": set(),
+    "ablation/statistics.py": {"scipy"},
     "integrations/transformers": {"timm", "transformers"},
     "explain": {"numpy", "PIL"},
     "app": {"timm", "numpy", "PIL"},

@@ -118,6 +118,57 @@ def write_errors(path: Path, advice: str = ELSEWHERE) -> Iterator[None]:
         raise FovealError(f"{path} could not be written ({error.strerror or error}): {advice}.") from error
 
 
+@contextmanager
+def file_lock(path: Path, advice: str = ELSEWHERE, *, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock file ``path`` for this process inside the block, and yield whether it is ours.
+
+    The system releases a lock when its process ends, however it ends. On systems and file systems without locks
+    (Windows, some network disks) nothing is held, and True is yielded.
+
+    Args:
+        path: The file, which is created for the lock and removed afterwards. Its folder must exist.
+        advice: End of the error sentence.
+        wait: Wait until another process lets go, instead of yielding False.
+
+    Raises:
+        FovealError: The file cannot be created.
+    """
+    while True:
+        with write_errors(path, advice):
+            file = path.open("a")
+        with file:
+            held = _lock(file.fileno(), wait)
+            if held and not _is_open_at(path, file.fileno()):
+                continue  # the process before us has removed the file that we waited for
+            try:
+                yield held is not False
+            finally:
+                if held and _is_open_at(path, file.fileno()):
+                    path.unlink(missing_ok=True)
+            return
+
+
+def _lock(descriptor: int, wait: bool) -> bool | None:
+    """Lock an open file and return whether it is ours; None where there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except (ModuleNotFoundError, OSError):
+        return None
+    return True
+
+
+def _is_open_at(path: Path, descriptor: int) -> bool:
+    """Return whether ``path`` is still the open file: its folder may have been cleared and used again."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
+
+
 def make_folder(folder: Path, advice: str = ELSEWHERE) -> None:
     """Create ``folder`` and its parents unless they exist. Raises FovealError."""
     with write_errors(folder, advice):

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from foveal.tasks.recipes import list_recipes
+from foveal.tasks.recipes import list_ablations, list_recipes
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.journal import BROKEN
 
@@ -20,13 +20,14 @@ RECIPE = "digits.transnext_atto"
 
 def test_the_list_as_json_names_every_recipe(foveal):
     said = foveal("train", "--list", "--json")
-    assert [entry["name"] for entry in json.loads(said.out)] == [*(r.name for r in list_recipes()), "finetune.MODEL"]
+    recipes = [recipe.name for recipe in (*list_recipes(), *list_ablations())]
+    assert [entry["name"] for entry in json.loads(said.out)] == [*recipes, "finetune.MODEL"]
 
 
 def test_the_list_shows_every_recipe(foveal):
     said = foveal("train", "--list")
     assert said.code == 0
-    for name in ("imagenet.transnext_base_384", "imagenet.transxnet_s", RECIPE, "finetune.MODEL"):
+    for name in ("imagenet.transnext_base_384", "imagenet.transxnet_s", RECIPE, "ablation.TABLE.ROW", "finetune.MODEL"):
         assert f"\n{name} " in "\n" + said.out
 
 

@@ -25,7 +25,7 @@ def main(
         recipe: Name of the recipe.
     """
     check_options(options)
-    chosen = get_recipe(recipe)
+    chosen = get_recipe(recipe, own_images=options.data is not None)
     refuse_others(options, chosen.kind, f"{recipe} is")
     if options.precision == "int8" and chosen.kind != "classification":
         raise UsageError(f"--precision int8 is for classifiers, and {recipe} is a {noun(chosen.kind)}: pass bf16.")

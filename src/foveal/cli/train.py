@@ -17,7 +17,7 @@ from foveal.cli.plan import show_plan, started_processes
 from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
 from foveal.tasks.recipe import BaseRecipe, check_drop_path
-from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_recipe
+from foveal.tasks.recipes import create_task, get_recipe, list_ablations, list_recipes, plan_recipe
 from foveal.training import Outcome, fit
 from foveal.training.config import TrainConfig
 from foveal.training.journal import BROKEN, LAST
@@ -104,7 +104,7 @@ def main(
         return
     if options.recipe is None:
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
-    recipe = get_recipe(options.recipe)
+    recipe = get_recipe(options.recipe, own_images=options.data is not None)
     refuse_others(options, recipe.kind, f"{options.recipe} is")
     recipe = _adapted(recipe, options, given(settings))
     if options.dry_run:
@@ -194,6 +194,13 @@ def _train(task: Task, config: TrainConfig, folder: Path, resume: bool, listener
 
 def _print_recipes(as_json: bool) -> None:
     rows = {recipe.name: recipe.summary for recipe in list_recipes()}
+    if as_json:
+        rows |= {recipe.name: recipe.summary for recipe in list_ablations()}
+    else:
+        rows["ablation.TABLE.ROW"] = (
+            "a row of a paper's ablation, small on the digits, or whole on the images of --data; `foveal ablate` lists "
+            "the tables, and `foveal ablate TABLE --dry-run` the rows"
+        )
     rows["finetune.MODEL"] = "any model of timm, fine-tuned on your own folder of images"
     if as_json:
         print_json([{"name": name, "summary": summary} for name, summary in rows.items()])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from foveal.tasks.classification import ablations
 from foveal.tasks.classification import recipes as classification
 from foveal.tasks.plan import TrainingPlan
 from foveal.tasks.recipe import BaseRecipe, look_up
@@ -12,20 +13,32 @@ from foveal.tasks.task import Task
 RECIPES: dict[str, Callable[[], BaseRecipe]] = {name: make for kind in TASKS for name, make in recipes_of(kind).items()}
 
 
-def get_recipe(name: str) -> BaseRecipe:
-    """Return the recipe called ``name``; ``finetune.MODEL`` exists for every model of timm.
+def get_recipe(name: str, *, own_images: bool = False) -> BaseRecipe:
+    """Return the recipe called ``name``; ``finetune.MODEL`` exists for every model of timm, and ``ablation.TABLE.ROW``
+    for every row of an ablation.
+
+    Args:
+        own_images: it is for images that are given, not for those that come with it: an ablation then has the row's
+            own network instead of a small form.
 
     Raises:
         FovealError: there is none; the sentence gives near names and the command that lists all.
     """
     if name.startswith(classification.FINETUNE):
         return classification.get_recipe(name)
+    if name.startswith(ablations.PREFIX):
+        return ablations.get_recipe(name, small=not own_images)
     return look_up(name, RECIPES)
 
 
 def list_recipes() -> list[BaseRecipe]:
-    """Return all recipes with a fixed name, task by task."""
+    """Return all recipes with a fixed name, task by task, without those of ablations."""
     return [make() for make in RECIPES.values()]
+
+
+def list_ablations() -> list[BaseRecipe]:
+    """Return the recipes of all rows of ablations, table by table."""
+    return [*ablations.list_recipes()]
 
 
 def create_task(

@@ -309,8 +309,8 @@ class Task(ABC, Generic[R]):
 
     @classmethod
     def known_set(cls, recipe: R) -> TrainingSet | None:
-        """Return the training set that the recipe is named after, if any."""
-        return cls.known_sets.get(recipe.name.partition(".")[0])
+        """Return the training set that the recipe is named after or that comes with it, if any."""
+        return cls.known_sets.get(recipe.name.partition(".")[0]) or cls.known_sets.get(recipe.data or "")
 
     @classmethod
     def count_images(cls, recipe: R, data: Path) -> TrainingSet:

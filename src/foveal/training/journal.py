@@ -7,14 +7,13 @@ kill at any moment loses nothing that was announced. Resuming cuts the logs back
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
-from foveal.files import atomic_file, make_folder, write_errors
+from foveal.files import atomic_file, file_lock, make_folder, write_errors
 from foveal.training.checkpoint import save_checkpoint
 from foveal.training.finite import refuse_nonfinite_weights
 from foveal.training.listener import Listener, StepReport
@@ -161,38 +160,15 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the folder ``out`` for this process, creating it if necessary: two runs would spoil each other's files.
-
-    The system releases the lock when the process is killed. On systems and file systems without locks (Windows, some
-    network disks) nothing is held.
+    """Hold the folder ``out`` for this process, creating it if necessary: two runs would spoil each other's files. See
+    ``file_lock``.
 
     Raises:
         FovealError: Another process holds the folder, or it cannot be created.
     """
-    path, advice = out / LOCK, "choose another --out"
+    advice = "choose another --out"
     make_folder(out, advice)
-    with write_errors(out, advice):
-        file = path.open("a")
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FovealError(
-                f"Another process is training into {out}: wait for its end, or choose another --out."
-            ) from error
-        except (ModuleNotFoundError, OSError):  # no locks here
-            yield
-            return
-        try:
-            yield
-        finally:
-            _remove(path, file.fileno())
-
-
-def _remove(path: Path, descriptor: int) -> None:
-    """Remove the lock file if it is still ours: the folder may have been cleared and used again."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_ino == os.fstat(descriptor).st_ino:
-            path.unlink()
+    with file_lock(out / LOCK, advice) as ours:
+        if not ours:
+            raise FovealError(f"Another process is training into {out}: wait for its end, or choose another --out.")
+        yield

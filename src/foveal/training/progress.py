@@ -57,7 +57,7 @@ class PlainLines(Listener):
 
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
         left = self.speed.seconds_left(self.speed.done(record["epoch"], 0) + self.info.steps_per_epoch)
-        self.console.print(f"{_epoch_line(record, self.info, is_best)}  {_clock(left)} left", soft_wrap=True)
+        self.console.print(f"{_epoch_line(record, self.info, is_best)}  {clock(left)} left", soft_wrap=True)
 
     def notice(self, sentence: str) -> None:
         self.console.print(f"foveal: {sentence}", soft_wrap=True, markup=False)
@@ -79,7 +79,7 @@ class ProgressBar(Listener):
 
     def step(self, report: StepReport) -> None:
         done = self.speed.done(report.epoch, report.step)
-        speed = f"{self.speed.images_per_second(done):.0f} img/s {_clock(self.speed.seconds_left(done))} left"
+        speed = f"{self.speed.images_per_second(done):.0f} img/s {clock(self.speed.seconds_left(done))} left"
         # The stats come last: a detector has more of them than fit on a line.
         stats = " ".join(f"{name} {value:.3g}" for name, value in report.stats.items())
         facts = f"{speed} loss {report.loss:.3f} {stats}"
@@ -132,7 +132,8 @@ def _epoch_line(record: dict[str, Any], info: RunInfo, is_best: bool) -> str:
     return f"{epoch}  loss {record['train_loss']:.4g}  val {metrics}  {speed}{' *' if is_best else ''}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as ``5:09`` or ``1:05:09``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

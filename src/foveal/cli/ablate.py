@@ -1,0 +1,169 @@
+"""``foveal ablate``: run an ablation of a paper, every row with several seeds."""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from tyro.conf import Positional, arg
+
+from foveal.ablation import Summary, TableRun
+from foveal.ablation.layout import as_text
+from foveal.ablation.results import read_result, read_results
+from foveal.ablation.runner import Event, Stopped, refuse_launchers, stopped_by_sigterm, work
+from foveal.ablation.workers import work_in_processes
+from foveal.ablation.writing import write_results
+from foveal.cli.ablate_progress import TableProgress
+from foveal.cli.console import Json, UsageError, print_json
+from foveal.cli.options import given, overrides_of
+from foveal.errors import FovealError
+from foveal.report.chart_ablation import draw_ablation
+from foveal.tasks.classification.ablations import TABLES, ablation_rows, ablation_table, rows_left_out
+from foveal.training.config import TrainConfig
+
+Overrides: TypeAlias = overrides_of(TrainConfig)  # type: ignore[valid-type]
+GO_ON = "the same command goes on from the last save"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """The table: which rows, how often, on which images, and where.
+
+    Attributes:
+        table: Name of the table; without one, all are listed.
+        seeds: Runs of each row, with the seeds 0, 1, 2 and so on.
+        rows: Rows to run, by the names that --dry-run shows or the paper's; all by default.
+        data: Images to train the rows' own networks on, such as the folder cifar-100-python; without them, small forms
+            of the networks are trained on handwritten digits.
+        out: Folder of the runs and results; runs/ablation.TABLE if left out.
+        jobs: Processes that train at a time on this machine, each with its share of the threads.
+        dry_run: List the rows and what they would train, and do nothing.
+    """
+
+    table: Annotated[Positional[str | None], arg(metavar="TABLE")] = None
+    seeds: int = 3
+    rows: tuple[str, ...] = ()
+    data: Path | None = None
+    out: Path | None = None
+    jobs: int = 1
+    dry_run: bool = False
+    json: Json = False
+
+
+def main(
+    options: Annotated[TableOptions, arg(name="")],
+    settings: Annotated[Overrides, arg(name="")],  # type: ignore[valid-type]
+) -> None:
+    """Run an ablation of a paper: every row of a table, several times, by the same loop and settings.
+
+    The folder gets a run per row and seed, as of foveal train, and after each of them results.csv, summary.md,
+    summary.json and ablation.png: mean and deviation of each row beside the paper's figure, and whether the difference
+    to the paper's own row is significant.
+    The same command goes on after an interruption, and repeats nothing. It may run on several machines at once on a
+    shared folder, provided that its file system has locks; each takes other runs. More --seeds and --rows may follow
+    later. On SIGTERM and Ctrl-C the runs are saved; the exit code is 0 after SIGTERM and 130 after Ctrl-C.
+    """
+    if options.table is None:
+        _list_tables(options.json)
+        return
+    changed = given(settings)
+    if "seed" in changed:
+        raise UsageError("--seed is of one run: pass --seeds with a number of runs.")
+    if options.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {options.jobs}.")
+    plan = TableRun.create(
+        options.table, rows=options.rows, seeds=options.seeds, out=options.out, data=options.data, settings=changed
+    )
+    if options.dry_run:
+        _show_plan(plan, options.json)
+        return
+    refuse_launchers()
+    _answer(_run(plan, options.jobs), plan, options.json)
+
+
+def _run(plan: TableRun, jobs: int) -> Summary | None:
+    """Train what is missing and return the summary; None after SIGTERM."""
+    plan.claim()
+    progress = TableProgress(plan, jobs)
+
+    def report(event: Event) -> None:
+        progress.show(event)
+        if event.result is not None:
+            write_results(plan, _draw)
+
+    try:
+        with stopped_by_sigterm(), progress:
+            if jobs == 1:
+                work(plan, report)
+            else:
+                work_in_processes(plan, jobs, report)
+            return write_results(plan, _draw)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Stopped: {GO_ON}") from None
+    except Stopped:
+        return None
+
+
+def _draw(summary: Summary, folder: Path) -> None:
+    """Draw the results if possible: a table does not fail for lack of matplotlib."""
+    try:
+        draw_ablation(summary, folder)
+    except FovealError as error:
+        print(f"foveal: No chart: {error}", file=sys.stderr)
+
+
+def _answer(summary: Summary | None, plan: TableRun, as_json: bool) -> None:
+    if as_json:
+        document = {"interrupted": summary is None, "out": str(plan.out)}
+        results = [asdict(result) for result in read_results(plan)]
+        print_json({**document, "runs": results, "summary": None if summary is None else summary.document()})
+    elif summary is None:
+        print(f"Stopped, and everything is saved to {plan.out}; {GO_ON}.")
+    else:
+        print(as_text(summary))
+        if summary.missing:
+            print("Other processes train the rest; the last one to end completes the table.")
+        print(f"Written to {plan.out}: results.csv, summary.md, summary.json, ablation.png, and a folder for each run.")
+
+
+def _list_tables(as_json: bool) -> None:
+    tables = [ablation_table(name) for name in TABLES]
+    rows = [(table.name, len(ablation_rows(table)), table.title) for table in tables]
+    if as_json:
+        print_json([dict(zip(("table", "rows", "title"), row)) for row in rows])
+        return
+    width = max(len(name) for name, _, _ in rows)
+    for name, count, title in rows:
+        print(f"{name:<{width}}  {count} row{'s' * (count != 1):<1}  {title}")
+    print("\n`foveal ablate TABLE` runs one, `foveal ablate TABLE --dry-run` lists its rows.")
+
+
+def _show_plan(plan: TableRun, as_json: bool) -> None:
+    rows = [(row, plan.recipe(plan.run(row.slug, 0))) for row in plan.rows]
+    left_out = rows_left_out(plan.table)
+    if as_json:
+        documents: list[dict[str, Any]] = [
+            {
+                "row": row.slug,
+                "name": row.row.name,
+                "recipe": recipe.name,
+                "model": recipe.model,
+                "model_args": recipe.model_args,
+                "finished": [seed for seed in range(plan.seeds) if read_result(plan.run(row.slug, seed))],
+            }
+            for row, recipe in rows
+        ]
+        more = {"left_out": left_out, "seeds": plan.seeds, "out": str(plan.out)}
+        print_json({**plan.document(), "rows": documents, **more})
+        return
+    train = rows[0][1].train
+    images = "scikit-learn's digits" if plan.data is None else str(plan.data)
+    print(f"{plan.name}: {plan.table.title}")
+    print(f"{len(plan.runs)} runs of {train.total_epochs} epochs on {images}, {plan.seeds} for each row:\n")
+    width = max(len(row.slug) for row, _ in rows)
+    for row, recipe in rows:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in recipe.model_args.items())
+        print(f"{row.slug:<{width}}  {row.row.name}\n{'':<{width}}  {recipe.model}({arguments})")
+    for name, reason in left_out.items():
+        print(f"left out: {name}, since {reason}")
+    print(f"\nA row alone: foveal train ablation.{plan.name}.{plan.slugs[0]}")
