@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import queue
 import signal
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -41,7 +42,7 @@ def work_in_processes(plan: TableRun, jobs: int, report: Report) -> None:
         raise FovealError("A process of the table ended early: what it said is above, and what it saved is kept.")
 
 
-def _listen(workers: list[BaseProcess], events: Any, report: Report) -> None:
+def _listen(workers: Sequence[BaseProcess], events: Any, report: Report) -> None:
     """Pass events on until every process has ended; raise FovealError if one could not train."""
     while True:
         alive = any(worker.is_alive() for worker in workers)
