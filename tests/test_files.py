@@ -3,12 +3,21 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from foveal.errors import FovealError
-from foveal.files import atomic_file, atomic_folder, cache_folder, check_writable, output_paths, staging_folder
+from foveal.files import (
+    atomic_file,
+    atomic_folder,
+    cache_folder,
+    check_writable,
+    file_lock,
+    output_paths,
+    staging_folder,
+)
 
 KINDS = {"file": atomic_file, "folder": atomic_folder, "staging": staging_folder}
 STOPS = [
@@ -150,6 +159,7 @@ def test_the_first_of_two_writers_of_a_folder_wins(tmp_path):
 
 RACE = """
 import sys
+import threading
 from pathlib import Path
 from foveal.files import atomic_folder
 
@@ -245,3 +255,29 @@ def test_staged_files_do_not_replace_a_folder_and_none_is_moved(tmp_path):
     with pytest.raises(FovealError, match=r"two is a folder, and a file of this name is to be written: make room\.$"):
         stage(tmp_path, "one", "two")
     assert content(tmp_path) == {}
+
+
+def test_a_lock_is_held_by_one_and_its_file_removed(tmp_path):
+    path = tmp_path / "lock"
+    with file_lock(path) as first, file_lock(path) as second:
+        assert (first, second) == (True, False)
+    assert not path.exists()
+    with file_lock(path) as again:
+        assert again
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    """The one who waits holds it after the first has let go, though the file was removed in between."""
+    path, order = tmp_path / "lock", []
+
+    def second():
+        with file_lock(path, wait=True) as ours, file_lock(path) as another:
+            order.append(("second", ours, another))
+
+    waiting = threading.Thread(target=second)
+    with file_lock(path):
+        waiting.start()
+        waiting.join(timeout=0.2)
+        order.append("first")
+    waiting.join(timeout=20)
+    assert order == ["first", ("second", True, False)]

@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text()
 
 # Options that shorten each command while it still runs end to end.
 SHORTER = {
+    "ablate": [*("--rows", "more_heads", "--seeds", "1", "--epochs", "1", "--epoch-steps", "2", "--workers", "0")],
     "quickstart": ["--epochs", "1"],
     "train": ["--epochs", "1", "--workers", "0"],
     "app": ["--port", "0", "--no-browser"],

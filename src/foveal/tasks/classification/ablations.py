@@ -6,8 +6,8 @@ CIFAR-100, it trains the row's own network by the settings of ``cifar100.*``.
 
 Small forms have about half the widths of the networks and a fifth to a half of their blocks, and as many attention
 heads, which therefore have half the channels. TransNeXt-Tiny becomes as small as Micro, also with its own number of
-heads. The digits are enlarged to 64 pixels: at 32, the reduced keys of PVT's attention would be a single one, which
-makes heads and queries meaningless.
+heads. The digits are enlarged to 64 pixels: at 32, the reduced keys of PVT's attention would be a single one, for which
+neither heads nor queries matter.
 """
 
 import re
@@ -112,8 +112,7 @@ def get_recipe(name: str, *, small: bool) -> Recipe:
     Raises:
         FovealError: there is none; the sentence gives near names and the command that lists all.
     """
-    rows = _rows_by_name()
-    return look_up(name, {known: partial(row.recipe, small=small) for known, row in rows.items()})
+    return look_up(name, {known: partial(row.recipe, small=small) for known, row in _rows_by_name().items()})
 
 
 def list_recipes() -> list[Recipe]:
