@@ -161,10 +161,12 @@ def _refuse_other_settings(out: Path, before: dict[str, Any], now: dict[str, Any
             "another --out."
         )
 
-    for name in now.keys() - {"rows"}:
-        if before.get(name) != now[name]:
+    for name in now:  # in order, so that what the user chose comes before what follows from it
+        if name != "rows" and before.get(name) != now[name]:
             refuse(name, before.get(name), now[name])
-    for row in now["rows"].keys() & before["rows"].keys():
+    for row in before["rows"]:
+        if row not in now["rows"]:
+            continue
         for name, value in now["rows"][row].items():
             if before["rows"][row].get(name) != value:
                 refuse(f"{name} of {row}", before["rows"][row].get(name), value)
