@@ -34,7 +34,7 @@ TABLES = (
     "transxnet.attention_ratio",
     "transxnet.design",
 )
-DIGITS_EPOCHS, DIGITS_SIZE = 5, 64
+DIGITS_EPOCHS, DIGITS_SIZE = 6, 64
 
 _ATTO = {"embed_dims": (24, 48, 96, 192), "depths": (1, 1, 3, 1)}
 #: Sizes of the small forms, by the beginning of the network's name; the longest that fits counts.
