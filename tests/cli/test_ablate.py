@@ -159,7 +159,7 @@ def test_a_dry_run_lists_rows_and_what_is_left_out(foveal, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     said = foveal("ablate", "transnext.token_mixers", "--dry-run")
     assert said.code == 0, said.error
-    assert "15 runs of 5 epochs on scikit-learn's digits, 3 for each row" in said.out
+    assert "15 runs of 6 epochs on scikit-learn's digits, 3 for each row" in said.out
     assert "foveal train ablation.transnext.token_mixers.a_a_a_m" in said.out
     document = json.loads(foveal("ablate", "transnext.roadmap", "--dry-run", "--json").out)
     recipes = [row["recipe"] for row in document["rows"]]
