@@ -36,7 +36,7 @@ def start(*command):
 def test_a_table_is_run_and_its_files_written(foveal, tmp_path):
     said = foveal(*words(tmp_path / "out", quick=("--epochs", "2", *QUICK[2:])))
     assert said.code == 0, said.error
-    assert max(map(len, said.out.splitlines()[:-1])) <= 80
+    assert max(len(line) for line in said.out.splitlines() if not line.startswith("Written to")) <= 80
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *ROW_FILES, "table.json", "results.csv", "summary.json", "summary.md", "ablation.png",
     }  # fmt: skip
@@ -50,6 +50,34 @@ def test_a_table_is_run_and_its_files_written(foveal, tmp_path):
         history = lines(tmp_path / "out" / f"{record['row']}.seed0", "metrics.jsonl")
         assert float(record["last"]) == history[-1]["val_top1"]
         assert float(record["best"]) == max(epoch["val_top1"] for epoch in history)
+
+
+def test_results_are_of_all_rows_in_the_folder_also_after_a_command_for_one(foveal, tmp_path):
+    assert foveal(*words(tmp_path, rows=ROWS[:1])).code == 0
+    said = foveal(*words(tmp_path, rows=ROWS[1:]))
+    assert said.code == 0, said.error
+    with (tmp_path / "results.csv").open() as file:
+        assert [record["row"] for record in csv.DictReader(file)] == ["a_a_a_m", "a_a_m_m"]
+    assert "A-A-A-M" in said.out
+
+
+def test_a_folder_without_a_run_may_get_other_settings(foveal, tmp_path):
+    """A mistyped --data must not close the folder to the right one."""
+    said = foveal(*words(tmp_path, "--data", tmp_path / "nowhere"))
+    assert said.code != 0
+    assert "nowhere" in said.error
+    assert foveal(*words(tmp_path)).code == 0
+
+
+@pytest.mark.parametrize("name", ["table.json", "a_a_a_m.seed0/result.json"])
+def test_a_damaged_file_is_named_with_what_to_do(foveal, tmp_path, name):
+    assert foveal(*words(tmp_path, rows=ROWS[:1])).code == 0
+    (tmp_path / name).write_text("{")
+    said = foveal(*words(tmp_path, rows=ROWS[:1]))
+    assert said.code == 1
+    assert f"{tmp_path / name} is damaged: delete it" in said.error
+    (tmp_path / name).unlink()
+    assert foveal(*words(tmp_path, rows=ROWS[:1])).code == 0
 
 
 def test_the_same_command_repeats_nothing_and_more_seeds_may_follow(foveal, tmp_path):
@@ -73,11 +101,18 @@ def test_the_same_command_repeats_nothing_and_more_seeds_may_follow(foveal, tmp_
     [(("--epochs", "3"), "epochs = 1, not 3"), (("--lr", "1e-3"), "lr = 0.002, not 0.001")],
 )
 def test_other_settings_are_refused(foveal, tmp_path, changed, what):
-    TableRun.create(TABLE, rows=ROWS, seeds=1, out=tmp_path, settings=settings()).claim()
+    begin(TableRun.create(TABLE, rows=ROWS, seeds=1, out=tmp_path, settings=settings()))
     said = foveal(*words(tmp_path, *changed))
     assert said.code == 1
     assert said.is_one_sentence(f"{tmp_path} holds runs with {what}:", "choose another --out")
     assert not list(tmp_path.glob("*/last.pt"))
+
+
+def begin(plan):
+    """Leave a folder as a table does whose first run has begun."""
+    plan.claim()
+    plan.runs[0].folder.mkdir()
+    (plan.runs[0].folder / "run.json").write_text("{}")
 
 
 def settings():
@@ -85,7 +120,7 @@ def settings():
 
 
 def test_another_table_is_refused(foveal, tmp_path):
-    TableRun.create(TABLE, out=tmp_path, settings=settings()).claim()
+    begin(TableRun.create(TABLE, out=tmp_path, settings=settings()))
     said = foveal("ablate", "transxnet.design", "--out", tmp_path, *QUICK)
     assert said.is_one_sentence("holds runs with table = transnext.token_mixers, not transxnet.design")
 
@@ -99,7 +134,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(foveal, tmp_path):
     assert said.code == 0, said.error
     assert not (taken / "last.pt").exists()
     assert (plan.runs[1].folder / "result.json").exists()
-    assert "Other processes train the rest" in said.out
+    assert "If another process trains the rest, it completes the table" in said.out
 
 
 def cut_short(out, number):

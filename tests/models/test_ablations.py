@@ -340,9 +340,60 @@ def test_every_row_trains_a_step_and_exports(name):
         torch.testing.assert_close(program(x), net(x), rtol=1e-4, atol=1e-4)
 
 
+FREE = {
+    "pvt_tiny": ("pvt_tiny", {}),
+    "reduction, ConvFFN": ("transnext_roadmap_2", {}),
+    "learned bias": ("transnext_atto", {"pooled_bias": "learned", "window_bias": "log_cpb"}),
+    "separate cells": ("transxnet_atto", {"overlapping_reduction": False}),
+    "table VI": ("transxnet_mixers", {"token_mixer": "sep_conv"}),
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_rows_export_with_free_sizes(name):
+    model, options = FREE[name]
+    net = lively(timm.create_model(model, depths=SHALLOW, num_classes=7, **options)).eval()
+    batch, height, width = (torch.export.Dim(n, min=low) for n, low in (("batch", 1), ("height", 64), ("width", 64)))
+    program = torch.export.export(net, (image(96, 128, batch=2),), dynamic_shapes=({0: batch, 2: height, 3: width},))
+    x = image(64, 101)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_learned_bias_follows_the_image_size():
+    net = lively(timm.create_model("transnext_atto", depths=SHALLOW, pooled_bias="learned", num_classes=7)).eval()
+    at_224 = net.stages[0].blocks[0].attn.relative_pos_bias_pool
+    net.set_input_size(64)
+    table = net.stages[0].blocks[0].attn.relative_pos_bias_pool
+    assert (at_224.shape, table.shape) == ((1, 13, 13), (1, 3, 3))
+    expected = F.interpolate(at_224[None], size=(3, 3), mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(table, expected)
+    other = timm.create_model("transnext_atto", depths=SHALLOW, pooled_bias="learned", num_classes=7, img_size=64)
+    other.load_state_dict(foveal.models.transnext.checkpoint_filter_fn(net.state_dict(), other))
+    x = image(64, 64)
+    with torch.no_grad():
+        assert torch.equal(other.eval()(x), net(x))
+
+
+def test_maps_smaller_than_the_reduction_are_filled_to_one_cell():
+    net = timm.create_model("transnext_micro_aaaa", token_mixers="SSSS", depths=SHALLOW, num_classes=7).eval()
+    attention, x = lively(net).stages[0].blocks[0].attn, torch.randn(1, 8, 8, 48)
+    with torch.no_grad():
+        assert net(image(32, 32)).isfinite().all()
+        filled = F.pad(x, (0, 0, 0, 8, 0, 8)).permute(0, 3, 1, 2)
+        reduced = attention.norm(F.conv2d(filled, attention.sr.weight, attention.sr.bias, stride=16).flatten(1))
+        value = attention.kv(reduced)[:, 48:]  # attention to one key returns its value
+        expected = attention.proj(value).expand(8, 8, 48)
+        torch.testing.assert_close(attention(x)[0], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        ({"token_mixers": "SSSS", "window_bias": "none"}, "window_bias belongs to aggregated attention, and"),
+        ({"token_mixers": "MMMM", "pooling": "average"}, "pooling belongs to aggregated attention, and"),
+        ({"mlp_ratios": (8, 8, 4)}, r"mlp_ratios must be 4 numbers, one per stage, got \(8, 8, 4\)"),
+        ({"head_dim": 0}, "head_dim must divide the channels of every stage, and 0 does not"),
         ({"token_mixers": "AAM"}, "token_mixers must be 4 letters of A, M and S"),
         ({"token_mixers": "AAAX"}, "token_mixers must be 4 letters of A, M and S"),
         ({"channel_mixer": "swiglu"}, "channel_mixer must be one of conv_glu, glu, mlp"),
@@ -351,6 +402,7 @@ def test_every_row_trains_a_step_and_exports(name):
         ({"pooled_bias": "positional"}, "pooled_bias must be one of log_cpb, learned, none, got 'positional'"),
         ({"window_bias": "positional", "positional_attention": False}, "leave positional_attention=False out"),
         ({"head_dim": 7}, "head_dim must divide the channels of every stage, and 7 does not divide 48"),
+        ({"ffn_kernels": 3}, r"ffn_kernels must be odd \(1, 3, 5, ...\), got 3"),
         ({"ffn_kernels": (2,)}, r"ffn_kernels must be odd \(1, 3, 5, ...\), got \(2,\)"),
         ({"attention_ratio": 1.0}, "attention_ratio 1.0 gives 48 of 48 channels to attention"),
         ({"attention_ratio": 0.3}, "gives 29 of 96 channels to attention, which 2 heads cannot share"),

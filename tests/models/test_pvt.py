@@ -134,6 +134,30 @@ def test_weights_of_another_image_size_are_loaded_with_resized_positions():
         torch.testing.assert_close(other(x), net(x), rtol=1e-4, atol=1e-5)
 
 
+def test_set_input_size_resizes_the_learned_positions():
+    net, x = small(img_size=96), image(64, 64)
+    with torch.no_grad():
+        expected = net(x)
+        net.set_input_size(64)
+        assert torch.equal(net(x), expected)
+    assert [stage.position_embedding.shape[1] for stage in net.stages] == [16 * 16, 8 * 8, 4 * 4, 1 + 2 * 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"sr_ratios": (8, 4, 2, 2)}, "the last of sr_ratios must be 1"),
+        ({"img_size": 16}, "img_size must be at least 32 x 32, got 16 x 16"),
+        ({"num_heads": (1, 2, 3, 8)}, "num_heads must divide embed_dims, and 3 does not divide 320"),
+        ({"depths": (2, 2, 2)}, "embed_dims must be 3 numbers, one per stage"),
+        ({"global_pool": "max"}, 'must be "token", "avg" or "", got'),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        timm.create_model("pvt_tiny", **options)
+
+
 def test_a_file_of_another_family_is_refused():
     from foveal.models import CheckpointError
 

@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from foveal.papers import PaperTable
 from foveal.tasks.classification.ablations import AblationRow, ablation_rows, ablation_table, slug
 from foveal.tasks.classification.recipes import Recipe
 from foveal.training.config import FREE_ON_RESUME
+from foveal.training.journal import BEGINNING
 
 SETTINGS, LOCK = "table.json", ".table.lock"
 ELSEWHERE = "choose another --out"
@@ -117,6 +118,8 @@ class TableRun:
         make_folder(self.out, ELSEWHERE)
         with file_lock(self.out / LOCK, ELSEWHERE, wait=True):
             before = read_settings(self.out)
+            if not any(self.out.glob(f"*.seed*/{BEGINNING}")):
+                before = None  # no run has begun with those settings
             now = self.document()
             if before is not None:
                 _refuse_other_settings(self.out, before, now)
@@ -124,6 +127,15 @@ class TableRun:
             if now != before:
                 with atomic_file(self.out / SETTINGS, ELSEWHERE) as part:
                     part.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+
+    def whole(self) -> "TableRun":
+        """Return the plan of all rows and seeds in the folder, of which these may be a part."""
+        settings = read_settings(self.out)
+        rows = {*self.slugs, *([] if settings is None else settings["rows"])}
+        slugs = tuple(row.slug for row in ablation_rows(self.table) if row.slug in rows)
+        runs = (path.name.rpartition(".seed") for path in self.out.glob("*.seed*"))
+        seeds = [int(seed) + 1 for row, _, seed in runs if row in rows and seed.isdecimal()]
+        return replace(self, slugs=slugs, seeds=max([self.seeds, *seeds]))
 
     def document(self) -> dict[str, Any]:
         """Return what must stay the same in a folder, in plain types: of the rows, and common to all."""
@@ -150,7 +162,21 @@ def read_settings(out: Path) -> dict[str, Any] | None:
     path = out / SETTINGS
     if not path.exists():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read_document(path, ("table", "rows"))
+
+
+def read_document(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Return what a JSON file of the table's folder holds.
+
+    Raises:
+        FovealError: it is damaged, or lacks one of ``names``.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not all(name in found for name in names):
+        raise FovealError(f"{path} is damaged: delete it, and run the same command again.")
     return found
 
 

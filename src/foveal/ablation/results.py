@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from foveal.ablation.plan import SeedRun, TableRun
+from foveal.ablation.plan import SeedRun, TableRun, read_document
 from foveal.files import atomic_file
 from foveal.training import Outcome
 
@@ -51,7 +51,11 @@ class Result:
 def read_result(run: SeedRun) -> Result | None:
     """Return the result of a run; None if it is not finished."""
     path = run.folder / RESULT
-    return Result(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    names = [one.name for one in fields(Result)]
+    document = read_document(path, names)
+    return Result(**{name: document[name] for name in names})
 
 
 def read_results(plan: TableRun) -> list[Result]:

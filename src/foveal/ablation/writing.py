@@ -15,7 +15,8 @@ DOCUMENT, PAGE, LOCK = "summary.json", "summary.md", ".results.lock"
 
 
 def write_results(plan: TableRun, draw: Callable[[Summary, Path], Any]) -> Summary:
-    """Write ``results.csv``, ``summary.json``, ``summary.md`` and what ``draw`` draws from all finished runs.
+    """Write ``results.csv``, ``summary.json``, ``summary.md`` and what ``draw`` draws from all finished runs
+    in the folder, also those of other rows and seeds than ``plan`` has.
 
     Processes that train the same table write one after another, and each reads the results when it is its turn.
 
@@ -23,8 +24,9 @@ def write_results(plan: TableRun, draw: Callable[[Summary, Path], Any]) -> Summa
         FovealError: a file cannot be written; it is then as before.
     """
     with file_lock(plan.out / LOCK, ADVICE, wait=True):
-        results = read_results(plan)
-        summary = summarise(plan, results)
+        whole = plan.whole()
+        results = read_results(whole)
+        summary = summarise(whole, results)
         texts = {
             TABLE: as_csv(results),
             DOCUMENT: json.dumps(summary.document(), indent=1) + "\n",

@@ -1,6 +1,8 @@
 """``foveal ablate``: run an ablation of a paper, every row with several seeds."""
 
 import sys
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -122,8 +124,9 @@ def _answer(summary: Summary | None, plan: TableRun, as_json: bool) -> None:
     else:
         print(as_text(summary))
         if summary.missing:
-            print("Other processes train the rest; the last one to end completes the table.")
-        print(f"Written to {plan.out}: results.csv, summary.md, summary.json, ablation.png, and a folder for each run.")
+            print("If another process trains the rest, it completes the table; otherwise run the command again.")
+        print(f"Written to {plan.out}:")
+        print("results.csv, summary.md, summary.json, ablation.png, and a folder for each run.")
 
 
 def _list_tables(as_json: bool) -> None:
@@ -161,9 +164,21 @@ def _show_plan(plan: TableRun, as_json: bool) -> None:
     print(f"{plan.name}: {plan.table.title}")
     print(f"{len(plan.runs)} runs of {train.total_epochs} epochs on {images}, {plan.seeds} for each row:\n")
     width = max(len(row.slug) for row, _ in rows)
+    shared = [item for item in rows[0][1].model_args.items() if all(item in r.model_args.items() for _, r in rows)]
     for row, recipe in rows:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in recipe.model_args.items())
-        print(f"{row.slug:<{width}}  {row.row.name}\n{'':<{width}}  {recipe.model}({arguments})")
+        own = [item for item in recipe.model_args.items() if item not in shared]
+        print(f"{row.slug:<{width}}  {row.row.name}")
+        print(_wrapped(f"{recipe.model}({_arguments(own)})", " " * (width + 2)))
+    if shared:
+        print(_wrapped(f"All with {_arguments(shared)}.", ""))
     for name, reason in left_out.items():
         print(f"left out: {name}, since {reason}")
     print(f"\nA row alone: foveal train ablation.{plan.name}.{plan.slugs[0]}")
+
+
+def _arguments(items: Sequence[tuple[str, Any]]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in items)
+
+
+def _wrapped(text: str, indent: str) -> str:
+    return textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False)

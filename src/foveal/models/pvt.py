@@ -14,15 +14,18 @@ import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d, calculate_drop_path_rates, to_2tuple
 from timm.models import generate_default_cfgs, register_model
+from timm.models._input import update_model_input_size
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from foveal.types import Size
 
+from .layers.depthwise import fill_cells
 from .layers.spatial_reduction import SpatialReductionAttention
 from .loading import prepare_state_dict
-from .pyramid import Pyramid, Stage, trunc_normal_
+from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
-from .sizes import StageGeometry, stage_sizes
+from .sizes import MIN_SIZE, StageGeometry, stage_sizes
 from .transnext import Block
 
 
@@ -39,7 +42,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         side = self.proj.stride[0]
-        x = self.proj(F.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side)))
+        x = self.proj(fill_cells(x, side))
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -82,7 +85,7 @@ class PVTStage(Stage):
     def tokens(self, x: Tensor) -> Tensor:
         """Run the blocks on an embedded map (B, C, H, W), to the class token and all others: (B, 1 + H*W, C)."""
         assert self.class_token is not None
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1)
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], 1)
         tokens = tokens + self._positions((x.shape[2], x.shape[3]))
         return self._run_blocks(tokens[:, None])[:, 0]  # blocks take maps: one of a single row
 
@@ -90,6 +93,13 @@ class PVTStage(Stage):
         """Return the stage's map (B, C, H, W), or with ``tokens`` what ``PVTStage.tokens`` returns."""
         x = self.embed(x)
         return self.tokens(x) if tokens else self.transform(x)
+
+    def resize(self, size: Size) -> None:
+        """Resize the learned positions for maps of ``size``."""
+        with torch.no_grad():
+            resized = _resize_positions(self.position_embedding, self.size, size)
+        self.position_embedding = nn.Parameter(resized, requires_grad=self.position_embedding.requires_grad)
+        self.size = size
 
     def _positions(self, size: Size) -> Tensor:
         """Return the learned positions for a map of ``size``, resized bilinearly from those at ``img_size``."""
@@ -131,7 +141,11 @@ class PVT(Pyramid):
     ):
         super().__init__()
         dd: dict[str, Any] = dict(device=device, dtype=dtype)
-        self.img_size = to_2tuple(img_size)
+        self.img_size = _checked_size(img_size)
+        settings = dict(embed_dims=embed_dims, num_heads=num_heads, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios)
+        check_per_stage(len(depths), **settings)
+        if sr_ratios[-1] != 1:
+            raise ValueError(f"the last of sr_ratios must be 1: a class token is no part of a map, got {sr_ratios}")
         drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         stages = []
         for i, (dim, heads, size) in enumerate(zip(embed_dims, num_heads, stage_sizes(self.img_size), strict=True)):
@@ -186,6 +200,13 @@ class PVT(Pyramid):
         super().reset_classifier(num_classes, _checked_pool(asked))
         self.global_pool = asked
 
+    def set_input_size(self, img_size: int | Size) -> None:
+        """Resize the learned positions for images of ``img_size``."""
+        self.img_size = _checked_size(img_size)
+        for stage, size in zip(self.stages, stage_sizes(self.img_size), strict=False):  # pruned nets have fewer stages
+            stage.resize(size)
+        update_model_input_size(self, self.img_size)
+
     def no_weight_decay(self) -> set[str]:
         """Return the authors' exception, the class token."""
         return {name for name, _ in self.named_parameters() if name.endswith(".class_token")}
@@ -206,6 +227,13 @@ class PVT(Pyramid):
         return {**state, **adapted}
 
 
+def _checked_size(img_size: int | Size) -> Size:
+    height, width = to_2tuple(img_size)
+    if min(height, width) < MIN_SIZE:
+        raise ValueError(f"img_size must be at least {MIN_SIZE} x {MIN_SIZE}, got {height} x {width}")
+    return height, width
+
+
 def _checked_pool(global_pool: str) -> str:
     """Return the pooling of the head, which gets the class token, or all others, as a map."""
     if global_pool not in ("token", "avg", ""):
@@ -219,7 +247,8 @@ def _resize_positions(positions: Tensor, old: Size, new: Size) -> Tensor:
     Positions of a map of another size are returned as they are.
     """
     first = positions.shape[1] - old[0] * old[1]
-    if old == new or first not in (0, 1):
+    known = all(statically_known_true(ours == asked) for ours, asked in zip(old, new, strict=True))
+    if known or first not in (0, 1):
         return positions
     grid = positions[:, first:].transpose(1, 2).unflatten(2, old)
     resized = F.interpolate(grid, size=new, mode="bilinear", align_corners=False)

@@ -269,6 +269,13 @@ class Pyramid(nn.Module):
         return set()
 
 
+def check_per_stage(stages: int, **settings: Any) -> None:
+    """Raise ValueError for the first setting that does not have one number per stage."""
+    for name, value in settings.items():
+        if not isinstance(value, tuple | list) or len(value) != stages:
+            raise ValueError(f"{name} must be {stages} numbers, one per stage, got {value!r}")
+
+
 def _check_pool(global_pool: str) -> None:
     if global_pool not in _POOLS:
         raise ValueError(f"unknown global_pool {global_pool!r}: choose one of {', '.join(map(repr, _POOLS))}")

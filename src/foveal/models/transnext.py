@@ -21,10 +21,10 @@ from foveal.types import Size
 
 from .layers.aggregated_attention import AggregatedAttention, Pooling, SelfAttention
 from .layers.channel_mixers import CHANNEL_MIXERS
-from .layers.other_position_biases import OtherBiasAttention, PooledBias, WindowBias
+from .layers.other_position_biases import OtherBiasAttention, PooledBias, WindowBias, resize_offsets
 from .layers.spatial_reduction import SpatialReductionAttention
 from .loading import prepare_state_dict
-from .pyramid import Pyramid, Stage, trunc_normal_
+from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
 from .sizes import StageGeometry, stage_sizes
 
@@ -144,6 +144,14 @@ class TransNeXt(Pyramid):
         dd = dict(device=device, dtype=dtype)
         _check_mixers(token_mixers, channel_mixer, pooling, len(depths))
         _check_biases(window_bias, pooled_bias, positional_attention)
+        _check_effect(
+            token_mixers,
+            pooling=pooling != "activate",
+            window_bias=window_bias != "learned",
+            pooled_bias=pooled_bias != "log_cpb",
+            positional_attention=not positional_attention,
+        )
+        check_per_stage(len(depths), embed_dims=embed_dims, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios)
         self.token_mixers = token_mixers
         self.sr_ratios = tuple(sr_ratios)
         self.window_size = _check_windows(window_size, len(depths))
@@ -243,6 +251,8 @@ class TransNeXt(Pyramid):
         for stage, geometry in zip(self.stages, geometries, strict=False):  # pruned nets have fewer stages
             for block in stage.blocks:
                 block.attn.geometry = geometry
+                if isinstance(block.attn, OtherBiasAttention):
+                    block.attn.resize_table()
         update_model_input_size(self, self.img_size)
         update_model_args(  # unlike the above, this stores None, which is a mode here
             self,
@@ -251,6 +261,15 @@ class TransNeXt(Pyramid):
             position_bias=self.bias_mode,
             length_scaling=self.length_scaling,
         )
+
+    def adapt_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Resize learned biases of pooled keys (table 6) to this network's ``img_size``."""
+        adapted = {}
+        for name, ours in self.state_dict().items():
+            if name.endswith(".relative_pos_bias_pool") and name in state:
+                pool = ((ours.shape[1] + 1) // 2, (ours.shape[2] + 1) // 2)
+                adapted[name] = resize_offsets(state[name], pool)
+        return {**state, **adapted}
 
     def no_weight_decay(self) -> set[str]:
         """Return the authors' exceptions: embeddings, temperatures, local biases, and the position bias network."""
@@ -276,6 +295,15 @@ def _check_mixers(token_mixers: str, channel_mixer: str, pooling: str, stages: i
         raise ValueError(f"pooling must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
 
 
+def _check_effect(token_mixers: str, **changed: bool) -> None:
+    """Raise ValueError for the first changed argument of aggregated attention if no stage has that attention."""
+    for name, is_changed in changed.items():
+        if is_changed and "A" not in token_mixers:
+            raise ValueError(
+                f"{name} belongs to aggregated attention, and token_mixers={token_mixers!r} has none: leave it out"
+            )
+
+
 def _check_biases(window_bias: str, pooled_bias: str, positional_attention: bool) -> None:
     if window_bias not in get_args(WindowBias):
         raise ValueError(f"window_bias must be one of {', '.join(get_args(WindowBias))}, got {window_bias!r}")
@@ -286,7 +314,7 @@ def _check_biases(window_bias: str, pooled_bias: str, positional_attention: bool
 
 
 def _heads(dim: int, head_dim: int) -> int:
-    if dim % head_dim:
+    if head_dim < 1 or dim % head_dim:
         raise ValueError(f"head_dim must divide the channels of every stage, and {head_dim} does not divide {dim}")
     return dim // head_dim
 

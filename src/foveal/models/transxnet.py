@@ -30,7 +30,7 @@ from .layers.plain_ffn import PlainFFN
 from .layers.position_table import PositionTable, resize_table
 from .layers.token_mixers import TOKEN_MIXERS
 from .loading import prepare_state_dict
-from .pyramid import Pyramid, Stage, trunc_normal_
+from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
 from .sizes import stage_sizes
 
@@ -196,6 +196,8 @@ class TransXNet(Pyramid):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
         self.img_size = _check_size(img_size)
+        per_stage = dict(num_heads=num_heads, sr_ratios=sr_ratios, mlp_ratios=mlp_ratios, groups=groups)
+        check_per_stage(len(depths), embed_dims=embed_dims, **per_stage)
         mixing = (attention_ratio, overlapping_reduction, token_enhancer, local_mixer)
         _check_mixers(token_mixer, mixing, embed_dims, num_heads)
         _check_kernels(embed_kernels, ffn_kernels, ffn_norm, len(embed_dims))
@@ -289,8 +291,8 @@ def _check_mixers(token_mixer: str, mixing: tuple, dims: Sequence[int], heads: S
 
 
 def _check_kernels(embed: Sequence[int], ffn: Sequence[int], ffn_norm: bool, stages: int) -> None:
-    if any(kernel < 1 or kernel % 2 == 0 for kernel in ffn):
-        raise ValueError(f"ffn_kernels must be odd (1, 3, 5, ...), got {tuple(ffn)}")
+    if not isinstance(ffn, tuple | list) or any(kernel < 1 or kernel % 2 == 0 for kernel in ffn):
+        raise ValueError(f"ffn_kernels must be odd (1, 3, 5, ...), got {ffn!r}")
     if ffn and not ffn_norm:
         raise ValueError("ffn_norm=False is a plain FFN: pass ffn_kernels=() with it")
     sides = zip(embed, _EMBED_STRIDES, strict=False)

@@ -43,8 +43,9 @@ class SeparateCells(nn.Conv2d):
 
 
 def fill_cells(x: Tensor, side: int) -> Tensor:
-    """Add zeros below and to the right of a map (B, C, H, W), up to whole cells."""
-    return F.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side))
+    """Add zeros below and to the right of a map (B, C, H, W), so that a convolution with this side and stride reaches
+    all of it: at least up to whole cells. A fixed number, since an exported program has no fixed remainder."""
+    return F.pad(x, (0, side - 1, 0, side - 1))
 
 
 class ConvNorm(nn.Module):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from timm.models import register_notrace_module
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from foveal.ops.aggregated_attention.reference import gather_window, log_length, window_mask
 from foveal.ops.numerics import accumulation_dtype, without_autocast
@@ -57,6 +58,14 @@ class OtherBiasAttention(AggregatedAttention):
         pool = getattr(self, "relative_pos_bias_pool", None)  # the base calls this before there is one
         if pool is not None:
             trunc_normal_(pool, std=0.0004)
+
+    def resize_table(self) -> None:
+        """Resize a learned bias of the pooled keys to the map of this stage's geometry."""
+        table = self.relative_pos_bias_pool
+        if table is not None:
+            with torch.no_grad():
+                resized = resize_offsets(table, self.key_size(self.geometry.reference))
+            self.relative_pos_bias_pool = nn.Parameter(resized, requires_grad=table.requires_grad)
 
     def window_bias(self) -> Tensor | None:
         if self.window_bias_kind == "log_cpb":
@@ -122,12 +131,18 @@ def _between_cells(table: Tensor, size: Size, pool: Size) -> Tensor:
 
     A query has the offset of the cell that it lies in. A table of another pooled map is resized bilinearly.
     """
-    wanted = (2 * pool[0] - 1, 2 * pool[1] - 1)
-    if tuple(table.shape[1:]) != wanted:
-        table = F.interpolate(table[None], size=wanted, mode="bilinear", align_corners=False)[0]
+    table = resize_offsets(table, pool)
     rows, columns = (_cell_offsets(*axis, table.device) for axis in zip(size, pool, strict=True))
     bias = table[:, rows[:, None, :, None], columns[None, :, None, :]]
     return bias.flatten(3).flatten(1, 2)
+
+
+def resize_offsets(table: Tensor, pool: Size) -> Tensor:
+    """Resize a table (heads, rows, columns) of offsets bilinearly to a pooled map of size ``pool``."""
+    wanted = (2 * pool[0] - 1, 2 * pool[1] - 1)
+    if all(statically_known_true(ours == asked) for ours, asked in zip(table.shape[1:], wanted, strict=True)):
+        return table
+    return F.interpolate(table[None], size=wanted, mode="bilinear", align_corners=False)[0]
 
 
 def _cell_offsets(size: int, cells: int, device: torch.device) -> Tensor:

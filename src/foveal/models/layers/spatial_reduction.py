@@ -45,10 +45,17 @@ class SpatialReductionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
-        reduced = self.norm(self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        reduced = self.norm(self.sr(self._filled(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         k, v = self.kv(reduced).flatten(1, 2).unflatten(-1, (2, self.heads, -1)).unbind(2)
         q = self.q(x).flatten(1, 2).unflatten(-1, (self.heads, -1))
         dropout_p = self.attn_drop if self.training else 0.0
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
         return self.proj_drop(self.proj(y.transpose(1, 2).flatten(2).view_as(x)))
+
+    def _filled(self, x: Tensor) -> Tensor:
+        """Add zeros to a map that is smaller than the convolution's side, up to one cell."""
+        side = self.geometry.sr_ratio
+        if x.shape[1] >= side and x.shape[2] >= side:
+            return x
+        return F.pad(x, (0, 0, 0, max(side - x.shape[2], 0), 0, max(side - x.shape[1], 0)))

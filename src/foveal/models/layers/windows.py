@@ -8,18 +8,21 @@ import torch
 import torch.nn.functional as F
 from timm.models import register_notrace_module
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from foveal.types import Size
 
 from ..pyramid import trunc_normal_
+from ..sizes import ceil_div
 
 
 def fill_windows(x: Tensor, window: int) -> Tensor:
     """Add zeros below and to the right of a map (B, H, W, C), up to whole windows."""
-    height, width = x.shape[1:3]
-    if height % window or width % window:
-        return F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
-    return x
+    height, width = (ceil_div(side, window) * window for side in x.shape[1:3])
+    if all(statically_known_true(filled == side) for filled, side in zip((height, width), x.shape[1:3], strict=True)):
+        return x
+    # Cut to size, since the remainder of a free side is unknown to an exported program, and whole windows are not.
+    return F.pad(x, (0, 0, 0, window - 1, 0, window - 1))[:, :height, :width]
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
