@@ -20,7 +20,8 @@ def as_text(summary: Summary) -> str:
         name = ("* " if row.is_reference else "  ") + textwrap.shorten(row.name, max(room, 8), placeholder="...")
         lines.append(_line(name, row_cells, widths, min(room, max(len(row.name) for row in summary.rows)) + 2))
     own = ["* the paper's own network."] if any(row.is_reference for row in summary.rows) else []
-    notes = [line for note in [*own, *_notes(summary)] for line in textwrap.wrap(note, WIDTH)]
+    column = [f"paper: {summary.column}, as printed."] if summary.column else []
+    notes = [line for note in [*own, *column, *_notes(summary)] for line in textwrap.wrap(note, WIDTH)]
     return "\n".join([*lines, "", *notes]) + "\n"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from timm.layers import DropPath, calculate_drop_path_rates, to_2tuple, to_ntuple
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from foveal.types import Size
 
-from .layers.aggregated_attention import AggregatedAttention, Pooling, SelfAttention
+from .layers.aggregated_attention import Pooling
+from .layers.attention_terms import KINDS, AttentionTerms
 from .layers.channel_mixers import CHANNEL_MIXERS
 from .layers.other_position_biases import OtherBiasAttention, PooledBias, WindowBias, resize_offsets
-from .layers.spatial_reduction import SpatialReductionAttention
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
@@ -142,15 +142,9 @@ class TransNeXt(Pyramid):
     ):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
-        _check_mixers(token_mixers, channel_mixer, pooling, len(depths))
-        _check_biases(window_bias, pooled_bias, positional_attention)
-        _check_effect(
-            token_mixers,
-            pooling=pooling != "activate",
-            window_bias=window_bias != "learned",
-            pooled_bias=pooled_bias != "log_cpb",
-            positional_attention=not positional_attention,
-        )
+        _check_mixers(token_mixers, channel_mixer, len(depths))
+        terms = AttentionTerms(query_embedding, positional_attention, pooling, window_bias, pooled_bias)
+        terms.check(token_mixers)
         check_per_stage(len(depths), embed_dims=embed_dims, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios)
         self.token_mixers = token_mixers
         self.sr_ratios = tuple(sr_ratios)
@@ -161,27 +155,13 @@ class TransNeXt(Pyramid):
         drop_paths = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         settings: dict[str, Any] = dict(attn_drop=attn_drop_rate, proj_drop=proj_drop_rate, **dd)
 
-        def token_mixer(stage: int, dim: int, heads: int, geometry: StageGeometry) -> nn.Module:
-            letter = token_mixers[stage]
-            if letter == "S":
-                return SpatialReductionAttention(dim, heads, geometry, **settings)
-            if letter == "M":
-                return SelfAttention(dim, heads, geometry, query_embedding=query_embedding, **settings)
-            window = self.window_size[stage]
-            terms: dict[str, Any] = dict(positional_attention=positional_attention, pooling=pooling)
-            terms |= dict(query_embedding=query_embedding)
-            if (window_bias, pooled_bias) == ("learned", "log_cpb"):
-                return AggregatedAttention(dim, heads, window, geometry, **terms, **settings)
-            terms |= dict(window_bias=window_bias, pooled_bias=pooled_bias)
-            return OtherBiasAttention(dim, heads, window, geometry, **terms, **settings)
-
         stages = []
         for i, (dim, geometry) in enumerate(zip(embed_dims, geometries, strict=True)):
-            previous = embed_dims[i - 1] if i else in_chans
+            previous, heads = embed_dims[i - 1] if i else in_chans, _heads(dim, head_dim)
             downsample = PatchEmbed(previous, dim, *((3, 2) if i else (7, 4)), **dd)
             blocks = []
             for drop_path in drop_paths[i]:
-                attn = token_mixer(i, dim, _heads(dim, head_dim), geometry)
+                attn = terms.create(token_mixers[i], dim, heads, self.window_size[i], geometry, **settings)
                 blocks.append(Block(dim, attn, mlp_ratios[i], proj_drop_rate, drop_path, channel_mixer, **dd))
             stages.append(TransNeXtStage(downsample, blocks, dim, **dd))
         self.stages = nn.Sequential(*stages)
@@ -286,31 +266,11 @@ class TransNeXt(Pyramid):
             nn.init.zeros_(module.bias)
 
 
-def _check_mixers(token_mixers: str, channel_mixer: str, pooling: str, stages: int) -> None:
-    if len(token_mixers) != stages or set(token_mixers) - set("AMS"):
+def _check_mixers(token_mixers: str, channel_mixer: str, stages: int) -> None:
+    if len(token_mixers) != stages or set(token_mixers) - set(KINDS):
         raise ValueError(f"token_mixers must be {stages} letters of A, M and S, one per stage, got {token_mixers!r}")
     if channel_mixer not in CHANNEL_MIXERS:
         raise ValueError(f"channel_mixer must be one of {', '.join(CHANNEL_MIXERS)}, got {channel_mixer!r}")
-    if pooling not in get_args(Pooling):
-        raise ValueError(f"pooling must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
-
-
-def _check_effect(token_mixers: str, **changed: bool) -> None:
-    """Raise ValueError for the first changed argument of aggregated attention if no stage has that attention."""
-    for name, is_changed in changed.items():
-        if is_changed and "A" not in token_mixers:
-            raise ValueError(
-                f"{name} belongs to aggregated attention, and token_mixers={token_mixers!r} has none: leave it out"
-            )
-
-
-def _check_biases(window_bias: str, pooled_bias: str, positional_attention: bool) -> None:
-    if window_bias not in get_args(WindowBias):
-        raise ValueError(f"window_bias must be one of {', '.join(get_args(WindowBias))}, got {window_bias!r}")
-    if pooled_bias not in get_args(PooledBias):
-        raise ValueError(f"pooled_bias must be one of {', '.join(get_args(PooledBias))}, got {pooled_bias!r}")
-    if window_bias == "positional" and not positional_attention:
-        raise ValueError('window_bias="positional" is positional attention: leave positional_attention=False out')
 
 
 def _heads(dim: int, head_dim: int) -> int:

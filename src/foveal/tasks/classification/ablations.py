@@ -44,7 +44,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "transxnet_mixers": {"embed_dims": (32, 64, 128, 256), "depths": (1, 1, 3, 1)},
     "pvt": {"embed_dims": (32, 64, 160, 256), "depths": (1, 1, 1, 1)},
 }
-#: What a row may set otherwise, likewise.
+#: Defaults of the small forms, which a row's arguments replace; keys as in ``_SIZES``.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "transnext_micro": {"head_dim": 12, "pretrain_size": DIGITS_SIZE},
     "transnext_roadmap": {"head_dim": 12, "pretrain_size": DIGITS_SIZE},
