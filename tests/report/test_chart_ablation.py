@@ -26,7 +26,7 @@ def test_seeds_means_and_rows_are_where_they_belong(tmp_path, monkeypatch):
     assert seeds == [[96.0, 97.0], [98.0, 98.5], [97.0, 97.5]]  # in the order of the seeds
     means = [float(bar.lines[0].get_xdata()[0]) for bar in axes.containers]
     assert means == [96.5, 98.25, 97.25]
-    assert axes.get_xlabel() == "top-1 after 5 epochs, in percent"
+    assert axes.get_xlabel() == "top-1 after 6 epochs, in percent"
     assert (
         axes.get_title("left")
         == "Attention's share of the channels\nTransXNet, table IX, trained on scikit-learn's digits"
