@@ -19,7 +19,7 @@ from foveal.models.layers.separable_conv import SeparableConv
 from foveal.models.layers.window_attention import WindowAttention
 from foveal.models.layers.windows import from_windows, to_windows
 from support.accuracy import assert_same
-from support.nets import COMPARED, image, lively
+from support.nets import COMPARED, assert_a_step_lowers_the_loss, image, lively
 
 ROUNDINGS = 100_000
 WIDE = {"num_heads": (2, 4, 8, 16)}  # heads of 32 channels where attention has all channels
@@ -197,12 +197,7 @@ def small(mixer: str, **options) -> nn.Module:
 def test_a_step_reaches_every_parameter_and_lowers_the_loss(mixer):
     torch.manual_seed(0)
     net = lively(small(mixer)).train()
-    x, labels = image(64, 96, batch=4), torch.tensor([1, 2, 3, 4])
-    before = F.cross_entropy(net(x), labels)
-    before.backward()
-    assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    torch.optim.SGD(net.parameters(), lr=1e-3).step()
-    assert F.cross_entropy(net(x), labels) < before
+    assert_a_step_lowers_the_loss(net)
 
 
 @every_row

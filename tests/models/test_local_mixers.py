@@ -18,7 +18,7 @@ from foveal.models.layers.dyconv import DyConv
 from foveal.models.layers.dynamic_depthwise import DynamicDepthwiseConv
 from foveal.models.layers.local_mixers import LOCAL_MIXERS, LocalWindowAttention
 from support.accuracy import assert_same
-from support.nets import SHALLOW, atto, image, lively
+from support.nets import SHALLOW, assert_a_step_lowers_the_loss, atto, image, lively
 
 ROUNDINGS = 100_000
 OTHERS = [name for name in LOCAL_MIXERS if name != "idconv"]
@@ -143,12 +143,7 @@ def test_the_first_channels_of_a_d_mixer_go_to_the_local_mixer(mixer):
 def test_a_step_reaches_every_parameter_and_lowers_the_loss(mixer):
     torch.manual_seed(0)
     net = lively(timm.create_model("transxnet_atto", depths=SHALLOW, num_classes=7, local_mixer=mixer)).train()
-    x, labels = image(64, 96, batch=4), torch.tensor([1, 2, 3, 4])
-    before = F.cross_entropy(net(x), labels)
-    before.backward()
-    assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    torch.optim.SGD(net.parameters(), lr=1e-3).step()
-    assert F.cross_entropy(net(x), labels) < before
+    assert_a_step_lowers_the_loss(net)
 
 
 @every_other

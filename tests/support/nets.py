@@ -6,6 +6,7 @@ from functools import cache
 
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import foveal  # noqa: F401  (registers the models)
@@ -65,6 +66,16 @@ def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
     weighting = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out.device, out.dtype)
     (out * weighting).sum().backward()
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+def assert_a_step_lowers_the_loss(net: nn.Module) -> None:
+    """Assert that every parameter gets a finite gradient, and that a small step against it lowers the loss."""
+    x, labels = image(64, 96, batch=4), torch.tensor([1, 2, 3, 4])
+    before = F.cross_entropy(net(x), labels)
+    before.backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    torch.optim.SGD(net.parameters(), lr=1e-3).step()
+    assert F.cross_entropy(net(x), labels) < before
 
 
 def in_double(net: nn.Module, gradients: bool = False) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ CLAIM = ".claim"
 
 
 class Stopped(BaseException):
-    """Told to leave by SIGTERM; everything is saved."""
+    """Raised on SIGTERM, after the run has been saved."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def work(plan: TableRun, report: Report) -> None:
 
     Raises:
         FovealError: a run cannot be trained; the sentence begins with its row and seed.
-        Stopped, KeyboardInterrupt: told to leave; everything is saved.
+        Stopped, KeyboardInterrupt: on SIGTERM and Ctrl-C, after the run has been saved.
     """
     for run in plan.runs:
         if read_result(run) is not None:

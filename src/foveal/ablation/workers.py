@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LOOKS = 0.5  # at processes that may have died
 def work_in_processes(plan: TableRun, jobs: int, report: Report) -> None:
     """Do what ``work`` does in ``jobs`` processes at a time; events arrive in this one.
 
-    Raises: as ``work``. The other processes are then told to leave, and have saved their runs.
+    Raises the same as ``work``, after the other processes have been terminated and have saved their runs.
     """
     start = multiprocessing.get_context("spawn")  # a fork of a process with threads, as PyTorch's, may hang
     events: Any = start.Queue()
@@ -66,7 +66,7 @@ def _drain(worker: BaseProcess, events: Any) -> None:
 
 
 def _worker(plan: TableRun, number: int, threads: int, events: Any) -> None:
-    """Train runs in a process of its own. Ctrl-C reaches the parent alone, which tells us once by SIGTERM."""
+    """Train runs in a separate process. Ctrl-C reaches only the parent, which then sends SIGTERM once."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     torch.set_num_threads(threads)
@@ -77,7 +77,7 @@ def _worker(plan: TableRun, number: int, threads: int, events: Any) -> None:
     def report(event: Event) -> None:
         events.put(event)
         if parent is not None and not parent.is_alive():
-            os.kill(os.getpid(), signal.SIGTERM)  # nobody would end us
+            os.kill(os.getpid(), signal.SIGTERM)  # nothing else would end this process
 
     try:
         with stopped_by_sigterm():

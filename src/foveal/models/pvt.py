@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d, calculate_drop_path_rates, to_2tuple
+from timm.layers import LayerNorm2d, calculate_drop_path_rates
 from timm.models import generate_default_cfgs, register_model
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ from .layers.spatial_reduction import SpatialReductionAttention
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
-from .sizes import MIN_SIZE, StageGeometry, stage_sizes
-from .transnext import Block
+from .sizes import StageGeometry, check_img_size, stage_sizes
+from .transnext import RELEASED_NAMES, Block
 
 
 class PatchEmbed(nn.Module):
@@ -141,7 +141,7 @@ class PVT(Pyramid):
     ):
         super().__init__()
         dd: dict[str, Any] = dict(device=device, dtype=dtype)
-        self.img_size = _checked_size(img_size)
+        self.img_size = check_img_size(img_size)
         settings = dict(embed_dims=embed_dims, num_heads=num_heads, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios)
         check_per_stage(len(depths), **settings)
         if sr_ratios[-1] != 1:
@@ -202,7 +202,7 @@ class PVT(Pyramid):
 
     def set_input_size(self, img_size: int | Size) -> None:
         """Resize the learned positions for images of ``img_size``."""
-        self.img_size = _checked_size(img_size)
+        self.img_size = check_img_size(img_size)
         for stage, size in zip(self.stages, stage_sizes(self.img_size), strict=False):  # pruned nets have fewer stages
             stage.resize(size)
         update_model_input_size(self, self.img_size)
@@ -227,13 +227,6 @@ class PVT(Pyramid):
         return {**state, **adapted}
 
 
-def _checked_size(img_size: int | Size) -> Size:
-    height, width = to_2tuple(img_size)
-    if min(height, width) < MIN_SIZE:
-        raise ValueError(f"img_size must be at least {MIN_SIZE} x {MIN_SIZE}, got {height} x {width}")
-    return height, width
-
-
 def _checked_pool(global_pool: str) -> str:
     """Return the pooling of the head, which gets the class token, or all others, as a map."""
     if global_pool not in ("token", "avg", ""):
@@ -256,11 +249,9 @@ def _resize_positions(positions: Tensor, old: Size, new: Size) -> Tensor:
 
 
 _RELEASED_NAMES = (
-    (re.compile(r"^patch_embed(\d)\."), lambda m: f"stages.{int(m[1]) - 1}.downsample."),
     (re.compile(r"^pos_embed(\d)$"), lambda m: f"stages.{int(m[1]) - 1}.position_embedding"),
-    (re.compile(r"^block(\d)\."), lambda m: f"stages.{int(m[1]) - 1}.blocks."),
     (re.compile(r"^cls_token$"), lambda m: "stages.3.class_token"),
-    (re.compile(r"^head\.(weight|bias)$"), lambda m: f"head.fc.{m[1]}"),
+    *RELEASED_NAMES,
 )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from timm.layers import to_2tuple
 from timm.models import register_notrace_function
 from torch import Tensor
 
@@ -25,6 +26,14 @@ def check_image(x: Tensor, in_chans: int) -> Tensor:
             f"images must be at least {MIN_SIZE} x {MIN_SIZE} pixels, got {x.shape[2]} x {x.shape[3]}; enlarge them"
         )
     return x
+
+
+def check_img_size(img_size: int | Size) -> Size:
+    """Return (height, width) of a reference size; raise ValueError below 32 x 32 pixels."""
+    height, width = to_2tuple(img_size)
+    if min(height, width) < MIN_SIZE:
+        raise ValueError(f"img_size must be at least {MIN_SIZE} x {MIN_SIZE}, got {height} x {width}")
+    return height, width
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -26,7 +26,7 @@ from .layers.other_position_biases import OtherBiasAttention, PooledBias, Window
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
-from .sizes import StageGeometry, stage_sizes
+from .sizes import StageGeometry, check_img_size, stage_sizes
 
 HEAD_DIM = 24
 
@@ -180,8 +180,7 @@ class TransNeXt(Pyramid):
         """Return one geometry per stage, and store the settings; raise ValueError first if they do not work."""
         if position_bias not in ("extrapolate", "interpolate"):
             raise ValueError(f'position_bias must be "extrapolate" or "interpolate", got {position_bias!r}')
-        if min(img_size) < 32:
-            raise ValueError(f"img_size must be at least 32 x 32, got {img_size[0]} x {img_size[1]}")
+        check_img_size(img_size)
         pool = None if pool_size is None else to_2tuple(pool_size)
         sizes = stage_sizes(img_size, len(self.sr_ratios))
         pooled = [size for size, mixer in zip(sizes, self.token_mixers, strict=True) if mixer == "A"]
@@ -303,7 +302,7 @@ def _check_pool(pool: Size | None, sizes: list[Size], img_size: Size) -> None:
             )
 
 
-_RELEASED_NAMES = (
+RELEASED_NAMES = (  # PVT's files have such names, too
     (re.compile(r"^patch_embed(\d)\."), lambda m: f"stages.{int(m[1]) - 1}.downsample."),
     (re.compile(r"^block(\d)\."), lambda m: f"stages.{int(m[1]) - 1}.blocks."),
     (re.compile(r"^norm(\d)\."), lambda m: f"stages.{int(m[1]) - 1}.norm."),
@@ -320,7 +319,7 @@ def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[s
         CheckpointError: part of ``model`` would stay unloaded, except the classifier and the first convolution, which
             timm adapts.
     """
-    return prepare_state_dict(state_dict, model, _RELEASED_NAMES)
+    return prepare_state_dict(state_dict, model, RELEASED_NAMES)
 
 
 def _released(repository: str, file: str, size: int = 224) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers import DropPath, calculate_drop_path_rates, get_device_dtype, to_2tuple
+from timm.layers import DropPath, calculate_drop_path_rates, get_device_dtype
 from timm.models import generate_default_cfgs, register_model
 from timm.models._builder import resolve_pretrained_cfg
 from timm.models._input import update_model_input_size
@@ -32,7 +32,7 @@ from .layers.token_mixers import TOKEN_MIXERS
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
-from .sizes import stage_sizes
+from .sizes import check_img_size, stage_sizes
 
 EMBED_KERNELS = (7, 3, 3, 3)
 _EMBED_STRIDES = (4, 2, 2, 2)
@@ -195,7 +195,7 @@ class TransXNet(Pyramid):
     ):
         super().__init__()
         dd = dict(device=device, dtype=dtype)
-        self.img_size = _check_size(img_size)
+        self.img_size = check_img_size(img_size)
         per_stage = dict(num_heads=num_heads, sr_ratios=sr_ratios, mlp_ratios=mlp_ratios, groups=groups)
         check_per_stage(len(depths), embed_dims=embed_dims, **per_stage)
         mixing = (attention_ratio, overlapping_reduction, token_enhancer, local_mixer)
@@ -228,7 +228,7 @@ class TransXNet(Pyramid):
 
     def set_input_size(self, img_size: int | Size) -> None:
         """Resize the learned position tables for images of ``img_size``."""
-        self.img_size = _check_size(img_size)
+        self.img_size = check_img_size(img_size)
         for stage, size in zip(self.stages, stage_sizes(self.img_size), strict=False):  # pruned nets have fewer stages
             if stage.position_bias is not None:
                 stage.position_bias.resize(size)
@@ -256,13 +256,6 @@ class TransXNet(Pyramid):
             trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _check_size(img_size: int | Size) -> Size:
-    height, width = to_2tuple(img_size)
-    if min(height, width) < 32:
-        raise ValueError(f"img_size must be at least 32 x 32, got {height} x {width}")
-    return height, width
 
 
 _NO_CHANGE = (0.5, True, True, "idconv")  # of the D-Mixer
