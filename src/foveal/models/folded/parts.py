@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.ops.linear import linear, linear_add
+from foveal.ops.standard import pointwise
 
 from ..cache import SizeCache
 
@@ -85,6 +86,13 @@ class Layer(Weights):
         if add is not None:
             return linear_add(x, self.weight, self.bias, add)
         return linear(x, self.weight, self.bias, gelu=gelu)
+
+    def maps(self, x: Tensor, parts: int = 1) -> list[Tensor]:
+        """Return the outputs for a map (B, C_in, H, W) without the norm, in equal parts (B, C_out / parts, H, W), for an
+        exported program: a convolution each, since runtimes copy the parts of one map."""
+        rows = len(self.weight) // parts
+        starts = range(0, len(self.weight), rows)
+        return [pointwise(x, self.weight[i : i + rows], self.bias[i : i + rows]) for i in starts]
 
     def normalised(self, x: Tensor) -> Tensor:
         """Return the input of the product."""

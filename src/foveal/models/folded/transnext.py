@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, convolutional_glu, gated_dwconv, gelu_pool
+from foveal.ops.aggregated_attention.standard_form import rows_attention
 from foveal.ops.modules import is_plain_module
+from foveal.ops.standard import average_pool, is_standard
 from foveal.types import Size
 
 from ..cache import SizeCache
@@ -35,6 +38,15 @@ class _FoldedAttention(InferenceOnly, CosineAttention):
         self.temperature, self.query_embedding = source.temperature, source.query_embedding
         self.cpb_fc1, self.cpb_fc2 = source.cpb_fc1, source.cpb_fc2
         self.project = Layer.of(source.proj, dtype)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, heads, dim, H * W)."""
+        return x.flatten(2).unflatten(1, (self.heads, -1))
+
+    def _projected(self, x: Tensor, y: Tensor) -> Tensor:
+        """x (B, H, W, C) + the projection of y (B, heads, dim, H * W)."""
+        maps = y.flatten(1, 2).unflatten(2, x.shape[1:3])
+        return x + self.project.maps(maps)[0].permute(0, 2, 3, 1)
 
 
 class FoldedAggregatedAttention(_FoldedAttention):
@@ -60,6 +72,8 @@ class FoldedAggregatedAttention(_FoldedAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """x + attention of the normalised x; (B, H, W, C)."""
+        if is_standard():
+            return self._standard(x)
         channels, size = x.shape[-1], (x.shape[1], x.shape[2])
         everything = self.everything(x)
         q, k, v = self._parts_by_head(everything[..., : 3 * channels], 3)
@@ -85,6 +99,26 @@ class FoldedAggregatedAttention(_FoldedAttention):
     def _parts_by_head(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         return x.unflatten(-1, (parts, self.heads, -1)).unbind(-3)
 
+    def _standard(self, x: Tensor) -> Tensor:
+        """``forward`` on channels-first maps, for exported programs."""
+        size = (x.shape[1], x.shape[2])
+        *parts, reduced = self.everything.maps(self.everything.normalised(x).permute(0, 3, 1, 2), 4)
+        pooled = average_pool(F.gelu(reduced), self.geometry.pooled(size)).permute(0, 2, 3, 1)
+        pooled_parts = self.pooled.maps(self.pooled.normalised(pooled).permute(0, 3, 1, 2), 2)
+        y = rows_attention(
+            *(self._rows(part) for part in (*parts, *pooled_parts)),
+            scale=self.softmax_scale,
+            query_embedding=self.embedding(),
+            local_bias=self.local_bias,
+            pool_bias=self.position_bias(*size),
+            tokens=self.tokens,
+            token_bias=self.token_bias,
+            size=size,
+            window=self.window,
+            length=self.geometry.pooled_length(size),
+        )
+        return self._projected(x, y)
+
 
 class FoldedSelfAttention(_FoldedAttention):
     """Attention between all tokens, with the residual addition."""
@@ -98,8 +132,29 @@ class FoldedSelfAttention(_FoldedAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """x + attention of the normalised x; (B, H, W, C)."""
+        if is_standard():
+            return self._standard(x)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         return self.project(self.attend(q, k, v).flatten(3), add=x)
+
+    def _standard(self, x: Tensor) -> Tensor:
+        """``forward`` on channels-first maps, for exported programs."""
+        size = (x.shape[1], x.shape[2])
+        q, k, v = map(self._rows, self.qkv.maps(self.qkv.normalised(x).permute(0, 3, 1, 2), 3))
+        y = rows_attention(
+            q,
+            None,
+            None,
+            k,
+            v,
+            scale=self.scale(),
+            query_embedding=self.embedding(),
+            pool_bias=self.position_bias(*size),
+            size=size,
+            window=0,
+            length=self.geometry.full_length(size),
+        )
+        return self._projected(x, y)
 
 
 class FoldedGLU(InferenceOnly):

@@ -14,6 +14,7 @@ from foveal.ops import aggregated_attention
 from foveal.ops.aggregated_attention.api import reads_table
 from foveal.ops.aggregated_attention.resize import resize_bias
 from foveal.ops.numerics import without_autocast
+from foveal.ops.standard import is_standard
 from foveal.types import Size
 
 from ..cache import SizeCache
@@ -123,7 +124,7 @@ class CosineAttention(nn.Module):
         Where nothing reads a table of offsets, PyTorch's attention takes the dense bias.
         """
         size, scale = (q.shape[1], q.shape[2]), self.scale()
-        if self._reads_table(q, 0, dropout_p):
+        if self._reads_table(q, 0, dropout_p) or is_standard():
             return aggregated_attention(
                 q,
                 None,

@@ -11,11 +11,13 @@ from foveal.types import Size
 from ..backend import Implementation, Operator, forced_backend, register
 from ..fused import lazy_triton
 from ..numerics import accumulation_dtype
+from ..standard import is_standard, standard
 from . import cpu, torch_ops
 from .offsets import TABLE_BACKENDS, fits_axis, offset_count
 from .reference import aggregated_attention_reference
 from .resize import dense_bias
 from .schema import FUSED, POOL_BIAS, TABLE
+from .standard_form import aggregated_attention_standard
 
 
 def aggregated_attention(
@@ -93,6 +95,8 @@ def reads_table(q: Tensor, parameter: Tensor, window: int, dropout_p: float = 0.
         parameter: one of the call's parameters, which share a dtype.
         resized: whether the call has ``table_sizes``.
     """
+    if is_standard():
+        return False
     if q.device.type == "meta":
         return True
     scale = parameter.new_empty(0, dtype=accumulation_dtype(parameter.dtype))
@@ -237,6 +241,7 @@ OPERATOR = register(
         "aggregated_attention",
         _normalise,
         (
+            standard(aggregated_attention_standard, _no_dropout),
             _triton(),
             Implementation(
                 "cpu",

@@ -16,8 +16,10 @@ from torch import Tensor
 from ..backend import Implementation, Operator, register
 from ..convolution import square_kernels
 from ..fused import FusedOperator, lazy_triton
+from ..standard import standard
 from . import cpu, torch_ops
 from .reference import gated_dwconv_reference
+from .standard_form import gated_dwconv_standard
 
 
 def gated_dwconv(g: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -118,6 +120,7 @@ OPERATOR = register(
         "gated_dwconv",
         _normalise,
         (
+            standard(_apart(gated_dwconv_standard)),
             _triton(),
             Implementation(
                 "cpu",

@@ -6,8 +6,10 @@ from torch import Tensor
 
 from ..backend import Implementation, Operator, register
 from ..fused import FusedOperator
+from ..standard import standard
 from . import cpu
 from .reference import gelu_pool_reference
+from .standard_form import gelu_pool_standard
 from .torch_ops import gelu_pool_layers
 
 
@@ -54,6 +56,7 @@ OPERATOR = register(
         "gelu_pool",
         _normalise,
         (
+            standard(gelu_pool_standard),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",

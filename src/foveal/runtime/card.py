@@ -1,0 +1,102 @@
+"""What an exported file says about itself: its input, its preprocessing, its classes, and whom to credit.
+
+ONNX files hold the card in their metadata, OpenVINO's in ``rt_info``, both under ``KEY`` as one JSON text; formats
+without metadata have it in a file beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from foveal.errors import FovealError
+from foveal.types import Size
+
+KEY = "foveal"
+
+
+@dataclass(frozen=True)
+class Input:
+    """The images that a file takes: float32, RGB, normalised, channels first.
+
+    Attributes:
+        name: of the input.
+        batch: images per call; None for any number.
+        size: (height, width) in pixels that the file was exported at.
+        any_size: whether other sizes run, too.
+        channels: 3, or whatever the network was built for.
+    """
+
+    name: str
+    batch: int | None
+    size: Size
+    any_size: bool = False
+    channels: int = 3
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """How an image becomes the input: resized, cropped at its centre, scaled to 0 to 1, and normalised per channel.
+
+    With ``whole`` the whole image is resized to the size, ignoring its aspect ratio. Otherwise its short side is
+    resized to the size / ``crop``.
+    """
+
+    crop: float
+    whole: bool
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an exported file says about itself.
+
+    Attributes:
+        task: "classification", "detection", "segmentation" or "features".
+        model: timm's name of the backbone.
+        precision: "fp32", "bf16", "fp16" or "int8".
+        outputs: names of the outputs, in order: "logits" of a classifier (B, classes); "stage1" to "stage4" of a
+            pyramid; "boxes", "scores" and "labels" of a detector; "scores" (B, classes, H, W) of a segmenter.
+        classes: one name per class, in order; empty for features.
+        credit: the authors of the network and its licence.
+        foveal: the version that wrote the file.
+        settings: more of a task, in plain types.
+    """
+
+    task: str
+    model: str
+    precision: str
+    input: Input
+    resizing: Resizing
+    outputs: tuple[str, ...]
+    classes: tuple[str, ...]
+    credit: str
+    foveal: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return the card as one JSON text."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def of(cls, text: str, where: object) -> Card:
+        """Return the card in a JSON text.
+
+        Args:
+            where: the file, for the error.
+
+        Raises:
+            FovealError: the text is damaged, or of a version whose cards differ.
+        """
+        try:
+            entries = json.loads(text)
+            given, resizing = entries.pop("input"), entries.pop("resizing")
+            given["size"] = tuple(given["size"])
+            resizing |= {name: tuple(resizing[name]) for name in ("mean", "std")}
+            entries |= {name: tuple(entries[name]) for name in ("outputs", "classes")}
+            return cls(input=Input(**given), resizing=Resizing(**resizing), **entries)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FovealError(f"The description in {where} cannot be read: export the network again.") from error
