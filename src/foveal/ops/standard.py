@@ -6,7 +6,8 @@ channels first, where ONNX Runtime and OpenVINO are fastest, and no operator dep
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from foveal.types import Size
 from .backend import Implementation, forced_backend
 
 NAME = "standard"
+_whole = False
 
 
 def is_exporting() -> bool:
@@ -29,6 +31,23 @@ def is_standard() -> bool:
     return is_exporting() if forced_backend() is None else forced_backend() == NAME
 
 
+@contextmanager
+def kept_whole() -> Iterator[None]:
+    """Inside the block, trace attention as one operator, which an exporter then translates itself: its standard form has
+    a hundred operators, and tracing takes milliseconds for each."""
+    global _whole
+    before, _whole = _whole, True
+    try:
+        yield
+    finally:
+        _whole = before
+
+
+def keeps_whole() -> bool:
+    """Whether ``kept_whole`` is in force."""
+    return _whole
+
+
 def standard(run: Callable[..., Tensor], unsupported: Callable[..., str | None] = lambda *call: None) -> Implementation:
     """Return the implementation "standard" of an operator, which is the first choice in an exported program."""
 
@@ -36,11 +55,6 @@ def standard(run: Callable[..., Tensor], unsupported: Callable[..., str | None] 
         return unsupported(*call) if is_standard() else "only in an exported program"
 
     return Implementation(NAME, "PyTorch's operators alone, for exported programs", run, reason)
-
-
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return a linear layer with weights (C_out, C_in) of every pixel of a map (B, C_in, H, W), as a convolution."""
-    return F.conv2d(x, weight[:, :, None, None], bias)
 
 
 def average_pool(x: Tensor, size: Size) -> Tensor:
@@ -55,6 +69,11 @@ def average_pool(x: Tensor, size: Size) -> Tensor:
         return x if windows == [1, 1] else F.avg_pool2d(x, windows)
     rows, columns = (_shares(side, pool, x) for side, pool in axes)
     return torch.matmul(rows, torch.matmul(x, columns.mT))
+
+
+def adaptive_pool(x: Tensor, size: Size) -> Tensor:
+    """Return adaptive_avg_pool2d of a map (B, C, H, W) to ``size``, by ``average_pool`` in an exported program."""
+    return average_pool(x, size) if is_standard() else F.adaptive_avg_pool2d(x, size)
 
 
 def _divides(pool: int, side: int) -> bool:

@@ -1,20 +1,58 @@
-"""Building blocks of the folded networks: modules for inference only, and folding of affine maps into weights."""
+"""Building blocks of the folded networks: modules for inference only, folding of affine maps into weights, and what an
+exported program takes ready-made."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops.linear import linear, linear_add
-from foveal.ops.standard import pointwise
 
 from ..cache import SizeCache
 
 
-class InferenceOnly(nn.Module):
+_preparing: Literal["weights", "sizes"] | None = None
+
+
+@contextmanager
+def preparing(*, sizes: bool) -> Iterator[None]:
+    """Inside the block, folded networks keep what they compute from weights alone as buffers, and with ``sizes`` what
+    they compute from weights and sizes: an exported program then reads it, instead of computing it."""
+    global _preparing
+    before, _preparing = _preparing, "sizes" if sizes else "weights"
+    try:
+        yield
+    finally:
+        _preparing = before
+
+
+class Preparable(nn.Module):
+    """A module that an exported program may take ready-made tensors from."""
+
+    def prepared(
+        self, name: str, compute: Callable[[], Sequence[Tensor | None]], *, of_size: bool = False
+    ) -> list[Any]:
+        """Return ``compute()``, or what was kept of it while ``preparing``.
+
+        Args:
+            of_size: whether it depends on the size of the map, too.
+        """
+        prefix = f"prepared_{name}_"
+        if _preparing is not None and (_preparing == "sizes" or not of_size):
+            for number, tensor in enumerate(compute()):
+                kept = None if tensor is None else tensor.detach().contiguous()
+                self.register_buffer(f"{prefix}{number}", kept, persistent=False)
+        names = [buffer for buffer in self._buffers if buffer.startswith(prefix)]
+        return [self._buffers[buffer] for buffer in names] if names else list(compute())
+
+
+class InferenceOnly(Preparable):
     """A module that refuses training mode."""
 
     def train(self, mode: bool = True) -> Any:
@@ -60,7 +98,7 @@ def constant(x: Tensor) -> nn.Parameter:
     return cast(x, torch.promote_types(x.dtype, torch.float32))
 
 
-class Weights(nn.Module):
+class Weights(Preparable):
     """Weight (C_out, ...) and bias (C_out,) of a convolution or linear layer."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype):
@@ -87,12 +125,16 @@ class Layer(Weights):
             return linear_add(x, self.weight, self.bias, add)
         return linear(x, self.weight, self.bias, gelu=gelu)
 
-    def maps(self, x: Tensor, parts: int = 1) -> list[Tensor]:
-        """Return the outputs for a map (B, C_in, H, W) without the norm, in equal parts (B, C_out / parts, H, W), for an
-        exported program: a convolution each, since runtimes copy the parts of one map."""
-        rows = len(self.weight) // parts
-        starts = range(0, len(self.weight), rows)
-        return [pointwise(x, self.weight[i : i + rows], self.bias[i : i + rows]) for i in starts]
+    def map(self, x: Tensor) -> Tensor:
+        """Return the outputs for a map (B, C_in, H, W) without the norm, (B, C_out, H, W), for an exported program."""
+        return self.maps(x, [len(self.weight)])[0]
+
+    def maps(self, x: Tensor, parts: Sequence[int]) -> list[Tensor]:
+        """Return ``map`` in parts of these numbers of channels: a convolution each, since runtimes copy the parts of a
+        map."""
+        weights = self.prepared("weights", lambda: self.weight[:, :, None, None].split(list(parts)))
+        biases = self.prepared("biases", lambda: self.bias.split(list(parts)))
+        return [F.conv2d(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
 
     def normalised(self, x: Tensor) -> Tensor:
         """Return the input of the product."""

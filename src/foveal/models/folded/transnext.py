@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, convolutional_glu, gated_dwconv, gelu_pool
-from foveal.ops.aggregated_attention.standard_form import rows_attention
+from foveal.ops.aggregated_attention.standard_form import Terms, attention_terms, rows_attention
 from foveal.ops.modules import is_plain_module
 from foveal.ops.standard import average_pool, is_standard
 from foveal.types import Size
@@ -39,14 +39,23 @@ class _FoldedAttention(InferenceOnly, CosineAttention):
         self.cpb_fc1, self.cpb_fc2 = source.cpb_fc1, source.cpb_fc2
         self.project = Layer.of(source.proj, dtype)
 
+    def terms(self, size: Size) -> Terms:
+        """Return what an exported program's attention takes beside queries, keys and values."""
+        return Terms(*self.prepared("terms", lambda: self._terms(size), of_size=True))
+
+    def _terms(self, size: Size) -> Terms:
+        raise NotImplementedError
+
     def _rows(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, heads, dim, H * W)."""
-        return x.flatten(2).unflatten(1, (self.heads, -1))
+        batch, channels, height, width = x.shape
+        return x.reshape(batch, self.heads, channels // self.heads, height * width)
 
     def _projected(self, x: Tensor, y: Tensor) -> Tensor:
         """x (B, H, W, C) + the projection of y (B, heads, dim, H * W)."""
-        maps = y.flatten(1, 2).unflatten(2, x.shape[1:3])
-        return x + self.project.maps(maps)[0].permute(0, 2, 3, 1)
+        batch, height, width, channels = x.shape
+        maps = y.reshape(batch, channels, height, width)
+        return x + self.project.map(maps).permute(0, 2, 3, 1)
 
 
 class FoldedAggregatedAttention(_FoldedAttention):
@@ -101,23 +110,19 @@ class FoldedAggregatedAttention(_FoldedAttention):
 
     def _standard(self, x: Tensor) -> Tensor:
         """``forward`` on channels-first maps, for exported programs."""
-        size = (x.shape[1], x.shape[2])
-        *parts, reduced = self.everything.maps(self.everything.normalised(x).permute(0, 3, 1, 2), 4)
+        channels, size = x.shape[-1], (x.shape[1], x.shape[2])
+        *parts, reduced = self.everything.maps(_normal_map(self.everything, x), [channels] * 4)
         pooled = average_pool(F.gelu(reduced), self.geometry.pooled(size)).permute(0, 2, 3, 1)
-        pooled_parts = self.pooled.maps(self.pooled.normalised(pooled).permute(0, 3, 1, 2), 2)
-        y = rows_attention(
-            *(self._rows(part) for part in (*parts, *pooled_parts)),
-            scale=self.softmax_scale,
-            query_embedding=self.embedding(),
-            local_bias=self.local_bias,
-            pool_bias=self.position_bias(*size),
-            tokens=self.tokens,
-            token_bias=self.token_bias,
-            size=size,
-            window=self.window,
-            length=self.geometry.pooled_length(size),
-        )
-        return self._projected(x, y)
+        pooled_parts = self.pooled.maps(_normal_map(self.pooled, pooled), [channels] * 2)
+        rows = (self._rows(part) for part in (*parts, *pooled_parts))
+        return self._projected(x, rows_attention(*rows, self.terms(size), size[1], self.window))
+
+    def _terms(self, size: Size) -> Terms:
+        height, width = self.geometry.pooled(size)
+        return attention_terms(
+            self.softmax_scale, self.embedding(), self.local_bias, self.position_bias(*size), self.tokens,
+            self.token_bias, size=size, window=self.window, length=self.geometry.pooled_length(size) or height * width,
+        )  # fmt: skip
 
 
 class FoldedSelfAttention(_FoldedAttention):
@@ -140,21 +145,14 @@ class FoldedSelfAttention(_FoldedAttention):
     def _standard(self, x: Tensor) -> Tensor:
         """``forward`` on channels-first maps, for exported programs."""
         size = (x.shape[1], x.shape[2])
-        q, k, v = map(self._rows, self.qkv.maps(self.qkv.normalised(x).permute(0, 3, 1, 2), 3))
-        y = rows_attention(
-            q,
-            None,
-            None,
-            k,
-            v,
-            scale=self.scale(),
-            query_embedding=self.embedding(),
-            pool_bias=self.position_bias(*size),
-            size=size,
-            window=0,
-            length=self.geometry.full_length(size),
+        q, k, v = map(self._rows, self.qkv.maps(_normal_map(self.qkv, x), [x.shape[-1]] * 3))
+        return self._projected(x, rows_attention(q, None, None, k, v, self.terms(size), size[1], window=0))
+
+    def _terms(self, size: Size) -> Terms:
+        length, bias = self.geometry.full_length(size), self.position_bias(*size)
+        return attention_terms(
+            self.scale(), self.embedding(), None, bias, None, None, size=size, window=0, length=length
         )
-        return self._projected(x, y)
 
 
 class FoldedGLU(InferenceOnly):
@@ -168,6 +166,8 @@ class FoldedGLU(InferenceOnly):
 
     def forward(self, x: Tensor) -> Tensor:
         """x + GLU of the normalised x; (B, H, W, C)."""
+        if is_standard():
+            return self._standard(x)
         norm = self.fc1.norm
         if norm is None or not is_plain_module(nn.LayerNorm, norm) or not is_plain_module(Layer, self.fc1, self.fc2):
             hidden = gated_dwconv(self.fc1(x), None, self.dwconv.weight, self.dwconv.bias)
@@ -176,6 +176,15 @@ class FoldedGLU(InferenceOnly):
             x, norm.weight, norm.bias, self.fc1.weight, self.fc1.bias, self.dwconv.weight, self.dwconv.bias,
             self.fc2.weight, self.fc2.bias, eps=norm.eps, keep=self._packed.get,
         )  # fmt: skip
+
+
+    def _standard(self, x: Tensor) -> Tensor:
+        """``forward`` on channels-first maps, for exported programs: only the narrow maps before and after the mixer are
+        turned around."""
+        conv = self.dwconv
+        gate, value = self.fc1.maps(_normal_map(self.fc1, x), [conv.out_channels] * 2)
+        gate = F.gelu(F.conv2d(gate, conv.weight, conv.bias, padding=conv.padding, groups=conv.groups))
+        return x + self.fc2.map(gate * value).permute(0, 2, 3, 1)
 
 
 class PlainBranch(InferenceOnly):
@@ -188,6 +197,11 @@ class PlainBranch(InferenceOnly):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
         return x + self.branch(self.norm(x))
+
+
+def _normal_map(layer: Layer, x: Tensor) -> Tensor:
+    """Tokens (B, H, W, C) after the norm of a layer, as a map (B, C, H, W)."""
+    return layer.normalised(x).permute(0, 3, 1, 2)
 
 
 def _fold_attention(source: nn.Module, norm: nn.LayerNorm, dtype: torch.dtype) -> nn.Module:

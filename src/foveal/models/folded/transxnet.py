@@ -14,7 +14,11 @@ from torch import Tensor, nn
 
 from foveal.ops import dynamic_dwconv, idconv, multiscale_dwconv, multiscale_ffn
 from foveal.ops.idconv.reference import mix, pool
+from foveal.ops.aggregated_attention.standard_form import softmax
+from foveal.ops.dynamic_dwconv.standard_form import convolve_samples
 from foveal.ops.modules import is_plain_module
+from foveal.ops.multiscale_dwconv.standard_form import convolve, with_identity
+from foveal.ops.standard import is_standard
 
 from ..cache import SizeCache
 from ..layers.d_mixer import DMixer
@@ -76,8 +80,15 @@ class FoldedIDConv(InferenceOnly):
                 x, self.squeeze.weight, self.squeeze.bias, self.expand.weight, self.expand.bias, self.learned,
                 keep=self._packed.get,
             )  # fmt: skip
+        return dynamic_dwconv(x, *self._mixed(x))
+
+    def standard(self, x: Tensor) -> Tensor:
+        """``forward`` on a map (B, C, H, W), for exported programs."""
+        return convolve_samples(x, *self._mixed(x.permute(0, 2, 3, 1)))
+
+    def _mixed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scores = self.expand(self.squeeze(pool(x, self.kernel), gelu=True))
-        return dynamic_dwconv(x, *mix(scores, self.learned))
+        return mix(scores, self.learned)
 
 
 class FoldedOSRA(InferenceOnly):
@@ -115,6 +126,26 @@ class FoldedOSRA(InferenceOnly):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[1], x.shape[2]))
 
+    def _column(self, name: str) -> Tensor:
+        (column,) = self.prepared(name, lambda: [self.get_parameter(name)[:, None, None]])
+        return column
+
+    def standard(self, x: Tensor, bias: Tensor) -> Tensor:
+        """``forward`` on maps (B, C, H, W), for exported programs: keys and values of few cells are turned around, not
+        the queries and the result."""
+        batch, channels, height, width = x.shape
+        reduced, dim = x, channels // self.heads
+        if self.reduce is not None:
+            layer = self.reduce
+            reduced = F.conv2d(x, layer.weight, layer.bias, self.stride, self.padding, groups=channels)
+            reduced = F.gelu(reduced) * self._column("scale") + self._column("shift")
+        reduced = convolve(reduced, self.local.weight, self.local.bias)
+        maps = (self.q.map(x), *self.kv.maps(reduced, [channels] * 2))
+        q, k, v = (y.reshape(batch, self.heads, dim, y.shape[2] * y.shape[3]) for y in maps)
+        (bias,) = self.prepared("bias", lambda: [bias.to(q.dtype).mT], of_size=True)
+        scores = torch.matmul((k * dim**-0.5).mT, q) + bias
+        return torch.matmul(v, softmax(scores)).reshape(batch, channels, height, width)
+
     def _split_heads(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, heads, H*W, C / heads)."""
         return x.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -142,6 +173,14 @@ class FoldedDMixer(InferenceOnly):
         y = torch.cat([self.local_unit(local), self.global_unit(distant.contiguous(), bias)], dim=-1)
         z = multiscale_dwconv(y, [self.local.weight], [self.local.bias], gelu=True)
         return self.expand(self.squeeze(z, gelu=True), add=torch.addcmul(residual, y, self.layer_scale))
+
+    def standard(self, x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+        """``forward`` on maps (B, C, H, W), for exported programs."""
+        local, distant = x.chunk(2, dim=1)
+        y = torch.cat([self.local_unit.standard(local), self.global_unit.standard(distant, bias)], dim=1)
+        z = self.squeeze.map(F.gelu(convolve(y, self.local.weight, self.local.bias)))
+        (scale,) = self.prepared("scale", lambda: [self.layer_scale[:, None, None]])
+        return residual + y * scale + self.expand.map(F.gelu(z))
 
 
 class FoldedFFN(InferenceOnly):
@@ -179,6 +218,21 @@ class FoldedFFN(InferenceOnly):
         )  # fmt: skip
 
 
+    def standard(self, x: Tensor) -> Tensor:
+        """``forward`` on a map (B, C, H, W), for exported programs: a branch for every group of hidden channels."""
+        sizes = [len(weight) for weight in self.weights]
+        scales, shifts = (
+            self.prepared(name, lambda name=name: self.get_parameter(name)[:, None, None].split(sizes))
+            for name in ("scale", "shift")
+        )
+        kernels = self.prepared("kernels", lambda: [with_identity(weight) for weight in self.weights])
+        branches = []
+        parts = zip(self.fc1.maps(self.norm(x), sizes), scales, shifts, kernels, self.biases, strict=True)
+        for hidden, scale, shift, kernel, bias in parts:
+            branches.append(F.gelu(convolve(F.gelu(hidden) * scale + shift, kernel, bias)))
+        return x + self.fc2.map(torch.cat(branches, 1))
+
+
 class FoldedBlock(InferenceOnly):
     """Dynamic position encoding, D-Mixer, multi-scale FFN."""
 
@@ -192,6 +246,10 @@ class FoldedBlock(InferenceOnly):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(B, C, H, W) and the stage's position bias to (B, C, H, W); tokens in between."""
+        if is_standard():
+            (kernel,) = self.prepared("kernel", lambda: [with_identity(self.pos_embed.weight)])
+            x = convolve(x, kernel, self.pos_embed.bias)
+            return self.mlp.standard(self.token_mixer.standard(self.norm1(x), bias, x))
         x = x.permute(0, 2, 3, 1)
         x = multiscale_dwconv(x, [self.pos_embed.weight], [self.pos_embed.bias], identity=True)
         x = self.mlp(self.token_mixer(_group_norm(self.norm1, x), bias, x))

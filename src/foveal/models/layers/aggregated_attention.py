@@ -10,6 +10,7 @@ from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 from foveal.ops import aggregated_attention, gelu_pool
+from foveal.ops.standard import adaptive_pool
 from foveal.types import Size
 
 from ..pyramid import Linear, PointwiseConv, trunc_normal_
@@ -89,7 +90,7 @@ class AggregatedAttention(CosineAttention):
         """Return keys and values (B, Hp, Wp, heads, dim) of the pooled map."""
         size = self.geometry.pooled((x.shape[1], x.shape[2]))
         if self.pooling == "average":
-            x = self.sr(F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), size)).permute(0, 2, 3, 1)
+            x = self.sr(adaptive_pool(x.permute(0, 3, 1, 2), size)).permute(0, 2, 3, 1)
             return self._keys_and_values(F.gelu(self.norm(x)))
         x = self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self._keys_and_values(self.norm(gelu_pool(x, size)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 from foveal.ops import dynamic_dwconv
+from foveal.ops.standard import adaptive_pool
 
 from ..pyramid import PointwiseConv, trunc_normal_
 from .depthwise import ConvNorm
@@ -47,7 +47,7 @@ class IDConv(nn.Module):
         Returns:
             (B, C, size, size).
         """
-        scores = self.proj(F.adaptive_avg_pool2d(x, size)).unflatten(1, (self.groups, -1))
+        scores = self.proj(adaptive_pool(x, (size, size))).unflatten(1, (self.groups, -1))
         return (scores.softmax(1) * learned).sum(1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,9 +15,7 @@ from ..inference import check_shapes, unsupported
 from ..linear import linear, linear_add
 from ..native import tile
 from ..native.panels import Keep, keep_nothing
-from ..standard import standard
 from . import cpu
-from .standard_form import convolutional_glu_standard
 
 # Bytes of weights above which single rows no longer pay: they are read from memory for every few rows.
 _LARGEST_WEIGHTS = 4 << 20
@@ -109,7 +107,6 @@ OPERATOR = register(
         "convolutional_glu",
         _normalise,
         (
-            standard(convolutional_glu_standard),
             Implementation("bands", "compiled kernels by bands of rows, for inference", _bands, _unsupported),
             Implementation("layers", "layer by layer, any device", _layers, lambda *call: None),
         ),

@@ -7,8 +7,10 @@ from torch import Tensor
 from ..backend import Implementation, Operator, register
 from ..convolution import square_kernels
 from ..fused import FusedOperator, lazy_triton
+from ..standard import standard
 from . import cpu, torch_ops
 from .reference import dynamic_dwconv_reference
+from .standard_form import dynamic_dwconv_standard
 
 
 def dynamic_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -65,6 +67,7 @@ OPERATOR = register(
         "dynamic_dwconv",
         _normalise,
         (
+            standard(dynamic_dwconv_standard),
             lazy_triton(FUSED, _kernels),
             Implementation(
                 "cpu",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from ..standard import adaptive_pool
 
 
 def pool(x: Tensor, kernel: int) -> Tensor:
     """Average x (B, H, W, C) over kernel * kernel cells, and over all pixels: (B, kernel * kernel + 1, C)."""
     maps = x.permute(0, 3, 1, 2)
-    cells, everywhere = (F.adaptive_avg_pool2d(maps, size).flatten(2) for size in (kernel, 1))
+    cells, everywhere = (adaptive_pool(maps, (side, side)).flatten(2) for side in (kernel, 1))
     return torch.cat([cells, everywhere], 2).transpose(1, 2)
 
 

@@ -16,8 +16,10 @@ from torch import Tensor
 from ..backend import Implementation, Operator, register
 from ..convolution import square_kernels
 from ..fused import FusedOperator
+from ..standard import standard
 from . import cpu, torch_ops
 from .reference import multiscale_dwconv_reference
+from .standard_form import multiscale_dwconv_standard
 
 
 def multiscale_dwconv(
@@ -169,6 +171,7 @@ OPERATOR = register(
         "multiscale_dwconv",
         _normalise,
         (
+            standard(multiscale_dwconv_standard),
             Implementation(
                 "cpu",
                 "compiled kernels, one pass",

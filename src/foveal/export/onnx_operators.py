@@ -1,0 +1,80 @@
+"""The operators of foveal that stay whole while a network is traced for ONNX, from ONNX's operators.
+
+The same form as ``foveal.ops.aggregated_attention.standard_form``, which gives the reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from onnxscript import opset20 as op
+
+from foveal.ops.numerics import EPS
+
+_END = 2**63 - 1  # of a slice to the last one
+AXIS = [2]  # the dimension of a head, or the keys
+
+
+def rows_attention(
+    q, k, v, k_pool, v_pool, scale, embedding, pool_bias, local_bias, tokens, token_bias, valid, width, window
+):  # fmt: skip
+    """(B, h, d, N); see ``foveal.ops.aggregated_attention.standard_form.rows_attention``."""
+    kind, wide, count = q.dtype, scale.dtype, q.shape[3]  # computed values have no shape here
+    q, k, v, k_pool, v_pool = (x if x is None or x.dtype == wide else op.Cast(x, to=wide) for x in (q, k, v, k_pool, v_pool))
+    unit_q = _unit(q)
+    scaled = op.Mul(unit_q if embedding is None else op.Add(unit_q, embedding), scale)
+    pooled = op.MatMul(op.Transpose(_unit(k_pool), perm=[0, 1, 3, 2]), scaled)
+    pooled = pooled if pool_bias is None else op.Add(pooled, pool_bias)
+    if window == 0:
+        y = op.MatMul(v_pool, _softmax(pooled))
+        return y if kind == wide else op.Cast(y, to=kind)
+    keys = _neighbours(_unit(k), count, width, window)
+    local = op.Concat(*(op.ReduceSum(op.Mul(scaled, key), AXIS) for key in keys), axis=2)
+    shares = _softmax(op.Concat(op.Add(local, local_bias), pooled, axis=2))
+    area = window * window
+    local, pooled = op.Slice(shares, [0], [area], AXIS), op.Slice(shares, [area], [_END], AXIS)
+    positional = None if tokens is None else op.MatMul(tokens, unit_q)
+    if token_bias is not None:
+        positional = token_bias if positional is None else op.Add(positional, token_bias)
+    if positional is not None:
+        local = op.Add(local, op.Mul(positional, valid))
+    y = op.MatMul(v_pool, pooled)
+    for share, value in zip(op.Split(local, axis=2, num_outputs=area), _neighbours(v, count, width, window), strict=True):
+        y = op.Add(y, op.Mul(share, value))
+    return y if kind == wide else op.Cast(y, to=kind)
+
+
+def _unit(x: Any) -> Any:
+    return op.Div(x, op.Max(op.ReduceL2(x, AXIS), op.CastLike(EPS, x)))
+
+
+def _softmax(x: Any) -> Any:
+    powers = op.Exp(op.Sub(x, op.ReduceMax(x, AXIS)))
+    return op.Div(powers, op.ReduceSum(powers, AXIS))
+
+
+def _neighbours(x: Any, count: Any, width: Any, window: int) -> list[Any]:
+    radius = window // 2
+    if isinstance(width, int) and isinstance(count, int):
+        margin = radius * (width + 1)
+        padded = op.Pad(x, [margin, margin], None, [3])
+        starts = [row * width + column for row in range(window) for column in range(window)]
+        return [op.Slice(padded, [start], [start + count], [3]) for start in starts]
+    line = op.Reshape(width, [1])
+    count = op.Shape(x, start=3, end=4)
+    margin = op.Mul(op.Add(line, [1]), [radius])
+    padded = op.Pad(x, op.Concat(margin, margin, axis=0), None, [3])
+    slices = []
+    for row in range(window):
+        for column in range(window):
+            start = op.Add(op.Mul(line, [row]), [column])
+            slices.append(op.Slice(padded, start, op.Add(start, count), [3]))
+    return slices
+
+
+#: what ``torch.onnx.export`` takes as ``custom_translation_table``
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.foveal.rows_attention.default: rows_attention,
+}
