@@ -68,7 +68,7 @@ def average_pool(x: Tensor, size: Size) -> Tensor:
         windows = [side // pool for side, pool in axes]
         return x if windows == [1, 1] else F.avg_pool2d(x, windows)
     rows, columns = (_shares(side, pool, x) for side, pool in axes)
-    return torch.matmul(rows, torch.matmul(x, columns.mT))
+    return F.linear(F.linear(x, columns).mT, rows).mT
 
 
 def adaptive_pool(x: Tensor, size: Size) -> Tensor:

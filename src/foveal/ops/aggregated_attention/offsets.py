@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from foveal.types import Size
 
 from ..numerics import accumulation_dtype
+from ..standard import is_exporting
 
 TABLE_BACKENDS = ("triton", "cpu")  # read tables in place; the others expand them
 _KEPT = 256  # results per function: a network at one size needs at most ten
@@ -131,8 +132,20 @@ class _Expand(torch.autograd.Function):
 def expand_table(table: Tensor, size: Size, pool: Size) -> Tensor:
     """Expand a table (h, Dr, Dc) to the bias (h, H*W, P) of every query and pooled key, key by key in memory, as the
     kernels read it. Differentiable. For a half type the result is float32, so that gradients are summed in float32."""
+    table = table.to(accumulation_dtype(table.dtype))
+    if is_exporting():
+        return _expand_by_axis(table, size, pool)
     # Dynamo does not trace functions with a forward-mode derivative.
     expand = _Expand.forward if torch.compiler.is_compiling() else _Expand.apply
-    pairs = expand(table.to(accumulation_dtype(table.dtype)), size, pool)
+    pairs = expand(table, size, pool)
     by_key = pairs.unflatten(2, (pool[1], size[1])).unflatten(1, (pool[0], size[0])).transpose(2, 3)
     return by_key.flatten(3, 4).flatten(1, 2).mT
+
+
+def _expand_by_axis(table: Tensor, size: Size, pool: Size) -> Tensor:
+    """``expand_table`` without splitting a symbolic dimension or turning it around before it is joined to another, both of
+    which compare sizes: an exported program would be bound to some of them."""
+    axes = zip(size, pool, table.shape[1:], strict=True)
+    (rows, row_cells), (columns, column_cells) = (axis_positions(*axis, table.device) for axis in axes)
+    by_cell = table[:, row_cells[:, None, None, None] + rows[:, None], column_cells[:, None, None] + columns]
+    return by_cell.flatten(3, 4).flatten(1, 2).mT
