@@ -17,7 +17,7 @@ from PIL import Image
 from foveal.app.networks import Network
 from foveal.app.seen import Seen
 from foveal.errors import FovealError
-from foveal.tasks.image_files import decode_rgb
+from foveal.image_files import decode_rgb
 
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 40_000_000

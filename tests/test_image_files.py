@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from foveal.errors import FovealError
-from foveal.tasks.image_files import decode_rgb, image_size, load_rgb, load_rgb_of_size, look_at_images
-from foveal.training.samples import BrokenSample
+from foveal.errors import BrokenSample
+from foveal.image_files import decode_rgb, image_size, load_rgb, load_rgb_of_size
 
 ORIENTATION = 0x0112
 
@@ -113,23 +112,6 @@ def test_fits_files_whose_bytes_pillow_swaps_are_refused(tmp_path, bits, numbers
         load_rgb(tmp_path / "sky.fits")
 
 
-@pytest.mark.parametrize("largest", [255, 4095])
-def test_few_bits_in_a_file_of_16_are_noticed_if_they_are_in_all_of_a_set(tmp_path, largest):
-    """They are read as black, since a file does not say that only its lower bits are used."""
-    narrow = np.linspace(0, largest, 12, dtype=np.uint16).reshape(3, 4)
-    files = [save(tmp_path / f"{number}.png", narrow) for number in range(3)]
-    said = look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans")
-    assert len(said) == 1
-    assert said[0].startswith("Images of scans have more than 8 bits per channel and become nearly one colour")
-    assert "(3 looked at)" in said[0]
-    save(files[1], narrow << 4)
-    if largest == 4095:
-        assert look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans") == []
-    for file in files:
-        save(file, np.zeros((3, 4, 3), np.uint8))  # a black image of 8 bits is what it is
-    assert look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans") == []
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "LAB"])
 def test_white_and_black_stay_so_in_every_mode_of_8_bits(tmp_path, mode):
     """Each mode in a format that stores it."""
@@ -204,40 +186,3 @@ def test_a_size_needs_an_image(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         with pytest.raises(BrokenSample, match=f"{name} is not a readable image"):
             image_size(tmp_path / name)
-
-
-class Set:
-    """A set of images, some of them broken, that knows which of them were read."""
-
-    def __init__(self, broken=()):
-        self.broken, self.read = set(broken), []
-
-    def load(self, index):
-        self.read.append(index)
-        if index in self.broken:
-            raise BrokenSample(f"{index}.jpg", f"{index}.jpg is not an image: remove it.")
-
-
-def test_a_look_reads_eight_images_of_any_number_from_the_first_to_the_last():
-    large, small, single = Set(), Set(), Set()
-    assert look_at_images(large.load, 20_001, "stop", "cats") == []
-    assert large.read == [0, 2857, 5714, 8571, 11428, 14285, 17142, 20_000]
-    assert look_at_images(small.load, 3, "stop", "cats") == look_at_images(single.load, 1, "skip", "cats") == []
-    assert (small.read, single.read) == ([0, 1, 2], [0])
-
-
-def test_a_broken_image_that_is_looked_at_stops_or_is_counted():
-    with pytest.raises(FovealError, match=r"^2\.jpg is not an image: remove it\.$"):
-        look_at_images(Set([2]).load, 3, "stop", "cats")
-    assert look_at_images(Set([1, 2]).load, 3, "skip", "cats") == [
-        "2 of the 3 images of cats that were looked at cannot be read, and such images are skipped; the first: 1.jpg "
-        "is not an image: remove it."
-    ]
-
-
-def test_a_set_is_only_given_up_when_none_of_its_images_can_be_read():
-    found = Set({*range(100)} - {50})
-    assert len(look_at_images(found.load, 100, "skip", "cats")) == 1
-    assert found.read[-1] == 50
-    with pytest.raises(FovealError, match=r"None of the 100 images of cats can be read; the first: 0\.jpg is not"):
-        look_at_images(Set(range(100)).load, 100, "skip", "cats")
