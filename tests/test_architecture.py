@@ -48,6 +48,9 @@ OUTSIDE = {
     "pixels.py": {"numpy", "PIL"},
     "image_files.py": {"PIL"},
     "plotting.py": {"matplotlib"},
+    "runtime": {"numpy", "PIL"},
+    "runtime/onnx_runtime.py": {"numpy", "onnxruntime"},
+    "runtime/openvino_runtime.py": {"numpy", "openvino"},
     "explain/figures": {"matplotlib", "numpy", "PIL"},
     "bench": {"timm"},
     "bench/plot.py": {"matplotlib"},
@@ -59,8 +62,9 @@ OUTSIDE = {
     "cli/app.py": {"foveal_commands"},
 }
 OPTIONAL = {
-    *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "matplotlib", "onnx", "scipy", "skimage"),
-    *("sklearn", "starlette", "tensorboard", "transformers", "triton", "uvicorn", "webdataset", "yaml"),
+    *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "matplotlib", "onnx", "onnxruntime", "onnxscript"),
+    *("openvino", "scipy", "skimage", "sklearn", "starlette", "tensorboard", "transformers", "triton", "uvicorn"),
+    *("webdataset", "yaml"),
 }
 
 # Files that import an optional package on import, and modules that others must therefore not import on import.

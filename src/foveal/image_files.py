@@ -10,9 +10,18 @@ from PIL import Image
 from foveal.errors import BrokenSample, FovealError
 from foveal.pixels import PixelError, orientation, to_rgb, turn
 
+MOST_BYTES = 32 * 2**20
+MOST_PIXELS = 40_000_000
+MOST_ASPECT = 20  # of the longer side over the shorter, which is enlarged to the network's input
+# Formats of strangers' images. Their headers hold the size that is decoded; EPS would start another program.
+SAFE_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _UNREADABLE = (OSError, SyntaxError, ValueError, KeyError, EOFError, Image.DecompressionBombError)
+
+
+class TooLarge(FovealError):
+    """An image with too many bytes or pixels."""
 
 
 def load_rgb(path: str | Path, upright: bool = True) -> Image.Image:
@@ -71,6 +80,42 @@ def decode_rgb(content: bytes, name: str, upright: bool = True) -> Image.Image:
         return _rgb(image, upright)
 
 
+def decode_limited(content: bytes, name: str, formats: tuple[str, ...] | None = SAFE_FORMATS) -> Image.Image:
+    """Return the bytes of a stranger's image as RGB, upright; errors call it ``name``. See ``load_rgb``.
+
+    Bytes are counted and the size is read from the header before pixels are decoded, so memory is bounded.
+
+    Args:
+        formats: Pillow's names of the formats that are read; None for all.
+
+    Raises:
+        TooLarge: it has more than 32 MB or 40 megapixels.
+        FovealError: it is not a readable image, or too narrow.
+    """
+    check_bytes(len(content))
+    try:
+        with _readable(content, name, formats) as image:
+            _check_size(*image.size, name)
+            return _rgb(image, upright=True)
+    except BrokenSample as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise TooLarge(f"{name} has far more than 40 megapixels: make it smaller.") from None
+        raise
+
+
+def check_bytes(count: int) -> None:
+    """Raise TooLarge for a file of more than 32 MB."""
+    if count > MOST_BYTES:
+        raise TooLarge("The file has more than 32 MB: make the image smaller, or save it as JPEG.")
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MOST_PIXELS:
+        raise TooLarge(f"{name} has {width} x {height} pixels, and the most are 40 megapixels: make it smaller.")
+    if max(width, height) > MOST_ASPECT * min(width, height):
+        raise FovealError(f"{name} has {width} x {height} pixels, too narrow for a network: crop it.")
+
+
 @contextmanager
 def opened_image(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file with Pillow; its pixels are not decoded yet.
@@ -89,9 +134,9 @@ def opened_image(path: str | Path) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _readable(content: bytes, name: str) -> Iterator[Image.Image]:
+def _readable(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=formats) as image:
             yield image
     except PixelError as error:
         raise BrokenSample(name, f"{name} {error}.") from error
