@@ -2,14 +2,16 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from foveal.errors import BrokenSample
-from foveal.image_files import decode_rgb, image_size, load_rgb, load_rgb_of_size
+from foveal.errors import BrokenSample, FovealError
+from foveal.image_files import TooLarge, decode_limited, decode_rgb, image_size, load_rgb, load_rgb_of_size
 
 ORIENTATION = 0x0112
 
@@ -186,3 +188,85 @@ def test_a_size_needs_an_image(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         with pytest.raises(BrokenSample, match=f"{name} is not a readable image"):
             image_size(tmp_path / name)
+
+
+def stored(format, mode="RGB", size=(3, 2)):
+    stream = io.BytesIO()
+    Image.new(mode, size, 0).save(stream, format)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("size", [(1, 1), (20, 1)])
+def test_small_images_of_strangers_are_decoded_in_every_mode(mode, size):
+    found = decode_limited(stored("PNG", mode, size), "a.png")
+    assert (found.mode, found.size, found.getpixel((0, 0))) == ("RGB", size, (0, 0, 0))
+
+
+@pytest.mark.parametrize("format", ["BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP"])
+def test_common_formats_of_strangers_are_decoded_or_called_broken(format):
+    content = stored(format)
+    assert decode_limited(content, "a").size == (3, 2)
+    for cut in (content[: len(content) // 2], content[:10]):
+        with pytest.raises(BrokenSample, match=r"^a is not a readable image \(.*\): replace or remove the file\.$"):
+            decode_limited(cut, "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", stored("EPS"), stored("ICO", size=(16, 16))])
+def test_other_formats_of_strangers_are_not_opened(content):
+    with pytest.raises(BrokenSample, match=r"^a is not a readable image \(no known image format\)"):
+        decode_limited(content, "a")
+
+
+def test_narrow_and_heavy_images_of_strangers_are_refused():
+    with pytest.raises(FovealError, match=r"^a has 21 x 1 pixels, too narrow for a network: crop it\.$"):
+        decode_limited(stored("PNG", size=(21, 1)), "a")
+    with pytest.raises(TooLarge, match=r"^The file has more than 32 MB"):
+        decode_limited(bytes(32 * 2**20 + 1), "a")
+    with pytest.raises(
+        TooLarge, match=r"^a has 8000 x 5001 pixels, and the most are 40 megapixels: make it smaller\.$"
+    ):
+        decode_limited(stored("PNG", "1", (8000, 5001)), "a")
+
+
+def headers_of_huge_images(folder):
+    """Small files whose headers say 20,000 x 20,000 pixels, or as many as the format has."""
+    side = 20_000
+    png, bmp, gif, jpeg, webp = (bytearray(stored(format)) for format in ("PNG", "BMP", "GIF", "JPEG", "WEBP"))
+    png[16:24] = struct.pack(">II", side, side)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    bmp[18:26] = struct.pack("<ii", side, side)
+    gif[6:10] = struct.pack("<HH", side, side)
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
+    key_frame = webp.index(b"\x9d\x01\x2a") + 3
+    webp[key_frame : key_frame + 4] = struct.pack("<HH", 16383, 16383)
+    tiff = write_tiff(folder / "a.tif", b"\0", side, height=side).read_bytes()
+    return {"png": png, "bmp": bmp, "gif": gif, "jpg": jpeg, "webp": webp, "tif": tiff, "ppm": b"P6 20000 20000 255\n"}
+
+
+DECODING = """
+import resource, sys
+from pathlib import Path
+from PIL import Image
+from foveal.image_files import TooLarge, decode_limited
+Image.init()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        decode_limited(path.read_bytes(), path.name)
+    except TooLarge as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_header_of_many_pixels_is_refused_before_they_have_memory(tmp_path):
+    """Their pixels would need 1.2 GB each, in RGB."""
+    files = headers_of_huge_images(tmp_path)
+    for ending, content in files.items():
+        (tmp_path / f"a.{ending}").write_bytes(content)
+    done = subprocess.run([sys.executable, "-c", DECODING, tmp_path], capture_output=True, text=True, timeout=120)
+    *said, kilobytes = done.stdout.splitlines()
+    assert said == [f"a.{ending} has far more than 40 megapixels: make it smaller." for ending in sorted(files)]
+    assert int(kilobytes) < 64 * 1024

@@ -13,8 +13,8 @@ from foveal.pixels import PixelError, orientation, to_rgb, turn
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 40_000_000
 MOST_ASPECT = 20  # of the longer side over the shorter, which is enlarged to the network's input
-# Formats of strangers' images. Their headers hold the size that is decoded; EPS would start another program.
-SAFE_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# Of strangers' images. Headers of these hold the size that is decoded; EPS would start a program. JPEG includes MPO.
+SAFE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _UNREADABLE = (OSError, SyntaxError, ValueError, KeyError, EOFError, Image.DecompressionBombError)

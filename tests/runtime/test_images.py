@@ -10,7 +10,19 @@ from foveal.runtime.images import preprocess
 from foveal.tasks.classification.preprocessing import Preprocessing
 from support.exported import card
 
-SIZES = [(1, 1), (1, 9), (64, 64), (73, 73), (74, 73), (37, 100), (100, 37), (333, 500), (641, 480), (60, 64), (20, 300)]
+SIZES = [
+    (1, 1),
+    (1, 9),
+    (64, 64),
+    (73, 73),
+    (74, 73),
+    (37, 100),
+    (100, 37),
+    (333, 500),
+    (641, 480),
+    (60, 64),
+    (20, 300),
+]
 
 
 def photograph(height, width):

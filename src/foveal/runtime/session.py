@@ -59,6 +59,8 @@ class Session:
 
     def _run(self, images: np.ndarray) -> Outputs:
         found = self._runtime(np.ascontiguousarray(images))
+        if any(len(found[name]) != len(images) for name in self.card.outputs):  # OpenVINO does so instead of an error
+            raise FovealError(f"{self.path} has no answer for images {images.shape}: export the network again.")
         return {name: found[name].astype(np.float32, copy=False) for name in self.card.outputs}
 
     def _check(self, images: np.ndarray) -> None:
