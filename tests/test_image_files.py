@@ -223,9 +223,7 @@ def test_narrow_and_heavy_images_of_strangers_are_refused():
         decode_limited(stored("PNG", size=(21, 1)), "a")
     with pytest.raises(TooLarge, match=r"^The file has more than 32 MB"):
         decode_limited(bytes(32 * 2**20 + 1), "a")
-    with pytest.raises(
-        TooLarge, match=r"^a has 8000 x 5001 pixels, and the most are 40 megapixels: make it smaller\.$"
-    ):
+    with pytest.raises(TooLarge, match=r"^a has 8000 x 5001 pixels, and the most are 40 megapixels: "):
         decode_limited(stored("PNG", "1", (8000, 5001)), "a")
 
 

@@ -87,7 +87,8 @@ if sys.argv[1].endswith(".onnx"):
     found = onnxruntime.InferenceSession(sys.argv[1]).run(["logits"], {"images": images})[0]
 else:
     import openvino
-    found = openvino.compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})({"images": images})["logits"]
+    model = openvino.compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = model({"images": images})["logits"]
 np.save(sys.argv[3], found)
 """
 
@@ -126,7 +127,7 @@ def test_another_size_runs_if_the_file_takes_any(foveal, photographs, tmp_path, 
     ("changes", "words", "code", "part"),
     [
         ({}, ["--model", "transnext_atto"], 2, "names its model: leave --model out."),
-        ({}, ["--score", "0.3"], 2, "--score is for object detectors, and this file holds a classifier"),
+        ({}, ["--score", "0.3"], 2, "--score is for detectors, and this file holds a classifier"),
         ({}, ["--top-k", "0"], 2, "--top-k must be at least 1"),
         ({"task": "segmentation"}, [], 1, "foveal predict takes classifiers alone: pass the checkpoint"),
         ({"task": "detection"}, [], 1, "foveal predict takes classifiers alone: pass the checkpoint"),

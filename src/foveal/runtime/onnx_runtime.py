@@ -57,7 +57,7 @@ def _session(path: Path, threads: int | None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(path, options, providers=_PROVIDERS)
+        return onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
     except _errors() as error:
         raise _unreadable(path, error) from error
 
