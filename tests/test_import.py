@@ -31,6 +31,8 @@ OPTIONAL = {
     "skimage",
     "transformers",
     "onnx",
+    "onnxruntime",
+    "openvino",
     "starlette",
     "uvicorn",
     "tyro",
@@ -74,7 +76,8 @@ def test_import_loads_no_optional_packages(watched):
 
 
 def test_subpackages_load_optional_packages_only_when_used(tmp_path):
-    parts = ("training", "tasks.classification", "integrations", "explain", "report", "app.networks", "app.serve")
+    parts = ("training", "tasks.classification", "integrations", "explain", "report", "runtime")
+    parts += ("app.networks", "app.serve")
     done = watch(", ".join(f"foveal.{part}" for part in parts), tmp_path)
     assert OPTIONAL & set(done["new"]) == set()
 

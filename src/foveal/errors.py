@@ -1,4 +1,4 @@
-"""The exception whose text is written for the user."""
+"""Exceptions whose text is written for the user."""
 
 
 class FovealError(Exception):
@@ -6,3 +6,17 @@ class FovealError(Exception):
 
     The command line prints the text without a traceback and exits with a code other than 0.
     """
+
+
+class BrokenSample(FovealError):
+    """A sample called ``name`` that cannot be read; ``broken="skip"`` passes over it.
+
+    ``reason`` says in a few words what is wrong, so that many can be counted by it.
+    """
+
+    def __init__(self, name: str, text: str, reason: str = "not readable") -> None:
+        super().__init__(text)
+        self.name, self.reason = name, reason
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.name, str(self), self.reason)

@@ -8,7 +8,7 @@ import torch
 from pycocotools import mask as peer
 from torch import nn
 
-from foveal.training.samples import BrokenSample
+from foveal.errors import BrokenSample
 
 CATEGORY_IDS = [2, 5, 11, 40]  # with gaps, as in COCO
 CLASSES = ["cat", "dog", "eel", "fox"]

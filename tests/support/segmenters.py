@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foveal.errors import BrokenSample
 from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.segmentation.segmenter import IGNORED, Segmenter
-from foveal.training.samples import BrokenSample
 
 
 class TinySegmenter(Segmenter):

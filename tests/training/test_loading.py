@@ -10,9 +10,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
 from foveal.training.loading import Share, evaluation_loader, train_loader
-from foveal.training.samples import BrokenSample
 from foveal.training.sampling import EpochSampler, PassSampler
 
 

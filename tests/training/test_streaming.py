@@ -5,10 +5,9 @@ from collections import Counter
 import pytest
 import torch
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
 from foveal.training import streaming
 from foveal.training.loading import Share, evaluation_loader, train_loader
-from foveal.training.samples import BrokenSample
 from foveal.training.streaming import ShardedSamples
 
 SIZES = (7, 19, 1, 13, 0, 20, 9, 31, 4, 16)  # 120 samples

@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Send
 
 from foveal.app.guard import HEADERS
-from foveal.app.session import Overtaken, SessionEnded, TooLarge
+from foveal.app.session import Overtaken, SessionEnded
 from foveal.errors import FovealError
+from foveal.image_files import TooLarge
 
 UNEXPECTED = "The server could not answer: its terminal says why."
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from foveal.app.download import Wanted
 from foveal.app.look import Place
-from foveal.app.session import MOST_BYTES, check_bytes
 from foveal.errors import FovealError
+from foveal.image_files import MOST_BYTES, check_bytes
 
 MOST_JSON = 2**16  # bytes of a question
 MOST_DRAINED = 2**30  # bytes of a body that is too long

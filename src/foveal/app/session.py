@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import itertools
 import secrets
 import threading
@@ -17,16 +16,12 @@ from PIL import Image
 from foveal.app.networks import Network
 from foveal.app.seen import Seen
 from foveal.errors import FovealError
-from foveal.tasks.image_files import decode_rgb
+from foveal.image_files import decode_limited
 
-MOST_BYTES = 32 * 2**20
-MOST_PIXELS = 40_000_000
-MOST_ASPECT = 20  # of the longer side over the shorter, which is enlarged to the network's input
 MOST_NETWORKS = 3  # that one session keeps its image's maps of
 MOST_SESSIONS = 64
 IDLE = 30 * 60  # seconds without a request, after which a session ends
 ENDED = "This session has ended and its image is gone: load the page again."
-_READABLE_HEADER = (OSError, SyntaxError, ValueError)
 
 
 class SessionEnded(FovealError):
@@ -35,10 +30,6 @@ class SessionEnded(FovealError):
 
 class Overtaken(FovealError):
     """Another image was opened by a later request."""
-
-
-class TooLarge(FovealError):
-    """The image has too many bytes or pixels."""
 
 
 class Session:
@@ -171,25 +162,7 @@ def decode_image(content: bytes, name: str) -> tuple[str, Image.Image]:
 
     Raises:
         TooLarge: it has more than 32 MB or 40 megapixels. Its pixels are not decoded then.
-        FovealError: it is not a readable image.
+        FovealError: it is not a readable image, or too narrow.
     """
-    check_bytes(len(content))
     name = PurePath(name.replace("\\", "/")).name or "image"
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:
-        raise TooLarge(f"{name} has far more than 40 megapixels: make it smaller.") from None
-    except _READABLE_HEADER:
-        width = height = 0  # decoding says what is wrong
-    if width * height > MOST_PIXELS:
-        raise TooLarge(f"{name} has {width} x {height} pixels, and the most are 40 megapixels: make it smaller.")
-    if width and height and max(width, height) > MOST_ASPECT * min(width, height):
-        raise FovealError(f"{name} has {width} x {height} pixels, too narrow for a network: crop it.")
-    return PurePath(name).stem, decode_rgb(content, name)
-
-
-def check_bytes(count: int) -> None:
-    """Raise TooLarge for a file of more than 32 MB."""
-    if count > MOST_BYTES:
-        raise TooLarge("The file has more than 32 MB: make the image smaller, or save it as JPEG.")
+    return PurePath(name).stem, decode_limited(content, name, formats=None)

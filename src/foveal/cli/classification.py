@@ -16,6 +16,9 @@ from foveal.models.weights_file import WeightsFile
 from foveal.ops.int8 import why_slow
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import write_results
+from foveal.runtime.classification import predict as classify_exported
+from foveal.runtime.guesses import Prediction
+from foveal.runtime.session import Session
 from foveal.tasks.classification.data import source_of
 from foveal.tasks.classification.data.classes import named
 from foveal.tasks.classification.evaluate import EvaluationSettings
@@ -108,6 +111,18 @@ def predict(images: Sequence[Path], weights: WeightsFile, recipe: Recipe | None,
     classifier = ClassificationTask.restore(weights, recipe, size=options.size, name=options.model)
     with progress("Predicting") as on_batch:
         predictions = classify(classifier, images, top_k=options.top_k or TOP_K, on_batch=on_batch)
+    _print_predictions(predictions, options)
+
+
+def predict_exported(images: Sequence[Path], session: Session, options: PredictOptions) -> None:
+    """Classify ``images`` with an exported file and print the most probable classes."""
+    size = None if options.size is None else (options.size, options.size)
+    with progress("Predicting") as on_batch:
+        predictions = classify_exported(session, images, size=size, top_k=options.top_k or TOP_K, on_batch=on_batch)
+    _print_predictions(predictions, options)
+
+
+def _print_predictions(predictions: Sequence[Prediction], options: PredictOptions) -> None:
     if options.json:
         print_json([asdict(prediction) for prediction in predictions])
         return

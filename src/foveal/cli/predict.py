@@ -9,6 +9,7 @@ from foveal.cli.console import UsageError
 from foveal.cli.options import PredictOptions, commands_of, refuse_others
 from foveal.errors import FovealError
 from foveal.models.weights_file import WeightsFile
+from foveal.runtime.session import is_exported, open_session
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.recipes import RECIPES, get_recipe
 from foveal.tasks.registry import TASKS, noun
@@ -27,12 +28,30 @@ def main(
         images: Image files of any size, in any common format.
     """
     _check(images, options)
+    if is_exported(options.checkpoint):
+        _predict_exported(images, options)
+        return
     weights = WeightsFile.open(options.checkpoint)
     kind, recipe = _what_it_holds(weights, options.model)
     if kind not in TASKS:
         raise FovealError(f"{weights.path} holds a {noun(kind)}, which this version does not know: update foveal.")
     refuse_others(options, kind, "this file holds")
     commands_of(kind).predict(images, weights, recipe, options)
+
+
+def _predict_exported(images: tuple[Path, ...], options: PredictOptions) -> None:
+    """Predict with an exported file in its own runtime."""
+    session = open_session(options.checkpoint)
+    kind = session.card.task
+    if options.model is not None:
+        raise UsageError(f"{session.path} names its model: leave --model out.")
+    if kind != CLASSIFICATION:
+        raise FovealError(
+            f"{session.path} holds a {noun(kind)}, and of exported files foveal predict takes classifiers alone: pass "
+            "the checkpoint that it was exported from."
+        )
+    refuse_others(options, kind, "this file holds")
+    commands_of(kind).predict_exported(images, session, options)
 
 
 def _check(images: tuple[Path, ...], options: PredictOptions) -> None:

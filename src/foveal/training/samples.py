@@ -10,26 +10,12 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
 from foveal.training.config import Broken
 from foveal.training.sampling import Draw, mix, seeded_on_cpu
 
 #: If this many samples in a row are broken, the whole data set is taken to be broken.
 ATTEMPTS = 100
-
-
-class BrokenSample(FovealError):
-    """A sample called ``name`` that cannot be read; ``broken="skip"`` passes over it.
-
-    ``reason`` says in a few words what is wrong, so that many can be counted by it.
-    """
-
-    def __init__(self, name: str, text: str, reason: str = "not readable") -> None:
-        super().__init__(text)
-        self.name, self.reason = name, reason
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.name, str(self), self.reason)
 
 
 @dataclass(frozen=True)

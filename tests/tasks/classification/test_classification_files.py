@@ -14,12 +14,12 @@ from PIL import Image
 from test_classification_hub import Fake, Table, table
 from test_classification_imagenet import TRUTH, WNIDS, write_base, write_csv
 
+from foveal.errors import BrokenSample
 from foveal.tasks.classification.data import open_split, open_train_and_val
 from foveal.tasks.classification.evaluate import check_split, evaluate
 from foveal.tasks.classification.network import Classifier, class_names
 from foveal.tasks.classification.predict import predict
 from foveal.tasks.classification.preprocessing import Preprocessing
-from foveal.training.samples import BrokenSample
 
 ORIENTATION = 0x0112
 STORED, UPRIGHT = (6, 4), (4, 6)  # width and height

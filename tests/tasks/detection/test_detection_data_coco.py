@@ -10,12 +10,11 @@ from PIL import Image
 from pycocotools import mask as pycoco
 from pycocotools.coco import COCO
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
 from foveal.tasks.detection.average_precision import average_precision
 from foveal.tasks.detection.data import open_split, open_train_and_val
 from foveal.tasks.detection.detector import check_targets
 from foveal.tasks.detection.rle import decode_runs, run_lengths
-from foveal.training.samples import BrokenSample
 from support.coco_folders import annotation, change, write_split
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from foveal.errors import BrokenSample
 from foveal.tasks.segmentation.data import open_split
 from foveal.tasks.segmentation.data.class_names import label_table
 from foveal.tasks.segmentation.data.label_maps import labels_of
-from foveal.training.samples import BrokenSample
 from support.segmentation_folders import write_ade20k, write_split
 
 

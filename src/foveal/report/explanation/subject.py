@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
 
 from foveal.errors import FovealError
+from foveal.image_files import load_rgb
 from foveal.models.weights_file import WeightsFile
 from foveal.tasks.classification.network import Classifier, described_by_timm, released_name, restore
 from foveal.tasks.classification.preprocessing import Preprocessing
-from foveal.tasks.image_files import load_rgb
 from foveal.tasks.network import set_input_size
 from foveal.tasks.registry import task_class
 

@@ -8,14 +8,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
 from foveal.models import quantize
 from foveal.models.quantized import QuantizationReport, SlowInt8Warning
 from foveal.tasks.classification.data import Images, open_split, source_of
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.held_out import HeldOut
 from foveal.training.config import Broken
-from foveal.training.samples import BrokenSample
 
 TRAIN = "train"
 _BATCH = 32

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from foveal.errors import FovealError
+from foveal.image_files import load_rgb
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.results import MASK_THRESHOLD
 from foveal.tasks.detection.rle import Rle, encode_masks, mask_areas
-from foveal.tasks.image_files import load_rgb
 from foveal.tasks.network import best_device
 
 

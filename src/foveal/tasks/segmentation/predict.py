@@ -10,7 +10,7 @@ from PIL import Image
 
 from foveal.errors import FovealError
 from foveal.files import atomic_file
-from foveal.tasks.image_files import load_rgb
+from foveal.image_files import load_rgb
 from foveal.tasks.network import best_device
 from foveal.tasks.segmentation.inference import WHOLE, Inference, label_map
 from foveal.tasks.segmentation.segmenter import Segmenter

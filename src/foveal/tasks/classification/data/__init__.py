@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from foveal.errors import FovealError
+from foveal.image_files import decode_rgb, load_rgb
 from foveal.tasks.classification.data.class_folders import ClassFolders
 from foveal.tasks.classification.data.classes import check_trainable, match_classes, note_uncounted, without_images
 from foveal.tasks.classification.data.hub import HubDataset, is_saved_dataset
@@ -22,8 +23,8 @@ from foveal.tasks.classification.data.images import Images
 from foveal.tasks.classification.data.shard_images import RemoteShards
 from foveal.tasks.classification.data.shards import Shards, names_shards
 from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit, no_validation
+from foveal.tasks.first_look import look_at_images
 from foveal.tasks.held_out import HeldOut
-from foveal.tasks.image_files import decode_rgb, load_rgb, look_at_images
 from foveal.tasks.listing import split_names
 from foveal.training.config import Broken
 

@@ -6,8 +6,8 @@ from typing import Any
 from PIL import Image
 
 from foveal.errors import FovealError
+from foveal.image_files import decode_rgb, load_rgb
 from foveal.tasks.classification.data.images import Images
-from foveal.tasks.image_files import decode_rgb, load_rgb
 from foveal.tasks.listing import split_names
 
 #: Names of the splits on the hub; the first one found is used.

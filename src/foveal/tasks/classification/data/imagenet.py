@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foveal.errors import FovealError
+from foveal.image_files import read_text
 from foveal.tasks.classification.data.class_folders import (
     existing_split,
     find_split_folder,
@@ -20,7 +21,6 @@ from foveal.tasks.classification.data.class_folders import (
     split_folder,
 )
 from foveal.tasks.classification.data.images import FileImages, Images
-from foveal.tasks.image_files import read_text
 from foveal.tasks.listing import left_out, list_images, subfolders
 
 KAGGLE = Path("ILSVRC", "Data", "CLS-LOC")

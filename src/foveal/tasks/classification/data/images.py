@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import Dataset
 
+from foveal.image_files import load_rgb
 from foveal.tasks.held_out import HeldOut
-from foveal.tasks.image_files import load_rgb
 
 IMAGENET_CLASSES = 1000
 

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from foveal.errors import FovealError
+from foveal.image_files import decode_rgb
 from foveal.tasks.classification.data.images import Images
 from foveal.tasks.classification.data.tar_index import Entry, counts, is_image_ending, label_of
-from foveal.tasks.image_files import decode_rgb
 from foveal.training.streaming import ShardedSamples
 
 

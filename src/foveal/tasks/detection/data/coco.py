@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
+from foveal.image_files import load_rgb_of_size
 from foveal.tasks.detection.data.annotations import Annotations
 from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Categories, Split
 from foveal.tasks.detection.data.entries import Entry, whole
@@ -18,9 +19,7 @@ from foveal.tasks.detection.data.repair import repaired
 from foveal.tasks.detection.data.tally import Tally
 from foveal.tasks.detection.rle import decode_runs
 from foveal.tasks.held_out import HeldOut
-from foveal.tasks.image_files import load_rgb_of_size
 from foveal.tasks.listing import few, left_out
-from foveal.training.samples import BrokenSample
 
 Target = dict[str, Tensor]
 SMALLEST_SIDE = 32  # pixels, of images that ``empty="drop"`` keeps; MMDetection's filter

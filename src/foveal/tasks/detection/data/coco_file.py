@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.image_files import read_text
 from foveal.tasks.detection.data.entries import Entry, whole
 from foveal.tasks.detection.data.tally import Tally
-from foveal.tasks.image_files import read_text
 
 Content = dict[str, Any]
 BROKEN_LINES = "broken lines"  # key of what is wrong with text labels: what each sentence begins with, and the problem

@@ -3,12 +3,12 @@
 import os
 from collections import defaultdict
 
+from foveal.errors import BrokenSample
+from foveal.image_files import image_size
 from foveal.tasks.detection.data.entries import Entry, Problem, has_size, image_problem, whole
 from foveal.tasks.detection.data.image_names import ImageNames
 from foveal.tasks.detection.data.repair import NUMBERS
 from foveal.tasks.detection.data.tally import Findings
-from foveal.tasks.image_files import image_size
-from foveal.training.samples import BrokenSample
 
 NO_FILE = "no file"
 PATHS = "files found under another path than is given"

@@ -11,8 +11,8 @@ from foveal.tasks.detection.data.coco import CocoImages
 from foveal.tasks.detection.data.coco_file import NOTICES, Split, gc_disabled, read_categories
 from foveal.tasks.detection.data.image_entries import NO_FILE
 from foveal.tasks.detection.data.layout import find_split, search_split, search_whole
+from foveal.tasks.first_look import look_at_images
 from foveal.tasks.held_out import HeldOut, draw
-from foveal.tasks.image_files import look_at_images
 from foveal.tasks.listing import few, split_names
 from foveal.training.config import Broken
 

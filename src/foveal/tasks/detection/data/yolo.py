@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
+from foveal.image_files import image_size, read_text
 from foveal.tasks.detection.data.coco_file import BROKEN_LINES, NOTICES, Content, Split
 from foveal.tasks.detection.data.entries import FEWEST_NUMBERS, Entry, Problem, are_finite, whole
 from foveal.tasks.detection.data.repair import area_of, box_of
 from foveal.tasks.detection.data.tally import Tally
-from foveal.tasks.image_files import image_size, read_text
 from foveal.tasks.listing import find_entry, is_hidden, left_out, walk_images
-from foveal.training.samples import BrokenSample
 
 IMAGES, LABELS, LABEL_ENDING = "images", "labels", ".txt"
 NO_LABELS = ("classes.txt",)  # beside labels, the names of the classes

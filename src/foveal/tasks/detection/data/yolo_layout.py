@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import FovealError
+from foveal.image_files import read_text
 from foveal.tasks.detection.data.coco_file import Split
 from foveal.tasks.detection.data.entries import whole
 from foveal.tasks.detection.data.yolo import IMAGES, LABEL_ENDING, LABELS, YoloSplit, labels_of, resolve
-from foveal.tasks.image_files import read_text
 from foveal.tasks.listing import few, find_entry, is_hidden, split_names
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")

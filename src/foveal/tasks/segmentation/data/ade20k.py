@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
 from foveal.tasks.segmentation.data.class_names import CLASSES_FILE, Legend, read_legend
 from foveal.tasks.segmentation.data.folders import SplitFolders
 from foveal.tasks.segmentation.data.label_maps import read_label_map
 from foveal.tasks.segmentation.data.pairs import Pairs
 from foveal.tasks.segmentation.segmenter import IGNORED
-from foveal.training.samples import BrokenSample
 
 # ADE20K's 150 pixel classes (Zhou et al. 2017) in the order of the scene parsing benchmark, which counts them from 1,
 # by MMSegmentation's short names.

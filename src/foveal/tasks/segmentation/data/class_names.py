@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from foveal.errors import FovealError
-from foveal.tasks.image_files import read_text
+from foveal.image_files import read_text
 from foveal.tasks.listing import find_entry
 from foveal.tasks.segmentation.segmenter import IGNORED
 

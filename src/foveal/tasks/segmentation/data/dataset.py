@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from foveal.errors import BrokenSample
+from foveal.image_files import SIDEWAYS, load_rgb_of_size, opened_image
+from foveal.pixels import orientation
 from foveal.tasks.held_out import HeldOut
-from foveal.tasks.image_files import SIDEWAYS, load_rgb_of_size, opened_image
-from foveal.tasks.pixels import orientation
 from foveal.tasks.segmentation.data.class_names import Legend
 from foveal.tasks.segmentation.data.coverage import Coverage, Seen, about_absent
 from foveal.tasks.segmentation.data.folders import SplitFolders
 from foveal.tasks.segmentation.data.label_maps import label_map_size, labels_of, read_label_map
 from foveal.tasks.segmentation.data.pairs import Pairs
 from foveal.training.processes import Processes
-from foveal.training.samples import BrokenSample
 
 
 class LabelledImages(Dataset):

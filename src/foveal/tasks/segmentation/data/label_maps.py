@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from foveal.tasks.image_files import opened_image
+from foveal.errors import BrokenSample
+from foveal.image_files import opened_image
 from foveal.tasks.listing import image_endings
 from foveal.tasks.segmentation.data.class_names import INVALID, NUMBERS, Colour, Legend
 from foveal.tasks.segmentation.segmenter import IGNORED
-from foveal.training.samples import BrokenSample
 
 # Formats that change pixels, or may: of JPEG 2000, WebP and AVIF the ending does not say.
 LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "WEBP": "WebP", "AVIF": "AVIF"}

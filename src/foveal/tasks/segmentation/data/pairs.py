@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foveal.errors import FovealError
-from foveal.tasks.image_files import read_text
+from foveal.image_files import read_text
 from foveal.tasks.listing import Listing, counts_of, few, find_entry, image_endings, left_out, list_images, walk_images
 from foveal.tasks.segmentation.data.class_names import CLASSES_FILE, COLOURS_FILE, ROBOFLOW_FILE
 from foveal.tasks.segmentation.data.folders import SplitFolders, other_folders

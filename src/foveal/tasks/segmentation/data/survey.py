@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from foveal.errors import FovealError
-from foveal.tasks.image_files import MOST_LOOKED_AT
+from foveal.errors import BrokenSample, FovealError
+from foveal.tasks.first_look import MOST_LOOKED_AT
 from foveal.tasks.segmentation.data.coverage import about_ignored, present
 from foveal.tasks.segmentation.data.dataset import LabelledImages
 from foveal.training.config import Broken
-from foveal.training.samples import BrokenSample
 
 # What bounds the look: reading all label maps would be a second pass over the data.
 MOST_FILES, MOST_PIXELS = 32, 2**24

@@ -1,21 +1,27 @@
 """Read image files, and text files beside them, whole or with an error of one sentence."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
-from foveal.errors import FovealError
-from foveal.tasks.pixels import NARROW, PixelError, orientation, spread, to_rgb, turn
-from foveal.training.config import Broken
-from foveal.training.samples import BrokenSample
+from foveal.errors import BrokenSample, FovealError
+from foveal.pixels import PixelError, orientation, to_rgb, turn
 
-MOST_LOOKED_AT = 8  # images of a set: what is usually wrong is wrong with all of them
+MOST_BYTES = 32 * 2**20
+MOST_PIXELS = 40_000_000
+MOST_ASPECT = 20  # of the longer side over the shorter, which is enlarged to the network's input
+# Of strangers' images. Headers of these hold the size that is decoded; EPS would start a program. JPEG includes MPO.
+SAFE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _UNREADABLE = (OSError, SyntaxError, ValueError, KeyError, EOFError, Image.DecompressionBombError)
+
+
+class TooLarge(FovealError):
+    """An image with too many bytes or pixels."""
 
 
 def load_rgb(path: str | Path, upright: bool = True) -> Image.Image:
@@ -74,6 +80,42 @@ def decode_rgb(content: bytes, name: str, upright: bool = True) -> Image.Image:
         return _rgb(image, upright)
 
 
+def decode_limited(content: bytes, name: str, formats: tuple[str, ...] | None = SAFE_FORMATS) -> Image.Image:
+    """Return the bytes of a stranger's image as RGB, upright; errors call it ``name``. See ``load_rgb``.
+
+    Bytes are counted and the size is read from the header before pixels are decoded, so memory is bounded.
+
+    Args:
+        formats: Pillow's names of the formats that are read; None for all.
+
+    Raises:
+        TooLarge: it has more than 32 MB or 40 megapixels.
+        FovealError: it is not a readable image, or too narrow.
+    """
+    check_bytes(len(content))
+    try:
+        with _readable(content, name, formats) as image:
+            _check_size(*image.size, name)
+            return _rgb(image, upright=True)
+    except BrokenSample as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise TooLarge(f"{name} has far more than 40 megapixels: make it smaller.") from None
+        raise
+
+
+def check_bytes(count: int) -> None:
+    """Raise TooLarge for a file of more than 32 MB."""
+    if count > MOST_BYTES:
+        raise TooLarge("The file has more than 32 MB: make the image smaller, or save it as JPEG.")
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MOST_PIXELS:
+        raise TooLarge(f"{name} has {width} x {height} pixels, and the most are 40 megapixels: make it smaller.")
+    if max(width, height) > MOST_ASPECT * min(width, height):
+        raise FovealError(f"{name} has {width} x {height} pixels, too narrow for a network: crop it.")
+
+
 @contextmanager
 def opened_image(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file with Pillow; its pixels are not decoded yet.
@@ -92,9 +134,9 @@ def opened_image(path: str | Path) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _readable(content: bytes, name: str) -> Iterator[Image.Image]:
+def _readable(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=formats) as image:
             yield image
     except PixelError as error:
         raise BrokenSample(name, f"{name} {error}.") from error
@@ -117,60 +159,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def look_at_images(load: Callable[[int], object], count: int, broken: Broken, place: str | Path) -> list[str]:
-    """Decode up to 8 images that are spread evenly over a set: what would stop a run later is found at its start.
-
-    If broken images are skipped and none of these can be read, more are decoded until one can.
-
-    Args:
-        load: from an index to the decoded image, or BrokenSample; not called for images that are not looked at.
-        count: number of images of the set, at least 1.
-        broken: whether the run stops at broken images, or skips them.
-        place: where the images are, for notices.
-
-    Returns:
-        Sentences about broken images that were found and will be skipped, and about lost contrast.
-
-    Raises:
-        FovealError: with ``broken="stop"``, one of them cannot be read; otherwise, none of the set can.
-    """
-    looked = min(count, MOST_LOOKED_AT)
-    first = [number * (count - 1) // max(looked - 1, 1) for number in range(looked)]
-    found = [_loaded(load, index) for index in first]
-    problems = [str(image) for image in found if isinstance(image, BrokenSample)]
-    if not problems:
-        return _about_pixels(found, place)
-    if broken == "stop":
-        raise FovealError(problems[0])
-    others = (index for index in range(count) if index not in first)
-    if len(problems) == looked and all(isinstance(_loaded(load, index), BrokenSample) for index in others):
-        raise FovealError(f"None of the {count:,} images of {place} can be read; the first: {problems[0]}")
-    return [
-        f"{len(problems)} of the {looked} images of {place} that were looked at cannot be read, and such images are "
-        f"skipped; the first: {problems[0]}",
-        *_about_pixels(found, place),
-    ]
-
-
-def _loaded(load: Callable[[int], object], index: int) -> object:
-    try:
-        return load(index)
-    except BrokenSample as error:
-        return error
-
-
-def _about_pixels(found: Iterable[object], place: str | Path) -> list[str]:
-    """Return a sentence if all images with more than 8 bits per channel became nearly one colour."""
-    spreads = [width for image in found if isinstance(image, Image.Image) and (width := spread(image)) is not None]
-    if not spreads or max(spreads) >= NARROW:
-        return []
-    return [
-        f"Images of {place} have more than 8 bits per channel and become nearly one colour, because their numbers are "
-        f"within a sixteenth of the range ({len(spreads)} looked at): scale them to the whole range, or save them with "
-        "8 bits."
-    ]
 
 
 def read_text(path: Path) -> str:

@@ -2,15 +2,16 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from foveal.errors import FovealError
-from foveal.tasks.image_files import decode_rgb, image_size, load_rgb, load_rgb_of_size, look_at_images
-from foveal.training.samples import BrokenSample
+from foveal.errors import BrokenSample, FovealError
+from foveal.image_files import TooLarge, decode_limited, decode_rgb, image_size, load_rgb, load_rgb_of_size
 
 ORIENTATION = 0x0112
 
@@ -113,23 +114,6 @@ def test_fits_files_whose_bytes_pillow_swaps_are_refused(tmp_path, bits, numbers
         load_rgb(tmp_path / "sky.fits")
 
 
-@pytest.mark.parametrize("largest", [255, 4095])
-def test_few_bits_in_a_file_of_16_are_noticed_if_they_are_in_all_of_a_set(tmp_path, largest):
-    """They are read as black, since a file does not say that only its lower bits are used."""
-    narrow = np.linspace(0, largest, 12, dtype=np.uint16).reshape(3, 4)
-    files = [save(tmp_path / f"{number}.png", narrow) for number in range(3)]
-    said = look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans")
-    assert len(said) == 1
-    assert said[0].startswith("Images of scans have more than 8 bits per channel and become nearly one colour")
-    assert "(3 looked at)" in said[0]
-    save(files[1], narrow << 4)
-    if largest == 4095:
-        assert look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans") == []
-    for file in files:
-        save(file, np.zeros((3, 4, 3), np.uint8))  # a black image of 8 bits is what it is
-    assert look_at_images(lambda index: load_rgb(files[index]), 3, "stop", "scans") == []
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "LAB"])
 def test_white_and_black_stay_so_in_every_mode_of_8_bits(tmp_path, mode):
     """Each mode in a format that stores it."""
@@ -206,38 +190,81 @@ def test_a_size_needs_an_image(tmp_path):
             image_size(tmp_path / name)
 
 
-class Set:
-    """A set of images, some of them broken, that knows which of them were read."""
-
-    def __init__(self, broken=()):
-        self.broken, self.read = set(broken), []
-
-    def load(self, index):
-        self.read.append(index)
-        if index in self.broken:
-            raise BrokenSample(f"{index}.jpg", f"{index}.jpg is not an image: remove it.")
+def stored(format, mode="RGB", size=(3, 2)):
+    stream = io.BytesIO()
+    Image.new(mode, size, 0).save(stream, format)
+    return stream.getvalue()
 
 
-def test_a_look_reads_eight_images_of_any_number_from_the_first_to_the_last():
-    large, small, single = Set(), Set(), Set()
-    assert look_at_images(large.load, 20_001, "stop", "cats") == []
-    assert large.read == [0, 2857, 5714, 8571, 11428, 14285, 17142, 20_000]
-    assert look_at_images(small.load, 3, "stop", "cats") == look_at_images(single.load, 1, "skip", "cats") == []
-    assert (small.read, single.read) == ([0, 1, 2], [0])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("size", [(1, 1), (20, 1)])
+def test_small_images_of_strangers_are_decoded_in_every_mode(mode, size):
+    found = decode_limited(stored("PNG", mode, size), "a.png")
+    assert (found.mode, found.size, found.getpixel((0, 0))) == ("RGB", size, (0, 0, 0))
 
 
-def test_a_broken_image_that_is_looked_at_stops_or_is_counted():
-    with pytest.raises(FovealError, match=r"^2\.jpg is not an image: remove it\.$"):
-        look_at_images(Set([2]).load, 3, "stop", "cats")
-    assert look_at_images(Set([1, 2]).load, 3, "skip", "cats") == [
-        "2 of the 3 images of cats that were looked at cannot be read, and such images are skipped; the first: 1.jpg "
-        "is not an image: remove it."
-    ]
+@pytest.mark.parametrize("format", ["BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP"])
+def test_common_formats_of_strangers_are_decoded_or_called_broken(format):
+    content = stored(format)
+    assert decode_limited(content, "a").size == (3, 2)
+    for cut in (content[: len(content) // 2], content[:10]):
+        with pytest.raises(BrokenSample, match=r"^a is not a readable image \(.*\): replace or remove the file\.$"):
+            decode_limited(cut, "a")
 
 
-def test_a_set_is_only_given_up_when_none_of_its_images_can_be_read():
-    found = Set({*range(100)} - {50})
-    assert len(look_at_images(found.load, 100, "skip", "cats")) == 1
-    assert found.read[-1] == 50
-    with pytest.raises(FovealError, match=r"None of the 100 images of cats can be read; the first: 0\.jpg is not"):
-        look_at_images(Set(range(100)).load, 100, "skip", "cats")
+@pytest.mark.parametrize("content", [b"", b"no image", stored("EPS"), stored("ICO", size=(16, 16))])
+def test_other_formats_of_strangers_are_not_opened(content):
+    with pytest.raises(BrokenSample, match=r"^a is not a readable image \(no known image format\)"):
+        decode_limited(content, "a")
+
+
+def test_narrow_and_heavy_images_of_strangers_are_refused():
+    with pytest.raises(FovealError, match=r"^a has 21 x 1 pixels, too narrow for a network: crop it\.$"):
+        decode_limited(stored("PNG", size=(21, 1)), "a")
+    with pytest.raises(TooLarge, match=r"^The file has more than 32 MB"):
+        decode_limited(bytes(32 * 2**20 + 1), "a")
+    with pytest.raises(TooLarge, match=r"^a has 8000 x 5001 pixels, and the most are 40 megapixels: "):
+        decode_limited(stored("PNG", "1", (8000, 5001)), "a")
+
+
+def headers_of_huge_images(folder):
+    """Small files whose headers say 20,000 x 20,000 pixels, or as many as the format has."""
+    side = 20_000
+    png, bmp, gif, jpeg, webp = (bytearray(stored(format)) for format in ("PNG", "BMP", "GIF", "JPEG", "WEBP"))
+    png[16:24] = struct.pack(">II", side, side)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    bmp[18:26] = struct.pack("<ii", side, side)
+    gif[6:10] = struct.pack("<HH", side, side)
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
+    key_frame = webp.index(b"\x9d\x01\x2a") + 3
+    webp[key_frame : key_frame + 4] = struct.pack("<HH", 16383, 16383)
+    tiff = write_tiff(folder / "a.tif", b"\0", side, height=side).read_bytes()
+    return {"png": png, "bmp": bmp, "gif": gif, "jpg": jpeg, "webp": webp, "tif": tiff, "ppm": b"P6 20000 20000 255\n"}
+
+
+DECODING = """
+import resource, sys
+from pathlib import Path
+from PIL import Image
+from foveal.image_files import TooLarge, decode_limited
+Image.init()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        decode_limited(path.read_bytes(), path.name)
+    except TooLarge as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_header_of_many_pixels_is_refused_before_they_have_memory(tmp_path):
+    """Their pixels would need 1.2 GB each, in RGB."""
+    files = headers_of_huge_images(tmp_path)
+    for ending, content in files.items():
+        (tmp_path / f"a.{ending}").write_bytes(content)
+    done = subprocess.run([sys.executable, "-c", DECODING, tmp_path], capture_output=True, text=True, timeout=120)
+    *said, kilobytes = done.stdout.splitlines()
+    assert said == [f"a.{ending} has far more than 40 megapixels: make it smaller." for ending in sorted(files)]
+    assert int(kilobytes) < 64 * 1024
