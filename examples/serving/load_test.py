@@ -46,7 +46,7 @@ class Direct:
     """The same work without a server: an image at a time is decoded and classified."""
 
     def __init__(self, path: str):
-        self.classifier = serve.Classifier(path, os.cpu_count() or 1)
+        self.classifier = serve.Classifier(path, os.cpu_count() or 1, max_batch_size=1)
         self.classifier.setup("cpu")
 
     def __call__(self, photograph: bytes) -> list[dict]:
@@ -141,9 +141,10 @@ def start(path: str, workers: int) -> tuple[subprocess.Popen, int]:
 
 def worker_of(server: subprocess.Popen) -> int:
     """Return the process id of a worker: LitServe starts them by multiprocessing's spawn."""
-    for pid in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return int(pid)
+    for thread in Path(f"/proc/{server.pid}/task").glob("*/children"):  # each lists what it started itself
+        for pid in thread.read_text().split():
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
     raise SystemExit("The server has no worker to kill.")
 
 

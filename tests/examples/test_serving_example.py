@@ -62,8 +62,8 @@ class Server:
         raise AssertionError(f"not healthy in {SECONDS} s")
 
     def children(self):
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")  # each lists what it started itself
+        return [int(child) for thread in threads for child in thread.read_text().split()]
 
     def worker(self):
         spawned = [pid for pid in self.children() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
