@@ -23,6 +23,7 @@ FILL = re.search(r"^npm pack (onnxruntime-web@\S+) .*$", (FOLDER / "README.md").
 CLASSES = """[...document.querySelectorAll('#classes li')].map((item) =>
     [item.querySelector('.class').textContent, Number(item.dataset.probability)])"""
 ERROR = "document.getElementById('error').textContent"
+READY = "document.readyState === 'complete' && !document.getElementById('photo').disabled"
 ANSWERED = "/^[0-9]+ ms:/.test(document.getElementById('status').textContent)"
 
 pytestmark = [
@@ -69,22 +70,17 @@ def browser():
     one.close()
 
 
-@pytest.fixture
-def opened(browser, site):
-    tabs = []
-
-    def open_tab(query="", ready="!document.getElementById('photo').disabled", **options):
-        tabs.append(Tab(browser, f"{site}{query}", **options))
-        tabs[-1].wait(f"document.readyState === 'complete' && ({ready})")
-        return tabs[-1]
-
-    yield open_tab
-    for tab in tabs:
-        tab.close()
+@pytest.fixture(scope="module")
+def page(browser, site):
+    """The page with its network, opened once: onnxruntime-web has 14 MB."""
+    tab = Tab(browser, site)
+    tab.wait(READY)
+    yield tab
+    tab.close()
 
 
 def asked(tab, path):
-    tab.run("document.getElementById('status').textContent = ''")
+    tab.run("document.getElementById('status').textContent = document.getElementById('error').textContent = ''")
     tab.choose_file("#photo", path)
     tab.wait(f"{ANSWERED} || {ERROR}")
     return tab.run(CLASSES)
@@ -112,46 +108,46 @@ def noise(width, height):
     + [(f"{w}x{h}.png", partial(noise, w, h)) for w, h in ((301, 97), (40, 55), (73, 600), (1, 1))],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_probabilities_are_those_of_python(opened, exported, tmp_path, name, image):
+def test_probabilities_are_those_of_python(page, exported, tmp_path, name, image):
     path = tmp_path / name
     image().save(path, quality=90)
     right = probabilities(exported, Image.open(path))
-    given = asked(opened(), path)
+    given = asked(page, path)
     assert [one for one, _ in given] == sorted(right, key=right.get, reverse=True)[:5]
     assert [share for _, share in given] == pytest.approx([right[one] for one, _ in given], abs=1e-3)
 
 
-def test_photographs_are_upright(opened, exported, tmp_path):
+def test_photographs_are_upright(page, exported, tmp_path):
     image, exif = china(), Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
     image.save(tmp_path / "turned.png", exif=exif)
     right = probabilities(exported, image.transpose(Image.Transpose.ROTATE_270))
-    given = asked(opened(), tmp_path / "turned.png")
+    given = asked(page, tmp_path / "turned.png")
     assert dict(given) == pytest.approx({one: right[one] for one, _ in given}, abs=1e-3)
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["text", "cut"])
-def test_what_is_no_image_is_refused_in_one_sentence(opened, exported, tmp_path, cut):
+def test_what_is_no_image_is_refused_in_one_sentence(page, tmp_path, cut):
     file = io.BytesIO()
     noise(90, 90).save(file, "PNG")
     path = tmp_path / "notes.png"
     path.write_bytes(file.getvalue()[:40] if cut else b"The quick brown fox.")
-    tab = opened()
-    asked(tab, path)
-    assert tab.run(ERROR) == "notes.png is not an image that this browser can read."
-    assert tab.run("document.getElementById('result').hidden")
+    asked(page, path)
+    assert page.run(ERROR) == "notes.png is not an image that this browser can read."
+    assert page.run("document.getElementById('result').hidden")
     china().save(tmp_path / "china.png")
-    assert len(asked(tab, tmp_path / "china.png")) == 5
-    assert tab.run(ERROR) == ""
+    assert len(asked(page, tmp_path / "china.png")) == 5
+    assert page.run(ERROR) == ""
 
 
-def test_a_network_that_is_missing_is_named_and_may_be_chosen(opened, exported, tmp_path):
-    tab = opened("?model=nothing.onnx", ready=ERROR)
-    assert tab.run(ERROR) == "There is no network at nothing.onnx: put one there, or choose a file."
+def test_a_network_that_is_missing_is_named_and_may_be_chosen(browser, site, exported, tmp_path):
+    tab = Tab(browser, f"{site}?model=nothing.onnx")
+    assert tab.wait(f"document.readyState === 'complete' && {ERROR}") == "There is no network at nothing.onnx: put one there, or choose a file."
     tab.choose_file("#model", exported)
-    tab.wait("!document.getElementById('photo').disabled")
+    tab.wait(READY)
     china().save(tmp_path / "china.png")
     assert len(asked(tab, tmp_path / "china.png")) == 5
+    tab.close()
 
 
 @pytest.mark.parametrize(
@@ -163,31 +159,33 @@ def test_a_network_that_is_missing_is_named_and_may_be_chosen(opened, exported, 
     ],
     ids=["text", "cut", "no card"],
 )
-def test_a_file_that_is_no_exported_classifier_is_refused_in_one_sentence(opened, exported, tmp_path, content, words):
-    tab = opened()
+def test_a_file_that_is_no_exported_classifier_is_refused_in_one_sentence(page, exported, tmp_path, content, words):
     (tmp_path / "other.onnx").write_bytes(content(exported.read_bytes()))
-    tab.choose_file("#model", tmp_path / "other.onnx")
-    assert tab.wait(ERROR).endswith(words)
+    page.run("document.getElementById('error').textContent = ''")
+    page.choose_file("#model", tmp_path / "other.onnx")
+    assert page.wait(ERROR).endswith(words)
+    china().save(tmp_path / "china.png")
+    assert len(asked(page, tmp_path / "china.png")) == 5  # by the network that was there
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_nothing_is_wider_than_the_window(opened, tmp_path, width, dark):
+def test_nothing_is_wider_than_the_window(page, tmp_path, width, dark):
     path = tmp_path / "a photograph with a name that is rather long, as cameras and people give them.jpg"
     china().save(path)
-    tab = opened(width=width, dark=dark)
-    asked(tab, path)
-    assert tab.run("document.documentElement.scrollWidth") == width
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    page.call("Emulation.setEmulatedMedia", features=[scheme])
+    asked(page, path)
+    assert page.run("document.documentElement.scrollWidth") == width
     if shots := os.environ.get("FOVEAL_SCREENSHOTS"):
-        tab.screenshot(Path(shots) / f"browser-{width}-{'dark' if dark else 'light'}.png")
+        page.screenshot(Path(shots) / f"browser-{width}-{'dark' if dark else 'light'}.png")
 
 
-def test_everything_is_reached_by_keyboard(opened):
-    tab = opened()
-    reached = []
-    for _ in range(2):
-        tab.press("Tab")
-        reached.append(tab.run("document.activeElement.id"))
-    assert reached == ["photo", "model"]
-    label = "getComputedStyle(document.querySelector('label[for=model]'))"
-    assert tab.run(f"{label}.outlineStyle") == "solid"
+def test_everything_is_reached_by_keyboard(page):
+    page.run("document.activeElement.blur(); document.getElementById('photo').focus()")
+    label = "getComputedStyle(document.querySelector('label[for=photo]'))"
+    page.press("Tab")
+    assert page.run("document.activeElement.id") == "model"
+    assert page.run(f"{label.replace('photo', 'model')}.outlineStyle") == "solid"
+    assert page.run(f"{label}.outlineStyle") == "none"
