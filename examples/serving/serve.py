@@ -31,7 +31,6 @@ MAX_WAITING = 64  # requests at a time, so that memory is bounded
 SECONDS = 20  # to answer a request, from its first byte
 TOP = 5
 WATCH_SECONDS = 0.2  # between two looks at whether the workers live
-AGAIN = {"Retry-After": "1"}
 BROKEN = (OSError, SyntaxError, ValueError, LookupError, EOFError, OverflowError, struct.error)  # what Pillow raises
 
 decoding = asyncio.Semaphore(2)  # images decoded at a time
@@ -146,11 +145,15 @@ class Classifier(ls.LitAPI):
         return {"classes": [{"name": self.card["classes"][i], "probability": float(output[i])} for i in best]}
 
 
-class Patience:
-    """Refuse requests beyond MAX_WAITING, and end those that are not answered in time: both may be sent again.
+def again(why: str) -> JSONResponse:
+    """Return the refusal of a request that had no effect, and may therefore be sent again."""
+    return JSONResponse({"error": f"{why}: send it again."}, 503, {"Retry-After": "1"})
 
-    LitServe's own timeout is looked at when a worker takes a request, so one that was lost with a worker would wait
-    for ever.
+
+class Patience:
+    """Refuse requests beyond MAX_WAITING, and end those that are not answered in time.
+
+    LitServe checks its own timeout when a worker takes a request: one that was lost with a worker would wait for ever.
     """
 
     def __init__(self, app: Any):
@@ -160,22 +163,20 @@ class Patience:
         if scope["type"] != "http" or scope["method"] == "GET":
             return await self.app(scope, receive, send)
         if self.waiting >= MAX_WAITING:
-            busy = JSONResponse({"error": "Too many requests wait: send it again."}, 503, AGAIN)
-            return await busy(scope, receive, send)
+            return await again("Too many requests wait")(scope, receive, send)
         self.waiting += 1
         try:
             await asyncio.wait_for(self.app(scope, receive, send), SECONDS)
         except asyncio.TimeoutError:
-            late = JSONResponse({"error": f"No answer in {SECONDS} seconds: send it again."}, 503, AGAIN)
-            await late(scope, receive, send)
+            await again(f"There was no answer in {SECONDS} seconds")(scope, receive, send)
         finally:
             self.waiting -= 1
 
 
 async def refuse(request: Request, error: HTTPException) -> JSONResponse:
-    """Answer with one sentence. LitServe's 500 is a worker that ended; the request had no effect, so: again."""
+    """Answer with one sentence. LitServe's 500 is a worker that ended or failed."""
     if error.status_code == 500:
-        return JSONResponse({"error": "The worker ended before it answered: send it again."}, 503, AGAIN)
+        return again("The worker ended before it answered")
     return JSONResponse({"error": error.detail}, error.status_code)
 
 
@@ -184,9 +185,8 @@ def create_server(path: str, workers: int, batch: int) -> ls.LitServer:
     _, card = open_session(path, 1)
     threads = max(1, (os.cpu_count() or 1) // workers)
     api = Classifier(path, threads, max_batch_size=card["input"]["batch"] or batch, batch_timeout=0.002)
-    one = ls.LitServer(
-        api, accelerator="cpu", workers_per_device=workers, timeout=SECONDS, restart_workers=True, middlewares=[Patience]
-    )
+    watched = {"restart_workers": True, "timeout": SECONDS, "middlewares": [Patience]}
+    one = ls.LitServer(api, accelerator="cpu", workers_per_device=workers, **watched)
     one.monitor_internal = WATCH_SECONDS
     one.app.state.card = card
     one.app.add_exception_handler(HTTPException, refuse)

@@ -142,7 +142,8 @@ def test_what_is_no_image_is_refused_in_one_sentence(page, tmp_path, cut):
 
 def test_a_network_that_is_missing_is_named_and_may_be_chosen(browser, site, exported, tmp_path):
     tab = Tab(browser, f"{site}?model=nothing.onnx")
-    assert tab.wait(f"document.readyState === 'complete' && {ERROR}") == "There is no network at nothing.onnx: put one there, or choose a file."
+    message = tab.wait(f"document.readyState === 'complete' && {ERROR}")
+    assert message == "There is no network at nothing.onnx: put one there, or choose a file."
     tab.choose_file("#model", exported)
     tab.wait(READY)
     china().save(tmp_path / "china.png")

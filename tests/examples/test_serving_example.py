@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -27,8 +28,6 @@ class Server:
     """A running serve.py, and questions to it."""
 
     def __init__(self, path):
-        import socket
-
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -199,6 +198,27 @@ def test_the_header_is_checked_before_memory_is_taken_for_the_pixels(server):
     assert status == 413
     assert "20000 x 20000" in answer["error"]
     assert server.peak_memory() - before < 64 * 2**20  # its pixels would take 1.2 GB
+
+
+def test_requests_beyond_those_that_may_wait_are_sent_again(server):
+    content, unfinished = encoded(noise(0)), b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n"
+    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(64)]
+    try:
+        for one in slow:
+            one.sendall(unfinished)
+        until = time.monotonic() + 10
+        while (answer := server.classify(content))[0] == 200 and time.monotonic() < until:
+            time.sleep(0.05)  # until all of them have arrived
+    finally:
+        for one in slow:
+            one.close()
+    status, headers, refusal = answer
+    assert (status, headers["Retry-After"]) == (503, "1")
+    assert refusal["error"] == "Too many requests wait: send it again."
+    until = time.monotonic() + 10
+    while server.classify(content)[0] != 200:
+        assert time.monotonic() < until, "those that were given up still count"
+        time.sleep(0.05)
 
 
 def test_after_a_worker_was_killed_every_request_is_answered_or_may_be_sent_again(server, exported):
