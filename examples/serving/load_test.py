@@ -46,7 +46,7 @@ class Direct:
     """The same work without a server: an image at a time is decoded and classified."""
 
     def __init__(self, path: str):
-        self.classifier = serve.Classifier(path, os.cpu_count() or 1, max_batch_size=1)
+        self.classifier = serve.Classifier(path, os.cpu_count() or 1, max_batch_size=2)  # LitServe warns at 1
         self.classifier.setup("cpu")
 
     def __call__(self, photograph: bytes) -> list[dict]:
@@ -67,7 +67,7 @@ class Tally:
 
 
 class Client(threading.Thread):
-    """Send one request after another, on one connection, until told to stop."""
+    """Send one request after another, on one connection per stretch, until told to stop."""
 
     def __init__(self, port: int, files: list[bytes], answers: list[list[dict]], first: int, tally: Tally):
         super().__init__(daemon=True)
@@ -78,6 +78,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         while not self.ended:
             if not self.go.is_set():
+                self.connection.close()  # the server would, after some seconds without a request
                 self.idle.set()
                 self.go.wait(0.05)
                 continue
