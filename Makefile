@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
 READY  := $(VENV)/.ready
 
-.PHONY: help setup quickstart test check native format test-interpret test-lowest test-gpu gpu-pass bench clean
+.PHONY: help setup quickstart test check native format test-interpret test-lowest test-gpu gpu-pass bench serve clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make
@@ -68,3 +68,6 @@ gpu-pass: ## every kernel checked and the networks timed in nine minutes on a GP
 
 bench: $(READY) ## speed of operators and models next to timm's peers, in one interleaved run
 	$(BIN)/foveal bench models,ops --peers
+
+serve: $(READY) ## an HTTP server of an exported classifier (FILE=...), as examples/serving describes
+	$(BIN)/python examples/serving/serve.py $(FILE)

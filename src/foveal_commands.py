@@ -21,6 +21,7 @@ COMMANDS = {
         "what a network sees: receptive field, attention, evidence for a class, branches",
     ),
     "app": ("foveal.cli.explorer", "the foveal explorer: look into a network in the browser, point by point"),
+    "export": ("foveal.cli.export", "a file for ONNX Runtime, OpenVINO or AOTInductor, checked against the network"),
     "bench": ("foveal.cli.bench", "speed beside timm's peers, in one interleaved run"),
 }
 

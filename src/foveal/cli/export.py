@@ -1,0 +1,139 @@
+"""``foveal export``: a network as a file for another runtime."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from foveal.cli.console import Json, UsageError, print_json, progress
+from foveal.errors import FovealError
+from foveal.export import FORMATS, Exported, Subject, export
+from foveal.export.subject import Features
+from foveal.models.weights_file import WeightsFile
+from foveal.runtime.card import Resizing
+from foveal.tasks.classification.network import Classifier, described_by_timm, restore
+from foveal.tasks.classification.preprocessing import Preprocessing
+from foveal.tasks.network import set_input_size
+
+FormatName = Literal["onnx", "openvino", "aoti", "torch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What to export, and how.
+
+    Attributes:
+        checkpoint: File of weights: best.pt of a run, or released ones.
+        model: Model with its released weights, or the model of a file that does not say it.
+        pretrained: With --model alone: download the released weights. --no-pretrained exports random weights, to
+            measure speed.
+        format: onnx for ONNX Runtime and others, openvino, aoti (AOTInductor: compiled for machines like this one), or
+            torch (torch.export). A list writes one file per format.
+        size: Side of the square images in pixels, or height and width; the training size by default.
+        dynamic: What the file leaves free: batch, size (height and width), or both.
+        batch: Images per call, unless the batch is dynamic.
+        precision: fp32, bf16, fp16 or int8, where the format has it.
+        features: Export the feature maps of the four stages instead of classes.
+        out: File to write. With several formats, its ending is replaced by that of each.
+    """
+
+    checkpoint: Path | None = None
+    model: str | None = None
+    pretrained: bool = True
+    format: tuple[FormatName, ...] = ("onnx",)
+    size: tuple[int, ...] = ()
+    dynamic: tuple[Literal["batch", "size"], ...] = ()
+    batch: int = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    features: bool = False
+    out: Path | None = None
+
+
+def main(options: Annotated[ExportOptions, arg(name="")], *, json: Json = False) -> None:
+    """Export a network for ONNX Runtime, OpenVINO, or PyTorch without Python.
+
+    The file is compared with the network on several images, and sizes if they are free, before it gets its name.
+    """
+    subject = _subject(options)
+    exported = []
+    for name, path in _paths(options, subject):
+        with progress("Exporting") as on_step:
+            exported.append(
+                export(
+                    subject, path, name, precision=options.precision, dynamic=options.dynamic, batch=options.batch,
+                )  # fmt: skip
+            )
+            del on_step
+    if json:
+        print_json([_document(one) for one in exported])
+        return
+    for one in exported:
+        print(_sentence(one))
+
+
+def _subject(options: ExportOptions) -> Subject:
+    if options.checkpoint is None and options.model is None:
+        raise UsageError("A network is missing: pass --checkpoint FILE or --model NAME.")
+    if len(options.size) > 2:
+        raise UsageError(f"--size takes one side, or height and width, not {len(options.size)} numbers.")
+    size = options.size * 2 if len(options.size) == 1 else options.size
+    classifier = _classifier(options, (size[0], size[1]) if size else None)
+    fit = classifier.fit
+    net = classifier.model.eval()
+    if options.features:
+        stages = tuple(f"stage{number}" for number in range(1, len(net.feature_info) + 1))
+        return Subject(Features(net), "features", classifier.name, fit.size, _resizing(fit), stages)
+    return Subject(
+        net, "classification", classifier.name, fit.size, _resizing(fit), ("logits",), tuple(classifier.classes)
+    )
+
+
+def _classifier(options: ExportOptions, size: tuple[int, int] | None) -> Classifier:
+    if options.checkpoint is not None:
+        return restore(WeightsFile.open(options.checkpoint), options.model, size=size)
+    assert options.model is not None
+    classifier = described_by_timm(options.model, pretrained=options.pretrained)
+    if size is None:
+        return classifier
+    from dataclasses import replace
+
+    set_input_size(classifier.model, size)
+    return replace(classifier, fit=replace(classifier.fit, size=size))
+
+
+def _resizing(fit: Preprocessing) -> Resizing:
+    return Resizing(fit.crop, fit.takes_whole_image, fit.interpolation, tuple(fit.mean), tuple(fit.std))
+
+
+def _paths(options: ExportOptions, subject: Subject) -> list[tuple[str, Path]]:
+    out = options.out or Path(subject.model)
+    endings = {FORMATS[name].ending for name in options.format}
+    if len(options.format) > 1 and len(endings) < len(options.format):
+        raise UsageError("torch and aoti files both end in .pt2: export them one at a time.")
+    known = {one.ending for one in FORMATS.values()}
+    if out.suffix and out.suffix in known and len(options.format) == 1 and out.suffix not in endings:
+        raise UsageError(f"--out {out} does not end in {endings.pop()}, as {options.format[0]} files do: rename it.")
+    stem = out.with_suffix("") if out.suffix in known else out
+    return [(name, stem.with_name(stem.name + FORMATS[name].ending)) for name in options.format]
+
+
+def _document(one: Exported) -> dict:
+    return {
+        "path": str(one.path),
+        "operators": one.operators,
+        "error": one.error,
+        "seconds": round(one.seconds, 1),
+        "bytes": one.path.stat().st_size,
+    }
+
+
+def _sentence(one: Exported) -> str:
+    given = one.card.input
+    batch = "any batch" if given.batch is None else f"batch {given.batch}"
+    size = "any size" if given.any_size else f"{given.size[0]} x {given.size[1]}"
+    return (
+        f"{one.path}: {one.card.model}, {one.card.precision}, {batch}, {size}; {one.operators} operators; "
+        f"differs by {one.error:.1e} from the network; {one.seconds:.0f} s"
+    )

@@ -1,0 +1,81 @@
+"""Write a program as one ONNX file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx_ir
+import torch
+from onnx_ir.passes import common
+from onnxscript import optimizer
+from torch.export import ExportedProgram
+
+from foveal.runtime.card import KEY, Card
+
+from .onnx_operators import TRANSLATIONS
+
+# PyTorch's default. From 21 on, group norms are GroupNormalization, which gives NaN on blank maps in ONNX Runtime.
+OPSET = 20
+_LARGEST_FILE = 1_900_000_000  # bytes; a protobuf message ends at 2 GiB
+_NO_LIMIT = 1 << 40
+
+
+def write_onnx(program: ExportedProgram, card: Card, path: Path) -> int:
+    """Write a program that was traced with attention left whole, and return its number of nodes.
+
+    The weights lie in the file, or beside it in ``path`` + ".data" if they are too many for one.
+    """
+    with _quietly(), torch.no_grad():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=[card.input.name],
+            output_names=list(card.outputs),
+            opset_version=OPSET,
+            custom_translation_table=TRANSLATIONS,
+            optimize=False,
+            verbose=False,
+        )
+        assert exported is not None
+        model = exported.model
+        _fold(model)
+    model.producer_name, model.producer_version = KEY, card.foveal
+    model.metadata_props[KEY] = card.text()
+    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    beside = f"{path.name}.data" if weights > _LARGEST_FILE else None
+    onnx_ir.save(model, path, external_data=beside)
+    return len(list(model.graph))
+
+
+def _fold(model: onnx_ir.Model) -> None:
+    """Compute what depends on weights alone, whatever its size. The exporter's own passes take ten times as long."""
+    common.InlinePass()(model)
+    optimizer.fold_constants(
+        model, onnx_shape_inference=False, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT
+    )
+    for each in (
+        common.RemoveUnusedNodesPass(),
+        common.IdentityEliminationPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+    ):
+        each(model)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the exporter's advice to developers from the user."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

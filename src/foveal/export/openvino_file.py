@@ -1,0 +1,25 @@
+"""Write a program as OpenVINO's pair of files, by way of ONNX."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from torch.export import ExportedProgram
+
+from foveal.runtime.card import KEY, Card
+
+from .onnx_file import write_onnx
+
+
+def write_openvino(program: ExportedProgram, card: Card, path: Path) -> int:
+    """Write FILE.xml, and FILE.bin with the weights beside it; return the number of operations."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = Path(folder, "network.onnx")
+        write_onnx(program, card, onnx)
+        model = openvino.Core().read_model(onnx)
+        model.set_rt_info(card.text(), [KEY])
+        openvino.save_model(model, path, compress_to_fp16=card.precision == "fp16")
+        return len(model.get_ops())

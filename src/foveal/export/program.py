@@ -1,0 +1,63 @@
+"""A network as a program of torch.export, at one size or at many."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from foveal.errors import FovealError
+from foveal.models.folded.parts import preparing
+from foveal.models.sizes import MIN_SIZE
+from foveal.ops import use_backend
+from foveal.ops.standard import NAME, kept_whole
+from foveal.types import Size
+
+BATCH, SIZE = "batch", "size"  # what may be dynamic
+AXES = {BATCH: (0,), SIZE: (2, 3)}
+
+
+def example(batch: int, channels: int, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the images that a program is traced with: noise, the same at each call."""
+    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def trace(net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: bool) -> ExportedProgram:
+    """Return the program of a folded network, of PyTorch's operators alone.
+
+    Args:
+        net: is changed: it keeps what the program takes ready-made.
+        images: an example; two images at least if the batch is dynamic.
+        dynamic: of "batch" and "size".
+        whole: leave attention whole, for an exporter that translates it itself.
+
+    Raises:
+        FovealError: the network cannot be traced so.
+    """
+    with torch.no_grad():
+        with preparing(sizes=SIZE not in dynamic), use_backend(NAME):
+            net(images)
+        with kept_whole() if whole else nullcontext():
+            try:
+                return torch.export.export(
+                    net,
+                    (images,),
+                    dynamic_shapes=(_shapes(dynamic),) if dynamic else None,
+                    prefer_deferred_runtime_asserts_over_guards=bool(dynamic),
+                )
+            except Exception as error:  # torch.export has no common class of its errors
+                raise _refusal(error, dynamic) from error
+
+
+def _shapes(dynamic: frozenset[str]) -> dict[int, Dim]:
+    names = {0: ("batch", 1), 2: ("height", MIN_SIZE), 3: ("width", MIN_SIZE)}
+    axes = sorted(axis for what in dynamic for axis in AXES[what])
+    return {axis: Dim(names[axis][0], min=names[axis][1]) for axis in axes}
+
+
+def _refusal(error: Exception, dynamic: frozenset[str]) -> FovealError:
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    advice = "leave --dynamic out" if dynamic else "choose another format or network"
+    return FovealError(f"This network cannot be traced for export ({reason}): {advice}.")
