@@ -1,23 +1,23 @@
 """``foveal export``: a network as a file for another runtime."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from foveal.cli.console import Json, UsageError, print_json, progress
-from foveal.errors import FovealError
+from foveal.cli.console import Json, UsageError, print_json
 from foveal.export import FORMATS, Exported, Subject, export
+from foveal.export.program import AXES
 from foveal.export.subject import Features
+from foveal.export.write import check_request
 from foveal.models.weights_file import WeightsFile
 from foveal.runtime.card import Resizing
 from foveal.tasks.classification.network import Classifier, described_by_timm, restore
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.network import set_input_size
-
-FormatName = Literal["onnx", "openvino", "aoti", "torch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ class ExportOptions:
         pretrained: With --model alone: download the released weights. --no-pretrained exports random weights, to
             measure speed.
         format: onnx for ONNX Runtime and others, openvino, aoti (AOTInductor: compiled for machines like this one), or
-            torch (torch.export). A list writes one file per format.
+            torch (torch.export). A list such as onnx,openvino writes one file per format.
         size: Side of the square images in pixels, or height and width; the training size by default.
-        dynamic: What the file leaves free: batch, size (height and width), or both.
+        dynamic: What the file leaves free: batch, size (height and width), or batch,size.
         batch: Images per call, unless the batch is dynamic.
         precision: fp32, bf16, fp16 or int8, where the format has it.
         features: Export the feature maps of the four stages instead of classes.
@@ -42,9 +42,9 @@ class ExportOptions:
     checkpoint: Path | None = None
     model: str | None = None
     pretrained: bool = True
-    format: tuple[FormatName, ...] = ("onnx",)
+    format: str = "onnx"
     size: tuple[int, ...] = ()
-    dynamic: tuple[Literal["batch", "size"], ...] = ()
+    dynamic: str | None = None
     batch: int = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     features: bool = False
@@ -56,21 +56,34 @@ def main(options: Annotated[ExportOptions, arg(name="")], *, json: Json = False)
 
     The file is compared with the network on several images, and sizes if they are free, before it gets its name.
     """
+    formats, dynamic = _listed("format", options.format, FORMATS), _listed("dynamic", options.dynamic or "", AXES)
+    for name in formats:
+        check_request(name, options.precision, frozenset(dynamic), options.batch)
     subject = _subject(options)
     exported = []
-    for name, path in _paths(options, subject):
-        with progress("Exporting") as on_step:
-            exported.append(
-                export(
-                    subject, path, name, precision=options.precision, dynamic=options.dynamic, batch=options.batch,
-                )  # fmt: skip
+    for name, path in _paths(formats, options.out or Path(subject.model)):
+        exported.append(
+            export(
+                subject, path, name, precision=options.precision, dynamic=dynamic, batch=options.batch, on_step=_show
             )
-            del on_step
+        )
     if json:
         print_json([_document(one) for one in exported])
         return
     for one in exported:
         print(_sentence(one))
+
+
+def _listed(option: str, words: str, known: Collection[str]) -> list[str]:
+    listed = [word.strip() for word in words.split(",") if word.strip()]
+    for word in listed:
+        if word not in known:
+            raise UsageError(f"--{option} takes {', '.join(known)} or a list of these, not {word!r}.")
+    return list(dict.fromkeys(listed))
+
+
+def _show(step: str) -> None:
+    print(f"foveal: {step}", file=sys.stderr)
 
 
 def _subject(options: ExportOptions) -> Subject:
@@ -97,8 +110,6 @@ def _classifier(options: ExportOptions, size: tuple[int, int] | None) -> Classif
     classifier = described_by_timm(options.model, pretrained=options.pretrained)
     if size is None:
         return classifier
-    from dataclasses import replace
-
     set_input_size(classifier.model, size)
     return replace(classifier, fit=replace(classifier.fit, size=size))
 
@@ -107,16 +118,15 @@ def _resizing(fit: Preprocessing) -> Resizing:
     return Resizing(fit.crop, fit.takes_whole_image, fit.interpolation, tuple(fit.mean), tuple(fit.std))
 
 
-def _paths(options: ExportOptions, subject: Subject) -> list[tuple[str, Path]]:
-    out = options.out or Path(subject.model)
-    endings = {FORMATS[name].ending for name in options.format}
-    if len(options.format) > 1 and len(endings) < len(options.format):
+def _paths(formats: list[str], out: Path) -> list[tuple[str, Path]]:
+    endings = {FORMATS[name].ending for name in formats}
+    if len(endings) < len(formats):
         raise UsageError("torch and aoti files both end in .pt2: export them one at a time.")
     known = {one.ending for one in FORMATS.values()}
-    if out.suffix and out.suffix in known and len(options.format) == 1 and out.suffix not in endings:
-        raise UsageError(f"--out {out} does not end in {endings.pop()}, as {options.format[0]} files do: rename it.")
+    if out.suffix in known and len(formats) == 1 and out.suffix not in endings:
+        raise UsageError(f"--out {out} does not end in {endings.pop()}, as {formats[0]} files do: rename it.")
     stem = out.with_suffix("") if out.suffix in known else out
-    return [(name, stem.with_name(stem.name + FORMATS[name].ending)) for name in options.format]
+    return [(name, stem.with_name(stem.name + FORMATS[name].ending)) for name in formats]
 
 
 def _document(one: Exported) -> dict:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import FovealError
-from foveal.models.sizes import MIN_SIZE
 from foveal.types import Size
 
-from .program import BATCH, SIZE
+from .program import BATCH, SIZE, SMALLEST
 
 # Largest difference of an output over the largest magnitude of that output in fp32. Half types round every layer's
 # output; int8 is judged by the accuracy on images, not here.
@@ -55,8 +54,8 @@ def images_for(batch: int, channels: int, size: Size, dynamic: frozenset[str]) -
     height, width = size
     sizes = [size]
     if SIZE in dynamic:
-        small = (max(height * 5 // 8 + 3, MIN_SIZE), max(width * 3 // 4 + 1, MIN_SIZE))
-        sizes += [small, (height + 32, max(width - 32, MIN_SIZE)), (height * 3 // 2, width + 17)]
+        small = (max(height * 5 // 8 + 3, SMALLEST), max(width * 3 // 4 + 1, SMALLEST))
+        sizes += [small, (height + 32, max(width - 32, SMALLEST)), (height * 3 // 2, width + 17)]
     generator = torch.Generator().manual_seed(1)
     for number, (rows, columns) in enumerate(sizes):
         count = batch if BATCH not in dynamic else (3, 1, 2, 1)[number]

@@ -10,13 +10,14 @@ from torch.export import Dim, ExportedProgram
 
 from foveal.errors import FovealError
 from foveal.models.folded.parts import preparing
-from foveal.models.sizes import MIN_SIZE
 from foveal.ops import use_backend
 from foveal.ops.standard import NAME, kept_whole
 from foveal.types import Size
 
 BATCH, SIZE = "batch", "size"  # what may be dynamic
-AXES = {BATCH: (0,), SIZE: (2, 3)}
+# Pixels: below, pooled maps are one cell wide, which PyTorch's traces tell from others.
+SMALLEST = 64
+AXES: dict[str, tuple[int, ...]] = {BATCH: (0,), SIZE: (2, 3)}
 
 
 def example(batch: int, channels: int, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -52,7 +53,7 @@ def trace(net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: boo
 
 
 def _shapes(dynamic: frozenset[str]) -> dict[int, Dim]:
-    names = {0: ("batch", 1), 2: ("height", MIN_SIZE), 3: ("width", MIN_SIZE)}
+    names = {0: ("batch", 1), 2: ("height", SMALLEST), 3: ("width", SMALLEST)}
     axes = sorted(axis for what in dynamic for axis in AXES[what])
     return {axis: Dim(names[axis][0], min=names[axis][1]) for axis in axes}
 

@@ -63,12 +63,16 @@ def average_pool(x: Tensor, size: Size) -> Tensor:
     Exporters freeze adaptive pooling to the window of their example. So where windows differ, or sizes are symbolic,
     this is a product per axis with a matrix of shares.
     """
+    if tuple(size) == (1, 1):
+        return x.mean((2, 3), keepdim=True)
     axes = list(zip(x.shape[2:], size, strict=True))
     if all(_divides(pool, side) for side, pool in axes):
         windows = [side // pool for side, pool in axes]
         return x if windows == [1, 1] else F.avg_pool2d(x, windows)
     rows, columns = (_shares(side, pool, x) for side, pool in axes)
-    return F.linear(F.linear(x, columns).mT, rows).mT
+    # Linear layers of maps in order: products of other shapes compare symbolic sizes, which binds a program to some.
+    by_column = F.linear(x.clone(memory_format=torch.contiguous_format), columns)
+    return F.linear(by_column.mT.clone(memory_format=torch.contiguous_format), rows).mT
 
 
 def adaptive_pool(x: Tensor, size: Size) -> Tensor:
