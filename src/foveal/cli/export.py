@@ -13,6 +13,7 @@ from foveal.export import FORMATS, Exported, Subject, export
 from foveal.export.program import AXES
 from foveal.export.subject import Features
 from foveal.export.write import check_request
+from foveal.models.pyramid import Pyramid
 from foveal.models.weights_file import WeightsFile
 from foveal.runtime.card import Resizing
 from foveal.tasks.classification.network import Classifier, described_by_timm, restore
@@ -96,6 +97,10 @@ def _subject(options: ExportOptions) -> Subject:
     fit = classifier.fit
     net = classifier.model.eval()
     if options.features:
+        if not isinstance(net, Pyramid):
+            raise UsageError(
+                f"--features is for the networks of foveal, and {classifier.name} is not one: leave it out."
+            )
         stages = tuple(f"stage{number}" for number in range(1, len(net.feature_info) + 1))
         return Subject(Features(net), "features", classifier.name, fit.size, _resizing(fit), stages)
     return Subject(

@@ -109,7 +109,10 @@ def export(
     images = example(max(batch, 2) if BATCH in free else batch, subject.channels, subject.size)
     program = trace(subject.folded(dtype), images, free, whole=kind.whole)
     make_folder(path.parent)
-    with write_errors(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
+    with (
+        write_errors(path),
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder,
+    ):
         staged = Path(folder, path.name)
         on_step(f"writing {kind.title}")
         operators = _write(program, card, staged, format)
@@ -124,9 +127,7 @@ def check_request(format: str, precision: str, dynamic: frozenset[str], batch: i
     """Raise FovealError for what a format does not have."""
     kind = FORMATS[format]
     if precision not in kind.precisions:
-        raise FovealError(
-            f"{kind.title} files have no {precision} here: choose one of {', '.join(kind.precisions)}."
-        )
+        raise FovealError(f"{kind.title} files have no {precision} here: choose one of {', '.join(kind.precisions)}.")
     if dynamic - {BATCH, SIZE}:
         raise FovealError(f"--dynamic takes batch and size, not {', '.join(sorted(dynamic - {BATCH, SIZE}))}.")
     if batch < 1:

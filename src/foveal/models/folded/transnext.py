@@ -114,8 +114,9 @@ class FoldedAggregatedAttention(_FoldedAttention):
         *parts, reduced = self.everything.maps(_normal_map(self.everything, x), [channels] * 4)
         pooled = average_pool(F.gelu(reduced), self.geometry.pooled(size)).permute(0, 2, 3, 1)
         pooled_parts = self.pooled.maps(_normal_map(self.pooled, pooled), [channels] * 2)
-        rows = (self._rows(part) for part in (*parts, *pooled_parts))
-        return self._projected(x, rows_attention(*rows, self.terms(size), size[1], self.window))
+        q, k, v, k_pool, v_pool = map(self._rows, (*parts, *pooled_parts))
+        y = rows_attention(q, k, v, k_pool, v_pool, self.terms(size), size[1], self.window)
+        return self._projected(x, y)
 
     def _terms(self, size: Size) -> Terms:
         height, width = self.geometry.pooled(size)
@@ -176,7 +177,6 @@ class FoldedGLU(InferenceOnly):
             x, norm.weight, norm.bias, self.fc1.weight, self.fc1.bias, self.dwconv.weight, self.dwconv.bias,
             self.fc2.weight, self.fc2.bias, eps=norm.eps, keep=self._packed.get,
         )  # fmt: skip
-
 
     def _standard(self, x: Tensor) -> Tensor:
         """``forward`` on channels-first maps, for exported programs: only the narrow maps before and after the mixer are

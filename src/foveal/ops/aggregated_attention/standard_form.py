@@ -107,7 +107,7 @@ def rows_attention(
     width: int,
     window: int,
 ) -> Tensor:
-    """``foveal.ops.aggregated_attention`` of queries, keys and values (B, h, d, N), pooled ones (B, h, d, P), and terms.
+    """``foveal.ops.aggregated_attention`` of queries, keys and values (B, h, d, N), pooled ones (B, h, d, P) and terms.
 
     Args:
         width: of the map in pixels.
