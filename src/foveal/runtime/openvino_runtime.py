@@ -34,7 +34,11 @@ class OpenVinoRuntime:
             self._compiled = core.compile_model(model, _DEVICE, properties)
         except RuntimeError as error:
             raise FovealError(f"OpenVINO cannot compute {path} on this CPU: {_short(error)}.") from error
-        self.inputs = tuple(name for port in self._compiled.inputs for name in port.names)
+        self.inputs = {
+            name: tuple(axis.get_length() if axis.is_static else None for axis in port.partial_shape)
+            for port in self._compiled.inputs
+            for name in port.names
+        }
         self.outputs = tuple(name for port in self._compiled.outputs for name in port.names)
         self._request, self._turn = self._compiled.create_infer_request(), threading.Lock()
 
