@@ -227,6 +227,26 @@ def test_a_missing_runtime_is_named_with_the_extra_to_install(tmp_path, monkeypa
     refused(path, 'install it with `pip install "foveal[export]"`.')
 
 
+SIGNALLED = """
+import gc, signal, sys
+from foveal.runtime import open_session
+first, second = open_session(sys.argv[1]), open_session(sys.argv[1])
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGTERM, lambda *about: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_signals_are_handled_after_sessions_were_closed(tmp_path, ending):
+    path = write_linear(tmp_path / f"a{ending}")
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 WITHOUT_TORCH = """
 import importlib.machinery, sys, types
 import numpy as np

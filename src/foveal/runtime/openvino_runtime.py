@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _read(path: Path) -> tuple[Any, Any]:
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise FovealError(f"{path} keeps its weights in {weights.name}, which is not beside it: copy both files.")
-    core = openvino.Core()
+    core = _core(openvino)
     try:
         return core, core.read_model(path, weights)
     except RuntimeError as error:
@@ -69,6 +70,17 @@ def _read(path: Path) -> tuple[Any, Any]:
             f"{path} or {weights.name} is damaged, or they do not belong together: copy both again, or export the "
             "network again."
         ) from error
+
+
+@cache
+def _core(openvino: Any) -> Any:
+    """Return the only core of the process.
+
+    A core gives the thread that uses it first another stack for signals, and takes it back when it is freed. If cores
+    are freed in another order than the reverse, the thread is left with a stack that is gone, and its next signal ends
+    the process.
+    """
+    return openvino.Core()
 
 
 def _short(error: Exception) -> str:
