@@ -46,7 +46,10 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format("ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16"), whole=True, packages=("onnx", "onnxscript", "onnxruntime")),
+    "onnx": Format(
+        "ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16"), whole=True,
+        packages=("onnx", "onnxscript", "onnxruntime"),
+    ),
     "openvino": Format(
         "OpenVINO", ".xml", (".bin",), ("fp32", "bf16", "fp16"), computed=("bf16", "fp16"), whole=True,
         packages=("onnx", "onnxscript", "openvino"),
@@ -175,7 +178,7 @@ def _checked(subject: Subject, run: Run, card: Card, dynamic: frozenset[str], ba
     error = compare(subject.net, run, card.outputs, images)
     if error > BUDGETS[card.precision]:
         raise FovealError(
-            f"The file differs from the network by {error:.1e} of its largest output, more than {card.precision} allows "
-            f"({BUDGETS[card.precision]:.0e}): it was not kept."
+            f"The file differs from the network by {error:.1e} of its largest output, and {card.precision} allows "
+            f"{BUDGETS[card.precision]:.0e}: it was not kept."
         )
     return error

@@ -62,9 +62,9 @@ def _read(path: Path) -> tuple[Any, Any]:
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise FovealError(f"{path} keeps its weights in {weights.name}, which is not beside it: copy both files.")
-    core = _core(openvino)
+    only = core(openvino)
     try:
-        return core, core.read_model(path, weights)
+        return only, only.read_model(path, weights)
     except RuntimeError as error:
         raise FovealError(
             f"{path} or {weights.name} is damaged, or they do not belong together: copy both again, or export the "
@@ -73,7 +73,7 @@ def _read(path: Path) -> tuple[Any, Any]:
 
 
 @cache
-def _core(openvino: Any) -> Any:
+def core(openvino: Any) -> Any:
     """Return the only core of the process.
 
     A core gives the thread that uses it first another stack for signals, and takes it back when it is freed. If cores

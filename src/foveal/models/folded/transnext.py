@@ -179,8 +179,8 @@ class FoldedGLU(InferenceOnly):
         )  # fmt: skip
 
     def _standard(self, x: Tensor) -> Tensor:
-        """``forward`` on channels-first maps, for exported programs: only the narrow maps before and after the mixer are
-        turned around."""
+        """``forward`` on channels-first maps, for exported programs: only the narrow maps before and after the mixer
+        are turned around."""
         conv = self.dwconv
         gate, value = self.fc1.maps(_normal_map(self.fc1, x), [conv.out_channels] * 2)
         gate = F.gelu(F.conv2d(gate, conv.weight, conv.bias, padding=conv.padding, groups=conv.groups))
