@@ -127,7 +127,7 @@ class FoldedOSRA(InferenceOnly):
         return y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[1], x.shape[2]))
 
     def _column(self, name: str) -> Tensor:
-        (column,) = self.prepared(name, lambda: [self.get_parameter(name)[:, None, None]])
+        (column,) = self.prepared(name, lambda: [self.get_parameter(name)[:, None, None].to(self.local.weight.dtype)])
         return column
 
     def standard(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -220,8 +220,9 @@ class FoldedFFN(InferenceOnly):
     def standard(self, x: Tensor) -> Tensor:
         """``forward`` on a map (B, C, H, W), for exported programs: a branch for every group of hidden channels."""
         sizes = [len(weight) for weight in self.weights]
-        scales = self.prepared("scale", lambda: self.scale[:, None, None].split(sizes))
-        shifts = self.prepared("shift", lambda: self.shift[:, None, None].split(sizes))
+        dtype = self.weights[0].dtype
+        scales = self.prepared("scale", lambda: self.scale[:, None, None].to(dtype).split(sizes))
+        shifts = self.prepared("shift", lambda: self.shift[:, None, None].to(dtype).split(sizes))
         kernels = self.prepared("kernels", lambda: [with_identity(weight) for weight in self.weights])
         branches = []
         parts = zip(self.fc1.maps(self.norm(x), sizes), scales, shifts, kernels, self.biases, strict=True)
