@@ -18,6 +18,7 @@ from foveal.runtime.card import Card
 
 from .check import BUDGETS, Run, compare, images_for
 from .program import BATCH, SIZE, example, trace
+from .quiet import quietly
 from .subject import Subject
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,7 +47,9 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format("ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16"), whole=True, packages=("onnx", "onnxscript", "onnxruntime")),
+    "onnx": Format(
+        "ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16"), whole=True, packages=("onnx", "onnxscript", "onnxruntime"),
+    ),
     "openvino": Format(
         "OpenVINO", ".xml", (".bin",), ("fp32", "bf16", "fp16"), computed=("bf16", "fp16"), whole=True,
         packages=("onnx", "onnxscript", "openvino"),
@@ -107,17 +110,25 @@ def export(
     dtype = torch.float32 if precision in kind.computed else DTYPES[precision]
     on_step("folding and tracing")
     images = example(max(batch, 2) if BATCH in free else batch, subject.channels, subject.size)
-    program = trace(subject.folded(dtype), images, free, whole=kind.whole)
+    with quietly():
+        program = trace(subject.folded(dtype), images, free, whole=kind.whole)
     make_folder(path.parent)
-    with write_errors(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
+    with write_errors(path), _staging(path) as folder:
         staged = Path(folder, path.name)
         on_step(f"writing {kind.title}")
-        operators = _write(program, card, staged, format)
+        with quietly():
+            operators = _write(program, card, staged, format)
         on_step("comparing with the network")
-        error = _checked(subject, _runner(staged, card, format), card, free, batch)
+        with quietly():
+            error = _checked(subject, _runner(staged, card, format), card, free, batch)
         for item in sorted(Path(folder).iterdir(), key=lambda item: item.name == path.name):  # the file itself last
             item.replace(path.parent / item.name)
     return Exported(path, card, operators, error, time.perf_counter() - start)
+
+
+def _staging(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a hidden folder beside a file, which is removed after the block."""
+    return tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
 
 
 def check_request(format: str, precision: str, dynamic: frozenset[str], batch: int) -> None:
@@ -174,7 +185,7 @@ def _checked(subject: Subject, run: Run, card: Card, dynamic: frozenset[str], ba
     error = compare(subject.net, run, card.outputs, images)
     if error > BUDGETS[card.precision]:
         raise FovealError(
-            f"The file differs from the network by {error:.1e} of its largest output, more than {card.precision} allows "
-            f"({BUDGETS[card.precision]:.0e}): it was not kept."
+            f"The file differs from the network by {error:.1e} of its largest output, more than {card.precision} "
+            f"allows ({BUDGETS[card.precision]:.0e}): it was not kept."
         )
     return error
