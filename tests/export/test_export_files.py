@@ -1,6 +1,7 @@
 """Exported files: the network's answers in the runtimes, what files say about themselves, and none that is wrong."""
 
 import json
+import shutil
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -177,8 +178,9 @@ def expected_card(case: Case) -> Card:
     )
 
 
-@pytest.mark.parametrize("case", [FREE["onnx, transnext"], FIXED["onnx, transxnet, batch of 3"], HALF["onnx, fp16"]])
-def test_an_onnx_file_describes_itself_in_its_metadata(exported, case):
+@pytest.mark.parametrize("name", ["onnx, transnext", "onnx, transxnet, batch of 3", "onnx, fp16"])
+def test_an_onnx_file_describes_itself_in_its_metadata(exported, name):
+    case = ALL[name]
     found = exported(case)
     model = onnx.load(found.path)
     (entry,) = (entry for entry in model.metadata_props if entry.key == KEY)
@@ -186,17 +188,19 @@ def test_an_onnx_file_describes_itself_in_its_metadata(exported, case):
     assert (model.producer_name, model.producer_version) == ("foveal", __version__)
 
 
-@pytest.mark.parametrize("case", [FREE["openvino, transxnet, any size"], FIXED["openvino, features"], HALF["openvino, bf16"]])
-def test_an_openvino_file_describes_itself_in_its_runtime_information(exported, case):
+@pytest.mark.parametrize("name", ["openvino, transxnet, any size", "openvino, features", "openvino, bf16"])
+def test_an_openvino_file_describes_itself_in_its_runtime_information(exported, name):
     import openvino
 
+    case = ALL[name]
     found = exported(case)
     text = openvino.Core().read_model(found.path).get_rt_info([KEY]).value
     assert Card.of(text, found.path) == expected_card(case) == found.card
 
 
-@pytest.mark.parametrize("case", [FREE["torch, transnext, any batch"], HALF["torch, bf16"]])
-def test_a_file_of_pytorch_is_described_by_json_beside_it(exported, case):
+@pytest.mark.parametrize("name", ["torch, transnext, any batch", "torch, bf16"])
+def test_a_file_of_pytorch_is_described_by_json_beside_it(exported, name):
+    case = ALL[name]
     found = exported(case)
     beside = found.path.with_suffix(".json")
     assert Card.of(beside.read_text("utf-8"), beside) == expected_card(case) == found.card
@@ -221,6 +225,12 @@ def test_an_export_leaves_its_own_files_alone(exported, name):
     path = exported(case).path
     beside = {"onnx": (), "openvino": (".bin",), "torch": (".json",)}[case.format]
     assert {one.name for one in path.parent.iterdir()} == {f"atto{ending}" for ending in (path.suffix, *beside)}
+
+
+@pytest.mark.parametrize("name", [name for name, case in ALL.items() if case.format == "torch"])
+def test_a_file_of_pytorch_holds_its_operators_alone(exported, name):
+    graph = torch.export.load(exported(ALL[name]).path).graph
+    assert not [node.name for node in graph.nodes if "foveal" in str(node.target)]
 
 
 def test_axes_that_are_free_have_names_in_an_onnx_file(exported):
@@ -329,12 +339,26 @@ def test_a_missing_package_is_named_with_the_extra(tmp_path, monkeypatch):
 
 
 def test_a_file_of_pytorch_takes_the_shapes_that_its_card_says_alone(exported):
-    fixed, free = load(exported(FIXED["torch, transxnet"]).path), load(exported(FREE["torch, transnext, any batch"]).path)
+    fixed, free = (load(exported(SINGLE[f"torch, {name}"]).path) for name in ("transxnet", "transnext, any batch"))
     for shape in ((2, 3, *SIZE), (1, 3, 64, 64), (1, 4, *SIZE)):
         with pytest.raises(FovealError, match=r"takes images of shape \(1, 3, 64, 96\), not"):
             fixed.run(np.zeros(shape, np.float32))
     with pytest.raises(FovealError, match=r"takes images of shape \(2, 3, 64, 96\), not"):
         free.run(np.zeros((2, 1, *SIZE), np.float32))
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
+def test_a_compiled_file_is_right_and_takes_its_shape_alone(tmp_path):
+    """The package itself accepts other shapes, and returns wrong rows."""
+    net = atto("transxnet", depths=(1, 0, 0, 0))
+    subject = Subject(net, "classification", "transxnet_atto", SIZE, RESIZING, ("logits",), CLASSES)
+    made = export(subject, tmp_path / "a.pt2", "aoti")
+    (found,) = answers(made.path, image(*SIZE))
+    with torch.no_grad():
+        assert relative_error(found, net(image(*SIZE))) <= OUTPUT
+    with pytest.raises(FovealError, match=r"takes images of shape \(1, 3, 64, 96\), not \(2, 3, 64, 96\)"):
+        answers(made.path, image(*SIZE, batch=2))
+    assert {one.name for one in tmp_path.iterdir()} == {"a.pt2", "a.json"}
 
 
 def test_a_file_of_pytorch_without_its_card_or_that_is_damaged_is_one_sentence(exported, tmp_path):

@@ -42,8 +42,16 @@ def linear_logits(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float64).mean((2, 3)) @ WEIGHTS.astype(np.float64)
 
 
-def write_linear(path: Path, described: Card | None = CARD, external: bool = False) -> Path:
-    """Write the mean color of an image times WEIGHTS, as FILE.onnx or FILE.xml."""
+def write_linear(
+    path: Path, described: Card | None = CARD, *, says: Card | None = None, external: bool = False
+) -> Path:
+    """Write the mean color of an image times WEIGHTS, as FILE.onnx or FILE.xml.
+
+    Args:
+        described: the file's shapes, and its card; None for a file without one.
+        says: another card for such a file.
+        external: the weights are in FILE.onnx.data.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -63,12 +71,13 @@ def write_linear(path: Path, described: Card | None = CARD, external: bool = Fal
         [numpy_helper.from_array(WEIGHTS, "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    if described is not None:
-        helper.set_model_props(model, {KEY: described.text()})
+    written = says or described
+    if written is not None:
+        helper.set_model_props(model, {KEY: written.text()})
     stored = path.with_suffix(".onnx")
     options = dict(save_as_external_data=True, location=f"{stored.name}.data", size_threshold=0) if external else {}
     onnx.save(model, stored, **options)
-    return stored if path.suffix == ".onnx" else as_openvino(stored, described)
+    return stored if path.suffix == ".onnx" else as_openvino(stored, written)
 
 
 def write_network(path: Path, model: nn.Module, described: Card) -> Path:

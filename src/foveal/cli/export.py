@@ -13,6 +13,7 @@ from foveal.export import FORMATS, Exported, Subject, export
 from foveal.export.program import AXES
 from foveal.export.subject import Features
 from foveal.export.write import check_request
+from foveal.models.pyramid import Pyramid
 from foveal.models.weights_file import WeightsFile
 from foveal.runtime.card import Resizing
 from foveal.tasks.classification.network import Classifier, described_by_timm, restore
@@ -96,6 +97,8 @@ def _subject(options: ExportOptions) -> Subject:
     fit = classifier.fit
     net = classifier.model.eval()
     if options.features:
+        if not isinstance(net, Pyramid):
+            raise UsageError(f"--features is for networks of foveal, and {classifier.name} is not one: leave it out.")
         stages = tuple(f"stage{number}" for number in range(1, len(net.feature_info) + 1))
         return Subject(Features(net), "features", classifier.name, fit.size, _resizing(fit), stages)
     return Subject(
@@ -115,7 +118,7 @@ def _classifier(options: ExportOptions, size: tuple[int, int] | None) -> Classif
 
 
 def _resizing(fit: Preprocessing) -> Resizing:
-    return Resizing(fit.crop, fit.takes_whole_image, fit.interpolation, tuple(fit.mean), tuple(fit.std))
+    return Resizing(fit.crop, fit.takes_whole_image, fit.interpolation, tuple(fit.mean), tuple(fit.std), fit.whole_from)
 
 
 def _paths(formats: list[str], out: Path) -> list[tuple[str, Path]]:

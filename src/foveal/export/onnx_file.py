@@ -40,6 +40,7 @@ def write_onnx(program: ExportedProgram, card: Card, path: Path) -> int:
         model = exported.model
         _fold(model)
     _name_axes(model)
+    _forget_origin(model)
     model.producer_name, model.producer_version = KEY, card.foveal
     model.metadata_props[KEY] = card.text()
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
@@ -51,9 +52,7 @@ def write_onnx(program: ExportedProgram, card: Card, path: Path) -> int:
 def _fold(model: onnx_ir.Model) -> None:
     """Compute what depends on weights alone, whatever its size. The exporter's own passes take ten times as long."""
     common.InlinePass()(model)
-    optimizer.fold_constants(
-        model, onnx_shape_inference=False, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT
-    )
+    optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     for each in (
         common.RemoveUnusedNodesPass(),
         common.IdentityEliminationPass(),
@@ -76,3 +75,16 @@ def _name_axes(model: onnx_ir.Model) -> None:
         for number, axis in enumerate(value.shape):
             if isinstance(axis, onnx_ir.SymbolicDim) and axis.value in names:
                 value.shape[number] = names[axis.value]
+
+
+def _forget_origin(model: onnx_ir.Model) -> None:
+    """Remove what the exporter notes beside every node and value: the lines of code it came from, with this machine's
+    paths."""
+    values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        values += node.outputs
+    for value in values:
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from onnxscript import opset20 as op
+from onnxscript import opset20
 
 from foveal.ops.numerics import EPS
 
 _END = 2**63 - 1  # of a slice to the last one
+op: Any = opset20  # its annotations do not know that numbers become constants
 AXIS = [2]  # the dimension of a head, or the keys
 
 
@@ -22,7 +23,9 @@ def rows_attention(
 ):  # fmt: skip
     """(B, h, d, N); see ``foveal.ops.aggregated_attention.standard_form.rows_attention``."""
     kind, wide, count = q.dtype, scale.dtype, q.shape[3]  # computed values have no shape here
-    q, k, v, k_pool, v_pool = (x if x is None or x.dtype == wide else op.Cast(x, to=wide) for x in (q, k, v, k_pool, v_pool))
+    q, k, v, k_pool, v_pool = (
+        x if x is None or x.dtype == wide else op.Cast(x, to=wide) for x in (q, k, v, k_pool, v_pool)
+    )
     unit_q = _unit(q)
     scaled = op.Mul(unit_q if embedding is None else op.Add(unit_q, embedding), scale)
     pooled = op.MatMul(op.Transpose(_unit(k_pool), perm=[0, 1, 3, 2]), scaled)
@@ -41,7 +44,9 @@ def rows_attention(
     if positional is not None:
         local = op.Add(local, op.Mul(positional, valid))
     y = op.MatMul(v_pool, pooled)
-    for share, value in zip(op.Split(local, axis=2, num_outputs=area), _neighbours(v, count, width, window), strict=True):
+    for share, value in zip(
+        op.Split(local, axis=2, num_outputs=area), _neighbours(v, count, width, window), strict=True
+    ):
         y = op.Add(y, op.Mul(share, value))
     return y if kind == wide else op.Cast(y, to=kind)
 

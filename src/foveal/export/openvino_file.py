@@ -8,6 +8,7 @@ from pathlib import Path
 from torch.export import ExportedProgram
 
 from foveal.runtime.card import KEY, Card
+from foveal.runtime.openvino_runtime import core
 
 from .onnx_file import write_onnx
 
@@ -19,7 +20,7 @@ def write_openvino(program: ExportedProgram, card: Card, path: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         onnx = Path(folder, "network.onnx")
         write_onnx(program, card, onnx)
-        model = openvino.Core().read_model(onnx)
+        model = core(openvino).read_model(onnx)
         model.set_rt_info(card.text(), [KEY])
         openvino.save_model(model, path, compress_to_fp16=card.precision == "fp16")
         return len(model.get_ops())

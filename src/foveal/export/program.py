@@ -48,7 +48,7 @@ def trace(net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: boo
                     dynamic_shapes=(_shapes(dynamic),) if dynamic else None,
                     prefer_deferred_runtime_asserts_over_guards=bool(dynamic),
                 )
-            except Exception as error:  # torch.export has no common class of its errors
+            except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # torch.export's have no class
                 raise _refusal(error, dynamic) from error
     _remove_idle_blocks(program)
     return program

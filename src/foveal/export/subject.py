@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,18 +81,18 @@ class Subject:
         except ValueError as error:
             if "nothing to fold" not in str(error):
                 raise FovealError(f"{self.model} cannot be exported: {error}.") from error
-        import copy
-
         return copy.deepcopy(self.net).to(dtype)
 
 
 class Features(nn.Module):
     """The feature maps of a backbone's stages, as a tuple."""
 
-    def __init__(self, net: nn.Module):
+    net: Pyramid
+
+    def __init__(self, net: Pyramid):
         super().__init__()
         self.net = net
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) to a map (B, C_i, H / stride, W / stride) per stage."""
-        return tuple(self.net.forward_intermediates(x, intermediates_only=True))
+        return tuple(cast(list[Tensor], self.net.forward_intermediates(x, intermediates_only=True)))

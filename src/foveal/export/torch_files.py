@@ -12,6 +12,7 @@ from foveal.runtime.card import Card
 
 def write_torch(program: ExportedProgram, card: Card, path: Path) -> int:
     """Write FILE.pt2 for ``torch.export.load``, and return the number of operators."""
+    _forget_origin(program)
     torch.export.save(program, path, extra_files={"foveal.json": card.text()})
     _write_card(card, path)
     return _operators(program)
@@ -26,6 +27,12 @@ def write_aoti(program: ExportedProgram, card: Card, path: Path) -> int:
         aoti_compile_and_package(program, package_path=str(path))
     _write_card(card, path)
     return _operators(program)
+
+
+def _forget_origin(program: ExportedProgram) -> None:
+    """Remove the lines of code that every operator came from, with this machine's paths."""
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
 
 
 def _write_card(card: Card, path: Path) -> None:

@@ -3,6 +3,7 @@ accepts others, and returns wrong rows."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,6 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.runtime.card import Card
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,18 @@ def load(path: Path) -> TorchFile:
         raise FovealError(f"{beside} is missing, which describes {path.name}: keep both files together.")
     card = Card.of(beside.read_text(encoding="utf-8"), beside)
     try:
-        call: Callable[..., Any] = torch.export.load(path).module()
-    except Exception:
+        return TorchFile(path, card, _call_of(path))
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise FovealError(f"{path} cannot be read: export the network again.") from error
+
+
+def _call_of(path: Path) -> Callable[..., Any]:
+    with zipfile.ZipFile(path) as archive:
+        compiled = any("aotinductor" in name for name in archive.namelist())
+    if compiled:
         from torch._inductor import aoti_load_package
 
-        try:
-            call = aoti_load_package(str(path))
-        except Exception as error:
-            raise FovealError(f"{path} cannot be read: export the network again.") from error
-    return TorchFile(path, card, call)
+        package: Callable[..., Any] = aoti_load_package(str(path))
+        return package
+    program: Callable[..., Any] = torch.export.load(path).module()
+    return program

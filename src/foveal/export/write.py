@@ -48,7 +48,8 @@ class Format:
 
 FORMATS = {
     "onnx": Format(
-        "ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16"), whole=True, packages=("onnx", "onnxscript", "onnxruntime"),
+        "ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16"), whole=True,
+        packages=("onnx", "onnxscript", "onnxruntime"),
     ),
     "openvino": Format(
         "OpenVINO", ".xml", (".bin",), ("fp32", "bf16", "fp16"), computed=("bf16", "fp16"), whole=True,
@@ -113,7 +114,10 @@ def export(
     with quietly():
         program = trace(subject.folded(dtype), images, free, whole=kind.whole)
     make_folder(path.parent)
-    with write_errors(path), _staging(path) as folder:
+    with (
+        write_errors(path),
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder,
+    ):
         staged = Path(folder, path.name)
         on_step(f"writing {kind.title}")
         with quietly():
@@ -126,18 +130,11 @@ def export(
     return Exported(path, card, operators, error, time.perf_counter() - start)
 
 
-def _staging(path: Path) -> tempfile.TemporaryDirectory[str]:
-    """Return a hidden folder beside a file, which is removed after the block."""
-    return tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-
-
 def check_request(format: str, precision: str, dynamic: frozenset[str], batch: int) -> None:
     """Raise FovealError for what a format does not have."""
     kind = FORMATS[format]
     if precision not in kind.precisions:
-        raise FovealError(
-            f"{kind.title} files have no {precision} here: choose one of {', '.join(kind.precisions)}."
-        )
+        raise FovealError(f"{kind.title} files have no {precision} here: choose one of {', '.join(kind.precisions)}.")
     if dynamic - {BATCH, SIZE}:
         raise FovealError(f"--dynamic takes batch and size, not {', '.join(sorted(dynamic - {BATCH, SIZE}))}.")
     if batch < 1:
@@ -185,7 +182,7 @@ def _checked(subject: Subject, run: Run, card: Card, dynamic: frozenset[str], ba
     error = compare(subject.net, run, card.outputs, images)
     if error > BUDGETS[card.precision]:
         raise FovealError(
-            f"The file differs from the network by {error:.1e} of its largest output, more than {card.precision} "
-            f"allows ({BUDGETS[card.precision]:.0e}): it was not kept."
+            f"The file differs from the network by {error:.1e} of its largest output, and {card.precision} allows "
+            f"{BUDGETS[card.precision]:.0e}: it was not kept."
         )
     return error

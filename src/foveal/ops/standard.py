@@ -33,8 +33,8 @@ def is_standard() -> bool:
 
 @contextmanager
 def kept_whole() -> Iterator[None]:
-    """Inside the block, trace attention as one operator, which an exporter then translates itself: its standard form has
-    a hundred operators, and tracing takes milliseconds for each."""
+    """Inside the block, trace attention as one operator, which an exporter then translates itself: its standard form
+    has a hundred operators, and tracing takes milliseconds for each."""
     global _whole
     before, _whole = _whole, True
     try:

@@ -39,8 +39,9 @@ class Input:
 class Resizing:
     """How an image becomes the input: resized, cropped at its centre, scaled to 0 to 1, and normalised per channel.
 
-    With ``whole`` the whole image is resized to the size, ignoring its aspect ratio. Otherwise its short side is
-    resized to the size / ``crop``.
+    With ``whole`` the whole image is resized to the size of the file, ignoring its aspect ratio. Otherwise its short
+    side is resized to the size / ``crop``. At other sizes than the file's, whole images are taken where the short side
+    is at least ``whole_from`` pixels.
     """
 
     crop: float
@@ -48,6 +49,11 @@ class Resizing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    whole_from: int | None = None
+
+    def takes_whole(self, size: Size) -> bool:
+        """Return whether whole images are resized to ``size``."""
+        return self.whole if self.whole_from is None else min(size) >= self.whole_from
 
 
 @dataclass(frozen=True)

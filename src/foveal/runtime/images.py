@@ -60,7 +60,7 @@ def normalise(pixels: np.ndarray, resizing: Resizing) -> np.ndarray:
 
 def _resized(image: Image.Image, resizing: Resizing, size: Size) -> Size:
     """Return (height, width) before the crop, rounded as torchvision does for squares and timm for other sizes."""
-    if resizing.whole:
+    if resizing.takes_whole(size):
         return size
     height, width = image.height, image.width
     target = [math.floor(side / resizing.crop) for side in size]

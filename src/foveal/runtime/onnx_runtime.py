@@ -31,7 +31,10 @@ class OnnxRuntime:
                 f"ONNX Runtime computes {path} as it is, in {self.card.precision}: export the network with --precision "
                 f"{precision}, or leave the precision out."
             )
-        self.inputs = tuple(one.name for one in self._session.get_inputs())
+        self.inputs = {
+            one.name: tuple(axis if isinstance(axis, int) else None for axis in one.shape)
+            for one in self._session.get_inputs()
+        }
         self.outputs = tuple(one.name for one in self._session.get_outputs())
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:

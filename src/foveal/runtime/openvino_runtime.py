@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,11 @@ class OpenVinoRuntime:
             self._compiled = core.compile_model(model, _DEVICE, properties)
         except RuntimeError as error:
             raise FovealError(f"OpenVINO cannot compute {path} on this CPU: {_short(error)}.") from error
-        self.inputs = tuple(name for port in self._compiled.inputs for name in port.names)
+        self.inputs = {
+            name: tuple(axis.get_length() if axis.is_static else None for axis in port.partial_shape)
+            for port in self._compiled.inputs
+            for name in port.names
+        }
         self.outputs = tuple(name for port in self._compiled.outputs for name in port.names)
         self._request, self._turn = self._compiled.create_infer_request(), threading.Lock()
 
@@ -57,14 +62,25 @@ def _read(path: Path) -> tuple[Any, Any]:
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise FovealError(f"{path} keeps its weights in {weights.name}, which is not beside it: copy both files.")
-    core = openvino.Core()
+    only = core(openvino)
     try:
-        return core, core.read_model(path, weights)
+        return only, only.read_model(path, weights)
     except RuntimeError as error:
         raise FovealError(
             f"{path} or {weights.name} is damaged, or they do not belong together: copy both again, or export the "
             "network again."
         ) from error
+
+
+@cache
+def core(openvino: Any) -> Any:
+    """Return the only core of the process.
+
+    A core gives the thread that uses it first another stack for signals, and takes it back when it is freed. If cores
+    are freed in another order than the reverse, the thread is left with a stack that is gone, and its next signal ends
+    the process.
+    """
+    return openvino.Core()
 
 
 def _short(error: Exception) -> str:

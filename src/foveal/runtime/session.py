@@ -10,18 +10,25 @@ from typing import Literal, Protocol
 import numpy as np
 
 from foveal.errors import FovealError
-from foveal.runtime.card import Card
+from foveal.runtime.card import Card, Input
 
 ONNX, OPENVINO = ".onnx", ".xml"
 Precision = Literal["fp32", "bf16"]
 Outputs = dict[str, np.ndarray]
+Shape = tuple[int | None, ...]
 
 
 class Runtime(Protocol):
-    """A file that a runtime has opened."""
+    """A file that a runtime has opened.
+
+    Attributes:
+        card: what the file says about itself.
+        inputs: the shape of each by name; None for an axis of any length.
+        outputs: names.
+    """
 
     card: Card
-    inputs: tuple[str, ...]
+    inputs: dict[str, Shape]
     outputs: tuple[str, ...]
 
     def __call__(self, images: np.ndarray) -> Outputs:
@@ -59,8 +66,6 @@ class Session:
 
     def _run(self, images: np.ndarray) -> Outputs:
         found = self._runtime(np.ascontiguousarray(images))
-        if any(len(found[name]) != len(images) for name in self.card.outputs):  # OpenVINO does so instead of an error
-            raise FovealError(f"{self.path} has no answer for images {images.shape}: export the network again.")
         return {name: found[name].astype(np.float32, copy=False) for name in self.card.outputs}
 
     def _check(self, images: np.ndarray) -> None:
@@ -101,7 +106,7 @@ def open_session(path: str | Path, *, threads: int | None = None, precision: Pre
         raise FovealError(f"There is no file at {path}: check the path.")
     runtime = _opened(path, threads, precision)
     card = runtime.card
-    if card.input.name not in runtime.inputs or not {*card.outputs} <= {*runtime.outputs}:
+    if not _takes(runtime.inputs, card.input) or not {*card.outputs} <= {*runtime.outputs}:
         raise FovealError(f"{path} has other inputs and outputs than its description: export the network again.")
     return Session(path, card, runtime)
 
@@ -114,6 +119,16 @@ def _opened(path: Path, threads: int | None, precision: Precision | None) -> Run
     from foveal.runtime.openvino_runtime import OpenVinoRuntime
 
     return OpenVinoRuntime(path, threads, precision)
+
+
+def _takes(inputs: dict[str, Shape], given: Input) -> bool:
+    """Return whether all images that a card promises have a shape that the file takes.
+
+    OpenVINO may crash on others: it does not check them if another axis is of any length.
+    """
+    wanted = (given.batch, given.channels, *((None, None) if given.any_size else given.size))
+    shape = inputs.get(given.name, ())
+    return len(shape) == len(wanted) and all(axis in (None, length) for axis, length in zip(shape, wanted))
 
 
 def _batches(images: np.ndarray, size: int | None) -> Iterator[np.ndarray]:

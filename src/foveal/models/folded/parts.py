@@ -16,7 +16,6 @@ from foveal.ops.linear import linear, linear_add
 
 from ..cache import SizeCache
 
-
 _preparing: Literal["weights", "sizes"] | None = None
 
 
@@ -36,18 +35,21 @@ class Preparable(nn.Module):
     """A module that an exported program may take ready-made tensors from."""
 
     def prepared(
-        self, name: str, compute: Callable[[], Sequence[Tensor | None]], *, of_size: bool = False
+        self, name: str, compute: Callable[[], Sequence[Tensor | None]], *, of_size: bool = False, replaces: str = ""
     ) -> list[Any]:
         """Return ``compute()``, or what was kept of it while ``preparing``.
 
         Args:
             of_size: whether it depends on the size of the map, too.
+            replaces: a parameter that nothing else reads, and that a file need not hold as well.
         """
         prefix = f"prepared_{name}_"
         if _preparing is not None and (_preparing == "sizes" or not of_size):
             for number, tensor in enumerate(compute()):
                 kept = None if tensor is None else tensor.detach().contiguous()
                 self.register_buffer(f"{prefix}{number}", kept, persistent=False)
+            if replaces:
+                setattr(self, replaces, None)
         names = [buffer for buffer in self._buffers if buffer.startswith(prefix)]
         return [self._buffers[buffer] for buffer in names] if names else list(compute())
 
@@ -111,6 +113,7 @@ class Layer(Weights):
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, norm: nn.LayerNorm | None = None):
         super().__init__(weight, bias, dtype)
+        self.outputs = len(weight)
         self.norm = None if norm is None else norm.to(dtype)
 
     @staticmethod
@@ -127,13 +130,14 @@ class Layer(Weights):
 
     def map(self, x: Tensor) -> Tensor:
         """Return the outputs for a map (B, C_in, H, W) without the norm, (B, C_out, H, W), for an exported program."""
-        return self.maps(x, [len(self.weight)])[0]
+        return self.maps(x, [self.outputs])[0]
 
     def maps(self, x: Tensor, parts: Sequence[int]) -> list[Tensor]:
         """Return ``map`` in parts of these numbers of channels: a convolution each, since runtimes copy the parts of a
         map."""
-        weights = self.prepared("weights", lambda: self.weight[:, :, None, None].split(list(parts)))
-        biases = self.prepared("biases", lambda: self.bias.split(list(parts)))
+        sizes = list(parts)
+        weights = self.prepared("weights", lambda: self.weight[:, :, None, None].split(sizes), replaces="weight")
+        biases = self.prepared("biases", lambda: self.bias.split(sizes), replaces="bias")
         return [F.conv2d(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
 
     def normalised(self, x: Tensor) -> Tensor:

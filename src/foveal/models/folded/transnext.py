@@ -114,8 +114,9 @@ class FoldedAggregatedAttention(_FoldedAttention):
         *parts, reduced = self.everything.maps(_normal_map(self.everything, x), [channels] * 4)
         pooled = average_pool(F.gelu(reduced), self.geometry.pooled(size)).permute(0, 2, 3, 1)
         pooled_parts = self.pooled.maps(_normal_map(self.pooled, pooled), [channels] * 2)
-        rows = (self._rows(part) for part in (*parts, *pooled_parts))
-        return self._projected(x, rows_attention(*rows, self.terms(size), size[1], self.window))
+        q, k, v, k_pool, v_pool = map(self._rows, (*parts, *pooled_parts))
+        y = rows_attention(q, k, v, k_pool, v_pool, self.terms(size), size[1], self.window)
+        return self._projected(x, y)
 
     def _terms(self, size: Size) -> Terms:
         height, width = self.geometry.pooled(size)
@@ -177,10 +178,9 @@ class FoldedGLU(InferenceOnly):
             self.fc2.weight, self.fc2.bias, eps=norm.eps, keep=self._packed.get,
         )  # fmt: skip
 
-
     def _standard(self, x: Tensor) -> Tensor:
-        """``forward`` on channels-first maps, for exported programs: only the narrow maps before and after the mixer are
-        turned around."""
+        """``forward`` on channels-first maps, for exported programs: only the narrow maps before and after the mixer
+        are turned around."""
         conv = self.dwconv
         gate, value = self.fc1.maps(_normal_map(self.fc1, x), [conv.out_channels] * 2)
         gate = F.gelu(F.conv2d(gate, conv.weight, conv.bias, padding=conv.padding, groups=conv.groups))

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops import dynamic_dwconv, idconv, multiscale_dwconv, multiscale_ffn
-from foveal.ops.idconv.reference import mix, pool
 from foveal.ops.aggregated_attention.standard_form import softmax
 from foveal.ops.dynamic_dwconv.standard_form import convolve_samples
+from foveal.ops.idconv.reference import mix, pool
 from foveal.ops.modules import is_plain_module
 from foveal.ops.multiscale_dwconv.standard_form import convolve, with_identity
 from foveal.ops.standard import is_standard
@@ -127,7 +127,7 @@ class FoldedOSRA(InferenceOnly):
         return y.transpose(1, 2).flatten(2).unflatten(1, (x.shape[1], x.shape[2]))
 
     def _column(self, name: str) -> Tensor:
-        (column,) = self.prepared(name, lambda: [self.get_parameter(name)[:, None, None]])
+        (column,) = self.prepared(name, lambda: [self.get_parameter(name)[:, None, None].to(self.local.weight.dtype)])
         return column
 
     def standard(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -217,14 +217,12 @@ class FoldedFFN(InferenceOnly):
             self.fc2.weight, self.fc2.bias, eps=self.norm.eps, keep=self._packed.get,
         )  # fmt: skip
 
-
     def standard(self, x: Tensor) -> Tensor:
         """``forward`` on a map (B, C, H, W), for exported programs: a branch for every group of hidden channels."""
         sizes = [len(weight) for weight in self.weights]
-        scales, shifts = (
-            self.prepared(name, lambda name=name: self.get_parameter(name)[:, None, None].split(sizes))
-            for name in ("scale", "shift")
-        )
+        dtype = self.weights[0].dtype
+        scales = self.prepared("scale", lambda: self.scale[:, None, None].to(dtype).split(sizes))
+        shifts = self.prepared("shift", lambda: self.shift[:, None, None].to(dtype).split(sizes))
         kernels = self.prepared("kernels", lambda: [with_identity(weight) for weight in self.weights])
         branches = []
         parts = zip(self.fc1.maps(self.norm(x), sizes), scales, shifts, kernels, self.biases, strict=True)

@@ -143,8 +143,8 @@ def expand_table(table: Tensor, size: Size, pool: Size) -> Tensor:
 
 
 def _expand_by_axis(table: Tensor, size: Size, pool: Size) -> Tensor:
-    """``expand_table`` without splitting a symbolic dimension or turning it around before it is joined to another, both of
-    which compare sizes: an exported program would be bound to some of them."""
+    """``expand_table`` without splitting a symbolic dimension, or joining two that were turned around: both compare
+    sizes, and an exported program would be bound to some of them."""
     axes = zip(size, pool, table.shape[1:], strict=True)
     (rows, row_cells), (columns, column_cells) = (axis_positions(*axis, table.device) for axis in axes)
     by_cell = table[:, row_cells[:, None, None, None] + rows[:, None], column_cells[:, None, None] + columns]

@@ -1,8 +1,8 @@
 """Aggregated attention from PyTorch's operators, for runtimes of exported programs.
 
-Maps are rows of pixels, (B, heads, dim, H * W): a neighbour of every pixel is a shifted slice of a padded row, and a sum
-over the dimension of a head adds whole rows. What a shift carries from one line of the map to the next lies outside the
-map for that neighbour, and is masked.
+Maps are rows of pixels, (B, heads, dim, H * W): a neighbour of every pixel is a shifted slice of a padded row, and a
+sum over the dimension of a head adds whole rows. What a shift carries from one line of the map to the next lies outside
+the map for that neighbour, and is masked.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def rows_attention(
     width: int,
     window: int,
 ) -> Tensor:
-    """``foveal.ops.aggregated_attention`` of queries, keys and values (B, h, d, N), pooled ones (B, h, d, P), and terms.
+    """``foveal.ops.aggregated_attention`` of queries, keys and values (B, h, d, N), pooled ones (B, h, d, P) and terms.
 
     Args:
         width: of the map in pixels.
