@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from foveal.errors import FovealError
@@ -123,3 +123,13 @@ def progress(title: str, shown: bool = True) -> Iterator[Callable[[int, int], No
     with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def steps(title: str) -> Iterator[Callable[[str], None]]:
+    """Show on stderr what is done at the moment, and yield its update, called with words; nothing in a file or pipe."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as line:
+        task = line.add_task(title, total=None)
+        yield lambda step: line.update(task, description=f"{title}: {step}")

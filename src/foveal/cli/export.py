@@ -1,6 +1,5 @@
 """``foveal export``: a network as a file for another runtime."""
 
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from foveal.cli.console import Json, UsageError, print_json
+from foveal.cli.console import Json, UsageError, print_json, steps
+from foveal.errors import FovealError
 from foveal.export import FORMATS, Exported, Subject, export
 from foveal.export.program import AXES
 from foveal.export.subject import Features
@@ -55,19 +55,21 @@ class ExportOptions:
 def main(options: Annotated[ExportOptions, arg(name="")], *, json: Json = False) -> None:
     """Export a network for ONNX Runtime, OpenVINO, or PyTorch without Python.
 
-    The file is compared with the network on several images, and sizes if they are free, before it gets its name.
+    The file is compared with the network before it gets its name.
     """
     formats, dynamic = _listed("format", options.format, FORMATS), _listed("dynamic", options.dynamic or "", AXES)
     for name in formats:
         check_request(name, options.precision, frozenset(dynamic), options.batch)
+    _check_endings(formats, options.out)
     subject = _subject(options)
-    exported = []
-    for name, path in _paths(formats, options.out or Path(subject.model)):
-        exported.append(
-            export(
-                subject, path, name, precision=options.precision, dynamic=dynamic, batch=options.batch, on_step=_show
+    exported, paths = [], _paths(formats, options.out or Path(subject.model))
+    with steps(f"exporting {subject.model}") as show:
+        for name, path in paths:
+            exported.append(
+                export(
+                    subject, path, name, precision=options.precision, dynamic=dynamic, batch=options.batch, on_step=show
+                )
             )
-        )
     if json:
         print_json([_document(one) for one in exported])
         return
@@ -83,10 +85,6 @@ def _listed(option: str, words: str, known: Collection[str]) -> list[str]:
     return list(dict.fromkeys(listed))
 
 
-def _show(step: str) -> None:
-    print(f"foveal: {step}", file=sys.stderr)
-
-
 def _subject(options: ExportOptions) -> Subject:
     if options.checkpoint is None and options.model is None:
         raise UsageError("A network is missing: pass --checkpoint FILE or --model NAME.")
@@ -100,7 +98,7 @@ def _subject(options: ExportOptions) -> Subject:
         if not isinstance(net, Pyramid):
             raise UsageError(f"--features is for networks of foveal, and {classifier.name} is not one: leave it out.")
         stages = tuple(f"stage{number}" for number in range(1, len(net.feature_info) + 1))
-        return Subject(Features(net), "features", classifier.name, fit.size, _resizing(fit), stages)
+        return Subject(Features(net).eval(), "features", classifier.name, fit.size, _resizing(fit), stages)
     return Subject(
         net, "classification", classifier.name, fit.size, _resizing(fit), ("logits",), tuple(classifier.classes)
     )
@@ -110,7 +108,14 @@ def _classifier(options: ExportOptions, size: tuple[int, int] | None) -> Classif
     if options.checkpoint is not None:
         return restore(WeightsFile.open(options.checkpoint), options.model, size=size)
     assert options.model is not None
-    classifier = described_by_timm(options.model, pretrained=options.pretrained)
+    try:
+        classifier = described_by_timm(options.model, pretrained=options.pretrained)
+    except FovealError as error:
+        if "No pretrained weights" not in str(error):
+            raise
+        raise FovealError(
+            f"{options.model} has no released weights: pass --checkpoint FILE, or --no-pretrained to measure speed."
+        ) from error
     if size is None:
         return classifier
     set_input_size(classifier.model, size)
@@ -121,14 +126,24 @@ def _resizing(fit: Preprocessing) -> Resizing:
     return Resizing(fit.crop, fit.takes_whole_image, fit.interpolation, tuple(fit.mean), tuple(fit.std), fit.whole_from)
 
 
-def _paths(formats: list[str], out: Path) -> list[tuple[str, Path]]:
+def _check_endings(formats: list[str], out: Path | None) -> None:
+    """Raise UsageError if files of these formats cannot have their endings."""
+    if not formats:
+        raise UsageError(f"--format takes {', '.join(FORMATS)} or a list of these.")
     endings = {FORMATS[name].ending for name in formats}
     if len(endings) < len(formats):
         raise UsageError("torch and aoti files both end in .pt2: export them one at a time.")
-    known = {one.ending for one in FORMATS.values()}
-    if out.suffix in known and len(formats) == 1 and out.suffix not in endings:
+    if out is not None and out.suffix in _endings() and len(formats) == 1 and out.suffix not in endings:
         raise UsageError(f"--out {out} does not end in {endings.pop()}, as {formats[0]} files do: rename it.")
-    stem = out.with_suffix("") if out.suffix in known else out
+
+
+def _endings() -> set[str]:
+    return {one.ending for one in FORMATS.values()}
+
+
+def _paths(formats: list[str], out: Path) -> list[tuple[str, Path]]:
+    """Return a file for every format; a name may have dots, such as transnext_base.in1k_384."""
+    stem = out.with_suffix("") if out.suffix in _endings() else out
     return [(name, stem.with_name(stem.name + FORMATS[name].ending)) for name in formats]
 
 
@@ -147,6 +162,6 @@ def _sentence(one: Exported) -> str:
     batch = "any batch" if given.batch is None else f"batch {given.batch}"
     size = "any size" if given.any_size else f"{given.size[0]} x {given.size[1]}"
     return (
-        f"{one.path}: {one.card.model}, {one.card.precision}, {batch}, {size}; {one.operators} operators; "
-        f"differs by {one.error:.1e} from the network; {one.seconds:.0f} s"
+        f"{one.path}: {one.card.model}, {one.card.precision}, {batch}, {size}\n"
+        f"  {one.operators} operators; differs by {one.error:.1e} from the network; {one.seconds:.0f} s"
     )

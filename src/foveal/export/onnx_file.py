@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_ir
@@ -30,7 +25,7 @@ def write_onnx(program: ExportedProgram, card: Card, path: Path) -> int:
 
     The weights lie in the file, or beside it in ``path`` + ".data" if they are too many for one.
     """
-    with _quietly(), torch.no_grad():
+    with torch.no_grad():
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -44,6 +39,7 @@ def write_onnx(program: ExportedProgram, card: Card, path: Path) -> int:
         assert exported is not None
         model = exported.model
         _fold(model)
+    _name_axes(model)
     _forget_origin(model)
     model.producer_name, model.producer_version = KEY, card.foveal
     model.metadata_props[KEY] = card.text()
@@ -68,6 +64,19 @@ def _fold(model: onnx_ir.Model) -> None:
         each(model)
 
 
+def _name_axes(model: onnx_ir.Model) -> None:
+    """Call the free axes of inputs and outputs by what they are: the exporter numbers them, as s77."""
+    (images,) = model.graph.inputs
+    assert images.shape is not None
+    named = zip(images.shape, ("batch", "channels", "height", "width"), strict=True)
+    names = {axis.value: name for axis, name in named if isinstance(axis, onnx_ir.SymbolicDim)}
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        assert value.shape is not None
+        for number, axis in enumerate(value.shape):
+            if isinstance(axis, onnx_ir.SymbolicDim) and axis.value in names:
+                value.shape[number] = names[axis.value]
+
+
 def _forget_origin(model: onnx_ir.Model) -> None:
     """Remove what the exporter notes beside every node and value: the lines of code it came from, with this machine's
     paths."""
@@ -79,15 +88,3 @@ def _forget_origin(model: onnx_ir.Model) -> None:
         value.metadata_props.clear()
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep the exporter's advice to developers from the user."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

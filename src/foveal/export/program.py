@@ -42,7 +42,7 @@ def trace(net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: boo
             net(images)
         with kept_whole() if whole else nullcontext():
             try:
-                return torch.export.export(
+                program = torch.export.export(
                     net,
                     (images,),
                     dynamic_shapes=(_shapes(dynamic),) if dynamic else None,
@@ -50,6 +50,21 @@ def trace(net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: boo
                 )
             except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # torch.export's have no class
                 raise _refusal(error, dynamic) from error
+    _remove_idle_blocks(program)
+    return program
+
+
+def _remove_idle_blocks(program: ExportedProgram) -> None:
+    """Remove blocks without autocast whose results are not used, since prepared ones are: a file with one does not
+    load in PyTorch 2.15."""
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is torch.ops.higher_order.wrap_with_autocast and not node.users:
+            graph.erase_node(node)
+            for block in node.all_input_nodes:
+                if block.op == "get_attr" and not block.users:
+                    graph.erase_node(block)
+    program.graph_module.recompile()
 
 
 def _shapes(dynamic: frozenset[str]) -> dict[int, Dim]:

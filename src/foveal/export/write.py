@@ -18,6 +18,7 @@ from foveal.runtime.card import Card
 
 from .check import BUDGETS, Run, compare, images_for
 from .program import BATCH, SIZE, example, trace
+from .quiet import quietly
 from .subject import Subject
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -110,7 +111,8 @@ def export(
     dtype = torch.float32 if precision in kind.computed else DTYPES[precision]
     on_step("folding and tracing")
     images = example(max(batch, 2) if BATCH in free else batch, subject.channels, subject.size)
-    program = trace(subject.folded(dtype), images, free, whole=kind.whole)
+    with quietly():
+        program = trace(subject.folded(dtype), images, free, whole=kind.whole)
     make_folder(path.parent)
     with (
         write_errors(path),
@@ -118,9 +120,11 @@ def export(
     ):
         staged = Path(folder, path.name)
         on_step(f"writing {kind.title}")
-        operators = _write(program, card, staged, format)
+        with quietly():
+            operators = _write(program, card, staged, format)
         on_step("comparing with the network")
-        error = _checked(subject, _runner(staged, card, format), card, free, batch)
+        with quietly():
+            error = _checked(subject, _runner(staged, card, format), card, free, batch)
         for item in sorted(Path(folder).iterdir(), key=lambda item: item.name == path.name):  # the file itself last
             item.replace(path.parent / item.name)
     return Exported(path, card, operators, error, time.perf_counter() - start)
