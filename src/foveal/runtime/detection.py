@@ -146,9 +146,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarra
     return np.array(kept, np.int64)
 
 
-def _candidates(
-    scores: np.ndarray, inside: list[np.ndarray], evaluation: Evaluation
-) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(scores: np.ndarray, inside: list[np.ndarray], evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
     """Return anchors and labels of each level's best scores, possibly several classes of one anchor."""
     found, first = [], 0
     for of_level in inside:

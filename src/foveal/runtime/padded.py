@@ -1,4 +1,4 @@
-"""Images of any shape as inputs of detectors and segmenters: resized in proportion, normalised, and padded with zeros."""
+"""Images of any shape as inputs of detectors and segmenters: resized in proportion, normalised, padded with zeros."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from PIL import Image
 
 from foveal.runtime.card import Input, Resizing
 from foveal.types import Size
-
-SMALLEST = 64  # pixels: a file for any size takes no smaller ones
 
 
 def resize(pixels: np.ndarray, size: Size) -> np.ndarray:
@@ -34,7 +32,7 @@ def input_size(given: Input, size: Size, divisor: int) -> Size:
     the next multiple of ``divisor``."""
     if not given.any_size:
         return given.size
-    height, width = (-(-max(side, SMALLEST) // divisor) * divisor for side in size)
+    height, width = (-(-max(side, given.smallest) // divisor) * divisor for side in size)
     return height, width
 
 
