@@ -18,18 +18,25 @@ from support.segmentation_recipes import small_recipe as segmentation_recipe
 
 CLASSES = ["cat", "dog", "bird"]
 IDS = [7, 3, 12]
+#: Factors of weights whose scores would hardly depend on the image.
+LIVELIER = {
+    "head.classifier.weight": 4,
+    "head.box.weight": 4,
+    "classes.weight": 10,
+    "transformer.decoder.mask_predictor.mask_embedder.2.0.weight": 4,
+}
 
 
-def detector(path: Path, head: str = "retinanet", **options: Any) -> Path:
+def detector(path: Path, head: str = "retinanet", backbone: str = "transnext_atto", **options: Any) -> Path:
     """Write a detector that resizes images to a short side of 64 pixels, and a long one of at most 96."""
-    recipe = detection_recipe(head, "transnext_atto")
+    recipe = detection_recipe(head, backbone)
     recipe = replace(recipe, options={**recipe.options, "long": 96, **options})
     return _write(path, recipe, {"detector": head, "category_ids": IDS})
 
 
-def segmenter(path: Path, head: str, inference: Inference) -> Path:
+def segmenter(path: Path, head: str, inference: Inference, backbone: str = "transnext_atto") -> Path:
     """Write a segmenter that was trained on crops of 64 pixels."""
-    recipe = segmentation_recipe(head, "transnext_atto")
+    recipe = segmentation_recipe(head, backbone)
     own = {"segmenter": head, "augmentation": asdict(recipe.augment), "inference": asdict(inference)}
     return _write(path, recipe, {**own, "zero_ignored": False})
 
@@ -49,8 +56,7 @@ def _write(path: Path, recipe: BaseRecipe, own: dict[str, Any]) -> Path:
     torch.manual_seed(0)
     net = lively(recipe.create(len(CLASSES)))
     for name, parameter in net.named_parameters():
-        if name in ("head.classifier.weight", "head.box.weight"):  # whose initial scores are all near 0.01
-            parameter.data *= 4
+        parameter.data *= LIVELIER.get(name, 1)
     same = {name: getattr(recipe, name) for name in ("model", "model_args", "options")}
     card = {"task": recipe.kind, "recipe": recipe.name, "classes": CLASSES, **same, **own}
     torch.save({"model": net.state_dict(), "card": card}, path)

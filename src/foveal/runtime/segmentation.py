@@ -73,11 +73,11 @@ def _sliding_window(session: Session, image: np.ndarray, window: int, stride: in
     height, width = image.shape[1:]
     total, counts = None, np.zeros((height, width), np.float32)
     for top, left in product(*(window_starts(side, window, stride) for side in (height, width))):
-        part = (slice(top, top + window), slice(left, left + window))
-        found = _scores(session, image[(slice(None), *part)])
+        rows, columns = slice(top, top + window), slice(left, left + window)
+        found = _scores(session, image[:, rows, columns])
         total = np.zeros((len(found), height, width), np.float32) if total is None else total
-        total[(slice(None), *part)] += found
-        counts[part] += 1
+        total[:, rows, columns] += found
+        counts[rows, columns] += 1
     assert total is not None
     return total / counts
 
