@@ -109,10 +109,10 @@ def _segmenter(known: TrainedSegmenter, size: Size | None, any_size: bool) -> Su
     model, inference = known.model, known.inference
     if len(inference.views) > 1:
         raise FovealError(f"{known.name} averages over several views of an image, which exported files do not.")
-    if not isinstance(model, PixelSegmenter):  # rounding decides where its attention is masked
+    if not isinstance(model, PixelSegmenter):  # a change of its maps by 1e-6 moves scores by some 1e-4
         raise FovealError(
-            f"{known.name} is not exported, since its answer moves by more than rounding does from one runtime to another: "
-            "of the segmenters UPerNet and Semantic FPN are."
+            f"{known.name} is not exported, since it amplifies rounding to more than a file may differ: of the "
+            "segmenters UPerNet and Semantic FPN are."
         )
     window = inference.window
     side = _up(known.crop, max(inference.multiple, model.size_divisor)) if window is None else _up(window, 1)
