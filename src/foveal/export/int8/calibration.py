@@ -76,9 +76,9 @@ def calibrate(model: onnx.ModelProto, products: Sequence[Product], images: Batch
     weights = {one.node: np.multiply(*_scaled(one)) for one in products}
     seen = {one.node: _Seen(0, np.zeros(len(one.weight)), 0.0, *np.zeros((2, len(SHARES)))) for one in products}
     for batch in images:
-        values = run(batch)
+        found = run(batch)
         for one in products:
-            _see(seen[one.node], one, weights[one.node], values, choices, len(batch))
+            _see(seen[one.node], one, weights[one.node], found, choices, len(batch))
     return _best(products, seen, choices, outputs)
 
 

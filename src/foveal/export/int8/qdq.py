@@ -7,7 +7,7 @@ every try of a selection would take it a minute for a network of 28 million weig
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class _Graph:
                 self._product(node, products[node.name])
             else:
                 self._nodes.append(node)
-        nodes = list(self._nodes)
+        nodes = self._nodes
         used = {name for node in nodes for name in node.input} | {one.name for one in graph.output}
         kept = [one for one in graph.initializer if one.name in used]
         new = [numpy_helper.from_array(value, name) for name, value in self._constants.items()]
@@ -133,7 +133,7 @@ class _Graph:
         self._constants[name] = value
         return name
 
-    def _add(self, kind: str, inputs: list[str], output: str, **attributes: int) -> str:
+    def _add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         from onnx import helper
 
         self._nodes.append(helper.make_node(kind, inputs, [output], name=f"{output}_{kind}", **attributes))
