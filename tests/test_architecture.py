@@ -39,6 +39,7 @@ OUTSIDE = {
     "ablation": set(),
     "ablation/statistics.py": {"scipy"},
     "integrations/transformers": {"timm", "transformers"},
+    "export": {"numpy", "onnx_ir", "onnxscript", "openvino"},
     "explain": {"numpy", "PIL"},
     "app": {"timm", "numpy", "PIL"},
     "app/server.py": {"starlette", "PIL"},
@@ -62,13 +63,14 @@ OUTSIDE = {
     "cli/app.py": {"foveal_commands"},
 }
 OPTIONAL = {
-    *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "matplotlib", "onnx", "onnxruntime", "onnxscript"),
-    *("openvino", "scipy", "skimage", "sklearn", "starlette", "tensorboard", "transformers", "triton", "uvicorn"),
-    *("webdataset", "yaml"),
+    *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "matplotlib", "onnx", "onnx_ir", "onnxruntime"),
+    *("onnxscript", "openvino", "scipy", "skimage", "sklearn", "starlette", "tensorboard", "transformers", "triton"),
+    *("uvicorn", "webdataset", "yaml"),
 }
 
 # Files that import an optional package on import, and modules that others must therefore not import on import.
 ASKED_FOR_LATE = {
+    r"export/(onnx_(file|operators)|openvino_file)\.py": r"\.(onnx_(file|operators)|openvino_file)(\.|$)",
     r"ops/([^/]+/)?triton(/|_kernels\.py)": r"\.triton(_kernels)?(\.|$)",
     r"tasks/detection/dino/(?!__init__)": r"\.detection\.dino\.",
     r"app/(server|reading|answering)\.py": r"\.app\.(server|reading|answering)(\.|$)",

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from foveal.models.weights_file import WeightsFile
 from foveal.report.draw import write_picture
 from foveal.report.draw_objects import draw_objects
 from foveal.report.evaluation_detection import write_evaluation
+from foveal.runtime.session import Session
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
 from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector
+from foveal.tasks.detection.exported import predict as detect_exported
 from foveal.tasks.detection.predict import DetectionPrediction, to_coco
 from foveal.tasks.detection.predict import predict as detect
 from foveal.tasks.detection.recipes import DetectionRecipe
@@ -117,13 +120,34 @@ def predict(
     images: Sequence[Path], weights: WeightsFile, recipe: DetectionRecipe | None, options: PredictOptions
 ) -> None:
     """Detect objects on ``images`` and print them; with ``--out`` also draw them."""
-    out = options.out
-    if out is not None:
-        check_writable(out)
-    files = output_paths(images, out, [".png"]) if out is not None else {}
-    pictures = {path: picture for path, (picture,) in files.items()}
+    pictures = _pictures(images, options.out)
     known = DetectionTask.restore(weights, recipe, size=options.size)
-    threshold = THRESHOLD if options.score is None else options.score
+    _predict(partial(detect, known.model, known.classes, images), known.classes, known.category_ids, pictures, options)
+
+
+def predict_exported(images: Sequence[Path], session: Session, options: PredictOptions) -> None:
+    """Detect objects on ``images`` with an exported file, as ``predict``."""
+    pictures, card = _pictures(images, options.out), session.card
+    find = partial(detect_exported, session, images, size=options.size)
+    _predict(find, card.classes, card.settings["category_ids"], pictures, options)
+
+
+def _pictures(images: Sequence[Path], out: Path | None) -> dict[str, Path]:
+    """Return the picture to write of each image, by its path."""
+    if out is None:
+        return {}
+    check_writable(out)
+    return {path: picture for path, (picture,) in output_paths(images, out, [".png"]).items()}
+
+
+def _predict(
+    find: Callable[..., list[DetectionPrediction]],
+    classes: Sequence[str],
+    category_ids: Sequence[int],
+    pictures: Mapping[str, Path],
+    options: PredictOptions,
+) -> None:
+    out, threshold = options.out, THRESHOLD if options.score is None else options.score
     staged = contextlib.nullcontext() if out is None else staging_folder(out, "choose another --out")
     with staged as stage, progress("Detecting") as on_batch:
 
@@ -131,8 +155,8 @@ def predict(
             if stage is not None:
                 write_picture(stage / pictures[prediction.path].name, draw_objects(image, prediction.objects))
 
-        predictions = detect(known.model, known.classes, images, threshold=threshold, on_batch=on_batch, on_image=draw)
-        document = to_coco(predictions, known.classes, known.category_ids)
+        predictions = find(threshold=threshold, on_batch=on_batch, on_image=draw)
+        document = to_coco(predictions, classes, category_ids)
         if stage is not None:
             (stage / DETECTIONS).write_text(json.dumps(document) + "\n", encoding="utf-8")
     if options.json:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from foveal.cli.console import Json, UsageError, print_json, steps
+from foveal.cli.predict import CLASSIFICATION, what_it_holds
 from foveal.errors import FovealError
 from foveal.export import FORMATS, Exported, Subject, export
 from foveal.export.program import AXES
@@ -19,6 +20,7 @@ from foveal.runtime.card import Resizing
 from foveal.tasks.classification.network import Classifier, described_by_timm, restore
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.network import set_input_size
+from foveal.tasks.registry import TASKS, noun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +29,14 @@ class ExportOptions:
 
     Attributes:
         checkpoint: File of weights: best.pt of a run, or released ones.
-        model: Model with its released weights, or the model of a file that does not say it.
+        model: Model with its released weights, or the model of a file that does not say it; of a released detector or
+            segmenter its recipe (coco.NAME, ade20k.NAME).
         pretrained: With --model alone: download the released weights. --no-pretrained exports random weights, to
             measure speed.
         format: onnx for ONNX Runtime and others, openvino, aoti (AOTInductor: compiled for machines like this one), or
             torch (torch.export). A list such as onnx,openvino writes one file per format.
-        size: Side of the square images in pixels, or height and width; the training size by default.
+        size: Side of the square images in pixels, or height and width; the training size by default. Detectors and
+            segmenters take images of other shapes padded to it; with --dynamic size they take every image in its own.
         dynamic: What the file leaves free: batch, size (height and width), or batch,size.
         batch: Images per call, unless the batch is dynamic.
         precision: fp32, bf16, fp16 or int8, where the format has it.
@@ -61,7 +65,7 @@ def main(options: Annotated[ExportOptions, arg(name="")], *, json: Json = False)
     for name in formats:
         check_request(name, options.precision, frozenset(dynamic), options.batch)
     _check_endings(formats, options.out)
-    subject = _subject(options)
+    subject = _subject(options, dynamic)
     exported, paths = [], _paths(formats, options.out or Path(subject.model))
     with steps(f"exporting {subject.model}") as show:
         for name, path in paths:
@@ -85,13 +89,29 @@ def _listed(option: str, words: str, known: Collection[str]) -> list[str]:
     return list(dict.fromkeys(listed))
 
 
-def _subject(options: ExportOptions) -> Subject:
+def _subject(options: ExportOptions, dynamic: list[str]) -> Subject:
     if options.checkpoint is None and options.model is None:
         raise UsageError("A network is missing: pass --checkpoint FILE or --model NAME.")
     if len(options.size) > 2:
         raise UsageError(f"--size takes one side, or height and width, not {len(options.size)} numbers.")
-    size = options.size * 2 if len(options.size) == 1 else options.size
-    classifier = _classifier(options, (size[0], size[1]) if size else None)
+    sides = options.size * 2 if len(options.size) == 1 else options.size
+    size = (sides[0], sides[1]) if sides else None
+    weights = None if options.checkpoint is None else WeightsFile.open(options.checkpoint)
+    if weights is not None:
+        kind, recipe = what_it_holds(weights, options.model)
+        if kind != CLASSIFICATION:
+            if options.features:
+                raise UsageError(
+                    f"--features is for classifiers, and {weights.path} holds a {noun(kind)}: leave it out."
+                )
+            if kind not in TASKS:
+                raise FovealError(
+                    f"{weights.path} holds a {noun(kind)}, which this version does not know: update foveal."
+                )
+            from foveal.cli.export_dense import subject_of
+
+            return subject_of(kind, weights, recipe, size, dynamic, options.batch, options.precision)
+    classifier = _classifier(options, weights, size)
     fit = classifier.fit
     net = classifier.model.eval()
     if options.features:
@@ -104,9 +124,9 @@ def _subject(options: ExportOptions) -> Subject:
     )
 
 
-def _classifier(options: ExportOptions, size: tuple[int, int] | None) -> Classifier:
-    if options.checkpoint is not None:
-        return restore(WeightsFile.open(options.checkpoint), options.model, size=size)
+def _classifier(options: ExportOptions, weights: WeightsFile | None, size: tuple[int, int] | None) -> Classifier:
+    if weights is not None:
+        return restore(weights, options.model, size=size)
     assert options.model is not None
     try:
         classifier = described_by_timm(options.model, pretrained=options.pretrained)

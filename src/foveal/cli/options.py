@@ -174,8 +174,7 @@ class PredictOptions:
     """The options of ``foveal predict``.
 
     Attributes:
-        checkpoint: File of weights: best.pt of a run, or released ones. For a classifier also FILE.onnx or FILE.xml of
-            foveal export.
+        checkpoint: File of weights: best.pt of a run, or released ones. Also FILE.onnx or FILE.xml of foveal export.
         model: Model of a classifier's file without metadata, or the recipe of a released detector or segmenter
             (coco.NAME, ade20k.NAME).
         size: Side of the square that images are resized to, in pixels; the training size by default. For a detector

@@ -32,7 +32,7 @@ def main(
         _predict_exported(images, options)
         return
     weights = WeightsFile.open(options.checkpoint)
-    kind, recipe = _what_it_holds(weights, options.model)
+    kind, recipe = what_it_holds(weights, options.model)
     if kind not in TASKS:
         raise FovealError(f"{weights.path} holds a {noun(kind)}, which this version does not know: update foveal.")
     refuse_others(options, kind, "this file holds")
@@ -45,11 +45,8 @@ def _predict_exported(images: tuple[Path, ...], options: PredictOptions) -> None
     kind = session.card.task
     if options.model is not None:
         raise UsageError(f"{session.path} names its model: leave --model out.")
-    if kind != CLASSIFICATION:
-        raise FovealError(
-            f"{session.path} holds a {noun(kind)}, and of exported files foveal predict takes classifiers alone: pass "
-            "the checkpoint that it was exported from."
-        )
+    if kind not in TASKS:
+        raise FovealError(f"{session.path} holds a {noun(kind)}, which predicts no classes: export the whole network.")
     refuse_others(options, kind, "this file holds")
     commands_of(kind).predict_exported(images, session, options)
 
@@ -63,7 +60,7 @@ def _check(images: tuple[Path, ...], options: PredictOptions) -> None:
         raise UsageError(f"--score must be from 0 to 1, not {options.score}.")
 
 
-def _what_it_holds(weights: WeightsFile, model: str | None) -> tuple[str, BaseRecipe | None]:
+def what_it_holds(weights: WeightsFile, model: str | None) -> tuple[str, BaseRecipe | None]:
     """Return the task of the network in a file, and the recipe of a released detector or segmenter.
 
     The task is in the metadata of the file, or follows from the recipe that --model names; for a classifier --model

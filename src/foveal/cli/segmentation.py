@@ -1,8 +1,9 @@
 """The commands for segmenters: ``foveal evaluate`` with mean IoU, ``foveal predict`` with label maps."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from foveal.report.draw_label_map import draw_prediction
 from foveal.report.draw_legend import percent
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
+from foveal.runtime.session import Session
 from foveal.tasks.listing import few
 from foveal.tasks.segmentation.data import LabelledImages, open_split, survey
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
+from foveal.tasks.segmentation.exported import predict as segment_exported
 from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map
 from foveal.tasks.segmentation.predict import LabelMapPrediction, write_label_map
 from foveal.tasks.segmentation.predict import predict as segment
@@ -143,23 +146,40 @@ def predict(
     images: Sequence[Path], weights: WeightsFile, recipe: SegmentationRecipe | None, options: PredictOptions
 ) -> None:
     """Predict the class of every pixel of ``images``; with ``--out`` also draw them and write label maps."""
-    out = options.out
-    if out is not None:
-        check_writable(out)
-    files: Files = output_paths(images, out, ENDINGS) if out is not None else {}
+    files = _files(images, options.out)
     known = SegmentationTask.restore(weights, recipe, size=options.size)
+    find = partial(segment, known.model, known.classes, images, inference=known.inference)
+    _predict(find, known.classes, files, options)
+
+
+def predict_exported(images: Sequence[Path], session: Session, options: PredictOptions) -> None:
+    """Predict the class of every pixel of ``images`` with an exported file, as ``predict``."""
+    files = _files(images, options.out)
+    _predict(partial(segment_exported, session, images, size=options.size), session.card.classes, files, options)
+
+
+def _files(images: Sequence[Path], out: Path | None) -> Files:
+    """Return the picture and the label map to write of each image, by its path."""
+    if out is None:
+        return {}
+    check_writable(out)
+    return output_paths(images, out, ENDINGS)
+
+
+def _predict(
+    find: Callable[..., list[LabelMapPrediction]], classes: Sequence[str], files: Files, options: PredictOptions
+) -> None:
+    out = options.out
     staged = contextlib.nullcontext() if out is None else staging_folder(out, "choose another --out")
     with staged as stage, progress("Segmenting") as on_batch:
 
         def draw(prediction: LabelMapPrediction, image: np.ndarray) -> None:
             if stage is not None:
                 picture, label_map = (stage / file.name for file in files[prediction.path])
-                write_picture(picture, draw_prediction(image, prediction.labels, known.classes, prediction.shares))
+                write_picture(picture, draw_prediction(image, prediction.labels, classes, prediction.shares))
                 write_label_map(label_map, prediction.labels)
 
-        predictions = segment(
-            known.model, known.classes, images, inference=known.inference, on_batch=on_batch, on_image=draw
-        )
+        predictions = find(on_batch=on_batch, on_image=draw)
     if options.json:
         print_json([_prediction_document(prediction, files) for prediction in predictions])
     else:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foveal.errors import FovealError
 from foveal.types import Size
 
-from .program import BATCH, SIZE, SMALLEST
+from .program import BATCH, SIZE
 
 # Largest difference of an output over the largest magnitude of that output in fp32. Half types round every layer's
 # output; int8 is judged by the accuracy on images, not here.
@@ -48,14 +48,14 @@ def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> float:
     return float(np.abs(found.astype(np.float64) - expected).max(initial=0)) / max(largest, 1e-12)
 
 
-def images_for(batch: int, channels: int, size: Size, dynamic: frozenset[str]) -> Iterator[Tensor]:
+def images_for(batch: int, channels: int, size: Size, dynamic: frozenset[str], smallest: int) -> Iterator[Tensor]:
     """Yield batches to compare with: noise and a blank white image at the size, and if sizes are free, below and above
-    it, one of them no multiple of anything."""
+    it, one of them no multiple of anything; no side is below ``smallest``."""
     height, width = size
     sizes = [size]
     if SIZE in dynamic:
-        small = (max(height * 5 // 8 + 3, SMALLEST), max(width * 3 // 4 + 1, SMALLEST))
-        sizes += [small, (height + 32, max(width - 32, SMALLEST)), (height * 3 // 2, width + 17)]
+        small = (max(height * 5 // 8 + 3, smallest), max(width * 3 // 4 + 1, smallest))
+        sizes += [small, (height + 32, max(width - 32, smallest)), (height * 3 // 2, width + 17)]
     generator = torch.Generator().manual_seed(1)
     for number, (rows, columns) in enumerate(sizes):
         count = batch if BATCH not in dynamic else (3, 1, 2, 1)[number]

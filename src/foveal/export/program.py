@@ -25,7 +25,9 @@ def example(batch: int, channels: int, size: Size, dtype: torch.dtype = torch.fl
     return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-def trace(net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: bool) -> ExportedProgram:
+def trace(
+    net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: bool, smallest: int = SMALLEST
+) -> ExportedProgram:
     """Return the program of a folded network, of PyTorch's operators alone.
 
     Args:
@@ -33,6 +35,7 @@ def trace(net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: boo
         images: an example; two images at least if the batch is dynamic.
         dynamic: of "batch" and "size".
         whole: leave attention whole, for an exporter that translates it itself.
+        smallest: side in pixels, if sizes are dynamic.
 
     Raises:
         FovealError: the network cannot be traced so.
@@ -45,7 +48,7 @@ def trace(net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: boo
                 program = torch.export.export(
                     net,
                     (images,),
-                    dynamic_shapes=(_shapes(dynamic),) if dynamic else None,
+                    dynamic_shapes=(_shapes(dynamic, smallest),) if dynamic else None,
                     prefer_deferred_runtime_asserts_over_guards=bool(dynamic),
                 )
             except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # torch.export's have no class
@@ -67,8 +70,8 @@ def _remove_idle_blocks(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
-def _shapes(dynamic: frozenset[str]) -> dict[int, Dim]:
-    names = {0: ("batch", 1), 2: ("height", SMALLEST), 3: ("width", SMALLEST)}
+def _shapes(dynamic: frozenset[str], smallest: int) -> dict[int, Dim]:
+    names = {0: ("batch", 1), 2: ("height", smallest), 3: ("width", smallest)}
     axes = sorted(axis for what in dynamic for axis in AXES[what])
     return {axis: Dim(names[axis][0], min=names[axis][1]) for axis in axes}
 

@@ -18,6 +18,8 @@ from foveal.runtime.card import Card, Input, Resizing
 from foveal.types import Size
 from foveal.version import __version__
 
+from .program import SMALLEST
+
 INPUT = "images"
 CREDITS = {
     TransNeXt: "TransNeXt by Dai Shi (CVPR 2024, arXiv:2311.17132), Apache-2.0",
@@ -34,6 +36,7 @@ class Subject:
         task, model, outputs, classes, settings: as in ``foveal.runtime.card.Card``.
         size: (height, width) of the images.
         resizing: how an image becomes an input.
+        smallest: side in pixels that the network takes if sizes are free: below, one of its maps is one cell wide.
     """
 
     net: nn.Module
@@ -44,6 +47,7 @@ class Subject:
     outputs: tuple[str, ...]
     classes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    smallest: int = SMALLEST
 
     @property
     def channels(self) -> int:
@@ -53,7 +57,7 @@ class Subject:
 
     def card(self, precision: str, batch: int | None, any_size: bool) -> Card:
         """Return the description of a file of this network."""
-        given = Input(INPUT, batch, self.size, any_size, self.channels)
+        given = Input(INPUT, batch, self.size, any_size, self.channels, self.smallest)
         return Card(
             task=self.task,
             model=self.model,

@@ -112,7 +112,7 @@ def export(
     on_step("folding and tracing")
     images = example(max(batch, 2) if BATCH in free else batch, subject.channels, subject.size)
     with quietly():
-        program = trace(subject.folded(dtype), images, free, whole=kind.whole)
+        program = trace(subject.folded(dtype), images, free, whole=kind.whole, smallest=subject.smallest)
     make_folder(path.parent)
     with (
         write_errors(path),
@@ -178,7 +178,7 @@ def _runner(path: Path, card: Card, format: str) -> Run:
 
 
 def _checked(subject: Subject, run: Run, card: Card, dynamic: frozenset[str], batch: int) -> float:
-    images = images_for(batch, subject.channels, subject.size, dynamic)
+    images = images_for(batch, subject.channels, subject.size, dynamic, subject.smallest)
     error = compare(subject.net, run, card.outputs, images)
     if error > BUDGETS[card.precision]:
         raise FovealError(

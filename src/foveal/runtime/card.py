@@ -26,6 +26,7 @@ class Input:
         size: (height, width) in pixels that the file was exported at.
         any_size: whether other sizes run, too.
         channels: 3, or whatever the network was built for.
+        smallest: side in pixels, if other sizes run.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Input:
     size: Size
     any_size: bool = False
     channels: int = 3
+    smallest: int = 64
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Resizing:
     With ``whole`` the whole image is resized to the size of the file, ignoring its aspect ratio. Otherwise its short
     side is resized to the size / ``crop``. At other sizes than the file's, whole images are taken where the short side
     is at least ``whole_from`` pixels.
+
+    With ``padded``, as for detectors and segmenters, the aspect ratio is kept, and after the normalisation zeros fill
+    the rest; settings say the size, see ``foveal.runtime.detection`` and ``foveal.runtime.segmentation``.
     """
 
     crop: float
@@ -50,6 +55,7 @@ class Resizing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     whole_from: int | None = None
+    padded: bool = False
 
     def takes_whole(self, size: Size) -> bool:
         """Return whether whole images are resized to ``size``."""
@@ -65,7 +71,8 @@ class Card:
         model: timm's name of the backbone.
         precision: "fp32", "bf16", "fp16" or "int8".
         outputs: names of the outputs, in order: "logits" of a classifier (B, classes); "stage1" to "stage4" of a
-            pyramid; "boxes", "scores" and "labels" of a detector; "scores" (B, classes, H, W) of a segmenter.
+            pyramid; "boxes" (1, A, 4) and "scores" (1, A, classes) of a detector's A anchors; "scores" (1, classes, H,
+            W) of a segmenter.
         classes: one name per class, in order; empty for features.
         credit: the authors of the network and its licence.
         foveal: the version that wrote the file.

@@ -64,6 +64,14 @@ class Session:
         batches = [self._run(batch) for batch in _batches(images, self.card.input.batch)]
         return {name: np.concatenate([batch[name] for batch in batches])[: len(images)] for name in self.card.outputs}
 
+    def check_any_size(self) -> None:
+        """Raise FovealError if the file takes images of one size alone."""
+        if not self.card.input.any_size:
+            height, width = self.card.input.size
+            raise FovealError(
+                f"{self.path} runs at {height}x{width} alone: leave --size out, or export the network for any size."
+            )
+
     def _run(self, images: np.ndarray) -> Outputs:
         found = self._runtime(np.ascontiguousarray(images))
         return {name: found[name].astype(np.float32, copy=False) for name in self.card.outputs}

@@ -74,8 +74,9 @@ def _centred(side: float, ratio: float) -> list[float]:
 def _shifted(cells: Tensor, height: int, width: int, stride: int) -> Tensor:
     y, x = (torch.arange(n, device=cells.device, dtype=cells.dtype) * stride for n in (height, width))
     y, x = torch.meshgrid(y, x, indexing="ij")
-    corners = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)
-    return (corners + cells).reshape(-1, 4)
+    # Counts, not -1: a tracer knows that they are those of the logits.
+    corners = torch.stack([x, y, x, y], dim=-1).reshape(height * width, 1, 4)
+    return (corners + cells).reshape(height * width * len(cells), 4)
 
 
 def _padded(side: int, divisor: int) -> int:

@@ -54,7 +54,8 @@ class DenseHead(nn.Module):
 
 def _by_anchor(x: Tensor, numbers: int) -> Tensor:
     """Reshape (B, anchors * numbers, h, w) to (B, h * w * anchors, numbers)."""
-    return full_precision(x.permute(0, 2, 3, 1).reshape(len(x), -1, numbers))
+    count = x.shape[2] * x.shape[3] * (x.shape[1] // numbers)
+    return full_precision(x.permute(0, 2, 3, 1).reshape(len(x), count, numbers))
 
 
 class RetinaNet(Detector):
@@ -132,6 +133,15 @@ class RetinaNet(Detector):
     def dense_pass(self, images: Tensor) -> None:
         """Run everything but the selection of boxes, which has no layers."""
         self.head(self.pyramid(self.backbone(images)))
+
+    def scored_boxes(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the box of every anchor (1, A, 4) and its scores (1, A, num_classes) on a normalised, padded image
+        (1, 3, H, W): what an exported file computes. Levels follow each other, and boxes reach beyond the image.
+        """
+        maps = self.pyramid(self.backbone(images))
+        logits, codes = (torch.cat(of_levels, dim=1) for of_levels in self.head(maps))
+        boxes = self.box_coder.decode_single(codes[0], torch.cat(self.anchors(maps)))
+        return boxes[None], logits.sigmoid()
 
     def _detect(self, levels: list[tuple[Tensor, ...]], size: Size) -> dict[str, Tensor]:
         """Return an image's detections from its logits, codes, mask of anchors inside, and anchors of each level."""

@@ -42,6 +42,8 @@ class TrainedSegmenter:
     """One name per label, in order."""
     inference: Inference
     """How images are presented to it."""
+    crop: int
+    """Side of the training crops in pixels, to which the sizes of ``inference`` are in proportion."""
     zero_ignored: bool
     """Whether 0 in the label maps that it was trained on is no class."""
     mask_suffix: str | None = None
@@ -160,7 +162,14 @@ class SegmentationTask(DenseTask[SegmentationRecipe]):
             raise FovealError(f"{recipe.model} has no position bias, only TransNeXt has: leave {option} out.")
         name, classes = f"{recipe.segmenter} {recipe.model}", cls.class_names(metadata)
         return TrainedSegmenter(
-            name, model, classes, recipe.inference, recipe.zero_ignored, recipe.mask_suffix, HeldOut.of(metadata)
+            name,
+            model,
+            classes,
+            recipe.inference,
+            recipe.augment.crop,
+            recipe.zero_ignored,
+            recipe.mask_suffix,
+            HeldOut.of(metadata),
         )
 
     @classmethod

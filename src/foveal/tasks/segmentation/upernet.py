@@ -10,11 +10,23 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from foveal.ops.standard import adaptive_pool
 from foveal.tasks.dense.create import require_packages
 from foveal.tasks.dense.model import DenseBackbone
 from foveal.tasks.segmentation.segmenter import PixelSegmenter, init_weights, pixel_cross_entropy
 
 AUXILIARY_STAGE = 2  # the third, of stride 16
+
+
+class Pool(nn.Module):
+    """``nn.AdaptiveAvgPool2d`` to a square that can be exported for any size."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        return adaptive_pool(x, (self.side, self.side))
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,9 @@ def build(backbone: DenseBackbone, num_classes: int, settings: Settings) -> UPer
     config.num_labels = num_classes
     decode_head = UperNetHead(config, backbone.channels)
     _prepare(decode_head, decode_head.fpn_bottleneck, settings.dropout)
+    for block in decode_head.psp_modules.blocks:
+        block.add_module("0", Pool(block.layers[0].output_size))
+        block.layers[0] = block.get_submodule("0")
     if not settings.auxiliary_weight:
         return UPerNet(backbone, num_classes, decode_head)
     auxiliary_head = UperNetFCNHead(config, backbone.channels, in_index=AUXILIARY_STAGE)
