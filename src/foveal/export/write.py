@@ -107,6 +107,11 @@ def export(
     start, free = time.perf_counter(), frozenset(dynamic)
     kind = FORMATS[format]
     check_request(format, precision, free, batch)
+    if SIZE in free and min(subject.size) < subject.smallest:
+        raise FovealError(
+            f"Files of free size take images of {subject.smallest} pixels or more, not {min(subject.size)}: pass a "
+            "larger --size, or leave size out of --dynamic."
+        )
     card = subject.card(precision, None if BATCH in free else batch, SIZE in free)
     dtype = torch.float32 if precision in kind.computed else DTYPES[precision]
     on_step("folding and tracing")
