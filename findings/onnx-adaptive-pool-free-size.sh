@@ -7,7 +7,8 @@
 #             56: (1, 3, 7, 7), error below 1e-6
 #             60: (1, 3, 7, 7), error above 0.01
 #             112: (1, 3, 14, 14) for (1, 3, 7, 7)
-# In foveal:  TransNeXt's linear mode (`pool_size=7`) pools this way; export one size per file (docs/export.md).
+# In foveal:  TransNeXt's linear mode (`pool_size=7`) pools this way; exported programs pool by products instead
+#             (docs/deployment.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -7,7 +7,7 @@
 # Output:     without the note: ok
 #             with the note: InferenceError: [ShapeInferenceError] Inferred shape and existing shape differ in
 #               dimension 0: (16) vs (10)
-# In foveal:  Affects exported classifiers: erase `value_info`, or run `quant_pre_process` first (docs/export.md).
+# In foveal:  Affects exported classifiers: erase `value_info`, or run `quant_pre_process` first (docs/deployment.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -8,7 +8,7 @@
 # Output:     100 blank maps: 50 give NaN (0 by InstanceNormalization)
 #             mean 100, deviation 1: largest error 2e-02 (5e-05 by InstanceNormalization)
 #             The figures vary between processors.
-# In foveal:  TransXNet has a group norm in every block: export it below opset 21 (docs/export.md).
+# In foveal:  TransXNet has a group norm in every block: `foveal export` writes opset 20 (docs/deployment.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

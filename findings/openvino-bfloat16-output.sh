@@ -4,7 +4,7 @@
 #             bfloat16: no error, wrong values. `output.view(numpy.uint16)` shifted left by 16 gives the correct ones.
 # Output:     put in [1.0, 2.0, -3.0, 0.5], out float16 [1.875, 2.0, -2.125, 1.75]
 #             read as bfloat16: [1.0, 2.0, -3.0, 0.5]
-# In foveal:  Affects models exported in bfloat16: convert their outputs to float32 in the graph (docs/export.md).
+# In foveal:  Affects models exported in bfloat16: convert their outputs to float32 in the graph (docs/deployment.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

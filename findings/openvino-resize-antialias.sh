@@ -5,7 +5,7 @@
 # Output:     antialias: changes ONNX Runtime's result by up to 0.38, OpenVINO's by 0
 #             exclude_outside: changes ONNX Runtime's result by up to 0.04, OpenVINO's by 0
 # In foveal:  Images are resized with antialiasing, so preprocessing cannot be part of a graph for OpenVINO
-#             (docs/export.md).
+#             (docs/deployment.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

@@ -115,6 +115,11 @@ def export(
     check_request(format, precision, free, batch)
     if (precision == INT8) != (calibration is not None):
         raise FovealError("int8 needs images to calibrate on, and other precisions take none.")
+    if SIZE in free and min(subject.size) < subject.smallest:
+        raise FovealError(
+            f"Files of free size take images of {subject.smallest} pixels or more, not {min(subject.size)}: pass a "
+            "larger --size, or leave size out of --dynamic."
+        )
     card = subject.card(precision, None if BATCH in free else batch, SIZE in free)
     photographs = None if calibration is None else calibration.load(card)
     dtype = torch.float32 if precision in kind.computed else DTYPES[precision]
