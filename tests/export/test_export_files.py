@@ -399,13 +399,16 @@ def test_networks_of_other_channels_are_exported(tmp_path):
         assert relative_error(found, net(image(64, 64, channels=channels))) <= OUTPUT
 
 
-def test_a_network_of_timm_is_exported_as_it_is(tmp_path):
+@pytest.mark.parametrize(("format", "precision"), [("onnx", "fp32"), ("torch", "bf16")])
+def test_a_network_of_timm_is_exported_as_it_is(tmp_path, format, precision):
     import timm
 
     net = timm.create_model("test_convnext", num_classes=10).eval()
     subject = Subject(net, "classification", "test_convnext", (64, 64), RESIZING, ("logits",), CLASSES)
-    made = export(subject, tmp_path / "a.onnx", "onnx")
+    made = export(subject, tmp_path / f"a{FORMATS[format].ending}", format, precision=precision)
     assert made.card.credit == "test_convnext of timm; see its documentation for authors and licence"
     (found,) = answers(made.path, image(64, 64))
     with torch.no_grad():
-        assert relative_error(found, net(image(64, 64))) <= OUTPUT
+        exact, dtype = net.double()(image(64, 64).double()), dict(fp32=torch.float32, bf16=torch.bfloat16)[precision]
+        plain = net.to(dtype)(image(64, 64).to(dtype))
+    assert_within_budget(found.to(dtype), plain, exact, 1000)
