@@ -129,7 +129,7 @@ def predict_exported(images: Sequence[Path], session: Session, options: PredictO
     """Detect objects on ``images`` with an exported file, as ``predict``."""
     pictures, card = _pictures(images, options.out), session.card
     find = partial(detect_exported, session, images, size=options.size)
-    _predict(find, card.classes, card.settings["category_ids"], pictures, options)
+    _predict(find, card.classes, card.settings.get("category_ids", ()), pictures, options)
 
 
 def _pictures(images: Sequence[Path], out: Path | None) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """``foveal export``: a network as a file for another runtime."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +11,7 @@ from foveal.cli.console import Json, UsageError, print_json, steps
 from foveal.cli.predict import CLASSIFICATION, what_it_holds
 from foveal.errors import FovealError
 from foveal.export import FORMATS, Exported, Subject, export
+from foveal.export.int8 import Calibration
 from foveal.export.program import AXES
 from foveal.export.subject import Features
 from foveal.export.write import check_request
@@ -19,6 +20,7 @@ from foveal.models.weights_file import WeightsFile
 from foveal.runtime.card import Resizing
 from foveal.tasks.classification.network import Classifier, described_by_timm, restore
 from foveal.tasks.classification.preprocessing import Preprocessing
+from foveal.tasks.listing import walk_images
 from foveal.tasks.network import set_input_size
 from foveal.tasks.registry import TASKS, noun
 
@@ -40,6 +42,8 @@ class ExportOptions:
         dynamic: What the file leaves free: batch, size (height and width), or batch,size.
         batch: Images per call, unless the batch is dynamic.
         precision: fp32, bf16, fp16 or int8, where the format has it.
+        calibration: For int8: a folder of images like those that the network was trained on, in subfolders or not.
+        calibration_images: Images to draw from it, evenly; every fourth checks the file.
         features: Export the feature maps of the four stages instead of classes.
         out: File to write. With several formats, its ending is replaced by that of each.
     """
@@ -51,7 +55,9 @@ class ExportOptions:
     size: tuple[int, ...] = ()
     dynamic: str | None = None
     batch: int = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    calibration: Path | None = None
+    calibration_images: int = 128
     features: bool = False
     out: Path | None = None
 
@@ -65,13 +71,21 @@ def main(options: Annotated[ExportOptions, arg(name="")], *, json: Json = False)
     for name in formats:
         check_request(name, options.precision, frozenset(dynamic), options.batch)
     _check_endings(formats, options.out)
+    calibration = _calibration(options)
     subject = _subject(options, dynamic)
     exported, paths = [], _paths(formats, options.out or Path(subject.model))
     with steps(f"exporting {subject.model}") as show:
         for name, path in paths:
             exported.append(
                 export(
-                    subject, path, name, precision=options.precision, dynamic=dynamic, batch=options.batch, on_step=show
+                    subject,
+                    path,
+                    name,
+                    precision=options.precision,
+                    dynamic=dynamic,
+                    batch=options.batch,
+                    calibration=calibration,
+                    on_step=show,
                 )
             )
     if json:
@@ -87,6 +101,25 @@ def _listed(option: str, words: str, known: Collection[str]) -> list[str]:
         if word not in known:
             raise UsageError(f"--{option} takes {', '.join(known)} or a list of these, not {word!r}.")
     return list(dict.fromkeys(listed))
+
+
+def _calibration(options: ExportOptions) -> Calibration | None:
+    """Return the images for int8. Raises UsageError or FovealError before anything is computed."""
+    folder = options.calibration
+    if options.precision != "int8":
+        if folder is not None:
+            raise UsageError("--calibration is for int8: add --precision int8, or leave it out.")
+        return None
+    if folder is None:
+        raise UsageError("int8 is calibrated on images: pass --calibration FOLDER with some of the training images.")
+    if options.calibration_images < 1:
+        raise UsageError(f"--calibration-images must be at least 1, not {options.calibration_images}.")
+    if not folder.is_dir():
+        raise UsageError(f"--calibration {folder} is not a folder: pass one of images.")
+    paths = walk_images(folder).images
+    if not paths:
+        raise UsageError(f"--calibration {folder} has no images: pass a folder of images.")
+    return Calibration.draw(paths, options.calibration_images)
 
 
 def _subject(options: ExportOptions, dynamic: list[str]) -> Subject:
@@ -174,6 +207,7 @@ def _document(one: Exported) -> dict:
         "error": one.error,
         "seconds": round(one.seconds, 1),
         "bytes": one.path.stat().st_size,
+        **({} if one.int8 is None else {"int8": asdict(one.int8)}),
     }
 
 
@@ -181,7 +215,8 @@ def _sentence(one: Exported) -> str:
     given = one.card.input
     batch = "any batch" if given.batch is None else f"batch {given.batch}"
     size = "any size" if given.any_size else f"{given.size[0]} x {given.size[1]}"
+    difference = f"differs by {one.error:.1e} from the network" if one.int8 is None else str(one.int8)
     return (
         f"{one.path}: {one.card.model}, {one.card.precision}, {batch}, {size}\n"
-        f"  {one.operators} operators; differs by {one.error:.1e} from the network; {one.seconds:.0f} s"
+        f"  {one.operators} operators; {difference}; {one.seconds:.0f} s"
     )

@@ -20,7 +20,7 @@ from foveal.tasks.dense.model import DenseModel
 from foveal.tasks.detection.retinanet import BEFORE, RetinaNet
 from foveal.tasks.detection.task import DetectionTask, TrainedDetector
 from foveal.tasks.registry import noun
-from foveal.tasks.segmentation.segmenter import PixelSegmenter, Segmenter
+from foveal.tasks.segmentation.segmenter import PixelSegmenter
 from foveal.tasks.segmentation.task import SegmentationTask, TrainedSegmenter
 from foveal.types import Size
 
@@ -41,7 +41,7 @@ class ScoredBoxes(nn.Module):
 class PixelScores(nn.Module):
     """The scores of every pixel (B, classes, H, W) of images (B, 3, H, W)."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: PixelSegmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
 
@@ -109,8 +109,11 @@ def _segmenter(known: TrainedSegmenter, size: Size | None, any_size: bool) -> Su
     model, inference = known.model, known.inference
     if len(inference.views) > 1:
         raise FovealError(f"{known.name} averages over several views of an image, which exported files do not.")
-    if any_size and not isinstance(model, PixelSegmenter):
-        raise FovealError(f"{known.name} is exported for images of one size: leave --dynamic out.")
+    if not isinstance(model, PixelSegmenter):  # a change of its maps by 1e-6 moves scores by some 1e-4
+        raise FovealError(
+            f"{known.name} is not exported, since it amplifies rounding to more than a file may differ: of the "
+            "segmenters UPerNet and Semantic FPN are."
+        )
     window = inference.window
     side = _up(known.crop, max(inference.multiple, model.size_divisor)) if window is None else _up(window, 1)
     if window is not None and not any_size and size not in (None, (side, side)):

@@ -17,10 +17,12 @@ from foveal.files import make_folder, write_errors
 from foveal.runtime.card import Card
 
 from .check import BUDGETS, Run, compare, images_for
+from .int8 import Batches, Calibration, Int8Report, write_int8
 from .program import BATCH, SIZE, example, trace
 from .quiet import quietly
 from .subject import Subject
 
+INT8 = "int8"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -32,7 +34,7 @@ class Format:
         ending: of the file.
         beside: endings of the files beside it.
         precisions: that the format has.
-        computed: precisions whose files hold fp32 weights, because the runtime computes in them itself.
+        computed: precisions whose files are written from the network in fp32.
         whole: whether attention is translated by the exporter of the format.
         packages: what must be installed.
     """
@@ -48,12 +50,12 @@ class Format:
 
 FORMATS = {
     "onnx": Format(
-        "ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16"), whole=True,
+        "ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16", "int8"), computed=("int8",), whole=True,
         packages=("onnx", "onnxscript", "onnxruntime"),
     ),
     "openvino": Format(
-        "OpenVINO", ".xml", (".bin",), ("fp32", "bf16", "fp16"), computed=("bf16", "fp16"), whole=True,
-        packages=("onnx", "onnxscript", "openvino"),
+        "OpenVINO", ".xml", (".bin",), ("fp32", "bf16", "fp16", "int8"), computed=("bf16", "fp16", "int8"),
+        whole=True, packages=("onnx", "onnxscript", "openvino"),
     ),
     "torch": Format("torch.export", ".pt2", (".json",), ("fp32", "bf16", "fp16")),
     "aoti": Format("AOTInductor", ".pt2", (".json",), ("fp32", "bf16")),
@@ -70,6 +72,7 @@ class Exported:
         operators: number of nodes or operations.
         error: largest relative difference from the network in fp32, over all images that were compared.
         seconds: that the export took.
+        int8: of a file in int8, what was put into it and what it changed.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class Exported:
     operators: int
     error: float
     seconds: float
+    int8: Int8Report | None = None
 
 
 def export(
@@ -87,6 +91,7 @@ def export(
     precision: str = "fp32",
     dynamic: Collection[str] = (),
     batch: int = 1,
+    calibration: Calibration | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Exported:
     """Write a network to ``path`` in a format, and check it against the network before the file gets its name.
@@ -95,9 +100,10 @@ def export(
         subject: the network.
         path: the file, with the format's ending.
         format: a name in ``FORMATS``.
-        precision: "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16" or "int8".
         dynamic: of "batch" and "size", what the file leaves free.
         batch: images per call, unless the batch is dynamic.
+        calibration: the images for int8.
         on_step: called with what is done next, in words.
 
     Raises:
@@ -107,12 +113,15 @@ def export(
     start, free = time.perf_counter(), frozenset(dynamic)
     kind = FORMATS[format]
     check_request(format, precision, free, batch)
+    if (precision == INT8) != (calibration is not None):
+        raise FovealError("int8 needs images to calibrate on, and other precisions take none.")
     if SIZE in free and min(subject.size) < subject.smallest:
         raise FovealError(
             f"Files of free size take images of {subject.smallest} pixels or more, not {min(subject.size)}: pass a "
             "larger --size, or leave size out of --dynamic."
         )
     card = subject.card(precision, None if BATCH in free else batch, SIZE in free)
+    photographs = None if calibration is None else calibration.load(card)
     dtype = torch.float32 if precision in kind.computed else DTYPES[precision]
     on_step("folding and tracing")
     images = example(max(batch, 2) if BATCH in free else batch, subject.channels, subject.size)
@@ -125,14 +134,18 @@ def export(
     ):
         staged = Path(folder, path.name)
         on_step(f"writing {kind.title}")
+        report = None
         with quietly():
-            operators = _write(program, card, staged, format)
+            if photographs is None:
+                operators = _write(program, card, staged, format)
+            else:
+                operators, report = _write_int8(subject, program, card, staged, format, photographs, on_step)
         on_step("comparing with the network")
         with quietly():
             error = _checked(subject, _runner(staged, card, format), card, free, batch)
         for item in sorted(Path(folder).iterdir(), key=lambda item: item.name == path.name):  # the file itself last
             item.replace(path.parent / item.name)
-    return Exported(path, card, operators, error, time.perf_counter() - start)
+    return Exported(path, card, operators, error, time.perf_counter() - start, report)
 
 
 def check_request(format: str, precision: str, dynamic: frozenset[str], batch: int) -> None:
@@ -144,7 +157,8 @@ def check_request(format: str, precision: str, dynamic: frozenset[str], batch: i
         raise FovealError(f"--dynamic takes batch and size, not {', '.join(sorted(dynamic - {BATCH, SIZE}))}.")
     if batch < 1:
         raise FovealError(f"--batch must be at least 1, not {batch}.")
-    missing = [name for name in kind.packages if not _is_installed(name)]
+    needed = (*kind.packages, "onnxruntime") if precision == INT8 else kind.packages  # which calibrates
+    missing = [name for name in dict.fromkeys(needed) if not _is_installed(name)]
     if missing:
         raise FovealError(f'{kind.title} files need {", ".join(missing)}: pip install "foveal[export]".')
     if format == "aoti" and shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -171,6 +185,24 @@ def _write(program: ExportedProgram, card: Card, path: Path, format: str) -> int
     return (torch_files.write_torch if format == "torch" else torch_files.write_aoti)(program, card, path)
 
 
+def _write_int8(
+    subject: Subject,
+    program: ExportedProgram,
+    card: Card,
+    path: Path,
+    format: str,
+    images: tuple[Batches, Batches],
+    on_step: Callable[[str], None],
+) -> tuple[int, Int8Report]:
+    from .onnx_file import write_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        exact = Path(folder, "fp32.onnx")
+        write_onnx(program, card, exact)
+        on_step("calibrating and choosing what runs in int8")
+        return write_int8(subject.net, exact, card, path, images, openvino=format == "openvino")
+
+
 def _runner(path: Path, card: Card, format: str) -> Run:
     """Return what runs the file that was just written, as its users will."""
     if format in ("torch", "aoti"):
@@ -185,7 +217,7 @@ def _runner(path: Path, card: Card, format: str) -> Run:
 def _checked(subject: Subject, run: Run, card: Card, dynamic: frozenset[str], batch: int) -> float:
     images = images_for(batch, subject.channels, subject.size, dynamic, subject.smallest)
     error = compare(subject.net, run, card.outputs, images)
-    if error > BUDGETS[card.precision]:
+    if card.precision != INT8 and error > BUDGETS[card.precision]:
         raise FovealError(
             f"The file differs from the network by {error:.1e} of its largest output, and {card.precision} allows "
             f"{BUDGETS[card.precision]:.0e}: it was not kept."

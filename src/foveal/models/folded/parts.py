@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveal.ops.linear import linear, linear_add
+from foveal.ops.standard import is_standard
 
 from ..cache import SizeCache
 
@@ -143,6 +144,12 @@ class Layer(Weights):
     def normalised(self, x: Tensor) -> Tensor:
         """Return the input of the product."""
         return x if self.norm is None else self.norm(x)
+
+
+def takes_maps(*layers: nn.Module) -> bool:
+    """Whether a block with these products takes its channels-first form: in an exported program, unless one of them was
+    replaced, as by ``foveal.quantize``."""
+    return is_standard() and all(isinstance(layer, Layer) for layer in layers)
 
 
 def batch_norm_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from foveal.ops import aggregated_attention, convolutional_glu, gated_dwconv, gelu_pool
 from foveal.ops.aggregated_attention.standard_form import Terms, attention_terms, rows_attention
 from foveal.ops.modules import is_plain_module
-from foveal.ops.standard import average_pool, is_standard
+from foveal.ops.standard import average_pool
 from foveal.types import Size
 
 from ..cache import SizeCache
@@ -23,7 +23,7 @@ from ..layers.aggregated_attention import AggregatedAttention, SelfAttention
 from ..layers.convolutional_glu import ConvolutionalGLU
 from ..layers.cosine_attention import CosineAttention
 from ..transnext import Block
-from .parts import InferenceOnly, Layer, constant
+from .parts import InferenceOnly, Layer, constant, takes_maps
 
 
 class _FoldedAttention(InferenceOnly, CosineAttention):
@@ -81,7 +81,7 @@ class FoldedAggregatedAttention(_FoldedAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """x + attention of the normalised x; (B, H, W, C)."""
-        if is_standard():
+        if takes_maps(self.everything, self.pooled, self.project):
             return self._standard(x)
         channels, size = x.shape[-1], (x.shape[1], x.shape[2])
         everything = self.everything(x)
@@ -138,7 +138,7 @@ class FoldedSelfAttention(_FoldedAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """x + attention of the normalised x; (B, H, W, C)."""
-        if is_standard():
+        if takes_maps(self.qkv, self.project):
             return self._standard(x)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         return self.project(self.attend(q, k, v).flatten(3), add=x)
@@ -167,7 +167,7 @@ class FoldedGLU(InferenceOnly):
 
     def forward(self, x: Tensor) -> Tensor:
         """x + GLU of the normalised x; (B, H, W, C)."""
-        if is_standard():
+        if takes_maps(self.fc1, self.fc2):
             return self._standard(x)
         norm = self.fc1.norm
         if norm is None or not is_plain_module(nn.LayerNorm, norm) or not is_plain_module(Layer, self.fc1, self.fc2):

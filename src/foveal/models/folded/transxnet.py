@@ -18,7 +18,6 @@ from foveal.ops.dynamic_dwconv.standard_form import convolve_samples
 from foveal.ops.idconv.reference import mix, pool
 from foveal.ops.modules import is_plain_module
 from foveal.ops.multiscale_dwconv.standard_form import convolve, with_identity
-from foveal.ops.standard import is_standard
 
 from ..cache import SizeCache
 from ..layers.d_mixer import DMixer
@@ -28,7 +27,17 @@ from ..layers.layer_scale import LayerScale
 from ..layers.multiscale_ffn import FFN_KERNELS, MultiScaleFFN
 from ..layers.osra import OSRA
 from ..transxnet import Block, PatchEmbed, TokenBlock
-from .parts import InferenceOnly, Layer, Weights, batch_norm_affine, cast, constant, scale_input, scale_output
+from .parts import (
+    InferenceOnly,
+    Layer,
+    Weights,
+    batch_norm_affine,
+    cast,
+    constant,
+    scale_input,
+    scale_output,
+    takes_maps,
+)
 
 
 class FoldedPatchEmbed(InferenceOnly):
@@ -244,13 +253,15 @@ class FoldedBlock(InferenceOnly):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(B, C, H, W) and the stage's position bias to (B, C, H, W); tokens in between."""
-        if is_standard():
+        mixer, mlp = self.token_mixer, self.mlp
+        attention = mixer.global_unit
+        if takes_maps(mixer.squeeze, mixer.expand, attention.q, attention.kv, mlp.fc1, mlp.fc2):
             (kernel,) = self.prepared("kernel", lambda: [with_identity(self.pos_embed.weight)])
             x = convolve(x, kernel, self.pos_embed.bias)
-            return self.mlp.standard(self.token_mixer.standard(self.norm1(x), bias, x))
+            return mlp.standard(mixer.standard(self.norm1(x), bias, x))
         x = x.permute(0, 2, 3, 1)
         x = multiscale_dwconv(x, [self.pos_embed.weight], [self.pos_embed.bias], identity=True)
-        x = self.mlp(self.token_mixer(_group_norm(self.norm1, x), bias, x))
+        x = mlp(mixer(_group_norm(self.norm1, x), bias, x))
         return x.permute(0, 3, 1, 2)
 
 
