@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import zipfile
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -231,6 +233,21 @@ def test_an_export_leaves_its_own_files_alone(exported, name):
 def test_a_file_of_pytorch_holds_its_operators_alone(exported, name):
     graph = torch.export.load(exported(ALL[name]).path).graph
     assert not [node.name for node in graph.nodes if "foveal" in str(node.target)]
+
+
+def contents(path):
+    """The bytes of a file, and of the files in an archive."""
+    if path.suffix != ".pt2":
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in archive.namelist()]
+
+
+@pytest.mark.parametrize("name", ["onnx, transnext", "openvino, transxnet", "openvino, fp16", "torch, transxnet"])
+def test_no_path_of_the_machine_is_left_in_a_file(exported, name):
+    folders = [str(Path(module.__file__).parent).encode() for module in (foveal, torch)]
+    for path in exported(ALL[name]).path.parent.iterdir():
+        assert not [folder for content in contents(path) for folder in folders if folder in content], path.name
 
 
 def test_axes_that_are_free_have_names_in_an_onnx_file(exported):
