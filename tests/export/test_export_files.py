@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import zipfile
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -233,6 +235,21 @@ def test_a_file_of_pytorch_holds_its_operators_alone(exported, name):
     assert not [node.name for node in graph.nodes if "foveal" in str(node.target)]
 
 
+def contents(path):
+    """The bytes of a file, and of the files in an archive."""
+    if path.suffix != ".pt2":
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in archive.namelist()]
+
+
+@pytest.mark.parametrize("name", ["onnx, transnext", "openvino, transxnet", "openvino, fp16", "torch, transxnet"])
+def test_no_path_of_the_machine_is_left_in_a_file(exported, name):
+    folders = [str(Path(module.__file__).parent).encode() for module in (foveal, torch)]
+    for path in exported(ALL[name]).path.parent.iterdir():
+        assert not [folder for content in contents(path) for folder in folders if folder in content], path.name
+
+
 def test_axes_that_are_free_have_names_in_an_onnx_file(exported):
     def shape(case):
         (given,) = onnx.load(exported(case).path).graph.input
@@ -399,13 +416,16 @@ def test_networks_of_other_channels_are_exported(tmp_path):
         assert relative_error(found, net(image(64, 64, channels=channels))) <= OUTPUT
 
 
-def test_a_network_of_timm_is_exported_as_it_is(tmp_path):
+@pytest.mark.parametrize(("format", "precision"), [("onnx", "fp32"), ("torch", "bf16")])
+def test_a_network_of_timm_is_exported_as_it_is(tmp_path, format, precision):
     import timm
 
     net = timm.create_model("test_convnext", num_classes=10).eval()
     subject = Subject(net, "classification", "test_convnext", (64, 64), RESIZING, ("logits",), CLASSES)
-    made = export(subject, tmp_path / "a.onnx", "onnx")
+    made = export(subject, tmp_path / f"a{FORMATS[format].ending}", format, precision=precision)
     assert made.card.credit == "test_convnext of timm; see its documentation for authors and licence"
     (found,) = answers(made.path, image(64, 64))
     with torch.no_grad():
-        assert relative_error(found, net(image(64, 64))) <= OUTPUT
+        exact, dtype = net.double()(image(64, 64).double()), dict(fp32=torch.float32, bf16=torch.bfloat16)[precision]
+        plain = net.to(dtype)(image(64, 64).to(dtype))
+    assert_within_budget(found.to(dtype), plain, exact, 1000)

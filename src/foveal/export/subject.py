@@ -85,7 +85,18 @@ class Subject:
         except ValueError as error:
             if "nothing to fold" not in str(error):
                 raise FovealError(f"{self.model} cannot be exported: {error}.") from error
-        return copy.deepcopy(self.net).to(dtype)
+        return _InDtype(copy.deepcopy(self.net).to(dtype), dtype)
+
+
+class _InDtype(nn.Module):
+    """A network of timm that converts images to its dtype, as folded networks do."""
+
+    def __init__(self, net: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.net, self.dtype = net, dtype
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x.to(self.dtype))
 
 
 class Features(nn.Module):
