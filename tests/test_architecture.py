@@ -40,6 +40,7 @@ OUTSIDE = {
     "ablation/statistics.py": {"scipy"},
     "integrations/transformers": {"timm", "transformers"},
     "export": {"numpy", "onnx_ir", "onnxscript", "openvino"},
+    "export/int8": {"numpy", "onnx", "onnx_ir", "onnxruntime", "openvino"},
     "explain": {"numpy", "PIL"},
     "app": {"timm", "numpy", "PIL"},
     "app/server.py": {"starlette", "PIL"},
