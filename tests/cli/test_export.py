@@ -192,3 +192,13 @@ def test_help_fits_80_columns(foveal, monkeypatch):
     said = foveal("export", "--help")
     assert said.code == 0
     assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_a_folder_is_no_file_to_write(foveal, small, tmp_path):
+    """FILE.bin would be left without its FILE.xml otherwise."""
+    said = foveal("export", *WORDS, "--out", tmp_path)
+    assert (said.code, said.error) == (2, f"foveal: --out {tmp_path} is a folder: pass the name of a file.\n")
+    (tmp_path / "a.xml").mkdir()
+    said = foveal("export", *WORDS, "--format", "openvino", "--out", tmp_path / "a")
+    assert said.code == 1 and "a.xml is a folder" in said.error
+    assert [path.name for path in tmp_path.iterdir()] == ["a.xml"]

@@ -342,7 +342,7 @@ def test_a_folder_that_is_not_there_is_created_and_one_that_cannot_be_is_an_erro
 @pytest.mark.parametrize(
     ("format", "settings", "says"),
     [
-        ("onnx", dict(precision="bf16"), "ONNX files have no bf16 here: choose one of fp32, fp16."),
+        ("onnx", dict(precision="bf16"), "ONNX files have no bf16 here: choose one of fp32, fp16, int8."),
         ("aoti", dict(precision="fp16"), "AOTInductor files have no fp16 here: choose one of fp32, bf16."),
         ("torch", dict(dynamic=["depth", "batch"]), "--dynamic takes batch and size, not depth."),
         ("torch", dict(batch=0), "--batch must be at least 1, not 0."),

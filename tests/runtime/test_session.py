@@ -42,8 +42,11 @@ def test_any_number_of_images_runs_whatever_the_batch_of_the_file(tmp_path, endi
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_file_of_any_size_runs_at_others(tmp_path, ending):
     session = open_session(write_linear(tmp_path / f"a{ending}", card(any_size=True)))
-    for side in (SIDE, 33):
+    for side in (SIDE, 77):
         close(session.run(images(2, side))["logits"], linear_logits(images(2, side)))
+    with pytest.raises(FovealError) as error:  # the network refuses them, the file would answer
+        session.run(images(2, 63))
+    assert one_sentence(error, "takes images of at least 64 pixels, not 63 x 63")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -209,8 +212,8 @@ def test_a_failure_of_the_runtime_is_one_sentence(tmp_path, ending):
     session = open_session(write_linear(tmp_path / f"a{ending}", card(batch=2)))
     object.__setattr__(session.card.input, "any_size", True)
     with pytest.raises(FovealError) as error:
-        session.run(images(2, 32))
-    assert one_sentence(error, "cannot run ", "(2, 3, 32, 32)")
+        session.run(images(2, 96))
+    assert one_sentence(error, "cannot run ", "(2, 3, 96, 96)")
 
 
 def test_options_that_make_no_sense_are_refused(tmp_path):

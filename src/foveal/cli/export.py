@@ -196,6 +196,8 @@ def _endings() -> set[str]:
 
 def _paths(formats: list[str], out: Path) -> list[tuple[str, Path]]:
     """Return a file for every format; a name may have dots, such as transnext_base.in1k_384."""
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder: pass the name of a file.")
     stem = out.with_suffix("") if out.suffix in _endings() else out
     return [(name, stem.with_name(stem.name + FORMATS[name].ending)) for name in formats]
 

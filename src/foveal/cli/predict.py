@@ -56,6 +56,8 @@ def _check(images: tuple[Path, ...], options: PredictOptions) -> None:
         raise UsageError("An image is missing: foveal predict IMAGE... --checkpoint FILE.")
     if options.top_k is not None and options.top_k < 1:
         raise UsageError(f"--top-k must be at least 1, not {options.top_k}.")
+    if options.size is not None and options.size < 1:
+        raise UsageError(f"--size must be at least 1, not {options.size}.")
     if options.score is not None and not 0 <= options.score <= 1:
         raise UsageError(f"--score must be from 0 to 1, not {options.score}.")
 

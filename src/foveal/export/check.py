@@ -24,7 +24,7 @@ def compare(net: nn.Module, run: Run, outputs: tuple[str, ...], images: Iterator
     """Return the largest relative difference between a network in fp32 and a file over batches of images.
 
     Raises:
-        FovealError: an output has another shape, or is not finite where the network's is.
+        FovealError: an output has another shape, or an output of the file or the network is not finite.
     """
     worst = 0.0
     for batch in images:
@@ -42,6 +42,8 @@ def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> float:
         raise FovealError(
             f"The file returns {name} of shape {found.shape}, the network {expected.shape}: it was not kept."
         )
+    if not np.isfinite(expected).all():
+        raise FovealError(f"The network itself returns {name} that are not finite: check its weights.")
     if not np.isfinite(found).all():
         raise FovealError(f"The file returns {name} that are not finite, the network does not: it was not kept.")
     largest = float(np.abs(expected).max(initial=0))

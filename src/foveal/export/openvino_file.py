@@ -15,12 +15,21 @@ from .onnx_file import write_onnx
 
 def write_openvino(program: ExportedProgram, card: Card, path: Path) -> int:
     """Write FILE.xml, and FILE.bin with the weights beside it; return the number of operations."""
-    import openvino
-
     with tempfile.TemporaryDirectory() as folder:
         onnx = Path(folder, "network.onnx")
         write_onnx(program, card, onnx)
-        model = core(openvino).read_model(onnx)
-        model.set_rt_info(card.text(), [KEY])
-        openvino.save_model(model, path, compress_to_fp16=card.precision == "fp16")
-        return len(model.get_ops())
+        return convert(onnx, card.text(), path, half=card.precision == "fp16")
+
+
+def convert(onnx: Path, card: str, path: Path, *, half: bool = False) -> int:
+    """Convert an ONNX file to FILE.xml and FILE.bin with this card, and return the number of their operations.
+
+    Args:
+        half: keep weights in fp16.
+    """
+    import openvino
+
+    model = core(openvino).read_model(onnx)
+    model.set_rt_info(card, [KEY])
+    openvino.save_model(model, path, compress_to_fp16=half)
+    return len(model.get_ops())

@@ -120,6 +120,7 @@ def export(
             f"Files of free size take images of {subject.smallest} pixels or more, not {min(subject.size)}: pass a "
             "larger --size, or leave size out of --dynamic."
         )
+    _check_target(path)
     card = subject.card(precision, None if BATCH in free else batch, SIZE in free)
     photographs = None if calibration is None else calibration.load(card)
     dtype = torch.float32 if precision in kind.computed else DTYPES[precision]
@@ -143,9 +144,22 @@ def export(
         on_step("comparing with the network")
         with quietly():
             error = _checked(subject, _runner(staged, card, format), card, free, batch)
-        for item in sorted(Path(folder).iterdir(), key=lambda item: item.name == path.name):  # the file itself last
-            item.replace(path.parent / item.name)
+        _move(Path(folder), path)
     return Exported(path, card, operators, error, time.perf_counter() - start, report)
+
+
+def _move(folder: Path, path: Path) -> None:
+    """Move a finished file and those beside it to their names, the file itself last."""
+    items = sorted(folder.iterdir(), key=lambda item: item.name == path.name)
+    for item in items:
+        _check_target(path.parent / item.name)
+    for item in items:
+        item.replace(path.parent / item.name)
+
+
+def _check_target(path: Path) -> None:
+    if path.is_dir():
+        raise FovealError(f"{path} is a folder, and a file of this name is to be written: pass another --out.")
 
 
 def check_request(format: str, precision: str, dynamic: frozenset[str], batch: int) -> None:

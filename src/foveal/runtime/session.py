@@ -85,6 +85,11 @@ class Session:
         fits = images.ndim == 4 and images.shape[1] == given.channels and 0 not in images.shape
         if not fits or images.dtype != np.float32 or not (given.any_size or images.shape[2:] == given.size):
             raise FovealError(f"{self.path} takes images {wanted}, at least one, not {images.shape} {images.dtype}.")
+        if given.any_size and min(images.shape[2:]) < given.smallest:
+            raise FovealError(
+                f"{self.path} takes images of at least {given.smallest} pixels, not {images.shape[2]} x "
+                f"{images.shape[3]}: enlarge them."
+            )
 
 
 def is_exported(path: str | Path) -> bool:

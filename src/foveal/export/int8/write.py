@@ -87,16 +87,13 @@ def save_openvino(model: onnx.ModelProto, path: Path) -> int:
 
     OpenVINO reads ONNX's pairs as its own. NNCF, its tool for int8, rounds what lies between the products as well.
     """
-    import openvino
+    from ..openvino_file import convert
 
     text = next(one.value for one in model.metadata_props if one.key == KEY)
     with tempfile.TemporaryDirectory() as folder:
         onnx_file = Path(folder, "network.onnx")
         save_onnx(model, onnx_file)
-        converted = openvino.Core().read_model(onnx_file)
-        converted.set_rt_info(text, [KEY])
-        openvino.save_model(converted, path, compress_to_fp16=False)
-        return len(converted.get_ops())
+        return convert(onnx_file, text, path)
 
 
 def _report(
