@@ -200,5 +200,6 @@ def test_a_folder_is_no_file_to_write(foveal, small, tmp_path):
     assert (said.code, said.error) == (2, f"foveal: --out {tmp_path} is a folder: pass the name of a file.\n")
     (tmp_path / "a.xml").mkdir()
     said = foveal("export", *WORDS, "--format", "openvino", "--out", tmp_path / "a")
-    assert said.code == 1 and "a.xml is a folder" in said.error
+    assert said.code == 1
+    assert "a.xml is a folder" in said.error
     assert [path.name for path in tmp_path.iterdir()] == ["a.xml"]
