@@ -112,8 +112,9 @@ def test_a_broken_connection_leaves_the_session_free_and_its_image_forgotten(exp
     one.open(noise(23))
     session = explorer.sessions.get(one.session)
     image = weakref.ref(session.image)
-    asked_of_a_stream(one, NEXT).close()
-    assert reached.wait(60)
+    connection = asked_of_a_stream(one, NEXT)
+    assert reached.wait(60)  # before the end, so that it comes while a stage is computed
+    connection.close()
     released.set()
     assert "window" in one.ask("attention", network=NEXT)
     assert one.post("close", one.session.encode())[0] == 204

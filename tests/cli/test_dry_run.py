@@ -52,7 +52,7 @@ def test_fine_tuning_shows_its_layers_and_accepts_a_number_of_images(foveal, unt
 def test_of_local_images_that_are_counted_eight_of_each_set_are_opened(foveal, colours, untouched, quick, monkeypatch):
     """There are 24 for training and 12 for validation."""
     opened = []
-    monkeypatch.setattr(Image, "open", lambda file: OPEN(opened.append(file) or file))
+    monkeypatch.setattr(Image, "open", lambda file, **how: OPEN(opened.append(file) or file, **how))
     said = foveal("train", ATTO, "--dry-run", "--data", colours, *quick)
     assert said.code == 0, said.error
     assert re.search(r"\b24 images \(", said.out)

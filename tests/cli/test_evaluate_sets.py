@@ -180,7 +180,7 @@ def test_errors_in_the_last_set_are_raised_before_the_first_image_is_read(
     (data / stranger).mkdir()
     if "imagenet-c" not in stranger:
         Image.new("RGB", (40, 32)).save(data / stranger / "1.png")
-    monkeypatch.setattr(Image, "open", lambda file: pytest.fail(f"{file} was opened"))
+    monkeypatch.setattr(Image, "open", lambda file, **how: pytest.fail(f"{file} was opened"))
     said = foveal("evaluate", RECIPE, "--checkpoint", released, "--data", data, "--workers", 0, "--set", "a", "r", "c")
     assert said.code == 1
     assert said.is_one_sentence(*parts)
