@@ -85,12 +85,12 @@ def staging_folder(folder: Path, advice: str = ELSEWHERE) -> Iterator[Path]:
     """Yield a hidden folder inside ``folder``, and move its content into ``folder`` after the block.
 
     For several files that belong together, in a folder that may hold others. A file of the same name is replaced. If
-    the block is stopped, ``folder`` is removed too, provided that it was created here and is empty.
+    the block is stopped, ``folder`` and those above it that were created here are removed too, unless they are filled.
 
     Raises:
         FovealError: The system refuses to create the folders or to move the content.
     """
-    is_new = not folder.exists()
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     make_folder(folder, advice)
     with write_errors(folder, advice):
         staging = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
@@ -105,8 +105,10 @@ def staging_folder(folder: Path, advice: str = ELSEWHERE) -> Iterator[Path]:
                 item.replace(folder / item.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
+        for place in new:
+            if any(place.iterdir()):
+                break
+            place.rmdir()
 
 
 @contextmanager

@@ -92,11 +92,12 @@ def test_a_file_has_the_name_of_the_model_or_that_of_out(foveal, written, tmp_pa
 
 def test_options_reach_the_export(foveal, written, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["--dynamic", "batch,size", "--precision", "fp16", "--batch", 3]
-    assert foveal("export", *WORDS, *words).code == 0
-    ((_, format, settings),) = written
-    assert format == "onnx"
-    assert settings == {**settings, "precision": "fp16", "dynamic": ["batch", "size"], "batch": 3}
+    assert foveal("export", *WORDS, "--dynamic", "batch,size", "--precision", "fp16").code == 0
+    assert foveal("export", *WORDS, "--dynamic", "size", "--batch", 3).code == 0
+    (_, first, free), (_, second, three) = written
+    assert first == second == "onnx"
+    assert free == {**free, "precision": "fp16", "dynamic": ["batch", "size"], "batch": 1}
+    assert three == {**three, "precision": "fp32", "dynamic": ["size"], "batch": 3}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,11 @@ def test_options_reach_the_export(foveal, written, tmp_path, monkeypatch):
         ([*WORDS, "--out", "a.xml"], "--out a.xml does not end in .onnx, as onnx files do: rename it."),
         ([*WORDS, "--size", "1", "2", "3"], "--size takes one side, or height and width, not 3 numbers."),
         ([*WORDS, "--precision", "fp8"], "foveal export --help"),
+        ([*WORDS, "--batch", "0"], "--batch must be at least 1, not 0."),
+        ([*WORDS, "--batch", "1", "--dynamic", "batch"], "--dynamic batch takes any number of images: leave --batch"),
+        ([*WORDS, "--calibration", "."], "--calibration is for int8: add --precision int8, or leave it out."),
+        ([*WORDS, "--calibration-images", "8"], "--calibration-images is for int8: add --precision int8, or leave"),
+        (["--checkpoint", "a.pt", "--no-pretrained"], "--checkpoint has the weights: leave --no-pretrained out."),
     ],
 )
 def test_wrong_arguments_are_one_sentence_before_anything_is_written(foveal, tmp_path, monkeypatch, words, part):

@@ -112,7 +112,7 @@ def test_another_size_runs_if_the_file_takes_any(foveal, photographs, tmp_path, 
     )
     said = foveal("predict", *photographs, "--checkpoint", fixed, "--size", 96)
     assert said.code == 1
-    assert said.is_one_sentence("runs at 64x64 alone, not at 96x96: leave --size out")
+    assert said.is_one_sentence("runs at 64x64 only, not at 96x96: leave --size out")
     assert foveal("predict", *photographs, "--checkpoint", fixed, "--size", SIDE).code == 0
     plain, larger = (
         json.loads(foveal("predict", *photographs, "--checkpoint", free, "--json", *words).out)

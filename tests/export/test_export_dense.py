@@ -134,15 +134,15 @@ def test_a_segmenter_of_whole_images_gives_the_answer_of_the_checkpoint(folder, 
 
 
 REFUSED = [
-    ("mask_rcnn", [], "mask_rcnn transnext_atto is not exported"),
-    ("dino", [], "dino transnext_atto is not exported"),
+    ("mask_rcnn", [], "mask_rcnn transnext_atto cannot be exported"),
+    ("dino", [], "dino transnext_atto cannot be exported"),
     ("retinanet", ["--batch", 2], "A detector is exported for one image per call"),
     ("retinanet", ["--dynamic", "batch"], "A detector is exported for one image per call"),
     ("retinanet", ["--size", 64, 100], "--size must be at least 64 pixels, in multiples of 32, not 64 x 100"),
     ("retinanet", ["--dynamic", "size", "--size", 64], "--size must be at least 160 pixels"),
     ("retinanet", ["--precision", "fp16"], "off by pixels: export the detector with --precision fp32"),
     ("retinanet", ["--features"], "--features is for classifiers, and"),
-    ("mask2former", [], "mask2former transnext_atto is not exported"),
+    ("mask2former", [], "mask2former transnext_atto cannot be exported"),
     ("upernet", ["--size", 96], "sees windows of 64 x 64 pixels: leave --size out, or add --dynamic size"),
 ]
 
@@ -164,4 +164,4 @@ def test_what_is_not_exported_is_one_sentence_and_no_file(tmp_path, capsys, head
 
 def test_a_fixed_file_refuses_another_size(square, images, capsys):
     assert run("predict", *images, "--checkpoint", square[".onnx"], "--size", 128) == 1
-    assert "runs at 96x96 alone: leave --size out" in capsys.readouterr().err
+    assert "runs at 96x96 only: leave --size out" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,9 @@ from torch import nn
 
 import foveal
 from foveal.errors import FovealError
-from foveal.export import FORMATS, Subject, export
+from foveal.export import FORMATS, Subject, export, formats, load
 from foveal.export import write as writing
 from foveal.export.subject import Features
-from foveal.export.torch_run import load
 from foveal.runtime import open_session
 from foveal.runtime.card import KEY, Card, Input, Resizing
 from foveal.version import __version__
@@ -312,12 +312,46 @@ def test_a_file_that_differs_is_refused_and_nothing_is_left(tmp_path, monkeypatc
 
 
 def test_outputs_of_another_shape_are_refused(tmp_path, monkeypatch):
-    def fewer(net):
-        net.head.fc = nn.Linear(net.get_classifier().in_features, 9)
+    def narrower(net):
+        net.net.norm = nn.Identity()
+        net.net.stages[3].register_forward_hook(lambda stage, given, y: y[:, :1])
 
-    monkeypatch.setattr(writing, "trace", differing(fewer))
-    with pytest.raises(FovealError, match=r"logits of shape \(1, 9\), the network \(1, 10\): it was not kept"):
-        export(Case().subject, tmp_path / "a.pt2", "torch")
+    monkeypatch.setattr(writing, "trace", differing(narrower))
+    with pytest.raises(FovealError, match=r"stage4 of shape .* the network .*: it was not kept"):
+        export(Case(features=True).subject, tmp_path / "a.pt2", "torch")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (dict(classes=CLASSES[:9]), "The network has 10 classes, and classes names 9: name each."),
+        (dict(outputs=("logits", "more")), "The network returns 1 outputs, and outputs names 2: name each."),
+    ],
+)
+def test_what_the_network_returns_must_have_names(tmp_path, changes, says):
+    with pytest.raises(FovealError) as error:
+        export(replace(Case().subject, **changes), tmp_path / "a.onnx", "onnx")
+    assert str(error.value) == says
+    assert list(tmp_path.iterdir()) == []
+
+
+class Inverse(nn.Module):
+    """A network with an operator that ONNX lacks."""
+
+    def forward(self, x):
+        return torch.linalg.inv(x[:, 0, :10, :10]).sum(2)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_an_operator_that_a_format_lacks_is_one_sentence_and_no_file(tmp_path, format):
+    path = tmp_path / "new" / "folder" / f"a{FORMATS[format].ending}"
+    with pytest.raises(FovealError) as error:
+        export(replace(Case().subject, net=Inverse().eval()), path, format)
+    assert str(error.value) == (
+        f"This network cannot be written as {FORMATS[format].title} (the operator aten.linalg_inv_ex.default): choose "
+        "another format."
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -333,10 +367,18 @@ def test_after_ctrl_c_nothing_is_left(tmp_path, part):
 
 
 def test_a_folder_that_is_not_there_is_created_and_one_that_cannot_be_is_an_error(tmp_path):
-    made = export(Case().subject, tmp_path / "new" / "folder" / "a.pt2", "torch")
+    made = export(Case().subject, f"{tmp_path}/new/folder/a.pt2", "torch")
+    assert made.path == tmp_path / "new" / "folder" / "a.pt2"
     assert made.path.is_file()
-    with pytest.raises(FovealError, match=r"a.pt2"):
+    with pytest.raises(FovealError, match=r"a\.pt2 is a file: pass --out with a folder"):
         export(Case().subject, made.path / "a.pt2", "torch")
+
+
+def test_weights_beside_a_file_that_is_replaced_are_removed(tmp_path):
+    for name in ("a.onnx", "a.onnx.data", "b.onnx.data"):
+        (tmp_path / name).write_text("of another network")
+    export(Case().subject, tmp_path / "a.onnx", "onnx")
+    assert {one.name for one in tmp_path.iterdir()} == {"a.onnx", "b.onnx.data"}
 
 
 @pytest.mark.parametrize(
@@ -344,8 +386,8 @@ def test_a_folder_that_is_not_there_is_created_and_one_that_cannot_be_is_an_erro
     [
         ("onnx", dict(precision="bf16"), "ONNX files have no bf16 here: choose one of fp32, fp16, int8."),
         ("aoti", dict(precision="fp16"), "AOTInductor files have no fp16 here: choose one of fp32, bf16."),
-        ("torch", dict(dynamic=["depth", "batch"]), "--dynamic takes batch and size, not depth."),
-        ("torch", dict(batch=0), "--batch must be at least 1, not 0."),
+        ("torch", dict(dynamic=["depth", "batch"]), "dynamic takes batch and size, not depth."),
+        ("torch", dict(batch=0), "batch must be at least 1, not 0."),
     ],
 )
 def test_what_a_format_lacks_is_one_sentence(tmp_path, format, settings, says):
@@ -355,6 +397,19 @@ def test_what_a_format_lacks_is_one_sentence(tmp_path, format, settings, says):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "format", "says"),
+    [
+        ("a.onnx", "tf", "There is no format 'tf': choose one of onnx, openvino, torch, aoti."),
+        ("a.onnx", "torch", "a.onnx does not end in .pt2, as torch.export files do: rename it."),
+    ],
+)
+def test_a_format_that_is_unknown_or_not_that_of_the_name_is_one_sentence(name, format, says):
+    with pytest.raises(FovealError) as error:
+        export(Case().subject, name, format)
+    assert str(error.value) == says
+
+
 def test_a_small_size_cannot_be_free(tmp_path):
     subject = replace(Case().subject, size=(32, 64))
     with pytest.raises(FovealError, match=r"free size take images of 64 pixels or more, not 32: pass a larger --size"):
@@ -362,18 +417,24 @@ def test_a_small_size_cannot_be_free(tmp_path):
 
 
 def test_a_missing_package_is_named_with_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "_is_installed", lambda package: package not in ("onnx", "openvino"))
+    missing = ("onnx", "openvino")
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name in missing else find_spec(name))
     with pytest.raises(FovealError, match=r'OpenVINO files need onnx, openvino: pip install "foveal\[export\]"\.'):
         export(Case().subject, tmp_path / "a.xml", "openvino")
 
 
 def test_a_file_of_pytorch_takes_the_shapes_that_its_card_says_alone(exported):
     fixed, free = (load(exported(SINGLE[f"torch, {name}"]).path) for name in ("transxnet", "transnext, any batch"))
-    for shape in ((2, 3, *SIZE), (1, 3, 64, 64), (1, 4, *SIZE)):
-        with pytest.raises(FovealError, match=r"takes images of shape \(1, 3, 64, 96\), not"):
+    for shape in ((2, 3, *SIZE), (1, 3, 64, 64), (1, 4, *SIZE), (3, *SIZE)):
+        with pytest.raises(FovealError, match=r"takes images \(1, 3, 64, 96\) float32, not"):
             fixed.run(np.zeros(shape, np.float32))
-    with pytest.raises(FovealError, match=r"takes images of shape \(2, 3, 64, 96\), not"):
-        free.run(np.zeros((2, 1, *SIZE), np.float32))
+    for shape in ((2, 1, *SIZE), (0, 3, *SIZE)):
+        with pytest.raises(FovealError, match=r"takes images \(B, 3, 64, 96\) float32, not"):
+            free.run(np.zeros(shape, np.float32))
+    with pytest.raises(FovealError, match=r"not \(1, 3, 64, 96\) float64"):
+        fixed.run(np.zeros((1, 3, *SIZE)))
+    with pytest.raises(FovealError, match=r"takes a NumPy array \(1, 3, 64, 96\) float32, not Tensor"):
+        fixed.run(torch.zeros(1, 3, *SIZE))
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
@@ -385,7 +446,7 @@ def test_a_compiled_file_is_right_and_takes_its_shape_alone(tmp_path):
     (found,) = answers(made.path, image(*SIZE))
     with torch.no_grad():
         assert relative_error(found, net(image(*SIZE))) <= OUTPUT
-    with pytest.raises(FovealError, match=r"takes images of shape \(1, 3, 64, 96\), not \(2, 3, 64, 96\)"):
+    with pytest.raises(FovealError, match=r"takes images \(1, 3, 64, 96\) float32, not \(2, 3, 64, 96\)"):
         answers(made.path, image(*SIZE, batch=2))
     assert {one.name for one in tmp_path.iterdir()} == {"a.pt2", "a.json"}
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import foveal
+from foveal.export.program import trace
 from foveal.ops import use_backend
 from support.accuracy import OUTPUT, relative_error
 from support.nets import atto, image
@@ -85,6 +86,17 @@ def test_the_standard_form_of_a_folded_network_has_the_answers_of_the_network(fa
         with use_backend("standard"):
             found = folded(x)
         assert relative_error(found, right(net, x)) <= OUTPUT
+        net.float()
+
+
+@every_family
+@torch.no_grad()
+def test_a_network_is_traced_again_at_another_size(family):
+    net = network(family)
+    folded = foveal.optimize(net, memory=False)
+    for size in ((64, 64), SIZE):
+        program = trace(folded, image(*size), frozenset(), whole=False)
+        assert relative_error(program.module()(image(*size)), right(net, image(*size))) <= OUTPUT
         net.float()
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from foveal import FovealError, load_checkpoint
-from foveal.models.load_report import LoadReport
+from foveal.models.load_report import CheckpointError, LoadReport, Problem
 from foveal.models.weights_file import WeightsFile
 from foveal.training.start import Start
 from support.accuracy import assert_same
@@ -363,6 +363,25 @@ def test_a_checkpoint_with_nan_is_rejected(shallow, tmp_path):
     state[name].flatten()[-1] = torch.nan
     torch.save(state, tmp_path / "file.pth")
     refusal(shallow_net("transnext_micro"), tmp_path / "file.pth", f"holds NaN in {name}; pass a checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("a.onnx", Problem.EXPORTED),
+        ("a.xml", Problem.EXPORTED),
+        ("a.bin", Problem.EXPORTED),  # the weights of a.xml
+        ("a.pt2", Problem.EXPORTED_PROGRAM),
+        ("b.bin", Problem.NOT_A_CHECKPOINT),
+    ],
+)
+def test_exported_files_are_named_as_such(name, problem, tmp_path):
+    for file in ("a.onnx", "a.xml", "a.bin", "a.pt2", "b.bin"):
+        (tmp_path / file).write_bytes(b"no pickle")
+    with pytest.raises(CheckpointError) as error:
+        WeightsFile.open(tmp_path / name)
+    assert error.value.problem == problem
+    assert str(tmp_path / name) in str(error.value)
 
 
 def test_missing_files_and_folders_are_rejected(tmp_path):

@@ -11,17 +11,17 @@ from foveal.cli.console import Json, UsageError, print_json, steps
 from foveal.cli.predict import CLASSIFICATION, what_it_holds
 from foveal.errors import FovealError
 from foveal.export import FORMATS, Exported, Subject, export
+from foveal.export.formats import check_request, check_target
 from foveal.export.int8 import Calibration
-from foveal.export.program import AXES
+from foveal.export.program import AXES, BATCH
 from foveal.export.subject import Features
-from foveal.export.write import check_request
 from foveal.models.pyramid import Pyramid
 from foveal.models.weights_file import WeightsFile
 from foveal.runtime.card import Resizing
 from foveal.tasks.classification.network import Classifier, described_by_timm, restore
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.listing import walk_images
-from foveal.tasks.network import set_input_size
+from foveal.tasks.network import lacks_released_weights, set_input_size
 from foveal.tasks.registry import TASKS, noun
 
 
@@ -31,19 +31,19 @@ class ExportOptions:
 
     Attributes:
         checkpoint: File of weights: best.pt of a run, or released ones.
-        model: Model with its released weights, or the model of a file that does not say it; of a released detector or
-            segmenter its recipe (coco.NAME, ade20k.NAME).
-        pretrained: With --model alone: download the released weights. --no-pretrained exports random weights, to
-            measure speed.
+        model: Model, with its released weights unless --checkpoint has others. Of a checkpoint without metadata, the
+            model it was saved from; of a released detector or segmenter, its recipe (coco.NAME, ade20k.NAME).
+        pretrained: Without --checkpoint: download the released weights, the default. --no-pretrained exports random
+            weights, to measure speed.
         format: onnx for ONNX Runtime and others, openvino, aoti (AOTInductor: compiled for machines like this one), or
             torch (torch.export). A list such as onnx,openvino writes one file per format.
         size: Side of the square images in pixels, or height and width; the training size by default. Detectors and
             segmenters take images of other shapes padded to it; with --dynamic size they take every image in its own.
         dynamic: What the file leaves free: batch, size (height and width), or batch,size.
-        batch: Images per call, unless the batch is dynamic.
+        batch: Images per call, 1 by default. Not with --dynamic batch.
         precision: fp32, bf16, fp16 or int8, where the format has it.
         calibration: For int8: a folder of images like those that the network was trained on, in subfolders or not.
-        calibration_images: Images to draw from it, evenly; every fourth checks the file.
+        calibration_images: Images to draw from it, evenly, 128 by default; every fourth checks the file.
         features: Export the feature maps of the four stages instead of classes.
         out: File to write. With several formats, its ending is replaced by that of each.
     """
@@ -54,10 +54,10 @@ class ExportOptions:
     format: str = "onnx"
     size: tuple[int, ...] = ()
     dynamic: str | None = None
-    batch: int = 1
+    batch: int | None = None
     precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     calibration: Path | None = None
-    calibration_images: int = 128
+    calibration_images: int | None = None
     features: bool = False
     out: Path | None = None
 
@@ -68,31 +68,34 @@ def main(options: Annotated[ExportOptions, arg(name="")], *, json: Json = False)
     The file is compared with the network before it gets its name.
     """
     formats, dynamic = _listed("format", options.format, FORMATS), _listed("dynamic", options.dynamic or "", AXES)
+    batch = _batch(options, dynamic)
     for name in formats:
-        check_request(name, options.precision, frozenset(dynamic), options.batch)
+        check_request(name, options.precision, frozenset(dynamic), batch)
     _check_endings(formats, options.out)
+    if options.out is not None:
+        _check_targets(_paths(formats, options.out))
     calibration = _calibration(options)
-    subject = _subject(options, dynamic)
-    exported, paths = [], _paths(formats, options.out or Path(subject.model))
-    with steps(f"exporting {subject.model}") as show:
-        for name, path in paths:
-            exported.append(
-                export(
-                    subject,
-                    path,
-                    name,
-                    precision=options.precision,
-                    dynamic=dynamic,
-                    batch=options.batch,
-                    calibration=calibration,
-                    on_step=show,
-                )
+    subject = _subject(options, dynamic, batch)
+    paths = _paths(formats, options.out or Path(subject.model))
+    _check_targets(paths)
+    exported = []
+    for name, path in paths:
+        with steps(f"exporting {subject.model}") as show:
+            one = export(
+                subject,
+                path,
+                name,
+                precision=options.precision,
+                dynamic=dynamic,
+                batch=batch,
+                calibration=calibration,
+                on_step=show,
             )
+        exported.append(one)
+        if not json:
+            print(_sentence(one), flush=True)
     if json:
         print_json([_document(one) for one in exported])
-        return
-    for one in exported:
-        print(_sentence(one))
 
 
 def _listed(option: str, words: str, known: Collection[str]) -> list[str]:
@@ -103,28 +106,40 @@ def _listed(option: str, words: str, known: Collection[str]) -> list[str]:
     return list(dict.fromkeys(listed))
 
 
+def _batch(options: ExportOptions, dynamic: list[str]) -> int:
+    if options.batch is not None and options.batch < 1:
+        raise UsageError(f"--batch must be at least 1, not {options.batch}.")
+    if options.batch is not None and BATCH in dynamic:
+        raise UsageError("--dynamic batch takes any number of images: leave --batch out.")
+    return options.batch or 1
+
+
 def _calibration(options: ExportOptions) -> Calibration | None:
     """Return the images for int8. Raises UsageError or FovealError before anything is computed."""
     folder = options.calibration
     if options.precision != "int8":
-        if folder is not None:
-            raise UsageError("--calibration is for int8: add --precision int8, or leave it out.")
+        for name, value in (("calibration", folder), ("calibration-images", options.calibration_images)):
+            if value is not None:
+                raise UsageError(f"--{name} is for int8: add --precision int8, or leave it out.")
         return None
     if folder is None:
         raise UsageError("int8 is calibrated on images: pass --calibration FOLDER with some of the training images.")
-    if options.calibration_images < 1:
-        raise UsageError(f"--calibration-images must be at least 1, not {options.calibration_images}.")
+    count = 128 if options.calibration_images is None else options.calibration_images
+    if count < 1:
+        raise UsageError(f"--calibration-images must be at least 1, not {count}.")
     if not folder.is_dir():
         raise UsageError(f"--calibration {folder} is not a folder: pass one of images.")
     paths = walk_images(folder).images
     if not paths:
         raise UsageError(f"--calibration {folder} has no images: pass a folder of images.")
-    return Calibration.draw(paths, options.calibration_images)
+    return Calibration.draw(paths, count)
 
 
-def _subject(options: ExportOptions, dynamic: list[str]) -> Subject:
+def _subject(options: ExportOptions, dynamic: list[str], batch: int) -> Subject:
     if options.checkpoint is None and options.model is None:
         raise UsageError("A network is missing: pass --checkpoint FILE or --model NAME.")
+    if options.checkpoint is not None and not options.pretrained:
+        raise UsageError("--checkpoint has the weights: leave --no-pretrained out.")
     if len(options.size) > 2:
         raise UsageError(f"--size takes one side, or height and width, not {len(options.size)} numbers.")
     sides = options.size * 2 if len(options.size) == 1 else options.size
@@ -143,7 +158,7 @@ def _subject(options: ExportOptions, dynamic: list[str]) -> Subject:
                 )
             from foveal.cli.export_dense import subject_of
 
-            return subject_of(kind, weights, recipe, size, dynamic, options.batch, options.precision)
+            return subject_of(kind, weights, recipe, size, dynamic, batch, options.precision)
     classifier = _classifier(options, weights, size)
     fit = classifier.fit
     net = classifier.model.eval()
@@ -161,14 +176,11 @@ def _classifier(options: ExportOptions, weights: WeightsFile | None, size: tuple
     if weights is not None:
         return restore(weights, options.model, size=size)
     assert options.model is not None
-    try:
-        classifier = described_by_timm(options.model, pretrained=options.pretrained)
-    except FovealError as error:
-        if "No pretrained weights" not in str(error):
-            raise
+    if options.pretrained and lacks_released_weights(options.model):
         raise FovealError(
             f"{options.model} has no released weights: pass --checkpoint FILE, or --no-pretrained to measure speed."
-        ) from error
+        )
+    classifier = described_by_timm(options.model, pretrained=options.pretrained)
     if size is None:
         return classifier
     set_input_size(classifier.model, size)
@@ -200,6 +212,11 @@ def _paths(formats: list[str], out: Path) -> list[tuple[str, Path]]:
         raise UsageError(f"--out {out} is a folder: pass the name of a file.")
     stem = out.with_suffix("") if out.suffix in _endings() else out
     return [(name, stem.with_name(stem.name + FORMATS[name].ending)) for name in formats]
+
+
+def _check_targets(paths: list[tuple[str, Path]]) -> None:
+    for name, path in paths:
+        check_target(path, FORMATS[name])
 
 
 def _document(one: Exported) -> dict:

@@ -75,8 +75,8 @@ def _detector(known: TrainedDetector, size: Size | None, any_size: bool, precisi
     model = known.model
     if not isinstance(model, RetinaNet):
         raise FovealError(
-            f"{known.name} is not exported, since what it computes depends on what it has found: of the detectors "
-            "RetinaNet is."
+            f"{known.name} cannot be exported: its second stage depends on what the first one finds. Of the detectors, "
+            "RetinaNet can."
         )
     if precision != "fp32":
         raise FovealError(f"Boxes in {precision} are off by pixels: export the detector with --precision fp32.")
@@ -111,8 +111,8 @@ def _segmenter(known: TrainedSegmenter, size: Size | None, any_size: bool) -> Su
         raise FovealError(f"{known.name} averages over several views of an image, which exported files do not.")
     if not isinstance(model, PixelSegmenter):  # a change of its maps by 1e-6 moves scores by some 1e-4
         raise FovealError(
-            f"{known.name} is not exported, since it amplifies rounding to more than a file may differ: of the "
-            "segmenters UPerNet and Semantic FPN are."
+            f"{known.name} cannot be exported: it amplifies rounding errors beyond the limit for files. Of the "
+            "segmenters, UPerNet and Semantic FPN can."
         )
     window = inference.window
     side = _up(known.crop, max(inference.multiple, model.size_divisor)) if window is None else _up(window, 1)

@@ -1,6 +1,8 @@
 """Networks as files for other runtimes, checked before they have their names."""
 
+from .formats import FORMATS
 from .subject import Subject
-from .write import FORMATS, Exported, export
+from .torch_run import TorchFile, load
+from .write import Exported, export
 
-__all__ = ["FORMATS", "Exported", "Subject", "export"]
+__all__ = ["FORMATS", "Exported", "Subject", "TorchFile", "export", "load"]

@@ -50,7 +50,7 @@ def write_onnx(program: ExportedProgram, card: Card, path: Path) -> int:
 
 
 def _fold(model: onnx_ir.Model) -> None:
-    """Compute what depends on weights alone, whatever its size. The exporter's own passes take ten times as long."""
+    """Compute what depends only on weights, whatever its size. The exporter's own passes take ten times as long."""
     common.InlinePass()(model)
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     for each in (

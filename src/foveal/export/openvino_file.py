@@ -15,7 +15,7 @@ from .onnx_file import write_onnx
 
 def write_openvino(program: ExportedProgram, card: Card, path: Path) -> int:
     """Write FILE.xml, and FILE.bin with the weights beside it; return the number of operations."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx = Path(folder, "network.onnx")
         write_onnx(program, card, onnx)
         return convert(onnx, card.text(), path, half=card.precision == "fp16")
@@ -29,7 +29,7 @@ def convert(onnx: Path, card: str, path: Path, *, half: bool = False) -> int:
     """
     import openvino
 
-    model = core(openvino).read_model(onnx)
+    model = core().read_model(onnx)
     model.set_rt_info(card, [KEY])
     openvino.save_model(model, path, compress_to_fp16=half)
     return len(model.get_ops())

@@ -28,13 +28,13 @@ def example(batch: int, channels: int, size: Size, dtype: torch.dtype = torch.fl
 def trace(
     net: nn.Module, images: Tensor, dynamic: frozenset[str], *, whole: bool, smallest: int = SMALLEST
 ) -> ExportedProgram:
-    """Return the program of a folded network, of PyTorch's operators alone.
+    """Return the program of a folded network in PyTorch's own operators.
 
     Args:
         net: is changed: it keeps what the program takes ready-made.
         images: an example; two images at least if the batch is dynamic.
         dynamic: of "batch" and "size".
-        whole: leave attention whole, for an exporter that translates it itself.
+        whole: leave attention and per-sample convolutions whole, for an exporter that translates them itself.
         smallest: side in pixels, if sizes are dynamic.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Keep what exporters tell developers from the user."""
+"""Hide the messages that exporters print for developers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Inside the block, print no advice, warnings and log of libraries. What fails is raised as well."""
+    """Inside the block, print no advice, warnings and log messages of libraries. Errors are raised as ever."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-import foveal
 from foveal.errors import FovealError
+from foveal.models.folded import can_fold, optimize
 from foveal.models.pyramid import Pyramid
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
@@ -80,12 +80,12 @@ class Subject:
 
     def folded(self, dtype: torch.dtype) -> nn.Module:
         """Return a copy for inference in ``dtype``: folded by ``foveal.optimize`` if it has blocks of ours."""
+        if not can_fold(self.net):
+            return _InDtype(copy.deepcopy(self.net).to(dtype), dtype)
         try:
-            return foveal.optimize(self.net, dtype, memory=False)
+            return optimize(self.net, dtype, memory=False)
         except ValueError as error:
-            if "nothing to fold" not in str(error):
-                raise FovealError(f"{self.model} cannot be exported: {error}.") from error
-        return _InDtype(copy.deepcopy(self.net).to(dtype), dtype)
+            raise FovealError(f"{self.model} cannot be exported: {error}.") from error
 
 
 class _InDtype(nn.Module):

@@ -28,24 +28,39 @@ class TorchFile:
         """Return the outputs for images (B, C, H, W) float32, by name, as float32.
 
         Raises:
-            FovealError: the file does not take images of this shape.
+            FovealError: the file does not take images of this shape or type.
         """
-        given = self.card.input
-        wanted = (given.batch or len(images), given.channels, *(images.shape[2:] if given.any_size else given.size))
-        if images.shape != wanted:
-            raise FovealError(f"{self.path} takes images of shape {wanted}, not {images.shape}.")
+        self._check(images)
         with torch.no_grad():
             returned = self._call(torch.from_numpy(images))
         outputs = (returned,) if isinstance(returned, torch.Tensor) else returned
         return {name: y.float().numpy() for name, y in zip(self.card.outputs, outputs, strict=True)}
 
+    def _check(self, images: np.ndarray) -> None:
+        given = self.card.input
+        sides: tuple[int | str, ...] = ("H", "W") if given.any_size else given.size
+        wanted = f"({', '.join(map(str, (given.batch or 'B', given.channels, *sides)))}) float32"
+        if not isinstance(images, np.ndarray):
+            raise FovealError(f"{self.path} takes a NumPy array {wanted}, not {type(images).__name__}.")
+        shape = (given.batch or len(images), given.channels, *(images.shape[2:] if given.any_size else given.size))
+        if images.ndim != 4 or images.shape != shape or images.dtype != np.float32 or 0 in shape:
+            raise FovealError(f"{self.path} takes images {wanted}, not {images.shape} {images.dtype}.")
+        if given.any_size and min(images.shape[2:]) < given.smallest:
+            raise FovealError(
+                f"{self.path} takes images of at least {given.smallest} pixels, not {images.shape[2]} x "
+                f"{images.shape[3]}: enlarge them."
+            )
 
-def load(path: Path) -> TorchFile:
-    """Open a file FILE.pt2 with its card FILE.json beside it.
+
+def load(path: str | Path) -> TorchFile:
+    """Open a file FILE.pt2 of ``foveal export`` with its card FILE.json beside it.
 
     Raises:
         FovealError: the card is missing or damaged, or the file cannot be read.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise FovealError(f"There is no file at {path}: check the path.")
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise FovealError(f"{beside} is missing, which describes {path.name}: keep both files together.")

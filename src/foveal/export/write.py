@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,53 +14,18 @@ import torch
 from torch.export import ExportedProgram
 
 from foveal.errors import FovealError
-from foveal.files import make_folder, write_errors
+from foveal.files import staging_folder, write_errors
 from foveal.runtime.card import Card
 
 from .check import BUDGETS, Run, compare, images_for
+from .formats import INT8, Format, beside, check_request, check_target, format_of
 from .int8 import Batches, Calibration, Int8Report, write_int8
 from .program import BATCH, SIZE, example, trace
 from .quiet import quietly
 from .subject import Subject
 
-INT8 = "int8"
+_OPERATOR = re.compile(r"(?:op='|target=(?:torch\.ops\.)?)([\w.]+)")  # that PyTorch's exporter could not translate
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format of files.
-
-    Attributes:
-        ending: of the file.
-        beside: endings of the files beside it.
-        precisions: that the format has.
-        computed: precisions whose files are written from the network in fp32.
-        whole: whether attention is translated by the exporter of the format.
-        packages: what must be installed.
-    """
-
-    title: str
-    ending: str
-    beside: tuple[str, ...]
-    precisions: tuple[str, ...]
-    computed: tuple[str, ...] = ()
-    whole: bool = False
-    packages: tuple[str, ...] = ()
-
-
-FORMATS = {
-    "onnx": Format(
-        "ONNX", ".onnx", (".onnx.data",), ("fp32", "fp16", "int8"), computed=("int8",), whole=True,
-        packages=("onnx", "onnxscript", "onnxruntime"),
-    ),
-    "openvino": Format(
-        "OpenVINO", ".xml", (".bin",), ("fp32", "bf16", "fp16", "int8"), computed=("bf16", "fp16", "int8"),
-        whole=True, packages=("onnx", "onnxscript", "openvino"),
-    ),
-    "torch": Format("torch.export", ".pt2", (".json",), ("fp32", "bf16", "fp16")),
-    "aoti": Format("AOTInductor", ".pt2", (".json",), ("fp32", "bf16")),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +51,7 @@ class Exported:
 
 def export(
     subject: Subject,
-    path: Path,
+    path: str | Path,
     format: str,
     *,
     precision: str = "fp32",
@@ -110,9 +76,10 @@ def export(
         FovealError: the format lacks the precision or an operator, the result differs from the network, or it cannot
             be written. Nothing is left behind then.
     """
-    start, free = time.perf_counter(), frozenset(dynamic)
-    kind = FORMATS[format]
+    start, free, path = time.perf_counter(), frozenset(dynamic), Path(path)
+    kind = format_of(format)
     check_request(format, precision, free, batch)
+    check_target(path, kind)
     if (precision == INT8) != (calibration is not None):
         raise FovealError("int8 needs images to calibrate on, and other precisions take none.")
     if SIZE in free and min(subject.size) < subject.smallest:
@@ -120,23 +87,18 @@ def export(
             f"Files of free size take images of {subject.smallest} pixels or more, not {min(subject.size)}: pass a "
             "larger --size, or leave size out of --dynamic."
         )
-    _check_target(path)
     card = subject.card(precision, None if BATCH in free else batch, SIZE in free)
     photographs = None if calibration is None else calibration.load(card)
-    dtype = torch.float32 if precision in kind.computed else DTYPES[precision]
+    dtype = torch.float32 if precision in kind.from_fp32 else DTYPES[precision]
     on_step("folding and tracing")
     images = example(max(batch, 2) if BATCH in free else batch, subject.channels, subject.size)
     with quietly():
         program = trace(subject.folded(dtype), images, free, whole=kind.whole, smallest=subject.smallest)
-    make_folder(path.parent)
-    with (
-        write_errors(path),
-        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder,
-    ):
-        staged = Path(folder, path.name)
+    _check_outputs(program, card)
+    with staging_folder(path.parent) as folder, write_errors(path):
+        staged, report = folder / path.name, None
         on_step(f"writing {kind.title}")
-        report = None
-        with quietly():
+        with quietly(), _expressed(kind):
             if photographs is None:
                 operators = _write(program, card, staged, format)
             else:
@@ -144,45 +106,39 @@ def export(
         on_step("comparing with the network")
         with quietly():
             error = _checked(subject, _runner(staged, card, format), card, free, batch)
-        _move(Path(folder), path)
+        written = {item.name for item in folder.iterdir()}
+    for stale in beside(path, kind):  # of the file that was replaced
+        if stale.name not in written:
+            stale.unlink(missing_ok=True)
     return Exported(path, card, operators, error, time.perf_counter() - start, report)
 
 
-def _move(folder: Path, path: Path) -> None:
-    """Move a finished file and those beside it to their names, the file itself last."""
-    items = sorted(folder.iterdir(), key=lambda item: item.name == path.name)
-    for item in items:
-        _check_target(path.parent / item.name)
-    for item in items:
-        item.replace(path.parent / item.name)
+def _check_outputs(program: ExportedProgram, card: Card) -> None:
+    """Raise FovealError if a network does not return what its card says."""
+    (node,) = program.graph.find_nodes(op="output")
+    outputs = [one.meta["val"] for one in node.args[0]]
+    if len(outputs) != len(card.outputs):
+        raise FovealError(
+            f"The network returns {len(outputs)} outputs, and outputs names {len(card.outputs)}: name each."
+        )
+    if card.task == "classification" and outputs[0].shape[1] != len(card.classes):
+        raise FovealError(
+            f"The network has {outputs[0].shape[1]} classes, and classes names {len(card.classes)}: name each."
+        )
 
 
-def _check_target(path: Path) -> None:
-    if path.is_dir():
-        raise FovealError(f"{path} is a folder, and a file of this name is to be written: pass another --out.")
-
-
-def check_request(format: str, precision: str, dynamic: frozenset[str], batch: int) -> None:
-    """Raise FovealError for what a format does not have."""
-    kind = FORMATS[format]
-    if precision not in kind.precisions:
-        raise FovealError(f"{kind.title} files have no {precision} here: choose one of {', '.join(kind.precisions)}.")
-    if dynamic - {BATCH, SIZE}:
-        raise FovealError(f"--dynamic takes batch and size, not {', '.join(sorted(dynamic - {BATCH, SIZE}))}.")
-    if batch < 1:
-        raise FovealError(f"--batch must be at least 1, not {batch}.")
-    needed = (*kind.packages, "onnxruntime") if precision == INT8 else kind.packages  # which calibrates
-    missing = [name for name in dict.fromkeys(needed) if not _is_installed(name)]
-    if missing:
-        raise FovealError(f'{kind.title} files need {", ".join(missing)}: pip install "foveal[export]".')
-    if format == "aoti" and shutil.which("g++") is None and shutil.which("clang++") is None:
-        raise FovealError("AOTInductor compiles C++, and there is no compiler: install g++.")
-
-
-def _is_installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
+@contextmanager
+def _expressed(kind: Format) -> Iterator[None]:
+    """Turn what exporters raise for an operator that a format lacks into one sentence."""
+    try:
+        yield
+    except (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError) as error:  # no common class
+        text = str(error.__cause__ or error).strip()
+        operator = _OPERATOR.search(text)
+        first = text.partition("\n")[0].rstrip(".:") or type(error).__name__
+        reason = f"the operator {operator[1]}" if operator else first
+        sentence = f"This network cannot be written as {kind.title} ({reason}): choose another format."
+        raise FovealError(sentence) from error
 
 
 def _write(program: ExportedProgram, card: Card, path: Path, format: str) -> int:
@@ -210,7 +166,7 @@ def _write_int8(
 ) -> tuple[int, Int8Report]:
     from .onnx_file import write_onnx
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         exact = Path(folder, "fp32.onnx")
         write_onnx(program, card, exact)
         on_step("calibrating and choosing what runs in int8")

@@ -60,6 +60,14 @@ class Problem(Enum):
     EMPTY = ("is empty", "download or save it again")
     NOT_READABLE = ("cannot be read: permission denied", "change its permissions")
     DAMAGED = ("is damaged or cut short", "download or save it again")
+    EXPORTED = (
+        "is an exported file without a network of PyTorch",
+        "run it with foveal predict, or pass the checkpoint that it was exported from",
+    )
+    EXPORTED_PROGRAM = (
+        "is an exported program of PyTorch",
+        "open it with foveal.export.load, or pass the checkpoint that it was exported from",
+    )
     NOT_A_CHECKPOINT = ("is not a PyTorch checkpoint, or is damaged", "download or save it again")
     PYTHON_OBJECTS = (
         "holds Python objects beside weights, which are not loaded for safety",

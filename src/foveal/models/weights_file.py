@@ -162,6 +162,9 @@ def _load(path: Path) -> object:
         raise CheckpointError(Problem.NO_FILE)
     if path.stat().st_size == 0:
         raise CheckpointError(Problem.EMPTY)
+    exported = _exported(path)
+    if exported is not None:
+        raise CheckpointError(exported)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -176,6 +179,14 @@ def _load(path: Path) -> object:
         raise CheckpointError(Problem.NOT_READABLE) from None
     except _DAMAGED as error:
         raise CheckpointError(Problem.DAMAGED) from error
+
+
+def _exported(path: Path) -> Problem | None:
+    """Return the problem with a file that ``foveal export`` writes, by its name; None if it is another."""
+    ending = path.suffix.lower()
+    if ending in (".onnx", ".xml") or (ending == ".bin" and path.with_suffix(".xml").is_file()):
+        return Problem.EXPORTED
+    return Problem.EXPORTED_PROGRAM if ending == ".pt2" else None
 
 
 def _is_whole(path: Path) -> bool:

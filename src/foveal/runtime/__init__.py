@@ -1,4 +1,4 @@
-"""Exported files in the runtimes that read them: no network of PyTorch, and no torch."""
+"""Exported files in the runtimes that read them. Nothing here uses torch; ``import foveal`` itself loads it."""
 
 from .card import Card
 from .guesses import Guess, Prediction, guess

@@ -45,7 +45,7 @@ def predict(
     if size is not None and size != card.input.size and not card.input.any_size:
         height, width = card.input.size
         raise FovealError(
-            f"{session.path} runs at {height}x{width} alone, not at {size[0]}x{size[1]}: leave --size out, or export "
+            f"{session.path} runs at {height}x{width} only, not at {size[0]}x{size[1]}: leave --size out, or export "
             "the network for any size."
         )
     batch_size = card.input.batch or batch_size

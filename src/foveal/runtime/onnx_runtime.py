@@ -12,7 +12,7 @@ from foveal.errors import FovealError
 from foveal.runtime.card import KEY, Card
 
 _PROVIDERS = ["CPUExecutionProvider"]
-_SILENT = 4  # of the levels of ONNX Runtime's log: what fails is raised as well
+_SILENT = 4  # a log level of ONNX Runtime: fatal errors only, since errors are raised
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])", re.DOTALL)  # an entry of protobuf, up to its length
 
 

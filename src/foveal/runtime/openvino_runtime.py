@@ -56,13 +56,13 @@ class OpenVinoRuntime:
 
 def _read(path: Path) -> tuple[Any, Any]:
     try:
-        import openvino
+        import openvino  # noqa: F401
     except ModuleNotFoundError as missing:
         raise FovealError(f'{path} is run by OpenVINO: install it with `pip install "foveal[export]"`.') from missing
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise FovealError(f"{path} keeps its weights in {weights.name}, which is not beside it: copy both files.")
-    only = core(openvino)
+    only = core()
     try:
         return only, only.read_model(path, weights)
     except RuntimeError as error:
@@ -73,13 +73,15 @@ def _read(path: Path) -> tuple[Any, Any]:
 
 
 @cache
-def core(openvino: Any) -> Any:
-    """Return the only core of the process.
+def core() -> Any:
+    """Return OpenVINO's core, the only one of the process.
 
     A core gives the thread that uses it first another stack for signals, and takes it back when it is freed. If cores
     are freed in another order than the reverse, the thread is left with a stack that is gone, and its next signal ends
     the process.
     """
+    import openvino
+
     return openvino.Core()
 
 

@@ -65,11 +65,11 @@ class Session:
         return {name: np.concatenate([batch[name] for batch in batches])[: len(images)] for name in self.card.outputs}
 
     def check_any_size(self) -> None:
-        """Raise FovealError if the file takes images of one size alone."""
+        """Raise FovealError if the file takes images of one size only."""
         if not self.card.input.any_size:
             height, width = self.card.input.size
             raise FovealError(
-                f"{self.path} runs at {height}x{width} alone: leave --size out, or export the network for any size."
+                f"{self.path} runs at {height}x{width} only: leave --size out, or export the network for any size."
             )
 
     def _run(self, images: np.ndarray) -> Outputs:
@@ -103,7 +103,7 @@ def open_session(path: str | Path, *, threads: int | None = None, precision: Pre
     Args:
         path: the file.
         threads: that compute; None for as many as the runtime chooses.
-        precision: of the computation; None for that of the file. OpenVINO alone can compute in another.
+        precision: of the computation; None for that of the file. Only OpenVINO can compute in another.
 
     Raises:
         FovealError: the file is missing, damaged or not of ``foveal export``, or its runtime is not installed.

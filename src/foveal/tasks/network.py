@@ -46,6 +46,11 @@ def check_released(name: str, model: nn.Module) -> None:
         raise FovealError(f"{name} has no released weights: pass --checkpoint FILE.")
 
 
+def lacks_released_weights(name: str) -> bool:
+    """Return whether timm has a model of this name without released weights."""
+    return timm.is_model(name) and not timm.models.is_model_pretrained(name)
+
+
 def create_by_recipe(recipe: Kind, make: Callable[[Kind], Made]) -> tuple[Kind, Made]:
     """Return the recipe as it is run, without drop path if the network has none, and what ``make`` creates from it.
 

@@ -13,7 +13,7 @@ from foveal.image_files import load_rgb
 from foveal.runtime.card import Card
 from foveal.runtime.images import fit, normalise
 
-EVERY = 4  # one image of so many is held out
+EVERY = 4  # every fourth image is held out
 BATCH = 8  # images that run at once, if the file takes any number
 
 
@@ -22,7 +22,8 @@ class Calibration:
     """Image files for int8.
 
     Attributes:
-        paths: the files. Every fourth checks the result and is not calibrated on.
+        paths: the files. Every fourth is held out: it checks the result, and is not calibrated on. Fewer than four
+            files do both.
     """
 
     paths: tuple[Path, ...]

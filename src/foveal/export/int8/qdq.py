@@ -29,7 +29,8 @@ class Rewriting:
         products: of it.
         found: by calibration.
         outputs: write the form that ONNX Runtime computes in int8: outputs of convolutions rounded, biases as integers.
-            OpenVINO needs neither.
+            OpenVINO needs neither. The scales of weights are those that such biases fit in either way, so that both
+            runtimes multiply the same integers.
     """
 
     def __init__(self, model: onnx.ModelProto, products: Sequence[Product], found: Calibrated, outputs: bool):

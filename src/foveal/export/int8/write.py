@@ -58,7 +58,7 @@ def write_int8(
     expected = [_expected(net, batch) for batch in few]
 
     def cosine(names: Sequence[str]) -> float:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             tried = Path(folder, path.name)
             save(rewriting.model(names), tried)
             return float(np.mean(_cosines(_answers(open_session(tried), few), expected)))
@@ -90,7 +90,7 @@ def save_openvino(model: onnx.ModelProto, path: Path) -> int:
     from ..openvino_file import convert
 
     text = next(one.value for one in model.metadata_props if one.key == KEY)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx_file = Path(folder, "network.onnx")
         save_onnx(model, onnx_file)
         return convert(onnx_file, text, path)

@@ -16,6 +16,11 @@ from .parts import InferenceOnly, refuse_training
 _FOLDS = {**transnext.FOLDS, **transxnet.FOLDS}
 
 
+def can_fold(net: nn.Module) -> bool:
+    """Return whether ``optimize`` finds a block of TransNeXt or TransXNet in a network."""
+    return any(type(module) in _FOLDS for module in net.modules())
+
+
 def optimize(
     net: nn.Module, dtype: torch.dtype | None = None, *, compile: bool = False, memory: bool = True
 ) -> nn.Module:
@@ -44,7 +49,7 @@ def optimize(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype must be a floating-point dtype such as torch.bfloat16, got {dtype!r}")
     parameter = next(net.parameters(), None)
-    if parameter is None or not any(type(m) in _FOLDS for m in net.modules()):
+    if parameter is None or not can_fold(net):
         raise ValueError(f"{type(net).__name__} has no block of TransNeXt or TransXNet in it: there is nothing to fold")
     dtype = dtype or parameter.dtype
     with torch.no_grad():

@@ -4,6 +4,7 @@ exported program takes ready-made."""
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -44,15 +45,20 @@ class Preparable(nn.Module):
             of_size: whether it depends on the size of the map, too.
             replaces: a parameter that nothing else reads, and that a file need not hold as well.
         """
-        prefix = f"prepared_{name}_"
-        if _preparing is not None and (_preparing == "sizes" or not of_size):
+        is_wanted = _preparing is not None and (_preparing == "sizes" or not of_size)
+        if is_wanted and not (replaces and self._prepared(name)):  # whose parameter is gone
             for number, tensor in enumerate(compute()):
                 kept = None if tensor is None else tensor.detach().contiguous()
-                self.register_buffer(f"{prefix}{number}", kept, persistent=False)
+                self.register_buffer(f"prepared_{name}_{number}", kept, persistent=False)
             if replaces:
                 setattr(self, replaces, None)
-        names = [buffer for buffer in self._buffers if buffer.startswith(prefix)]
-        return [self._buffers[buffer] for buffer in names] if names else list(compute())
+        return self._prepared(name) or list(compute())
+
+    def _prepared(self, name: str) -> list[Any]:
+        names = itertools.takewhile(
+            self._buffers.__contains__, (f"prepared_{name}_{number}" for number in itertools.count())
+        )
+        return [self._buffers[buffer] for buffer in names]
 
 
 class InferenceOnly(Preparable):
