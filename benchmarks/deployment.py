@@ -179,6 +179,18 @@ def facts_of(options: argparse.Namespace) -> list[str]:
     ]
 
 
+def read_rows(path: Path | None) -> list[Cell]:
+    """Return the rows of an earlier run; none if there is no file."""
+    if path is None or not path.is_file():
+        return []
+    kinds = {"batch": int, "operators": int} | dict.fromkeys(("model", "format", "precision", "shape", "result"), str)
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Cell(**{name: kinds.get(name, float)(text) if text else None for name, text in row.items()})
+            for row in csv.DictReader(file)
+        ]
+
+
 def write_rows(path: Path, cells: list[Cell]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -197,26 +209,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--limit", type=float, default=900, help="seconds for an export, and for a run")
-    parser.add_argument("--csv", type=Path, help="write all rows to this file")
+    parser.add_argument("--csv", type=Path, help="write all rows to this file, and go on with those that it has")
     parser.add_argument("--out", type=Path, help="write the tables to this file")
     parser.add_argument("--time", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.time:
         return time_files(json.loads(options.time))
     models = list(dict.fromkeys([*options.models.split(","), BASELINE]))
-    cells: list[Cell] = []
+    cells = read_rows(options.csv)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for format in options.formats.split(","):
             for precision in options.precisions.split(","):
                 for shape in options.shapes.split(";"):
-                    cells += measure(models, format, precision, shape, folder, options)
+                    known = {
+                        cell.batch
+                        for cell in cells
+                        if (cell.format, cell.precision, cell.shape) == (format, precision, shape)
+                    }
+                    batches = [batch for batch in map(int, options.batches.split(",")) if batch not in known]
+                    cells += measure(models, format, precision, shape, batches, folder, options)
                     if options.csv:
                         write_rows(options.csv, cells)
                     for file in folder.iterdir():  # of one row group alone: they are large
                         file.unlink()
     order = {model: number for number, model in enumerate(models)}
-    cells.sort(key=lambda cell: order[cell.model])
+    cells.sort(key=lambda cell: (order[cell.model], FORMATS.index(cell.format), PRECISIONS.index(cell.precision)))
     text = page(cells, facts_of(options))
     if options.out:
         options.out.write_text(text, encoding="utf-8")
@@ -225,12 +243,18 @@ def main() -> None:
 
 
 def measure(
-    models: list[str], format: str, precision: str, shape: str, folder: Path, options: argparse.Namespace
+    models: list[str],
+    format: str,
+    precision: str,
+    shape: str,
+    batches: list[int],
+    folder: Path,
+    options: argparse.Namespace,
 ) -> list[Cell]:
     """Return the cells of all models in a format, precision and shape, for every batch."""
     done: list[Cell] = []
     made: dict[Path, Cell] = {}
-    for batch in map(int, options.batches.split(",")):
+    for batch in batches:
         group = []
         for model in models:
             cell = Cell(model, format, precision, shape, batch)
