@@ -93,7 +93,7 @@ def run(words: list[str], limit: float) -> "subprocess.CompletedProcess[str] | s
 
 def timed(cells: list[Cell], folder: Path, options: argparse.Namespace) -> list[Cell]:
     """Time files of one format, precision, shape and batch in one process, and return the cells with their speed."""
-    if not any(cell.works and cell.model != BASELINE for cell in cells):
+    if not options.rounds or not any(cell.works and cell.model != BASELINE for cell in cells):
         return cells
     task = {
         "files": {cell.model: str(cell.file(folder)) for cell in cells if cell.works},
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="fixed;batch,size", help="separated by ;")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="0 only tries the exports")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--limit", type=float, default=900, help="seconds for an export, and for a run")
     parser.add_argument("--csv", type=Path, help="write all rows to this file, and go on with those that it has")

@@ -30,10 +30,9 @@ FORMATS, PRECISIONS = {"onnx": ".onnx", "openvino": ".xml"}, ("fp32", "int8")
 
 def exported(options: ExportOptions, folder: Path, threads: int | None) -> dict[tuple[str, str], Session]:
     """Export a network in both precisions and open the files, by format and precision."""
-    calibration = options.calibration
     for precision in PRECISIONS:
-        given = calibration if precision == "int8" else None
-        foveal_export(replace(options, precision=precision, calibration=given, out=folder / precision))
+        images = {} if precision == "int8" else {"calibration": None, "calibration_images": None}
+        foveal_export(replace(options, precision=precision, out=folder / precision, **images))
     return {
         (name, precision): open_session(folder / f"{precision}{ending}", threads=threads)
         for name, ending in FORMATS.items()

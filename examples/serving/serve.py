@@ -121,7 +121,7 @@ class Classifier(ls.LitAPI):
         self.mean, self.std = (np.float32(self.card["resizing"][name])[:, None, None] for name in ("mean", "std"))
 
     def health(self) -> bool:
-        """Whether every worker lives: LitServe's own answer stays "ok" while one is replaced."""
+        """Whether every worker lives: LitServe's own answer stays "ok" until its monitor has looked."""
         return all(worker.is_alive() for worker in server.inference_workers)
 
     def decode_request(self, request: Annotated[np.ndarray, Depends(read_image)]) -> np.ndarray:
