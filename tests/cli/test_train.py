@@ -21,13 +21,13 @@ RECIPE = "digits.transnext_atto"
 def test_the_list_as_json_names_every_recipe(foveal):
     said = foveal("train", "--list", "--json")
     recipes = [recipe.name for recipe in (*list_recipes(), *list_ablations())]
-    assert [entry["name"] for entry in json.loads(said.out)] == [*recipes, "finetune.MODEL"]
+    assert [entry["name"] for entry in json.loads(said.out)] == [*recipes, "photos.MODEL", "finetune.MODEL"]
 
 
 def test_the_list_shows_every_recipe(foveal):
     said = foveal("train", "--list")
     assert said.code == 0
-    for name in ("imagenet.transnext_base_384", "imagenet.transxnet_s", RECIPE, "ablation.TABLE.ROW", "finetune.MODEL"):
+    for name in ("imagenet.transnext_base_384", "imagenet.transxnet_s", RECIPE, "ablation.TABLE.ROW", "photos.MODEL"):
         assert f"\n{name} " in "\n" + said.out
 
 

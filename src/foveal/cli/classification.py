@@ -27,7 +27,7 @@ from foveal.tasks.classification.imagenet.sets import SETS, SIZES, VAL_IMAGES
 from foveal.tasks.classification.modes import MODE_TITLES, MODES, has_modes
 from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
 from foveal.tasks.classification.predict import predict as classify
-from foveal.tasks.classification.recipes import Recipe
+from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.survey import Cell, EvaluationGrid, survey
 from foveal.tasks.classification.task import ClassificationTask
 from foveal.training.processes import leave_processes, start_processes

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from foveal.cli.console import print_json
 from foveal.options import declarations
+from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.plan import TrainingPlan
 from foveal.training.config import TrainConfig
 from foveal.training.dry_run import LISTED, RULES, DryRun, PlannedParameter, learning_rates
@@ -32,10 +33,12 @@ def show_plan(plan: TrainingPlan, as_json: bool) -> None:
 
 def _lines(plan: TrainingPlan) -> Iterator[str]:
     yield plan.recipe.name
-    yield plan.recipe.summary
+    yield from textwrap.wrap(plan.recipe.summary, WIDTH)
     yield ""
     for label, text in _facts(plan):
         yield f"{label:<{LABEL}}{text}"
+    if isinstance(plan.recipe, Recipe):
+        yield from _labelled("augmentation", str(plan.recipe.augment))
     if plan.start is not None:
         yield from _labelled("starts from", plan.start.planned)
     for notice in plan.run.notices:

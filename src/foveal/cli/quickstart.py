@@ -24,7 +24,8 @@ from foveal.tasks.classification.digits import write_digits
 from foveal.tasks.classification.evaluate import evaluate
 from foveal.tasks.classification.network import Classifier, restore
 from foveal.tasks.classification.predict import predict
-from foveal.tasks.classification.recipes import Recipe, get_recipe
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.recipes import get_recipe
 from foveal.tasks.recipes import create_task
 from foveal.training import fit
 from foveal.training.progress import listener_for

@@ -35,7 +35,7 @@ class RunOptions:
     """The run: what is trained, on which images, and where.
 
     Attributes:
-        recipe: Name of the recipe, or finetune.MODEL for any model on your own images.
+        recipe: Name of the recipe; photos.MODEL or finetune.MODEL for any model on your own images.
         show_list: List all recipes.
         data: Folder with train/<class>/ and val/<class>/, ImageNet as extracted, tar shards, or a Hugging Face dataset
             (hf:NAME); for a detector COCO's layout, YOLO's labels, or an export of Roboflow, CVAT or Label Studio; for
@@ -119,7 +119,9 @@ def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) 
     recipe = recipe.with_model(options.model or recipe.model).with_training(**settings)
     if options.size is not None:
         recipe = recipe.with_size(options.size)
-    changes: dict[str, Any] = {} if options.drop_path is None else {"drop_path": options.drop_path}
+    if options.drop_path is not None:
+        recipe = recipe.with_drop_path(options.drop_path)
+    changes: dict[str, Any] = {}
     if options.mask_suffix is not None:
         changes["mask_suffix"] = options.mask_suffix
     if options.zero is not None:
@@ -155,7 +157,7 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
         show_notices([*task.notices, *([] if task.start is None else [str(task.start)])])
-    outcome = _train(task, recipe.train, options.folder, resumes, _listener(options.folder, options.tensorboard))
+    outcome = _train(task, task.recipe.train, options.folder, resumes, _listener(options.folder, options.tensorboard))
     if not is_main:
         return  # only the main process answers
     if outcome.history:
@@ -201,6 +203,7 @@ def _print_recipes(as_json: bool) -> None:
             "a row of a paper's ablation, small on the digits, or whole on the images of --data; `foveal ablate` lists "
             "the tables, and `foveal ablate TABLE --dry-run` the rows"
         )
+    rows["photos.MODEL"] = "any model of timm on your own photographs, with settings that follow from their number"
     rows["finetune.MODEL"] = "any model of timm, fine-tuned on your own folder of images"
     if as_json:
         print_json([{"name": name, "summary": summary} for name, summary in rows.items()])

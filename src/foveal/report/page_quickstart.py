@@ -23,7 +23,7 @@ from foveal.report.page_explained import Explained, explained_pictures
 from foveal.tasks.classification.evaluate import Evaluation
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.classification.predict import Prediction
-from foveal.tasks.classification.recipes import Recipe
+from foveal.tasks.classification.recipe import Recipe
 from foveal.training import Outcome
 
 PACKAGES = {"PyTorch": "torch", "timm": "timm", "NumPy": "numpy"}

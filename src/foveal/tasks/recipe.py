@@ -44,6 +44,15 @@ class BaseRecipe:
         """Return the recipe for images of another size in pixels."""
         raise NotImplementedError
 
+    def with_drop_path(self: Kind, rate: float) -> Kind:
+        """Return the recipe with another rate of stochastic depth."""
+        return replace(self, drop_path=rate)
+
+    def for_images(self: Kind, count: int, from_weights: bool) -> Kind:
+        """Return the recipe for ``count`` training images, starting from random or trained weights: itself, unless its
+        settings follow from these."""
+        return self
+
     def with_training(self: Kind, **settings: Any) -> Kind:
         """Return the recipe with other training settings.
 

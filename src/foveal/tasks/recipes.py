@@ -14,8 +14,8 @@ RECIPES: dict[str, Callable[[], BaseRecipe]] = {name: make for kind in TASKS for
 
 
 def get_recipe(name: str, *, own_images: bool = False) -> BaseRecipe:
-    """Return the recipe called ``name``; ``finetune.MODEL`` exists for every model of timm, and ``ablation.TABLE.ROW``
-    for every row of an ablation.
+    """Return the recipe called ``name``; ``photos.MODEL`` and ``finetune.MODEL`` exist for every model of timm, and
+    ``ablation.TABLE.ROW`` for every row of an ablation.
 
     Args:
         own_images: it is for images that are given, not for those that come with it: an ablation then has the row's
@@ -24,7 +24,7 @@ def get_recipe(name: str, *, own_images: bool = False) -> BaseRecipe:
     Raises:
         FovealError: there is none; the sentence gives near names and the command that lists all.
     """
-    if name.startswith(classification.FINETUNE):
+    if name.startswith(classification.PREFIXES):
         return classification.get_recipe(name)
     if name.startswith(ablations.PREFIX):
         return ablations.get_recipe(name, small=not own_images)

@@ -102,6 +102,8 @@ class Task(ABC, Generic[R]):
         check_start(recipe, cls.starts_from, checkpoint, pretrained, resumes)
         cls.check_recipe(recipe)
         train, val = cls.open_images(recipe, data)
+        recipe = recipe.for_images(len(train), from_weights=checkpoint is not None or pretrained)
+        cls.set_transforms(recipe, train, val)
         seed_everything(mix(recipe.train.seed, "weights"))
         recipe, model = cls.create_model(recipe, len(train.classes), pretrained)
         start = None
@@ -149,6 +151,10 @@ class Task(ABC, Generic[R]):
         Raises:
             FovealError: there are none, or they are broken.
         """
+
+    @classmethod
+    def set_transforms(cls, recipe: R, train: Any, val: Any) -> None:
+        """Set what opened images become, by the recipe as it is run."""
 
     @classmethod
     def data_folder(cls, recipe: R, data: str | Path | None) -> Path:
@@ -271,6 +277,7 @@ class Task(ABC, Generic[R]):
         check_one_start(checkpoint, pretrained)
         cls.check_recipe(recipe)
         found = cls._training_set(recipe, data, images)
+        recipe = recipe.for_images(found.count, from_weights=checkpoint is not None or pretrained)
         with torch.device("meta"):
             recipe, model = cls.create_model(recipe, found.classes)
         start = cls._planned_start(recipe, model, checkpoint, pretrained)

@@ -18,7 +18,8 @@ from typing import Any
 
 from foveal.errors import FovealError
 from foveal.papers import PaperTable, Row, paper_table
-from foveal.tasks.classification.recipes import RECIPES, Recipe
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.recipes import RECIPES
 from foveal.tasks.recipe import look_up
 
 PREFIX = "ablation."

@@ -15,7 +15,8 @@ from foveal.models.pyramid import Pyramid
 from foveal.models.unwrapping import peeled
 from foveal.models.weights_file import WeightsFile, WeightsSource, errors_name
 from foveal.tasks.classification.preprocessing import Preprocessing
-from foveal.tasks.classification.recipes import Recipe
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.recipes import PREFIXES
 from foveal.tasks.held_out import HeldOut
 from foveal.tasks.network import create_network, set_input_size
 from foveal.tasks.registry import check_kind
@@ -118,7 +119,7 @@ def fetch(recipe: Recipe, name: str | None = None) -> Classifier:
     Raises:
         FovealError: the model has no released weights, or they cannot be fetched.
     """
-    own = name in (None, recipe.model) and not recipe.name.startswith("finetune.")
+    own = name in (None, recipe.model) and not recipe.name.startswith(PREFIXES)
     weights = released_name(name or recipe.model, recipe.fit.size)
     if weights is None:
         raise FovealError(f"{name or recipe.model} has no released weights: pass --checkpoint FILE.")

@@ -69,6 +69,18 @@ class Augmentation:
         """Whether Mixup or CutMix is enabled."""
         return self.mixup > 0 or self.cutmix > 0
 
+    def __str__(self) -> str:
+        """The augmentation in words, without what is switched off."""
+        low, high = (f"{100 * share:g}" for share in self.crop_scale)
+        parts = [f"crops of {low} to {high} % of the image"]
+        parts += ["flips"] if self.flip else []
+        parts += [f"colour jitter {self.color_jitter:g}"] if self.color_jitter and not self.rand_augment else []
+        parts += [f"RandAugment {self.rand_augment}"] if self.rand_augment else []
+        for name in ("erasing", "mixup", "cutmix", "label_smoothing"):
+            value = getattr(self, name)
+            parts += [f"{name.replace('_', ' ')} {value:g}"] if value else []
+        return ", ".join(parts)
+
     def check_device_batch(self, images: int) -> None:
         """Raise FovealError if this number of images in a forward pass cannot be mixed in pairs."""
         if self.mixes and images % 2:

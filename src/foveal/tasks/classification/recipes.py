@@ -11,20 +11,18 @@ count 0.50, 0.52, 0.54 and 0.57 G; trained as on ImageNet-1K, with the drop path
 default. It has not been trained here.
 """
 
-import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import ClassVar
 
-import timm
-
-from foveal.errors import FovealError
+from foveal.tasks.classification.photos import PHOTOS, check_model, photos_recipe
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
-from foveal.tasks.recipe import BaseRecipe, look_up
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.recipe import look_up
 from foveal.training.config import TrainConfig
 
 FINETUNE = "finetune."
+PREFIXES = (PHOTOS, FINETUNE)  # of recipes for every model of timm
 
 TRANSNEXT_DROP_PATH = {"micro": 0.15, "tiny": 0.25, "small": 0.45, "base": 0.6}
 TRANSNEXT_384_DROP_PATH = {"small": 0.7, "base": 0.8}
@@ -36,27 +34,16 @@ TRANSXNET = {  # drop path, EMA decay, evaluation crop
 CIFAR100_WINDOWS = (3, 5, 7, 9)  # table 8; 3 is the model of the other ablations
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe(BaseRecipe):
-    """A model, its images' treatment and its training settings."""
-
-    kind: ClassVar[str] = "classification"
-    fit: Preprocessing
-    augment: Augmentation
-
-    def with_size(self, size: int) -> "Recipe":
-        """The recipe for square images of this side."""
-        return replace(self, fit=replace(self.fit, size=(size, size)))
-
-
 def get_recipe(name: str) -> Recipe:
-    """The recipe called ``name``; ``finetune.MODEL`` exists for every model of timm.
+    """The recipe called ``name``; ``photos.MODEL`` and ``finetune.MODEL`` exist for every model of timm.
 
     Raises:
         FovealError: there is none; the sentence gives near names and the command that lists all.
     """
     if name.startswith(FINETUNE):
         return _finetune(name.removeprefix(FINETUNE))
+    if name.startswith(PHOTOS):
+        return photos_recipe(name.removeprefix(PHOTOS))
     return look_up(name, RECIPES)
 
 
@@ -210,12 +197,7 @@ def _digits_transxnet() -> Recipe:
 
 def _finetune(model: str) -> Recipe:
     """A few thousand images of one's own: lower layers learn slowly, images stay recognisable."""
-    if not timm.is_model(model):
-        near = difflib.get_close_matches(model, timm.list_models(), n=3)
-        guess = f" (did you mean {' or '.join(near)}?)" if near else ""
-        raise FovealError(
-            f"There is no model {model!r} to fine-tune{guess}: `foveal models` shows ours, timm has more."
-        )
+    check_model(model, "to fine-tune")
     return Recipe(
         name=FINETUNE + model,
         summary=f"fine-tuning {model} on a folder of one's own",

@@ -21,7 +21,7 @@ from foveal.tasks.classification.data.classes import note_uncounted, without_ima
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import count_answers
 from foveal.tasks.classification.network import Classifier, load_weights, released_start, restore
-from foveal.tasks.classification.recipes import Recipe
+from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.network import create_network
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
 from foveal.tasks.task import Task
@@ -75,8 +75,12 @@ class ClassificationTask(Task[Recipe]):
     def open_images(cls, recipe: Recipe, data: str | Path | None) -> tuple[Images, Images]:
         where = data if isinstance(data, str) else cls.data_folder(recipe, data)  # "hf:NAME" is no folder
         train, val = open_train_and_val(where, recipe.train.val_fraction, recipe.train.seed, recipe.train.broken)
-        train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
+        cls.set_transforms(recipe, train, val)
         return train, val
+
+    @classmethod
+    def set_transforms(cls, recipe: Recipe, train: Images, val: Images) -> None:
+        train.transform, val.transform = recipe.augment.transform(recipe.fit), recipe.fit.transform()
 
     @classmethod
     def data_folder(cls, recipe: Recipe, data: str | Path | None) -> Path:

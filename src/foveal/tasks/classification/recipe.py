@@ -1,0 +1,20 @@
+"""A classification recipe: a model, its images' treatment and its training settings."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
+from foveal.tasks.recipe import BaseRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(BaseRecipe):
+    """A model, its images' treatment and its training settings."""
+
+    kind: ClassVar[str] = "classification"
+    fit: Preprocessing
+    augment: Augmentation
+
+    def with_size(self, size: int) -> "Recipe":
+        """The recipe for square images of this side."""
+        return replace(self, fit=replace(self.fit, size=(size, size)))
