@@ -79,6 +79,15 @@ def test_answers_are_those_of_each_image_alone(foveal, photos, network):
         assert answer["guesses"][0]["index"] == linear_logits((pixels - mean)[None] / std).argmax()
 
 
+def test_what_a_folder_has_beside_images_is_said_once(foveal, photos, checkpoint):
+    (photos / "notes.txt").write_text("none")
+    said = foveal("predict", "photos", "photos", "--checkpoint", checkpoint)
+    assert said.error.splitlines()[0] == (
+        "foveal: photos has 1 file that Pillow does not read as images, left out: 1 .txt."
+    )
+    assert len(said.error.splitlines()) == 4
+
+
 def test_a_list_on_standard_input_is_answered_in_its_order(foveal, photos, checkpoint, monkeypatch):
     listed = [GOOD[5], "photos/none.png", GOOD[2]]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(listed) + "\n"))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import UsageError, show_notices
+from foveal.cli.console import UsageError
 from foveal.cli.options import PredictOptions, predict_commands_of, refuse_others
 from foveal.cli.predict_run import Tally
 from foveal.errors import FovealError
@@ -71,7 +71,6 @@ def _inputs(images: tuple[str, ...], options: PredictOptions) -> Inputs:
     inputs = find_inputs(images, sys.stdin, every=options.every or 1, written=frozenset(written))
     if options.every is not None and not inputs.has_videos:
         raise UsageError("--every is for videos, and there is none: leave it out.")
-    show_notices(inputs.notices)
     return inputs
 
 

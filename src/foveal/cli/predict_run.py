@@ -122,6 +122,8 @@ def run(
     Raises:
         FovealError: none of them can be read, or the network fails.
     """
+    for notice in inputs.notices:
+        screen.report(notice)
     answered = unread = 0
     for found in stream(inputs.pictures(), predictor, workers):
         if isinstance(found, Unread):

@@ -84,7 +84,7 @@ def find_inputs(
         paths += [path for path in found if path not in seen]
         seen.update(found)
     _check(paths)
-    return Inputs(paths, tuple(notices), every)
+    return Inputs(paths, tuple(dict.fromkeys(notices)), every)
 
 
 def _places(words: Iterable[str], lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
