@@ -11,7 +11,9 @@ that of processes of their own.
 """
 
 import argparse
+import contextlib
 import inspect
+import io
 import os
 import subprocess
 import sys
@@ -60,10 +62,11 @@ def predict(folder: Path, checkpoint: Path, out: Path, workers: int) -> float:
     """Return the seconds of the command."""
     words = ["predict", folder, "--checkpoint", checkpoint, "--out", out, "--workers", workers]
     start, code = time.perf_counter(), None
-    try:
-        run_command([str(word) for word in words])
-    except SystemExit as leave:
-        code = leave.code
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            run_command([str(word) for word in words])
+        except SystemExit as leave:
+            code = leave.code
     assert not code
     return time.perf_counter() - start
 
