@@ -106,7 +106,7 @@ def test_standard_input_must_not_be_a_terminal(foveal, checkpoint, monkeypatch):
     monkeypatch.setattr("sys.stdin", keyboard)
     said = foveal("predict", "-", "--checkpoint", checkpoint)
     assert said.code == 2
-    assert said.is_one_sentence("pipe one into the command")
+    assert said.is_one_sentence("pipe one in, or name the images")
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,22 @@ def test_a_bar_is_shown_on_a_terminal_and_answers_keep_their_stream(foveal, phot
     assert "foveal: photos/03.png is not a readable image" in shown
 
 
-def test_names_that_are_not_utf8_are_answered(foveal, photos, checkpoint):
+def test_names_that_are_not_utf8_are_answered(foveal, photos, checkpoint, monkeypatch):
     (photos / "00.png").rename(photos / "caf\udce9.png")
-    said = foveal("predict", "photos/caf\udce9.png", "--checkpoint", checkpoint, "--top-k", 1)
+    listed = io.TextIOWrapper(io.BytesIO(b"photos/caf\xe9.png\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", listed)
+    for word in ("photos/caf\udce9.png", "-"):
+        said = foveal("predict", word, "--checkpoint", checkpoint, "--top-k", 1)
+        assert said.code == 0, said.error
+        assert said.out.splitlines()[0] == "photos/caf?.png"
+
+
+def test_images_of_any_shape_and_mode_are_answered(foveal, photos, checkpoint, tmp_path):
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    for name, mode, size in (("dot", "RGB", (1, 1)), ("line", "L", (1, 900)), ("grey", "I;16", (50, 40))):
+        Image.new(mode, size).save(odd / f"{name}.png")
+    Image.new("CMYK", (40, 30)).save(odd / "print.jpg")
+    said = foveal("predict", "odd", "--checkpoint", checkpoint, "--top-k", 1)
     assert said.code == 0, said.error
-    assert said.out.splitlines()[0] == "photos/caf?.png"
+    assert said.out.splitlines()[::2] == [f"odd/{name}" for name in ("dot.png", "grey.png", "line.png", "print.jpg")]

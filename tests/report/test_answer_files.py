@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from foveal.errors import FovealError
-from foveal.report.answer_files import check_place, class_file, coco_document, feature_file, json_list
+from foveal.report.answer_files import check_place, class_file, feature_file, json_list
+from foveal.report.coco_file import coco_document
 from foveal.tasks.detection.predict import DetectedObject, DetectionPrediction, to_coco
 
 DOCUMENTS = [

@@ -1,6 +1,7 @@
 """``foveal predict``: predict on image files with the network in a file of weights."""
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -63,8 +64,11 @@ def _predict_exported(inputs: Inputs, options: PredictOptions) -> Tally:
 
 
 def _inputs(images: tuple[str, ...], options: PredictOptions) -> Inputs:
-    if STANDARD_INPUT in images and sys.stdin.isatty():
-        raise UsageError("- reads a list of paths from standard input: pipe one into the command, or name the images.")
+    if STANDARD_INPUT in images:
+        if sys.stdin.isatty():
+            raise UsageError("- reads a list of paths from standard input: pipe one in, or name the images.")
+        if isinstance(sys.stdin, TextIOWrapper):  # bytes that are not UTF-8 belong to the name of a file
+            sys.stdin.reconfigure(errors="surrogateescape")
     written = []
     if options.out is not None:
         written = [(options.out / name).resolve() for name in written_before(options.out)]

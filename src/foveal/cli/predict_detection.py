@@ -10,7 +10,7 @@ import numpy as np
 from foveal.cli.options import PredictOptions
 from foveal.cli.predict_run import Tally, check_folder, run, screen_of
 from foveal.models.weights_file import WeightsFile
-from foveal.report.answer_files import coco_document
+from foveal.report.coco_file import coco_document
 from foveal.report.draw import write_picture
 from foveal.report.draw_objects import draw_objects
 from foveal.report.picture_folder import PictureFolder, picture_folder

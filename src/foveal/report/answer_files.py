@@ -1,4 +1,4 @@
-"""Files of predictions, written as the predictions come: JSON, JSON lines, CSV, COCO's format, and features for NumPy.
+"""Files of predictions, written as the predictions come: JSON, JSON lines, CSV, and features for NumPy.
 
 Each function yields what takes the next prediction. A document is complete when the block ends; after an error it is
 left as it is, so files are written under a name that ``atomic_file`` or ``staging_folder`` removes.
@@ -10,8 +10,7 @@ import csv
 import json
 import os
 import struct
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import indent
@@ -21,7 +20,6 @@ import numpy as np
 
 from foveal.errors import FovealError
 from foveal.files import atomic_file
-from foveal.tasks.detection.predict import DetectionPrediction, coco_annotations, coco_categories, coco_image
 
 ADVICE, FEATURES_ADVICE = "choose another --out", "choose another --features"
 COLUMNS = ("path", "rank", "class", "probability")
@@ -81,33 +79,6 @@ def class_file(path: Path) -> Iterator[Add]:
         # Names of files may have bytes that are not UTF-8, which Python holds as surrogates.
         file = stack.enter_context(part.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
         yield stack.enter_context(CLASS_FILES[path.suffix.lower()](file))
-
-
-@contextmanager
-def coco_document(
-    file: TextIO, classes: Sequence[str], category_ids: Sequence[int]
-) -> Iterator[Callable[[DetectionPrediction], None]]:
-    """Write detections as ``foveal.tasks.detection.predict.to_coco`` returns them; yield what takes the next image.
-
-    Images and objects are two lists of the document, so objects wait in a temporary file.
-    """
-    images = objects = 0
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as waiting:
-
-        def add(prediction: DetectionPrediction) -> None:
-            nonlocal images, objects
-            file.write((",\n" if images else '{"images": [\n') + json.dumps(coco_image(prediction, images + 1)))
-            images += 1
-            for entry in coco_annotations(prediction, images, objects + 1, category_ids):
-                waiting.write((",\n" if objects else "") + json.dumps(entry))
-                objects += 1
-
-        yield add
-        file.write('\n],\n"annotations": [\n' if images else '{"images": [], "annotations": [\n')
-        waiting.seek(0)
-        for line in waiting:
-            file.write(line)
-        file.write(f'\n],\n"categories": {json.dumps(coco_categories(classes, category_ids))}}}\n')
 
 
 @contextmanager
