@@ -26,6 +26,7 @@ OUTSIDE = {
     "training/progress.py": {"rich"},
     "tasks": {"timm", "numpy", "PIL", "torchvision"},
     "tasks/dense/shapes": {"skimage", "numpy", "PIL", "torchvision"},
+    "tasks/video.py": {"av", "PIL"},
     "tasks/detection": {"timm", "numpy", "PIL", "torchvision", "faster_coco_eval"},
     "tasks/detection/data/yolo_layout.py": {"yaml"},
     "tasks/segmentation/upernet.py": {"transformers"},
@@ -64,7 +65,8 @@ OUTSIDE = {
     "cli/app.py": {"foveal_commands"},
 }
 OPTIONAL = {
-    *("accelerate", "braceexpand", "datasets", "faster_coco_eval", "matplotlib", "onnx", "onnx_ir", "onnxruntime"),
+    *("accelerate", "av", "braceexpand", "datasets", "faster_coco_eval", "matplotlib", "onnx", "onnx_ir"),
+    *("onnxruntime",),
     *("onnxscript", "openvino", "scipy", "skimage", "sklearn", "starlette", "tensorboard", "transformers", "triton"),
     *("uvicorn", "webdataset", "yaml"),
 }

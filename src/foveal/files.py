@@ -7,7 +7,7 @@ stops the block, Ctrl-C included, the hidden file or folder is removed and what 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -116,6 +116,8 @@ def write_errors(path: Path, advice: str = ELSEWHERE) -> Iterator[None]:
     """Turn an ``OSError`` inside the block into one sentence about ``path`` that ends with ``advice``."""
     try:
         yield
+    except BrokenPipeError:  # of an answer on stdout, whose reader has gone
+        raise
     except OSError as error:
         raise FovealError(f"{path} could not be written ({error.strerror or error}): {advice}.") from error
 
@@ -177,21 +179,30 @@ def make_folder(folder: Path, advice: str = ELSEWHERE) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def output_paths(inputs: Sequence[Path], folder: Path, endings: Sequence[str]) -> dict[str, list[Path]]:
-    """Return paths in ``folder`` for the outputs of each input: its stem with each of the endings.
+class OutputPaths:
+    """Paths in ``folder`` for the outputs of inputs that come one by one: a stem with each of the endings.
 
-    A number is added to the stem if an output would otherwise replace that of another input, or one of the inputs.
+    A number is added to the stem if an output would otherwise replace that of another input, or one of ``inputs``.
     """
-    taken = {path.resolve() for path in inputs}
-    outputs: dict[str, list[Path]] = {}
-    for path in dict.fromkeys(inputs):
-        number, files = 1, [folder / f"{path.stem}{ending}" for ending in endings]
-        while any(file.resolve() in taken for file in files):
+
+    def __init__(self, inputs: Iterable[str | Path], folder: Path, endings: Sequence[str]) -> None:
+        self._taken = {Path(path).resolve() for path in inputs}
+        self._folder, self._endings = folder, endings
+
+    def of(self, stem: str) -> list[Path]:
+        """Return the paths of the next input."""
+        number, files = 1, [self._folder / f"{stem}{ending}" for ending in self._endings]
+        while any(file.resolve() in self._taken for file in files):
             number += 1
-            files = [folder / f"{path.stem}_{number}{ending}" for ending in endings]
-        taken.update(file.resolve() for file in files)
-        outputs[str(path)] = files
-    return outputs
+            files = [self._folder / f"{stem}_{number}{ending}" for ending in self._endings]
+        self._taken.update(file.resolve() for file in files)
+        return files
+
+
+def output_paths(inputs: Sequence[Path], folder: Path, endings: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the ``OutputPaths`` of each input, by its path, with its stem."""
+    paths = OutputPaths(inputs, folder, endings)
+    return {str(path): paths.of(path.stem) for path in dict.fromkeys(inputs)}
 
 
 def check_writable(folder: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from foveal.cli.app import main
+from foveal.report.picture_folder import NOTE
 from foveal.tasks.dense.shapes import CLASSES, write_shapes
 from foveal.tasks.recipes import get_recipe
 from foveal.tasks.segmentation.data import ADE20K_CLASSES
@@ -18,6 +19,7 @@ from support.nets import shrunk
 UPERNET = "shapes.upernet_transnext_atto"
 QUICK = ["--epochs", "1", "--batch-size", "2", "--workers", "0", "--size", "64", "--warmup-epochs", "0"]
 NAMES = ["background", *CLASSES]
+OTHERS = [NOTE, "label_maps.json"]
 
 
 @pytest.fixture(scope="module")
@@ -229,15 +231,14 @@ def test_predict_draws_each_image_and_writes_its_label_map(foveal, data, trained
     said = foveal("predict", *images, "--checkpoint", trained, "--out", out)
     assert said.code == 0, said.error
     stems = ["000001", "000001_2"]
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        f"{stem}{ending}" for stem in stems for ending in (".png", "_labels.png")
-    )
+    pictures = [f"{stem}{ending}" for stem in stems for ending in (".png", "_labels.png")]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*pictures, *OTHERS])
     for image, stem in zip(images, stems, strict=True):
         assert f"{image} -> {out / stem}.png, {out / stem}_labels.png" in said.out
         with Image.open(image) as before, Image.open(out / f"{stem}_labels.png") as labels:
-            assert (labels.size, labels.mode) == (before.size, "L")
+            assert (labels.size, labels.mode) == (before.size, "P")
             assert np.asarray(labels).max() < len(NAMES)
-        assert max(Image.open(out / f"{stem}.png").size) >= 640
+        assert Image.open(out / f"{stem}.png").mode == "RGB"
 
 
 def test_text_and_json_report_the_same_shares(foveal, data, trained, tmp_path):
@@ -245,6 +246,7 @@ def test_text_and_json_report_the_same_shares(foveal, data, trained, tmp_path):
     text = foveal("predict", image, "--checkpoint", trained)
     document = json.loads(foveal("predict", image, "--checkpoint", trained, "--json", "--out", tmp_path / "out").out)
     (answer,) = document
+    assert json.loads((tmp_path / "out" / "label_maps.json").read_text()) == document
     labels = np.asarray(Image.open(answer["label_map"]))
     assert labels.shape == (answer["height"], answer["width"])
     shares = {row["name"]: row["share"] for row in answer["classes"]}
@@ -271,7 +273,8 @@ def test_no_input_image_is_overwritten_by_its_prediction(foveal, data, trained, 
     said = foveal("predict", *sorted(before), "--checkpoint", trained, "--out", tmp_path)
     assert said.code == 0, said.error
     assert {path: path.read_bytes() for path in before} == before
-    assert len(list(tmp_path.iterdir())) == 6
+    pictures = ["a_2.png", "a_2_labels.png", "a_labels_2.png", "a_labels_2_labels.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in before), *pictures, *OTHERS}
 
 
 def test_predict_rejects_options_of_other_tasks(foveal, data, trained, others, tmp_path):
@@ -283,7 +286,7 @@ def test_predict_rejects_options_of_other_tasks(foveal, data, trained, others, t
         (
             others / "classifier.pt",
             ["--out", tmp_path / "o"],
-            ["--out is for detectors and segmenters", "a classifier"],
+            ["--out is a file for a classifier: end it in .csv"],
         ),
     ]:
         said = foveal("predict", image, "--checkpoint", checkpoint, *words)

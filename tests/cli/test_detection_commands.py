@@ -11,6 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from foveal.cli.app import main
+from foveal.report.picture_folder import NOTE
 from foveal.tasks.recipes import list_recipes
 from foveal.training.checkpoint import read_checkpoint
 from support.coco_folders import annotation, change, write_objects, write_split
@@ -132,12 +133,12 @@ def test_predict_draws_each_image_and_writes_coco_json(foveal, data, mask_rcnn, 
     images, out = [data / "val" / "1.png", data / "train" / "1.png"], tmp_path / "out"
     said = foveal("predict", *images, "--checkpoint", mask_rcnn, "--score", 0, "--out", out)
     assert said.code == 0, said.error
-    assert sorted(path.name for path in out.iterdir()) == ["1.png", "1_2.png", "detections.json"]
+    assert sorted(path.name for path in out.iterdir()) == [NOTE, "1.png", "1_2.png", "detections.json"]
     for image, name in zip(images, ("1.png", "1_2.png"), strict=True):
         assert f"{image} -> {out / name}" in said.out
         with Image.open(image) as before, Image.open(out / name) as after:
-            assert before.width / before.height == pytest.approx(after.width / after.height, rel=0.05)
-            assert not np.array_equal(before.convert("RGB"), after.convert("RGB").resize(before.size))
+            assert before.size == after.size
+            assert not np.array_equal(before.convert("RGB"), after.convert("RGB"))
     found = COCO(out / "detections.json")
     assert [image["file_name"] for image in found.loadImgs([1, 2])] == list(map(str, images))
     assert found.anns
@@ -186,7 +187,9 @@ def test_predict_rejects_options_of_other_tasks(foveal, data, retinanet, classif
         (retinanet, ["--top-k", 3], ["--top-k is for classifiers", "a detector"]),
         (retinanet, ["--model", "transxnet_atto"], ["names its model: leave --model out"]),
         (classifier, ["--score", 0.3], ["--score is for detectors", "a classifier"]),
-        (classifier, ["--out", tmp_path / "out"], ["--out is for detectors", "a classifier"]),
+        (classifier, ["--out", tmp_path / "out"], ["--out is a file for a classifier: end it in .csv"]),
+        (retinanet, ["--out", tmp_path / "out.csv"], ["--out is a folder for a detector", "out.csv"]),
+        (retinanet, ["--features", tmp_path / "out.npy"], ["--features is for classifiers", "a detector"]),
         (classifier, ["--model", "coco.dino_transnext_tiny"], ["names its model: leave --model out"]),
         (retinanet, ["--score", 2], ["--score must be from 0 to 1"]),
     ]:

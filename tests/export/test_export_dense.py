@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from foveal.cli.app import main
+from foveal.report.picture_folder import NOTE
 from foveal.runtime.session import open_session
 from foveal.tasks.detection.predict import predict, to_coco
 from foveal.tasks.detection.task import DetectionTask
@@ -92,7 +93,7 @@ def test_pictures_and_documents_are_written_without_a_network_of_pytorch(square,
 
     monkeypatch.setattr(nn.Module, "__init__", refuse)
     assert run("predict", *images, "--checkpoint", square[ending], "--out", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "detections.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [NOTE, "0.png", "1.png", "detections.json"]
 
 
 def test_a_detector_of_any_size_gives_the_answer_of_the_checkpoint(folder, images, capsys):

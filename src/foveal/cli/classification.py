@@ -1,9 +1,9 @@
-"""The commands for classifiers: ``foveal evaluate`` with top-1, top-k and mCE, ``foveal predict`` with top classes."""
+"""``foveal evaluate`` with classifiers: top-1, top-k and mCE."""
 
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import columns, print_json, progress, show_notices
-from foveal.cli.options import EvaluateOptions, PredictOptions
-from foveal.models.weights_file import WeightsFile
+from foveal.cli.options import EvaluateOptions
 from foveal.ops.int8 import why_slow
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import write_results
-from foveal.runtime.classification import predict as classify_exported
-from foveal.runtime.guesses import Prediction
-from foveal.runtime.session import Session
 from foveal.tasks.classification.data import source_of
 from foveal.tasks.classification.data.classes import named
 from foveal.tasks.classification.evaluate import EvaluationSettings
@@ -26,13 +22,10 @@ from foveal.tasks.classification.imagenet.corruptions import SEVERITIES, Corrupt
 from foveal.tasks.classification.imagenet.sets import SETS, SIZES, VAL_IMAGES
 from foveal.tasks.classification.modes import MODE_TITLES, MODES, has_modes
 from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
-from foveal.tasks.classification.predict import predict as classify
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.survey import Cell, EvaluationGrid, survey
 from foveal.tasks.classification.task import ClassificationTask
 from foveal.training.processes import leave_processes, start_processes
-
-TOP_K = 5
 
 
 def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
@@ -104,32 +97,6 @@ def _processes(alone: EvaluationSettings) -> Iterator[EvaluationSettings]:
     started = int(os.environ.get("WORLD_SIZE", 1)) > 1
     yield replace(alone, processes=start_processes()) if started else alone
     leave_processes()
-
-
-def predict(images: Sequence[Path], weights: WeightsFile, recipe: Recipe | None, options: PredictOptions) -> None:
-    """Classify ``images`` and print the most probable classes."""
-    classifier = ClassificationTask.restore(weights, recipe, size=options.size, name=options.model)
-    with progress("Predicting") as on_batch:
-        predictions = classify(classifier, images, top_k=options.top_k or TOP_K, on_batch=on_batch)
-    _print_predictions(predictions, options)
-
-
-def predict_exported(images: Sequence[Path], session: Session, options: PredictOptions) -> None:
-    """Classify ``images`` with an exported file and print the most probable classes."""
-    size = None if options.size is None else (options.size, options.size)
-    with progress("Predicting") as on_batch:
-        predictions = classify_exported(session, images, size=size, top_k=options.top_k or TOP_K, on_batch=on_batch)
-    _print_predictions(predictions, options)
-
-
-def _print_predictions(predictions: Sequence[Prediction], options: PredictOptions) -> None:
-    if options.json:
-        print_json([asdict(prediction) for prediction in predictions])
-        return
-    for prediction in predictions:
-        print(prediction.path)
-        for guess in prediction.guesses:
-            print(f"  {100 * guess.probability:5.1f} %  {guess.name}")
 
 
 def print_cells(cells: Sequence[Cell], grid: EvaluationGrid) -> None:

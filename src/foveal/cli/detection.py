@@ -1,36 +1,22 @@
-"""The commands for detectors: ``foveal evaluate`` with average precision, ``foveal predict`` with boxes and masks."""
+"""``foveal evaluate`` with detectors: average precision of boxes and masks."""
 
-import contextlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import columns, print_json, progress, show_notices
-from foveal.cli.options import EvaluateOptions, PredictOptions, single_size, weights_file
-from foveal.files import check_writable, output_paths, staging_folder
-from foveal.models.weights_file import WeightsFile
-from foveal.report.draw import write_picture
-from foveal.report.draw_objects import draw_objects
+from foveal.cli.options import EvaluateOptions, single_size, weights_file
+from foveal.files import check_writable
 from foveal.report.evaluation_detection import write_evaluation
-from foveal.runtime.session import Session
 from foveal.tasks.detection.average_precision import AveragePrecision
 from foveal.tasks.detection.data import collate, open_split
 from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector
-from foveal.tasks.detection.exported import predict as detect_exported
-from foveal.tasks.detection.predict import DetectionPrediction, to_coco
-from foveal.tasks.detection.predict import predict as detect
 from foveal.tasks.detection.recipes import DetectionRecipe
 from foveal.tasks.detection.task import DetectionTask
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import check_precision, leave_processes, start_processes
 
-THRESHOLD = 0.5
-DETECTIONS = "detections.json"
 COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
 
 
@@ -114,63 +100,3 @@ def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
 
 def _figure(values: Mapping[str, float], name: str) -> str:
     return f"{values[name]:.1f}" if name in values else "-"
-
-
-def predict(
-    images: Sequence[Path], weights: WeightsFile, recipe: DetectionRecipe | None, options: PredictOptions
-) -> None:
-    """Detect objects on ``images`` and print them; with ``--out`` also draw them."""
-    pictures = _pictures(images, options.out)
-    known = DetectionTask.restore(weights, recipe, size=options.size)
-    _predict(partial(detect, known.model, known.classes, images), known.classes, known.category_ids, pictures, options)
-
-
-def predict_exported(images: Sequence[Path], session: Session, options: PredictOptions) -> None:
-    """Detect objects on ``images`` with an exported file, as ``predict``."""
-    pictures, card = _pictures(images, options.out), session.card
-    find = partial(detect_exported, session, images, size=options.size)
-    _predict(find, card.classes, card.settings.get("category_ids", ()), pictures, options)
-
-
-def _pictures(images: Sequence[Path], out: Path | None) -> dict[str, Path]:
-    """Return the picture to write of each image, by its path."""
-    if out is None:
-        return {}
-    check_writable(out)
-    return {path: picture for path, (picture,) in output_paths(images, out, [".png"]).items()}
-
-
-def _predict(
-    find: Callable[..., list[DetectionPrediction]],
-    classes: Sequence[str],
-    category_ids: Sequence[int],
-    pictures: Mapping[str, Path],
-    options: PredictOptions,
-) -> None:
-    out, threshold = options.out, THRESHOLD if options.score is None else options.score
-    staged = contextlib.nullcontext() if out is None else staging_folder(out, "choose another --out")
-    with staged as stage, progress("Detecting") as on_batch:
-
-        def draw(prediction: DetectionPrediction, image: np.ndarray) -> None:
-            if stage is not None:
-                write_picture(stage / pictures[prediction.path].name, draw_objects(image, prediction.objects))
-
-        predictions = find(threshold=threshold, on_batch=on_batch, on_image=draw)
-        document = to_coco(predictions, classes, category_ids)
-        if stage is not None:
-            (stage / DETECTIONS).write_text(json.dumps(document) + "\n", encoding="utf-8")
-    if options.json:
-        print_json(document)
-    else:
-        _print_objects(predictions, pictures)
-
-
-def _print_objects(predictions: Sequence[DetectionPrediction], pictures: Mapping[str, Path]) -> None:
-    for prediction in predictions:
-        picture = pictures.get(prediction.path)
-        print(prediction.path + (f" -> {picture}" if picture else ""))
-        if not prediction.objects:
-            print("  nothing above the score")
-        for found in prediction.objects:
-            x1, y1, x2, y2 = (round(side) for side in found.box)
-            print(f"  {100 * (found.score or 0):5.1f} %  {found.name:<20} {x1},{y1} to {x2},{y2}")

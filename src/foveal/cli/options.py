@@ -63,9 +63,14 @@ def given(overrides: Any) -> dict[str, Any]:
 
 
 def commands_of(kind: str) -> ModuleType:
-    """Return the module of a task's commands: ``evaluate(recipe, options)`` and ``predict(images, weights, recipe,
-    options)``."""
+    """Return the module of a task's ``evaluate(recipe, options)``."""
     return import_module(f"foveal.cli.{kind}")
+
+
+def predict_commands_of(kind: str) -> ModuleType:
+    """Return the module of a task's ``predict(inputs, weights, recipe, options)`` and ``predict_exported(inputs,
+    session, options)``, which return a ``Tally``."""
+    return import_module(f"foveal.cli.predict_{kind}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +186,13 @@ class PredictOptions:
             their short side, for a segmenter the side of the training crops; other sides are in proportion.
         top_k: For a classifier: classes shown per image; by default 5, or all if there are fewer.
         score: For a detector: lowest score that is shown, from 0 to 1; 0.5 by default.
-        out: Folder for one picture per image; for a detector also detections.json in COCO's format, for a segmenter
-            label maps.
+        workers: Threads that read images while the network computes; 0 reads in between.
+        every: For videos: predict on every N-th frame.
+        out: For a classifier FILE.csv, FILE.json or FILE.jsonl with the classes of every image. Otherwise a folder for
+            one picture per image, with detections.json in COCO's format for a detector, with label maps and
+            label_maps.json for a segmenter. Pictures that the last run wrote there are removed.
+        features: For a classifier: FILE.npy for the pooled feature of every image (N, C), in float32, with the names of
+            the images in FILE.json.
     """
 
     checkpoint: Path
@@ -190,7 +200,10 @@ class PredictOptions:
     size: int | None = None
     top_k: int | None = field(default=None, metadata=only_for("classification"))
     score: float | None = field(default=None, metadata=only_for("detection"))
-    out: Path | None = field(default=None, metadata=only_for("detection", "segmentation"))
+    workers: int = 2
+    every: int | None = None
+    out: Path | None = None
+    features: Path | None = field(default=None, metadata=only_for("classification"))
     json: Json = False
 
 

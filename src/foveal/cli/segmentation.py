@@ -1,41 +1,27 @@
-"""The commands for segmenters: ``foveal evaluate`` with mean IoU, ``foveal predict`` with label maps."""
+"""``foveal evaluate`` with segmenters: mean IoU, and the IoU of every class."""
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from foveal.cli.console import UsageError, columns, print_json, progress, show_notices
-from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
-from foveal.files import check_writable, output_paths, staging_folder
-from foveal.models.weights_file import WeightsFile
-from foveal.report.draw import write_picture
-from foveal.report.draw_label_map import draw_prediction
-from foveal.report.draw_legend import percent
+from foveal.cli.options import EvaluateOptions, check_classes, single_size, weights_file
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
-from foveal.runtime.session import Session
 from foveal.tasks.listing import few
 from foveal.tasks.segmentation.data import LabelledImages, open_split, survey
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
-from foveal.tasks.segmentation.exported import predict as segment_exported
 from foveal.tasks.segmentation.inference import MULTI_SCALE, Inference, label_map
-from foveal.tasks.segmentation.predict import LabelMapPrediction, write_label_map
-from foveal.tasks.segmentation.predict import predict as segment
 from foveal.tasks.segmentation.recipes import SegmentationRecipe
 from foveal.tasks.segmentation.task import SegmentationTask, TrainedSegmenter
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import Processes, check_precision, leave_processes, start_processes
 
-ENDINGS = (".png", "_labels.png")
-Files = Mapping[str, Sequence[Path]]
 OVERALL = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
 LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a figure, and between classes
 Row = tuple[str, float | None, float | None]
@@ -140,70 +126,6 @@ def _document(
         "reference_size": options.reference_size,
         "results": evaluation.document,
     }
-
-
-def predict(
-    images: Sequence[Path], weights: WeightsFile, recipe: SegmentationRecipe | None, options: PredictOptions
-) -> None:
-    """Predict the class of every pixel of ``images``; with ``--out`` also draw them and write label maps."""
-    files = _files(images, options.out)
-    known = SegmentationTask.restore(weights, recipe, size=options.size)
-    find = partial(segment, known.model, known.classes, images, inference=known.inference)
-    _predict(find, known.classes, files, options)
-
-
-def predict_exported(images: Sequence[Path], session: Session, options: PredictOptions) -> None:
-    """Predict the class of every pixel of ``images`` with an exported file, as ``predict``."""
-    files = _files(images, options.out)
-    _predict(partial(segment_exported, session, images, size=options.size), session.card.classes, files, options)
-
-
-def _files(images: Sequence[Path], out: Path | None) -> Files:
-    """Return the picture and the label map to write of each image, by its path."""
-    if out is None:
-        return {}
-    check_writable(out)
-    return output_paths(images, out, ENDINGS)
-
-
-def _predict(
-    find: Callable[..., list[LabelMapPrediction]], classes: Sequence[str], files: Files, options: PredictOptions
-) -> None:
-    out = options.out
-    staged = contextlib.nullcontext() if out is None else staging_folder(out, "choose another --out")
-    with staged as stage, progress("Segmenting") as on_batch:
-
-        def draw(prediction: LabelMapPrediction, image: np.ndarray) -> None:
-            if stage is not None:
-                picture, label_map = (stage / file.name for file in files[prediction.path])
-                write_picture(picture, draw_prediction(image, prediction.labels, classes, prediction.shares))
-                write_label_map(label_map, prediction.labels)
-
-        predictions = find(on_batch=on_batch, on_image=draw)
-    if options.json:
-        print_json([_prediction_document(prediction, files) for prediction in predictions])
-    else:
-        _print_shares(predictions, files)
-
-
-def _prediction_document(prediction: LabelMapPrediction, files: Files) -> dict[str, Any]:
-    picture, label_map = files.get(prediction.path, (None, None))
-    return {
-        "path": prediction.path,
-        "height": prediction.height,
-        "width": prediction.width,
-        "classes": [asdict(share) for share in prediction.shares],
-        "picture": None if picture is None else str(picture),
-        "label_map": None if label_map is None else str(label_map),
-    }
-
-
-def _print_shares(predictions: Sequence[LabelMapPrediction], files: Files) -> None:
-    for prediction in predictions:
-        written = ", ".join(map(str, files.get(prediction.path, ())))
-        print(prediction.path + (f" -> {written}" if written else ""))
-        for share in prediction.shares:
-            print(f"  {percent(share.share):>7}  {share.name}")
 
 
 def print_evaluation(evaluation: SegmentationEvaluation, title: str, inference: Inference) -> None:

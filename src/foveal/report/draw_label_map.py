@@ -62,13 +62,17 @@ def draw_label_map(
 
 
 def draw_prediction(
-    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], shares: Sequence[ClassShare]
+    image: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    shares: Sequence[ClassShare],
+    side: int | None = None,
 ) -> np.ndarray:
     """Draw a label map as ``draw_label_map`` does, with a legend of the classes in it and their shares of the
     pixels."""
     colours = class_colours(classes)
     entries = [Entry(colours[share.label], share.name, share.share) for share in shares]
-    return with_legend(draw_label_map(image, labels, classes), entries)
+    return with_legend(draw_label_map(image, labels, classes, side), entries)
 
 
 def draw_examples(examples: Sequence[Example], classes: Sequence[str], columns: int = 2, side: int = 320) -> np.ndarray:

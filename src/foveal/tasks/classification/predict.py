@@ -1,16 +1,84 @@
-"""Predict the most probable classes of image files."""
+"""Predict the most probable classes of image files, and their pooled features."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
-from foveal.image_files import load_rgb
+from foveal.errors import FovealError
 from foveal.runtime.guesses import Guess, Prediction, predictions
+from foveal.runtime.predicting import predict_files
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.network import best_device
 
-__all__ = ["Guess", "Prediction", "predict"]
+__all__ = ["ClassPredictor", "FeaturePredictor", "Featured", "Guess", "Prediction", "predict"]
+
+
+class ClassPredictor:
+    """A classifier as a ``Predictor``: images become normalised tensors, answers ``Prediction``.
+
+    Args:
+        classifier: its network is moved to ``device`` and set to evaluation mode.
+        top_k: classes per image.
+        batch_size: images per call.
+        device: None for the best one.
+    """
+
+    def __init__(
+        self, classifier: Classifier, *, top_k: int = 5, batch_size: int = 16, device: torch.device | None = None
+    ) -> None:
+        self.batch_size = batch_size
+        self._device = device or best_device()
+        self._model: Any = classifier.model.to(self._device).eval()
+        self._transform, self._classes, self._top_k = classifier.fit.transform(), classifier.classes, top_k
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Return an image in RGB as an input of the network, (3, height, width)."""
+        return self._transform(image)
+
+    @torch.no_grad()
+    def answer(self, names: Sequence[str], batch: Sequence[Tensor]) -> list[Prediction]:
+        """Return the most probable classes of prepared images."""
+        return self._predictions(names, self._model(self._images(batch)))
+
+    def _images(self, batch: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(batch)).to(self._device)
+
+    def _predictions(self, names: Sequence[str], logits: Tensor) -> list[Prediction]:
+        return predictions(names, logits.float().cpu().numpy(), self._classes, self._top_k)
+
+
+@dataclass(frozen=True, eq=False)
+class Featured:
+    """A prediction, and the pooled feature of the image that the classes were computed from, (C,) float32."""
+
+    prediction: Prediction
+    feature: np.ndarray
+
+
+class FeaturePredictor(ClassPredictor):
+    """A classifier whose answers are ``Featured``; one pass through the network computes both."""
+
+    @torch.no_grad()
+    def answer(self, names: Sequence[str], batch: Sequence[Tensor]) -> list[Featured]:  # type: ignore[override]
+        """Return classes and pooled features of prepared images.
+
+        Raises:
+            FovealError: the network has no pooled feature.
+        """
+        maps = self._model.forward_features(self._images(batch))
+        pooled = cast(Tensor, self._model.forward_head(maps, pre_logits=True))
+        if pooled.ndim != 2:
+            raise FovealError(
+                f"{type(self._model).__name__} does not pool its features to one vector: leave --features out."
+            )
+        found = self._predictions(names, self._model.forward_head(maps))
+        return [Featured(*pair) for pair in zip(found, pooled.float().cpu().numpy(), strict=True)]
 
 
 def predict(
@@ -27,16 +95,5 @@ def predict(
     Raises:
         FovealError: a file is missing or not a readable image.
     """
-    device = device or best_device()
-    model = classifier.model.to(device).eval()
-    transform = classifier.fit.transform()
-    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    found = []
-    for done, batch in enumerate(batches, start=1):
-        images = torch.stack([transform(load_rgb(path)) for path in batch])
-        with torch.no_grad():
-            logits = model(images.to(device)).float().cpu().numpy()
-        found += predictions(batch, logits, classifier.classes, top_k)
-        if on_batch is not None:
-            on_batch(done, len(batches))
-    return found
+    predictor = ClassPredictor(classifier, top_k=top_k, batch_size=batch_size, device=device)
+    return predict_files(predictor, paths, on_batch)

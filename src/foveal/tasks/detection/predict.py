@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from foveal.errors import FovealError
-from foveal.image_files import load_rgb
+from foveal.runtime.predicting import predict_files
 from foveal.tasks.detection.detector import Detector
 from foveal.tasks.detection.results import MASK_THRESHOLD
 from foveal.tasks.detection.rle import Rle, encode_masks, mask_areas
@@ -45,6 +46,50 @@ class DetectionPrediction:
     objects: list[DetectedObject]
 
 
+class DetectionPredictor:
+    """A detector as a ``Predictor``: images become (height, width, 3) uint8, answers ``DetectionPrediction``.
+
+    Args:
+        detector: moved to ``device``, and set to evaluation mode.
+        classes: name of each label.
+        threshold: objects with a lower score are left out.
+        batch_size: images per batch; they may differ in size, and are padded to the largest.
+        device: None for the best one.
+
+    Raises:
+        FovealError: ``classes`` are not the detector's.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        classes: Sequence[str],
+        *,
+        threshold: float = 0.5,
+        batch_size: int = 1,
+        device: torch.device | None = None,
+    ) -> None:
+        if len(classes) != detector.num_classes:
+            raise FovealError(f"The detector has {detector.num_classes} classes, but {len(classes)} names were given.")
+        self.batch_size = batch_size
+        self._device = device or best_device()
+        self._model = detector.to(self._device).eval()
+        self._classes, self._threshold = classes, threshold
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return the pixels of an image in RGB."""
+        return np.array(image)
+
+    @torch.no_grad()
+    def answer(self, names: Sequence[str], batch: Sequence[np.ndarray]) -> list[DetectionPrediction]:
+        """Return the objects on each image."""
+        found = self._model([_pixels(image).to(self._device) for image in batch])
+        return [
+            described(name, image, detected_objects(objects, self._classes, self._threshold))
+            for name, image, objects in zip(names, batch, found, strict=True)
+        ]
+
+
 def predict(
     detector: Detector,
     classes: Sequence[str],
@@ -59,37 +104,22 @@ def predict(
     """Detect objects on image files of any size and mode; predictions are in the order of ``paths``.
 
     Args:
-        detector: moved to ``device``, and set to evaluation mode.
-        classes: name of each label.
+        detector, classes, threshold, batch_size, device: as for ``DetectionPredictor``.
         paths: image files.
-        threshold: objects with a lower score are left out.
-        batch_size: images per batch; they may differ in size, and are padded to the largest.
-        device: None for the best one.
         on_batch: called with (done, total) after each batch.
         on_image: called with each prediction and its image, (height, width, 3) uint8.
 
     Raises:
         FovealError: a file is missing or not a readable image, or ``classes`` are not the detector's.
     """
-    if len(classes) != detector.num_classes:
-        raise FovealError(f"The detector has {detector.num_classes} classes, but {len(classes)} names were given.")
-    device = device or best_device()
-    model = detector.to(device).eval()
-    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    predictions = []
-    for done, batch in enumerate(batches, start=1):
-        images = [np.array(load_rgb(path)) for path in batch]
-        with torch.no_grad():
-            found = model([_pixels(image).to(device) for image in images])
-        for path, image, objects in zip(batch, images, found, strict=True):
-            height, width, _ = image.shape
-            shown = detected_objects(objects, classes, threshold)
-            predictions.append(DetectionPrediction(str(path), height, width, shown))
-            if on_image is not None:
-                on_image(predictions[-1], image)
-        if on_batch is not None:
-            on_batch(done, len(batches))
-    return predictions
+    predictor = DetectionPredictor(detector, classes, threshold=threshold, batch_size=batch_size, device=device)
+    return predict_files(predictor, paths, on_batch, on_image)
+
+
+def described(name: str, image: np.ndarray, objects: list[DetectedObject]) -> DetectionPrediction:
+    """Return objects as the prediction for the image (H, W, 3) called ``name``."""
+    height, width, _ = image.shape
+    return DetectionPrediction(name, height, width, objects)
 
 
 def detected_objects(
@@ -124,13 +154,30 @@ def to_coco(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, prediction in enumerate(predictions, start=1):
-        size = {"height": prediction.height, "width": prediction.width}
-        images.append({"id": image_id, "file_name": prediction.path, **size})
-        for thing in prediction.objects:
-            head = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category_ids[thing.label]}
-            annotations.append({**head, **_annotation(thing)})
-    categories = [{"id": number, "name": name} for number, name in zip(category_ids, classes, strict=True)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+        images.append(coco_image(prediction, image_id))
+        annotations += coco_annotations(prediction, image_id, len(annotations) + 1, category_ids)
+    return {"images": images, "annotations": annotations, "categories": coco_categories(classes, category_ids)}
+
+
+def coco_image(prediction: DetectionPrediction, image_id: int) -> dict[str, Any]:
+    """Return the entry of an image in a COCO document."""
+    size = {"height": prediction.height, "width": prediction.width}
+    return {"id": image_id, "file_name": prediction.path, **size}
+
+
+def coco_annotations(
+    prediction: DetectionPrediction, image_id: int, first: int, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return the entries of an image's objects in a COCO document, numbered from ``first``."""
+    return [
+        {"id": number, "image_id": image_id, "category_id": category_ids[thing.label], **_annotation(thing)}
+        for number, thing in enumerate(prediction.objects, start=first)
+    ]
+
+
+def coco_categories(classes: Sequence[str], category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the entries of the classes in a COCO document."""
+    return [{"id": number, "name": name} for number, name in zip(category_ids, classes, strict=True)]
 
 
 def _annotation(thing: DetectedObject) -> dict[str, Any]:

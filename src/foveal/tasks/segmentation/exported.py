@@ -4,11 +4,46 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from foveal.image_files import load_rgb
+from foveal.runtime.predicting import predict_files
 from foveal.runtime.segmentation import inference_of, label_map
 from foveal.runtime.session import Session
-from foveal.tasks.segmentation.predict import LabelMapPrediction, class_shares
+from foveal.tasks.segmentation.predict import LabelMapPrediction, described
+
+
+class ExportedSegmenter:
+    """A segmenter's file as a ``Predictor``, as ``foveal.tasks.segmentation.predict.LabelMapPredictor``.
+
+    Args:
+        session: of a segmenter's file.
+        size: side of the training crops in pixels, to which all sizes are in proportion; None for the size of training.
+
+    Raises:
+        FovealError: the exported file is of another task or size.
+    """
+
+    batch_size = 1
+
+    def __init__(self, session: Session, *, size: int | None = None) -> None:
+        card = session.card
+        inference = inference_of(card)
+        if size is not None and size != card.settings["crop"]:
+            session.check_any_size()
+            inference = inference.scaled(size / card.settings["crop"])
+        self._session, self._inference = session, inference
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return the pixels of an image in RGB, (height, width, 3) uint8."""
+        return np.array(image)
+
+    def answer(self, names: Sequence[str], batch: Sequence[np.ndarray]) -> list[LabelMapPrediction]:
+        """Return the label map of each image."""
+        classes = self._session.card.classes
+        return [
+            described(name, label_map(self._session, image, self._inference), classes)
+            for name, image in zip(names, batch, strict=True)
+        ]
 
 
 def predict(
@@ -22,27 +57,10 @@ def predict(
     """Predict the label maps of image files, as ``foveal.tasks.segmentation.predict.predict`` does.
 
     Args:
-        session: of a segmenter's file.
-        size: side of the training crops in pixels, to which all sizes are in proportion; None for the size of training.
+        session, size: as for ``ExportedSegmenter``.
         paths, on_batch, on_image: as there.
 
     Raises:
         FovealError: an image is missing or not readable, or the exported file is of another task or size, or fails.
     """
-    card = session.card
-    inference = inference_of(card)
-    if size is not None and size != card.settings["crop"]:
-        session.check_any_size()
-        inference = inference.scaled(size / card.settings["crop"])
-    predictions = []
-    for done, path in enumerate(paths, start=1):
-        image = np.array(load_rgb(path))
-        labels = label_map(session, image, inference)
-        shares = class_shares(labels, card.classes)
-        height, width = labels.shape
-        predictions.append(LabelMapPrediction(str(path), height, width, labels, shares))
-        if on_image is not None:
-            on_image(predictions[-1], image)
-        if on_batch is not None:
-            on_batch(done, len(paths))
-    return predictions
+    return predict_files(ExportedSegmenter(session, size=size), paths, on_batch, on_image)
