@@ -12,7 +12,7 @@ from foveal.errors import FovealError
 from foveal.files import atomic_file, file_lock, make_folder
 from foveal.papers import PaperTable
 from foveal.tasks.classification.ablations import AblationRow, ablation_rows, ablation_table, slug
-from foveal.tasks.classification.recipes import Recipe
+from foveal.tasks.classification.recipe import Recipe
 from foveal.training.config import FREE_ON_RESUME
 from foveal.training.journal import BEGINNING
 

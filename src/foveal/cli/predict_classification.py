@@ -26,7 +26,7 @@ from foveal.runtime.guesses import Prediction
 from foveal.runtime.predicting import Answer, Predictor
 from foveal.runtime.session import Session
 from foveal.tasks.classification.predict import ClassPredictor, Featured, FeaturePredictor
-from foveal.tasks.classification.recipes import Recipe
+from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.task import ClassificationTask
 from foveal.tasks.inputs import Inputs
 

@@ -14,7 +14,7 @@ from foveal.tasks.classification.data import open_split, open_train_and_val
 from foveal.tasks.classification.evaluate import EvaluationSettings, check_split, evaluate, score
 from foveal.tasks.classification.network import restore
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
-from foveal.tasks.classification.recipes import Recipe
+from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.recipes import create_task
 from foveal.training import TrainConfig, fit
 from foveal.training.loading import Share

@@ -14,7 +14,8 @@ from foveal.tasks.classification.evaluate import batch_sums, evaluate
 from foveal.tasks.classification.network import load_weights, released_start, restore
 from foveal.tasks.classification.predict import predict
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
-from foveal.tasks.classification.recipes import Recipe, get_recipe
+from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.classification.recipes import get_recipe
 from foveal.tasks.recipe import check_drop_path
 from foveal.tasks.recipes import create_task
 from foveal.training import TrainConfig, fit
