@@ -14,7 +14,6 @@ from foveal.cli.console import columns, print_json, progress, show_notices
 from foveal.cli.options import EvaluateOptions, PredictOptions
 from foveal.models.weights_file import WeightsFile
 from foveal.ops.int8 import why_slow
-from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import write_results
 from foveal.runtime.classification import predict as classify_exported
 from foveal.runtime.guesses import Prediction
@@ -35,9 +34,9 @@ from foveal.training.processes import leave_processes, start_processes
 TOP_K = 5
 
 
-def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
+def evaluate(recipe: Recipe, weights: WeightsFile | None, options: EvaluateOptions) -> None:
     """Evaluate the classifier in a file, or the released one, and print the figures."""
-    out, checkpoint = options.out, options.checkpoint
+    out = options.out
     settings = EvaluationSettings(
         batch_size=options.batch_size or 64,
         workers=options.workers,
@@ -46,13 +45,11 @@ def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
         broken=options.broken,
         calibration_images=options.calibration_images or 128,
     )
-    if out is not None:
-        check_results_folder(out)
     with _processes(settings) as shared:
-        classifier = _classifier(recipe, checkpoint, options.model)
+        classifier = _classifier(recipe, weights, options.model)
         # May write images: not for a file that cannot be evaluated.
         folder = ClassificationTask.data_folder(recipe, options.data)
-        known = classifier.name if checkpoint is None else None
+        known = classifier.name if weights is None else None
         asked = released_name(options.model or recipe.model, recipe.fit.size) if options.paper else None
         grid = _grid(classifier, folder, options, known or asked)
         main_process = shared.processes is None or shared.processes.is_main
@@ -65,7 +62,7 @@ def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
     document = {
         "recipe": recipe.name,
         "model": classifier.name,
-        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "checkpoint": None if weights is None else str(weights.path),
         "data": source_of(folder, classifier.held_out).place(grid.split) if grid.sets == ("val",) else str(folder),
         "precision": settings.precision,
         "optimized": settings.folded or settings.precision == "int8",
@@ -94,8 +91,8 @@ def _grid(classifier: Classifier, folder: Path, options: EvaluateOptions, weight
     )
 
 
-def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> Classifier:
-    return fetch(recipe, model) if checkpoint is None else restore(checkpoint, model, recipe=recipe)
+def _classifier(recipe: Recipe, weights: WeightsFile | None, model: str | None) -> Classifier:
+    return fetch(recipe, model) if weights is None else restore(weights, model, recipe=recipe)
 
 
 @contextlib.contextmanager

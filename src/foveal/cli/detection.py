@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import columns, print_json, progress, show_notices
-from foveal.cli.options import EvaluateOptions, PredictOptions, single_size, weights_file
+from foveal.cli.options import EvaluateOptions, PredictOptions, check_file, single_size
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.draw import write_picture
@@ -34,13 +34,11 @@ DETECTIONS = "detections.json"
 COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
 
 
-def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
+def evaluate(recipe: DetectionRecipe, weights: WeightsFile | None, options: EvaluateOptions) -> None:
     """Evaluate the detector in a file and print average precision."""
-    checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
+    file, size = check_file(recipe, weights), single_size(recipe, options)
     out, broken = options.out, options.broken
-    if out is not None:
-        check_writable(out)
-    known = DetectionTask.restore(checkpoint, recipe, size=size)
+    known = DetectionTask.restore(file, recipe, size=size)
     folder = DetectionTask.data_folder(recipe, options.data)
     images = open_split(
         folder,
@@ -68,7 +66,7 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
     document = {
         "recipe": recipe.name,
         "model": known.name,
-        "checkpoint": str(checkpoint),
+        "checkpoint": str(file.path),
         "data": str(folder),
         "split": options.split,
         "set": images.set_name or options.split,

@@ -14,6 +14,7 @@ from tyro.conf import arg
 
 from foveal.cli.console import Json, UsageError
 from foveal.errors import FovealError
+from foveal.models.weights_file import WeightsFile
 from foveal.options import declarations
 from foveal.tasks.classification.imagenet.sets import SetName
 from foveal.tasks.classification.modes import Mode
@@ -63,7 +64,7 @@ def given(overrides: Any) -> dict[str, Any]:
 
 
 def commands_of(kind: str) -> ModuleType:
-    """Return the module of a task's commands: ``evaluate(recipe, options)`` and ``predict(images, weights, recipe,
+    """Return the module of a task's commands: ``evaluate(recipe, weights, options)`` and ``predict(images, weights,
     options)``."""
     return import_module(f"foveal.cli.{kind}")
 
@@ -143,7 +144,7 @@ def check_options(options: EvaluateOptions) -> None:
     """Raise UsageError for options that do not fit together, whatever the recipe."""
     if options.checkpoint is None and not options.pretrained:
         raise UsageError(
-            "Weights are missing: foveal evaluate RECIPE --checkpoint FILE, or --pretrained for the released ones."
+            "Weights are missing: foveal evaluate --checkpoint FILE, or RECIPE --pretrained for the released ones."
         )
     if options.checkpoint is not None and options.pretrained:
         raise UsageError("--checkpoint and --pretrained both name the weights: pass one of them.")
@@ -194,11 +195,11 @@ class PredictOptions:
     json: Json = False
 
 
-def weights_file(recipe: BaseRecipe, options: EvaluateOptions) -> Path:
+def check_file(recipe: BaseRecipe, weights: WeightsFile | None) -> WeightsFile:
     """Return the file of weights. Raises UsageError if none is given, since there are none to download."""
-    if options.checkpoint is None:
+    if weights is None:
         raise UsageError(f"{recipe.name} has no weights to download: pass the authors' file as --checkpoint.")
-    return options.checkpoint
+    return weights
 
 
 def single_size(recipe: BaseRecipe, options: EvaluateOptions) -> int | None:

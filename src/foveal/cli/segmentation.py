@@ -13,13 +13,12 @@ from rich.table import Table
 from torch import Tensor
 
 from foveal.cli.console import UsageError, columns, print_json, progress, show_notices
-from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
+from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, check_file, single_size
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.draw import write_picture
 from foveal.report.draw_label_map import draw_prediction
 from foveal.report.draw_legend import percent
-from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
 from foveal.runtime.session import Session
 from foveal.tasks.listing import few
@@ -41,13 +40,11 @@ LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a fi
 Row = tuple[str, float | None, float | None]
 
 
-def evaluate(recipe: SegmentationRecipe, options: EvaluateOptions) -> None:
+def evaluate(recipe: SegmentationRecipe, weights: WeightsFile | None, options: EvaluateOptions) -> None:
     """Evaluate the segmenter in a file and print mean IoU and the IoU of each class."""
-    checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
-    if options.out is not None:
-        check_results_folder(options.out)
+    file, size = check_file(recipe, weights), single_size(recipe, options)
     known = SegmentationTask.restore(
-        checkpoint, recipe, size=size, position_bias=options.position_bias, reference_size=options.reference_size
+        file, recipe, size=size, position_bias=options.position_bias, reference_size=options.reference_size
     )
     known = replace(known, inference=adapt_inference(known.inference, options))
     folder = SegmentationTask.data_folder(recipe, options.data)

@@ -33,7 +33,7 @@ processes = start_processes()
 found = evaluate(restore(weights), data, batch_size=2, workers=0, processes=processes, broken="skip")
 torch.save([found.probabilities, found.targets, found.paths, found.top1], out / f"{processes.share.rank}.pt")
 words = dict(checkpoint=weights, data=data, batch_size=2, workers=0, out=out / "results", json=True, broken="skip")
-main("finetune.test_convnext", EvaluateOptions(size=(32, 48), **words))
+main(EvaluateOptions(size=(32, 48), **words), "finetune.test_convnext")
 """
 
 
