@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.console import columns, print_json, progress, show_notices
+from foveal.cli.kept import going_on, kept_parts, notices_of
 from foveal.cli.options import EvaluateOptions, PredictOptions, check_file, single_size
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
@@ -19,15 +20,17 @@ from foveal.report.draw_objects import draw_objects
 from foveal.report.evaluation_detection import write_evaluation
 from foveal.runtime.session import Session
 from foveal.tasks.detection.average_precision import AveragePrecision
-from foveal.tasks.detection.data import collate, open_split
-from foveal.tasks.detection.evaluate import DetectionEvaluation, evaluate_detector
+from foveal.tasks.detection.confusion import confusion
+from foveal.tasks.detection.data import CocoImages, collate, open_split
+from foveal.tasks.detection.evaluate import DetectionEvaluation, counted_truth, evaluate_detector
 from foveal.tasks.detection.exported import predict as detect_exported
 from foveal.tasks.detection.predict import DetectionPrediction, to_coco
 from foveal.tasks.detection.predict import predict as detect
 from foveal.tasks.detection.recipes import DetectionRecipe
-from foveal.tasks.detection.task import DetectionTask
+from foveal.tasks.detection.task import DetectionTask, TrainedDetector
+from foveal.tasks.finished import Finished, files_digest
 from foveal.training.loading import evaluation_loader
-from foveal.training.processes import check_precision, leave_processes, start_processes
+from foveal.training.processes import Processes, check_precision, leave_processes, start_processes
 
 THRESHOLD = 0.5
 DETECTIONS = "detections.json"
@@ -51,18 +54,28 @@ def evaluate(recipe: DetectionRecipe, weights: WeightsFile | None, options: Eval
     images.check_objects("evaluate")
     processes = start_processes()
     check_precision(options.precision, processes.device)
-    loader = evaluation_loader(
-        images, options.batch_size or 1, processes.share, options.workers, collate=collate, broken=broken
-    )
+    batch, share = options.batch_size or 1, processes.share
     model = known.model.to(processes.device)
-    with processes.autocast(options.precision), progress("Evaluating", shown=processes.is_main) as on_batch:
-        evaluation = evaluate_detector(model, loader, images, processes, on_batch=on_batch)
+    finished = _kept(known, images, file, options, processes)
+    middle = finished.middle()
+    loader = evaluation_loader(
+        images, batch, share, options.workers, collate=collate, broken=broken, start=middle.started
+    )
+    with (
+        going_on(out),
+        processes.autocast(options.precision),
+        progress("Evaluating", shown=processes.is_main) as on_batch,
+    ):
+        evaluation = evaluate_detector(model, loader, images, processes, on_batch=on_batch, middle=middle)
     is_main = processes.is_main
     leave_processes()
     if not is_main:
+        finished.remove()
         return
     notices = [*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)]
-    show_notices(notices)
+    show_notices([*notices_of(finished), *notices])
+    truth = counted_truth(images, {result.image_id for result in evaluation.results})
+    found = confusion(evaluation.results, truth, images.category_ids)
     document = {
         "recipe": recipe.name,
         "model": known.name,
@@ -73,14 +86,24 @@ def evaluate(recipe: DetectionRecipe, weights: WeightsFile | None, options: Eval
         "annotations": str(images.annotation_file),
         "precision": options.precision,
         "notices": notices,
-        "results": evaluation.document,
+        "results": {**evaluation.document, "confusion": found.document(images.classes)},
     }
     if options.json:
         print_json(document)
     else:
         _print_evaluation(evaluation, known.name)
     if out is not None:  # last, so that a full disk costs no answer
-        write_evaluation(out, document, evaluation, images, known.name)
+        write_evaluation(out, document, evaluation, found, images, known.name)
+    finished.remove()
+
+
+def _kept(
+    known: TrainedDetector, images: CocoImages, file: WeightsFile, options: EvaluateOptions, processes: Processes
+) -> Finished:
+    if options.out is None:
+        return Finished(processes=processes)
+    facts = {"task": "detection", "size": options.size, "images": files_digest([images.annotation_file, *images.paths])}
+    return kept_parts(options, file, known.model, processes, **facts)
 
 
 def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:

@@ -13,14 +13,16 @@ from rich.table import Table
 from torch import Tensor
 
 from foveal.cli.console import UsageError, columns, print_json, progress, show_notices
+from foveal.cli.kept import going_on, kept_parts, notices_of
 from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, check_file, single_size
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
 from foveal.report.draw import write_picture
 from foveal.report.draw_label_map import draw_prediction
 from foveal.report.draw_legend import percent
-from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
+from foveal.report.evaluation_segmentation import choose_examples, worst_examples, write_details, write_evaluation
 from foveal.runtime.session import Session
+from foveal.tasks.finished import Finished, Middle, files_digest
 from foveal.tasks.listing import few
 from foveal.tasks.segmentation.data import LabelledImages, open_split, survey
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
@@ -56,13 +58,16 @@ def evaluate(recipe: SegmentationRecipe, weights: WeightsFile | None, options: E
     survey(images, options.broken)
     processes = start_processes()
     check_precision(options.precision, processes.device)
-    evaluation = _evaluate(known, images, options, processes)
+    finished = _kept(known, images, file, options, processes)
+    with going_on(options.out):
+        evaluation = _evaluate(known, images, options, processes, finished.middle())
     images.conclude(processes)
     leave_processes()
     if not processes.is_main:
+        finished.remove()
         return
     notices = [*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)]
-    show_notices(notices)
+    show_notices([*notices_of(finished), *notices])
     document = _document(recipe, known, folder, options, images, evaluation) | {"notices": notices}
     if options.json:
         print_json(document)
@@ -76,6 +81,19 @@ def evaluate(recipe: SegmentationRecipe, weights: WeightsFile | None, options: E
 
         examples = choose_examples(images, evaluation, segment)
         write_evaluation(options.out, document, evaluation, examples, known.name)
+        write_details(options.out, evaluation, images, worst_examples(images, evaluation, segment))
+    finished.remove()
+
+
+def _kept(
+    known: TrainedSegmenter, images: LabelledImages, file: WeightsFile, options: EvaluateOptions, processes: Processes
+) -> Finished:
+    if options.out is None:
+        return Finished(processes=processes)
+    facts = {"task": "segmentation", "inference": asdict(known.inference), "zero_ignored": known.zero_ignored}
+    facts |= {"size": options.size, "bias": [options.position_bias, options.reference_size]}
+    facts |= {"images": files_digest([*images.paths, *images.label_paths])}
+    return kept_parts(options, file, known.model, processes, **facts)
 
 
 def adapt_inference(usual: Inference, options: EvaluateOptions) -> Inference:
@@ -107,12 +125,15 @@ def adapt_inference(usual: Inference, options: EvaluateOptions) -> Inference:
 
 
 def _evaluate(
-    known: TrainedSegmenter, images: LabelledImages, options: EvaluateOptions, processes: Processes
+    known: TrainedSegmenter, images: LabelledImages, options: EvaluateOptions, processes: Processes, middle: Middle
 ) -> SegmentationEvaluation:
-    loader = evaluation_loader(images, 1, processes.share, options.workers, broken=options.broken)
+    start = middle.started
+    loader = evaluation_loader(images, 1, processes.share, options.workers, broken=options.broken, start=start)
     model = known.model.to(processes.device)
     with processes.autocast(options.precision), progress("Evaluating", shown=processes.is_main) as on_batch:
-        return evaluate_segmenter(model, loader, known.classes, known.inference, processes, on_batch=on_batch)
+        return evaluate_segmenter(
+            model, loader, known.classes, known.inference, processes, on_batch=on_batch, middle=middle
+        )
 
 
 def _document(
