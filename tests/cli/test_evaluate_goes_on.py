@@ -133,8 +133,8 @@ def test_the_bar_shows_the_part_and_what_is_left_in_total(foveal, colours, train
     assert said.code == 0, said.error
     assert "left in total" in said.error
     assert {one["description"] for one in updates} == {
-        "1 of 2: the validation set, 32 pixels",
-        "2 of 2: the validation set, 64 pixels",
+        "1 of 2: val, 32 px",
+        "2 of 2: val, 64 px",
     }
     shares = [one["completed"] / one["total"] for one in updates]
     assert shares == pytest.approx([0, 0.1, 0.2, 0.2, 0.6, 1])  # four times the pixels take four times as long

@@ -15,7 +15,7 @@ def total_progress(shown: bool = True) -> Iterator[Advance]:
     """Show a bar on stderr and yield its update, called with ``(title, done, total)``; nothing in a file or pipe."""
     console = Console(stderr=True)
     title = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
-    columns = title, BarColumn(20), TaskProgressColumn(), TimeRemainingColumn(compact=True), TextColumn("left in total")
+    columns = title, BarColumn(12), TaskProgressColumn(), TimeRemainingColumn(compact=True), TextColumn("left in total")
     hidden = not (shown and console.is_terminal)
     with Progress(*columns, console=console, transient=True, disable=hidden, expand=True) as bar:
         task = bar.add_task("Evaluating", total=None)

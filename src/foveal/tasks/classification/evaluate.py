@@ -217,14 +217,18 @@ def finished_score(
     labels: Labels | None,
     settings: EvaluationSettings,
     on_batch: Callable[[int, int], None] | None = None,
+    *,
+    answers: bool = True,
 ) -> Score:
-    """Return what ``score`` does, from what is kept of a part that is finished or was stopped, and keep it."""
+    """Return what ``score`` does, with or without ``answers``, from what is kept of a part that is finished or was
+    stopped, and keep it."""
     if finished.keeps:
         part = {**part, "images": files_digest(images.names, images.targets)}
     kept = finished.get(**part)
     if kept is not None:
         return Score.of(kept)
     found = score(classifier, images, labels, settings, on_batch, finished.middle(**part))
+    found = found if answers else replace(found, answers=None)
     finished.put(found.state(), **part)
     return found
 

@@ -185,10 +185,10 @@ class _Survey:
             pool_size = linear_pool(classifier)
         pool_size = pool_size if mode in (None, "linear") else None
         split = self.grid.split
-        title = self.sets[name].title if name != "val" else "the validation set" if split == "val" else split
+        title = self.sets[name].title if name != "val" else split
         made = partial(Cell, name, mode, size, pool_size, split=split)
         work = self.work.of(name, size)
-        on_batch = self.total.part(f"{title}, {size[0]} pixels{f', {MODE_TITLES[mode]}' if mode else ''}", work)
+        on_batch = self.total.part(f"{title}, {size[0]} px{f', {MODE_TITLES[mode]}' if mode else ''}", work)
         part = {"set": name, "split": split, "size": size, "mode": mode, "pool_size": pool_size}
         if name == "c":
             cell = self.corruptions(made, classifier, on_batch, part)
@@ -196,12 +196,6 @@ class _Survey:
             cell = self.plain(made, classifier, name, on_batch, part)
         self.total.end(work)
         return replace(cell, paper=self.paper(name, mode, size, pool_size, cell.score.images))
-
-    def scored(
-        self, classifier: Classifier, images: Images, labels: Labels | None, on_batch: OnBatch, part: dict[str, Any]
-    ) -> Score:
-        """Return the score of a part, from the folder if it was finished before."""
-        return finished_score(self.finished, part, classifier, images, labels, self.settings, on_batch)
 
     def plain(
         self,
@@ -213,7 +207,7 @@ class _Survey:
     ) -> Cell:
         images, labels = self.opened[name]
         images.transform = classifier.fit.transform()
-        found = self.scored(classifier, images, labels, on_batch, part)
+        found = finished_score(self.finished, part, classifier, images, labels, self.settings, on_batch)
         classes = images.classes if labels is None else labels.names
         return made(found, classes, read=images.set_name, notices=tuple(images.notices), source=images)
 
@@ -232,7 +226,8 @@ class _Survey:
                 on_batch(before * total + done, len(self.parts) * total)  # all parts have as many images
 
             one = {**part, "corruption": corruption, "severity": severity}
-            scores.setdefault(corruption, []).append(self.scored(classifier, images, labels, report, one))
+            found = finished_score(self.finished, one, classifier, images, labels, self.settings, report, answers=False)
+            scores.setdefault(corruption, []).append(found)
         errors = {name: tuple(100.0 - one.top1 for one in found) for name, found in scores.items()}
         whole = _together([one for found in scores.values() for one in found])
         return made(whole, known.names, corruptions=CorruptionErrors(errors), notices=tuple(notices))
