@@ -6,7 +6,7 @@
 # Output:     fog: AttributeError: `np.float_` was removed in the NumPy 2.0 release. Use `np.float64` instead.
 #             glass_blur: TypeError: gaussian() got an unexpected keyword argument 'multichannel'
 #             13 others: ok
-# In foveal:  `foveal evaluate --set c` reads ImageNet-C's own files and does not use it (docs/evaluation.md).
+# In foveal:  `foveal evaluate --corrupt` uses imagecorruptions-imaug, a maintained form of it (docs/evaluation.md).
 set -euo pipefail
 unset PYTHONPATH
 folder=$(mktemp -d)

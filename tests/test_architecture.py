@@ -33,6 +33,7 @@ OUTSIDE = {
     "tasks/detection/dino": {"torchvision", "transformers", "scipy"},
     "tasks/segmentation/mask2former": {"transformers", "scipy"},
     "tasks/classification/digits.py": {"sklearn", "numpy", "PIL"},
+    "tasks/classification/corruption_library.py": {"imagecorruptions", "numpy"},
     "tasks/classification/data/hub.py": {"datasets", "PIL"},
     "tasks/classification/data/imagenet.py": {"scipy"},
     "tasks/classification/data/shards.py": {"braceexpand"},
@@ -65,8 +66,8 @@ OUTSIDE = {
     "cli/app.py": {"foveal_commands"},
 }
 OPTIONAL = {
-    *("accelerate", "av", "braceexpand", "datasets", "faster_coco_eval", "matplotlib", "onnx", "onnx_ir"),
-    *("onnxruntime",),
+    *("accelerate", "av", "braceexpand", "datasets", "faster_coco_eval", "imagecorruptions", "matplotlib", "onnx"),
+    *("onnx_ir", "onnxruntime"),
     *("onnxscript", "openvino", "scipy", "skimage", "sklearn", "starlette", "tensorboard", "transformers", "triton"),
     *("uvicorn", "webdataset", "yaml"),
 }

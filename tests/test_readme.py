@@ -79,7 +79,7 @@ def test_commands_run(folder, monkeypatch, capsys):
         extra = [] if "--list" in words else SHORTER.get(words[0], [])
         if words[0] == "train" and "finetune" in words[1]:
             extra = [*extra, "--size", "32"]
-        if words[0] in ("train", "evaluate") and words[1].startswith("shapes."):
+        if words[0] in ("train", "evaluate") and any(word.startswith(("shapes.", "runs/shapes.")) for word in words):
             extra = [*extra, "--data", "SHAPES"]
         with pytest.raises(SystemExit) as leave:
             main([*words, *extra])

@@ -97,7 +97,8 @@ def test_metrics_fit_80_columns_and_files_are_written(measure, tmp_path, monkeyp
     assert {word for row in rows for word in row.split() if word.isalpha()} == set(NAMES)
     assert max(map(len, said.out.splitlines())) <= 80
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files == {"classes.png", "confusion.png", "examples.png", "results.json"}
+    tables = {"classes.csv", "confusion.csv", "images.csv"}
+    assert files == {"classes.png", "confusion.png", "examples.png", "results.json", "worst.png", *tables}
     assert json.loads((tmp_path / "out" / "results.json").read_text())["results"]["images"] == 3
 
 

@@ -117,7 +117,12 @@ def test_metrics_fit_80_columns_and_files_are_in_coco_format(foveal, data, mask_
         found = truth.loadRes(str(tmp_path / "out" / f"detections.{kind}.json"))
         assert set(found.getImgIds()) <= {1, 2, 3}
         assert set(found.getCatIds()) == {3, 7}
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["results"]["images"] == 3
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    assert results["images"] == 3
+    assert results["confusion"]["classes"] == ["cat", "dog", "background"]
+    assert sum(map(sum, results["confusion"]["counts"])) >= 5  # objects, found or missed
+    for name in ("classes.csv", "confusion.csv", "confusion.png", "misses.png", "precision_recall_classes.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
 
 
 @pytest.mark.parametrize("recipe", [MASK_RCNN, RETINANET])

@@ -75,7 +75,8 @@ def test_modes_and_sizes_form_one_table_and_are_written_to_files(foveal, colours
     words = ["--checkpoint", run / "best.pt", "--data", colours, "--workers", 0, "--out", tmp_path / "out"]
     said = foveal("evaluate", RECIPE, *words, "--multi-scale", "--size", 32, 64)
     assert said.code == 0, said.error
-    heading, *rows = said.out.splitlines()[1:]
+    heading, *rows, written = said.out.splitlines()[1:]
+    assert written.endswith(str(tmp_path / "out"))
     assert heading.split() == ["mode", "32", "64"]
     assert [row.rsplit(maxsplit=2)[0].strip() for row in rows] == [
         "normal", "linear", "no length scaling", "interpolated bias",
@@ -85,6 +86,11 @@ def test_modes_and_sizes_form_one_table_and_are_written_to_files(foveal, colours
     results = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
     assert [(one["mode"], one["pool_size"]) for one in results[:2]] == [("normal", None), ("linear", 1)]
     assert (tmp_path / "out" / "sizes.png").exists()
+    details = tmp_path / "out" / "details"
+    assert {place.name for place in details.iterdir()} == {
+        f"val-{mode}-{side}" for mode in ("normal", "linear", "no_length_scaling", "interpolate") for side in (32, 64)
+    }
+    assert (details / "val-linear-64" / "confusion.csv").exists()
 
 
 def test_unpublished_models_have_no_paper_column(foveal, released, data):

@@ -12,10 +12,10 @@ from foveal.errors import FovealError
 from foveal.report import evaluation_classification
 from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import draw_corruptions, draw_sizes, write_results
+from foveal.tasks.classification.cell import Cell
 from foveal.tasks.classification.evaluate import Score
 from foveal.tasks.classification.imagenet.corruptions import ALEXNET, CorruptionErrors
 from foveal.tasks.classification.modes import MODES
-from foveal.tasks.classification.survey import Cell
 
 pytest.importorskip("matplotlib")
 

@@ -3,18 +3,24 @@
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import columns, print_json, progress, show_notices
+from foveal.cli.console import columns, print_json, show_notices
+from foveal.cli.kept import going_on, kept_parts, notices_of
 from foveal.cli.options import EvaluateOptions
+from foveal.cli.robustness import evaluate_corrupted
+from foveal.cli.total_progress import total_progress
+from foveal.models.weights_file import WeightsFile
 from foveal.ops.int8 import why_slow
-from foveal.report.evaluation import check_results_folder
 from foveal.report.evaluation_classification import write_results
+from foveal.tasks.classification.cell import Cell
+from foveal.tasks.classification.corruption_library import corruption_library
 from foveal.tasks.classification.data import source_of
 from foveal.tasks.classification.data.classes import named
 from foveal.tasks.classification.evaluate import EvaluationSettings
@@ -23,14 +29,17 @@ from foveal.tasks.classification.imagenet.sets import SETS, SIZES, VAL_IMAGES
 from foveal.tasks.classification.modes import MODE_TITLES, MODES, has_modes
 from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
 from foveal.tasks.classification.recipe import Recipe
-from foveal.tasks.classification.survey import Cell, EvaluationGrid, survey
+from foveal.tasks.classification.survey import EvaluationGrid, survey
 from foveal.tasks.classification.task import ClassificationTask
+from foveal.tasks.finished import Finished
 from foveal.training.processes import leave_processes, start_processes
 
+NOTHING_KEPT = "Nothing is kept if this is stopped: pass --out DIR to go on with the same command."
 
-def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
+
+def evaluate(recipe: Recipe, weights: WeightsFile | None, options: EvaluateOptions) -> None:
     """Evaluate the classifier in a file, or the released one, and print the figures."""
-    out, checkpoint = options.out, options.checkpoint
+    out = options.out
     settings = EvaluationSettings(
         batch_size=options.batch_size or 64,
         workers=options.workers,
@@ -39,29 +48,36 @@ def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
         broken=options.broken,
         calibration_images=options.calibration_images or 128,
     )
-    if out is not None:
-        check_results_folder(out)
-    with _processes(settings) as shared:
-        classifier = _classifier(recipe, checkpoint, options.model)
+    library = corruption_library() if options.corrupt else None
+    with going_on(out), _processes(settings) as shared:
+        classifier = _classifier(recipe, weights, options.model)
         # May write images: not for a file that cannot be evaluated.
         folder = ClassificationTask.data_folder(recipe, options.data)
-        known = classifier.name if checkpoint is None else None
+        known = classifier.name if weights is None else None
         asked = released_name(options.model or recipe.model, recipe.fit.size) if options.paper else None
         grid = _grid(classifier, folder, options, known or asked)
         main_process = shared.processes is None or shared.processes.is_main
-        cells = survey(classifier, grid, shared, partial(progress, shown=main_process))
+        finished = _kept(classifier, weights, shared, options)
+        if main_process and out is None and (options.multi_scale or options.corrupt):
+            show_notices([NOTHING_KEPT])
+        document: dict[str, Any] = {
+            "recipe": recipe.name,
+            "model": classifier.name,
+            "checkpoint": None if weights is None else str(weights.path),
+            "precision": settings.precision,
+            "optimized": settings.folded or settings.precision == "int8",
+        }
+        if library is not None:
+            evaluate_corrupted(classifier, folder, library, shared, options, finished, document)
+            return
+        cells = survey(classifier, grid, shared, partial(total_progress, shown=main_process), finished=finished)
     if not main_process:
         return
     notices = list(dict.fromkeys(notice for cell in cells for notice in cell.notices))
     broken = dict.fromkeys(name for cell in cells for name in cell.score.broken_names)
-    show_notices([*notices, *(f"{name} could not be read and was left out." for name in broken)])
-    document = {
-        "recipe": recipe.name,
-        "model": classifier.name,
-        "checkpoint": None if checkpoint is None else str(checkpoint),
+    show_notices([*notices_of(finished), *notices, *(f"{name} could not be read and was left out." for name in broken)])
+    document |= {
         "data": source_of(folder, classifier.held_out).place(grid.split) if grid.sets == ("val",) else str(folder),
-        "precision": settings.precision,
-        "optimized": settings.folded or settings.precision == "int8",
         "notices": notices,
         "results": [cell.document() for cell in cells],
     }
@@ -71,6 +87,26 @@ def evaluate(recipe: Recipe, options: EvaluateOptions) -> None:
         print_cells(cells, grid)
     if out is not None:  # last, so that a full disk costs no answer
         write_results(out, document, cells)
+        if not options.json:
+            _print_written(out, cells)
+
+
+def _kept(
+    classifier: Classifier, weights: WeightsFile | None, settings: EvaluationSettings, options: EvaluateOptions
+) -> Finished:
+    facts: dict[str, Any] = {"task": "classification", "name": classifier.name, "classes": classifier.classes}
+    facts |= {"fit": asdict(classifier.fit), "folded": settings.folded, "calibration": settings.calibration_images}
+    return kept_parts(options, weights, classifier.model, settings.processes, **facts)
+
+
+def _print_written(out: Path, cells: Sequence[Cell]) -> None:
+    """Print the calibration error of a single evaluation, and where its files are."""
+    console = Console(highlight=False)
+    answers = cells[0].score.answers if len(cells) == 1 else None
+    if answers is not None:
+        found = answers.calibration()
+        console.print(f"Expected calibration error: {found.error:.2f} % ({len(found.counts)} bins of confidence).")
+    console.print(f"Details by class, charts and pictures: {out}", soft_wrap=True)
 
 
 def _grid(classifier: Classifier, folder: Path, options: EvaluateOptions, weights: str | None) -> EvaluationGrid:
@@ -87,8 +123,8 @@ def _grid(classifier: Classifier, folder: Path, options: EvaluateOptions, weight
     )
 
 
-def _classifier(recipe: Recipe, checkpoint: Path | None, model: str | None) -> Classifier:
-    return fetch(recipe, model) if checkpoint is None else restore(checkpoint, model, recipe=recipe)
+def _classifier(recipe: Recipe, weights: WeightsFile | None, model: str | None) -> Classifier:
+    return fetch(recipe, model) if weights is None else restore(weights, model, recipe=recipe)
 
 
 @contextlib.contextmanager

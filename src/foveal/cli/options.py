@@ -14,7 +14,9 @@ from tyro.conf import arg
 
 from foveal.cli.console import Json, UsageError
 from foveal.errors import FovealError
+from foveal.models.weights_file import WeightsFile
 from foveal.options import declarations
+from foveal.tasks.classification.corruption_library import CorruptionName
 from foveal.tasks.classification.imagenet.sets import SetName
 from foveal.tasks.classification.modes import Mode
 from foveal.tasks.recipe import BaseRecipe
@@ -63,7 +65,7 @@ def given(overrides: Any) -> dict[str, Any]:
 
 
 def commands_of(kind: str) -> ModuleType:
-    """Return the module of a task's ``evaluate(recipe, options)``."""
+    """Return the module of a task's ``evaluate(recipe, weights, options)``."""
     return import_module(f"foveal.cli.{kind}")
 
 
@@ -91,6 +93,10 @@ class EvaluateOptions:
         mode: Modes of TransNeXt as a classifier, one or more; the network's own by default.
         multi_scale: For a classifier all modes at the sizes of TransNeXt's paper; --mode and --size select fewer. For a
             segmenter the mean over 0.5 to 1.75 times the size, and mirrored.
+        corrupt: Measure a classifier's robustness on these images: its errors under the fifteen corruptions of
+            ImageNet-C at five severities, computed on the fly.
+        corruptions: For --corrupt: some of the corruptions; all by default.
+        severities: For --corrupt: some of the severities from 1 to 5; all by default.
         pool_size: Linear mode of TransNeXt as a classifier: pool keys and values to this size for any image.
         window: For a segmenter: side of the sliding window in pixels; as in the recipe by default.
         stride: For a segmenter: distance between windows in pixels; two thirds of --window by default.
@@ -112,8 +118,9 @@ class EvaluateOptions:
             --data has no training images, they are drawn from those that are evaluated.
         optimize: Fold the network of a classifier for inference first, as foveal.optimize does.
         broken: What to do with a broken image: stop, or skip and count it.
-        out: Folder for results.json and pictures: for a classifier, charts of sizes and corruptions; for a detector,
-            curves, examples, and its detections in COCO's format; for a segmenter, its classes and examples.
+        out: Folder for results.json, tables and pictures: accuracy by class, confusion, and the worst mistakes; for a
+            classifier its calibration, for a detector its curves and detections, for a segmenter its worst images. An
+            evaluation that is stopped goes on there with the same command; without this nothing is kept.
     """
 
     checkpoint: Path | None = None
@@ -124,6 +131,9 @@ class EvaluateOptions:
     size: tuple[int, ...] = ()
     mode: tuple[Mode, ...] = field(default=(), metadata=only_for("classification"))
     multi_scale: bool = field(default=False, metadata=only_for("classification", "segmentation"))
+    corrupt: bool = field(default=False, metadata=only_for("classification"))
+    corruptions: tuple[CorruptionName, ...] = field(default=(), metadata=only_for("classification"))
+    severities: tuple[Literal[1, 2, 3, 4, 5], ...] = field(default=(), metadata=only_for("classification"))
     pool_size: int | None = field(default=None, metadata=only_for("classification"))
     window: int | None = field(default=None, metadata=only_for("segmentation"))
     stride: int | None = field(default=None, metadata=only_for("segmentation"))
@@ -148,17 +158,20 @@ def check_options(options: EvaluateOptions) -> None:
     """Raise UsageError for options that do not fit together, whatever the recipe."""
     if options.checkpoint is None and not options.pretrained:
         raise UsageError(
-            "Weights are missing: foveal evaluate RECIPE --checkpoint FILE, or --pretrained for the released ones."
+            "Weights are missing: foveal evaluate --checkpoint FILE, or RECIPE --pretrained for the released ones."
         )
     if options.checkpoint is not None and options.pretrained:
         raise UsageError("--checkpoint and --pretrained both name the weights: pass one of them.")
-    for option, values in (("--set", options.set), ("--mode", options.mode)):
+    repeated: dict[str, tuple[Any, ...]] = {"--set": options.set, "--mode": options.mode}
+    repeated |= {"--corruptions": options.corruptions, "--severities": options.severities}
+    for option, values in repeated.items():
         if len(dict.fromkeys(values)) != len(values):
             raise UsageError(f"{option} names one of its values twice: name each once.")
     if not options.set:
         raise UsageError("--set names no set: name one, or leave it out.")
     if options.pool_size is not None and options.mode and "linear" not in options.mode:
         raise UsageError("--pool-size is for linear mode: add linear to --mode, or leave one of them out.")
+    _check_corrupt(options)
     if options.whole and (options.window is not None or options.stride is not None):
         raise UsageError("--whole excludes --window and --stride: leave one or the other out.")
     if options.calibration_images is not None and options.precision != "int8":
@@ -172,6 +185,27 @@ def check_options(options: EvaluateOptions) -> None:
     ):
         if number is not None and number < least:
             raise UsageError(f"{option} must be at least {least}, not {number}.")
+
+
+def _check_corrupt(options: EvaluateOptions) -> None:
+    """Raise UsageError for options that do not fit --corrupt, or need it."""
+    if not options.corrupt:
+        given = "--corruptions" if options.corruptions else "--severities" if options.severities else None
+        if given is not None:
+            raise UsageError(f"{given} is for --corrupt: add that, or leave it out.")
+        return
+    others = {
+        "--set": options.set != ("val",),
+        "--mode": bool(options.mode),
+        "--multi-scale": options.multi_scale,
+        "--paper": options.paper,
+        "--precision int8": options.precision == "int8",
+    }
+    other = next((option for option, given in others.items() if given), None)
+    if other is not None:
+        raise UsageError(f"--corrupt and {other} exclude each other: leave one of them out.")
+    if len(options.size) > 1:
+        raise UsageError("--corrupt is for one --size: name one.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,11 +241,11 @@ class PredictOptions:
     json: Json = False
 
 
-def weights_file(recipe: BaseRecipe, options: EvaluateOptions) -> Path:
+def check_file(recipe: BaseRecipe, weights: WeightsFile | None) -> WeightsFile:
     """Return the file of weights. Raises UsageError if none is given, since there are none to download."""
-    if options.checkpoint is None:
+    if weights is None:
         raise UsageError(f"{recipe.name} has no weights to download: pass the authors' file as --checkpoint.")
-    return options.checkpoint
+    return weights
 
 
 def single_size(recipe: BaseRecipe, options: EvaluateOptions) -> int | None:

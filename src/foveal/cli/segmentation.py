@@ -10,9 +10,11 @@ from rich.table import Table
 from torch import Tensor
 
 from foveal.cli.console import UsageError, columns, print_json, progress, show_notices
-from foveal.cli.options import EvaluateOptions, check_classes, single_size, weights_file
-from foveal.report.evaluation import check_results_folder
-from foveal.report.evaluation_segmentation import choose_examples, write_evaluation
+from foveal.cli.kept import going_on, kept_parts, notices_of
+from foveal.cli.options import EvaluateOptions, check_classes, check_file, single_size
+from foveal.models.weights_file import WeightsFile
+from foveal.report.evaluation_segmentation import choose_examples, worst_examples, write_details, write_evaluation
+from foveal.tasks.finished import Finished, Middle, files_digest
 from foveal.tasks.listing import few
 from foveal.tasks.segmentation.data import LabelledImages, open_split, survey
 from foveal.tasks.segmentation.evaluate import SegmentationEvaluation, evaluate_segmenter
@@ -27,13 +29,11 @@ LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a fi
 Row = tuple[str, float | None, float | None]
 
 
-def evaluate(recipe: SegmentationRecipe, options: EvaluateOptions) -> None:
+def evaluate(recipe: SegmentationRecipe, weights: WeightsFile | None, options: EvaluateOptions) -> None:
     """Evaluate the segmenter in a file and print mean IoU and the IoU of each class."""
-    checkpoint, size = weights_file(recipe, options), single_size(recipe, options)
-    if options.out is not None:
-        check_results_folder(options.out)
+    file, size = check_file(recipe, weights), single_size(recipe, options)
     known = SegmentationTask.restore(
-        checkpoint, recipe, size=size, position_bias=options.position_bias, reference_size=options.reference_size
+        file, recipe, size=size, position_bias=options.position_bias, reference_size=options.reference_size
     )
     known = replace(known, inference=adapt_inference(known.inference, options))
     folder = SegmentationTask.data_folder(recipe, options.data)
@@ -45,13 +45,16 @@ def evaluate(recipe: SegmentationRecipe, options: EvaluateOptions) -> None:
     survey(images, options.broken)
     processes = start_processes()
     check_precision(options.precision, processes.device)
-    evaluation = _evaluate(known, images, options, processes)
+    finished = _kept(known, images, file, options, processes)
+    with going_on(options.out):
+        evaluation = _evaluate(known, images, options, processes, finished.middle())
     images.conclude(processes)
     leave_processes()
     if not processes.is_main:
+        finished.remove()
         return
     notices = [*images.notices, *(f"{name} could not be read and was left out." for name in evaluation.broken)]
-    show_notices(notices)
+    show_notices([*notices_of(finished), *notices])
     document = _document(recipe, known, folder, options, images, evaluation) | {"notices": notices}
     if options.json:
         print_json(document)
@@ -65,6 +68,19 @@ def evaluate(recipe: SegmentationRecipe, options: EvaluateOptions) -> None:
 
         examples = choose_examples(images, evaluation, segment)
         write_evaluation(options.out, document, evaluation, examples, known.name)
+        write_details(options.out, evaluation, images, worst_examples(images, evaluation, segment))
+    finished.remove()
+
+
+def _kept(
+    known: TrainedSegmenter, images: LabelledImages, file: WeightsFile, options: EvaluateOptions, processes: Processes
+) -> Finished:
+    if options.out is None:
+        return Finished(processes=processes)
+    facts = {"task": "segmentation", "inference": asdict(known.inference), "zero_ignored": known.zero_ignored}
+    facts |= {"size": options.size, "bias": [options.position_bias, options.reference_size]}
+    facts |= {"images": files_digest([*images.paths, *images.label_paths])}
+    return kept_parts(options, file, known.model, processes, **facts)
 
 
 def adapt_inference(usual: Inference, options: EvaluateOptions) -> Inference:
@@ -96,12 +112,15 @@ def adapt_inference(usual: Inference, options: EvaluateOptions) -> Inference:
 
 
 def _evaluate(
-    known: TrainedSegmenter, images: LabelledImages, options: EvaluateOptions, processes: Processes
+    known: TrainedSegmenter, images: LabelledImages, options: EvaluateOptions, processes: Processes, middle: Middle
 ) -> SegmentationEvaluation:
-    loader = evaluation_loader(images, 1, processes.share, options.workers, broken=options.broken)
+    start = middle.started
+    loader = evaluation_loader(images, 1, processes.share, options.workers, broken=options.broken, start=start)
     model = known.model.to(processes.device)
     with processes.autocast(options.precision), progress("Evaluating", shown=processes.is_main) as on_batch:
-        return evaluate_segmenter(model, loader, known.classes, known.inference, processes, on_batch=on_batch)
+        return evaluate_segmenter(
+            model, loader, known.classes, known.inference, processes, on_batch=on_batch, middle=middle
+        )
 
 
 def _document(

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveal.cli.console import progress
+from foveal.cli.total_progress import total_progress
 from foveal.errors import FovealError
 from foveal.models.weights_file import WeightsFile
 from foveal.papers import Column, PaperTable, Row
 from foveal.papers.measured import Measured, OwnFigures
+from foveal.tasks.classification.cell import Cell
 from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.sets import SETS, SetName, evaluated_by, mode_of
 from foveal.tasks.classification.modes import Mode
 from foveal.tasks.classification.network import Classifier, restore
-from foveal.tasks.classification.survey import Cell, EvaluationGrid, survey
+from foveal.tasks.classification.survey import EvaluationGrid, survey
 from foveal.types import Size
 
 Rows = dict[int, Row]  # by index
@@ -57,7 +58,7 @@ def evaluate_table(table: PaperTable, options: AccuracyOptions, settings: Evalua
         modes=tuple(dict.fromkeys(map(mode_of, rows.values()))),
         sizes=tuple(dict.fromkeys(size for _, size in present.values())),
     )
-    cells = survey(classifier, grid, settings, progress)
+    cells = survey(classifier, grid, settings, total_progress)
     found: dict[Place, Cell] = {(cell.set, cell.mode, cell.size): cell for cell in cells}
     own = classifier.fit.size
     figures = tuple(

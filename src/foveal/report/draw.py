@@ -82,7 +82,8 @@ def draw_strip(title: str, pictures: Sequence[tuple[str, np.ndarray]], side: int
     pen.text((0, CAPTION // 2), title, fill=INK, font=font, anchor="lm")
     for number, (caption, picture) in enumerate(pictures):
         left = number * (width + GAP)
-        pen.text((left, head - CAPTION // 2 - 3), caption, fill=GREY, font=font, anchor="lm")
+        room = width if number < len(pictures) - 1 else strip.width - left
+        pen.text((left, head - CAPTION // 2 - 3), truncated(caption, font, room), fill=GREY, font=font, anchor="lm")
         strip.paste(Image.fromarray(picture), (left, head))
     return strip
 

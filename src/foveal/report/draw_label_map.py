@@ -23,12 +23,14 @@ BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, gree
 
 @dataclass(frozen=True)
 class Example:
-    """An image, (H, W, 3) uint8, with its annotated and its predicted label map, (H, W) integers."""
+    """An image, (H, W, 3) uint8, with its annotated and its predicted label map, (H, W) integers, and what is written
+    above the latter if that is not the share of correct pixels."""
 
     name: str
     image: np.ndarray
     annotated: np.ndarray
     predicted: np.ndarray
+    said: str | None = None
 
     @property
     def right(self) -> float | None:
@@ -91,7 +93,8 @@ def draw_examples(examples: Sequence[Example], classes: Sequence[str], columns: 
 
 
 def _strip(example: Example, classes: Sequence[str], side: int) -> Image.Image:
-    caption = "predicted" if example.right is None else f"predicted, {example.right:.1f} % correct"
+    usual = "predicted" if example.right is None else f"predicted, {example.right:.1f} % correct"
+    caption = example.said or usual
     pictures = [
         ("image", resized(example.image, side)),
         ("annotated", draw_label_map(example.image, example.annotated, classes, side)),

@@ -27,12 +27,13 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Comparison:
-    """An image, (H, W, 3) uint8, with its annotated and its detected objects."""
+    """An image, (H, W, 3) uint8, with its annotated and its detected objects, and what is written above each."""
 
     name: str
     image: np.ndarray
     annotated: Sequence[DetectedObject]
     detected: Sequence[DetectedObject]
+    captions: tuple[str, str] = ("annotated", "detected")
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ def draw_comparisons(comparisons: Sequence[Comparison], columns: int = 2, side: 
 
 
 def _pair(comparison: Comparison, side: int) -> Image.Image:
-    kinds = {"annotated": comparison.annotated, "detected": comparison.detected}
-    pictures = [(caption, draw_objects(comparison.image, objects, side)) for caption, objects in kinds.items()]
+    kinds = zip(comparison.captions, (comparison.annotated, comparison.detected), strict=True)
+    pictures = [(caption, draw_objects(comparison.image, objects, side)) for caption, objects in kinds]
     return draw_strip(comparison.name, pictures, side)
 
 

@@ -1,18 +1,20 @@
-"""A classifier's evaluation as files: results, accuracy against image size, and relative errors by corruption."""
+"""A classifier's evaluation as files: results, accuracy against image size, relative errors by corruption, details."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal.files import staging_folder, write_errors
 from foveal.plotting import COLOURS, MUTED, new_figure, plain, save
+from foveal.report.details_classification import FILES, write_details
 from foveal.report.evaluation import ADVICE, JSON
+from foveal.tasks.classification.cell import Cell
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors
 from foveal.tasks.classification.modes import MODE_TITLES
-from foveal.tasks.classification.survey import Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,22 +22,25 @@ if TYPE_CHECKING:
 
 # Marker, its size, dashes and width of each line; later lines are thinner, so coinciding lines all stay visible.
 LINES = (("o", 9, "-", 3.5), ("s", 6, "--", 2.5), ("D", 4, "-.", 1.8), ("x", 4, ":", 1.2))
-SCALES, CORRUPTIONS = "sizes.png", "corruptions.png"
+SCALES, CORRUPTIONS, DETAILS = "sizes.png", "corruptions.png", "details"
 
 
 def write_results(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
-    """Write ``results.json``, ``sizes.png`` if there are several sizes, and ``corruptions.png`` if ImageNet-C was
-    evaluated.
+    """Write ``results.json``, ``sizes.png`` if there are several sizes, ``corruptions.png`` if ImageNet-C was
+    evaluated, and the details of each other evaluation (see ``details_classification``): beside these files if there
+    is one evaluation, otherwise in a folder of ``details`` that is called after its set, mode and size.
 
-    The files are written to a temporary folder and moved into place when all are complete; older charts are removed.
+    The files are written to a temporary folder and moved into place when all are complete; older ones are removed.
 
     Raises:
         FovealError: matplotlib is not installed, or the folder cannot be written.
     """
     with staging_folder(folder, ADVICE) as staging, write_errors(folder, ADVICE):
         _write_files(staging, document, cells)
-        for picture in (SCALES, CORRUPTIONS):
-            (folder / picture).unlink(missing_ok=True)
+        for name in (SCALES, CORRUPTIONS, *FILES):
+            (folder / name).unlink(missing_ok=True)
+        if (folder / DETAILS).is_dir():
+            shutil.rmtree(folder / DETAILS)
 
 
 def _write_files(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) -> None:
@@ -46,6 +51,22 @@ def _write_files(folder: Path, document: dict[str, Any], cells: Sequence[Cell]) 
     if len(plain) < len(cells):
         corrupted = [cell for cell in cells if cell.corruptions is not None]
         save(draw_corruptions(corrupted, document["model"]), folder / CORRUPTIONS, "png")
+    detailed = [cell for cell in cells if cell.score.answers is not None and cell.source is not None]
+    for cell in detailed:
+        place = folder if len(cells) == 1 else folder / DETAILS / _folder_name(cell)
+        place.mkdir(parents=True, exist_ok=True)
+        write_details(place, cell, _title(cell, document["model"]))
+
+
+def _folder_name(cell: Cell) -> str:
+    height, width = cell.size
+    side = str(height) if height == width else f"{height}x{width}"
+    return "-".join([cell.read if cell.set == "val" else cell.set, *([cell.mode] if cell.mode else []), side])
+
+
+def _title(cell: Cell, model: str) -> str:
+    mode = f", {MODE_TITLES[cell.mode]}" if cell.mode else ""
+    return f"{model}, {cell.title} at {cell.size[0]} pixels{mode}"
 
 
 def draw_sizes(cells: Sequence[Cell], title: str) -> Figure:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveal.plotting import COLOURS, MUTED, new_figure, plain, save_whole
+from foveal.report.details_detection import write_details
 from foveal.report.draw import write_picture
 from foveal.report.draw_objects import Comparison, draw_comparisons
 from foveal.report.evaluation import write_document
 from foveal.tasks.detection.average_precision import IOU_THRESHOLDS, RECALLS, AveragePrecision
+from foveal.tasks.detection.confusion import DetectionConfusion
 from foveal.tasks.detection.data import CocoImages
 from foveal.tasks.detection.evaluate import DetectionEvaluation, write_detections
 from foveal.tasks.detection.predict import DetectedObject, detected_objects
@@ -27,18 +29,26 @@ PRECISION_RECALL, CLASSES, EXAMPLES = "precision_recall.png", "classes.png", "ex
 MOST_EXAMPLES = 8
 LEAST_SCORE = 0.5  # of detections shown in the examples
 CURVES = {"ap50": (0.5, COLOURS[0]), "ap75": (0.75, COLOURS[5])}
+SIZE_MARKS = {"small": (4, COLOURS[3]), "medium": (6, COLOURS[1]), "large": (8, COLOURS[2])}  # marker and colour
 TITLES = {"box": "boxes", "mask": "masks"}
 
 
 def write_evaluation(
-    folder: Path, document: dict[str, Any], evaluation: DetectionEvaluation, images: CocoImages, title: str
+    folder: Path,
+    document: dict[str, Any],
+    evaluation: DetectionEvaluation,
+    found: DetectionConfusion,
+    images: CocoImages,
+    title: str,
 ) -> None:
-    """Write ``results.json``, the detections, ``precision_recall.png``, ``classes.png`` and ``examples.png``.
+    """Write ``results.json``, the detections, ``precision_recall.png``, ``classes.png``, ``examples.png``, and the
+    details (see ``details_detection``).
 
     Args:
         folder: where to write.
         document: content of ``results.json``.
         evaluation: scores and detections.
+        found: what was confused, invented and missed.
         images: the evaluated images with their annotations.
         title: title of the charts.
 
@@ -51,6 +61,7 @@ def write_evaluation(
     save_whole(draw_precision_recall(scores, title), folder / PRECISION_RECALL)
     save_whole(draw_classes(scores, title), folder / CLASSES)
     write_picture(folder / EXAMPLES, draw_comparisons(choose_examples(evaluation.results, images)))
+    write_details(folder, evaluation, found, images, title)
 
 
 def choose_examples(results: Sequence[ImageResult], images: CocoImages) -> list[Comparison]:
@@ -95,6 +106,7 @@ def draw_classes(scores: Sequence[AveragePrecision], title: str) -> Figure:
     for number, (axes, one) in enumerate(zip(panels, scores, strict=True)):
         values = [one.classes[name] for name in order]
         axes.barh(range(len(order)), values, height=0.7, color=COLOURS[0])
+        _mark_sizes(axes, one, order)
         labels = [f"{name if number == 0 else ''}   {value:.1f}" for name, value in zip(order, values, strict=True)]
         axes.set_yticks(range(len(order)), labels, fontsize=8)
         axes.set_ylim(len(order) - 0.4, -0.6)
@@ -103,6 +115,18 @@ def draw_classes(scores: Sequence[AveragePrecision], title: str) -> Figure:
         axes.set_title(f"{title}: {TITLES[one.kind]}", fontsize=10, loc="left")
         plain(axes, "x")
     return figure
+
+
+def _mark_sizes(axes: Axes, scores: AveragePrecision, order: Sequence[str]) -> None:
+    """Mark the AP of small, medium and large objects on the bar of each class."""
+    for size, (marker, colour) in SIZE_MARKS.items():
+        pairs = [(scores.by_class.get(name, {}).get(f"ap_{size}"), place) for place, name in enumerate(order)]
+        known = [(value, place) for value, place in pairs if value is not None]
+        if known:
+            style: dict[str, Any] = {"color": colour, "markersize": marker, "markeredgecolor": "white"}
+            axes.plot(*zip(*known, strict=True), "o", label=f"{size} objects", **style)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=7, loc="lower right")
 
 
 def _precision_panel(axes: Axes, scores: AveragePrecision) -> None:

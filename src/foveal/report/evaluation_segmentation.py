@@ -10,6 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from foveal.plotting import COLOURS, new_figure, plain, save_whole
+from foveal.report.chart_confusion import MOST_CONFUSED, write_confusion, write_table
+from foveal.report.chart_confusion import draw_confusion as confusion_chart
 from foveal.report.draw import write_picture
 from foveal.report.draw_label_map import Example, draw_examples
 from foveal.report.evaluation import write_document
@@ -21,11 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CLASSES, CONFUSION, EXAMPLES = "classes.png", "confusion.png", "examples.png"
-MOST_CONFUSED = 30  # classes; a larger confusion matrix would be illegible
+CLASSES, CONFUSION, EXAMPLES, WORST = "classes.png", "confusion.png", "examples.png", "worst.png"
 MOST_EXAMPLES = 8
 LONGEST = 38  # classes per column of bars
-LEAST_SHOWN = 0.5  # percent; cells of the confusion matrix below it have no number
 
 
 def write_evaluation(
@@ -71,10 +71,43 @@ def choose_examples(
     return [_example(images, whole_ones[place], segment) for place in places]
 
 
-def _example(images: LabelledImages, index: int, segment: Callable[[Tensor], Tensor]) -> Example:
+def _example(
+    images: LabelledImages, index: int, segment: Callable[[Tensor], Tensor], said: str | None = None
+) -> Example:
     image, labels = images.image(index), images.labels(index)
     predicted = segment(image.float() / 255).cpu().numpy()
-    return Example(images.name(index), image.permute(1, 2, 0).numpy(), labels.numpy(), predicted)
+    return Example(images.name(index), image.permute(1, 2, 0).numpy(), labels.numpy(), predicted, said)
+
+
+def worst_examples(
+    images: LabelledImages, evaluation: SegmentationEvaluation, segment: Callable[[Tensor], Tensor]
+) -> list[Example]:
+    """Choose at most eight images, those of the lowest mean IoU, each with its label maps; see ``choose_examples``."""
+    worst = evaluation.worst[:MOST_EXAMPLES]
+    return [_example(images, one.place, segment, f"predicted, mIoU {one.miou:.2f} %") for one in worst]
+
+
+def write_details(
+    folder: Path, evaluation: SegmentationEvaluation, images: LabelledImages, worst: list[Example]
+) -> None:
+    """Write ``classes.csv``, ``confusion.csv``, ``images.csv`` and the worst images.
+
+    Raises:
+        FovealError: the folder cannot be written.
+    """
+    scores, classes = evaluation.scores, evaluation.classes
+    rows = zip(classes, scores.pixels, map(_rounded, scores.iou), map(_rounded, scores.accuracy), strict=True)
+    write_table(folder / "classes.csv", ["class", "pixels", "iou_percent", "accuracy_percent"], list(rows))
+    write_confusion(folder / "confusion.csv", evaluation.counts.numpy(), classes, classes, "annotated class")
+    each = [[images.name(one.place), round(one.accuracy, 2), round(one.miou, 2)] for one in evaluation.each]
+    write_table(folder / "images.csv", ["image", "accuracy_percent", "miou_percent"], each)
+    (folder / WORST).unlink(missing_ok=True)
+    if worst:
+        write_picture(folder / WORST, draw_examples(worst, classes))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def draw_classes(scores: SegmentationScores, classes: Sequence[str], title: str) -> Figure:
@@ -110,23 +143,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Fi
         classes: names of the C classes.
         title: title of the chart.
     """
-    total = counts.sum(1, keepdims=True)
-    shares = np.divide(100 * counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
-    side = 1.8 + 0.36 * len(classes)
-    figure = new_figure(side + 1, side)
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), share in np.ndenumerate(shares):
-        if share >= LEAST_SHOWN:
-            ink = "white" if share > 50 else "black"
-            axes.text(column, row, f"{share:.0f}", color=ink, fontsize=7, ha="center", va="center")
-    axes.set_xticks(range(len(classes)), classes, rotation=90)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.tick_params(length=0, labelsize=7)
-    axes.set_xlabel("predicted", fontsize=8)
-    axes.set_ylabel("annotated", fontsize=8)
-    figure.suptitle(f"{title}: pixels of each class, %", x=0.01, horizontalalignment="left", fontsize=10)
-    return figure
+    return confusion_chart(counts, classes, classes, f"{title}: pixels of each class, %", ("annotated", "predicted"))
 
 
 def _class_panel(axes: Axes, rows: Sequence[tuple[str, float | None, float | None]], length: int, mean: float) -> None:

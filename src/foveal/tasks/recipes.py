@@ -1,8 +1,10 @@
 """The recipes of all tasks by name, and what is created from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from foveal.errors import FovealError
 from foveal.tasks.classification import ablations
 from foveal.tasks.classification import recipes as classification
 from foveal.tasks.plan import TrainingPlan
@@ -29,6 +31,22 @@ def get_recipe(name: str, *, own_images: bool = False) -> BaseRecipe:
     if name.startswith(ablations.PREFIX):
         return ablations.get_recipe(name, small=not own_images)
     return look_up(name, RECIPES)
+
+
+def described_recipe(card: Mapping[str, Any], *, own_images: bool = False) -> BaseRecipe:
+    """Return the recipe that the metadata of a file of ``foveal train`` name, or one of what else they say if it is a
+    recipe of one's own.
+
+    Args:
+        card: metadata of a file, of a task in the registry.
+        own_images: see ``get_recipe``.
+    """
+    kind = card.get("task", "classification")
+    try:
+        named = get_recipe(card.get("recipe", ""), own_images=own_images)
+    except FovealError:
+        named = None
+    return named if named is not None and named.kind == kind else task_class(kind).described(card)
 
 
 def list_recipes() -> list[BaseRecipe]:

@@ -243,6 +243,11 @@ class Task(ABC, Generic[R]):
             FovealError: the file is missing, broken, not described, or does not fit.
         """
 
+    @classmethod
+    @abstractmethod
+    def described(cls, metadata: Mapping[str, Any]) -> R:
+        """Return the recipe that the metadata of a file describe, as far as evaluation needs it."""
+
     @abstractmethod
     def own_metadata(self) -> dict[str, Any]:
         """Return the part of ``metadata`` that only this task has."""

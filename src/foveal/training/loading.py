@@ -7,7 +7,7 @@ import os
 import signal
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -28,6 +28,13 @@ from foveal.training.streaming import (
 )
 
 
+class Started(NamedTuple):
+    """What a process has finished of an evaluation: its first ``samples``, of which those ``skipped`` were broken."""
+
+    samples: int = 0
+    skipped: tuple[Skipped, ...] = ()
+
+
 class Loader:
     """Batches of a dataset by epochs; ``len`` is the number of batches of a whole epoch.
 
@@ -39,6 +46,7 @@ class Loader:
         left_out: In an evaluation, the dataset indices of the skipped images.
         order: In an evaluation, the dataset indices of this process's samples in order, including those skipped; empty
             in training.
+        seen: In an evaluation, how many of this process's samples have arrived, those skipped included.
         cut_by_share: Whether the draws depend on the number of processes and the batch.
     """
 
@@ -49,6 +57,7 @@ class Loader:
         order: Sequence[int] = (),
         complete: bool = False,
         cut_by_share: bool = False,
+        start: Started | None = None,
     ) -> None:
         if loader.num_workers:
             # The registry of finalizers keeps PyTorch's loader alive until this one is gone: if they were collected
@@ -62,9 +71,22 @@ class Loader:
         self.skipped = 0
         self.left_out: set[int] = set()
         self._known: set[str] = set()  # those in broken
+        self._skipped: list[Skipped] = []
+        self._before = Started() if start is None else start
+        self.seen = self._before.samples
+        self._note(self._before.skipped)
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return self.batches_before + len(self._loader)
+
+    @property
+    def batches_before(self) -> int:
+        """Batches that an evaluation had finished before it was stopped, and that do not arrive again."""
+        return -(-self._before.samples // self._batch)
+
+    def progress(self) -> Started:
+        """Return how far the evaluation at hand has come, for a loader that goes on from there."""
+        return Started(self.seen, tuple(self._skipped))
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """Return the batches of epoch ``number`` (from 0), from this process's batch ``start`` on.
@@ -81,13 +103,15 @@ class Loader:
         return self.epoch(0)
 
     def _batches(self) -> Iterator[Any]:
-        arrived = 0
+        self.seen, self._skipped = self._before.samples, list(self._before.skipped)
+        arrived = self.seen - len(self._skipped)
         with _notices_held_back():
             arrivals = iter(self._loader)
         for arrival in arrivals:
             if isinstance(arrival, Failure):
                 raise FovealError(arrival.text)
             self._note(arrival.broken)
+            self.seen = min(self.seen + self._batch, max(len(self.order), self.seen))
             if arrival.batch is not None:
                 arrived += 1
                 yield arrival.batch
@@ -96,6 +120,7 @@ class Loader:
 
     def _note(self, skipped: Iterable[Skipped]) -> None:
         for number, name in skipped:
+            self._skipped.append(Skipped(number, name))
             self.skipped += 1
             self.left_out.add(number)
             if name not in self._known:
@@ -144,19 +169,29 @@ def evaluation_loader(
     workers: int,
     collate: Callable | None = None,
     broken: Broken = "stop",
+    start: Started | None = None,
 ) -> Loader:
     """Create a loader of every ``count``-th sample from ``rank`` on: over all processes each sample once, unpadded.
 
     A broken sample stops the evaluation, or with ``broken="skip"`` is left out of its batch. Samples that can only be
     read in order are split into contiguous stretches instead; ``order`` of the loader gives the indices.
+
+    Args:
+        start: what was finished before; such samples are not loaded again, unless they can only be read in order.
     """
     gather = Collate(collate or default_collate)
-    if isinstance(dataset, ShardedSamples) and not dataset.random_access:
+    if not continues(dataset):
         layout = evaluation_layout(sum(dataset.sizes), batch, share.rank, share.count)
         return _stream_loader(StreamDataset(dataset, layout, (share.rank, share.count), None, broken, gather), workers)
     indices = range(share.rank, len(dataset), share.count)
-    loader = _data_loader(CarryingDataset(dataset, broken), indices, batch, workers, gather)
-    return Loader(loader, order=indices, complete=share.count == 1)
+    rest = indices if start is None else indices[start.samples :]
+    loader = _data_loader(CarryingDataset(dataset, broken), rest, batch, workers, gather)
+    return Loader(loader, order=indices, complete=share.count == 1, start=start)
+
+
+def continues(dataset: Any) -> bool:
+    """Return whether an evaluation of the dataset can start in the middle."""
+    return not isinstance(dataset, ShardedSamples) or dataset.random_access
 
 
 def _stream_loader(dataset: StreamDataset, workers: int) -> Loader:

@@ -33,7 +33,7 @@ processes = start_processes()
 found = evaluate(restore(weights), data, batch_size=2, workers=0, processes=processes, broken="skip")
 torch.save([found.probabilities, found.targets, found.paths, found.top1], out / f"{processes.share.rank}.pt")
 words = dict(checkpoint=weights, data=data, batch_size=2, workers=0, out=out / "results", json=True, broken="skip")
-main("finetune.test_convnext", EvaluateOptions(size=(32, 48), **words))
+main(EvaluateOptions(size=(32, 48), **words), "finetune.test_convnext")
 """
 
 
@@ -104,7 +104,7 @@ def test_gathered_rows_are_in_image_order(count, processes, missing):
     mine = torch.tensor(shares[0], dtype=torch.int64)
     own = [mine, torch.stack([10.0 * mine, 10.0 * mine + 1], 1), 100 * mine]
     together = SimpleNamespace(share=Share(0, processes), gather_rows=gather_rows)
-    indices, logits, targets = _together_in_order(*own, together)
+    indices, logits, targets = _together_in_order(own, together)
     expected = [i for i in range(count) if i not in missing]
     assert indices.tolist() == expected
     assert logits.tolist() == [[10.0 * i, 10.0 * i + 1] for i in expected]

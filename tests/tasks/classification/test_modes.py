@@ -96,8 +96,8 @@ def test_unsupported_modes_raise_a_one_line_error(classifier):
         in_mode(classifier, "linear", (32, 32))
 
 
-def quiet(title):
-    return contextlib.nullcontext(lambda done, total: None)
+def quiet():
+    return contextlib.nullcontext(lambda title, done, total: None)
 
 
 def prepared(path, size):

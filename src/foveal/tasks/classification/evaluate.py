@@ -1,9 +1,9 @@
 """Top-1, top-k and loss of a classifier, counted in one loop for training, evaluation and surveys."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,86 +11,18 @@ from torch import Tensor, nn
 
 from foveal.errors import FovealError
 from foveal.models import optimize
+from foveal.tasks.classification.answers import TopAnswers
 from foveal.tasks.classification.data import Images, match_classes, open_split
 from foveal.tasks.classification.data.images import is_imagenet_classes
 from foveal.tasks.classification.imagenet.sets import Labels, synsets
 from foveal.tasks.classification.network import Classifier
+from foveal.tasks.classification.score import Evaluation, Score, telling_k
+from foveal.tasks.finished import Finished, Middle, files_digest
 from foveal.tasks.network import best_device
 from foveal.training.batching import Share
 from foveal.training.config import Broken, InferencePrecision
-from foveal.training.loading import Loader, all_broken, evaluation_loader
+from foveal.training.loading import Loader, Started, all_broken, continues, evaluation_loader
 from foveal.training.processes import DTYPES, Processes, check_precision
-
-
-def telling_k(classes: int) -> int:
-    """Return the k of the top-k accuracy that is reported beside top-1: 5, or less if that would be 100 % whatever the
-    network answers. With two classes it is 1, and top-1 is all that can be said."""
-    return max(min(5, classes - 1), 1)
-
-
-@dataclass(frozen=True)
-class Score:
-    """The figures of an evaluation: accuracies in percent, mean cross entropy, and how many images they are of.
-
-    Attributes:
-        images: images counted.
-        top1, top_k: accuracy in percent; ``k`` is the k of ``top_k`` (see ``telling_k``).
-        loss: mean cross entropy.
-        images_per_second: over the whole evaluation, loading included.
-        per_class: images counted of each class; accuracies say nothing about a class that has none.
-        broken, broken_names: images that could not be read and were left out.
-    """
-
-    images: int
-    top1: float
-    top_k: float
-    loss: float
-    images_per_second: float
-    per_class: tuple[int, ...]
-    broken: int = 0
-    broken_names: tuple[str, ...] = ()
-
-    @property
-    def k(self) -> int:
-        return telling_k(len(self.per_class))
-
-    @property
-    def counted_classes(self) -> int:
-        """Number of classes that have an image."""
-        return sum(count > 0 for count in self.per_class)
-
-    def accuracies(self) -> dict[str, float]:
-        """Return top-1 and top-k under their names: ``{"top1": 82.5, "top5": 96.1}``."""
-        return {"top1": self.top1, **({f"top{self.k}": self.top_k} if self.k > 1 else {})}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation(Score):
-    """The figures and the answers of a classifier on N images of K classes. Tensors are on the CPU, in the order of
-    ``paths``.
-
-    Attributes:
-        probabilities: (N, K) float32.
-        targets: (N,) int64, the true classes.
-        paths: the image files.
-        classes: K names.
-    """
-
-    probabilities: Tensor
-    targets: Tensor
-    paths: list[str]
-    classes: list[str]
-
-    @property
-    def predictions(self) -> Tensor:
-        """(N,) int64: the most probable class of each image."""
-        return self.probabilities.argmax(1)
-
-    @property
-    def confusion(self) -> Tensor:
-        """(K, K) int64: number of images of true class i that were classified as class j."""
-        count = len(self.classes)
-        return torch.bincount(self.targets * count + self.predictions, minlength=count**2).view(count, count)
 
 
 @dataclass(frozen=True)
@@ -124,10 +56,10 @@ class EvaluationSettings:
             return torch.device("cpu")
         return self.processes.device if self.processes else self.device or best_device()
 
-    def loader(self, images: Images) -> Loader:
-        """Return a loader of this process's share of the images."""
+    def loader(self, images: Images, start: Started | None = None) -> Loader:
+        """Return a loader of this process's share of the images, or of what is left of it."""
         share = self.processes.share if self.processes else Share()
-        return evaluation_loader(images, self.batch_size, share, self.workers, broken=self.broken)
+        return evaluation_loader(images, self.batch_size, share, self.workers, broken=self.broken, start=start)
 
     def network(self, classifier: Classifier) -> Callable[[Tensor], Tensor]:
         """Return the classifier's network on the device, ready to be called.
@@ -160,7 +92,8 @@ class Answers:
         sums: over these images, see ``batch_sums``.
         broken: how many images were left out; ``names``: their names.
         kept: logits and targets of each batch on the CPU, if they are kept.
-        started: when the evaluation began.
+        tops: target, most probable class and its probability of each image of a batch on the CPU.
+        middle: the clock of the evaluation, and where its state is kept.
     """
 
     per_class: Tensor
@@ -168,7 +101,26 @@ class Answers:
     broken: int = 0
     names: list[str] = field(default_factory=list)
     kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
+    tops: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    middle: Middle = field(default_factory=Middle)
+
+    def state(self) -> dict[str, Any]:
+        """Return what was counted so far, for ``going_on``."""
+        return {"per_class": self.per_class, "sums": self.sums, "tops": self.top_rows()}
+
+    @classmethod
+    def going_on(cls, classes: int, middle: Middle) -> "Answers":
+        """Return what was counted before the evaluation was stopped, or nothing."""
+        if middle.state is None:
+            return cls(torch.zeros(classes, dtype=torch.int64), middle=middle)
+        found = middle.state
+        return cls(found["per_class"], found["sums"], tops=[tuple(found["tops"])], middle=middle)
+
+    def top_rows(self) -> list[Tensor]:
+        """Return targets, most probable classes and their probabilities of all images counted, (N,) each."""
+        empty = torch.empty(0, dtype=torch.int64)
+        parts = [(empty, empty, torch.empty(0)), *self.tops]
+        return [torch.cat(rows) for rows in zip(*parts, strict=True)]
 
     def score(self, processes: Processes | None = None) -> Score:
         """Return the figures over all ``processes``, equal on each. Raises FovealError if no image could be read."""
@@ -181,8 +133,10 @@ class Answers:
             raise all_broken(names)
         return Score(
             images=count,
-            **{name: total / count for name, total in totals.items()},
-            images_per_second=count / (time.monotonic() - self.started),
+            top1=totals["top1"] / count,
+            top_k=totals["top_k"] / count,
+            loss=totals["loss"] / count,
+            images_per_second=count / self.middle.elapsed,
             per_class=tuple(per_class.tolist()),
             broken=broken,
             broken_names=tuple(sorted(names)),
@@ -197,6 +151,7 @@ def count_answers(
     labels: Labels | None = None,
     keep: bool = False,
     on_batch: Callable[[int, int], None] | None = None,
+    middle: Middle | None = None,
 ) -> Answers:
     """Run ``network`` over this process's share of the images and count; every evaluation of a classifier does.
 
@@ -205,11 +160,13 @@ def count_answers(
         labels: which logits take part, and the class of each folder; None if folder i is logit i.
         keep: keep all logits; otherwise memory does not grow with the number of images.
         on_batch: called with (done, total) after each batch.
+        middle: where an evaluation that was stopped goes on, as the ``loader`` does, and is kept.
     """
-    answers, before = Answers(torch.zeros(classes, dtype=torch.int64)), loader.skipped
+    middle = Middle() if middle is None else middle
+    answers = Answers.going_on(classes, middle)
     columns = None if labels is None or labels.columns is None else labels.columns.to(device)
     renumbered = None if labels is None else labels.targets.to(device)
-    for done, (images, targets) in enumerate(loader, start=1):
+    for done, (images, targets) in enumerate(loader, start=loader.batches_before + 1):
         with torch.no_grad():
             logits = network(images.to(device, non_blocking=True))
         targets = targets.to(device)
@@ -218,11 +175,14 @@ def count_answers(
         answers.per_class += targets.bincount(minlength=classes).cpu()
         for name, value in batch_sums(logits, targets).items():
             answers.sums[name] += value
+        best = logits.float().softmax(1).max(1)
+        answers.tops.append((targets.cpu(), best.indices.cpu(), best.values.cpu()))
         if keep:
             answers.kept.append((logits.float().cpu(), targets.cpu()))
+        middle.offer(answers.state, loader.progress)
         if on_batch is not None:
             on_batch(done, len(loader))
-    answers.broken, answers.names = loader.skipped - before, list(loader.broken)
+    answers.broken, answers.names = len(loader.progress().skipped), list(loader.broken)
     return answers
 
 
@@ -232,16 +192,45 @@ def score(
     labels: Labels | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     on_batch: Callable[[int, int], None] | None = None,
+    middle: Middle | None = None,
 ) -> Score:
-    """Return the figures of ``classifier`` on ``images``; see ``count_answers``.
+    """Return the figures of ``classifier`` on ``images``, with every answer; see ``count_answers``.
 
     Raises:
         FovealError: an image is broken, or the network cannot be run like this.
     """
     network = settings.network(classifier)
     classes = len(images.classes) if labels is None else len(labels.names)
-    answers = count_answers(network, settings.loader(images), settings.place, classes, labels, on_batch=on_batch)
-    return answers.score(settings.processes)
+    middle = middle if middle is not None and continues(images) else Middle()
+    loader = settings.loader(images, middle.started)
+    answers = count_answers(network, loader, settings.place, classes, labels, on_batch=on_batch, middle=middle)
+    found = answers.score(settings.processes)
+    rows = _together_in_order([_counted(loader), *answers.top_rows()], settings.processes)
+    return replace(found, answers=TopAnswers(*rows))
+
+
+def finished_score(
+    finished: Finished,
+    part: Mapping[str, Any],
+    classifier: Classifier,
+    images: Images,
+    labels: Labels | None,
+    settings: EvaluationSettings,
+    on_batch: Callable[[int, int], None] | None = None,
+    *,
+    answers: bool = True,
+) -> Score:
+    """Return what ``score`` does, with or without ``answers``, from what is kept of a part that is finished or was
+    stopped, and keep it."""
+    if finished.keeps:
+        part = {**part, "images": files_digest(images.names, images.targets)}
+    kept = finished.get(**part)
+    if kept is not None:
+        return Score.of(kept)
+    found = score(classifier, images, labels, settings, on_batch, finished.middle(**part))
+    found = found if answers else replace(found, answers=None)
+    finished.put(found.state(), **part)
+    return found
 
 
 def evaluate(
@@ -272,8 +261,7 @@ def evaluate(
     answers = count_answers(network, loader, settings.place, classes, keep=True, on_batch=on_batch)
     logits = torch.cat([torch.empty(0, classes), *(kept[0] for kept in answers.kept)])
     targets = torch.cat([torch.empty(0, dtype=torch.int64), *(kept[1] for kept in answers.kept)])
-    indices = torch.tensor([i for i in loader.order if i not in loader.left_out], dtype=torch.int64)
-    indices, logits, targets = _together_in_order(indices, logits, targets, processes)
+    indices, logits, targets = _together_in_order([_counted(loader), logits, targets], processes)
     paths = [images.names[i] for i in indices.tolist()]
     figures = vars(answers.score(processes))
     return Evaluation(**figures, probabilities=logits.softmax(1), targets=targets, paths=paths, classes=images.classes)
@@ -322,13 +310,15 @@ def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
         )
 
 
-def _together_in_order(
-    indices: Tensor, logits: Tensor, targets: Tensor, processes: Processes | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rows of all processes in the order of the images, on the CPU."""
-    rows = [indices, logits, targets]
+def _counted(loader: Loader) -> Tensor:
+    """Return the indices of the images that an evaluation has counted, in the order of their answers."""
+    return torch.tensor([index for index in loader.order if index not in loader.left_out], dtype=torch.int64)
+
+
+def _together_in_order(rows: list[Tensor], processes: Processes | None) -> list[Tensor]:
+    """Return the rows of all processes in the order of the images, on the CPU; the first tensor has their indices."""
     if processes is not None and processes.share.count > 1:
         whole = [processes.gather_rows(part, padding=-1) for part in rows]
         rows = [part[whole[0] >= 0] for part in whole]
     order = rows[0].argsort()
-    return rows[0][order], rows[1][order], rows[2][order]
+    return [part[order] for part in rows]

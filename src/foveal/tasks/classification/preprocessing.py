@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
+from timm.data.transforms import MaybeToTensor
+from torchvision.transforms import Compose
 
 from foveal.errors import FovealError
 from foveal.types import Size
@@ -29,7 +31,7 @@ class Preprocessing:
         """Whether images are resized without cropping."""
         return self.whole_from is not None and min(self.size) >= self.whole_from
 
-    def transform(self) -> Callable:
+    def transform(self) -> Compose:
         """Return a function from a PIL image in RGB to a float tensor (3, height, width)."""
         return create_transform(
             self.size,
@@ -40,6 +42,12 @@ class Preprocessing:
             crop_pct=1.0 if self.takes_whole_image else self.crop,
             crop_mode="squash" if self.takes_whole_image else "center",
         )
+
+    def halves(self) -> tuple[Callable, Callable]:
+        """Return ``transform`` in two parts: from a PIL image in RGB to one of this size, and on to the tensor."""
+        steps = self.transform().transforms
+        at = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))
+        return Compose(steps[:at]), Compose(steps[at:])
 
 
 @dataclass(frozen=True)

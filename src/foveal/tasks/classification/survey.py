@@ -1,17 +1,16 @@
 """Evaluate a classifier on several sets, sizes and modes, with the authors' figure beside ours."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from foveal.models.quantized import QuantizationReport
+from foveal.tasks.classification.cell import Cell, Int8
 from foveal.tasks.classification.data import Images, open_split
 from foveal.tasks.classification.data.class_folders import check_class_folders
-from foveal.tasks.classification.evaluate import EvaluationSettings, Score, check_split, score
+from foveal.tasks.classification.evaluate import EvaluationSettings, Score, check_split, finished_score
 from foveal.tasks.classification.imagenet.corruptions import CorruptionErrors, corruption_folders, uncropped
 from foveal.tasks.classification.imagenet.sets import (
     SETS,
@@ -21,15 +20,16 @@ from foveal.tasks.classification.imagenet.sets import (
     SetName,
     check_knows_imagenet,
     published,
-    set_title,
 )
 from foveal.tasks.classification.int8 import CalibrationImages, quantized
-from foveal.tasks.classification.modes import Mode, in_mode, linear_pool
+from foveal.tasks.classification.modes import MODE_TITLES, Mode, in_mode, linear_pool
 from foveal.tasks.classification.network import Classifier
+from foveal.tasks.finished import Finished
+from foveal.tasks.listing import walk_images
+from foveal.tasks.total import Progress, Total
 from foveal.types import Size
 
 OnBatch = Callable[[int, int], None]
-Progress = Callable[[str], AbstractContextManager[OnBatch]]
 
 
 @dataclass(frozen=True)
@@ -55,111 +55,20 @@ class EvaluationGrid:
     always: bool = False
 
 
-@dataclass(frozen=True)
-class Int8:
-    """How the network of a cell was quantized.
-
-    Attributes:
-        report: what runs in int8.
-        calibration: the images that it was calibrated on.
-    """
-
-    report: QuantizationReport
-    calibration: CalibrationImages
-
-    def document(self) -> dict[str, Any]:
-        """Return the summary in plain types."""
-        report = self.report
-        return {
-            "layers": report.in_int8,
-            "of": len(report.layers),
-            "share": report.share,
-            "cosine": report.cosine,
-            "calibration_images": report.images,
-            "calibration_data": self.calibration.place,
-        }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One set in one mode at one size.
-
-    Attributes:
-        classes: names of the evaluated classes.
-        paper: the published top-1, or mCE of ImageNet-C, in percent, if there is one to compare with.
-        int8: how the network was quantized, if it was.
-        split: the split that was asked for as "val".
-        read: the name of the set that was read for it, such as "valid".
-        notices: sentences about what was found beside the images and left out.
-    """
-
-    set: SetName
-    mode: Mode | None
-    size: Size
-    pool_size: int | None
-    score: Score
-    classes: Sequence[str]
-    paper: float | None = None
-    corruptions: CorruptionErrors | None = None
-    int8: Int8 | None = None
-    split: str = "val"
-    read: str = "val"
-    notices: tuple[str, ...] = ()
-
-    @property
-    def is_val(self) -> bool:
-        """Whether the validation set was asked for."""
-        return self.set == self.split == "val"
-
-    @property
-    def title(self) -> str:
-        """The name of the set that was read, for people."""
-        return self.split if self.set == "val" and not self.is_val else set_title(self.set)
-
-    @property
-    def uncounted(self) -> list[str]:
-        """The classes that have no image."""
-        return [name for name, count in zip(self.classes, self.score.per_class, strict=True) if not count]
-
-    def document(self) -> dict[str, Any]:
-        """Return the result in plain types."""
-        found = self.score
-        result = {
-            "set": self.read if self.set == "val" else self.set,
-            "mode": self.mode,
-            "size": list(self.size),
-            "pool_size": self.pool_size,
-            "images": found.images,
-            **found.accuracies(),
-            "loss": found.loss,
-            "images_per_second": found.images_per_second,
-            "classes": len(self.classes),
-            "scored_classes": len(self.classes) - len(self.uncounted),
-            "classes_without_examples": self.uncounted,
-            "classes_without_images": self.uncounted,
-            "broken": found.broken,
-            "broken_names": list(found.broken_names),
-            "paper": self.paper,
-        }
-        return {
-            **result,
-            **({} if self.corruptions is None else _document(self.corruptions)),
-            **({} if self.int8 is None else {"int8": self.int8.document()}),
-        }
-
-
 def survey(
     classifier: Classifier,
     grid: EvaluationGrid,
     settings: EvaluationSettings,
     progress: Progress,
     sets: dict[SetName, ImageSet] = SETS,
+    finished: Finished | None = None,
 ) -> list[Cell]:
     """Evaluate the grid, size by size, mode by mode, set by set.
 
     Args:
-        progress: from the title of an evaluation to a context that yields ``on_batch(done, total)``.
+        progress: shows how far the whole grid is.
         sets: the location and content of the sets.
+        finished: parts that are kept, so that an evaluation that was stopped goes on; None keeps nothing.
 
     Raises:
         FovealError: a set is missing or broken, or the classifier does not know its classes, this mode or this size.
@@ -173,7 +82,11 @@ def survey(
         calibration = CalibrationImages.find(
             grid.data, evaluated, settings.calibration_images, settings.broken, classifier.held_out
         )
-    return list(_Survey(classifier, grid, settings, progress, sets, opened, parts, calibration).cells())
+    work = _Work(grid, classifier, opened, parts)
+    kept = Finished() if finished is None else finished
+    with progress() as advance:
+        total = Total(advance, work.whole, work.cells)
+        return list(_Survey(classifier, grid, settings, total, work, sets, opened, parts, calibration, kept).cells())
 
 
 def _folder(grid: EvaluationGrid, name: SetName, sets: dict[SetName, ImageSet]) -> Path:
@@ -208,17 +121,50 @@ def _corruptions(classifier: Classifier, grid: EvaluationGrid, found: ImageSet) 
 
 
 @dataclass(frozen=True)
+class _Work:
+    """The work of evaluations in pixels, which their time is about in proportion to."""
+
+    grid: EvaluationGrid
+    classifier: Classifier
+    opened: dict[SetName, tuple[Images, Labels | None]]
+    parts: dict[tuple[str, int], Path]
+
+    @cached_property
+    def images(self) -> dict[SetName, int]:
+        """Number of images of each set; all folders of ImageNet-C have as many."""
+        counts = {name: len(images) for name, (images, _) in self.opened.items()}
+        if self.parts:
+            counts["c"] = len(self.parts) * len(walk_images(next(iter(self.parts.values()))).paths)
+        return counts
+
+    def of(self, name: SetName, size: Size) -> float:
+        """Return the work of a set at one size."""
+        return max(self.images[name], 1) * size[0] * size[1]
+
+    @property
+    def whole(self) -> float:
+        sizes = [size or self.classifier.fit.size for size in self.grid.sizes]
+        return len(self.grid.modes) * sum(self.of(name, size) for name in self.grid.sets for size in sizes)
+
+    @property
+    def cells(self) -> int:
+        return len(self.grid.sets) * len(self.grid.modes) * len(self.grid.sizes)
+
+
+@dataclass(frozen=True)
 class _Survey:
     classifier: Classifier
     grid: EvaluationGrid
     settings: EvaluationSettings
-    progress: Progress
+    total: Total
+    work: _Work
     sets: dict[SetName, ImageSet]
     opened: dict[SetName, tuple[Images, Labels | None]]
     parts: dict[tuple[str, int], Path]
     """The folders of ImageNet-C."""
     calibration: CalibrationImages | None
     """For int8."""
+    finished: Finished
 
     def cells(self) -> Iterator[Cell]:
         for size in self.grid.sizes:
@@ -226,8 +172,8 @@ class _Survey:
                 classifier = in_mode(self.classifier, mode, size, self.grid.pool_size)
                 int8 = None
                 if self.calibration is not None:
-                    with self.progress("Calibrating"):
-                        classifier, report = quantized(classifier, self.calibration)
+                    self.total.advance("Calibrating", self.total.done, self.total.whole)
+                    classifier, report = quantized(classifier, self.calibration)
                     int8 = Int8(report, self.calibration)
                 for name in self.grid.sets:
                     yield replace(self.cell(classifier, mode, name), int8=int8)
@@ -239,27 +185,39 @@ class _Survey:
             pool_size = linear_pool(classifier)
         pool_size = pool_size if mode in (None, "linear") else None
         split = self.grid.split
-        title = self.sets[name].title if name != "val" else "the validation set" if split == "val" else split
+        title = self.sets[name].title if name != "val" else split
         made = partial(Cell, name, mode, size, pool_size, split=split)
-        with self.progress(f"{title}, {size[0]} pixels{f', {mode}' if mode else ''}") as on_batch:
-            if name == "c":
-                cell = self.corruptions(made, classifier, on_batch)
-            else:
-                cell = self.plain(made, classifier, name, on_batch)
+        work = self.work.of(name, size)
+        on_batch = self.total.part(f"{title}, {size[0]} px{f', {MODE_TITLES[mode]}' if mode else ''}", work)
+        part = {"set": name, "split": split, "size": size, "mode": mode, "pool_size": pool_size}
+        if name == "c":
+            cell = self.corruptions(made, classifier, on_batch, part)
+        else:
+            cell = self.plain(made, classifier, name, on_batch, part)
+        self.total.end(work)
         return replace(cell, paper=self.paper(name, mode, size, pool_size, cell.score.images))
 
-    def plain(self, made: Callable[..., Cell], classifier: Classifier, name: SetName, on_batch: OnBatch) -> Cell:
+    def plain(
+        self,
+        made: Callable[..., Cell],
+        classifier: Classifier,
+        name: SetName,
+        on_batch: OnBatch,
+        part: dict[str, Any],
+    ) -> Cell:
         images, labels = self.opened[name]
         images.transform = classifier.fit.transform()
-        found = score(classifier, images, labels, self.settings, on_batch)
+        found = finished_score(self.finished, part, classifier, images, labels, self.settings, on_batch)
         classes = images.classes if labels is None else labels.names
-        return made(found, classes, read=images.set_name, notices=tuple(images.notices))
+        return made(found, classes, read=images.set_name, notices=tuple(images.notices), source=images)
 
-    def corruptions(self, made: Callable[..., Cell], classifier: Classifier, on_batch: OnBatch) -> Cell:
+    def corruptions(
+        self, made: Callable[..., Cell], classifier: Classifier, on_batch: OnBatch, part: dict[str, Any]
+    ) -> Cell:
         transform, known = uncropped(classifier.fit).transform(), self.sets["c"]
         scores: dict[str, list[Score]] = {}
         notices: list[str] = []
-        for index, ((corruption, _), folder) in enumerate(self.parts.items()):
+        for index, ((corruption, severity), folder) in enumerate(self.parts.items()):
             images, labels = _open_set(folder, known)
             images.transform = transform
             notices += images.notices
@@ -267,7 +225,9 @@ class _Survey:
             def report(done: int, total: int, before: int = index) -> None:
                 on_batch(before * total + done, len(self.parts) * total)  # all parts have as many images
 
-            scores.setdefault(corruption, []).append(score(classifier, images, labels, self.settings, report))
+            one = {**part, "corruption": corruption, "severity": severity}
+            found = finished_score(self.finished, one, classifier, images, labels, self.settings, report, answers=False)
+            scores.setdefault(corruption, []).append(found)
         errors = {name: tuple(100.0 - one.top1 for one in found) for name, found in scores.items()}
         whole = _together([one for found in scores.values() for one in found])
         return made(whole, known.names, corruptions=CorruptionErrors(errors), notices=tuple(notices))
@@ -295,8 +255,3 @@ def _together(scores: list[Score]) -> Score:
         broken=sum(one.broken for one in scores),
         broken_names=tuple(name for one in scores for name in one.broken_names),
     )
-
-
-def _document(found: CorruptionErrors) -> dict[str, Any]:
-    by_name = {name: {"errors": list(errors), "ce": found.relative[name]} for name, errors in found.errors.items()}
-    return {"mce": found.mce, "mean_error": found.mean_error, "corruptions": by_name}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from foveal.tasks.classification.data.classes import note_uncounted, without_ima
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import count_answers
 from foveal.tasks.classification.network import Classifier, load_weights, released_start, restore
+from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.network import create_network
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
@@ -157,6 +158,18 @@ class ClassificationTask(Task[Recipe]):
     @classmethod
     def check_batching(cls, recipe: Recipe, batching: Batching) -> None:
         recipe.augment.check_device_batch(batching.device)
+
+    @classmethod
+    def described(cls, metadata: Mapping[str, Any]) -> Recipe:
+        return Recipe(
+            name=metadata.get("recipe", metadata["model"]),
+            summary="",
+            model=metadata["model"],
+            model_args=metadata.get("model_args", {}),
+            fit=Preprocessing(**metadata["preprocessing"]),
+            augment=Augmentation(),
+            train=TrainConfig(),
+        )
 
     @classmethod
     def restore(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -92,14 +92,13 @@ class DenseTask(Task[R]):
         return recipe, model.eval(), metadata
 
     @classmethod
-    def described(cls, metadata: dict[str, Any]) -> R:
-        """Return the recipe that the metadata of a file describes, as far as evaluation needs it."""
+    def described(cls, metadata: Mapping[str, Any]) -> R:
         same = {name: metadata[name] for name in (noun(cls.kind), "options", "model", "model_args")}
         own = cls.own_settings(metadata)
         return cls.recipe_class(name=metadata["recipe"], summary="", train=TrainConfig(), **same, **own)
 
     @classmethod
-    def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+    def own_settings(cls, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the recipe that only this task has, from the metadata of a file."""
         raise NotImplementedError
 

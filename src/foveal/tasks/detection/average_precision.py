@@ -5,7 +5,7 @@ to 0.95 in steps of 0.05, precision at 101 recalls, the 100 best detections per 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +31,8 @@ class AveragePrecision:
         classes: AP of each class that has objects, in the order of the categories.
         without_objects: the other classes, which no mean counts.
         precision: (10, 101, K) from 0 to 1, by IoU, recall and class; NaN for classes without objects.
+        by_class: of each class that has objects, the figures of ``overall`` that its objects have.
+        names: of the K classes, in the order of the categories.
     """
 
     kind: Kind
@@ -38,6 +40,8 @@ class AveragePrecision:
     classes: dict[str, float]
     precision: np.ndarray
     without_objects: tuple[str, ...] = ()
+    by_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     @property
     def scope(self) -> str:
@@ -70,13 +74,16 @@ def average_precision(ground_truth: Mapping[str, Any], records: Sequence[Record]
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
     names = [category["name"] for category in categories]
     precision = tables["precision"][..., ALL_AREAS, MOST_DETECTIONS]
-    by_class = {name: _percent(precision[..., at]) for at, name in enumerate(names)}
+    figures = {name: _known(_overall(tables, slice(at, at + 1))) for at, name in enumerate(names)}
+    by_class = {name: found for name, found in figures.items() if "ap" in found}
     return AveragePrecision(
         kind,
-        {name: value for name, value in _overall(tables).items() if value is not None},
-        {name: value for name, value in by_class.items() if value is not None},
+        _known(_overall(tables)),
+        {name: found["ap"] for name, found in by_class.items()},
         np.where(precision < 0, np.nan, precision),
-        tuple(name for name, value in by_class.items() if value is None),
+        tuple(name for name in names if name not in by_class),
+        by_class,
+        tuple(names),
     )
 
 
@@ -100,8 +107,13 @@ def _numbered(annotations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**default, **given, "id": number} for number, (default, given) in enumerate(pairs, start=1)]
 
 
-def _overall(tables: Mapping[str, np.ndarray]) -> dict[str, float | None]:
-    precision, recall = (tables[name][..., MOST_DETECTIONS] for name in ("precision", "recall"))
+def _known(figures: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _overall(tables: Mapping[str, np.ndarray], classes: slice = slice(None)) -> dict[str, float | None]:
+    """Return the figures of some classes, None where there is no object."""
+    precision, recall = (tables[name][..., classes, :, MOST_DETECTIONS] for name in ("precision", "recall"))
     whole = precision[..., ALL_AREAS]
     values = {
         "ap": _percent(whole),

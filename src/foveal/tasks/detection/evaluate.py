@@ -1,7 +1,6 @@
 """Evaluate a detector: run it on every image once, over all processes, and compute average precision."""
 
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.average_precision import AveragePrecision, Kind, average_precision
 from foveal.tasks.detection.results import ImageResult, box_records, mask_records, write_coco_results
 from foveal.tasks.detection.rle import coco_tools
+from foveal.tasks.finished import Middle
 from foveal.tasks.network import best_device
 from foveal.training.loading import Loader, all_broken
 from foveal.training.processes import Processes, to_device
@@ -62,9 +62,11 @@ class DetectionEvaluation:
         """The figures in plain types, as written to results.json."""
         classes = {found.kind: found.classes for found in (self.box, self.mask) if found}
         missing = self.box.without_objects
+        by_class = {found.kind: found.by_class for found in (self.box, self.mask) if found}
         return {
             **self.metrics,
             "ap_of_classes": classes,
+            "by_class": by_class,
             "scored_classes": len(self.box.classes),
             "classes": len(self.box.classes) + len(missing),
             "classes_without_examples": list(missing),
@@ -83,6 +85,7 @@ def evaluate_detector(
     processes: Processes | None = None,
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] | None = None,
+    middle: Middle | None = None,
 ) -> DetectionEvaluation:
     """Run a detector on all images of ``loader`` and compute average precision.
 
@@ -96,14 +99,15 @@ def evaluate_detector(
         processes: that share the images; None for a single one, on ``device``.
         device: used without ``processes``; None for the best one.
         on_batch: called with (done, total) after each batch.
+        middle: where an evaluation that was stopped goes on, as the ``loader`` does, and is kept.
 
     Raises:
         FovealError: faster-coco-eval is not installed, no image could be read, the detector's scores are NaN, or
             the ground truth has no objects, or lacks masks that are needed.
     """
     coco_tools()  # every process reports its absence before the first image
-    device, started = processes.device if processes else device or best_device(), time.monotonic()
-    results, broken = list(_results(model, loader, device, on_batch)), list(loader.broken)
+    device, middle = processes.device if processes else device or best_device(), middle or Middle()
+    results, broken = _results(model, loader, device, on_batch, middle), list(loader.broken)
     if processes is not None:
         results, broken = processes.gather_objects(results), processes.gather_objects(broken)
     if not results:
@@ -117,7 +121,7 @@ def evaluate_detector(
     scores = _scores(results, truth, images.category_ids, masks) if main else {}
     if processes is not None:
         scores = processes.from_main(scores)
-    speed = number / (time.monotonic() - started)
+    speed = number / middle.elapsed
     return DetectionEvaluation(scores["box"], scores.get("mask"), number, sorted(broken), speed, results)
 
 
@@ -153,15 +157,19 @@ def _results(
     loader: Loader,
     device: torch.device,
     on_batch: Callable[[int, int], None] | None,
-) -> Iterator[ImageResult]:
-    """Yield the detections on each image of this process's share; masks are encoded batch by batch."""
-    for done, (images, targets) in enumerate(loader, start=1):
+    middle: Middle,
+) -> list[ImageResult]:
+    """Return the detections on each image of this process's share; masks are encoded batch by batch."""
+    results = [ImageResult.of(state) for state in middle.state or ()]
+    for done, (images, targets) in enumerate(loader, start=loader.batches_before + 1):
         with torch.no_grad():
             found = model(to_device(images, device, channels_last=False))
         for target, objects in zip(targets, found, strict=True):
-            yield ImageResult.from_detections(int(target["image_id"]), objects)
+            results.append(ImageResult.from_detections(int(target["image_id"]), objects))
+        middle.offer(lambda: [result.state() for result in results], loader.progress)
         if on_batch is not None:
             on_batch(done, len(loader))
+    return results
 
 
 def _check_scores(results: list[ImageResult]) -> None:

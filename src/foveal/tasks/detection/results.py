@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from foveal.files import atomic_file
@@ -42,6 +43,17 @@ class ImageResult:
         masks = encode_masks(found["masks"][:, 0] >= MASK_THRESHOLD) if "masks" in found else None
         boxes, scores = (found[name].detach().float().cpu().numpy() for name in ("boxes", "scores"))
         return cls(image_id, boxes, found["labels"].cpu().numpy(), scores, masks)
+
+    def state(self) -> dict[str, Any]:
+        """Return the detections in tensors and plain types, for ``of``."""
+        arrays = {name: torch.from_numpy(getattr(self, name)) for name in ("boxes", "labels", "scores")}
+        return {"image_id": self.image_id, **arrays, "masks": self.masks}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "ImageResult":
+        """Return the detections of a ``state``."""
+        arrays = {name: state[name].numpy() for name in ("boxes", "labels", "scores")}
+        return cls(state["image_id"], **arrays, masks=state["masks"])
 
     def box_records(self, category_ids: Sequence[int]) -> list[Record]:
         """Return COCO's records of the boxes, ``bbox`` as (x, y, width, height), with ids from ``category_ids``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class DetectionTask(DenseTask[DetectionRecipe]):
         return TrainedDetector(name, model, cls.class_names(metadata), ids, held_out)
 
     @classmethod
-    def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+    def own_settings(cls, metadata: Mapping[str, Any]) -> dict[str, Any]:
         return {"augment": Augmentation()}
 
 

@@ -1,20 +1,34 @@
 """Evaluation of a segmenter on a dataset: each image once over all processes, the same scores on each of them."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from foveal.errors import FovealError
+from foveal.tasks.finished import Middle
 from foveal.tasks.network import best_device
 from foveal.tasks.segmentation.inference import BrokenScores, Inference, label_map
 from foveal.tasks.segmentation.metrics import ConfusionMatrix, SegmentationScores
 from foveal.tasks.segmentation.segmenter import Segmenter
 from foveal.training.loading import Loader, all_broken
 from foveal.training.processes import Processes, to_device
+
+
+class ImageScore(NamedTuple):
+    """The scores of one image, in percent.
+
+    Attributes:
+        place: of the image in the data set.
+        accuracy: share of its labelled pixels that are classified correctly.
+        miou: mean IoU over the classes that are labelled or predicted in it.
+    """
+
+    place: int
+    accuracy: float
+    miou: float
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,7 @@ class SegmentationEvaluation:
         broken: names of unreadable images, which are not counted.
         images_per_second: over the whole evaluation, including loading and counting.
         counts: (classes, classes) int64, pixels by labelled class (row) and predicted class (column).
+        each: scores of each image that has a labelled pixel, in the order of the images.
     """
 
     scores: SegmentationScores
@@ -36,6 +51,12 @@ class SegmentationEvaluation:
     broken: list[str]
     images_per_second: float
     counts: Tensor = field(compare=False)
+    each: list[ImageScore] = field(default_factory=list, compare=False)
+
+    @property
+    def worst(self) -> list[ImageScore]:
+        """The images by their mean IoU, the worst first."""
+        return sorted(self.each, key=lambda one: one.miou)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -74,9 +95,33 @@ class _Share:
     """Counts of one process on its share of the images."""
 
     confusion: ConfusionMatrix
-    images: int
-    broken: list[str]
+    images: int = 0
+    each: list[ImageScore] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
     failure: str | None = None
+
+    def add(self, place: int, predicted: Tensor, labels: Tensor) -> None:
+        """Count an image."""
+        own = ConfusionMatrix(self.confusion.num_classes)
+        own.add(predicted, labels)
+        self.confusion.counts += own.counts
+        self.images += 1
+        if own.counts.any():
+            scores = own.scores()
+            self.each.append(ImageScore(place, scores.aacc, scores.miou))
+
+    def state(self) -> dict[str, Any]:
+        """Return what was counted so far, for ``going_on``."""
+        return {"counts": self.confusion.counts, "images": self.images, "each": [tuple(one) for one in self.each]}
+
+    @classmethod
+    def going_on(cls, classes: int, middle: Middle) -> "_Share":
+        """Return what was counted before the evaluation was stopped, or nothing."""
+        share = cls(ConfusionMatrix(classes))
+        if middle.state is not None:
+            share.confusion.counts, share.images = middle.state["counts"], middle.state["images"]
+            share.each = [ImageScore(*one) for one in middle.state["each"]]
+        return share
 
 
 def evaluate_segmenter(
@@ -87,6 +132,7 @@ def evaluate_segmenter(
     processes: Processes | None = None,
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] | None = None,
+    middle: Middle | None = None,
 ) -> SegmentationEvaluation:
     """Run a segmenter over all images of ``loader`` and compute its scores.
 
@@ -101,6 +147,7 @@ def evaluate_segmenter(
         processes: processes that share the images; None for this one alone.
         device: device if ``processes`` is None; None for the best one.
         on_batch: called with (done, total) after each batch.
+        middle: where an evaluation that was stopped goes on, as the ``loader`` does, and is kept.
 
     Raises:
         FovealError: no image could be read, all pixels are ignored, scores are NaN, or the number of classes differs
@@ -108,8 +155,8 @@ def evaluate_segmenter(
     """
     if len(classes) != model.num_classes:
         raise FovealError(f"The segmenter has {model.num_classes} classes and the images have {len(classes)}.")
-    place, started = processes.device if processes else device or best_device(), time.monotonic()
-    own = _count(model, loader, inference, place, on_batch)
+    place, middle = processes.device if processes else device or best_device(), middle or Middle()
+    own = _count(model, loader, inference, place, on_batch, middle)
     shares = [own] if processes is None else processes.gather_objects([own])
     # From here on all processes hold the same values, so they raise the same error or none.
     failure = next((share.failure for share in shares if share.failure), None)
@@ -119,8 +166,9 @@ def evaluate_segmenter(
     if not images:
         raise all_broken(broken)
     confusion = sum((share.confusion for share in shares), ConfusionMatrix(model.num_classes))
-    scores, speed = confusion.scores(), images / (time.monotonic() - started)
-    return SegmentationEvaluation(scores, list(classes), images, broken, speed, confusion.counts)
+    scores, speed = confusion.scores(), images / middle.elapsed
+    each = sorted(one for share in shares for one in share.each)
+    return SegmentationEvaluation(scores, list(classes), images, broken, speed, confusion.counts, each)
 
 
 def _count(
@@ -129,16 +177,21 @@ def _count(
     inference: Inference,
     device: torch.device,
     on_batch: Callable[[int, int], None] | None,
+    middle: Middle,
 ) -> _Share:
     """Count the pixels of this process's share; stop at the first image whose scores are NaN."""
-    confusion, images = ConfusionMatrix(model.num_classes), 0
-    for done, batch in enumerate(loader, start=1):
+    share = _Share.going_on(model.num_classes, middle)
+    for done, batch in enumerate(loader, start=loader.batches_before + 1):
         for image, labels in zip(*to_device(batch, device, channels_last=False), strict=True):
             try:
-                confusion.add(label_map(model, image, inference), labels)
+                share.add(loader.order[loader.seen - 1], label_map(model, image, inference), labels)
             except BrokenScores as error:
-                return _Share(confusion, images, list(loader.broken), str(error))
-            images += 1
+                share.failure = str(error)
+                break
+        if share.failure is not None:
+            break
+        middle.offer(share.state, loader.progress)
         if on_batch is not None:
             on_batch(done, len(loader))
-    return _Share(confusion, images, list(loader.broken))
+    share.broken = list(loader.broken)
+    return share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ class SegmentationTask(DenseTask[SegmentationRecipe]):
         )
 
     @classmethod
-    def own_settings(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+    def own_settings(cls, metadata: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "augment": Augmentation(**metadata["augmentation"]),
             "inference": Inference(**metadata["inference"]),
