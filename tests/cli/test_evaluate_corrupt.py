@@ -83,24 +83,30 @@ def test_the_clean_error_is_that_of_a_plain_evaluation(foveal, colours, trained,
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "part"),
+    ("words", "part"),
     [
-        (["--corruptions", "fog"], 2, "--corruptions is for --corrupt"),
-        (["--severities", "1"], 2, "--severities is for --corrupt"),
-        (["--corrupt", "--corruptions", "rain"], 2, "rain"),
-        (["--corrupt", "--severities", "6"], 2, "6"),
-        (["--corrupt", "--severities", "1", "1"], 2, "--severities names one of its values twice"),
-        (["--corrupt", "--set", "a"], 2, "--corrupt and --set exclude each other"),
-        (["--corrupt", "--multi-scale"], 2, "--corrupt and --multi-scale exclude each other"),
-        (["--corrupt", "--precision", "int8"], 2, "--corrupt and --precision int8 exclude each other"),
-        (["--corrupt", "--size", "32", "64"], 2, "--corrupt is for one --size"),
-        (["--corrupt", "--size", "24"], 1, "Images are corrupted from 32 pixels up, not at 24"),
+        (["--corruptions", "fog"], "--corruptions is for --corrupt"),
+        (["--severities", "1"], "--severities is for --corrupt"),
+        (["--corrupt", "--corruptions", "rain"], "rain"),
+        (["--corrupt", "--severities", "6"], "6"),
+        (["--corrupt", "--severities", "1", "1"], "--severities names one of its values twice"),
+        (["--corrupt", "--set", "a"], "--corrupt and --set exclude each other"),
+        (["--corrupt", "--multi-scale"], "--corrupt and --multi-scale exclude each other"),
+        (["--corrupt", "--precision", "int8"], "--corrupt and --precision int8 exclude each other"),
+        (["--corrupt", "--size", "32", "64"], "--corrupt is for one --size"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(foveal, colours, trained, seen, tmp_path, words, code, part):
-    said = foveal("evaluate", "--checkpoint", trained, "--data", colours, "--out", tmp_path / "out", *words)
-    assert said.code == code
+def test_options_that_do_not_fit_are_refused(foveal, words, part):
+    said = foveal("evaluate", "--checkpoint", "any.pt", *words)
+    assert said.code == 2
     assert said.is_one_sentence(part)
+
+
+def test_a_size_below_the_librarys_is_refused_before_anything_is_corrupted(foveal, colours, trained, seen, tmp_path):
+    words = ["--checkpoint", trained, "--data", colours, "--out", tmp_path / "out"]
+    said = foveal("evaluate", *words, "--corrupt", "--size", 24)
+    assert said.code == 1
+    assert said.is_one_sentence("Images are corrupted from 32 pixels up, not at 24")
     assert not seen
 
 

@@ -54,13 +54,18 @@ def test_a_file_that_does_not_say_what_it_holds_needs_a_recipe(foveal, colours, 
     [
         (["--pretrained"], "RECIPE is missing"),
         ([], "Weights are missing"),
-        (["--window", 32, "--checkpoint", "{trained}"], "--window is for segmenters, and this file holds a classifier"),
     ],
 )
-def test_what_is_missing_or_does_not_fit_is_said(foveal, trained, words, part):
-    said = foveal("evaluate", *(str(word).format(trained=trained) for word in words))
+def test_what_is_missing_is_said(foveal, words, part):
+    said = foveal("evaluate", *words)
     assert said.code == 2
     assert said.is_one_sentence(part)
+
+
+def test_options_of_another_task_than_the_files_are_refused(foveal, trained):
+    said = foveal("evaluate", "--window", 32, "--checkpoint", trained)
+    assert said.code == 2
+    assert said.is_one_sentence("--window is for segmenters, and this file holds a classifier")
 
 
 def test_a_detector_needs_no_recipe_and_is_read_once(foveal, tmp_path, files_read):

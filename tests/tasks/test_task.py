@@ -14,7 +14,7 @@ from foveal.models.weights_file import WeightsFile
 from foveal.tasks import registry
 from foveal.tasks.plan import PlannedNetwork, TrainingSet
 from foveal.tasks.recipe import BaseRecipe
-from foveal.tasks.recipes import create_task, list_recipes, plan_recipe
+from foveal.tasks.recipes import create_task, described_recipe, get_recipe, list_recipes, plan_recipe
 from foveal.tasks.registry import TASKS, check_kind, noun, recipes_of, task_class
 from foveal.tasks.task import Task
 from foveal.training import fit
@@ -81,6 +81,10 @@ class BrightnessTask(Task[BrightnessRecipe]):
         return {"unit": "1"}
 
     @classmethod
+    def described(cls, metadata):
+        return BrightnessRecipe(name=metadata["recipe"], summary="", model=metadata["model"], train=TrainConfig())
+
+    @classmethod
     def restore(cls, path, recipe=None, *, size=None):
         model = cls.build(recipe, 1, False)
         model.load_state_dict(WeightsFile.open(path).state)
@@ -122,6 +126,14 @@ def test_the_task_is_trained_evaluated_and_saved_with_its_metadata(tmp_path):
     restored, image = task_class("brightness").restore(tmp_path / "best.pt"), torch.rand(2, 3, 8, 8)
     weights = read_checkpoint(tmp_path / "best.pt")["model"]
     assert torch.equal(restored(image), nn.functional.linear(image.mean((2, 3)), *weights.values()))
+
+
+def test_the_recipe_of_a_file_is_the_named_one_or_follows_from_its_metadata(tmp_path):
+    outcome = fit(create_task(RECIPE), RECIPE.train, tmp_path)
+    card = read_checkpoint(outcome.best_path)["card"]
+    assert described_recipe(card) == replace(RECIPE, train=TrainConfig())
+    named = {"task": "classification", "recipe": "digits.transnext_atto", "model": "resnet18"}
+    assert described_recipe(named) == get_recipe("digits.transnext_atto")
 
 
 def test_initialisation_is_determined_by_the_seed():

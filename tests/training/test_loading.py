@@ -202,6 +202,28 @@ def test_evaluation_skips_broken_samples_and_visits_each_valid_one_once(count, w
     assert sorted(skipped) == ["0", "1", "19", "2", "3"]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_evaluation_goes_on_after_any_batch(rank, workers):
+    """Also after one that held broken samples: they stay named, counted and left out."""
+
+    def loader(start=None):
+        data = Noise(19, broken=(0, 2, 3, 12, 13))
+        return evaluation_loader(data, 2, Share(rank, 2), workers, broken="skip", start=start)
+
+    whole, states = loader(), []
+    batches = [(indices.tolist(), whole.progress()) for indices, _ in whole]
+    assert whole.progress().samples == len(whole.order)
+    for done, (_, state) in enumerate(batches, start=1):
+        states.append(state)
+        rest = loader(state)
+        assert [indices.tolist() for indices, _ in rest] == [indices for indices, _ in batches[done:]]
+        assert (rest.broken, rest.left_out, rest.skipped) == (whole.broken, whole.left_out, whole.skipped)
+        assert rest.progress() == whole.progress()
+        assert len(rest) == len(whole)
+    assert len({state.samples for state in states}) == len(batches)
+
+
 def test_skipped_samples_are_named_once_and_counted_every_epoch():
     loader = train_loader(Noise(broken=(3, 5)), 4, 20, Share(), 0, 0, broken="skip")
     counts = []
