@@ -225,7 +225,8 @@ def main() -> None:
                     known = {
                         cell.batch
                         for cell in cells
-                        if (cell.format, cell.precision, cell.shape) == (format, precision, shape)
+                        if (cell.model, cell.format, cell.precision, cell.shape)
+                        == (models[0], format, precision, shape)
                     }
                     batches = [batch for batch in map(int, options.batches.split(",")) if batch not in known]
                     cells += measure(models, format, precision, shape, batches, folder, options)

@@ -34,7 +34,8 @@ def subjects(name: str, batch: int, size: int, threads: int, folder: Path) -> di
     for precision, dtype in DTYPES.items():
         folded = foveal.optimize(net, dtype)
         calls[f"eager {precision}"] = lambda folded=folded: folded(images)
-    subject = Subject(net, "classification", name, (size, size), RESIZING, ("logits",))
+    classes = tuple(map(str, range(net.num_classes)))
+    subject = Subject(net, "classification", name, (size, size), RESIZING, ("logits",), classes)
     for format, precision, ending in FILES:
         path = folder / f"{name}.{batch}.{precision}{ending}"
         done = export(subject, path, format, precision=precision, batch=batch)

@@ -69,14 +69,23 @@ export function resize({ data, width, height }, toWidth, toHeight, name) {
   return { data, width: toWidth, height: toHeight };
 }
 
+// Python's round: halves go to the even neighbour.
+const round = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
+
+// The size before the crop, rounded as torchvision does for squares and timm for other sizes.
+function resized({ width, height }, tall, wide) {
+  if (tall !== wide) {
+    const ratio = Math.min(height / tall, width / wide);
+    return [round(width / ratio), round(height / ratio)];
+  }
+  return height <= width ? [Math.floor((width * tall) / height), tall] : [wide, Math.floor((height * wide) / width)];
+}
+
 // Resize such that the centre crop covers the share `crop` of the short side, or the whole image to the input's size.
 function fitted(image, [height, width], { crop, whole, interpolation }) {
   if (whole) return resize(image, width, height, interpolation);
   const tall = Math.floor(height / crop), wide = Math.floor(width / crop);
-  const upright = image.height * wide <= image.width * tall;
-  const [toWidth, toHeight] = upright
-    ? [Math.floor((image.width * tall) / image.height), tall]
-    : [wide, Math.floor((image.height * wide) / image.width)];
+  const [toWidth, toHeight] = resized(image, tall, wide);
   if (Math.max(toWidth, toHeight) > 20000) throw new Refusal("The image is too narrow for this network: crop it.");
   return resize(image, toWidth, toHeight, interpolation);
 }

@@ -63,7 +63,10 @@ def preprocess(image: Image.Image, card: dict[str, Any]) -> np.ndarray:
     if how["whole"]:
         return np.asarray(image.resize((width, height), method))
     tall, wide = int(height / how["crop"]), int(width / how["crop"])
-    if image.height * wide <= image.width * tall:
+    if tall != wide:  # timm rounds so, and torchvision cuts for squares
+        ratio = min(image.height / tall, image.width / wide)
+        size = (round(image.width / ratio), round(image.height / ratio))
+    elif image.height <= image.width:
         size = (int(image.width * tall / image.height), tall)
     else:
         size = (wide, int(image.height * wide / image.width))

@@ -108,7 +108,10 @@ def test_options_reach_the_export(foveal, written, tmp_path, monkeypatch):
         ([*WORDS, "--format", ","], "--format takes onnx, openvino, torch, aoti or a list of these."),
         ([*WORDS, "--format", "torch,aoti"], "torch and aoti files both end in .pt2: export them one at a time."),
         ([*WORDS, "--dynamic", "depth"], "--dynamic takes batch, size or a list of these, not 'depth'."),
-        ([*WORDS, "--out", "a.xml"], "--out a.xml does not end in .onnx, as onnx files do: rename it."),
+        ([*WORDS, "--out", "a.xml"], "--out a.xml does not end in .onnx, as ONNX files do: rename it."),
+        ([*WORDS, "--out", "a.pt"], "--out a.pt does not end in .onnx, as ONNX files do: rename it."),
+        ([*WORDS, "--format", "onnx,torch", "--out", "a.bin"], "--out a.bin does not end in .onnx, as ONNX files do"),
+        ([*WORDS, "--size", "-5"], "--size must be at least 1, not -5."),
         ([*WORDS, "--size", "1", "2", "3"], "--size takes one side, or height and width, not 3 numbers."),
         ([*WORDS, "--precision", "fp8"], "foveal export --help"),
         ([*WORDS, "--batch", "0"], "--batch must be at least 1, not 0."),
@@ -137,9 +140,9 @@ def test_wrong_formats_are_refused_before_weights_are_fetched(foveal, monkeypatc
 
 
 def test_a_size_that_the_network_cannot_take_is_one_sentence(foveal):
-    said = foveal("export", *WORDS, "--size", 0)
+    said = foveal("export", *WORDS, "--size", 31)
     assert said.code == 1
-    assert said.is_one_sentence("img_size must be at least 32 x 32, got 0 x 0"), said.error
+    assert said.is_one_sentence("img_size must be at least 32 x 32, got 31 x 31"), said.error
 
 
 def test_a_model_without_released_weights_is_one_sentence(foveal, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """examples/serving: right answers in batches, one sentence for what is no image, and a server that stays alive."""
 
 import http.client
+import importlib.util
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +250,21 @@ def test_the_server_and_its_processes_end_when_told_to(exported):
         assert one.process.returncode == 0
     finally:
         one.process.kill()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 80), (81, 40)], ids=str)
+def test_images_are_resized_as_the_library_does(size):
+    from foveal.runtime.card import Resizing
+    from foveal.runtime.images import fit
+
+    spec = importlib.util.spec_from_file_location("serve", SERVE)
+    serve = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(serve)
+    how = Resizing(0.875, False, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    card = {"input": {"size": size}, "resizing": asdict(how)}
+    draw = np.random.default_rng(0)
+    for height, width in draw.integers(20, 200, (60, 2)):
+        image = Image.fromarray(draw.integers(0, 256, (height, width, 3), np.uint8))
+        np.testing.assert_array_equal(
+            serve.preprocess(image, card), np.asarray(fit(image, how, size)), f"{height}, {width}"
+        )

@@ -267,7 +267,7 @@ def without_images(tmp_path):
         (lambda folder: {"calibration": folder / "none"}, "is not a folder"),
         (lambda folder: {"calibration": empty(folder)}, "has no images"),
         (lambda folder: {"calibration": without_images(folder)}, "has no images"),
-        (lambda folder: {"calibration": folder, "calibration_images": 0}, "must be at least 1, not 0"),
+        (lambda folder: {"calibration": folder, "calibration_images": 0}, "must be at least 4, not 0"),
         (lambda folder: {"calibration": folder, "precision": "fp32"}, "is for int8"),
         (lambda folder: {"calibration": folder, "format": "torch"}, "have no int8 here"),
         (lambda folder: {"calibration": folder, "format": "onnx,aoti"}, "have no int8 here"),
@@ -284,8 +284,9 @@ def test_errors_are_one_sentence_before_anything_is_computed(tmp_path, monkeypat
 
 def test_a_broken_calibration_image_is_named_and_leaves_nothing_behind(tmp_path):
     (tmp_path / "images").mkdir()
-    Path(tmp_path, "images", "broken.png").write_bytes(b"no image")
-    with pytest.raises(FovealError, match=r"broken\.png"):
+    for number in range(4):
+        Path(tmp_path, "images", f"broken{number}.png").write_bytes(b"no image")
+    with pytest.raises(FovealError, match=r"broken0\.png"):
         main(options(tmp_path, calibration=tmp_path / "images"))
     assert [one.name for one in tmp_path.iterdir()] == ["images"]
 
@@ -296,6 +297,15 @@ def test_a_file_that_is_not_accurate_is_not_kept(tmp_path, digits, monkeypatch):
     with pytest.raises(FovealError, match="the file was not kept"):
         export(network(), tmp_path / "a.onnx", "onnx", precision="int8", calibration=images)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_needs_four_images(digits):
+    paths = walk_images(digits / "train").images
+    for few in (0, 3):
+        with pytest.raises(FovealError, match=f"int8 needs at least 4 images, .* not {few}: pass more"):
+            Calibration.draw(paths, few)
+    with pytest.raises(FovealError, match="not 2: pass more"):
+        Calibration.draw(paths[:2], 128)
 
 
 def test_images_are_drawn_evenly_and_every_fourth_is_held_out(digits):

@@ -370,7 +370,7 @@ def test_a_checkpoint_with_nan_is_rejected(shallow, tmp_path):
     [
         ("a.onnx", Problem.EXPORTED),
         ("a.xml", Problem.EXPORTED),
-        ("a.bin", Problem.EXPORTED),  # the weights of a.xml
+        ("a.bin", Problem.EXPORTED_WEIGHTS),  # of a.xml
         ("a.pt2", Problem.EXPORTED_PROGRAM),
         ("b.bin", Problem.NOT_A_CHECKPOINT),
     ],

@@ -24,6 +24,8 @@ SIZES = [
     (20, 300),
 ]
 
+CROPPED = Resizing(0.875, False, "bilinear", (0.5,) * 3, (0.5,) * 3)
+
 
 def photograph(height, width):
     pixels = np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -73,3 +75,12 @@ def test_what_a_photograph_cannot_be_made_into_is_one_sentence():
         preprocess(photograph(9, 9), card(channels=1))
     with pytest.raises(FovealError, match="The interpolation 'random' is unknown"):
         preprocess(photograph(9, 9), card(resizing=Resizing(1, False, "random", (0,) * 3, (1,) * 3)))
+
+
+def test_an_image_that_would_grow_without_bound_is_refused_before_it_is_resized():
+    """16,384 pixels of a line would become 1,196,032, and those of a rectangle 20,002."""
+    narrow, fits = Image.new("RGB", (16384, 1)), Image.new("RGB", (273, 1))
+    for long, image in ((1_196_032, narrow), (20_002, Image.new("RGB", (274, 1)))):
+        with pytest.raises(FovealError, match=f"too narrow: its long side would be resized to {long:,} pixels"):
+            preprocess(image, card(size=(64, 64), resizing=CROPPED))
+    assert preprocess(fits, card(size=(64, 64), resizing=CROPPED)).shape == (3, 64, 64)

@@ -11,7 +11,7 @@ import pytest
 import foveal
 from foveal.errors import FovealError
 from foveal.runtime import open_session
-from foveal.runtime.card import Card
+from foveal.runtime.card import Card, Resizing
 from support.exported import SIDE, card, linear_logits, write_linear
 
 ENDINGS = [".onnx", ".xml"]
@@ -179,7 +179,23 @@ def test_a_file_without_a_card_is_not_of_foveal(tmp_path, ending):
 def test_a_card_that_cannot_be_read_is_said_so(tmp_path, monkeypatch, ending):
     monkeypatch.setattr(Card, "text", lambda self: '{"task": "depth"}')
     path = write_linear(tmp_path / f"a{ending}")
-    refused(path, f"The description in {path} cannot be read: export the network again.")
+    advice = "update foveal, or export the network again."
+    refused(path, f"The description in {path} is damaged or of a newer version: {advice}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(resizing=Resizing(0.9, False, "bicubic", (0.5, 0.5), (0.2, 0.2))),
+        dict(resizing=Resizing(0.0, False, "bicubic", (0.5,) * 3, (0.2,) * 3)),
+        dict(resizing=Resizing(0.9, False, "bicubic", (0.5,) * 3, (0.2, 0.0, 0.2))),
+        dict(size=(0, 64)),
+    ],
+    ids=str,
+)
+def test_numbers_that_no_file_has_are_refused(changes):
+    with pytest.raises(FovealError, match="The description in a is damaged or of a newer version"):
+        Card.of(card(**changes).text(), "a")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -188,7 +204,7 @@ def test_a_card_that_cannot_be_read_is_said_so(tmp_path, monkeypatch, ending):
     [
         ({}, {"name": "x"}),
         ({}, {"outputs": ("scores",)}),
-        ({}, {"channels": 1}),
+        ({}, {"channels": 1, "resizing": Resizing(0.875, False, "bicubic", (0.5,), (0.5,))}),
         ({}, {"size": (32, 32)}),
         ({}, {"any_size": True}),
         ({"batch": 2}, {"batch": None}),
@@ -218,7 +234,7 @@ def test_a_failure_of_the_runtime_is_one_sentence(tmp_path, ending):
 
 def test_options_that_make_no_sense_are_refused(tmp_path):
     path = write_linear(tmp_path / "a.onnx")
-    refused(path, "threads must be at least 1, not 0.", threads=0)
+    refused(path, "threads must be a whole number from 1 to 1,024, not 0.", threads=0)
     refused(path, "precision must be fp32 or bf16, not int4.", precision="int4")
     refused(path, "ONNX Runtime computes ", "as it is, in fp32", precision="bf16")
 

@@ -12,7 +12,7 @@ from foveal.cli.predict import CLASSIFICATION, what_it_holds
 from foveal.errors import FovealError
 from foveal.export import FORMATS, Exported, Subject, export
 from foveal.export.formats import check_request, check_target
-from foveal.export.int8 import Calibration
+from foveal.export.int8 import EVERY, Calibration
 from foveal.export.program import AXES, BATCH
 from foveal.export.subject import Features
 from foveal.models.pyramid import Pyramid
@@ -23,6 +23,8 @@ from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.listing import walk_images
 from foveal.tasks.network import lacks_released_weights, set_input_size
 from foveal.tasks.registry import TASKS, noun
+
+OTHERS = {".pt", ".pth", ".bin", ".safetensors", ".json", ".ort", ".data"}  # endings that no exported file has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +127,8 @@ def _calibration(options: ExportOptions) -> Calibration | None:
     if folder is None:
         raise UsageError("int8 is calibrated on images: pass --calibration FOLDER with some of the training images.")
     count = 128 if options.calibration_images is None else options.calibration_images
-    if count < 1:
-        raise UsageError(f"--calibration-images must be at least 1, not {count}.")
+    if count < EVERY:
+        raise UsageError(f"--calibration-images must be at least {EVERY}, not {count}: one of them checks the file.")
     if not folder.is_dir():
         raise UsageError(f"--calibration {folder} is not a folder: pass one of images.")
     paths = walk_images(folder).images
@@ -142,6 +144,8 @@ def _subject(options: ExportOptions, dynamic: list[str], batch: int) -> Subject:
         raise UsageError("--checkpoint has the weights: leave --no-pretrained out.")
     if len(options.size) > 2:
         raise UsageError(f"--size takes one side, or height and width, not {len(options.size)} numbers.")
+    if any(side < 1 for side in options.size):
+        raise UsageError(f"--size must be at least 1, not {min(options.size)}.")
     sides = options.size * 2 if len(options.size) == 1 else options.size
     size = (sides[0], sides[1]) if sides else None
     weights = None if options.checkpoint is None else WeightsFile.open(options.checkpoint)
@@ -198,8 +202,9 @@ def _check_endings(formats: list[str], out: Path | None) -> None:
     endings = {FORMATS[name].ending for name in formats}
     if len(endings) < len(formats):
         raise UsageError("torch and aoti files both end in .pt2: export them one at a time.")
-    if out is not None and out.suffix in _endings() and len(formats) == 1 and out.suffix not in endings:
-        raise UsageError(f"--out {out} does not end in {endings.pop()}, as {formats[0]} files do: rename it.")
+    if out is not None and (out.suffix in OTHERS or (len(formats) == 1 and out.suffix in _endings() - endings)):
+        kind = FORMATS[formats[0]]
+        raise UsageError(f"--out {out} does not end in {kind.ending}, as {kind.title} files do: rename it.")
 
 
 def _endings() -> set[str]:

@@ -2,7 +2,7 @@
 
 from .formats import FORMATS
 from .subject import Subject
-from .torch_run import TorchFile, load
+from .torch_run import load
 from .write import Exported, export
 
-__all__ = ["FORMATS", "Exported", "Subject", "TorchFile", "export", "load"]
+__all__ = ["FORMATS", "Exported", "Subject", "export", "load"]

@@ -66,8 +66,8 @@ def check_request(format: str, precision: str, dynamic: frozenset[str], batch: i
         raise FovealError(f"{kind.title} files have no {precision} here: choose one of {', '.join(kind.precisions)}.")
     if dynamic - {BATCH, SIZE}:
         raise FovealError(f"dynamic takes batch and size, not {', '.join(sorted(dynamic - {BATCH, SIZE}))}.")
-    if batch < 1:
-        raise FovealError(f"batch must be at least 1, not {batch}.")
+    if not isinstance(batch, int) or batch < 1:
+        raise FovealError(f"batch must be a whole number of at least 1, not {batch}.")
     needed = (*kind.packages, "onnxruntime") if precision == INT8 else kind.packages  # which calibrates
     missing = [name for name in dict.fromkeys(needed) if find_spec(name) is None]
     if missing:
@@ -83,6 +83,10 @@ def check_target(path: Path, kind: Format) -> None:
     for target in (path, *beside(path, kind)):
         if target.is_dir():
             raise FovealError(f"{target} is a folder, and a file of this name is to be written: pass another --out.")
+    if not path.exists():
+        for target in beside(path, kind):
+            if target.exists():
+                raise FovealError(f"{target} exists, and is not of a file {path}: move it, or pass another --out.")
     check_writable(path.parent)
 
 

@@ -41,8 +41,13 @@ def trace(
         FovealError: the network cannot be traced so.
     """
     with torch.no_grad():
-        with preparing(sizes=SIZE not in dynamic), use_backend(NAME):
-            net(images)
+        try:
+            with preparing(sizes=SIZE not in dynamic), use_backend(NAME):
+                net(images)
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            size = f"{images.shape[2]} x {images.shape[3]}"
+            raise FovealError(f"This network cannot take images of {size} ({reason}): choose another size.") from error
         with kept_whole() if whole else nullcontext():
             try:
                 program = torch.export.export(

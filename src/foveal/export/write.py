@@ -67,7 +67,7 @@ def export(
         path: the file, with the format's ending.
         format: a name in ``FORMATS``.
         precision: "fp32", "bf16", "fp16" or "int8".
-        dynamic: of "batch" and "size", what the file leaves free.
+        dynamic: what the file leaves free: "batch", "size", or both.
         batch: images per call, unless the batch is dynamic.
         calibration: the images for int8.
         on_step: called with what is done next, in words.
@@ -76,7 +76,8 @@ def export(
         FovealError: the format lacks the precision or an operator, the result differs from the network, or it cannot
             be written. Nothing is left behind then.
     """
-    start, free, path = time.perf_counter(), frozenset(dynamic), Path(path)
+    start, path = time.perf_counter(), Path(path)
+    free = frozenset(dynamic.split(",") if isinstance(dynamic, str) else dynamic)
     kind = format_of(format)
     check_request(format, precision, free, batch)
     check_target(path, kind)

@@ -64,6 +64,10 @@ class Problem(Enum):
         "is an exported file without a network of PyTorch",
         "run it with foveal predict, or pass the checkpoint that it was exported from",
     )
+    EXPORTED_WEIGHTS = (
+        "holds the weights of an exported file",
+        "pass the .xml file beside it to foveal predict, or the checkpoint that it was exported from",
+    )
     EXPORTED_PROGRAM = (
         "is an exported program of PyTorch",
         "open it with foveal.export.load, or pass the checkpoint that it was exported from",

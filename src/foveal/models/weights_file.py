@@ -184,8 +184,10 @@ def _load(path: Path) -> object:
 def _exported(path: Path) -> Problem | None:
     """Return the problem with a file that ``foveal export`` writes, by its name; None if it is another."""
     ending = path.suffix.lower()
-    if ending in (".onnx", ".xml") or (ending == ".bin" and path.with_suffix(".xml").is_file()):
+    if ending in (".onnx", ".xml"):
         return Problem.EXPORTED
+    if ending == ".bin" and path.with_suffix(".xml").is_file():
+        return Problem.EXPORTED_WEIGHTS
     return Problem.EXPORTED_PROGRAM if ending == ".pt2" else None
 
 

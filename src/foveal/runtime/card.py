@@ -110,6 +110,19 @@ class Card:
             given["size"] = tuple(given["size"])
             resizing |= {name: tuple(resizing[name]) for name in ("mean", "std")}
             entries |= {name: tuple(entries[name]) for name in ("outputs", "classes")}
-            return cls(input=Input(**given), resizing=Resizing(**resizing), **entries)
+            card = cls(input=Input(**given), resizing=Resizing(**resizing), **entries)
+            card._check()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise FovealError(f"The description in {where} cannot be read: export the network again.") from error
+            raise FovealError(
+                f"The description in {where} is damaged or of a newer version: update foveal, or export the network "
+                "again."
+            ) from error
+        return card
+
+    def _check(self) -> None:
+        """Raise ValueError for numbers that cannot be of a file."""
+        given, how = self.input, self.resizing
+        if min(given.size) < 1 or not how.crop > 0 or not all(how.std):
+            raise ValueError("numbers must be positive")
+        if {len(how.mean), len(how.std)} - {1, given.channels}:
+            raise ValueError("mean and std have a number per channel")

@@ -50,8 +50,13 @@ class ExportedClassifier:
 
     def answer(self, names: Sequence[str], batch: Sequence[np.ndarray]) -> list[Prediction]:
         """Return the most probable classes of prepared images."""
-        logits = self._session.run(np.stack(batch))[LOGITS]
-        return predictions(names, logits, self._session.card.classes, self._top_k)
+        logits, classes = self._session.run(np.stack(batch))[LOGITS], self._session.card.classes
+        if logits.shape[1] != len(classes):
+            raise FovealError(
+                f"{self._session.path} names {len(classes)} classes, and its network has {logits.shape[1]}: export the "
+                "network again."
+            )
+        return predictions(names, logits, classes, self._top_k)
 
 
 def predict(

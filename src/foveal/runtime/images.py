@@ -11,6 +11,7 @@ from foveal.errors import FovealError
 from foveal.runtime.card import Card, Resizing
 from foveal.types import Size
 
+LONGEST = 20_000  # pixels of a resized side
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -46,9 +47,16 @@ def fit(image: Image.Image, resizing: Resizing, size: Size) -> Image.Image:
     if method is None:
         raise FovealError(f"The interpolation {resizing.interpolation!r} is unknown: export the network again.")
     height, width = _resized(image, resizing, size)
+    check_narrow(max(height, width))
     if image.size != (width, height):
         image = image.resize((width, height), method)
     return _centre(image, size)
+
+
+def check_narrow(side: int) -> None:
+    """Raise FovealError for an image whose long side would be resized to so many pixels that memory is not bounded."""
+    if side > LONGEST:
+        raise FovealError(f"The image is too narrow: its long side would be resized to {side:,} pixels, so crop it.")
 
 
 def normalise(pixels: np.ndarray, resizing: Resizing) -> np.ndarray:

@@ -28,8 +28,8 @@ class OnnxRuntime:
         self.card = Card.of(text, path)
         if precision not in (None, self.card.precision):
             raise FovealError(
-                f"ONNX Runtime computes {path} as it is, in {self.card.precision}: export the network with --precision "
-                f"{precision}, or leave the precision out."
+                f"ONNX Runtime computes {path} as it is, in {self.card.precision}: leave the precision out, or export "
+                "the network for OpenVINO, where it can be chosen."
             )
         self.inputs = {
             one.name: tuple(axis if isinstance(axis, int) else None for axis in one.shape)

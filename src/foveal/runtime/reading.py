@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from foveal.errors import FovealError
+from foveal.errors import BrokenSample, FovealError
 from foveal.image_files import load_rgb
 
 T = TypeVar("T")
@@ -57,8 +57,10 @@ def read_ahead(
     def read(picture: Picture) -> T | FovealError:
         try:
             return prepare(picture.load())
+        except BrokenSample as error:
+            return error  # which names the file
         except FovealError as error:
-            return error
+            return FovealError(f"{picture.name}: {error}")
 
     if not workers:
         yield from ((picture, read(picture)) for picture in pictures)

@@ -13,6 +13,7 @@ from foveal.errors import FovealError
 from foveal.runtime.card import Card, Input
 
 ONNX, OPENVINO = ".onnx", ".xml"
+MOST_THREADS = 1024
 Precision = Literal["fp32", "bf16"]
 Outputs = dict[str, np.ndarray]
 Shape = tuple[int | None, ...]
@@ -109,8 +110,8 @@ def open_session(path: str | Path, *, threads: int | None = None, precision: Pre
         FovealError: the file is missing, damaged or not of ``foveal export``, or its runtime is not installed.
     """
     path = Path(path)
-    if threads is not None and threads < 1:
-        raise FovealError(f"threads must be at least 1, not {threads}.")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+        raise FovealError(f"threads must be a whole number from 1 to {MOST_THREADS:,}, not {threads!r}.")
     if precision not in (None, "fp32", "bf16"):
         raise FovealError(f"precision must be fp32 or bf16, not {precision}.")
     if not is_exported(path):

@@ -22,8 +22,7 @@ class Calibration:
     """Image files for int8.
 
     Attributes:
-        paths: the files. Every fourth is held out: it checks the result, and is not calibrated on. Fewer than four
-            files do both.
+        paths: the files, at least 4. Every fourth is held out: it checks the result, and is not calibrated on.
     """
 
     paths: tuple[Path, ...]
@@ -33,17 +32,18 @@ class Calibration:
         """Return ``count`` of the files, evenly drawn from all; all if there are fewer.
 
         Raises:
-            FovealError: there are no files, or too few are asked for.
+            FovealError: there are fewer than 4 files, or fewer are asked for.
         """
-        if count < 1:
-            raise FovealError(f"int8 needs at least one image to calibrate on, not {count}.")
-        if not paths:
-            raise FovealError("There are no images to calibrate int8 on: pass a folder of images.")
         drawn = min(count, len(paths))
+        if drawn < EVERY:
+            raise FovealError(
+                f"int8 needs at least {EVERY} images, three to calibrate on and one to check the file, not {drawn}: "
+                "pass more."
+            )
         return cls(tuple(paths[i * len(paths) // drawn] for i in range(drawn)))
 
     def load(self, card: Card) -> tuple[Batches, Batches]:
-        """Return the images to calibrate on, and those held out, as inputs of a file; few images are both.
+        """Return the images to calibrate on, and those held out, as inputs of a file.
 
         Raises:
             FovealError: an image cannot be read, or the file does not take images of 3 channels.
@@ -55,8 +55,6 @@ class Calibration:
         size = card.input.size
         pixels = np.stack([np.asarray(fit(load_rgb(path), card.resizing, size)) for path in self.paths])
         held_out = np.arange(len(pixels)) % EVERY == EVERY - 1
-        if not held_out.any():
-            return Batches(pixels, card), Batches(pixels, card)
         return Batches(pixels[~held_out], card), Batches(pixels[held_out], card)
 
 

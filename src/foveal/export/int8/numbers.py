@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Without VNNI, x86 processors add pairs of products in 16 bits with saturation: 2 * 255 * 64 still fits. One bit less
-# of the weights so gives the same answers on every processor.
+# Without VNNI, x86 processors add pairs of products in 16 bits with saturation, where 2 * 255 * 64 still fits. So
+# weights have one bit less, and answers are the same on every processor.
 LARGEST_WEIGHT = 64
 _LEVELS = 255
 _SHARES = (1.0, 0.95, 0.9, 0.85, 0.8)  # of a row's largest weight that are tried

@@ -15,8 +15,7 @@ class Int8Report:
         weights: share of the products' weights in int8.
         images: number of images that were calibrated on; ``cosine``: mean cosine between the file's outputs and the
             network's on these.
-        held_out: number of images that were not calibrated on; ``held_out_cosine``: the same on these. If fewer than
-            four images were passed, they are the calibration images.
+        held_out: number of images that were not calibrated on; ``held_out_cosine``: the same on these.
         agreement: share of all these images whose most probable class is that of the network; None if it is not a
             classifier.
     """

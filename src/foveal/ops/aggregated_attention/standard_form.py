@@ -151,7 +151,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def softmax(x: Tensor) -> Tensor:
-    """Softmax over dimension 2. ONNX Runtime turns a map around for a softmax over any but the last dimension."""
+    """Softmax over dimension 2. ONNX Runtime transposes for a softmax over any dimension but the last."""
     powers = (x - x.amax(2, keepdim=True)).exp()
     return powers / powers.sum(2, keepdim=True)
 

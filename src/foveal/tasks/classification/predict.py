@@ -12,6 +12,7 @@ from torch import Tensor
 
 from foveal.errors import FovealError
 from foveal.runtime.guesses import Guess, Prediction, predictions
+from foveal.runtime.images import check_narrow
 from foveal.runtime.predicting import predict_files
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.network import best_device
@@ -35,10 +36,14 @@ class ClassPredictor:
         self.batch_size = batch_size
         self._device = device or best_device()
         self._model: Any = classifier.model.to(self._device).eval()
-        self._transform, self._classes, self._top_k = classifier.fit.transform(), classifier.classes, top_k
+        self._fit, self._transform = classifier.fit, classifier.fit.transform()
+        self._classes, self._top_k = classifier.classes, top_k
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return an image in RGB as an input of the network, (3, height, width)."""
+        if not self._fit.takes_whole_image:
+            short = min(self._fit.size) / self._fit.crop
+            check_narrow(int(short * max(image.size) / min(image.size)))
         return self._transform(image)
 
     @torch.no_grad()
