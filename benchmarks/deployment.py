@@ -169,13 +169,13 @@ def facts_of(options: argparse.Namespace) -> list[str]:
     from foveal.bench.machine import device_name
 
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "openvino", "timm"))
-    words = f"--models {options.models} --formats {options.formats} --rounds {options.rounds}"
+    words = f"--models {options.models} --rounds {options.rounds} --csv FILE"
     return [
         f"`python benchmarks/deployment.py {words}` on {date.today()}: {options.threads} threads of "
         f"{device_name('cpu')}, {options.size} pixels; {versions}. Random weights. The error is the largest difference "
         "from the network in fp32, relative to its largest output. Speeds are medians of ratios within one interleaved "
         "run, above 1 is faster: beside ConvNeXt-T in eager PyTorch in fp32, and beside ConvNeXt-T in the same format, "
-        "precision and shape."
+        "precision and shape. Cells without a speed were tried, and not timed."
     ]
 
 
@@ -201,7 +201,7 @@ def write_rows(path: Path, cells: list[Cell]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="transnext_tiny,transxnet_s")
-    parser.add_argument("--formats", default=",".join(FORMATS))
+    parser.add_argument("--formats", default=",".join(FORMATS), help="empty to write the tables of --csv only")
     parser.add_argument("--precisions", default=",".join(PRECISIONS))
     parser.add_argument("--shapes", default="fixed;batch,size", help="separated by ;")
     parser.add_argument("--batches", default="1,8")
@@ -219,7 +219,7 @@ def main() -> None:
     cells = read_rows(options.csv)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for format in options.formats.split(","):
+        for format in filter(None, options.formats.split(",")):
             for precision in options.precisions.split(","):
                 for shape in options.shapes.split(";"):
                     known = {
