@@ -11,15 +11,12 @@ count 0.50, 0.52, 0.54 and 0.57 G; trained as on ImageNet-1K, with the drop path
 default. It has not been trained here.
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-import timm
-
-from foveal.errors import FovealError
+from foveal.models.names import check_model
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.recipe import BaseRecipe, look_up
 from foveal.training.config import TrainConfig
@@ -210,12 +207,7 @@ def _digits_transxnet() -> Recipe:
 
 def _finetune(model: str) -> Recipe:
     """A few thousand images of one's own: lower layers learn slowly, images stay recognisable."""
-    if not timm.is_model(model):
-        near = difflib.get_close_matches(model, timm.list_models(), n=3)
-        guess = f" (did you mean {' or '.join(near)}?)" if near else ""
-        raise FovealError(
-            f"There is no model {model!r} to fine-tune{guess}: `foveal models` shows ours, timm has more."
-        )
+    check_model(model)
     return Recipe(
         name=FINETUNE + model,
         summary=f"fine-tuning {model} on a folder of one's own",
