@@ -90,8 +90,8 @@ def test_metrics_fit_80_columns_and_files_are_written(measure, tmp_path, monkeyp
     title, how, heading, overall, classes, *rows = said.out.splitlines()
     assert "upernet transnext_atto, 3 images" in title
     assert how.startswith("Images in their own size")
-    assert (heading.split(), len(overall.split())) == (["mIoU", "mAcc", "aAcc"], 3)
-    assert classes.split() == 3 * ["class", "IoU", "Acc"]
+    assert (heading.split("  "), len(overall.split())) == (["mIoU", "mean accuracy", "pixel accuracy"], 3)
+    assert classes.split() == 2 * ["class", "IoU", "accuracy"]
     assert {word for row in rows for word in row.split() if word.isalpha()} == set(NAMES)
     assert max(map(len, said.out.splitlines())) <= 80
     files = {path.name for path in (tmp_path / "out").iterdir()}

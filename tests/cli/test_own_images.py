@@ -46,7 +46,7 @@ def test_a_run_and_its_evaluation_say_over_how_many_classes_they_are(foveal, par
     assert [" over 2 of 3 classes " in line for line in said.error.splitlines() if line.startswith("epoch")] == [
         True
     ] * 2
-    assert said.out.startswith("Best top1 ")
+    assert said.out.startswith("Best top-1 ")
     assert " % over 2 of 3 classes in epoch" in said.out
     for line in (out / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)

@@ -28,6 +28,7 @@ from foveal.tasks.detection.recipes import DetectionRecipe
 from foveal.tasks.detection.task import DetectionTask
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import check_precision, leave_processes, start_processes
+from foveal.wording import many, percent
 
 THRESHOLD = 0.5
 DETECTIONS = "detections.json"
@@ -88,8 +89,7 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
 def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:
     console = Console(highlight=False)
     speed = f"{evaluation.images_per_second:.1f} images/s"
-    scope = evaluation.box.scope and f", AP{evaluation.box.scope}"
-    console.print(f"{title}, {evaluation.images} images, {speed}{scope}")
+    print(f"{title}, {many(evaluation.images, 'image')}, {speed}; AP in percent{evaluation.box.scope}")
     kinds = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
     console.print(_overall(kinds))
     console.print(_by_class(kinds))
@@ -113,7 +113,7 @@ def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
 
 
 def _figure(values: Mapping[str, float], name: str) -> str:
-    return f"{values[name]:.1f}" if name in values else "-"
+    return f"{values[name]:.2f}" if name in values else "-"
 
 
 def predict(
@@ -173,4 +173,4 @@ def _print_objects(predictions: Sequence[DetectionPrediction], pictures: Mapping
             print("  nothing above the score")
         for found in prediction.objects:
             x1, y1, x2, y2 = (round(side) for side in found.box)
-            print(f"  {100 * (found.score or 0):5.1f} %  {found.name:<20} {x1},{y1} to {x2},{y2}")
+            print(f"  {percent(100 * (found.score or 0)):>8}  {found.name:<20} {x1},{y1} to {x2},{y2}")

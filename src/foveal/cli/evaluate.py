@@ -1,30 +1,13 @@
-"""``foveal evaluate``: measure trained weights on a data set."""
-
-from typing import Annotated
-
-from tyro.conf import Positional, arg
+"""What ``foveal evaluate`` does with its options: the commands of the recipe's task evaluate."""
 
 from foveal.cli.console import UsageError
-from foveal.cli.options import EvaluateOptions, check_options, commands_of, refuse_others
+from foveal.cli.options import EvaluateOptions, commands_of, refuse_others
 from foveal.tasks.recipes import get_recipe
 from foveal.tasks.registry import noun
 
 
-def main(
-    recipe: Annotated[Positional[str], arg(metavar="RECIPE")],
-    options: Annotated[EvaluateOptions, arg(name="")],
-) -> None:
-    """Evaluate trained weights: top-1 and top-5 of a classifier, also on the sets that measure robustness; average
-    precision of a detector's boxes and masks; mean IoU of a segmenter and the IoU of every class.
-
-    A file written by foveal train contains the model, its classes and its preprocessing; for released weights the
-    recipe gives them.
-    Under torchrun or accelerate launch the processes share the images, each evaluated once.
-
-    Args:
-        recipe: Name of the recipe.
-    """
-    check_options(options)
+def run(recipe: str, options: EvaluateOptions) -> None:
+    """Evaluate trained weights by a recipe."""
     chosen = get_recipe(recipe, own_images=options.data is not None)
     refuse_others(options, chosen.kind, f"{recipe} is")
     if options.precision == "int8" and chosen.kind != "classification":

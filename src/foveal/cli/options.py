@@ -15,8 +15,7 @@ from tyro.conf import arg
 from foveal.cli.console import Json, UsageError
 from foveal.errors import FovealError
 from foveal.options import declarations
-from foveal.tasks.classification.imagenet.sets import SetName
-from foveal.tasks.classification.modes import Mode
+from foveal.tasks.classification.names import Mode, SetName
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
 from foveal.training.config import Broken, InferencePrecision

@@ -1,9 +1,6 @@
-"""``foveal predict``: predict on image files with the network in a file of weights."""
+"""What ``foveal predict`` does with its options: the commands of the task that a file names predict."""
 
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 from foveal.cli.console import UsageError
 from foveal.cli.options import PredictOptions, commands_of, refuse_others
@@ -17,17 +14,8 @@ from foveal.tasks.registry import TASKS, noun
 CLASSIFICATION = "classification"
 
 
-def main(
-    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")],
-    options: Annotated[PredictOptions, arg(name="")],
-) -> None:
-    """Predict on image files with the network in a file of weights: the most probable classes, objects with boxes and
-    masks, or the class of every pixel.
-
-    Args:
-        images: Image files of any size, in any common format.
-    """
-    _check(images, options)
+def run(images: tuple[Path, ...], options: PredictOptions) -> None:
+    """Predict on ``images`` with the network in a file, or with an exported file in its own runtime."""
     if is_exported(options.checkpoint):
         _predict_exported(images, options)
         return
@@ -49,17 +37,6 @@ def _predict_exported(images: tuple[Path, ...], options: PredictOptions) -> None
         raise FovealError(f"{session.path} holds a {noun(kind)}, which predicts no classes: export the whole network.")
     refuse_others(options, kind, "this file holds")
     commands_of(kind).predict_exported(images, session, options)
-
-
-def _check(images: tuple[Path, ...], options: PredictOptions) -> None:
-    if not images:
-        raise UsageError("An image is missing: foveal predict IMAGE... --checkpoint FILE.")
-    if options.top_k is not None and options.top_k < 1:
-        raise UsageError(f"--top-k must be at least 1, not {options.top_k}.")
-    if options.size is not None and options.size < 1:
-        raise UsageError(f"--size must be at least 1, not {options.size}.")
-    if options.score is not None and not 0 <= options.score <= 1:
-        raise UsageError(f"--score must be from 0 to 1, not {options.score}.")
 
 
 def what_it_holds(weights: WeightsFile, model: str | None) -> tuple[str, BaseRecipe | None]:

@@ -33,11 +33,12 @@ from foveal.tasks.segmentation.recipes import SegmentationRecipe
 from foveal.tasks.segmentation.task import SegmentationTask, TrainedSegmenter
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import Processes, check_precision, leave_processes, start_processes
+from foveal.wording import many, title
 
 ENDINGS = (".png", "_labels.png")
 Files = Mapping[str, Sequence[Path]]
-OVERALL = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
-LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a figure, and between classes
+OVERALL = ("miou", "macc", "aacc")
+LONGEST_NAME, IOU, ACCURACY, GAP = 22, 6, 8, 3  # columns of text: of a class's name, its figures, between classes
 Row = tuple[str, float | None, float | None]
 
 
@@ -209,11 +210,12 @@ def _print_shares(predictions: Sequence[LabelMapPrediction], files: Files) -> No
 def print_evaluation(evaluation: SegmentationEvaluation, title: str, inference: Inference) -> None:
     """Print overall figures, then those of each class, the best first, in as many columns as the terminal fits."""
     console = Console(highlight=False)
-    console.print(f"{title}, {evaluation.images} images, {evaluation.images_per_second:.1f} images/s")
-    console.print(describe(inference))
+    images = many(evaluation.images, "image")
+    print(f"{title}, {images}, {evaluation.images_per_second:.1f} images/s; figures in percent")
+    console.print(describe(inference), markup=False)
     console.print(_overall(evaluation))
     if evaluation.absent:
-        console.print(_absent(evaluation), soft_wrap=False)
+        console.print(_absent(evaluation), markup=False)
     console.print(_by_class(evaluation, console.width))
 
 
@@ -238,9 +240,7 @@ def _overall(evaluation: SegmentationEvaluation) -> Table:
     over = {"miou": scores.scored, "macc": scores.measured}
     if min(over.values()) == classes:
         over = {}
-    named = [
-        f"{title} over {over[name]} of {classes} classes" if name in over else title for name, title in OVERALL.items()
-    ]
+    named = [title(name) + (f" over {over[name]} of {classes} classes" if name in over else "") for name in OVERALL]
     table = columns([], named, gap=2)
     table.add_row(*(f"{evaluation.metrics[name]:.2f}" for name in OVERALL))
     return table
@@ -260,13 +260,13 @@ def _by_class(evaluation: SegmentationEvaluation, width: int) -> Table:
         key=lambda row: (row[1] is None, -(row[1] or 0)),
     )
     name_width = min(LONGEST_NAME, max(len("class"), *(len(name) for name in evaluation.classes)))
-    columns = max(1, (width + GAP) // (name_width + 2 * (FIGURE + 1) + GAP))
+    columns = max(1, (width + GAP) // (name_width + IOU + ACCURACY + 2 + GAP))
     length = -(-len(rows) // columns)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     for number in range(-(-len(rows) // length)):
         table.add_column("class" if number == 0 else "  class", no_wrap=True, overflow="ellipsis")
-        table.add_column("IoU", justify="right", min_width=FIGURE)
-        table.add_column("Acc", justify="right", min_width=FIGURE)
+        table.add_column("IoU", justify="right", min_width=IOU)
+        table.add_column("accuracy", justify="right", min_width=ACCURACY)
     for line in range(length):
         table.add_row(*_line(rows[line::length], name_width))
     return table
@@ -282,4 +282,4 @@ def _line(rows: Sequence[Row], name_width: int) -> list[str]:
 
 
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    return "-" if value is None else f"{value:.2f}"

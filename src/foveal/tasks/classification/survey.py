@@ -24,7 +24,8 @@ from foveal.tasks.classification.imagenet.sets import (
     set_title,
 )
 from foveal.tasks.classification.int8 import CalibrationImages, quantized
-from foveal.tasks.classification.modes import Mode, in_mode, linear_pool
+from foveal.tasks.classification.modes import in_mode, linear_pool
+from foveal.tasks.classification.names import Mode
 from foveal.tasks.classification.network import Classifier
 from foveal.types import Size
 
