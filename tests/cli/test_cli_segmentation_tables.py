@@ -1,5 +1,7 @@
 """Segmentation metrics as text: every class is listed, within 80 columns."""
 
+import re
+
 import pytest
 import torch
 
@@ -29,7 +31,7 @@ def test_overall_metrics_come_first(lines):
     title, how, heading, figures, *_ = lines(evaluation([50.0], ["wall"]))
     assert title == "upernet transnext_tiny, 2,000 images, 3.2 images/s; figures in percent"
     assert how == describe(SLIDING)
-    assert (heading.split("  "), figures.split()) == (
+    assert (re.split(" {2,}", heading.strip()), figures.split()) == (
         ["mIoU", "mean accuracy", "pixel accuracy"],
         ["48.13", "60.50", "83.33"],
     )
@@ -55,7 +57,7 @@ def test_classes_are_listed_in_columns_from_best_to_worst_then_unscored(lines, c
 def test_long_names_are_truncated(lines):
     table = lines(evaluation([90.0, 80.0, 70.0], ["a name that no column of a table would hold", "cat", "dog"]))[4:]
     assert max(map(len, table)) <= 80
-    assert table[1].split("...")[0] == "a name that no colum"
+    assert table[1].split("...")[0] == "a name that no colu"
 
 
 @pytest.mark.parametrize(
@@ -79,5 +81,5 @@ def test_a_mean_over_classes_without_a_pixel_says_so(lines):
     scores = SegmentationScores(45.0, 91.0, 83.0, [90.0, 0.0], [91.0, None], [5, 0])
     found = SegmentationEvaluation(scores, ["cat", "dog"], 3, [], 1.0, torch.tensor([[4, 1], [0, 0]]))
     _, _, heading, _, absent, *_ = lines(found)
-    assert heading.split("  ")[:2] == ["mIoU over 2 of 2 classes", "mean accuracy over 1 of 2 classes"]
+    assert re.split(" {2,}", heading)[:2] == ["mIoU over 2 of 2 classes", "mean accuracy over 1 of 2 classes"]
     assert absent == "No pixel of 1 of 2 classes: dog."

@@ -89,7 +89,8 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
 def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:
     console = Console(highlight=False)
     speed = f"{evaluation.images_per_second:.1f} images/s"
-    print(f"{title}, {many(evaluation.images, 'image')}, {speed}; AP in percent{evaluation.box.scope}")
+    images = many(evaluation.images, "image")
+    console.print(f"{title}, {images}, {speed}; AP in percent{evaluation.box.scope}", markup=False)
     kinds = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
     console.print(_overall(kinds))
     console.print(_by_class(kinds))

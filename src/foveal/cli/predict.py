@@ -8,7 +8,6 @@ from foveal.errors import FovealError
 from foveal.models.weights_file import WeightsFile
 from foveal.runtime.session import is_exported, open_session
 from foveal.tasks.recipe import BaseRecipe
-from foveal.tasks.recipes import RECIPES, get_recipe
 from foveal.tasks.registry import TASKS, noun
 
 CLASSIFICATION = "classification"
@@ -45,11 +44,18 @@ def what_it_holds(weights: WeightsFile, model: str | None) -> tuple[str, BaseRec
     The task is in the metadata of the file, or follows from the recipe that --model names; for a classifier --model
     names a network instead.
     """
-    named = get_recipe(model) if model in RECIPES else None
-    recipe = None if named is None or named.kind == CLASSIFICATION else named
+    recipe = None if model is None else _dense_recipe(model)
     if weights.metadata is None:
         return (CLASSIFICATION if recipe is None else recipe.kind), recipe
     kind = weights.metadata.get("task", CLASSIFICATION)
     if model is not None and (kind != CLASSIFICATION or recipe is not None):
         raise UsageError(f"The metadata of {weights.path} names its model: leave --model out.")
     return kind, None
+
+
+def _dense_recipe(name: str) -> BaseRecipe | None:
+    """Return the recipe of this name if it is of a detector or segmenter, and None otherwise."""
+    from foveal.tasks.recipes import RECIPES, get_recipe  # a file that says what it holds need not wait for these
+
+    recipe = get_recipe(name) if name in RECIPES else None
+    return None if recipe is None or recipe.kind == CLASSIFICATION else recipe

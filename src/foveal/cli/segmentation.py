@@ -211,7 +211,8 @@ def print_evaluation(evaluation: SegmentationEvaluation, title: str, inference: 
     """Print overall figures, then those of each class, the best first, in as many columns as the terminal fits."""
     console = Console(highlight=False)
     images = many(evaluation.images, "image")
-    print(f"{title}, {images}, {evaluation.images_per_second:.1f} images/s; figures in percent")
+    speed = f"{evaluation.images_per_second:.1f} images/s"
+    console.print(f"{title}, {images}, {speed}; figures in percent", markup=False)
     console.print(describe(inference), markup=False)
     console.print(_overall(evaluation))
     if evaluation.absent:

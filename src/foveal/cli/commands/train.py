@@ -13,6 +13,11 @@ from foveal.cli.lists import FAMILIES, check_recipe, recipes
 from foveal.cli.options import only_for, overrides_of
 from foveal.training.config import TrainConfig
 
+ABLATIONS = "ablation.TABLE.ROW"
+OF_ABLATIONS = (
+    "a row of a paper's ablation, small on the digits, or whole on the images of --data; `foveal ablate` lists the "
+    "tables, and `foveal ablate TABLE --dry-run` the rows"
+)
 NARROWEST = 24  # columns of a summary
 Overrides: TypeAlias = overrides_of(TrainConfig)  # type: ignore[valid-type]
 
@@ -94,8 +99,9 @@ def main(
 
 
 def _print_recipes(as_json: bool) -> None:
-    """List the recipes; those of ablations, of which there are many, in a document alone."""
-    rows = {one.name: one.summary for one in recipes() if as_json or not one.is_ablation} | FAMILIES
+    """List the recipes; those of ablations, of which there are many, by name in a document only."""
+    rows = {one.name: one.summary for one in recipes() if as_json or not one.is_ablation}
+    rows |= FAMILIES if as_json else {ABLATIONS: OF_ABLATIONS, **FAMILIES}
     if as_json:
         print_json([{"name": name, "summary": summary} for name, summary in rows.items()])
         return
