@@ -75,6 +75,18 @@ def test_many_losses_do_not_push_speed_and_time_out_of_the_bar():
     assert "objectness loss 0.0481, proposal box loss 0.0234, " in bar.bar.tasks[0].fields["facts"]
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_path_in_a_notice_is_never_broken(terminal):
+    path = "/".join(["a folder of photographs [new]"] * 5)
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=80, color_system=None)
+    listener = ProgressBar(console) if terminal else PlainLines(console)
+    listener.begin(replace(INFO, notices=(f"{path} has no image.",)))
+    listener.notice(f"{path} is left out.")
+    listener.close()
+    assert stream.getvalue().count(path) == 2
+
+
 def test_the_line_of_an_epoch_fits_80_columns():
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)
