@@ -22,6 +22,10 @@ def test_near_names_are_listed_best_first_whatever_their_case_and_hyphens(typed,
     assert did_you_mean(typed, FRUIT) == expected
 
 
+def test_hyphens_in_front_make_no_names_near():
+    assert did_you_mean("--ice_d", ["--iced", "--slices", "--out"]) == ", did you mean --iced"
+
+
 def test_three_names_are_listed_with_commas():
     assert did_you_mean("cat", ["bat", "rat", "cart"]) == ", did you mean cart, rat or bat"
 

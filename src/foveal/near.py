@@ -23,4 +23,4 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.casefold().replace("-", "_")
+    return name.casefold().replace("-", "_").strip("_")  # the hyphens before an option would make all of them near

@@ -28,6 +28,7 @@ class Cake:
         flavour: What it tastes of.
         layers: Heights in centimetres.
         candles: One for each year; none by default.
+        slices: How many, or as many as there are guests.
         out: Where it is put.
         iced: Cover it.
         plate: Serve it on one.
@@ -37,6 +38,7 @@ class Cake:
     flavour: Literal["lemon", "chocolate"] = "lemon"
     layers: tuple[float, ...] = ()
     candles: int | None = None
+    slices: int | Literal["guests"] | None = None
     out: Path | None = None
     iced: bool = False
     plate: bool = True
@@ -76,6 +78,7 @@ Options:
                           What it tastes of. (default: lemon)
   --layers NUMBER ...     Heights in centimetres.
   --candles N             One for each year; none by default.
+  --slices {N,guests}     How many, or as many as there are guests.
   --out DIR               Where it is put.
   --iced                  Cover it.
   --no-plate              Serve it on one.
@@ -151,6 +154,10 @@ def test_no_heading_is_that_of_options_without_one():
             ["--weight", "5", "--flavour", "lemmon"],
             "--flavour takes lemon or chocolate, not 'lemmon', did you mean lemon",
         ),
+        (
+            ["--weight", "5", "--slices", "gests"],
+            "--slices takes a whole number or guests, not 'gests', did you mean guests",
+        ),
         (["--weight", "5", "--flavour", "fish"], "--flavour takes lemon or chocolate, not 'fish'"),
         (["--wieght", "5"], "There is no option --wieght, did you mean --weight"),
         (["--weight", "5", "--ice_d"], "There is no option --ice_d, did you mean --iced"),
@@ -178,7 +185,7 @@ def test_words_that_fit_are_bound_and_nothing_runs_yet():
     def command(cake: Annotated[Cake, arg(name="")]) -> None:
         baked.append(cake)
 
-    run = parse(command, "foveal try", ["--weight", "5", "--layers", "-1", "2.5", "--no-plate"])
+    run = parse(command, "foveal try", ["--weight", "5", "--layers", "-1", "2.5", "--no-plate", "--slices", "guests"])
     assert not baked
     run()
-    assert baked == [Cake(weight=5, layers=(-1.0, 2.5), plate=False)]
+    assert baked == [Cake(weight=5, layers=(-1.0, 2.5), plate=False, slices="guests")]

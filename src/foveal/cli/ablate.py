@@ -99,7 +99,7 @@ def _list_tables(as_json: bool) -> None:
         return
     width = max(len(name) for name, _, _ in rows)
     for name, count, title in rows:
-        print(f"{name:<{width}}  {many(count, 'row'):<7}  {title}")
+        print(f"{name:<{width}}  {many(count, 'row'):<6}  {title}")
     print("\n`foveal ablate TABLE` runs one, `foveal ablate TABLE --dry-run` lists its rows.")
 
 

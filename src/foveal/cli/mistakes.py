@@ -51,21 +51,19 @@ def _wrong_value(one: Option, values: Sequence[str]) -> str | None:
         got = f", not {len(taken)}" if taken else ", and there is none"
         return f"{one.flag} takes {expected}{got}"
     for value in taken:
-        if one.choices and value not in one.choices:
+        if value not in one.choices and not any(_fits(value, kind) for kind in one.kinds):
             return f"{one.flag} takes {expected}, not {value!r}{did_you_mean(value, one.choices, most=1)}"
-        if not _fits(value, one.kind):
-            return f"{one.flag} takes {expected}, not {value!r}"
     return None
 
 
 def _in_words(one: Option) -> str:
-    """Return what an option takes: "a whole number", "two whole numbers", "fp32 or bf16"."""
-    if one.choices:
-        return listed(one.choices) if one.values else f"one or more of {', '.join(one.choices)}"
-    single = _IN_WORDS.get(one.kind.__name__, "a value")
+    """Return what an option takes: "a whole number", "2 whole numbers", "fp32 or bf16", "a whole number or auto"."""
+    single = [_IN_WORDS.get(kind.__name__, "a value") for kind in one.kinds]
     if one.values == 1:
-        return single
-    plural = single.removeprefix("a ") + "s"
+        return listed([*single, *one.choices])
+    if one.choices:
+        return f"one or more of {', '.join(one.choices)}"
+    plural = f"{single[0].removeprefix('a ')}s"
     return plural if one.values is None else f"{one.values} {plural}"
 
 

@@ -3,8 +3,8 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 from tyro.conf import Positional
@@ -51,8 +51,8 @@ class Option:
         name: of the field or parameter.
         flag: ``--batch-size``; for a positional word what stands for it in help.
         positional: whether it is given by its place, without a flag.
-        kind: type of one value; bool for a switch, which takes none.
-        choices: the values that it can have; empty if there is no list.
+        kinds: types of one value, beside the choices; bool for a switch, which takes none.
+        choices: values that it can have.
         values: how many it takes: a number, or None for any number.
         metavar: what stands for the values in help; empty for a switch.
         default: REQUIRED if there is none.
@@ -62,7 +62,7 @@ class Option:
     name: str
     flag: str
     positional: bool
-    kind: type
+    kinds: tuple[type, ...]
     choices: tuple[str, ...]
     values: int | None
     metavar: str
@@ -72,7 +72,7 @@ class Option:
     @property
     def is_switch(self) -> bool:
         """Whether it takes no value."""
-        return self.kind is bool
+        return self.kinds == (bool,)
 
     @property
     def is_required(self) -> bool:
@@ -109,23 +109,23 @@ def _fields_of(options: Any) -> Iterator[Option]:
 
 def _option(name: str, kind: Any, extras: tuple[Any, ...], default: Any, documented: str) -> Option:
     given = _Given(extras)
-    kind, values = _one_value(kind)
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
-    kind = type(choices[0]) if choices else kind
+    members, values = _one_value(kind)
+    choices = tuple(choice for one in members if get_origin(one) is Literal for choice in get_args(one))
+    kinds = tuple(one for one in members if get_origin(one) is not Literal)
     positional = Positional in extras
-    metavar = given("metavar") or _metavar(name, kind, choices, values)
+    metavar = given("metavar") or _metavar(name, kinds, choices, values)
     spelled = given("name") or name
-    switched_off = kind is bool and default is True  # tyro makes --no-NAME of it
+    switched_off = kinds == (bool,) and default is True  # tyro makes --no-NAME of it
     flag = metavar if positional else f"--{'no-' * switched_off}{spelled.replace('_', '-')}"
     nargs = given("nargs")
     return Option(
         name=name,
         flag=flag,
         positional=positional,
-        kind=kind,
+        kinds=kinds,
         choices=choices,
         values=values if nargs is None else None,
-        metavar="" if kind is bool else metavar,
+        metavar="" if kinds == (bool,) else metavar,
         default=default,
         help=given("help") or documented,
     )
@@ -150,22 +150,24 @@ def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return hint, ()
 
 
-def _one_value(kind: Any) -> tuple[Any, int | None]:
-    """Return the type of one value, and how many there are; None for any number. An optional type is what it holds."""
+def _one_value(kind: Any) -> tuple[tuple[Any, ...], int | None]:
+    """Return the types that one value may have, and how many values there are; None for any number.
+
+    An optional type is what it holds.
+    """
     kind, _ = _unwrapped(kind)
-    inner = get_args(kind)
-    if NoneType in inner:
-        [kind] = (one for one in inner if one is not NoneType)
-        return _one_value(kind)
     if get_origin(kind) is tuple:
-        return _unwrapped(inner[0])[0], None if Ellipsis in inner else len(inner)
-    return kind, 0 if kind is bool else 1
+        inner = get_args(kind)
+        return _one_value(inner[0])[0], None if Ellipsis in inner else len(inner)
+    if get_origin(kind) not in (Union, UnionType):
+        return (kind,), 0 if kind is bool else 1
+    found = [_one_value(one) for one in get_args(kind) if one is not NoneType]
+    return tuple(one for members, _ in found for one in members), found[0][1]
 
 
-def _metavar(name: str, kind: type, choices: tuple[str, ...], values: int | None) -> str:
-    one = (
-        f"{{{','.join(map(str, choices))}}}" if choices else _BY_NAME.get(name) or _BY_TYPE.get(kind.__name__, "VALUE")
-    )
+def _metavar(name: str, kinds: tuple[type, ...], choices: tuple[str, ...], values: int | None) -> str:
+    named = [_BY_NAME.get(name) or _BY_TYPE.get(kind.__name__, "VALUE") for kind in kinds]
+    one = named[0] if named and not choices else f"{{{','.join([*named, *choices])}}}"
     return f"{one} ..." if values is None else one
 
 
