@@ -47,6 +47,7 @@ def test_help_of_a_command_imports_nothing_slow(name):
         (["explain", "a.png", "--methd", "grad"], "did you mean --method"),
         (["models", "tinny"], "did you mean tiny"),
         (["tables", "transnext.roadmp"], "did you mean transnext.roadmap"),
+        (["ablate", "transnext.roadmp"], "did you mean transnext.roadmap"),
     ],
 )
 def test_a_mistake_is_reported_before_anything_slow_is_imported(words, sentence):
@@ -63,6 +64,7 @@ def test_a_mistake_is_reported_before_anything_slow_is_imported(words, sentence)
         (["train", "--list", "--json"], '"ablation.transnext.roadmap.'),
         (["models"], "transnext_tiny.in1k"),
         (["tables"], "transnext.imagenet"),
+        (["ablate"], "transnext.roadmap"),
         (["tables", "transnext.imagenet"], "TransNeXt-Tiny"),
         (["--version"], "foveal "),
     ],

@@ -4,9 +4,10 @@ from dataclasses import asdict
 
 import pytest
 
-from foveal.cli.lists import FAMILIES, check_recipe, models, recipes
+from foveal.cli.lists import FAMILIES, ablations, check_recipe, models, recipes
 from foveal.errors import FovealError
 from foveal.models.catalogue import catalogue, entry
+from foveal.tasks.classification.ablations import TABLES, ablation_rows, ablation_table
 from foveal.tasks.recipes import get_recipe, list_ablations, list_recipes
 
 SMALL = ("transnext_atto", "transxnet_atto")  # quick to count; tests/models/test_counting.py compares all
@@ -20,6 +21,10 @@ def test_the_recipes_are_those_of_the_code():
 
 def test_ablations_are_told_from_the_other_recipes():
     assert [one.name for one in recipes() if one.is_ablation] == [recipe.name for recipe in list_ablations()]
+
+
+def test_the_tables_of_ablations_are_those_of_the_code_with_their_rows():
+    assert list(ablations().items()) == [(name, len(ablation_rows(ablation_table(name)))) for name in TABLES]
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -58,7 +58,7 @@ def test_a_run_and_its_evaluation_say_over_how_many_classes_they_are(foveal, par
     heading, row, *remark = said.out.splitlines()
     assert heading.split() == ["size", "images", "classes", "top-1", "top-2", "loss", "images/s"]
     assert row.split()[:5] == ["32x32", "8", "2", "of", "3"]
-    assert remark == ["validation: figures are over 2 of 3 classes, without an image of the class 'green'."]
+    assert " ".join(remark) == "validation: figures are over 2 of 3 classes, without an image of the class 'green'."
     document = json.loads(foveal(*words, "--json", "--out", tmp_path / "results").out)
     assert document["notices"] == notices_of(partial)[:1]
     (result,) = document["results"]

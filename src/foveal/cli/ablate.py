@@ -19,17 +19,15 @@ from foveal.cli.console import UsageError, print_json
 from foveal.cli.options import given
 from foveal.errors import FovealError
 from foveal.report.chart_ablation import draw_ablation
-from foveal.tasks.classification.ablations import TABLES, ablation_rows, ablation_table, rows_left_out
+from foveal.tasks.classification.ablations import rows_left_out
 from foveal.wording import many
 
 GO_ON = "the same command goes on from the last save"
 
 
 def run(options: TableOptions, settings: Any) -> None:
-    """Run the table of the options, or list what there is; ``settings`` are those of the recipes to change."""
-    if options.table is None:
-        _list_tables(options.json)
-        return
+    """Run the table of the options; ``settings`` are those of the recipes to change."""
+    assert options.table is not None
     changed = given(settings)
     if "seed" in changed:
         raise UsageError("--seed is of one run: pass --seeds with a number of runs.")
@@ -89,18 +87,6 @@ def _answer(summary: Summary | None, plan: TableRun, as_json: bool) -> None:
             print("If another process trains the rest, it completes the table; otherwise run the command again.")
         print(f"Written to {plan.out}:")
         print("results.csv, summary.md, summary.json, ablation.png, and a folder for each run.")
-
-
-def _list_tables(as_json: bool) -> None:
-    tables = [ablation_table(name) for name in TABLES]
-    rows = [(table.name, len(ablation_rows(table)), table.title) for table in tables]
-    if as_json:
-        print_json([dict(zip(("table", "rows", "title"), row)) for row in rows])
-        return
-    width = max(len(name) for name, _, _ in rows)
-    for name, count, title in rows:
-        print(f"{name:<{width}}  {many(count, 'row'):<6}  {title}")
-    print("\n`foveal ablate TABLE` runs one, `foveal ablate TABLE --dry-run` lists its rows.")
 
 
 def _show_plan(plan: TableRun, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import columns, print_json, progress, show_notices
+from foveal.cli.console import columns, print_json, progress, say, show_notices
 from foveal.cli.options import EvaluateOptions, PredictOptions
 from foveal.models.weights_file import WeightsFile
 from foveal.ops.int8 import why_slow
@@ -149,7 +149,7 @@ def print_cells(cells: Sequence[Cell], grid: EvaluationGrid) -> None:
         if cell.corruptions is not None:
             console.print(*_corruption_lines(cell, cell.corruptions), sep="\n")
     for line in _remarks(cells, grid):
-        print(line)  # whole, since it may name a folder
+        say(line)
 
 
 def _rows(cells: Sequence[Cell]) -> Table:

@@ -10,7 +10,9 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -111,6 +113,12 @@ def _sentence(box: str) -> str:
 def print_json(document: Any) -> None:
     """Print the answer of a command with ``--json``: one document on stdout."""
     print(json.dumps(document, indent=2))
+
+
+def say(sentence: str) -> None:
+    """Print a sentence in lines as wide as the terminal. Words stay whole, and so do paths, however long."""
+    width = shutil.get_terminal_size().columns
+    print(textwrap.fill(sentence, width, break_long_words=False, break_on_hyphens=False))
 
 
 def columns(texts: Sequence[str], numbers: Sequence[str], gap: int = 1) -> Table:

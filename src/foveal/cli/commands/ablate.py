@@ -1,4 +1,4 @@
-"""The options of ``foveal ablate``."""
+"""The options of ``foveal ablate``, and the list of tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,12 @@ from typing import Annotated, TypeAlias
 
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import Json
+from foveal.cli.console import Json, print_json
+from foveal.cli.lists import ablations
 from foveal.cli.options import overrides_of
+from foveal.papers import paper_table
 from foveal.training.config import TrainConfig
+from foveal.wording import many
 
 Overrides: TypeAlias = overrides_of(TrainConfig)  # type: ignore[valid-type]
 
@@ -51,6 +54,21 @@ def main(
     shared folder, provided that its file system has locks; each takes other runs. More --seeds and --rows may follow
     later. On SIGTERM and Ctrl-C the runs are saved; the exit code is 0 after SIGTERM and 130 after Ctrl-C.
     """
+    if options.table is None:
+        _list_tables(options.json)
+        return
+    paper_table(options.table)  # raises the error about an unknown name before anything slow is imported
     from foveal.cli.ablate import run
 
     run(options, settings)
+
+
+def _list_tables(as_json: bool) -> None:
+    rows = [(name, count, paper_table(name).title) for name, count in ablations().items()]
+    if as_json:
+        print_json([dict(zip(("table", "rows", "title"), row)) for row in rows])
+        return
+    width = max(len(name) for name, _, _ in rows)
+    for name, count, title in rows:
+        print(f"{name:<{width}}  {many(count, 'row'):<6}  {title}")
+    print("\n`foveal ablate TABLE` runs one, `foveal ablate TABLE --dry-run` lists its rows.")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import Json, columns, print_json
+from foveal.cli.console import Json, columns, print_json, say
 from foveal.cli.lists import Model, models
 from foveal.errors import FovealError
 from foveal.near import did_you_mean
@@ -36,7 +36,7 @@ def main(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", *, j
     for entry in entries:
         if entry.home:
             print(f"{entry.name:<29} {entry.home}")
-    print("Models without a published accuracy are ours: small, untrained, for experiments on a laptop.")
+    say("Models without a published accuracy are ours: small, untrained, for experiments on a laptop.")
 
 
 def _table(entries: list[Model]) -> Table:

@@ -4,6 +4,7 @@
 """
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,6 +69,11 @@ def models() -> tuple[Model, ...]:
 def recipes() -> tuple[ListedRecipe, ...]:
     """Return every recipe that is no member of a family: task by task, then those of ablations."""
     return tuple(ListedRecipe(**row) for row in _rows(RECIPES))
+
+
+def ablations() -> dict[str, int]:
+    """Return the number of rows that can be trained of each ablation's table, by its name."""
+    return Counter(one.name.removeprefix(ABLATION).rpartition(".")[0] for one in recipes() if one.is_ablation)
 
 
 def check_recipe(name: str) -> None:
