@@ -11,6 +11,7 @@ import pytest
 
 import foveal_script
 from foveal.cli import app
+from foveal.cli.console import say
 from foveal.errors import FovealError
 from foveal.files import staging_folder
 from foveal_commands import overview
@@ -175,3 +176,12 @@ def test_a_terminated_command_removes_what_is_half_written(monkeypatch, tmp_path
         signal.signal(signal.SIGTERM, before)
     assert leave.value.code == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sentence_is_wrapped_at_the_width_and_a_long_path_stays_whole(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/photographs/of-all/the-cats" * 3
+    say(f"Calibrated on images that are evaluated, those of {path}: there are no others.")
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{path}:" in lines
+    assert all(len(line) <= 40 for line in lines if path not in line)
