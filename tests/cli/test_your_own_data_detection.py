@@ -138,7 +138,7 @@ def test_a_figure_says_over_how_many_classes_it_is(foveal, reader):
     words = ["evaluate", recipe, *data, "--checkpoint", "run/best.pt", "--workers", 0]
     said = foveal(*words, "--out", "results")
     assert "6 images" in said.out.splitlines()[0]
-    assert said.out.splitlines()[0].endswith("images/s; AP in percent over 2 of 3 classes")
+    assert said.out.splitlines()[0].endswith("images/s, AP over 2 of 3 classes")
     assert said.out.splitlines()[-1].split() == ["eel", "(no", "object)", "-"]
     document = json.loads((reader / "results" / "results.json").read_text())
     assert document["results"]["classes_without_objects"] == ["eel"]

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import columns, print_json, progress, show_notices
+from foveal.cli.console import columns, print_json, progress, say, show_notices
 from foveal.cli.options import EvaluateOptions, PredictOptions, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
@@ -89,8 +89,8 @@ def evaluate(recipe: DetectionRecipe, options: EvaluateOptions) -> None:
 def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:
     console = Console(highlight=False)
     speed = f"{evaluation.images_per_second:.1f} images/s"
-    images = many(evaluation.images, "image")
-    console.print(f"{title}, {images}, {speed}; AP in percent{evaluation.box.scope}", markup=False)
+    scope = evaluation.box.scope and f", AP{evaluation.box.scope}"
+    say(f"{title}, {many(evaluation.images, 'image')}, {speed}{scope}")
     kinds = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
     console.print(_overall(kinds))
     console.print(_by_class(kinds))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from foveal.cli.console import UsageError, columns, print_json, progress, show_notices
+from foveal.cli.console import UsageError, columns, print_json, progress, say, show_notices
 from foveal.cli.options import EvaluateOptions, PredictOptions, check_classes, single_size, weights_file
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.weights_file import WeightsFile
@@ -212,11 +212,11 @@ def print_evaluation(evaluation: SegmentationEvaluation, title: str, inference: 
     console = Console(highlight=False)
     images = many(evaluation.images, "image")
     speed = f"{evaluation.images_per_second:.1f} images/s"
-    console.print(f"{title}, {images}, {speed}; figures in percent", markup=False)
-    console.print(describe(inference), markup=False)
+    say(f"{title}, {images}, {speed}; figures in percent")
+    say(describe(inference))
     console.print(_overall(evaluation))
     if evaluation.absent:
-        console.print(_absent(evaluation), markup=False)
+        say(_absent(evaluation))
     console.print(_by_class(evaluation, console.width))
 
 
