@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
 READY  := $(VENV)/.ready
 
-.PHONY: help setup quickstart test check native format test-interpret test-lowest test-gpu gpu-pass bench serve clean
+.PHONY: help setup quickstart test check native format test-interpret test-lowest test-gpu gpu-pass lists bench serve clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make
@@ -65,6 +65,9 @@ test-gpu: ## the operators and models on a CUDA device, with the Python that has
 
 gpu-pass: ## every kernel checked and the networks timed in nine minutes on a GPU, with the Python that has it (PYTHON=...)
 	$(PYTHON) benchmarks/gpu_pass.py
+
+lists: $(READY) ## the stored lists of models and recipes, after a change to one of them
+	$(BIN)/python -m foveal.cli.lists.write
 
 bench: $(READY) ## speed of operators and models next to timm's peers, in one interleaved run
 	$(BIN)/foveal bench models,ops --peers

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from foveal.bench.measure import Spread, ratios
-from foveal.cli.export import ExportOptions
-from foveal.cli.export import main as foveal_export
+from foveal.cli.commands.export import ExportOptions
+from foveal.cli.commands.export import main as foveal_export
 from foveal.runtime import Session, open_session
 from foveal.runtime.classification import predict
 from foveal.tasks.classification.data import open_split

@@ -2,12 +2,16 @@
 
     python benchmarks/start_up.py                          # this checkout
     python benchmarks/start_up.py --before ../other        # and another one, with the ratio
+    python benchmarks/start_up.py --commands               # how soon commands answer, instead
 
 Writes a data set for each task: class folders, COCO's layout, and label maps. Then it measures, round by round and
 with the checkouts in turn, each time in a new process:
 
 - open: the time of ``open_images``, which lists and checks everything, without the imports;
 - dry-run: the time of the whole command ``foveal train RECIPE --data DIR --dry-run``.
+
+With ``--commands``: the time of whole commands that should answer at once, and of ``foveal predict`` for one image with
+a small classifier, which it trains first.
 
 Ratios are of the same round, so that a machine whose load changes does not favour one checkout; their median is shown.
 The first round is not counted: the system reads folders from the disk then.
@@ -110,6 +114,43 @@ def dry_run_seconds(checkout: Path, recipe: str, folder: Path) -> float:
     return time.perf_counter() - started
 
 
+#: Commands that should answer at once, by what they show; words in capitals are replaced by paths.
+COMMANDS = {
+    "help": ["train", "--help"],
+    "wrong option": ["train", "digits.transnext_atto", "--epoch", "3"],
+    "wrong recipe": ["train", "digits.transnext_ato"],
+    "recipes": ["train", "--list"],
+    "models": ["models"],
+    "predict": ["predict", "IMAGE", "--checkpoint", "CHECKPOINT"],
+}
+
+
+def command_seconds(checkout: Path, words: list[str]) -> float:
+    """Return the seconds of a whole command, whatever its exit code."""
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "foveal.cli", *words], env=_environment(checkout), capture_output=True, check=False
+    )
+    return time.perf_counter() - started
+
+
+def compare_commands(checkouts: list[Path], place: Path, rounds: int) -> dict[tuple[str, str], list[list[float]]]:
+    """Return the seconds of each command, round by round, one per checkout."""
+    paths = {"IMAGE": str(place / "image.png"), "CHECKPOINT": str(place / "run" / "best.pt")}
+    _write(Path(paths["IMAGE"]), _picture())
+    train = ("train", "digits.transnext_atto", "--epochs", "1", "--workers", "0", "--out", str(place / "run"))
+    _python(checkouts[-1], "-m", "foveal.cli", *train)
+    found: dict[tuple[str, str], list[list[float]]] = {("command", name): [] for name in COMMANDS}
+    for number in range(rounds + 1):
+        order = range(len(checkouts)) if number % 2 else range(len(checkouts))[::-1]
+        for (_, name), measured in found.items():
+            row = [0.0] * len(checkouts)
+            for at in order:
+                row[at] = command_seconds(checkouts[at], [paths.get(word, word) for word in COMMANDS[name]])
+            measured.append(row)
+    return {key: measured[1:] for key, measured in found.items()}
+
+
 MEASURES = {"open": open_seconds, "dry-run": dry_run_seconds}
 
 
@@ -131,13 +172,13 @@ def compare(
 def report(found: dict[tuple[str, str], list[list[float]]], names: list[str]) -> list[str]:
     """Return a table of median seconds, with the ratio of the last checkout to the first if there are two."""
     headings = [*names, "ratio"] if len(names) > 1 else names
-    lines = ["".join([f"{'task':<16}{'measure':<10}", *(f"{heading:>12}" for heading in headings)])]
+    lines = ["".join([f"{'task':<16}{'measure':<14}", *(f"{heading:>12}" for heading in headings)])]
     for (task, measure), rows in found.items():
         medians = [statistics.median(column) for column in zip(*rows, strict=True)]
         cells = [f"{seconds:>10.2f} s" for seconds in medians]
         if len(names) > 1:
             cells.append(f"{statistics.median(row[-1] / row[0] for row in rows):>12.2f}")
-        lines.append("".join([f"{task:<16}{measure:<10}", *cells]))
+        lines.append("".join([f"{task:<16}{measure:<14}", *cells]))
     return lines
 
 
@@ -148,10 +189,15 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES))
+    parser.add_argument("--commands", action="store_true", help="time commands that should answer at once instead")
     given = parser.parse_args(words)
     checkouts = [*([] if given.before is None else [given.before.resolve()]), HERE]
     names = ["before", "here"][-len(checkouts) :]
     with tempfile.TemporaryDirectory() as place:
+        if given.commands:
+            found = compare_commands(checkouts, Path(place), given.rounds)
+            print("\n".join([f"{given.rounds} rounds, medians", *report(found, names)]))
+            return
         folders = {task: Path(place, task) for task in given.tasks}
         for task, folder in folders.items():
             DATA[task][1](folder, given.images)
@@ -162,11 +208,14 @@ def main(words: list[str] | None = None) -> None:
 
 def _python(checkout: Path, *words: str) -> str:
     """Run Python with the package of a checkout, and return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
-    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *words], env=_environment(checkout), capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{checkout}: {done.stderr.strip()}")
     return done.stdout
+
+
+def _environment(checkout: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(checkout / "src")}
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from foveal_commands import overview
+from foveal_commands import overview, start
 
 
 def wait_briefly() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
         except BrokenPipeError:  # the reader has gone; neither may Python write its buffer at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
+    start()
     wait_briefly()
     signal.signal(signal.SIGTERM, _leave)  # until a command takes it over: what is half-written is removed
     try:

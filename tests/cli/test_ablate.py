@@ -91,7 +91,7 @@ def test_the_same_command_repeats_nothing_and_more_seeds_may_follow(foveal, tmp_
     assert document["summary"] == json.loads((tmp_path / "summary.json").read_text())
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")} == before
     said = foveal(*words(tmp_path, rows=ROWS[:1], seeds=2))
-    assert "1 of 2 runs are finished already" in said.error
+    assert "1 of 2 runs is finished already" in said.error
     assert "run 2/2: a_a_a_m (row 1 of 1), seed 1" in said.error
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

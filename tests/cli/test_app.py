@@ -11,6 +11,7 @@ import pytest
 
 import foveal_script
 from foveal.cli import app
+from foveal.cli.console import say
 from foveal.errors import FovealError
 from foveal.files import staging_folder
 from foveal_commands import overview
@@ -76,9 +77,9 @@ def test_each_command_has_a_help_page(foveal, name):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["train", "digits.transnext_atto", "--lr", "fast"], ["--lr", "'fast'"]),
-        (["train", "digits.transnext_atto", "--lr"], ["Missing value for argument '--lr'"]),
-        (["train", "digits.transnext_atto", "--speed", "3"], ["--speed"]),
+        (["train", "digits.transnext_atto", "--lr", "fast"], ["--lr takes a number, not 'fast'"]),
+        (["train", "digits.transnext_atto", "--lr"], ["--lr takes a number, and there is none"]),
+        (["train", "digits.transnext_atto", "--speed", "3"], ["There is no option --speed"]),
         (["train", "digits.transnext_atto", "--precision", "fp8"], ["'fp8'", "fp32", "bf16", "fp16"]),
         (["evaluate", "digits.transnext_atto"], ["--checkpoint"]),
         (["predict", "--checkpoint", "best.pt"], ["An image is missing"]),
@@ -140,7 +141,7 @@ class Watch:
             print(os.environ.get("GOMP_SPINCOUNT"))
             sys.exit()
 sys.meta_path.insert(0, Watch())
-sys.argv = ["foveal", "--version"]
+sys.argv = ["foveal", "predict", "a.png", "--checkpoint", "best.pt"]
 foveal_script.main()
 """
     environment = {n: v for n, v in os.environ.items() if n not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
@@ -175,3 +176,12 @@ def test_a_terminated_command_removes_what_is_half_written(monkeypatch, tmp_path
         signal.signal(signal.SIGTERM, before)
     assert leave.value.code == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sentence_is_wrapped_at_the_width_and_a_long_path_stays_whole(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/photographs/of-all/the-cats" * 3
+    say(f"Calibrated on images that are evaluated, those of {path}: there are no others.")
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{path}:" in lines
+    assert all(len(line) <= 40 for line in lines if path not in line)

@@ -50,10 +50,10 @@ def test_a_mean_over_one_of_two_classes_says_so_wherever_it_is_shown(foveal, tmp
     ]
     assert notices(said) == expected
     (line,) = [line for line in said.error.splitlines() if line.startswith("epoch 1/1")]
-    assert "  val miou 100 macc 100 aacc 100 over 1 of 2 classes  " in line
+    assert "  val mIoU 100.00 %, mean accuracy 100.00 %, pixel accuracy 100.00 % over 1 of 2 classes  " in line
     (record,) = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert (record["val_miou"], record["val_scored_classes"], record["val_classes"]) == (100, 1, 2)
-    assert "Best miou 100.00 % over 1 of 2 classes in epoch 1 of 1" in said.out
+    assert "Best mIoU 100.00 % over 1 of 2 classes in epoch 1 of 1" in said.out
 
     again = evaluate(foveal, data, out, "--json")
     document = json.loads(again.out)
@@ -64,7 +64,7 @@ def test_a_mean_over_one_of_two_classes_says_so_wherever_it_is_shown(foveal, tmp
     assert (results["scored_classes"], results["classes_without_examples"]) == (1, ["object"])
     assert [row["pixels"] for row in results["classes"]] == [2 * 64 * 32, 0]
     text = evaluate(foveal, data, out).out
-    assert "mIoU over 1 of 2 classes  mAcc over 1 of 2 classes" in text
+    assert "mIoU over 1 of 2 classes  mean accuracy over 1 of 2 classes" in text
     assert "No pixel of 1 of 2 classes: object." in text
 
 

@@ -63,8 +63,8 @@ def test_training_writes_a_run_and_the_suggested_command_runs(foveal, data, tmp_
     assert sorted(path.name for path in out.iterdir()) == [
         "best.pt", "curves.png", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl",
     ]  # fmt: skip
-    assert "val box_ap" in said.error
-    assert "mask_ap" in said.error
+    assert "val box AP" in said.error
+    assert "mask AP" in said.error
     (advice,) = [line for line in said.out.splitlines() if line.startswith("Evaluate them: ")]
     command, *words = shlex.split(advice.removeprefix("Evaluate them: "))
     assert command == "foveal"

@@ -46,7 +46,7 @@ def test_a_run_and_its_evaluation_say_over_how_many_classes_they_are(foveal, par
     assert [" over 2 of 3 classes " in line for line in said.error.splitlines() if line.startswith("epoch")] == [
         True
     ] * 2
-    assert said.out.startswith("Best top1 ")
+    assert said.out.startswith("Best top-1 ")
     assert " % over 2 of 3 classes in epoch" in said.out
     for line in (out / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
@@ -58,7 +58,7 @@ def test_a_run_and_its_evaluation_say_over_how_many_classes_they_are(foveal, par
     heading, row, *remark = said.out.splitlines()
     assert heading.split() == ["size", "images", "classes", "top-1", "top-2", "loss", "images/s"]
     assert row.split()[:5] == ["32x32", "8", "2", "of", "3"]
-    assert " ".join(remark) == "validation: figures are over 2 of 3 classes, without an image of the class  'green'."
+    assert " ".join(remark) == "validation: figures are over 2 of 3 classes, without an image of the class 'green'."
     document = json.loads(foveal(*words, "--json", "--out", tmp_path / "results").out)
     assert document["notices"] == notices_of(partial)[:1]
     (result,) = document["results"]

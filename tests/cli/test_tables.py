@@ -41,7 +41,7 @@ def test_a_pattern_shows_several_tables(foveal):
 def test_an_unknown_table_is_answered_with_near_names(foveal):
     said = foveal("tables", "transxnet.eficiency")
     assert said.code == 1
-    assert said.is_one_sentence("near names are transxnet.efficiency")
+    assert said.is_one_sentence("did you mean transxnet.efficiency")
 
 
 def test_counting_needs_a_table(foveal):

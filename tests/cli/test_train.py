@@ -99,7 +99,7 @@ def test_the_digits_recipe_provides_its_own_data(foveal, quick, tmp_path, monkey
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
     said = foveal("train", RECIPE, *quick, "--epochs", "1", "--batch-size", "256", "--out", tmp_path / "run")
     assert said.code == 0
-    assert "1438 images" in said.error
+    assert "1,438 images" in said.error
     assert len(list((tmp_path / "cache" / "digits").glob("*/*/*.png"))) == 1797
 
 

@@ -4,8 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+from foveal.cli.commands.explain import main
 from foveal.cli.console import parse
-from foveal.cli.explain import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explain.md").read_text(encoding="utf-8")
 

@@ -11,8 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from foveal.cli.commands.export import ExportOptions, main
 from foveal.cli.console import UsageError
-from foveal.cli.export import ExportOptions, main
 from foveal.errors import FovealError
 from foveal.export import Subject, export
 from foveal.export.int8 import Calibration, numbers, selection, write

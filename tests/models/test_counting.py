@@ -1,11 +1,14 @@
 """Multiply-adds and parameters: the papers' values to their printed precision, and a toy model counted by hand."""
 
+from dataclasses import asdict
+
 import pytest
 import timm
 import torch
 from torch import nn
 
 import foveal
+from foveal.cli.lists import models
 from foveal.models.catalogue import catalogue
 from foveal.ops import aggregated_attention, dynamic_dwconv, gated_dwconv
 from support.nets import NAMES, atto, image, on_meta, shrunk
@@ -207,6 +210,11 @@ def test_the_catalogue_lists_every_checkpoint_with_its_source(entries):
         assert name in ours or entry.published_macs == COUNTED[name][3]
     assert [entry.name for entry in catalogue("aaaa")] == ["transnext_micro_aaaa.in1k_256"]
     assert catalogue("resnet") == []
+
+
+def test_the_stored_list_of_models_is_the_catalogue(entries):
+    """`make lists` writes it again."""
+    assert [asdict(listed) for listed in models()] == [asdict(entry) for entry in entries.values()]
 
 
 def test_top_1_matches_the_papers(entries):

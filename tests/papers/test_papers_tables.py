@@ -123,7 +123,7 @@ def test_a_small_table_is_read():
 
 
 def test_an_unknown_name_is_answered_with_near_ones():
-    with pytest.raises(FovealError, match=r"no table 'transnext\.imagnet': near names are transnext\.imagenet, "):
+    with pytest.raises(FovealError, match=r"no table 'transnext\.imagnet', did you mean transnext\.imagenet, "):
         paper_table("transnext.imagnet")
     with pytest.raises(FovealError, match="`foveal tables` lists them"):
         paper_table("xyz")

@@ -39,9 +39,9 @@ def test_a_pipe_gets_plain_lines():
     assert isinstance(listener, PlainLines)
     play(listener)
     opening, epoch = stream.getvalue().splitlines()
-    assert "28.0 M parameters" in opening
-    assert "1024 images per update" in opening
-    assert epoch.startswith("epoch 300/310  loss 2.718  val top1 83.95 top5 96.81 loss 0.7124")
+    assert "28.00 M parameters" in opening
+    assert "1,024 images per update" in opening
+    assert epoch.startswith("epoch 300/310  loss 2.72  val loss 0.712, top-1 83.95 %, top-5 96.81 %  12346 img/s *")
     assert "\x1b" not in stream.getvalue()
 
 
@@ -58,7 +58,7 @@ def test_the_bar_shows_loss_accuracy_speed_and_time_left_within_the_width(width)
     lines = shown.file.getvalue().splitlines()
     assert len(lines) == 1
     assert len(lines[0]) <= width
-    assert re.search(r"epoch 300/310 .* 34\d\d img/s 1:0\d:\d\d left loss 2\.718 top1 61\.8", lines[0])
+    assert re.search(r"epoch 300/310 .* 34\d\d img/s 1:0\d:\d\d left loss 2\.72 top-1 61\.8", lines[0])
 
 
 def test_many_losses_do_not_push_speed_and_time_out_of_the_bar():
@@ -71,15 +71,27 @@ def test_many_losses_do_not_push_speed_and_time_out_of_the_bar():
     shown = Console(file=io.StringIO(), width=80)
     shown.print(bar.bar.get_renderable())
     bar.close()
-    assert re.search(r"34\d\d img/s 1:0\d:\d\d left loss 2\.718", shown.file.getvalue())
-    assert "objectness 0.0481 rpn_box_reg 0.0234 " in bar.bar.tasks[0].fields["facts"]
+    assert re.search(r"34\d\d img/s 1:0\d:\d\d left loss 2\.72", shown.file.getvalue())
+    assert "objectness loss 0.0481, proposal box loss 0.0234, " in bar.bar.tasks[0].fields["facts"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_path_in_a_notice_is_never_broken(terminal):
+    path = "/".join(["a folder of photographs [new]"] * 5)
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=80, color_system=None)
+    listener = ProgressBar(console) if terminal else PlainLines(console)
+    listener.begin(replace(INFO, notices=(f"{path} has no image.",)))
+    listener.notice(f"{path} is left out.")
+    listener.close()
+    assert stream.getvalue().count(path) == 2
 
 
 def test_the_line_of_an_epoch_fits_80_columns():
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)
     play(ProgressBar(console))
-    line = next(line for line in stream.getvalue().splitlines() if "val top1" in line)
+    line = next(line for line in stream.getvalue().splitlines() if "top-1 83.95 %" in line)
     assert len(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)) <= 80
 
 
@@ -129,4 +141,4 @@ def test_counts_of_classes_are_no_metrics_of_an_epochs_line():
     listener.begin(INFO)
     listener.epoch({**RECORD, "val_scored_classes": 3, "val_classes": 3, "val_classes_with_examples": 2}, False)
     listener.close()
-    assert "loss 0.7124 over 3 of 3 classes (1 without an example)  12346 img/s" in stream.getvalue()
+    assert "top-5 96.81 % over 3 of 3 classes (1 without an example)  12346 img/s" in stream.getvalue()

@@ -1,6 +1,5 @@
 """What is run for a table: its rows, each with several seeds, and the folder that they share."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +9,7 @@ from typing import Any
 
 from foveal.errors import FovealError
 from foveal.files import atomic_file, file_lock, make_folder
+from foveal.near import did_you_mean
 from foveal.papers import PaperTable
 from foveal.tasks.classification.ablations import AblationRow, ablation_rows, ablation_table, slug
 from foveal.tasks.classification.recipe import Recipe
@@ -203,6 +203,5 @@ def _row(table: str, known: Sequence[str], asked: str) -> str:
     name = slug(asked)
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    guess = f" (did you mean {' or '.join(near)}?)" if near else ""
+    guess = did_you_mean(name, known)
     raise FovealError(f"{table} has no row {asked!r} to run{guess}: `foveal ablate {table} --dry-run` lists them.")

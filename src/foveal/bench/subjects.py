@@ -17,6 +17,7 @@ from foveal import ops
 from foveal.bench.peers import Accuracy, accuracy_of
 from foveal.bench.settings import Setting
 from foveal.errors import FovealError
+from foveal.models.names import check_model
 from foveal.models.quantized import SlowInt8Warning
 
 MODELS = ("transnext_tiny", "transxnet_s")
@@ -97,8 +98,7 @@ class ModelSubject:
 
 def is_ours(model: str) -> bool:
     """Return whether a model of timm's registry is one of foveal's; raise FovealError for an unknown name."""
-    if not timm.is_model(model):
-        raise FovealError(f"There is no model {model!r}: `foveal models` and `timm.list_models()` list all models.")
+    check_model(model)
     return timm.model_entrypoint(model).__module__.startswith("foveal.")
 
 

@@ -1,13 +1,11 @@
-"""``foveal ablate``: run an ablation of a paper, every row with several seeds."""
+"""What ``foveal ablate`` does with its options: run every row of a table with several seeds."""
 
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
-
-from tyro.conf import Positional, arg
+from typing import Any
 
 from foveal.ablation import Summary, TableRun
 from foveal.ablation.layout import as_text
@@ -16,58 +14,20 @@ from foveal.ablation.runner import Event, Stopped, refuse_launchers, stopped_by_
 from foveal.ablation.workers import work_in_processes
 from foveal.ablation.writing import write_results
 from foveal.cli.ablate_progress import TableProgress
-from foveal.cli.console import Json, UsageError, print_json
-from foveal.cli.options import given, overrides_of
+from foveal.cli.commands.ablate import TableOptions
+from foveal.cli.console import UsageError, print_json
+from foveal.cli.options import given
 from foveal.errors import FovealError
 from foveal.report.chart_ablation import draw_ablation
-from foveal.tasks.classification.ablations import TABLES, ablation_rows, ablation_table, rows_left_out
-from foveal.training.config import TrainConfig
+from foveal.tasks.classification.ablations import rows_left_out
+from foveal.wording import many
 
-Overrides: TypeAlias = overrides_of(TrainConfig)  # type: ignore[valid-type]
 GO_ON = "the same command goes on from the last save"
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableOptions:
-    """The table: which rows, how often, on which images, and where.
-
-    Attributes:
-        table: Name of the table; without one, all are listed.
-        seeds: Runs of each row, with the seeds 0, 1, 2 and so on.
-        rows: Rows to run, by the names that --dry-run shows or the paper's; all by default.
-        data: Images to train the rows' own networks on, such as the folder cifar-100-python; without them, small forms
-            of the networks are trained on handwritten digits.
-        out: Folder of the runs and results; runs/ablation.TABLE if left out.
-        jobs: Processes that train at a time on this machine, each with its share of the threads.
-        dry_run: List the rows and what they would train, and do nothing.
-    """
-
-    table: Annotated[Positional[str | None], arg(metavar="TABLE")] = None
-    seeds: int = 3
-    rows: tuple[str, ...] = ()
-    data: Path | None = None
-    out: Path | None = None
-    jobs: int = 1
-    dry_run: bool = False
-    json: Json = False
-
-
-def main(
-    options: Annotated[TableOptions, arg(name="")],
-    settings: Annotated[Overrides, arg(name="")],  # type: ignore[valid-type]
-) -> None:
-    """Run an ablation of a paper: every row of a table, several times, by the same loop and settings.
-
-    The folder gets a run per row and seed, as of foveal train, and after each of them results.csv, summary.md,
-    summary.json and ablation.png: mean and deviation of each row beside the paper's figure, and whether the difference
-    to the paper's own row is significant.
-    The same command goes on after an interruption, and repeats nothing. It may run on several machines at once on a
-    shared folder, provided that its file system has locks; each takes other runs. More --seeds and --rows may follow
-    later. On SIGTERM and Ctrl-C the runs are saved; the exit code is 0 after SIGTERM and 130 after Ctrl-C.
-    """
-    if options.table is None:
-        _list_tables(options.json)
-        return
+def run(options: TableOptions, settings: Any) -> None:
+    """Run the table of the options; ``settings`` are those of the recipes to change."""
+    assert options.table is not None
     changed = given(settings)
     if "seed" in changed:
         raise UsageError("--seed is of one run: pass --seeds with a number of runs.")
@@ -129,18 +89,6 @@ def _answer(summary: Summary | None, plan: TableRun, as_json: bool) -> None:
         print("results.csv, summary.md, summary.json, ablation.png, and a folder for each run.")
 
 
-def _list_tables(as_json: bool) -> None:
-    tables = [ablation_table(name) for name in TABLES]
-    rows = [(table.name, len(ablation_rows(table)), table.title) for table in tables]
-    if as_json:
-        print_json([dict(zip(("table", "rows", "title"), row)) for row in rows])
-        return
-    width = max(len(name) for name, _, _ in rows)
-    for name, count, title in rows:
-        print(f"{name:<{width}}  {count} row{'s' * (count != 1):<1}  {title}")
-    print("\n`foveal ablate TABLE` runs one, `foveal ablate TABLE --dry-run` lists its rows.")
-
-
 def _show_plan(plan: TableRun, as_json: bool) -> None:
     rows = [(row, plan.recipe(plan.run(row.slug, 0))) for row in plan.rows]
     left_out = rows_left_out(plan.table)
@@ -162,7 +110,8 @@ def _show_plan(plan: TableRun, as_json: bool) -> None:
     train = rows[0][1].train
     images = "scikit-learn's digits" if plan.data is None else str(plan.data)
     print(f"{plan.name}: {plan.table.title}")
-    print(f"{len(plan.runs)} runs of {train.total_epochs} epochs on {images}, {plan.seeds} for each row:\n")
+    runs = f"{many(len(plan.runs), 'run')} of {many(train.total_epochs, 'epoch')}"
+    print(f"{runs} on {images}, {plan.seeds} for each row:\n")
     width = max(len(row.slug) for row, _ in rows)
     shared = [item for item in rows[0][1].model_args.items() if all(item in r.model_args.items() for _, r in rows)]
     for row, recipe in rows:

@@ -11,6 +11,7 @@ from foveal.ablation.remaining import seconds_left
 from foveal.ablation.results import Result, read_results
 from foveal.ablation.runner import Event
 from foveal.training.progress import clock
+from foveal.wording import many
 
 
 class TableProgress:
@@ -30,7 +31,8 @@ class TableProgress:
         self.task = self.bar.add_task(self._counted(), total=len(self.plan.runs), facts="")
         done = len(self.results)
         if done:
-            self._print(f"{done} of {len(self.plan.runs)} runs are finished already")
+            are = "is" if done == 1 else "are"
+            self._print(f"{done} of {many(len(self.plan.runs), 'run')} {are} finished already")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -52,7 +54,7 @@ class TableProgress:
         self.bar.update(self.task, description=self._counted(), completed=done, facts=self._facts(event))
 
     def _counted(self) -> str:
-        return f"{len(self.results)}/{len(self.plan.runs)} runs"
+        return f"{len(self.results)}/{many(len(self.plan.runs), 'run')}"
 
     def _finished(self, result: Result) -> str:
         """``run 4/27: more_heads (row 3 of 9), seed 0: 96.66 %, 0:34; 12:10 left``"""

@@ -1,12 +1,12 @@
 """``foveal COMMAND``: from the words on the command line to a command's ``main``."""
 
-import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from foveal.cli.console import Exit, UsageError, exit_code, parse
+from foveal.near import did_you_mean
 from foveal.version import __version__
 from foveal_commands import COMMANDS, overview
 
@@ -37,6 +37,4 @@ def _run(words: Sequence[str]) -> None:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    guess = f", did you mean {near[0]}" if near else ""
-    return f"There is no command {name!r}{guess}: `foveal --help` shows all of them."
+    return f"There is no command {name!r}{did_you_mean(name, COMMANDS, most=1)}: `foveal --help` shows all of them."

@@ -1,14 +1,11 @@
-"""``foveal bench``: speed and memory next to timm's peers, in one interleaved run."""
+"""What ``foveal bench`` does with its options: speed and memory next to timm's peers, in one interleaved run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from tyro.conf import Positional, arg
-from tyro.constructors import PrimitiveConstructorSpec
 
 from foveal.bench.check import check_operators
 from foveal.bench.machine import device_name, keep_memory, machine_facts, slug
@@ -20,89 +17,43 @@ from foveal.bench.settings import DTYPES, INT8, MODES, Setting, parse_size
 from foveal.bench.subjects import FORMS, MODELS, is_ours
 from foveal.bench.tables import left_out_lines
 from foveal.cli.bench_report import Report, show
-from foveal.cli.console import Json, progress
+from foveal.cli.commands.bench import BenchOptions
+from foveal.cli.console import progress
 from foveal.errors import FovealError
+from foveal.near import did_you_mean
 
 SCALING_SIZES = ("224", "320", "448", "640", "768", "1024")
 Outcomes = dict[str, Outcome]  # by part
-#: ``--peers`` alone means the first of ``PEERS``.
-_PEERS = PrimitiveConstructorSpec(
-    nargs=(0, 1),
-    metavar=f"[{','.join(PEERS)}]",
-    instance_from_str=lambda words: words[0] if words else PEERS[0],
-    is_instance=lambda value: isinstance(value, str),
-    str_from_instance=lambda value: [value],
-)
 
 
-def main(
-    what: Annotated[Positional[str], arg(metavar="models,ops,scaling")] = "models",
-    *,
-    peers: Annotated[str, _PEERS] = "none",
-    models: str | None = None,
-    forms: str | None = None,
-    mode: str = "inference",
-    dtypes: str = "fp32",
-    batches: str | None = None,
-    sizes: str | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    rounds: int = 7,
-    no_memory: bool = False,
-    csv: Path | None = None,
-    plot: Path | None = None,
-    json: Json = False,
-) -> None:
-    """Measure speed and peak memory of models and operators, and their growth with the image size.
-
-    All subjects are timed in turn, round by round: compare ratios, not seconds of different runs. Before any timing, a
-    short test checks that every operator computes its formula. Options that say "list" take several values separated
-    by commas; every combination is measured.
-
-    Args:
-        what: models; ops, the operators at the shapes of TransNeXt-Tiny and TransXNet-S; scaling, models at several
-            image sizes in normal and linear mode; or a list.
-        peers: Also measure networks of timm. List of tiny (ConvNeXt-T, Swin-T and PVTv2-B2; the default of --peers
-            without a value) and accuracy (for each model, those with its published ImageNet-1K accuracy: the nearest
-            of each family, within half a point).
-        models: List of models. Default: transnext_tiny and transxnet_s; with --peers accuracy all seven with a
-            published accuracy at 224 pixels.
-        forms: List of eager, optimised (foveal.optimize), compiled (torch.compile), reference (the authors' form of the
-            operators). Default: eager and optimised; for training eager, for scaling optimised. Peers are measured
-            compiled if compiled is listed, and eager for all other forms.
-        mode: List of inference (a forward pass) and training (forward, loss, backward, no optimiser).
-        dtypes: List of fp32, bf16, fp16, int8. In half types the network is cast for inference, autocast for training.
-            int8 is foveal.quantize on a CPU; peers have no such form and are measured in fp32 beside it.
-        batches: List of images per call. Default: 8, for scaling 1.
-        sizes: List of sides in pixels, or height x width as in 480x640. Default: 224, for scaling 224 to 1024.
-        device: cpu, cuda, cuda:1, ...
-        threads: PyTorch's threads on the CPU. Default: PyTorch's choice.
-        rounds: Counted rounds, after two warm-up rounds.
-        no_memory: Do not measure peak memory, which on a CPU takes a separate process for each subject.
-        csv: File to append rows to; in a folder, a file named after the device.
-        plot: Chart to draw, a .png, .svg or .pdf file; for scaling, lines against the image size; for models with
-            --peers accuracy, published accuracy against speed.
-    """
-    parts = _listed("what to time", what, PARTS)
-    chosen_peers = _listed("--peers", peers, PEERS) if peers != "none" else ()
+def run(options: BenchOptions) -> None:
+    """Measure what the options ask for, and print, write and draw it."""
+    parts = _listed("what to time", options.what, PARTS)
+    chosen_peers = _listed("--peers", options.peers, PEERS) if options.peers != "none" else ()
     order = _Order(
-        models=_listed("--models", models) if models else NETWORKS if "accuracy" in chosen_peers else MODELS,
+        models=_listed("--models", options.models)
+        if options.models
+        else NETWORKS
+        if "accuracy" in chosen_peers
+        else MODELS,
         peers=chosen_peers,
-        forms=None if forms is None else _listed("--forms", forms, FORMS),
-        modes=_listed("--mode", mode, MODES),
-        dtypes=_listed("--dtypes", dtypes, (*DTYPES, INT8)),
-        batches=None if batches is None else _whole_numbers("--batches", batches),
-        sizes=None if sizes is None else _listed("--sizes", sizes),
-        device=device,
+        forms=None if options.forms is None else _listed("--forms", options.forms, FORMS),
+        modes=_listed("--mode", options.mode, MODES),
+        dtypes=_listed("--dtypes", options.dtypes, (*DTYPES, INT8)),
+        batches=None if options.batches is None else _whole_numbers("--batches", options.batches),
+        sizes=None if options.sizes is None else _listed("--sizes", options.sizes),
+        device=options.device,
     )
-    _check(order, rounds, threads)
+    _check(order, options.rounds, options.threads)
     if INT8 in order.dtypes and ((order.dtypes == (INT8,) and "ops" in parts) or "inference" not in order.modes):
         raise FovealError("int8 is for networks in inference: leave it out of --dtypes for operators and for training.")
-    target = _csv_file(csv, device)
-    _check_plot(plot, parts, order)
-    facts = _prepare_machine(order, threads)
-    outcomes = _measure({part: order.jobs(part) for part in parts}, rounds, not no_memory, target, facts)
-    show(Report(outcomes, facts, order.at_accuracy), plot, json)
+    target = _csv_file(options.csv, options.device)
+    _check_plot(options.plot, parts, order)
+    facts = _prepare_machine(order, options.threads)
+    outcomes = _measure(
+        {part: order.jobs(part) for part in parts}, options.rounds, not options.no_memory, target, facts
+    )
+    show(Report(outcomes, facts, order.at_accuracy), options.plot, options.json)
 
 
 @dataclass(frozen=True)
@@ -191,7 +142,8 @@ def _listed(option: str, text: str, known: Sequence[str] | None = None) -> tuple
     for value in values:
         if not value or (known is not None and value not in known):
             choices = f" of {', '.join(known)}" if known else ""
-            raise FovealError(f"{option} cannot be {value!r}: give one or more{choices}, separated by commas.")
+            near = did_you_mean(value, known or (), most=1)
+            raise FovealError(f"{option} cannot be {value!r}{near}: give one or more{choices}, separated by commas.")
     return values
 
 

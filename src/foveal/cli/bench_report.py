@@ -52,7 +52,7 @@ def _print(report: Report) -> None:
         for title, table in tables(outcome.results):
             console.print(title, table, "", sep="\n")
         for line in (*left_out_lines(outcome.left_out), *remarks(outcome.results, report.facts)):
-            console.print(line)
+            console.print(line, markup=False)
         console.print()
     for setting, compared in groupby(report.comparisons, key=lambda pair: pair.network.setting):
         console.print(f"{setting}: peers at equal accuracy", comparison_table(list(compared)), "", sep="\n")

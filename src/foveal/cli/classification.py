@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import columns, print_json, show_notices
+from foveal.cli.console import columns, print_json, say, show_notices
 from foveal.cli.kept import going_on, kept_parts, notices_of
 from foveal.cli.options import EvaluateOptions
 from foveal.cli.robustness import evaluate_corrupted
@@ -26,13 +26,15 @@ from foveal.tasks.classification.data.classes import named
 from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.corruptions import SEVERITIES, CorruptionErrors
 from foveal.tasks.classification.imagenet.sets import SETS, SIZES, VAL_IMAGES
-from foveal.tasks.classification.modes import MODE_TITLES, MODES, has_modes
+from foveal.tasks.classification.modes import MODE_TITLES, has_modes
+from foveal.tasks.classification.names import MODES
 from foveal.tasks.classification.network import Classifier, fetch, released_name, restore
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.survey import EvaluationGrid, survey
 from foveal.tasks.classification.task import ClassificationTask
 from foveal.tasks.finished import Finished
 from foveal.training.processes import leave_processes, start_processes
+from foveal.wording import digits, many, percent
 
 NOTHING_KEPT = "Nothing is kept if this is stopped: pass --out DIR to go on with the same command."
 
@@ -150,7 +152,7 @@ def print_cells(cells: Sequence[Cell], grid: EvaluationGrid) -> None:
         if cell.corruptions is not None:
             console.print(*_corruption_lines(cell, cell.corruptions), sep="\n")
     for line in _remarks(cells, grid):
-        console.print(line)
+        say(line)
 
 
 def _rows(cells: Sequence[Cell]) -> Table:
@@ -169,7 +171,7 @@ def _rows(cells: Sequence[Cell]) -> Table:
             words.append(cell.title)
         if modes:
             words.append(MODE_TITLES[cell.mode])
-        words += [f"{cell.size[0]}x{cell.size[1]}", str(result.images)]
+        words += [f"{cell.size[0]}x{cell.size[1]}", f"{result.images:,}"]
         if partial:
             words.append(f"{result.counted_classes:,} of {len(cell.classes):,}")
         words.append(f"{result.top1:.2f}")
@@ -177,7 +179,7 @@ def _rows(cells: Sequence[Cell]) -> Table:
             words.append(_figure(cell.paper))
         if k > 1:
             words.append(f"{result.top_k:.2f}")
-        table.add_row(*words, f"{result.loss:.4f}", f"{result.images_per_second:.1f}")
+        table.add_row(*words, digits(result.loss), f"{result.images_per_second:.1f}")
     return table
 
 
@@ -205,12 +207,10 @@ def _corruption_lines(cell: Cell, found: CorruptionErrors) -> list[str | Table]:
     table = columns(["error by severity, %"], [*map(str, SEVERITIES), "mean", "CE"], gap=2)
     means, relative = found.means, found.relative
     for name, errors in found.errors.items():
-        table.add_row(
-            name.replace("_", " "), *(f"{error:.1f}" for error in errors), f"{means[name]:.1f}", f"{relative[name]:.1f}"
-        )
+        table.add_row(name.replace("_", " "), *(f"{error:.2f}" for error in (*errors, means[name], relative[name])))
     return [
-        f"ImageNet-C, {cell.size[0]}x{cell.size[1]}{mode}, {cell.score.images} images{_over(cell)}: "
-        f"mCE {found.mce:.1f} %{beside}, mean error {found.mean_error:.1f} %",
+        f"ImageNet-C, {cell.size[0]}x{cell.size[1]}{mode}, {many(cell.score.images, 'image')}{_over(cell)}: "
+        f"mCE {percent(found.mce)}{beside}, mean error {percent(found.mean_error)}",
         table,
     ]
 
@@ -219,7 +219,7 @@ def _remarks(cells: Sequence[Cell], grid: EvaluationGrid) -> list[str]:
     """Return notes: images and classes that were left out, and why a figure of the paper is missing or may not
     compare."""
     broken = dict.fromkeys((cell.title, cell.score.broken) for cell in cells if cell.score.broken)
-    left_out = [f"{title}: {count:,} broken images were left out." for title, count in broken]
+    left_out = [f"{title}: {many(count, 'broken image')} left out." for title, count in broken]
     left_out = [*_int8_remarks(cells), *dict.fromkeys(_uncounted(cell) for cell in cells if cell.uncounted), *left_out]
     if grid.weights is None:
         return left_out

@@ -10,7 +10,9 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -19,6 +21,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from foveal.cli.help import help_text
+from foveal.cli.mistakes import mistake
+from foveal.cli.signature import options_of
 from foveal.errors import FovealError
 
 DONE, FAILED, MISUSED, STOPPED = 0, 1, 2, 130
@@ -73,8 +78,11 @@ def parse(command: Callable[..., None], name: str, words: Sequence[str]) -> Call
 
     Raises:
         UsageError: The words do not fit; one sentence instead of tyro's box.
-        SystemExit: Help was requested and has been printed.
+        Exit: Help was requested and has been printed.
     """
+    if {"-h", "--help"} & set(words):
+        print(help_text(command, name))
+        raise Exit(DONE)
 
     @functools.wraps(command)
     def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
@@ -85,9 +93,10 @@ def parse(command: Callable[..., None], name: str, words: Sequence[str]) -> Call
         with contextlib.redirect_stderr(said):
             return tyro.cli(bind, prog=name, args=words, config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff))
     except SystemExit as leave:
-        if leave.code:
-            raise UsageError(f"{_sentence(said.getvalue())}: see `{name} --help`.") from None
-        raise
+        if not leave.code:
+            raise
+        sentence = mistake(words, options_of(command)) or _sentence(said.getvalue())
+        raise UsageError(f"{sentence}: see `{name} --help`.") from None
 
 
 def _sentence(box: str) -> str:
@@ -97,12 +106,19 @@ def _sentence(box: str) -> str:
     message = itertools.takewhile(
         lambda line: not HORIZONTAL.search(line) and "Got errors:" not in line, list(below_frame)[1:]
     )
-    return " ".join(" ".join(line.strip("│| ") for line in message).split()).rstrip(".")
+    text = " ".join(" ".join(line.strip("│| ") for line in message).split()).rstrip(".")
+    return text.replace("Unrecognized options:", "Too many words:")
 
 
 def print_json(document: Any) -> None:
     """Print the answer of a command with ``--json``: one document on stdout."""
     print(json.dumps(document, indent=2))
+
+
+def say(sentence: str) -> None:
+    """Print a sentence in lines as wide as the terminal. Words stay whole, and so do paths, however long."""
+    width = shutil.get_terminal_size().columns
+    print(textwrap.fill(sentence, width, break_long_words=False, break_on_hyphens=False))
 
 
 def columns(texts: Sequence[str], numbers: Sequence[str], gap: int = 1) -> Table:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.console import columns, print_json, progress, show_notices
+from foveal.cli.console import columns, print_json, progress, say, show_notices
 from foveal.cli.kept import going_on, kept_parts, notices_of
 from foveal.cli.options import EvaluateOptions, check_file, single_size
 from foveal.models.weights_file import WeightsFile
@@ -19,6 +19,7 @@ from foveal.tasks.detection.task import DetectionTask, TrainedDetector
 from foveal.tasks.finished import Finished, files_digest
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import Processes, check_precision, leave_processes, start_processes
+from foveal.wording import many
 
 COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
 
@@ -96,7 +97,7 @@ def _print_evaluation(evaluation: DetectionEvaluation, title: str) -> None:
     console = Console(highlight=False)
     speed = f"{evaluation.images_per_second:.1f} images/s"
     scope = evaluation.box.scope and f", AP{evaluation.box.scope}"
-    console.print(f"{title}, {evaluation.images} images, {speed}{scope}")
+    say(f"{title}, {many(evaluation.images, 'image')}, {speed}{scope}")
     kinds = [kind for kind in (evaluation.box, evaluation.mask) if kind is not None]
     console.print(_overall(kinds))
     console.print(_by_class(kinds))
@@ -120,4 +121,4 @@ def _by_class(kinds: Sequence[AveragePrecision]) -> Table:
 
 
 def _figure(values: Mapping[str, float], name: str) -> str:
-    return f"{values[name]:.1f}" if name in values else "-"
+    return f"{values[name]:.2f}" if name in values else "-"

@@ -1,11 +1,7 @@
-"""``foveal evaluate``: measure trained weights on a data set."""
-
-from typing import Annotated
-
-from tyro.conf import Positional, arg
+"""What ``foveal evaluate`` does with its options: the commands of the recipe's task evaluate."""
 
 from foveal.cli.console import UsageError
-from foveal.cli.options import EvaluateOptions, check_options, commands_of, refuse_others
+from foveal.cli.options import EvaluateOptions, commands_of, refuse_others
 from foveal.errors import FovealError
 from foveal.models.weights_file import WeightsFile
 from foveal.report.evaluation import check_results_folder
@@ -14,21 +10,8 @@ from foveal.tasks.recipes import described_recipe, get_recipe
 from foveal.tasks.registry import TASKS, check_kind, noun
 
 
-def main(
-    options: Annotated[EvaluateOptions, arg(name="")],
-    recipe: Annotated[Positional[str | None], arg(metavar="[RECIPE]")] = None,
-) -> None:
-    """Evaluate trained weights: accuracy of a classifier, also on the sets that measure robustness; average precision
-    of a detector's boxes and masks; mean IoU of a segmenter and the IoU of every class.
-
-    A file written by foveal train contains the model, its classes and its preprocessing; for released weights the
-    recipe gives them.
-    Under torchrun or accelerate launch the processes share the images, each evaluated once.
-
-    Args:
-        recipe: Name of the recipe; a file of foveal train knows it.
-    """
-    check_options(options)
+def run(recipe: str | None, options: EvaluateOptions) -> None:
+    """Evaluate trained weights by a recipe, or by that which their file names."""
     own_images = options.data is not None
     chosen = None if recipe is None else get_recipe(recipe, own_images=own_images)
     if chosen is not None:

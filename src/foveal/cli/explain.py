@@ -1,23 +1,21 @@
-"""``foveal explain``: pictures of what a network sees, with their numbers."""
+"""What ``foveal explain`` does with its options: pictures of what a network sees, with their numbers."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
-from tyro.conf import Positional, arg
-
-from foveal.cli.console import Json, UsageError, print_json, progress
+from foveal.cli.commands.explain import ExplainOptions
+from foveal.cli.console import UsageError, print_json, progress
 from foveal.errors import FovealError
 from foveal.explain import branch_layers
-from foveal.explain.cam import Method
 from foveal.explain.layers import stage_count
-from foveal.explain.receptive_field import Sign
 from foveal.files import check_writable, output_paths, staging_folder
 from foveal.models.pyramid import Pyramid
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
+from foveal.near import did_you_mean
 from foveal.plotting import check_drawing
 from foveal.report.explanation.activation import activation_picture
 from foveal.report.explanation.attention import Place, attention_pictures, branch_pictures
@@ -30,74 +28,12 @@ from foveal.tasks.network import best_device
 What = Literal["erf", "attention", "gradcam", "branches"]
 WHATS: tuple[What, ...] = ("erf", "attention", "gradcam", "branches")
 FORMS: tuple[Form, ...] = ("png", "svg", "pdf")
-OUT = Path("foveal-explain")
 MOST_DPI = 1200
 STAGE = 2  # from 0: the third stage, the deepest of many blocks
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExplainOptions:
-    """The options of ``foveal explain``.
-
-    Attributes:
-        model: Network of foveal or timm, with random weights unless --pretrained is given; or the network of a file
-            that does not say it.
-        checkpoint: File of weights: best.pt of a run, or released ones.
-        pretrained: Use the released weights of --model, which are downloaded.
-        what: List of erf (effective receptive field, averaged over all images), attention (of one query; TransNeXt's
-            by depth as well), gradcam (evidence for a class, box or region) and branches (dynamic kernels, energies and
-            receptive fields of TransXNet's branches). Default: all that the network has.
-        beside: For erf: networks of timm to show in the same figure, with released weights if --pretrained is given.
-        stage: Stage to look at, from 1. Default: 3, for gradcam the last.
-        block: Block of that stage, from 1. Default: the last.
-        query: For attention: row and column in pixels of the image that the network sees. Default: the centre.
-        classes: For gradcam: names or indices of classes; for a detector indices of its boxes, best first. Default: the
-            most probable class, the best box, the class with the largest area.
-        method: For gradcam: grad (Grad-CAM) or hires (HiRes-CAM).
-        layer: For gradcam: name of a module of the backbone whose output is a map, instead of --stage.
-        size: Side of the square images in pixels; for a segmenter's gradcam the short side, and for a detector's. By
-            default that of training.
-        sign: For erf: absolute derivatives as in the papers, or positive ones alone as in RepLKNet's script.
-        batch_size: For erf: images per pass.
-        seed: Of random weights.
-        credit: Author and licence of the photographs, for the captions.
-        out: Folder of the pictures. The sums of erf are kept there, so that an interrupted call continues.
-        formats: List of png, svg and pdf.
-        dpi: Pixels per inch of png files.
-    """
-
-    model: str | None = None
-    checkpoint: Path | None = None
-    pretrained: bool = False
-    what: str | None = None
-    beside: tuple[str, ...] = ()
-    stage: int | None = None
-    block: int | None = None
-    query: tuple[int, int] | None = None
-    classes: tuple[str, ...] = ()
-    method: Method = "grad"
-    layer: str | None = None
-    size: int | None = None
-    sign: Sign = "absolute"
-    batch_size: int = 4
-    seed: int = 0
-    credit: str = ""
-    out: Path = OUT
-    formats: str = "png"
-    dpi: int = 300
-    json: Json = False
-
-
-def main(
-    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")],
-    options: Annotated[ExplainOptions, arg(name="")],
-) -> None:
-    """Draw what a network sees: its effective receptive field, where it attends, the evidence for a class, and the
-    branches of its mixer, as pictures and numbers.
-
-    Args:
-        images: Image files, or folders of them.
-    """
+def run(images: Sequence[Path], options: ExplainOptions) -> None:
+    """Draw what a network sees on ``images``."""
     _check(options)
     forms, paths = _listed("--formats", options.formats, FORMS), _image_files(images)
     check_drawing()
@@ -224,7 +160,8 @@ def _listed(option: str, text: str | None, known: Sequence[str]) -> list:
     values = list(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
     for value in values:
         if value not in known:
-            raise UsageError(f"{option} must be a list of {', '.join(known)}, and {value!r} is none of them.")
+            near = did_you_mean(value, known, most=1)
+            raise UsageError(f"{option} must be a list of {', '.join(known)}, and {value!r} is none of them{near}.")
     if not values:
         raise UsageError(f"{option} names nothing: name one of {', '.join(known)}, or leave it out.")
     return values

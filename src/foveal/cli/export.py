@@ -1,13 +1,11 @@
-"""``foveal export``: a network as a file for another runtime."""
+"""What ``foveal export`` does with its options: a network as a file for another runtime."""
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
-from tyro.conf import arg
-
-from foveal.cli.console import Json, UsageError, print_json, steps
+from foveal.cli.commands.export import ExportOptions
+from foveal.cli.console import UsageError, print_json, steps
 from foveal.cli.predict import CLASSIFICATION, what_it_holds
 from foveal.errors import FovealError
 from foveal.export import FORMATS, Exported, Subject, export
@@ -17,58 +15,20 @@ from foveal.export.program import AXES, BATCH
 from foveal.export.subject import Features
 from foveal.models.pyramid import Pyramid
 from foveal.models.weights_file import WeightsFile
+from foveal.near import did_you_mean
 from foveal.runtime.card import Resizing
 from foveal.tasks.classification.network import Classifier, described_by_timm, restore
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.listing import walk_images
 from foveal.tasks.network import lacks_released_weights, set_input_size
 from foveal.tasks.registry import TASKS, noun
+from foveal.wording import many
 
 OTHERS = {".pt", ".pth", ".bin", ".safetensors", ".json", ".ort", ".data"}  # endings that no exported file has
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """What to export, and how.
-
-    Attributes:
-        checkpoint: File of weights: best.pt of a run, or released ones.
-        model: Model, with its released weights unless --checkpoint has others. Of a checkpoint without metadata, the
-            model it was saved from; of a released detector or segmenter, its recipe (coco.NAME, ade20k.NAME).
-        pretrained: Without --checkpoint: download the released weights, the default. --no-pretrained exports random
-            weights, to measure speed.
-        format: onnx for ONNX Runtime and others, openvino, aoti (AOTInductor: compiled for machines like this one), or
-            torch (torch.export). A list such as onnx,openvino writes one file per format.
-        size: Side of the square images in pixels, or height and width; the training size by default. Detectors and
-            segmenters take images of other shapes padded to it; with --dynamic size they take every image in its own.
-        dynamic: What the file leaves free: batch, size (height and width), or batch,size.
-        batch: Images per call, 1 by default. Not with --dynamic batch.
-        precision: fp32, bf16, fp16 or int8, where the format has it.
-        calibration: For int8: a folder of images like those that the network was trained on, in subfolders or not.
-        calibration_images: Images to draw from it, evenly, 128 by default; every fourth checks the file.
-        features: Export the feature maps of the four stages instead of classes.
-        out: File to write. With several formats, its ending is replaced by that of each.
-    """
-
-    checkpoint: Path | None = None
-    model: str | None = None
-    pretrained: bool = True
-    format: str = "onnx"
-    size: tuple[int, ...] = ()
-    dynamic: str | None = None
-    batch: int | None = None
-    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
-    calibration: Path | None = None
-    calibration_images: int | None = None
-    features: bool = False
-    out: Path | None = None
-
-
-def main(options: Annotated[ExportOptions, arg(name="")], *, json: Json = False) -> None:
-    """Export a network for ONNX Runtime, OpenVINO, or PyTorch without Python.
-
-    The file is compared with the network before it gets its name.
-    """
+def run(options: ExportOptions, *, json: bool = False) -> None:
+    """Write the files that the options ask for, and print what was written."""
     formats, dynamic = _listed("format", options.format, FORMATS), _listed("dynamic", options.dynamic or "", AXES)
     batch = _batch(options, dynamic)
     for name in formats:
@@ -104,7 +64,8 @@ def _listed(option: str, words: str, known: Collection[str]) -> list[str]:
     listed = [word.strip() for word in words.split(",") if word.strip()]
     for word in listed:
         if word not in known:
-            raise UsageError(f"--{option} takes {', '.join(known)} or a list of these, not {word!r}.")
+            near = did_you_mean(word, known, most=1)
+            raise UsageError(f"--{option} takes {', '.join(known)} or a list of these, not {word!r}{near}.")
     return list(dict.fromkeys(listed))
 
 
@@ -242,5 +203,5 @@ def _sentence(one: Exported) -> str:
     difference = f"differs by {one.error:.1e} from the network" if one.int8 is None else str(one.int8)
     return (
         f"{one.path}: {one.card.model}, {one.card.precision}, {batch}, {size}\n"
-        f"  {one.operators} operators; {difference}; {one.seconds:.0f} s"
+        f"  {many(one.operators, 'operator')}; {difference}; {one.seconds:.0f} s"
     )

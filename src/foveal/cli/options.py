@@ -16,9 +16,7 @@ from foveal.cli.console import Json, UsageError
 from foveal.errors import FovealError
 from foveal.models.weights_file import WeightsFile
 from foveal.options import declarations
-from foveal.tasks.classification.corruption_library import CorruptionName
-from foveal.tasks.classification.imagenet.sets import SetName
-from foveal.tasks.classification.modes import Mode
+from foveal.tasks.classification.names import CorruptionName, Mode, SetName
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
 from foveal.training.config import Broken, InferencePrecision

@@ -12,6 +12,7 @@ from foveal.tasks.plan import TrainingPlan
 from foveal.training.config import TrainConfig
 from foveal.training.dry_run import LISTED, RULES, DryRun, PlannedParameter, learning_rates
 from foveal.training.footprint import Footprint
+from foveal.wording import in_units, many
 
 LABEL, WIDTH = 15, 80  # columns: of the label of a line, and of a line
 FALLING = {"cosine": "cosine", "poly": "polynomial"}  # schedules that fall throughout
@@ -75,25 +76,26 @@ def _labelled(label: str, sentence: str) -> list[str]:
 def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:
     recipe, run, config = plan.recipe, plan.run, plan.run.config
     height, width = plan.network.size
-    yield "model", f"{recipe.model}, {plan.network.params / 1e6:.2f} M parameters, {plan.images.classes:,} classes"
-    macs = "" if plan.network.macs is None else f", {plan.network.macs / 1e9:.2f} G multiply-adds forward"
+    classes = many(plan.images.classes, "class", "classes")
+    yield "model", f"{recipe.model}, {in_units(plan.network.params, 1e6)} M parameters, {classes}"
+    macs = "" if plan.network.macs is None else f", {in_units(plan.network.macs, 1e9)} G multiply-adds forward"
     yield "image", f"{height} x {width} pixels{macs}"
     if plan.network.sides is not None:
         yield "trained on", plan.network.sides
     if recipe.starts_from_weights and plan.start is None:
         yield "starts from", "trained weights: --checkpoint FILE or --pretrained"
-    yield "training set", f"{plan.images.count:,} images ({plan.images.source})" + _views(plan.network.views)
+    yield "training set", f"{many(plan.images.count, 'image')} ({plan.images.source})" + _views(plan.network.views)
     cut = run.batching
     yield (
         "batch",
         (
-            f"{cut.effective:,} = {_many(cut.processes, 'process', 'es')} x {_many(cut.device, 'image')} "
-            f"x {_many(cut.accumulation, 'pass', 'es')}"
+            f"{cut.effective:,} = {many(cut.processes, 'process', 'processes')} x {many(cut.device, 'image')} "
+            f"x {many(cut.accumulation, 'pass', 'passes')}"
         ),
     )
     cooldown = f" + {config.cooldown_epochs}" if config.cooldown_epochs else ""
     epochs = f"{config.epochs}{cooldown} epoch{'s' * (config.total_epochs != 1)}"
-    yield "length", f"{epochs} of {_many(run.steps_per_epoch, 'update')}: {run.steps:,} in all"
+    yield "length", f"{epochs} of {many(run.steps_per_epoch, 'update')}: {run.steps:,} in all"
     if config.epoch_steps is not None:
         passes = run.steps * cut.effective / run.images
         yield "", f"{passes:,.{0 if passes >= 10 else 1}f} passes over the training set"
@@ -115,17 +117,17 @@ def _settings(config: TrainConfig) -> Iterator[str]:
     width = max(map(len, changed)) + 4
     for name, value in changed.items():
         yield from textwrap.wrap(
-            str(value), WIDTH, initial_indent=f"  {name:<{width - 2}}", subsequent_indent=" " * width
+            str(value),
+            WIDTH,
+            initial_indent=f"  {name:<{width - 2}}",
+            subsequent_indent=" " * width,
+            break_long_words=False,
         )
     yield ""
 
 
 def _views(repeats: int) -> str:
     return f"; {repeats} views of 1/{repeats} per epoch" if repeats > 1 else ""
-
-
-def _many(count: int, noun: str, plural: str = "s") -> str:
-    return f"{count:,} {noun}{plural * (count != 1)}"
 
 
 def _optimiser(run: DryRun) -> str:
@@ -214,7 +216,7 @@ def _memory_table(memory: Footprint, images: int) -> Iterator[str]:
         "buckets to exchange gradients": memory.exchange,
         "optimiser": memory.optimizer,
         "moving average": memory.average,
-        f"activations of {_many(images, 'image')}": memory.activations,
+        f"activations of {many(images, 'image')}": memory.activations,
         "total": memory.total,
     }
     for label, size in rows.items():

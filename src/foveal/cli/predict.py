@@ -1,10 +1,7 @@
-"""``foveal predict``: predict on image files with the network in a file of weights."""
+"""What ``foveal predict`` does with its options: the commands of the task that a file names predict."""
 
 import sys
 from io import TextIOWrapper
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 from foveal.cli.console import UsageError
 from foveal.cli.options import PredictOptions, predict_commands_of, refuse_others
@@ -16,26 +13,13 @@ from foveal.report.picture_folder import written_before
 from foveal.runtime.session import is_exported, open_session
 from foveal.tasks.inputs import STANDARD_INPUT, Inputs, find_inputs
 from foveal.tasks.recipe import BaseRecipe
-from foveal.tasks.recipes import RECIPES, get_recipe
 from foveal.tasks.registry import TASKS, noun
 
 CLASSIFICATION = "classification"
 
 
-def main(
-    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE...")],
-    options: Annotated[PredictOptions, arg(name="")],
-) -> None:
-    """Predict on image files with the network in a file of weights: the most probable classes, objects with boxes and
-    masks, or the class of every pixel.
-
-    Images that cannot be read are reported, the others are answered, and the exit code is 1.
-
-    Args:
-        images: Image files of any size, in any common format; folders, with all below; patterns such as
-            'photos/**/*.jpg'; videos, if PyAV is installed; - for a list of paths on standard input, one a line.
-    """
-    _check(images, options)
+def run(images: tuple[str, ...], options: PredictOptions) -> None:
+    """Predict on ``images`` with the network in a file, or with an exported file in its own runtime."""
     inputs = _inputs(images, options)
     tally = _predict_exported(inputs, options) if is_exported(options.checkpoint) else _predict(inputs, options)
     tally.conclude()
@@ -78,32 +62,24 @@ def _inputs(images: tuple[str, ...], options: PredictOptions) -> Inputs:
     return inputs
 
 
-def _check(images: tuple[str, ...], options: PredictOptions) -> None:
-    if not images:
-        raise UsageError("An image is missing: foveal predict IMAGE... --checkpoint FILE.")
-    for option, number, least in (
-        ("--top-k", options.top_k, 1),
-        ("--size", options.size, 1),
-        ("--every", options.every, 1),
-        ("--workers", options.workers, 0),
-    ):
-        if number is not None and number < least:
-            raise UsageError(f"{option} must be at least {least}, not {number}.")
-    if options.score is not None and not 0 <= options.score <= 1:
-        raise UsageError(f"--score must be from 0 to 1, not {options.score}.")
-
-
 def what_it_holds(weights: WeightsFile, model: str | None) -> tuple[str, BaseRecipe | None]:
     """Return the task of the network in a file, and the recipe of a released detector or segmenter.
 
     The task is in the metadata of the file, or follows from the recipe that --model names; for a classifier --model
     names a network instead.
     """
-    named = get_recipe(model) if model in RECIPES else None
-    recipe = None if named is None or named.kind == CLASSIFICATION else named
+    recipe = None if model is None else _dense_recipe(model)
     if weights.metadata is None:
         return (CLASSIFICATION if recipe is None else recipe.kind), recipe
     kind = weights.metadata.get("task", CLASSIFICATION)
     if model is not None and (kind != CLASSIFICATION or recipe is not None):
         raise UsageError(f"The metadata of {weights.path} names its model: leave --model out.")
     return kind, None
+
+
+def _dense_recipe(name: str) -> BaseRecipe | None:
+    """Return the recipe of this name if it is of a detector or segmenter, and None otherwise."""
+    from foveal.tasks.recipes import RECIPES, get_recipe  # a file that says what it holds need not wait for these
+
+    recipe = get_recipe(name) if name in RECIPES else None
+    return None if recipe is None or recipe.kind == CLASSIFICATION else recipe

@@ -1,4 +1,4 @@
-"""``foveal quickstart``: training to report, end to end, on real images that come with the installed packages."""
+"""What ``foveal quickstart`` does: training to report on real images that come with the installed packages."""
 
 import contextlib
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foveal.cli.console import Json, print_json, progress
+from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
 from foveal.files import staging_folder
 from foveal.plotting import check_drawing
@@ -29,6 +29,7 @@ from foveal.tasks.classification.recipes import get_recipe
 from foveal.tasks.recipes import create_task
 from foveal.training import fit
 from foveal.training.progress import listener_for
+from foveal.wording import many
 
 RECIPE = "digits.transnext_atto"
 DEFAULT_OUT = "foveal-quickstart"
@@ -44,15 +45,8 @@ DIGIT_NOTE = (
 )
 
 
-def main(*, out: Path | None = None, seed: int = 0, epochs: int | None = None, json: Json = False) -> None:
-    """Train a small TransNeXt on handwritten digits, evaluate it, predict on image files, draw its attention, and write
-    a report page. Takes a few minutes on a laptop and downloads nothing.
-
-    Args:
-        out: New folder for digits, run and report. Default: foveal-quickstart, or the next free name.
-        seed: Random seed.
-        epochs: Passes over the training images. Default: as in the recipe.
-    """
+def run(out: Path | None, seed: int, epochs: int | None, json: bool) -> None:
+    """Run all steps, and print where the report is."""
     started = time.monotonic()
     check_drawing()  # fail before the training, not after it
     recipe = _recipe(seed, epochs)
@@ -157,7 +151,7 @@ def _document(results: Results) -> dict[str, object]:
 
 
 def _print_summary(results: Results) -> None:
-    accuracy = f"{results.evaluation.top1:.2f} % ({results.right} of {results.images} validation images)"
+    accuracy = f"{results.evaluation.top1:.2f} % ({results.right} of {many(results.images, 'validation image')})"
     print(f"\n  Accuracy  {accuracy}")
     print(f"  Time      {duration(results.seconds)}")
     print(f"  Weights   {results.folder / 'run' / 'best.pt'}")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from foveal.cli.console import UsageError, columns, print_json, progress, show_notices
+from foveal.cli.console import UsageError, columns, print_json, progress, say, show_notices
 from foveal.cli.kept import going_on, kept_parts, notices_of
 from foveal.cli.options import EvaluateOptions, check_classes, check_file, single_size
 from foveal.models.weights_file import WeightsFile
@@ -23,9 +23,10 @@ from foveal.tasks.segmentation.recipes import SegmentationRecipe
 from foveal.tasks.segmentation.task import SegmentationTask, TrainedSegmenter
 from foveal.training.loading import evaluation_loader
 from foveal.training.processes import Processes, check_precision, leave_processes, start_processes
+from foveal.wording import many, title
 
-OVERALL = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
-LONGEST_NAME, FIGURE, GAP = 23, 6, 3  # columns of text: of a class's name, a figure, and between classes
+OVERALL = ("miou", "macc", "aacc")
+LONGEST_NAME, IOU, ACCURACY, GAP = 22, 6, 8, 3  # columns of text: of a class's name, its figures, between classes
 Row = tuple[str, float | None, float | None]
 
 
@@ -150,11 +151,13 @@ def _document(
 def print_evaluation(evaluation: SegmentationEvaluation, title: str, inference: Inference) -> None:
     """Print overall figures, then those of each class, the best first, in as many columns as the terminal fits."""
     console = Console(highlight=False)
-    console.print(f"{title}, {evaluation.images} images, {evaluation.images_per_second:.1f} images/s")
-    console.print(describe(inference))
+    images = many(evaluation.images, "image")
+    speed = f"{evaluation.images_per_second:.1f} images/s"
+    say(f"{title}, {images}, {speed}; figures in percent")
+    say(describe(inference))
     console.print(_overall(evaluation))
     if evaluation.absent:
-        console.print(_absent(evaluation), soft_wrap=False)
+        say(_absent(evaluation))
     console.print(_by_class(evaluation, console.width))
 
 
@@ -179,9 +182,7 @@ def _overall(evaluation: SegmentationEvaluation) -> Table:
     over = {"miou": scores.scored, "macc": scores.measured}
     if min(over.values()) == classes:
         over = {}
-    named = [
-        f"{title} over {over[name]} of {classes} classes" if name in over else title for name, title in OVERALL.items()
-    ]
+    named = [title(name) + (f" over {over[name]} of {classes} classes" if name in over else "") for name in OVERALL]
     table = columns([], named, gap=2)
     table.add_row(*(f"{evaluation.metrics[name]:.2f}" for name in OVERALL))
     return table
@@ -201,13 +202,13 @@ def _by_class(evaluation: SegmentationEvaluation, width: int) -> Table:
         key=lambda row: (row[1] is None, -(row[1] or 0)),
     )
     name_width = min(LONGEST_NAME, max(len("class"), *(len(name) for name in evaluation.classes)))
-    columns = max(1, (width + GAP) // (name_width + 2 * (FIGURE + 1) + GAP))
+    columns = max(1, (width + GAP) // (name_width + IOU + ACCURACY + 2 + GAP))
     length = -(-len(rows) // columns)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     for number in range(-(-len(rows) // length)):
         table.add_column("class" if number == 0 else "  class", no_wrap=True, overflow="ellipsis")
-        table.add_column("IoU", justify="right", min_width=FIGURE)
-        table.add_column("Acc", justify="right", min_width=FIGURE)
+        table.add_column("IoU", justify="right", min_width=IOU)
+        table.add_column("accuracy", justify="right", min_width=ACCURACY)
     for line in range(length):
         table.add_row(*_line(rows[line::length], name_width))
     return table
@@ -223,4 +224,4 @@ def _line(rows: Sequence[Row], name_width: int) -> list[str]:
 
 
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    return "-" if value is None else f"{value:.2f}"

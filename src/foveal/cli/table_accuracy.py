@@ -8,15 +8,17 @@ from typing import Any
 from foveal.cli.total_progress import total_progress
 from foveal.errors import FovealError
 from foveal.models.weights_file import WeightsFile
+from foveal.near import did_you_mean
 from foveal.papers import Column, PaperTable, Row
 from foveal.papers.measured import Measured, OwnFigures
 from foveal.tasks.classification.cell import Cell
 from foveal.tasks.classification.evaluate import EvaluationSettings
-from foveal.tasks.classification.imagenet.sets import SETS, SetName, evaluated_by, mode_of
-from foveal.tasks.classification.modes import Mode
+from foveal.tasks.classification.imagenet.sets import SETS, evaluated_by, mode_of
+from foveal.tasks.classification.names import Mode, SetName
 from foveal.tasks.classification.network import Classifier, restore
 from foveal.tasks.classification.survey import EvaluationGrid, survey
 from foveal.types import Size
+from foveal.wording import many
 
 Rows = dict[int, Row]  # by index
 Wanted = dict[Column, tuple[SetName, Size | None]]
@@ -101,8 +103,9 @@ def _matching(table: PaperTable, file: WeightsFile, name: str | None) -> tuple[C
     """Return the classifier in a file, and the rows of its network."""
     rows = {index: row for index, row in enumerate(table.rows) if name in (None, row.name, row.model)}
     if not rows:
-        known = ", ".join(dict.fromkeys(row.name for row in table.rows if row.model))
-        raise FovealError(f"{table.name} has no row {name!r}: rows of networks of foveal are {known}.")
+        known = list(dict.fromkeys(row.name for row in table.rows if row.model))
+        near = did_you_mean(str(name), known)
+        raise FovealError(f"{table.name} has no row {name!r}{near}: rows of networks of foveal are {', '.join(known)}.")
     own = {index: row for index, row in rows.items() if row.model}
     if not own:
         raise FovealError(f"Row {name!r} of {table.name} is no network of foveal: name another --row.")
@@ -157,7 +160,7 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _notes(options: AccuracyOptions, cells: Sequence[Cell], missing: Sequence[SetName]) -> Iterator[str]:
     yield f"here: weights of {options.checkpoint.name} on images of {options.data}; top-1 and mCE in percent."
     counts = dict.fromkeys(
-        f"{cell.title}: {cell.score.images:,} images"
+        f"{cell.title}: {many(cell.score.images, 'image')}"
         + (f" of {cell.score.counted_classes:,} of {len(cell.classes):,} classes" if cell.uncounted else "")
         for cell in cells
     )

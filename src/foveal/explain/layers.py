@@ -17,6 +17,7 @@ from foveal.models.layers.d_mixer import DMixer
 from foveal.models.pyramid import Pyramid, Stage
 from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TokenBlock, TransXNet
+from foveal.near import did_you_mean
 
 Layout = Literal["NCHW", "NHWC"]
 Side = Literal["output", "input"]
@@ -53,8 +54,9 @@ class Layer:
             try:
                 return net.get_submodule(self.module)
             except AttributeError:
+                near = did_you_mean(self.module, [name for name, _ in net.named_modules()])
                 raise FovealError(
-                    f"This {type(net).__name__} has no module {self.module!r}: net.named_modules() lists all names."
+                    f"This {type(net).__name__} has no module {self.module!r}{near}: net.named_modules() lists all."
                 ) from None
         if not any(self.module is module for module in net.modules()):
             raise FovealError(

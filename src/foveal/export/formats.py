@@ -9,6 +9,7 @@ from pathlib import Path
 
 from foveal.errors import FovealError
 from foveal.files import check_writable
+from foveal.near import did_you_mean
 
 from .program import BATCH, SIZE
 
@@ -55,7 +56,9 @@ FORMATS = {
 def format_of(name: str) -> Format:
     """Return the format called ``name``. Raises FovealError if there is none."""
     if name not in FORMATS:
-        raise FovealError(f"There is no format {name!r}: choose one of {', '.join(FORMATS)}.")
+        raise FovealError(
+            f"There is no format {name!r}{did_you_mean(name, FORMATS, most=1)}: choose one of {', '.join(FORMATS)}."
+        )
     return FORMATS[name]
 
 

@@ -17,6 +17,7 @@ from timm.models import generate_default_cfgs, register_model
 from timm.models._input import update_model_args, update_model_input_size
 from torch import Tensor, nn
 
+from foveal.near import did_you_mean
 from foveal.types import Size
 
 from .layers.aggregated_attention import Pooling
@@ -269,7 +270,8 @@ def _check_mixers(token_mixers: str, channel_mixer: str, stages: int) -> None:
     if len(token_mixers) != stages or set(token_mixers) - set(KINDS):
         raise ValueError(f"token_mixers must be {stages} letters of A, M and S, one per stage, got {token_mixers!r}")
     if channel_mixer not in CHANNEL_MIXERS:
-        raise ValueError(f"channel_mixer must be one of {', '.join(CHANNEL_MIXERS)}, got {channel_mixer!r}")
+        near = did_you_mean(channel_mixer, CHANNEL_MIXERS, most=1)
+        raise ValueError(f"channel_mixer must be one of {', '.join(CHANNEL_MIXERS)}, got {channel_mixer!r}{near}")
 
 
 def _heads(dim: int, head_dim: int) -> int:

@@ -18,6 +18,7 @@ from timm.models._builder import resolve_pretrained_cfg
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
+from foveal.near import did_you_mean
 from foveal.types import Size
 
 from .layers.acmix import ShiftConv
@@ -264,11 +265,14 @@ _NO_CHANGE = (0.5, True, True, "idconv")  # of the D-Mixer
 def _check_mixers(token_mixer: str, mixing: tuple, dims: Sequence[int], heads: Sequence[int]) -> None:
     local_mixer = mixing[-1]
     if local_mixer not in LOCAL_MIXERS:
-        raise ValueError(f"local_mixer must be one of {', '.join(LOCAL_MIXERS)}, got {local_mixer!r}")
+        near = did_you_mean(local_mixer, LOCAL_MIXERS, most=1)
+        raise ValueError(f"local_mixer must be one of {', '.join(LOCAL_MIXERS)}, got {local_mixer!r}{near}")
     if token_mixer == "d_mixer":
         return
     if token_mixer not in TOKEN_MIXERS:
-        raise ValueError(f"token_mixer must be one of d_mixer, {', '.join(TOKEN_MIXERS)}, got {token_mixer!r}")
+        known = ("d_mixer", *TOKEN_MIXERS)
+        near = did_you_mean(token_mixer, known, most=1)
+        raise ValueError(f"token_mixer must be one of {', '.join(known)}, got {token_mixer!r}{near}")
     if mixing != _NO_CHANGE:
         raise ValueError(
             "attention_ratio, overlapping_reduction, token_enhancer and local_mixer change the D-Mixer: leave them out "

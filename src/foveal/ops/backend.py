@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from foveal.near import did_you_mean
+
 from .numerics import transformed
 
 # A plain global, not a context variable: torch.compile guards on it, so a change recompiles instead of being ignored.
@@ -166,8 +168,10 @@ def use_backend(name: str | None) -> Iterator[None]:
     """
     global _forced
     if name is not None and name not in known_backends():
+        known = known_backends()
+        near = did_you_mean(name, known, most=1)
         raise ValueError(
-            f"unknown backend {name!r}: choose one of {', '.join(known_backends())}, or None for the automatic choice"
+            f"unknown backend {name!r}{near}: choose one of {', '.join(known)}, or None for the automatic choice"
         )
     before, _forced = _forced, name
     try:

@@ -1,10 +1,10 @@
 """The tables by name, read from ``tables/`` when they are asked for."""
 
-import difflib
 from functools import cache
 from pathlib import Path
 
 from foveal.errors import FovealError
+from foveal.near import did_you_mean
 
 from .table import PaperTable, parse
 
@@ -24,9 +24,7 @@ def paper_table(name: str) -> PaperTable:
         FovealError: There is no such table; the sentence names near ones.
     """
     if name not in _ORDER:
-        near = difflib.get_close_matches(name, _ORDER, n=3)
-        hint = f"near names are {', '.join(near)}" if near else "`foveal tables` lists them"
-        raise FovealError(f"There is no table {name!r}: {hint}.")
+        raise FovealError(f"There is no table {name!r}{did_you_mean(name, _ORDER)}: `foveal tables` lists them.")
     return parse(name, (_FOLDER / f"{name}.csv").read_text(encoding="utf-8"))
 
 

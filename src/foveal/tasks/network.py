@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from foveal.errors import FovealError
+from foveal.models.names import check_model
 from foveal.tasks.recipe import BaseRecipe
 from foveal.types import Size
 
@@ -24,6 +25,7 @@ def create_network(
     Raises:
         FovealError: no such model, arguments that do not suit it, or released weights that cannot be fetched.
     """
+    check_model(name)
     settings = dict(args or {}) if num_classes is None else {**(args or {}), "num_classes": num_classes}
     try:
         model = timm.create_model(name, pretrained=pretrained, **settings)

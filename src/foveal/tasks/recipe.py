@@ -1,12 +1,12 @@
 """Recipes of any task: a named network and the settings of its training."""
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from foveal.errors import FovealError
+from foveal.near import did_you_mean
 from foveal.training.config import TrainConfig
 
 Kind = TypeVar("Kind", bound="BaseRecipe")
@@ -105,6 +105,13 @@ def check_drop_path(asked: float | None, recipe: BaseRecipe) -> None:
         raise FovealError(f"{recipe.model} has no stochastic depth: leave --drop-path out.")
 
 
+def no_recipe(name: str, known: Iterable[str]) -> FovealError:
+    """Return the error about a name that no recipe has."""
+    return FovealError(
+        f"There is no recipe {name!r}{did_you_mean(name, known)}: `foveal train --list` shows all of them."
+    )
+
+
 def look_up(name: str, makers: Mapping[str, Callable[[], Kind]]) -> Kind:
     """Return the recipe called ``name``.
 
@@ -112,7 +119,5 @@ def look_up(name: str, makers: Mapping[str, Callable[[], Kind]]) -> Kind:
         FovealError: there is none; the sentence gives near names and the command that lists all.
     """
     if name not in makers:
-        near = difflib.get_close_matches(name, makers, n=3, cutoff=0.5)
-        guess = f" (did you mean {' or '.join(near)}?)" if near else ""
-        raise FovealError(f"There is no recipe {name!r}{guess}: `foveal train --list` shows all of them.")
+        raise no_recipe(name, makers)
     return makers[name]()

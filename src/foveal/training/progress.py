@@ -10,6 +10,7 @@ from rich.text import Text
 
 from foveal.errors import FovealError
 from foveal.training.listener import COUNTS, Listener, RunInfo, StepReport, over_classes
+from foveal.wording import digits, figure, in_units, many, title
 
 MOST_METRICS = 4  # of an evaluation on one line; the logs have all
 TENSORBOARD = "tensorboard"  # folder within that of the run
@@ -81,8 +82,8 @@ class ProgressBar(Listener):
         done = self.speed.done(report.epoch, report.step)
         speed = f"{self.speed.images_per_second(done):.0f} img/s {clock(self.speed.seconds_left(done))} left"
         # The stats come last: a detector has more of them than fit on a line.
-        stats = " ".join(f"{name} {value:.3g}" for name, value in report.stats.items())
-        facts = f"{speed} loss {report.loss:.3f} {stats}"
+        stats = ", ".join(f"{title(name)} {figure(name, value)}" for name, value in report.stats.items())
+        facts = f"{speed} loss {digits(report.loss)} {stats}"
         self.bar.update(
             self.task, completed=done, description=f"epoch {report.epoch}/{self.info.last_epoch}", facts=facts
         )
@@ -91,10 +92,10 @@ class ProgressBar(Listener):
         self.bar.update(self.task, facts=f"evaluating {done}/{total}")
 
     def epoch(self, record: dict[str, Any], is_best: bool) -> None:
-        self.console.print(_epoch_line(record, self.info, is_best))
+        self.console.print(_epoch_line(record, self.info, is_best, self.console.width), soft_wrap=True)
 
     def notice(self, sentence: str) -> None:
-        self.console.print(f"foveal: {sentence}", markup=False)
+        self.console.print(f"foveal: {sentence}", soft_wrap=True, markup=False)
 
     def close(self) -> None:
         self.bar.stop()
@@ -107,29 +108,40 @@ class _Facts(ProgressColumn):
 
 def _print_opening(console: Console, info: RunInfo) -> None:
     for line in (_opening(info), *info.notices):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _opening(info: RunInfo) -> str:
-    pieces = f"{info.batch_size} images per update"
+    pieces = f"{many(info.batch_size, 'image')} per update"
     if info.processes > 1 or info.accumulation > 1:
-        pieces += f" ({info.processes} processes x {info.accumulation} passes)"
+        processes, passes = many(info.processes, "process", "processes"), many(info.accumulation, "pass", "passes")
+        pieces += f" ({processes} x {passes})"
     epochs, updates = info.last_epoch - info.first_epoch + 1, info.steps_per_epoch
     resumed = f", resuming after update {info.steps_done} of epoch {info.first_epoch}" if info.steps_done else ""
     return (
-        f"{info.parameters / 1e6:.1f} M parameters on {info.device}, {info.train_size} images, "
-        f"{epochs} epoch{'s' * (epochs != 1)} of {updates} update{'s' * (updates != 1)}, {pieces}{resumed}"
+        f"{in_units(info.parameters, 1e6)} M parameters on {info.device}, {many(info.train_size, 'image')}, "
+        f"{many(epochs, 'epoch')} of {many(updates, 'update')}, {pieces}{resumed}"
     )
 
 
-def _epoch_line(record: dict[str, Any], info: RunInfo, is_best: bool) -> str:
-    """``epoch  3/20  loss 0.743  val top1 92.76 top5 100 loss 0.258  459 img/s *``; a star marks the best so far."""
+def _epoch_line(record: dict[str, Any], info: RunInfo, is_best: bool, width: int | None = None) -> str:
+    """``epoch  3/20  loss 0.743  val loss 0.258, top-1 92.76 %  459 img/s *``; a star marks the best so far.
+
+    Metrics that do not fit into ``width`` columns are left out, the last ones first.
+    """
     epoch = f"epoch {record['epoch']:>{len(str(info.last_epoch))}}/{info.last_epoch}"
-    shown = [name for name in record if name.startswith("val_") and name not in COUNTS]
-    metrics = " ".join(f"{name.removeprefix('val_')} {record[name]:.4g}" for name in shown[:MOST_METRICS])
-    metrics += over_classes(record)
-    speed = f"{record['images_per_second']:.0f} img/s"
-    return f"{epoch}  loss {record['train_loss']:.4g}  val {metrics}  {speed}{' *' if is_best else ''}"
+    names = [name for name in record if name.startswith("val_") and name not in COUNTS]
+    names.sort(key=lambda name: name != "val_loss")  # beside that of training
+    metrics = [_named(name.removeprefix("val_"), record[name]) for name in names[:MOST_METRICS]]
+    start = f"{epoch}  loss {digits(record['train_loss'])}  val "
+    end = f"{over_classes(record)}  {record['images_per_second']:.0f} img/s{' *' if is_best else ''}"
+    while width is not None and len(metrics) > 1 and len(start + ", ".join(metrics) + end) > width:
+        metrics.pop()
+    return start + ", ".join(metrics) + end
+
+
+def _named(name: str, value: float) -> str:
+    return f"{title(name)} {figure(name, value)}"
 
 
 def clock(seconds: float) -> str:

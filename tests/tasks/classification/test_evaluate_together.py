@@ -23,7 +23,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from foveal.cli.evaluate import main
+from foveal.cli.commands.evaluate import main
 from foveal.cli.options import EvaluateOptions
 from foveal.tasks.classification.evaluate import evaluate
 from foveal.tasks.classification.network import restore

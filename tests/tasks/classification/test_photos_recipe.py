@@ -95,5 +95,5 @@ def test_a_task_trains_by_the_settings_for_its_images(tmp_path):
 
 
 def test_an_unknown_model_is_named_with_near_ones():
-    with pytest.raises(FovealError, match=r"There is no model 'transnext_ato' to train \(did you mean transnext_atto"):
+    with pytest.raises(FovealError, match=r"There is no model 'transnext_ato', did you mean transnext_atto"):
         get_recipe("photos.transnext_ato")

@@ -11,6 +11,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 from foveal.errors import FovealError
 from foveal.models.transnext import default_cfgs as transnext_cfgs
 from foveal.models.transxnet import default_cfgs as transxnet_cfgs
+from foveal.near import did_you_mean
 
 Sides = int | list[int] | tuple[int, ...]  # plain types, which JSON keeps
 
@@ -71,7 +72,8 @@ class PyramidConfig(BackboneConfigMixin, PreTrainedConfig):
     def _check_network(self) -> None:
         kind = type(self).__name__
         if self.model_name.partition(".")[0] not in self.names:
-            raise FovealError(f"{kind} has no model {self.model_name!r}: choose one of {', '.join(self.names)}.")
+            near = did_you_mean(self.model_name, self.names, most=1)
+            raise FovealError(f"{kind} has no model {self.model_name!r}{near}: choose one of {', '.join(self.names)}.")
         try:
             _channels(self.model_name, tuple(self.arguments.items()))
         except (ValueError, TypeError, RuntimeError) as error:

@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 from torch import nn
 
+from foveal.near import did_you_mean
+
 from ..sizes import StageGeometry
 from .aggregated_attention import AggregatedAttention, Pooling, SelfAttention
 from .other_position_biases import OtherBiasAttention, PooledBias, WindowBias
@@ -34,8 +36,10 @@ class AttentionTerms:
     def check(self, kinds: str) -> None:
         """Raise ValueError for terms that do not work together, or that stages of these kinds do not have."""
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in get_args(choices):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
+            given, known = getattr(self, name), get_args(choices)
+            if given not in known:
+                near = did_you_mean(str(given), known, most=1)
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}{near}")
         if self.window_bias == "positional" and not self.positional_attention:
             raise ValueError('window_bias="positional" is positional attention: leave positional_attention=False out')
         for field in fields(self):

@@ -15,6 +15,7 @@ from foveal.explain.figures.activation_map import Evidence, activation_figure
 from foveal.explain.layers import Layer, named_layer, stage_layer
 from foveal.explain.token_grid import stride_of
 from foveal.models.pyramid import Pyramid
+from foveal.near import did_you_mean
 from foveal.report.explanation.picture import Picture
 from foveal.report.explanation.subject import Photograph, Subject
 
@@ -128,7 +129,8 @@ def _label(classes: Sequence[str], name: str) -> int:
         return int(name)
     found = [index for index, one in enumerate(classes) if name.lower() in one.lower()]
     if len(found) != 1:
-        several = f"{len(found)} classes contain {name!r}" if found else f"There is no class {name!r}"
+        none = f"There is no class {name!r}{did_you_mean(name, classes)}"
+        several = f"{len(found)} classes contain {name!r}" if found else none
         raise FovealError(f"{several}: pass the whole name, or an index from 0 to {len(classes) - 1}.")
     return found[0]
 

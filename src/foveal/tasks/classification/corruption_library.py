@@ -9,31 +9,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from foveal.errors import FovealError
 from foveal.training.sampling import seeded_on_cpu
 
-CorruptionName: TypeAlias = Literal[
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-]
-CORRUPTIONS: tuple[CorruptionName, ...] = get_args(CorruptionName)
 PACKAGE, RENAMED_FROM = "imagecorruptions-imaug", "imagecorruptions"
 SMALLEST = 32  # side in pixels that the package takes
 INSTALL = 'install it with `pip install "foveal[robustness]"`'

@@ -2,16 +2,15 @@
 
 import copy
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 from foveal.errors import FovealError
 from foveal.models.transnext import TransNeXt
+from foveal.tasks.classification.names import Mode
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.network import set_input_size
 from foveal.types import Size
 
-Mode = Literal["normal", "linear", "no_length_scaling", "interpolate"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 MODE_TITLES: dict[Mode | None, str] = {
     None: "",
     "normal": "normal",

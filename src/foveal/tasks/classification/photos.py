@@ -10,14 +10,11 @@ What is chosen, where it is not asked for by name:
 - mixup, random erasing and stochastic depth from 5,000 images on.
 """
 
-import difflib
 import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import timm
-
-from foveal.errors import FovealError
+from foveal.models.names import check_model
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.training.config import TrainConfig
@@ -82,7 +79,7 @@ class PhotosRecipe(Recipe):
 
 def photos_recipe(model: str) -> PhotosRecipe:
     """Return the recipe for a model of timm or foveal. Raises FovealError if there is none of this name."""
-    check_model(model, "to train")
+    check_model(model)
     return PhotosRecipe(
         name=PHOTOS + model,
         summary=f"{model} on photographs of one's own, with settings that follow from their number",
@@ -97,15 +94,6 @@ def photos_recipe(model: str) -> PhotosRecipe:
             weight_decay=0.05, clip_norm=1.0, workers=4, val_fraction=0.2, log_every=1,
         ),
     )  # fmt: skip
-
-
-def check_model(name: str, purpose: str) -> None:
-    """Raise FovealError if there is no model of this name, with near ones."""
-    if timm.is_model(name):
-        return
-    near = difflib.get_close_matches(name, timm.list_models(), n=3)
-    guess = f" (did you mean {' or '.join(near)}?)" if near else ""
-    raise FovealError(f"There is no model {name!r} {purpose}{guess}: `foveal models` shows ours, timm has more.")
 
 
 def _side(count: int, from_weights: bool) -> int:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from foveal.tasks.classification.photos import PHOTOS, check_model, photos_recipe
+from foveal.models.names import check_model
+from foveal.tasks.classification.photos import PHOTOS, photos_recipe
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.recipe import look_up
@@ -197,7 +198,7 @@ def _digits_transxnet() -> Recipe:
 
 def _finetune(model: str) -> Recipe:
     """A few thousand images of one's own: lower layers learn slowly, images stay recognisable."""
-    check_model(model, "to fine-tune")
+    check_model(model)
     return Recipe(
         name=FINETUNE + model,
         summary=f"fine-tuning {model} on a folder of one's own",

@@ -22,7 +22,8 @@ from foveal.tasks.classification.imagenet.sets import (
     published,
 )
 from foveal.tasks.classification.int8 import CalibrationImages, quantized
-from foveal.tasks.classification.modes import MODE_TITLES, Mode, in_mode, linear_pool
+from foveal.tasks.classification.modes import MODE_TITLES, in_mode, linear_pool
+from foveal.tasks.classification.names import Mode
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.finished import Finished
 from foveal.tasks.listing import walk_images

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, TypeVar
 
 from foveal.errors import FovealError
+from foveal.near import did_you_mean
 from foveal.tasks.dense.model import DenseBackbone, DenseModel
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
@@ -117,14 +118,16 @@ def find_builder(
         FovealError: unknown head or option, ``num_classes`` below 1, or invalid settings.
     """
     if name not in builders:
-        raise FovealError(f"There is no {kind} {name!r}: choose one of {', '.join(builders)}.")
+        near = did_you_mean(name, builders, most=1)
+        raise FovealError(f"There is no {kind} {name!r}{near}: choose one of {', '.join(builders)}.")
     if num_classes < 1:
         raise FovealError(f"num_classes must be at least 1, not {num_classes}.")
     module = importlib.import_module(builders[name])
     allowed = [option.name for option in fields(module.Settings)]
     unknown = sorted(set(options) - set(allowed))
     if unknown:
-        raise FovealError(f"{name} has no option {unknown[0]}: its options are {', '.join(allowed)}.")
+        near = did_you_mean(unknown[0], allowed, most=1)
+        raise FovealError(f"{name} has no option {unknown[0]}{near}: its options are {', '.join(allowed)}.")
     return partial(module.build, settings=module.Settings(**options))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from foveal.errors import FovealError
 from foveal.models.catalogue import published_top1
 from foveal.papers import Row, paper_table
-from foveal.tasks.classification.modes import Mode
+from foveal.tasks.classification.names import Mode, SetName
 from foveal.tasks.classification.network import Classifier
 from foveal.types import Size
 
@@ -43,9 +43,6 @@ def indices(name: ClassList) -> tuple[int, ...]:
     """Return the logit indices (0 to 999) of a set's classes, in ascending order."""
     place = {synset: index for index, synset in enumerate(synsets("imagenet_1k"))}
     return tuple(place[synset] for synset in synsets(name))
-
-
-SetName = Literal["val", "a", "r", "sketch", "v2", "c"]
 
 
 @dataclass(frozen=True)

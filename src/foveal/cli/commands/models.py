@@ -1,15 +1,19 @@
 """``foveal models``: every model with its size, its cost, its published accuracy and the home of its weights."""
 
+import re
 from dataclasses import asdict
+from fnmatch import fnmatch
 from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from foveal.cli.console import Json, columns, print_json, progress
+from foveal.cli.console import Json, columns, print_json, say
+from foveal.cli.lists import Model, models
 from foveal.errors import FovealError
-from foveal.models.catalogue import Entry, catalogue
+from foveal.near import did_you_mean
+from foveal.wording import in_units
 
 
 def main(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", *, json: Json = False) -> None:
@@ -21,30 +25,29 @@ def main(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", *, j
     Args:
         pattern: A name or a part of one, with * and ? as in a shell.
     """
-    with progress("Counting") as on_entry:
-        entries = catalogue(pattern, on_entry)
+    entries = [one for one in models() if fnmatch(one.name, f"*{pattern}*")]
     if not entries:
-        raise FovealError(f"No model matches {pattern!r}: `foveal models` shows all of them.")
+        near = did_you_mean(pattern, [part for one in models() for part in (one.name, *re.split("[_.]", one.name))])
+        raise FovealError(f"No model matches {pattern!r}{near}: `foveal models` shows all of them.")
     if json:
         print_json([asdict(e) for e in entries])
         return
-    console = Console()
-    console.print(_table(entries))
+    Console().print(_table(entries))
     for entry in entries:
         if entry.home:
-            console.print(f"{entry.name:<29} {entry.home}", highlight=False, soft_wrap=True)
-    console.print("Models without a published accuracy are ours: small, untrained, for experiments on a laptop.")
+            print(f"{entry.name:<29} {entry.home}")
+    say("Models without a published accuracy are ours: small, untrained, for experiments on a laptop.")
 
 
-def _table(entries: list[Entry]) -> Table:
+def _table(entries: list[Model]) -> Table:
     table = columns(["model"], ["pixels", "params M", "paper", "MACs G", "paper", "top-1 %"], gap=2)
     for e in entries:
         table.add_row(
             e.name,
             str(e.size),
-            f"{e.params / 1e6:.2f}",
+            in_units(e.params, 1e6),
             _or_blank(e.published_params),
-            f"{e.paper_macs / 1e9:.2f}",
+            in_units(e.paper_macs, 1e9),
             _or_blank(e.published_macs),
             _or_blank(e.top1),
         )

@@ -1,0 +1,77 @@
+"""The headings that the help of a command lists its options under, for commands with many of them."""
+
+from collections.abc import Iterable, Mapping
+
+OTHERS = "Options"  # of a command without headings, and of an option that its headings lack
+DATA, MODEL, SCHEDULE, HARDWARE, OUTPUT = "Data", "Model", "Schedule", "Hardware", "Output"
+MEASUREMENT = "Measurement"
+
+_SCHEDULE = ("epochs", "epoch_steps", "batch_size", "lr", "warmup_epochs", "seed")
+_HARDWARE = ("precision", "device_batch_size", "workers", "grad_checkpointing", "compile")
+
+#: Command -> heading -> names of options.
+HEADINGS: dict[str, dict[str, tuple[str, ...]]] = {
+    "tables": {
+        OUTPUT: ("format", "json"),
+        MEASUREMENT: ("count", "time", "batch", "rounds", "no_memory"),
+        "Accuracy": ("checkpoint", "data", "row"),
+        HARDWARE: ("device", "workers"),
+    },
+    "train": {
+        DATA: ("data", "val_fraction", "mask_suffix", "zero", "broken"),
+        MODEL: ("model", "checkpoint", "pretrained", "size", "drop_path"),
+        SCHEDULE: _SCHEDULE,
+        HARDWARE: _HARDWARE,
+        OUTPUT: ("out", "resume", "requeue", "save_steps", "tensorboard", "json"),
+        "Without training": ("show_list", "dry_run", "processes", "images"),
+    },
+    "ablate": {
+        "Table": ("rows", "seeds", "dry_run"),
+        DATA: ("data", "val_fraction", "broken"),
+        SCHEDULE: _SCHEDULE,
+        HARDWARE: ("jobs", *_HARDWARE),
+        OUTPUT: ("out", "save_steps", "json"),
+    },
+    "evaluate": {
+        DATA: ("data", "split", "set", "mask_suffix", "broken"),
+        MODEL: ("checkpoint", "pretrained", "model"),
+        "Images": ("size", "multi_scale", "flip", "window", "stride", "whole"),
+        "Modes of TransNeXt": ("mode", "pool_size", "position_bias", "reference_size"),
+        HARDWARE: ("precision", "calibration_images", "optimize", "batch_size", "workers"),
+        OUTPUT: ("out", "paper", "json"),
+    },
+    "predict": {
+        MODEL: ("checkpoint", "model", "size"),
+        OUTPUT: ("out", "top_k", "score", "json"),
+    },
+    "explain": {
+        MODEL: ("checkpoint", "model", "pretrained", "size", "seed"),
+        "What is drawn": ("what", "stage", "block"),
+        "Attention": ("query",),
+        "Evidence (gradcam)": ("classes", "method", "layer"),
+        "Receptive fields (erf)": ("beside", "sign", "batch_size"),
+        OUTPUT: ("out", "formats", "dpi", "credit", "json"),
+    },
+    "export": {
+        MODEL: ("checkpoint", "model", "pretrained", "features"),
+        "File": ("format", "out", "size", "batch", "dynamic"),
+        "Precision": ("precision", "calibration", "calibration_images"),
+        OUTPUT: ("json",),
+    },
+    "bench": {
+        "What is measured": ("models", "peers", "forms", "mode", "dtypes", "batches", "sizes"),
+        MEASUREMENT: ("rounds", "no_memory"),
+        HARDWARE: ("device", "threads"),
+        OUTPUT: ("csv", "plot", "json"),
+    },
+}
+
+
+def grouped(command: str, names: Iterable[str]) -> Mapping[str, list[str]]:
+    """Return the names of options under the headings of a command, in the order of both."""
+    left = dict.fromkeys(names)
+    groups: dict[str, list[str]] = {}
+    for heading, members in HEADINGS.get(command, {}).items():
+        groups[heading] = [name for name in members if name in left]
+        left = {name: None for name in left if name not in members}
+    return {heading: found for heading, found in [*groups.items(), (OTHERS, [*left])] if found}
