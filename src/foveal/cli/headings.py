@@ -36,13 +36,15 @@ HEADINGS: dict[str, dict[str, tuple[str, ...]]] = {
         DATA: ("data", "split", "set", "mask_suffix", "broken"),
         MODEL: ("checkpoint", "pretrained", "model"),
         "Images": ("size", "multi_scale", "flip", "window", "stride", "whole"),
+        "Robustness": ("corrupt", "corruptions", "severities"),
         "Modes of TransNeXt": ("mode", "pool_size", "position_bias", "reference_size"),
         HARDWARE: ("precision", "calibration_images", "optimize", "batch_size", "workers"),
         OUTPUT: ("out", "paper", "json"),
     },
     "predict": {
+        DATA: ("every", "workers"),
         MODEL: ("checkpoint", "model", "size"),
-        OUTPUT: ("out", "top_k", "score", "json"),
+        OUTPUT: ("out", "features", "top_k", "score", "json"),
     },
     "explain": {
         MODEL: ("checkpoint", "model", "pretrained", "size", "seed"),

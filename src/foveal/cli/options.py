@@ -8,18 +8,20 @@ from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from foveal.cli.console import Json, UsageError
 from foveal.errors import FovealError
-from foveal.models.weights_file import WeightsFile
 from foveal.options import declarations
 from foveal.tasks.classification.names import CorruptionName, Mode, SetName
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
 from foveal.training.config import Broken, InferencePrecision
+
+if TYPE_CHECKING:
+    from foveal.models.weights_file import WeightsFile  # which imports PyTorch
 
 TASKS = "tasks"  # metadata of an option's field
 
@@ -239,7 +241,7 @@ class PredictOptions:
     json: Json = False
 
 
-def check_file(recipe: BaseRecipe, weights: WeightsFile | None) -> WeightsFile:
+def check_file(recipe: BaseRecipe, weights: "WeightsFile | None") -> "WeightsFile":
     """Return the file of weights. Raises UsageError if none is given, since there are none to download."""
     if weights is None:
         raise UsageError(f"{recipe.name} has no weights to download: pass the authors' file as --checkpoint.")

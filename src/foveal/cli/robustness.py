@@ -11,11 +11,12 @@ from foveal.cli.kept import notices_of
 from foveal.cli.options import EvaluateOptions
 from foveal.cli.total_progress import total_progress
 from foveal.report.evaluation_robustness import draw_corrupted, write_robustness
-from foveal.tasks.classification.corruption_library import CORRUPTIONS, CorruptionLibrary
+from foveal.tasks.classification.corruption_library import CorruptionLibrary
 from foveal.tasks.classification.data import open_split, source_of
 from foveal.tasks.classification.evaluate import EvaluationSettings, check_split
 from foveal.tasks.classification.imagenet.corruptions import SEVERITIES
 from foveal.tasks.classification.modes import in_mode
+from foveal.tasks.classification.names import CORRUPTIONS
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.classification.robustness import Robustness, measure_robustness
 from foveal.tasks.finished import Finished

@@ -10,6 +10,7 @@ from docstring_parser import parse as parse_docstring
 from tyro.conf import Positional
 
 REQUIRED: Any = MISSING  # the default of an option that has none
+LONGEST = 48  # columns of choices that stand for a value in help
 #: What stands for a value in help, by the type of the value, and by the name of the option where that says more.
 _BY_TYPE = {"int": "N", "float": "NUMBER", "Path": "PATH", "str": "NAME"}
 _BY_NAME = {
@@ -20,6 +21,7 @@ _BY_NAME = {
     "csv": "FILE",
     "data": "DIR",
     "drop_path": "RATE",
+    "features": "FILE",
     "dtypes": "LIST",
     "dynamic": "LIST",
     "format": "LIST",
@@ -110,7 +112,7 @@ def _fields_of(options: Any) -> Iterator[Option]:
 def _option(name: str, kind: Any, extras: tuple[Any, ...], default: Any, documented: str) -> Option:
     given = _Given(extras)
     members, values = _one_value(kind)
-    choices = tuple(choice for one in members if get_origin(one) is Literal for choice in get_args(one))
+    choices = tuple(str(choice) for one in members if get_origin(one) is Literal for choice in get_args(one))
     kinds = tuple(one for one in members if get_origin(one) is not Literal)
     positional = Positional in extras
     metavar = given("metavar") or _metavar(name, kinds, choices, values)
@@ -127,8 +129,17 @@ def _option(name: str, kind: Any, extras: tuple[Any, ...], default: Any, documen
         values=values if nargs is None else None,
         metavar="" if kinds == (bool,) else metavar,
         default=default,
-        help=given("help") or documented,
+        help=(given("help") or documented) + _listing(choices),
     )
+
+
+def _listing(choices: tuple[str, ...]) -> str:
+    """Return a sentence of choices that are too many to stand for the value."""
+    return f" Known are {', '.join(choices)}." if _are_many(choices) else ""
+
+
+def _are_many(choices: tuple[str, ...]) -> bool:
+    return len(",".join(choices)) > LONGEST
 
 
 class _Given:
@@ -167,6 +178,8 @@ def _one_value(kind: Any) -> tuple[tuple[Any, ...], int | None]:
 
 def _metavar(name: str, kinds: tuple[type, ...], choices: tuple[str, ...], values: int | None) -> str:
     named = [_BY_NAME.get(name) or _BY_TYPE.get(kind.__name__, "VALUE") for kind in kinds]
+    if _are_many(choices):
+        return f"{_BY_TYPE['str']} ..." if values is None else _BY_TYPE["str"]
     one = named[0] if named and not choices else f"{{{','.join([*named, *choices])}}}"
     return f"{one} ..." if values is None else one
 

@@ -10,7 +10,7 @@ from foveal.cli.options import EvaluateOptions, check_options
 
 def main(
     options: Annotated[EvaluateOptions, arg(name="")],
-    recipe: Annotated[Positional[str | None], arg(metavar="[RECIPE]")] = None,
+    recipe: Annotated[Positional[str | None], arg(metavar="RECIPE")] = None,
 ) -> None:
     """Evaluate trained weights: accuracy of a classifier, also on the sets that measure robustness; average precision
     of a detector's boxes and masks; mean IoU of a segmenter and the IoU of every class.
