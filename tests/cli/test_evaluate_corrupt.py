@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from foveal.cli import classification
-from foveal.tasks.classification.corruption_library import CORRUPTIONS, CorruptionLibrary
+from foveal.tasks.classification.corruption_library import CorruptionLibrary
+from foveal.tasks.classification.names import CORRUPTIONS
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from torch import nn
 from foveal.errors import FovealError
 from foveal.tasks import finished as kept
 from foveal.tasks.classification import corruption_library
-from foveal.tasks.classification.corruption_library import CORRUPTIONS, CorruptionLibrary, corrupted
+from foveal.tasks.classification.corruption_library import CorruptionLibrary, corrupted
 from foveal.tasks.classification.data import open_split
 from foveal.tasks.classification.evaluate import EvaluationSettings
 from foveal.tasks.classification.imagenet.corruptions import ALEXNET
+from foveal.tasks.classification.names import CORRUPTIONS
 from foveal.tasks.classification.network import Classifier
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.classification.robustness import CorruptedImages, measure_robustness
