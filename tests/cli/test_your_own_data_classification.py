@@ -78,6 +78,8 @@ def reader(tmp_path, monkeypatch):
     (tmp_path / "CVAT" / "labels.txt").touch()
     write_shards(tmp_path / "SHARDS")
     (tmp_path / "photo.jpg").write_bytes(picture(0))
+    (tmp_path / "more-photos").mkdir()
+    (tmp_path / "more-photos" / "another.jpg").write_bytes(picture(1))
     hub = SimpleNamespace(Image=lambda decode=True: None, ClassLabel=type("ClassLabel", (), {"names": ["cat", "dog"]}))
     hub.Image = type("Image", (), {"__init__": lambda self, decode=True: None})
     features = {"photo": hub.Image(), "kind": hub.ClassLabel()}

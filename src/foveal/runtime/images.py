@@ -11,7 +11,7 @@ from foveal.errors import FovealError
 from foveal.runtime.card import Card, Resizing
 from foveal.types import Size
 
-LONGEST = 20_000  # pixels of a resized side
+MOST_PIXELS = 100_000_000  # of a resized image, before its centre is cropped
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -47,16 +47,16 @@ def fit(image: Image.Image, resizing: Resizing, size: Size) -> Image.Image:
     if method is None:
         raise FovealError(f"The interpolation {resizing.interpolation!r} is unknown: export the network again.")
     height, width = _resized(image, resizing, size)
-    check_narrow(max(height, width))
+    check_narrow(height, width)
     if image.size != (width, height):
         image = image.resize((width, height), method)
     return _centre(image, size)
 
 
-def check_narrow(side: int) -> None:
-    """Raise FovealError for an image whose long side would be resized to so many pixels that memory is not bounded."""
-    if side > LONGEST:
-        raise FovealError(f"The image is too narrow: its long side would be resized to {side:,} pixels, so crop it.")
+def check_narrow(height: int, width: int) -> None:
+    """Raise FovealError for an image so narrow that it would be resized to more pixels than memory is meant for."""
+    if height * width > MOST_PIXELS:
+        raise FovealError(f"The image is too narrow: it would be resized to {width} x {height} pixels, so crop it.")
 
 
 def normalise(pixels: np.ndarray, resizing: Resizing) -> np.ndarray:

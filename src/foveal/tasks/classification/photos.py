@@ -91,8 +91,9 @@ def photos_recipe(model: str) -> PhotosRecipe:
         ),
         train=TrainConfig(
             epochs=FEWEST_PASSES, batch_size=LARGEST_BATCH, lr=RATE, min_lr=1e-6, warmup_epochs=3, warmup_lr=1e-6,
-            weight_decay=0.05, clip_norm=1.0, workers=4, val_fraction=0.2, log_every=1,
+            weight_decay=0.05, clip_norm=1.0, workers=4, log_every=1,
         ),
+        usual_val_fraction=0.2,
     )  # fmt: skip
 
 

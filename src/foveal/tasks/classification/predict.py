@@ -42,8 +42,8 @@ class ClassPredictor:
     def prepare(self, image: Image.Image) -> Tensor:
         """Return an image in RGB as an input of the network, (3, height, width)."""
         if not self._fit.takes_whole_image:
-            short = min(self._fit.size) / self._fit.crop
-            check_narrow(int(short * max(image.size) / min(image.size)))
+            short = int(min(self._fit.size) / self._fit.crop)
+            check_narrow(short, short * max(image.size) // min(image.size))
         return self._transform(image)
 
     @torch.no_grad()

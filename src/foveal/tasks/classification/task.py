@@ -75,7 +75,13 @@ class ClassificationTask(Task[Recipe]):
     @classmethod
     def open_images(cls, recipe: Recipe, data: str | Path | None) -> tuple[Images, Images]:
         where = data if isinstance(data, str) else cls.data_folder(recipe, data)  # "hf:NAME" is no folder
-        train, val = open_train_and_val(where, recipe.train.val_fraction, recipe.train.seed, recipe.train.broken)
+        train, val = open_train_and_val(
+            where,
+            recipe.train.val_fraction,
+            recipe.train.seed,
+            recipe.train.broken,
+            usual_fraction=recipe.usual_val_fraction,
+        )
         cls.set_transforms(recipe, train, val)
         return train, val
 

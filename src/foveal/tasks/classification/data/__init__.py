@@ -72,7 +72,11 @@ def open_split(
 
 
 def open_train_and_val(
-    where: str | Path, val_fraction: float | None = None, seed: int = 0, broken: Broken | None = None
+    where: str | Path,
+    val_fraction: float | None = None,
+    seed: int = 0,
+    broken: Broken | None = None,
+    usual_fraction: float | None = None,
 ) -> tuple[Images, Images]:
     """Open both splits, with the classes of train. Those without an image in one of them are in its ``notices``.
 
@@ -81,12 +85,15 @@ def open_train_and_val(
         seed: of that draw.
         broken: what a run will do with broken images, to decode a few images of both splits now; None decodes none.
             Remote shards are not looked at, since one of their images is as slow as all before it.
+        usual_fraction: ``val_fraction`` of a folder without a split, if that is None.
 
     Raises:
         FovealError: as ``open_split``, or there is only one class, or val has images of a class that train lacks, or
             broken images would stop the run.
     """
     source: Source = source_of(where)
+    if val_fraction is None and isinstance(source, ClassFolders) and is_unsplit(source.root):
+        val_fraction = usual_fraction
     if val_fraction is not None:
         source = _drawn(source, val_fraction, seed)
     elif isinstance(source, ClassFolders) and is_unsplit(source.root):
