@@ -15,7 +15,7 @@ from foveal.report.evaluation_classification import draw_corruptions, draw_sizes
 from foveal.tasks.classification.cell import Cell
 from foveal.tasks.classification.evaluate import Score
 from foveal.tasks.classification.imagenet.corruptions import ALEXNET, CorruptionErrors
-from foveal.tasks.classification.modes import MODES
+from foveal.tasks.classification.names import MODES
 
 pytest.importorskip("matplotlib")
 

@@ -211,7 +211,7 @@ def test_images_are_checked_before_the_model_is_created(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model": "transnext_tinny"}, "transnext_tinny cannot be created: Unknown model"),
+        ({"model": "transnext_tinny"}, "There is no model 'transnext_tinny', did you mean transnext_tiny"),
         ({"model": "vgg11", "model_args": {"depth": 3}}, "vgg11 cannot be created: .*depth"),
         ({"model": "transnext_atto", "fit": Preprocessing((16, 16))}, "at least 32"),
         ({"model": "transnext_atto", "model_args": {"window_size": 4}}, "odd"),

@@ -13,7 +13,8 @@ from foveal.errors import FovealError
 from foveal.tasks.classification.data import open_split
 from foveal.tasks.classification.evaluate import EvaluationSettings, score
 from foveal.tasks.classification.imagenet.sets import SIZES, published
-from foveal.tasks.classification.modes import MODES, in_mode, linear_pool
+from foveal.tasks.classification.modes import in_mode, linear_pool
+from foveal.tasks.classification.names import MODES
 from foveal.tasks.classification.network import Classifier, released_name
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.classification.survey import EvaluationGrid, survey
