@@ -172,7 +172,7 @@ def test_the_fifteen_corruptions_are_those_of_imagenet_c():
 @pytest.mark.parametrize("severity", [1, 5])
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_pixels_are_the_librarys(name, severity):
-    library = pytest.importorskip("imagecorruptions")
+    library = pytest.importorskip("imagecorruptions", exc_type=ImportError)
     draw = np.random.default_rng(0)
     pixels = np.asarray(Image.fromarray(draw.integers(0, 256, (6, 7, 3), dtype=np.uint8)).resize((48, 40)))
     before = np.random.get_state()[1].copy()
