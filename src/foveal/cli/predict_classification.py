@@ -29,6 +29,7 @@ from foveal.tasks.classification.predict import ClassPredictor, Featured, Featur
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.task import ClassificationTask
 from foveal.tasks.inputs import Inputs
+from foveal.wording import percent
 
 TOP_K = 5
 
@@ -97,5 +98,5 @@ def _say_files(tally: Tally, files: list[Path]) -> None:
 
 
 def _text(prediction: Prediction) -> str:
-    lines = [f"  {100 * guess.probability:5.1f} %  {guess.name}" for guess in prediction.guesses]
+    lines = [f"  {percent(100 * guess.probability):>8}  {guess.name}" for guess in prediction.guesses]
     return "\n".join([prediction.path, *lines])

@@ -21,6 +21,7 @@ from foveal.tasks.detection.predict import DetectionPrediction, DetectionPredict
 from foveal.tasks.detection.recipes import DetectionRecipe
 from foveal.tasks.detection.task import DetectionTask
 from foveal.tasks.inputs import Inputs
+from foveal.wording import percent
 
 THRESHOLD = 0.5
 DETECTIONS = "detections.json"
@@ -88,5 +89,5 @@ def _text(prediction: DetectionPrediction, picture: Path | None) -> str:
         lines.append("  nothing above the score")
     for found in prediction.objects:
         x1, y1, x2, y2 = (round(side) for side in found.box)
-        lines.append(f"  {100 * (found.score or 0):5.1f} %  {found.name:<20} {x1},{y1} to {x2},{y2}")
+        lines.append(f"  {percent(100 * (found.score or 0)):>8}  {found.name:<20} {x1},{y1} to {x2},{y2}")
     return "\n".join(lines)
