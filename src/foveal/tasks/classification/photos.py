@@ -12,7 +12,7 @@ What is chosen, where it is not asked for by name:
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from foveal.models.names import check_model
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
@@ -38,6 +38,7 @@ class PhotosRecipe(Recipe):
         asked: names of settings that were asked for, and stay as they are.
     """
 
+    usual_val_fraction: ClassVar[float | None] = 0.2
     asked: frozenset[str] = frozenset()
 
     def with_size(self, size: int) -> "PhotosRecipe":
@@ -93,7 +94,6 @@ def photos_recipe(model: str) -> PhotosRecipe:
             epochs=FEWEST_PASSES, batch_size=LARGEST_BATCH, lr=RATE, min_lr=1e-6, warmup_epochs=3, warmup_lr=1e-6,
             weight_decay=0.05, clip_norm=1.0, workers=4, log_every=1,
         ),
-        usual_val_fraction=0.2,
     )  # fmt: skip
 
 

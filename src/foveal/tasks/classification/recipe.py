@@ -14,7 +14,7 @@ class Recipe(BaseRecipe):
     kind: ClassVar[str] = "classification"
     fit: Preprocessing
     augment: Augmentation
-    usual_val_fraction: float | None = None
+    usual_val_fraction: ClassVar[float | None] = None
     """Share of the images for validation where there is no validation split and ``train.val_fraction`` is unset."""
 
     def with_size(self, size: int) -> "Recipe":
