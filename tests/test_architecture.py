@@ -13,7 +13,19 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "foveal"
 FILES = sorted(SOURCE.rglob("*.py"))
 ALL_MAY_KNOW = {
-    *("errors", "files", "image_files", "near", "options", "pixels", "plotting", "types", "version", "wording"),
+    *(
+        "errors",
+        "files",
+        "image_files",
+        "listed_model",
+        "near",
+        "options",
+        "pixels",
+        "plotting",
+        "types",
+        "version",
+        "wording",
+    ),
 }
 KNOWN_TO_THESE = {"plotting": {"errors", "files"}, "image_files": {"errors", "pixels"}}  # the others know errors alone
 

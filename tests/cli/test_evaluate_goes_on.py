@@ -23,7 +23,7 @@ def kept_at_once(monkeypatch):
 
 @pytest.fixture
 def stop(monkeypatch):
-    """``stop(module, name, after)``: the function of that name works so many times, then Ctrl-C is pressed."""
+    """``stop(module, name, after)`` makes the function of that name raise KeyboardInterrupt after ``after`` calls."""
 
     def prepare(module, name, after):
         whole, calls = getattr(module, name), []

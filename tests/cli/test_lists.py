@@ -19,7 +19,7 @@ def test_the_recipes_are_those_of_the_code():
     ]
 
 
-def test_ablations_are_told_from_the_other_recipes():
+def test_ablations_are_distinguished_from_the_other_recipes():
     assert [one.name for one in recipes() if one.is_ablation] == [recipe.name for recipe in list_ablations()]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foveal.cli.commands.export import ExportOptions
 from foveal.cli.console import UsageError, print_json, steps
+from foveal.cli.options import check_least
 from foveal.cli.predict import CLASSIFICATION, what_it_holds
 from foveal.errors import FovealError
 from foveal.export import FORMATS, Exported, Subject, export
@@ -70,8 +71,7 @@ def _listed(option: str, words: str, known: Collection[str]) -> list[str]:
 
 
 def _batch(options: ExportOptions, dynamic: list[str]) -> int:
-    if options.batch is not None and options.batch < 1:
-        raise UsageError(f"--batch must be at least 1, not {options.batch}.")
+    check_least(("--batch", options.batch, 1))
     if options.batch is not None and BATCH in dynamic:
         raise UsageError("--dynamic batch takes any number of images: leave --batch out.")
     return options.batch or 1
@@ -105,8 +105,7 @@ def _subject(options: ExportOptions, dynamic: list[str], batch: int) -> Subject:
         raise UsageError("--checkpoint has the weights: leave --no-pretrained out.")
     if len(options.size) > 2:
         raise UsageError(f"--size takes one side, or height and width, not {len(options.size)} numbers.")
-    if any(side < 1 for side in options.size):
-        raise UsageError(f"--size must be at least 1, not {min(options.size)}.")
+    check_least(*(("--size", side, 1) for side in options.size))
     sides = options.size * 2 if len(options.size) == 1 else options.size
     size = (sides[0], sides[1]) if sides else None
     weights = None if options.checkpoint is None else WeightsFile.open(options.checkpoint)

@@ -176,13 +176,18 @@ def check_options(options: EvaluateOptions) -> None:
         raise UsageError("--whole excludes --window and --stride: leave one or the other out.")
     if options.calibration_images is not None and options.precision != "int8":
         raise UsageError("--calibration-images is for --precision int8: add that, or leave it out.")
-    for option, number, least in (
+    check_least(
         ("--calibration-images", options.calibration_images, 1),
         ("--batch-size", options.batch_size, 1),
         ("--window", options.window, 1),
         ("--stride", options.stride, 1),
         ("--workers", options.workers, 0),
-    ):
+    )
+
+
+def check_least(*limits: tuple[str, int | None, int]) -> None:
+    """Raise UsageError for the first (option, number, least) whose number was given and is too small."""
+    for option, number, least in limits:
         if number is not None and number < least:
             raise UsageError(f"{option} must be at least {least}, not {number}.")
 

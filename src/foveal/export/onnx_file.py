@@ -12,10 +12,8 @@ from torch.export import ExportedProgram
 
 from foveal.runtime.card import KEY, Card
 
-from .onnx_operators import TRANSLATIONS
+from .onnx_operators import OPSET, TRANSLATIONS
 
-# PyTorch's default. From 21 on, group norms are GroupNormalization, which gives NaN on blank maps in ONNX Runtime.
-OPSET = 20
 _LARGEST_FILE = 1_900_000_000  # bytes; a protobuf message ends at 2 GiB
 _NO_LIMIT = 1 << 40
 

@@ -15,6 +15,8 @@ from onnxscript import opset20
 
 from foveal.ops.numerics import EPS
 
+# PyTorch's default. From 21 on, group norms are GroupNormalization, which gives NaN on blank maps in ONNX Runtime.
+OPSET = opset20.version
 _END = 2**63 - 1  # of a slice to the last one
 op: Any = opset20  # its annotations do not know that numbers become constants
 AXIS = [2]  # the dimension of a head, or the keys
@@ -82,7 +84,7 @@ def _one_sample(x: Any, weight: Any, bias: Any, settings: dict[str, Any]) -> onn
     y = tape.op("Conv", [maps, kernels, given[2]], {"group": x.shape[1], **settings})
     result = tape.op("Squeeze", [y, first])
     result.shape, result.type = given[0].shape, given[0].type
-    return onnx_ir.Graph(given, [result], nodes=tape.nodes, name="sample", opset_imports={"": 20})
+    return onnx_ir.Graph(given, [result], nodes=tape.nodes, name="sample", opset_imports={"": OPSET})
 
 
 def _unit(x: Any) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import timm
 import torch
 
+from foveal.listed_model import ListedModel
 from foveal.papers import Row, paper_table
 
 from .counting import Count, flops
@@ -21,44 +20,12 @@ from .transxnet import default_cfgs as transxnet_cfgs
 _TABLES = ("transnext.imagenet", "transnext.token_mixers", "transxnet.imagenet", "transxnet.imagenet_384")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One model with one set of weights.
+def catalogue(pattern: str = "*") -> list[ListedModel]:
+    """Return the models whose name matches ``pattern``, a part of it or a shell pattern, sorted by family and size.
 
-    Attributes:
-        name: name for ``timm.create_model``, with the tag of the weights ("transnext_tiny.in1k"), or without a tag for
-            models that are not in the papers.
-        size: side in pixels of the images that the figures are for.
-        params, macs, paper_macs: as counted by ``foveal.flops``.
-        top1: published ImageNet-1K accuracy in percent, or None.
-        published_params, published_macs: figures of the paper, in M and G, or None.
-        home: address that the weights are downloaded from, or None.
+    Counting takes about a second per model.
     """
-
-    name: str
-    size: int
-    params: int
-    macs: int
-    paper_macs: int
-    top1: float | None
-    published_params: float | None
-    published_macs: float | None
-    home: str | None
-
-
-def catalogue(pattern: str = "*", on_entry: Callable[[int, int], None] | None = None) -> list[Entry]:
-    """Return the models whose name matches ``pattern``, sorted by family and size.
-
-    Args:
-        pattern: a part of the name, or a shell pattern.
-        on_entry: called with (done, total) after each model; counting takes about a second per model.
-    """
-    names = [n for n in _names() if fnmatch.fnmatch(n, f"*{pattern}*")]
-    entries = []
-    for done, name in enumerate(names, 1):
-        entries.append(entry(name))
-        if on_entry:
-            on_entry(done, len(names))
+    entries = [entry(name) for name in _names() if fnmatch.fnmatch(name, f"*{pattern}*")]
     return sorted(entries, key=lambda e: (e.name.split("_")[0], e.params, e.size))
 
 
@@ -70,7 +37,7 @@ def count_model(name: str, **arguments: Any) -> Count:
 
 
 @cache
-def entry(name: str) -> Entry:
+def entry(name: str) -> ListedModel:
     """Return the entry of one model, by its name for ``timm.create_model``, counted at the size of its weights."""
     with torch.device("meta"):
         net = timm.create_model(name, device="meta")
@@ -78,7 +45,7 @@ def entry(name: str) -> Entry:
     size = cfg["input_size"][-1]
     count = flops(net, size)
     home = f"huggingface.co/{cfg['hf_hub_id']}" if cfg.get("hf_hub_id") else cfg.get("url")
-    return Entry(
+    return ListedModel(
         name=name,
         size=size,
         params=count.params,

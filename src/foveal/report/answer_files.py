@@ -9,12 +9,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import indent
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from foveal.files import atomic_file
 ADVICE, FEATURES_ADVICE = "choose another --out", "choose another --features"
 COLUMNS = ("path", "rank", "class", "probability")
 NAMES_ENDING = ".json"  # of the names beside features
-_HEADER = 128  # bytes before the numbers of a .npy file
 
 Add = Callable[[Any], None]
 
@@ -89,16 +87,17 @@ def feature_file(path: Path) -> Iterator[Callable[[str, np.ndarray], None]]:
     Raises:
         FovealError: a file cannot be written.
     """
-    rows, width = 0, 0
+    rows = width = 0
     with ExitStack() as stack:
         name_part = stack.enter_context(atomic_file(path.with_suffix(NAMES_ENDING), FEATURES_ADVICE))
         array_part = stack.enter_context(atomic_file(path, FEATURES_ADVICE))
         names = stack.enter_context(name_part.open("w", encoding="utf-8"))
         array = stack.enter_context(array_part.open("wb"))
-        array.write(bytes(_HEADER))
 
         def add(name: str, feature: np.ndarray) -> None:
             nonlocal rows, width
+            if not rows:
+                _write_header(array, 0, len(feature))
             names.write((",\n" if rows else "[\n") + json.dumps(name))
             array.write(feature.astype("<f4").tobytes())
             rows, width = rows + 1, len(feature)
@@ -106,13 +105,12 @@ def feature_file(path: Path) -> Iterator[Callable[[str, np.ndarray], None]]:
         yield add
         names.write("\n]\n" if rows else "[]\n")
         array.seek(0)
-        array.write(_npy_header(rows, width))
+        _write_header(array, rows, width)
 
 
-def _npy_header(rows: int, width: int) -> bytes:
-    """Return the header of a .npy file of format 1.0, of a fixed length, so that it can be written last."""
-    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER - 10) + text.ljust(_HEADER - 11).encode() + b"\n"
+def _write_header(file: BinaryIO, rows: int, width: int) -> None:
+    """Write the header of a .npy file. NumPy pads it such that its length does not depend on the number of rows."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
 
 
 def check_place(path: Path, advice: str) -> None:

@@ -51,7 +51,7 @@ def read_ahead(
         pictures: drawn as they are needed.
         prepare: from an RGB image to what is yielded; runs in the threads.
         workers: threads; 0 reads where it is called.
-        ahead: at most so many pictures are read, or being read, besides the one that is yielded.
+        ahead: maximum number of pictures that are read in advance of the one that is yielded.
     """
 
     def read(picture: Picture) -> T | FovealError:

@@ -102,8 +102,10 @@ class Task(ABC, Generic[R]):
         check_start(recipe, cls.starts_from, checkpoint, pretrained, resumes)
         cls.check_recipe(recipe)
         train, val = cls.open_images(recipe, data)
-        recipe = recipe.for_images(len(train), from_weights=checkpoint is not None or pretrained)
-        cls.set_transforms(recipe, train, val)
+        fitted = recipe.for_images(len(train), from_weights=checkpoint is not None or pretrained)
+        if fitted is not recipe:
+            recipe = fitted
+            cls.set_transforms(recipe, train, val)
         seed_everything(mix(recipe.train.seed, "weights"))
         recipe, model = cls.create_model(recipe, len(train.classes), pretrained)
         start = None

@@ -10,8 +10,9 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import Json, columns, print_json, say
-from foveal.cli.lists import Model, models
+from foveal.cli.lists import models
 from foveal.errors import FovealError
+from foveal.listed_model import ListedModel
 from foveal.near import did_you_mean
 from foveal.wording import in_units
 
@@ -39,7 +40,7 @@ def main(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", *, j
     say("Models without a published accuracy are ours: small, untrained, for experiments on a laptop.")
 
 
-def _table(entries: list[Model]) -> Table:
+def _table(entries: list[ListedModel]) -> Table:
     table = columns(["model"], ["pixels", "params M", "paper", "MACs G", "paper", "top-1 %"], gap=2)
     for e in entries:
         table.add_row(

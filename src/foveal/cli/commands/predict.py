@@ -5,7 +5,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import UsageError
-from foveal.cli.options import PredictOptions
+from foveal.cli.options import PredictOptions, check_least
 
 
 def main(
@@ -30,13 +30,11 @@ def main(
 def _check(images: tuple[str, ...], options: PredictOptions) -> None:
     if not images:
         raise UsageError("An image is missing: foveal predict IMAGE... --checkpoint FILE.")
-    for option, number, least in (
+    check_least(
         ("--top-k", options.top_k, 1),
         ("--size", options.size, 1),
         ("--every", options.every, 1),
         ("--workers", options.workers, 0),
-    ):
-        if number is not None and number < least:
-            raise UsageError(f"{option} must be at least {least}, not {number}.")
+    )
     if options.score is not None and not 0 <= options.score <= 1:
         raise UsageError(f"--score must be from 0 to 1, not {options.score}.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from foveal.listed_model import ListedModel
 from foveal.tasks.recipe import no_recipe
 
 FOLDER = Path(__file__).parent
@@ -19,21 +20,6 @@ FAMILIES = {
     "photos.MODEL": "any model of timm on your own photographs, with settings that follow from their number",
     "finetune.MODEL": "any model of timm, fine-tuned on your own folder of images",
 }
-
-
-@dataclass(frozen=True)
-class Model:
-    """A line of ``foveal models``; the fields are those of ``foveal.models.catalogue.Entry``."""
-
-    name: str
-    size: int
-    params: int
-    macs: int
-    paper_macs: int
-    top1: float | None
-    published_params: float | None
-    published_macs: float | None
-    home: str | None
 
 
 @dataclass(frozen=True)
@@ -50,10 +36,10 @@ class ListedRecipe:
 
 
 @cache
-def models() -> tuple[Model, ...]:
+def models() -> tuple[ListedModel, ...]:
     """Return every model, by family and size."""
     return tuple(
-        Model(
+        ListedModel(
             name=row["name"],
             size=int(row["size"]),
             params=int(row["params"]),
@@ -70,7 +56,7 @@ def models() -> tuple[Model, ...]:
 
 @cache
 def recipes() -> tuple[ListedRecipe, ...]:
-    """Return every recipe that is no member of a family: task by task, then those of ablations."""
+    """Return all recipes with a fixed name: task by task, then those of ablations."""
     return tuple(ListedRecipe(**row) for row in _rows(RECIPES))
 
 

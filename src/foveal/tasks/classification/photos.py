@@ -20,7 +20,7 @@ from foveal.tasks.classification.recipe import Recipe
 from foveal.training.config import TrainConfig
 
 PHOTOS = "photos."
-SIDES = ((1_000, 96), (10_000, 128))  # up to so many images, side in pixels
+SIDES = ((1_000, 96), (10_000, 128))  # below this number of images, this side in pixels
 LARGEST_SIDE = 224
 VIEWS, IMAGES, GROWTH = 20_000, 300, 0.75
 FEWEST_PASSES, MOST_PASSES = 30, 100
