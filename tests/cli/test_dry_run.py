@@ -205,3 +205,15 @@ def test_a_plan_knows_whether_there_are_released_weights_without_fetching_them(f
     assert said.is_one_sentence("transnext_atto has no released weights: pass --checkpoint FILE.")
     said = foveal("train", ATTO, "--dry-run", "--pretrained", "--checkpoint", "any.pt")
     assert said.is_one_sentence("--checkpoint and --pretrained both name the weights")
+
+
+def test_plans_of_recipes_for_ones_own_images_are_documents(foveal):
+    for name, images in (
+        ("photos.test_convnext", 40),
+        ("finetune.test_convnext", 40),
+        ("finetune.upernet_resnet18", 40),
+    ):
+        plan = json.loads(foveal("train", name, "--dry-run", "--images", images, "--json").out)
+        assert plan["recipe"]["name"] == name
+        assert plan["images"]["count"] == 40
+        assert plan["config"]["batch_size"] <= 40 / 4

@@ -21,7 +21,12 @@ RECIPE = "digits.transnext_atto"
 def test_the_list_as_json_names_every_recipe(foveal):
     said = foveal("train", "--list", "--json")
     recipes = [recipe.name for recipe in (*list_recipes(), *list_ablations())]
-    assert [entry["name"] for entry in json.loads(said.out)] == [*recipes, "photos.MODEL", "finetune.MODEL"]
+    assert [entry["name"] for entry in json.loads(said.out)] == [
+        *recipes,
+        "photos.MODEL",
+        "finetune.MODEL",
+        "finetune.HEAD_MODEL",
+    ]
 
 
 def test_the_list_shows_every_recipe(foveal):

@@ -75,7 +75,7 @@ class TrainingPlan:
         run = {name: value for name, value in asdict(self.run).items() if name != "images"}
         if self.run.memory is not None:
             run["memory"]["total"] = self.run.memory.total
-        recipe = {name: value for name, value in asdict(self.recipe).items() if name != "train"}
+        recipe = {name: value for name, value in asdict(self.recipe).items() if name not in ("train", "asked")}
         return {
             "recipe": recipe,
             "images": asdict(self.images),

@@ -7,17 +7,19 @@ from typing import Any
 from foveal.errors import FovealError
 from foveal.tasks.classification import ablations
 from foveal.tasks.classification import recipes as classification
+from foveal.tasks.detection.finetune import finetune_recipe as finetune_detector
 from foveal.tasks.plan import TrainingPlan
 from foveal.tasks.recipe import BaseRecipe, look_up
 from foveal.tasks.registry import TASKS, recipes_of, task_class
+from foveal.tasks.segmentation.finetune import finetune_recipe as finetune_segmenter
 from foveal.tasks.task import Task
 
 RECIPES: dict[str, Callable[[], BaseRecipe]] = {name: make for kind in TASKS for name, make in recipes_of(kind).items()}
 
 
 def get_recipe(name: str, *, own_images: bool = False) -> BaseRecipe:
-    """Return the recipe called ``name``; ``photos.MODEL`` and ``finetune.MODEL`` exist for every model of timm, and
-    ``ablation.TABLE.ROW`` for every row of an ablation.
+    """Return the recipe called ``name``; ``photos.MODEL`` and ``finetune.MODEL`` exist for every model of timm,
+    ``finetune.HEAD_MODEL`` for every detector and segmenter, and ``ablation.TABLE.ROW`` for every row of an ablation.
 
     Args:
         own_images: it is for images that are given, not for those that come with it: an ablation then has the row's
@@ -26,6 +28,9 @@ def get_recipe(name: str, *, own_images: bool = False) -> BaseRecipe:
     Raises:
         FovealError: there is none; the sentence gives near names and the command that lists all.
     """
+    dense = finetune_detector(name) or finetune_segmenter(name)
+    if dense is not None:
+        return dense
     if name.startswith(classification.PREFIXES):
         return classification.get_recipe(name)
     if name.startswith(ablations.PREFIX):

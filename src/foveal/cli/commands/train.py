@@ -27,7 +27,8 @@ class RunOptions:
     """The run: what is trained, on which images, and where.
 
     Attributes:
-        recipe: Name of the recipe; photos.MODEL or finetune.MODEL for any model on your own images.
+        recipe: Name of the recipe; photos.MODEL or finetune.MODEL for any model on your own images, finetune.HEAD_MODEL
+            for any detector or segmenter.
         show_list: List all recipes.
         data: Folder with train/<class>/ and val/<class>/, ImageNet as extracted, tar shards, or a Hugging Face dataset
             (hf:NAME); for a detector COCO's layout, YOLO's labels, or an export of Roboflow, CVAT or Label Studio; for

@@ -19,6 +19,8 @@ ABLATION = "ablation."  # what the names of ablations' recipes begin with
 FAMILIES = {
     "photos.MODEL": "any model of timm on your own photographs, with settings that follow from their number",
     "finetune.MODEL": "any model of timm, fine-tuned on your own folder of images",
+    "finetune.HEAD_MODEL": "mask_rcnn, retinanet or dino, upernet, mask2former or semantic_fpn on any backbone of "
+    "timm, fine-tuned on your own annotations, with settings that follow from the number of images",
 }
 
 

@@ -12,11 +12,12 @@ What is chosen, where it is not asked for by name:
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from foveal.models.names import check_model
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.fitted import FittedRecipe, power_of_two, with_sentence
 from foveal.training.config import TrainConfig
 
 PHOTOS = "photos."
@@ -31,51 +32,34 @@ MANY = 5_000  # images that strong augmentation does not harm
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotosRecipe(Recipe):
-    """A recipe whose settings follow from the number of images.
-
-    Attributes:
-        asked: names of settings that were asked for, and stay as they are.
-    """
+class PhotosRecipe(FittedRecipe, Recipe):
+    """A recipe whose settings follow from the number of images."""
 
     usual_val_fraction: ClassVar[float | None] = 0.2
-    asked: frozenset[str] = frozenset()
-
-    def with_size(self, size: int) -> "PhotosRecipe":
-        return replace(self, fit=replace(self.fit, size=(size, size)), asked=self.asked | {"size"})
-
-    def with_drop_path(self, rate: float) -> "PhotosRecipe":
-        return replace(self, drop_path=rate, asked=self.asked | {"drop_path"})
-
-    def with_training(self, **settings: Any) -> "PhotosRecipe":
-        return replace(super().with_training(**settings), asked=self.asked | settings.keys())
 
     def for_images(self, count: int, from_weights: bool) -> "PhotosRecipe":
         """Return the recipe for ``count`` training images, starting from random or trained weights."""
         side = _side(count, from_weights) if "size" not in self.asked else min(self.fit.size)
         batch = self.train.batch_size if "batch_size" in self.asked else _batch(count)
-        chosen: dict[str, Any] = {
-            "batch_size": batch,
-            "epochs": _passes(count, from_weights),
-            "lr": round((RATE_TUNED if from_weights else RATE) * math.sqrt(batch / LARGEST_BATCH), 6),
-            "layer_decay": 0.75 if from_weights else None,
-        }
-        settings = {name: value for name, value in chosen.items() if name not in self.asked}
-        if "warmup_epochs" not in self.asked:
-            epochs = settings.get("epochs", self.train.epochs)
-            settings["warmup_epochs"] = min(max(1, epochs // 10), epochs - 1)
+        epochs = self.train.epochs if "epochs" in self.asked else _passes(count, from_weights)
         many, fresh_transnext = count >= MANY, self.model.startswith("transnext") and not from_weights
-        recipe = super().with_training(**settings)
-        return replace(
+        recipe = self.with_chosen(
+            batch_size=batch,
+            epochs=epochs,
+            lr=round((RATE_TUNED if from_weights else RATE) * math.sqrt(batch / LARGEST_BATCH), 6),
+            layer_decay=0.75 if from_weights else None,
+            warmup_epochs=min(max(1, epochs // 10), epochs - 1),
+        )
+        recipe = replace(
             recipe,
             fit=replace(self.fit, size=(side, side)),
             augment=replace(self.augment, mixup=0.2 if many else 0.0, erasing=0.1 if many else 0.0),
             drop_path=self.drop_path if "drop_path" in self.asked else 0.1 if many or from_weights else 0.0,
             # Its position bias is scaled to the images that it is trained on.
             model_args={**self.model_args, **({"pretrain_size": side} if fresh_transnext else {})},
-            summary=_summary(count, from_weights, side, recipe.train),
-            asked=self.asked,
         )
+        start = "trained" if from_weights else "random"
+        return with_sentence(recipe, f"for {count:,} photographs, from {start} weights: {side} pixels")
 
 
 def photos_recipe(model: str) -> PhotosRecipe:
@@ -110,13 +94,5 @@ def _passes(count: int, from_weights: bool) -> int:
 
 
 def _batch(count: int) -> int:
-    """Return the largest power of two that is at most an eighth of the images, from 4 to 64."""
-    return min(max(2 ** int(math.log2(max(count / 8, 1))), 4), LARGEST_BATCH)
-
-
-def _summary(count: int, from_weights: bool, side: int, train: TrainConfig) -> str:
-    start = "trained" if from_weights else "random"
-    return (
-        f"for {count:,} photographs, from {start} weights: {side} pixels, {train.epochs} passes, batches of "
-        f"{train.batch_size}, learning rate {train.lr:g}"
-    )
+    """Return an eighth of the images as a power of two from 4 to 64, and no more than there are."""
+    return min(max(power_of_two(count / 8), 4), power_of_two(count), LARGEST_BATCH)

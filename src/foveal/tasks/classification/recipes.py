@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from foveal.models.names import check_model
+from foveal.tasks.classification.finetune import finetune_recipe
 from foveal.tasks.classification.photos import PHOTOS, photos_recipe
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
+from foveal.tasks.fitted import FINETUNE
 from foveal.tasks.recipe import look_up
 from foveal.training.config import TrainConfig
 
-FINETUNE = "finetune."
 PREFIXES = (PHOTOS, FINETUNE)  # of recipes for every model of timm
 
 TRANSNEXT_DROP_PATH = {"micro": 0.15, "tiny": 0.25, "small": 0.45, "base": 0.6}
@@ -42,7 +42,7 @@ def get_recipe(name: str) -> Recipe:
         FovealError: there is none; the sentence gives near names and the command that lists all.
     """
     if name.startswith(FINETUNE):
-        return _finetune(name.removeprefix(FINETUNE))
+        return finetune_recipe(name.removeprefix(FINETUNE))
     if name.startswith(PHOTOS):
         return photos_recipe(name.removeprefix(PHOTOS))
     return look_up(name, RECIPES)
@@ -194,26 +194,6 @@ def _digits_transxnet() -> Recipe:
         train=replace(atto.train, epochs=30),
         drop_path=0.1,
     )
-
-
-def _finetune(model: str) -> Recipe:
-    """A few thousand images of one's own: lower layers learn slowly, images stay recognisable."""
-    check_model(model)
-    return Recipe(
-        name=FINETUNE + model,
-        summary=f"fine-tuning {model} on a folder of one's own",
-        model=model,
-        fit=Preprocessing(size=(224, 224)),
-        augment=Augmentation(
-            crop_scale=(0.35, 1.0), rand_augment="rand-m5-mstd0.5-inc1", erasing=0.0, mixup=0.0, cutmix=0.0,
-        ),
-        train=TrainConfig(
-            epochs=30, batch_size=64, lr=5e-4, min_lr=1e-6, warmup_epochs=3, warmup_lr=1e-6, weight_decay=0.05,
-            layer_decay=0.75, clip_norm=1.0, workers=4,
-        ),
-        drop_path=0.1,
-        starts_from_weights=True,
-    )  # fmt: skip
 
 
 MAKERS: tuple[Callable[[], Recipe], ...] = (
