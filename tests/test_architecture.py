@@ -36,6 +36,7 @@ OUTSIDE = {
     "ops/triton": {"triton"},
     "models": {"timm", "safetensors"},
     "models/weights_file.py": {"safetensors", "numpy"},
+    "models/fetching.py": {"huggingface_hub"},
     "training": {"timm", "accelerate", "numpy"},
     "training/progress.py": {"rich"},
     "tasks": {"timm", "numpy", "PIL", "torchvision"},

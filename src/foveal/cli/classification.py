@@ -51,6 +51,8 @@ def evaluate(recipe: Recipe, weights: WeightsFile | None, options: EvaluateOptio
         calibration_images=options.calibration_images or 128,
     )
     library = corruption_library() if options.corrupt else None
+    if weights is None and options.data is not None and "val" in options.set:
+        source_of(options.data).check(options.split)  # before weights are fetched for a mistaken folder
     with going_on(out), _processes(settings) as shared:
         classifier = _classifier(recipe, weights, options.model)
         # May write images: not for a file that cannot be evaluated.

@@ -87,6 +87,16 @@ def find_inputs(
     return Inputs(paths, tuple(dict.fromkeys(notices)), every)
 
 
+def check_named(words: Iterable[str]) -> None:
+    """Raise FovealError for a URL among the words, or if they name files only, and none of them exists.
+
+    It reads nothing, so it can precede what is slow.
+    """
+    named = [word if word == STANDARD_INPUT else _local(word) for word in words]
+    if named and not any(word == STANDARD_INPUT or glob.has_magic(word) for word in named):
+        _check_existence(named)
+
+
 def _places(words: Iterable[str], lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Yield paths, and whether each is a pattern: one that is not the name of a file."""
     for word in words:
@@ -139,11 +149,15 @@ def _name(path: str) -> str:
 
 
 def _check(paths: Sequence[str]) -> None:
-    if not any(map(os.path.exists, paths)):
-        raise FovealError(f"There is no image at {paths[0]}{_others(len(paths) - 1)}.")
+    _check_existence(paths)
     video = next(filter(is_video, paths), None)
     if video is not None:
         check_reader(video)
+
+
+def _check_existence(paths: Sequence[str]) -> None:
+    if not any(map(os.path.exists, paths)):
+        raise FovealError(f"There is no image at {paths[0]}{_others(len(paths) - 1)}.")
 
 
 def _others(count: int) -> str:

@@ -1,5 +1,6 @@
 """Create timm's networks by name and set their image size, with errors of one sentence."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from foveal.errors import FovealError
+from foveal.models.fetching import fetching
 from foveal.models.names import check_model
 from foveal.tasks.recipe import BaseRecipe
 from foveal.types import Size
@@ -28,14 +30,10 @@ def create_network(
     check_model(name)
     settings = dict(args or {}) if num_classes is None else {**(args or {}), "num_classes": num_classes}
     try:
-        model = timm.create_model(name, pretrained=pretrained, **settings)
+        with fetching(name) if pretrained else contextlib.nullcontext():
+            model = timm.create_model(name, pretrained=pretrained, **settings)
     except (ValueError, TypeError, RuntimeError) as error:
         raise FovealError(f"The model {name} cannot be created: {first_sentence(error)}.") from error
-    except OSError as error:
-        raise FovealError(
-            f"The released weights of {name} cannot be fetched ({first_sentence(error)}): "
-            "check the connection, or download the file elsewhere and pass it as --checkpoint."
-        ) from error
     if size is not None:
         set_input_size(model, size)
     return model

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from foveal.cli.console import Json, print_json
 from foveal.cli.lists import ablations
 from foveal.cli.options import overrides_of
+from foveal.cli.paths import check_data
 from foveal.papers import paper_table
 from foveal.training.config import TrainConfig
 from foveal.wording import many
@@ -58,6 +59,7 @@ def main(
         _list_tables(options.json)
         return
     paper_table(options.table)  # raises the error about an unknown name before anything slow is imported
+    check_data(options.data)
     from foveal.cli.ablate import run
 
     run(options, settings)

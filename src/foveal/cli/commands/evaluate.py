@@ -6,6 +6,7 @@ from tyro.conf import Positional, arg
 
 from foveal.cli.lists import check_recipe
 from foveal.cli.options import EvaluateOptions, check_options
+from foveal.cli.paths import check_checkpoint, check_data
 
 
 def main(
@@ -25,6 +26,8 @@ def main(
     check_options(options)
     if recipe is not None:
         check_recipe(recipe)
+    check_checkpoint(options.checkpoint)
+    check_data(options.data)
     from foveal.cli.evaluate import run
 
     run(recipe, options)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from foveal.cli.console import Json
+from foveal.cli.paths import check_checkpoint
 
 OUT = Path("foveal-explain")
 
@@ -74,6 +75,7 @@ def main(
     Args:
         images: Image files, or folders of them.
     """
+    check_checkpoint(options.checkpoint)
     from foveal.cli.explain import run
 
     run(images, options)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from foveal.cli.console import Json
+from foveal.cli.paths import check_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ def main(options: Annotated[ExportOptions, arg(name="")], *, json: Json = False)
 
     The file is compared with the network before it gets its name.
     """
+    check_checkpoint(options.checkpoint)
     from foveal.cli.export import run
 
     run(options, json=json)

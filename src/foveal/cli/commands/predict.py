@@ -6,6 +6,8 @@ from tyro.conf import Positional, arg
 
 from foveal.cli.console import UsageError
 from foveal.cli.options import PredictOptions, check_least
+from foveal.cli.paths import check_checkpoint
+from foveal.tasks.inputs import check_named
 
 
 def main(
@@ -22,6 +24,8 @@ def main(
             'photos/**/*.jpg'; videos, if PyAV is installed; - for a list of paths on standard input, one per line.
     """
     _check(images, options)
+    check_named(images)
+    check_checkpoint(options.checkpoint)
     from foveal.cli.predict import run
 
     run(images, options)

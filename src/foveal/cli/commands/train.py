@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from foveal.cli.console import Json, UsageError, print_json
 from foveal.cli.lists import FAMILIES, check_recipe, recipes
 from foveal.cli.options import only_for, overrides_of
+from foveal.cli.paths import check_checkpoint, check_data
 from foveal.training.config import TrainConfig
 
 ABLATIONS = "ablation.TABLE.ROW"
@@ -94,6 +95,8 @@ def main(
     if options.recipe is None:
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
     check_recipe(options.recipe)
+    check_checkpoint(options.checkpoint)
+    check_data(options.data)
     from foveal.cli.train import run
 
     run(options, settings)

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BackboneOutput
 from foveal.errors import FovealError
 from foveal.integrations.transformers.config import STAGES, PyramidConfig, TransNeXtConfig, TransXNetConfig
 from foveal.models import TransXNet
+from foveal.models.fetching import fetching
 from foveal.models.loading import filter_of, load_checkpoint, without_feature_norms
 from foveal.models.pyramid import Pyramid, Stage
 from foveal.models.weights_file import WeightsSource
@@ -183,13 +184,8 @@ def _fetch(backbone: PyramidBackbone) -> None:
     name = backbone.config.model_name
     if not any(net.pretrained_cfg.get(home) for home in ("hf_hub_id", "url", "file")):
         raise FovealError(f"There are no released weights of {name}: choose another model, or pass a file.")
-    try:
+    with fetching(name, "download the file elsewhere and pass it"):
         load_pretrained(net, num_classes=0, in_chans=net.in_chans, filter_fn=filter_of(net))
-    except OSError as error:
-        raise FovealError(
-            f"The released weights of {name} cannot be fetched ({error}): check the connection, or download the file "
-            "elsewhere and pass it."
-        ) from error
 
 
 def _create(config: PyramidConfig) -> Pyramid:

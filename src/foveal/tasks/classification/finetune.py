@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from foveal.models.names import check_model
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
@@ -15,6 +16,8 @@ BATCH, RATE = 64, 5e-4
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe(FittedRecipe, Recipe):
     """A recipe that has smaller batches where there are too few images for its own."""
+
+    usual_val_fraction: ClassVar[float | None] = 0.2
 
     def for_images(self, count: int, from_weights: bool) -> "FinetuneRecipe":
         """Return the recipe for ``count`` training images: itself, if they fill a batch."""
