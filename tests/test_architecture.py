@@ -78,6 +78,7 @@ OUTSIDE = {
     "report/page_attention.py": {"sklearn", "numpy", "PIL", "torchvision"},
     "cli": {"tyro", "docstring_parser", "rich", "numpy", "PIL"},
     "cli/app.py": {"foveal_commands"},
+    "cli/run_file.py": {"tomllib", "tomli"},  # the standard library has it from Python 3.11 on
     "cli/help.py": {"foveal_commands"},
     "__init__.py": {"foveal_commands"},
 }

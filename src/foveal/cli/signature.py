@@ -17,6 +17,7 @@ _BY_NAME = {
     "batches": "LIST",
     "calibration": "DIR",
     "checkpoint": "FILE",
+    "config": "FILE",
     "credit": "TEXT",
     "csv": "FILE",
     "data": "DIR",

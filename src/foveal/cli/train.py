@@ -7,20 +7,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from foveal.cli.commands.train import RunOptions
+from foveal.cli.commands.train import RunOptions, main
 from foveal.cli.console import UsageError, print_json, show_notices
 from foveal.cli.options import given, refuse_others
 from foveal.cli.plan import show_plan, started_processes
+from foveal.cli.run_file import RUN_FILE, kept, write_run_file
+from foveal.cli.run_options import how_to_resume
+from foveal.cli.signature import options_of
 from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
 from foveal.tasks.recipe import BaseRecipe, check_drop_path
 from foveal.tasks.recipes import create_task, get_recipe, plan_recipe
 from foveal.training import Outcome, fit
 from foveal.training.config import TrainConfig
-from foveal.training.journal import BROKEN, LAST
-from foveal.training.listener import Listener, Listeners, over_classes
+from foveal.training.listener import Listener, Listeners, RunInfo, over_classes
 from foveal.training.processes import leave_processes
 from foveal.training.progress import TensorBoard, listener_for
+from foveal.training.run_files import BROKEN, LAST
 from foveal.training.task import Task
 from foveal.wording import percent, title
 
@@ -35,7 +38,7 @@ def run(options: RunOptions, settings: Any) -> None:
         return
     if options.processes is not None or options.images is not None:
         raise UsageError("--processes and --images belong to --dry-run: leave them out.")
-    _run(recipe, options)
+    _run(recipe, options, settings)
 
 
 def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) -> BaseRecipe:
@@ -67,7 +70,7 @@ def _show_plan(recipe: BaseRecipe, options: RunOptions) -> None:
         show_plan(plan, options.json)
 
 
-def _run(recipe: BaseRecipe, options: RunOptions) -> None:
+def _run(recipe: BaseRecipe, options: RunOptions, settings: Any) -> None:
     resumes = options.resume or (options.requeue and (options.folder / LAST).exists())
     task = create_task(
         recipe,
@@ -80,7 +83,7 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
         show_notices([*task.notices, *([] if task.start is None else [str(task.start)])])
-    outcome = _train(task, task.recipe.train, options.folder, resumes, _listener(options.folder, options.tensorboard))
+    outcome = _train(task, task.recipe.train, options.folder, resumes, _listener(options, settings))
     if not is_main:
         return  # only the main process answers
     if outcome.history:
@@ -93,9 +96,20 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
         _report(options, outcome)
 
 
-def _listener(folder: Path, tensorboard: bool) -> Listener:
-    shown = listener_for(sys.stderr)
-    return Listeners([shown, TensorBoard(folder)]) if tensorboard else shown
+def _listener(options: RunOptions, settings: Any) -> Listener:
+    members: list[Listener] = [_RunFile(options.folder, kept(options, settings)), listener_for(sys.stderr)]
+    return Listeners([*members, TensorBoard(options.folder)] if options.tensorboard else members)
+
+
+class _RunFile(Listener):
+    """Writes the options of a run into its folder as it begins: then they have been accepted, and the folder is
+    held."""
+
+    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+        self.folder, self.values = folder, values
+
+    def begin(self, info: RunInfo) -> None:
+        write_run_file(self.folder / RUN_FILE, self.values, options_of(main))
 
 
 def _draw(folder: Path) -> None:
@@ -111,7 +125,7 @@ def _train(task: Task, config: TrainConfig, folder: Path, resume: bool, listener
     try:
         outcome = fit(task, config, folder, listener=listener, resume=last if resume else None)
     except KeyboardInterrupt:
-        saved = "the same command with --resume continues from the last save"
+        saved = f"{how_to_resume(folder)} continues from the last save"
         raise KeyboardInterrupt(f"Stopped: {saved if last.exists() else 'nothing was saved'}") from None
     leave_processes()
     return outcome
@@ -121,7 +135,7 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
     if outcome.interrupted:
         print(
             f"Stopped after update {outcome.updates}. State saved to {outcome.last_path}; "
-            "the same command with --resume continues."
+            f"{how_to_resume(options.folder)} continues."
         )
         return
     if (options.folder / BROKEN).exists():

@@ -107,6 +107,8 @@ class Task(ABC, Generic[R]):
             recipe = fitted
             cls.set_transforms(recipe, train, val)
         seed_everything(mix(recipe.train.seed, "weights"))
+        if resumes:  # with its own weights: those that it started from are neither read nor downloaded again
+            checkpoint, pretrained = None, False
         recipe, model = cls.create_model(recipe, len(train.classes), pretrained)
         start = None
         if checkpoint is not None:
@@ -114,7 +116,7 @@ class Task(ABC, Generic[R]):
         elif pretrained:
             start = Start(f"the released weights of {recipe.model}", cls.released_start(model))
         task = cls(recipe, model, train, val)
-        task.start = None if resumes else start
+        task.start = start
         return task
 
     @classmethod

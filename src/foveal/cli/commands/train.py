@@ -11,6 +11,8 @@ from tyro.conf import Positional, arg
 from foveal.cli.console import Json, UsageError, print_json
 from foveal.cli.lists import FAMILIES, check_recipe, recipes
 from foveal.cli.options import only_for, overrides_of
+from foveal.cli.run_options import completed
+from foveal.cli.signature import options_of
 from foveal.training.config import TrainConfig
 
 ABLATIONS = "ablation.TABLE.ROW"
@@ -29,6 +31,8 @@ class RunOptions:
     Attributes:
         recipe: Name of the recipe; photos.MODEL or finetune.MODEL for any model on your own images.
         show_list: List all recipes.
+        config: File of options in TOML, such as the run.toml of a run, which is repeated with it; what is typed beside
+            it counts.
         data: Folder with train/<class>/ and val/<class>/, ImageNet as extracted, tar shards, or a Hugging Face dataset
             (hf:NAME); for a detector COCO's layout, YOLO's labels, or an export of Roboflow, CVAT or Label Studio; for
             a segmenter images/ and masks/, ADE20K's layout, or an export of Roboflow or CVAT.
@@ -37,7 +41,8 @@ class RunOptions:
             other classes are newly initialised.
         pretrained: Start from the released weights (of the backbone for a detector or segmenter), which are downloaded.
         out: Folder of the run; runs/RECIPE if left out.
-        resume: Continue the run in --out from its last save.
+        resume: Continue the run in --out, or in runs/RECIPE, from its last save, with the options that it was started
+            with. More --epochs make it longer.
         requeue: Like --resume if --out holds a run, otherwise start one: for schedulers that restart jobs.
         size: Side of the square images in pixels; for a detector the short side, for a segmenter the side of the crops,
             with all other sides in proportion.
@@ -53,6 +58,7 @@ class RunOptions:
 
     recipe: Annotated[Positional[str | None], arg(metavar="RECIPE")] = None
     show_list: Annotated[bool, arg(name="list")] = False
+    config: Path | None = None
     data: Path | None = None
     model: str | None = None
     checkpoint: Path | None = None
@@ -82,14 +88,15 @@ def main(
     """Train or fine-tune a model by a recipe; under torchrun or accelerate launch on many GPUs and machines.
 
     Settings that are left out are the recipe's. The folder of the run gets best.pt (the best weights), last.pt (for
-    --resume), run.json (how it began), metrics.jsonl (one line per epoch), steps.jsonl (one line every few updates)
-    and, at the end, curves.png.
+    --resume), run.toml (these options, for --config), run.json (how it began), metrics.jsonl (one line per epoch),
+    steps.jsonl (one line every few updates) and, at the end, curves.png.
     On SIGTERM and Ctrl-C the current update ends and the run is saved; the exit code is 0 after SIGTERM and 130 after
     Ctrl-C.
     """
     if options.show_list:
         _print_recipes(options.json)
         return
+    options, settings = completed(options, settings, options_of(main))
     if options.recipe is None:
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
     check_recipe(options.recipe)
