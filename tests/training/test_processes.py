@@ -32,7 +32,7 @@ def train(out, wish):
     out = Path(out)
     config = TrainConfig(
         epochs=4, batch_size=8, device_batch_size=2, lr=1e-2, warmup_epochs=0, ema_decay=0.9, clip_norm=1.0, workers=0,
-        log_every=wish.get("log_every", 1),
+        log_every=wish.get("log_every", 1), patience=wish.get("patience"),
     )
     task = points.PointsTask(points.Points(count=51))
     def notice(count):  # signal the process of the given rank in forward pass `passes`
@@ -40,6 +40,9 @@ def train(out, wish):
             os.kill(os.getpid(), signal.SIGTERM)
     if "notified" in wish:
         task.before_loss = notice
+    if "scores" in wish:
+        scores = iter(wish["scores"][int(os.environ["RANK"])])
+        task.evaluate = lambda model, processes, on_batch: {"top1": next(scores)}
     fit(task, config, out, resume=out / "last.pt" if wish.get("resume") else None)
     leave_processes()
 
@@ -145,6 +148,12 @@ def test_a_signal_to_one_process_stops_all_at_the_same_update(alone, launch, tmp
     for one, other in zip(lines(alone), lines(tmp_path / "cut"), strict=True):
         assert abs(one["train_loss"] - other["train_loss"]) < 1e-5
         assert one["val_top1"] == other["val_top1"]
+
+
+def test_processes_stop_together_without_an_improvement(launch, tmp_path, unused_port):
+    """Even if they disagree, here after the second epoch."""
+    launch(on_two(tmp_path / "two", unused_port, patience=1, scores=[[1, 2, 3, 4], [1, 1, 3, 4]]))
+    assert len(lines(tmp_path / "two")) == 2
 
 
 def test_sync_batch_norm_without_gpus_is_rejected(points, config, change):

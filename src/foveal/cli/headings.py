@@ -6,7 +6,7 @@ OTHERS = "Options"  # of a command without headings, and of an option that its h
 DATA, MODEL, SCHEDULE, HARDWARE, OUTPUT = "Data", "Model", "Schedule", "Hardware", "Output"
 MEASUREMENT = "Measurement"
 
-_SCHEDULE = ("epochs", "epoch_steps", "batch_size", "lr", "warmup_epochs", "seed")
+_SCHEDULE = ("epochs", "patience", "epoch_steps", "batch_size", "lr", "warmup_epochs", "seed")
 _HARDWARE = ("precision", "device_batch_size", "workers", "grad_checkpointing", "compile")
 
 #: Command -> heading -> names of options.

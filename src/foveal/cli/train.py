@@ -18,14 +18,13 @@ from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
 from foveal.tasks.recipe import BaseRecipe, check_drop_path
 from foveal.tasks.recipes import create_task, get_recipe, plan_recipe
+from foveal.tasks.task import Task
 from foveal.training import Outcome, fit
-from foveal.training.config import TrainConfig
 from foveal.training.listener import Listener, Listeners, RunInfo, over_classes
 from foveal.training.processes import leave_processes
 from foveal.training.progress import TensorBoard, listener_for
 from foveal.training.run_files import BROKEN, LAST
-from foveal.training.task import Task
-from foveal.wording import percent, title
+from foveal.wording import many, percent, title
 
 
 def run(options: RunOptions, settings: Any) -> None:
@@ -83,7 +82,13 @@ def _run(recipe: BaseRecipe, options: RunOptions, settings: Any) -> None:
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
         show_notices([*task.notices, *([] if task.start is None else [str(task.start)])])
-    outcome = _train(task, task.recipe.train, options.folder, resumes, _listener(options, settings))
+    outcome = _train(
+        task,
+        options.folder,
+        resumes,
+        _listener(options, settings),
+        other_length="epochs" in given(settings),  # otherwise it is the recipe's, which nobody asked for
+    )
     if not is_main:
         return  # only the main process answers
     if outcome.history:
@@ -120,10 +125,11 @@ def _draw(folder: Path) -> None:
         print(f"No curves: {error}", file=sys.stderr)
 
 
-def _train(task: Task, config: TrainConfig, folder: Path, resume: bool, listener: Listener) -> Outcome:
+def _train(task: Task[Any], folder: Path, resumes: bool, listener: Listener, *, other_length: bool) -> Outcome:
     last = folder / LAST
+    resume = last if resumes else None
     try:
-        outcome = fit(task, config, folder, listener=listener, resume=last if resume else None)
+        outcome = fit(task, task.recipe.train, folder, listener=listener, resume=resume, other_length=other_length)
     except KeyboardInterrupt:
         saved = f"{how_to_resume(folder)} continues from the last save"
         raise KeyboardInterrupt(f"Stopped: {saved if last.exists() else 'nothing was saved'}") from None
@@ -138,6 +144,8 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
             f"{how_to_resume(options.folder)} continues."
         )
         return
+    if outcome.stopped_early or outcome.epochs == outcome.epochs_before:
+        print(_ended(options, outcome))
     if (options.folder / BROKEN).exists():
         print(f"Images that could not be read were skipped: {options.folder / BROKEN} lists them.")
     best = next((record for record in outcome.history if record["epoch"] == outcome.best_epoch), {})
@@ -149,3 +157,16 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
     )
     words = ["foveal", "evaluate", str(options.recipe), "--checkpoint", str(outcome.best_path)]
     print(f"Evaluate them: {shlex.join(words if options.data is None else [*words, '--data', str(options.data)])}")
+
+
+def _ended(options: RunOptions, outcome: Outcome) -> str:
+    """Return why a run ended before its last epoch, or did nothing, and how it goes on."""
+    done, planned = outcome.epochs, outcome.planned_epochs
+    again = outcome.epochs == outcome.epochs_before
+    if not outcome.stopped_early:
+        longer = how_to_resume(options.folder, "--epochs", str(2 * planned))
+        return f"The run was finished, after {many(done, 'epoch')}; {longer} makes it longer."
+    waited = done - outcome.best_epoch
+    sentence = f"No improvement for {many(waited, 'epoch')}: stopped after epoch {done} of {planned}."
+    longer = how_to_resume(options.folder, "--patience", str(2 * waited))
+    return f"{sentence} {longer} goes on." if again else sentence

@@ -26,6 +26,11 @@ class TrainConfig:
         300, help="Passes over the training images, including warm-up but not cooldown; each ends with an evaluation."
     )
     cooldown_epochs: int = setting(0, help="Epochs after these, at the lowest learning rate.")
+    patience: int | None = option(
+        None,
+        help="Stop after this many epochs in a row without an improvement of the metric that selects the best weights; "
+        "if unset all epochs are trained.",
+    )
     epoch_steps: int | None = option(
         None,
         help="Updates per epoch, instead of one pass over the data: then each epoch continues where the last ended.",
@@ -126,6 +131,7 @@ class TrainConfig:
 LOWEST = {
     "epochs": 1,
     "epoch_steps": 1,
+    "patience": 1,
     "batch_size": 1,
     "device_batch_size": 1,
     "log_every": 1,
@@ -140,12 +146,12 @@ LOWEST = {
     "weight_decay": 0,
 }
 
-#: Settings that may change when a run is resumed: they affect speed, rounding, random numbers and the handling of
-#: unreadable images. The device batch may change only if images do not depend on each other: with batch norm, mixup or
-#: a detector, ``take_over`` refuses another one.
+#: Settings that may change when a run is resumed: they affect speed, rounding, random numbers, the handling of
+#: unreadable images, and the patience. The device batch may change only if images do not depend on each other: with
+#: batch norm, mixup or a detector, ``take_over`` refuses another one.
 FREE_ON_RESUME = frozenset(
     {
-        *("device_batch_size", "workers", "broken", "log_every", "save_steps"),
+        *("device_batch_size", "workers", "broken", "log_every", "save_steps", "patience"),
         *("grad_checkpointing", "compile", "channels_last"),
     }
 )

@@ -1,16 +1,15 @@
 """What a run would do, from its settings and a model on the meta device: without images, weights or a device."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from foveal.training.batching import Batching, split_batch, updates_per_epoch
 from foveal.training.config import TrainConfig
 from foveal.training.footprint import Footprint, footprint
 from foveal.training.length import count_filled, count_left_out, fit_to_length
-from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
+from foveal.training.optimiser import create_optimizer, learning_rates
 from foveal.training.run import check_batch_norm
 
 #: Why a parameter is decayed or not; the first that applies.
@@ -103,17 +102,6 @@ def dry_run(
         parameters=planned_parameters(model, config),
         memory=footprint(model, config, processes, lambda net: step(net, batching.device)) if step else None,
     )
-
-
-def learning_rates(config: TrainConfig, steps_per_epoch: int, updates: Iterable[int]) -> list[float]:
-    """Return the schedule's learning rate at the given updates, counted from 0."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
-    schedule = create_schedule(optimizer, config, steps_per_epoch)
-    rates = []
-    for update in updates:
-        schedule.step_update(update)
-        rates.append(base_lr(optimizer))
-    return rates
 
 
 def planned_parameters(model: nn.Module, config: TrainConfig) -> list[PlannedParameter]:

@@ -116,12 +116,17 @@ def _opening(info: RunInfo) -> str:
     if info.processes > 1 or info.accumulation > 1:
         processes, passes = many(info.processes, "process", "processes"), many(info.accumulation, "pass", "passes")
         pieces += f" ({processes} x {passes})"
-    epochs, updates = info.last_epoch - info.first_epoch + 1, info.steps_per_epoch
-    resumed = f", resuming after update {info.steps_done} of epoch {info.first_epoch}" if info.steps_done else ""
     return (
         f"{in_units(info.parameters, 1e6)} M parameters on {info.device}, {many(info.train_size, 'image')}, "
-        f"{many(epochs, 'epoch')} of {many(updates, 'update')}, {pieces}{resumed}"
+        f"{many(info.last_epoch, 'epoch')} of {many(info.steps_per_epoch, 'update')}, {pieces}{_resumed(info)}"
     )
+
+
+def _resumed(info: RunInfo) -> str:
+    """Return where a run goes on that was resumed."""
+    if info.steps_done:
+        return f", resuming after update {info.steps_done} of epoch {info.first_epoch}"
+    return f", resuming after epoch {info.first_epoch - 1}" if info.first_epoch > 1 else ""
 
 
 def _epoch_line(record: dict[str, Any], info: RunInfo, is_best: bool, width: int | None = None) -> str:

@@ -1,6 +1,6 @@
 """The state of a run: set up from a task and its settings, saved to a checkpoint, and restored from one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from foveal.training.batching import Batching, split_batch, updates_per_epoch
 from foveal.training.checkpoint import FORMAT
 from foveal.training.config import FREE_ON_RESUME, TrainConfig
 from foveal.training.length import continued, count_filled, count_left_out, fit_to_length
+from foveal.training.lengthening import FOLLOWING, changes_of_length, refuse_too_short
 from foveal.training.loading import Loader
 from foveal.training.meter import Meter
 from foveal.training.optimiser import create_optimizer, create_schedule
@@ -62,6 +63,12 @@ class Run:
     def evaluated(self) -> nn.Module:
         """The model that is evaluated: the moving average if there is one."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def gained_nothing(self) -> bool:
+        """Whether the metric that decides has not improved for ``patience`` epochs."""
+        patience = self.config.patience
+        return patience is not None and self.epoch - self.best_epoch >= patience
 
     @property
     def step_in_epoch(self) -> int:
@@ -158,13 +165,18 @@ def state_of(run: Run) -> dict[str, Any]:
     }
 
 
-def take_over(run: Run, state: dict[str, Any]) -> None:
+def take_over(run: Run, state: dict[str, Any], *, other_length: bool = False) -> None:
     """Continue from ``state``; the schedule, the next samples and the randomness follow from its step.
+
+    Args:
+        other_length: the number of epochs may be another one (see ``lengthening``).
 
     Raises:
         FovealError: The state is of a run with other settings, or of a ``best.pt``.
     """
-    _refuse_another_run(run, state)
+    then = _refuse_another_run(run, state, other_length)
+    refuse_too_short(run.config, run.steps_per_epoch, state["step"], state["epoch"])
+    run.notices += changes_of_length(then, run.config, run.steps_per_epoch, state["step"])
     run.model.load_state_dict(state["model"])
     if run.average is not None:
         run.average.module.load_state_dict(state["ema"])
@@ -208,26 +220,34 @@ def check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) 
         )
 
 
-def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
+def _refuse_another_run(run: Run, state: dict[str, Any], other_length: bool) -> dict[str, Any]:
+    """Refuse the state of a run that differs in anything that may not change; return its settings by name."""
     if "optimizer" not in state:
         raise FovealError("A best.pt has no optimiser state: resume from the last.pt in the same folder.")
     older = {**asdict(TrainConfig()), "drop_last": True}  # what files that lack newer settings were trained with
     then = {**older, **state["config"], **state["card"]}
     now = {**asdict(run.config), **run.task.metadata()}
-    first = {"task": 0, "recipe": 1, "model": 2}  # what the user chose comes before what follows from it
-    for name in sorted(now.keys() - FREE_ON_RESUME, key=lambda name: (first.get(name, 3), name)):
-        if then.get(name) != now[name]:
-            raise FovealError(
-                f"The run was started with {name} = {_short(then.get(name))}, not {_short(now[name])}: resume it with "
-                "the settings it was started with, or start a new run with another --out."
-            )
+    first = ("task", "recipe", "model")  # what the user chose comes before what follows from it
+    _refuse_others(first, then, now)
     size = state.get("train_size", run.task.train_size)
-    if size != run.task.train_size:
+    if size != run.task.train_size:  # before settings that may follow from their number
         raise FovealError(
             f"The run was started with {size} training images, not {run.task.train_size}: resume it with the images it "
             "was started with, or start a new run with another --out from its best.pt."
         )
+    follows = FOLLOWING if other_length and then["epochs"] != run.config.epochs else frozenset()
+    _refuse_others(sorted(now.keys() - FREE_ON_RESUME - follows), then, now)
     _refuse_another_batching(run, state)
+    return then
+
+
+def _refuse_others(names: Iterable[str], then: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in names:
+        if then.get(name) != now.get(name):
+            raise FovealError(
+                f"The run was started with {name} = {_short(then.get(name))}, not {_short(now.get(name))}: resume it "
+                "with the settings it was started with, or start a new run with another --out."
+            )
 
 
 def _short(value: Any) -> str:
