@@ -23,7 +23,7 @@ HEADINGS: dict[str, dict[str, tuple[str, ...]]] = {
         SCHEDULE: _SCHEDULE,
         HARDWARE: _HARDWARE,
         "Run": ("out", "resume", "requeue", "config", "save_steps"),
-        OUTPUT: ("tensorboard", "json"),
+        OUTPUT: ("track", "tensorboard", "json"),
         "Without training": ("show_list", "dry_run", "processes", "images"),
     },
     "ablate": {

@@ -40,6 +40,7 @@ _BY_NAME = {
     "size": "PIXELS",
     "sizes": "LIST",
     "stride": "PIXELS",
+    "track": "LIST",
     "val_fraction": "SHARE",
     "what": "LIST",
     "window": "PIXELS",

@@ -22,8 +22,9 @@ from foveal.tasks.task import Task
 from foveal.training import Outcome, fit
 from foveal.training.listener import Listener, Listeners, RunInfo, over_classes
 from foveal.training.processes import leave_processes
-from foveal.training.progress import TensorBoard, listener_for
+from foveal.training.progress import listener_for
 from foveal.training.run_files import BROKEN, LAST
+from foveal.training.tracking import Tracking
 from foveal.wording import many, percent, title
 
 
@@ -71,6 +72,7 @@ def _show_plan(recipe: BaseRecipe, options: RunOptions) -> None:
 
 def _run(recipe: BaseRecipe, options: RunOptions, settings: Any) -> None:
     resumes = options.resume or (options.requeue and (options.folder / LAST).exists())
+    listener = _listener(options, settings)
     task = create_task(
         recipe,
         options.data,
@@ -86,7 +88,7 @@ def _run(recipe: BaseRecipe, options: RunOptions, settings: Any) -> None:
         task,
         options.folder,
         resumes,
-        _listener(options, settings),
+        listener,
         other_length="epochs" in given(settings),  # otherwise it is the recipe's, which nobody asked for
     )
     if not is_main:
@@ -102,8 +104,11 @@ def _run(recipe: BaseRecipe, options: RunOptions, settings: Any) -> None:
 
 
 def _listener(options: RunOptions, settings: Any) -> Listener:
-    members: list[Listener] = [_RunFile(options.folder, kept(options, settings)), listener_for(sys.stderr)]
-    return Listeners([*members, TensorBoard(options.folder)] if options.tensorboard else members)
+    shown = listener_for(sys.stderr)
+    trackers = [word.strip() for word in (options.track or "").split(",") if word.strip()]
+    trackers += ["tensorboard"] * options.tensorboard
+    tracking = [Tracking(trackers, options.folder, shown.notice)] if trackers else []
+    return Listeners([_RunFile(options.folder, kept(options, settings)), shown, *tracking])
 
 
 class _RunFile(Listener):

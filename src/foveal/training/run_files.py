@@ -3,4 +3,5 @@
 BEST, LAST = "best.pt", "last.pt"
 METRICS, STEPS = "metrics.jsonl", "steps.jsonl"
 BEGINNING = "run.json"
+TRACKERS = "trackers.json"
 BROKEN, LOCK = "broken.txt", ".lock"

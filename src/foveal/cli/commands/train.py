@@ -50,7 +50,9 @@ class RunOptions:
         mask_suffix: For a segmenter: what the name of a label map has after that of its image: _mask for a_mask.png.
         zero: For a segmenter: whether 0 in label maps is the first class, or ignored and 1 the first class, as in
             ADE20K; as in the recipe by default.
-        tensorboard: Also write TensorBoard event files.
+        track: Trackers that also get the numbers of the run: tensorboard, wandb or mlflow, or several with commas in
+            between, as tensorboard,wandb.
+        tensorboard: The same as --track tensorboard.
         dry_run: Show what the run would do, with an estimate of its memory if possible, and do nothing.
         processes: With --dry-run: number of devices; by default, as many as were started.
         images: With --dry-run: number of training images, if there is no --data to count.
@@ -70,6 +72,7 @@ class RunOptions:
     drop_path: float | None = None
     mask_suffix: str | None = field(default=None, metadata=only_for("segmentation"))
     zero: Literal["class", "ignored"] | None = field(default=None, metadata=only_for("segmentation"))
+    track: str | None = None
     tensorboard: bool = False
     dry_run: bool = False
     processes: int | None = None
