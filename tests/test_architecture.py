@@ -38,6 +38,7 @@ OUTSIDE = {
     "models/weights_file.py": {"safetensors", "numpy"},
     "training": {"timm", "accelerate", "numpy"},
     "training/progress.py": {"rich"},
+    "training/device_batch.py": {"psutil"},
     "tasks": {"timm", "numpy", "PIL", "torchvision"},
     "tasks/dense/shapes": {"skimage", "numpy", "PIL", "torchvision"},
     "tasks/video.py": {"av", "PIL"},
@@ -86,7 +87,7 @@ OPTIONAL = {
     *("accelerate", "av", "braceexpand", "datasets", "faster_coco_eval", "imagecorruptions", "matplotlib", "onnx"),
     *("onnx_ir", "onnxruntime"),
     *("onnxscript", "openvino", "scipy", "skimage", "sklearn", "starlette", "tensorboard", "transformers", "triton"),
-    *("uvicorn", "webdataset", "yaml"),
+    *("psutil", "uvicorn", "webdataset", "yaml"),
 }
 
 # Files that import an optional package on import, and modules that others must therefore not import on import.

@@ -130,6 +130,7 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(foveal, colours, quick, tmp
         (["--model", "transnext_tinny"], ["transnext_tinny"]),
         (["--batch-size", "1000"], ["24 images", "--batch-size"]),
         (["--device-batch-size", "5"], ["--device-batch-size", "1, 2, 4, 8"]),
+        (["--patience", "0"], ["patience must be at least 1"]),
         (["--lr", "-1"], ["lr must be above 0"]),
         (["--epochs", "0"], ["epochs must be at least 1"]),
         (["--batch-size", "0"], ["batch_size must be at least 1"]),
@@ -279,6 +280,18 @@ def test_tensorboard_events_are_written_on_request(foveal, colours, quick, tmp_p
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, *words)
     assert said.code == 0, said.error
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_the_device_batch_is_found_and_the_plan_says_so(foveal, colours, quick, tmp_path):
+    """An update of 8 images fits into the memory of any machine, so it is not accumulated."""
+    words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--device-batch-size", "auto"]
+    said = foveal(*words)
+    assert said.code == 0, said.error
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["batching"]["device"] == 8
+    assert "The device batch is 8, the largest that fits into " in said.error
+    assert foveal(*words, "--resume").code == 0
+    plan = foveal(*words, "--dry-run")
+    assert "The device batch is found when a run starts (auto); 8" in " ".join(plan.out.split())
 
 
 def test_an_unknown_tracker_prints_a_one_line_error(foveal, colours, quick, tmp_path):

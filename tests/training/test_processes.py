@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
+from foveal.training.adapting import adapt
 from foveal.training.batching import Share
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.processes import start_processes
-from foveal.training.run import _adapt
 
 #: Reads lists of runs, one list per line, and forks a process for each run: starting Python and PyTorch every time
 #: would take longer than the runs themselves.
@@ -162,7 +162,7 @@ def test_sync_batch_norm_without_gpus_is_rejected(points, config, change):
     task.model.insert(1, torch.nn.BatchNorm1d(8))
     together = types.SimpleNamespace(share=Share(0, 2), device=torch.device("cpu"))
     with pytest.raises(FovealError, match="only on GPUs: start one process"):
-        _adapt(task.model, change(config, sync_bn=True), together)
+        adapt(task.model, change(config, sync_bn=True), together)
 
 
 JOIN = """

@@ -11,6 +11,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 InferencePrecision = Literal["fp32", "bf16", "fp16", "int8"]
 Schedule = Literal["cosine", "constant", "multistep", "poly"]
 Broken = Literal["stop", "skip"]
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,10 @@ class TrainConfig:
         help="Leave out the images of an epoch that fill no batch, as timm's training does; otherwise the last batch "
         "is filled with the first images of the next pass.",
     )
-    device_batch_size: int | None = option(
-        None, help="Images per forward pass on one device; if unset the largest that divides evenly, at most 128."
+    device_batch_size: int | Auto | None = option(
+        None,
+        help="Images per forward pass on one device; if unset the largest that divides evenly, at most 128; auto finds "
+        "the largest that fits into memory.",
     )
 
     lr: float = option(1e-3, help="Highest learning rate, for an update of the whole batch.")
@@ -101,9 +105,11 @@ class TrainConfig:
         return self.epochs + self.cooldown_epochs
 
     def __post_init__(self) -> None:
+        if isinstance(self.device_batch_size, str) and self.device_batch_size != AUTO:
+            raise FovealError(f"device_batch_size must be a number or {AUTO}, not {self.device_batch_size!r}.")
         for name, lowest in LOWEST.items():
             value = getattr(self, name)
-            if value is not None and value < lowest:
+            if value is not None and value != AUTO and value < lowest:
                 raise FovealError(f"{name} must be at least {lowest}, not {value}.")
         if self.broken not in get_args(Broken):
             raise FovealError(f"broken must be stop or skip, not {self.broken!r}.")

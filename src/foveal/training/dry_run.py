@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from foveal.training.adapting import check_batch_norm
 from foveal.training.batching import Batching, split_batch, updates_per_epoch
-from foveal.training.config import TrainConfig
+from foveal.training.config import AUTO, TrainConfig
 from foveal.training.footprint import Footprint, footprint
 from foveal.training.length import count_filled, count_left_out, fit_to_length
 from foveal.training.optimiser import create_optimizer, learning_rates
-from foveal.training.run import check_batch_norm
 
 #: Why a parameter is decayed or not; the first that applies.
 FROZEN = "frozen"
@@ -81,8 +81,11 @@ def dry_run(
     Raises:
         FovealError: Settings that ``fit`` would refuse.
     """
-    batching = split_batch(config.batch_size, processes, config.device_batch_size)
+    fixed = None if config.device_batch_size == AUTO else config.device_batch_size
+    batching = split_batch(config.batch_size, processes, fixed)
     config, notices = fit_to_length(config, images)
+    if config.device_batch_size == AUTO:
+        notices.append(f"The device batch is found when a run starts (auto); {batching.device} stands for it here.")
     check_batch_norm(model, batching, config)
     steps_per_epoch = updates_per_epoch(images, config)
     steps = steps_per_epoch * config.total_epochs

@@ -111,8 +111,8 @@ def fit(
         journal.rewind()
         if state is None:
             journal.begin()
-        journal.listener.begin(_run_info(run))
         try:
+            journal.listener.begin(_run_info(run))
             finished = _train(run, journal, interruption)
         finally:
             journal.listener.close()

@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from foveal.errors import FovealError
-from foveal.training.batching import Batching, split_batch, updates_per_epoch
+from foveal.training.adapting import adapt, check_batch_norm, has_batch_norm, normalised_together
+from foveal.training.batching import Batching, updates_per_epoch
 from foveal.training.checkpoint import FORMAT
 from foveal.training.config import FREE_ON_RESUME, TrainConfig
+from foveal.training.device_batch import choose_batching
 from foveal.training.length import continued, count_filled, count_left_out, fit_to_length
 from foveal.training.lengthening import FOLLOWING, changes_of_length, refuse_too_short
 from foveal.training.loading import Loader
@@ -89,7 +89,7 @@ def set_up(task: Task, config: TrainConfig, state: dict[str, Any] | None = None)
     """
     processes = start_processes()
     check_precision(config.precision, processes.device)
-    batching = split_batch(config.batch_size, processes.share.count, config.device_batch_size)
+    batching, found = choose_batching(task, config, processes, state)
     if state is None:
         config, notices = fit_to_length(config, task.train_size)
     else:
@@ -97,13 +97,13 @@ def set_up(task: Task, config: TrainConfig, state: dict[str, Any] | None = None)
         config, notices = continued(config, images, state.get("config", {}))
     steps = updates_per_epoch(task.train_size, config)
     check_batch_norm(task.model, batching, config)
-    model = _adapt(task.model, config, processes)
+    model = adapt(task.model, config, processes)
     wrapped = processes.distribute(model)
     optimizer = create_optimizer(model, config)
     return Run(
         task=task,
         config=config,
-        notices=notices,
+        notices=[*found, *notices],
         processes=processes,
         batching=batching,
         steps_per_epoch=steps,
@@ -188,38 +188,6 @@ def take_over(run: Run, state: dict[str, Any], *, other_length: bool = False) ->
     run.schedule.step_update(run.step)
 
 
-def _adapt(model: nn.Module, config: TrainConfig, processes: Processes) -> nn.Module:
-    if config.grad_checkpointing:
-        if not hasattr(model, "set_grad_checkpointing"):
-            raise FovealError(f"{type(model).__name__} has no gradient checkpointing: leave --grad-checkpointing out.")
-        model.set_grad_checkpointing(True)  # type: ignore[operator]
-    if config.sync_bn and processes.share.count > 1 and _has_batch_norm(model):
-        if processes.device.type == "cpu":
-            raise FovealError("PyTorch synchronises batch norm only on GPUs: start one process on this machine.")
-        model = convert_sync_batchnorm(model)
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.to(processes.device)
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
-def _normalised_together(batching: Batching, config: TrainConfig) -> int:
-    """Return the number of images over which batch norm computes statistics."""
-    return batching.device * (batching.processes if config.sync_bn else 1)
-
-
-def check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) -> None:
-    """Raise FovealError for a device batch that batch norm cannot be trained with."""
-    if _has_batch_norm(model) and _normalised_together(batching, config) == 1:
-        raise FovealError(
-            f"{type(model).__name__} has batch norm, which cannot be trained with a device batch of 1: pass a larger "
-            "--device-batch-size or --batch-size."
-        )
-
-
 def _refuse_another_run(run: Run, state: dict[str, Any], other_length: bool) -> dict[str, Any]:
     """Refuse the state of a run that differs in anything that may not change; return its settings by name."""
     if "optimizer" not in state:
@@ -263,8 +231,8 @@ def _refuse_another_batching(run: Run, state: dict[str, Any]) -> None:
     then, now = Batching(**state["batching"]), run.batching
     if then == now:
         return
-    norms = _has_batch_norm(run.model) and (
-        _normalised_together(then, run.config) != _normalised_together(now, run.config)
+    norms = has_batch_norm(run.model) and (
+        normalised_together(then, run.config) != normalised_together(now, run.config)
     )
     begun = state["step"] % run.steps_per_epoch > 0
     if run.task.mixes and then.device != now.device:
