@@ -104,7 +104,7 @@ def test_options_that_may_change_are_taken_from_the_command_line_and_kept(foveal
     ("words", "part"),
     [
         (["--lr", "0.1"], "started with lr = 0.005, not 0.1"),
-        (["--model", "test_vit"], "started with model = test_convnext, not test_vit"),
+        (["--model", "test_resnet"], "started with model = test_convnext, not test_resnet"),
         (["--size", "48"], "started with preprocessing"),
         (["digits.transxnet_atto"], "was started with the recipe digits.transnext_atto, not digits.transxnet_atto"),
     ],

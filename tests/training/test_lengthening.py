@@ -98,7 +98,7 @@ def test_milestones_and_the_average_follow_the_new_length(points, config, change
     steps = change(config, warmup_epochs=0, schedule="multistep", milestones=(3,), ema_decay=0.99)
     fit(points(), change(steps, epochs=4), out)
     _, info = gone_on(points, change(steps, epochs=8, milestones=(6,)), out)
-    assert "It is lowered after epoch 6 instead of 3." in info.notices[-1]
+    assert "It is lowered after epoch 6 instead of epoch 3." in info.notices[-1]
     assert "The average of weights decays by 0.895833 per update instead of 0.791667." in info.notices[-1]
     assert read_checkpoint(out / "last.pt")["config"]["ema_decay"] == 0.895833
 

@@ -57,7 +57,7 @@ def stand_in(monkeypatch):
     def register(name):
         made = type("StandInOf" + name, (StandIn,), {"name": name, "made": []})
         monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, name, made)
-        monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda package: package)
+        monkeypatch.setattr(tracking, "_is_installed", lambda module: True)
         return made
 
     return register
@@ -144,7 +144,7 @@ def test_an_unknown_tracker_is_rejected_with_a_near_name(out):
 
 
 def test_a_missing_package_is_named_with_its_command(out, monkeypatch):
-    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tracking, "_is_installed", lambda module: False)
     with pytest.raises(FovealError, match=r"--track wandb needs wandb: install it with `pip install wandb`"):
         Tracking(["wandb"], out, print)
     with pytest.raises(FovealError, match=r"`pip install comet-ml`"):

@@ -63,14 +63,15 @@ def _later(before: TrainConfig, config: TrainConfig) -> list[str]:
     """Return sentences about settings that count after the next update."""
     found = []
     if before.milestones != config.milestones:
-        found.append(f"It is lowered after epoch {_listed(config)} instead of {_listed(before)}.")
+        found.append(f"It is lowered after {_listed(config)} instead of {_listed(before)}.")
     if before.ema_decay != config.ema_decay:
         found.append(f"The average of weights decays by {config.ema_decay} per update instead of {before.ema_decay}.")
     return found
 
 
 def _listed(config: TrainConfig) -> str:
-    return " and ".join(map(str, config.milestones)) or "none"
+    many_of_them = len(config.milestones) > 1
+    return f"epoch{'s' * many_of_them} {' and '.join(map(str, config.milestones))}" if config.milestones else "no epoch"
 
 
 def _same_so_far(before: TrainConfig, config: TrainConfig, steps_per_epoch: int, step: int) -> bool:

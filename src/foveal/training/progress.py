@@ -124,6 +124,8 @@ def _resumed(info: RunInfo) -> str:
     """Return where a run goes on that was resumed."""
     if info.steps_done:
         return f", resuming after update {info.steps_done} of epoch {info.first_epoch}"
+    if info.first_epoch > info.last_epoch:
+        return ", all done"
     return f", resuming after epoch {info.first_epoch - 1}" if info.first_epoch > 1 else ""
 
 

@@ -110,10 +110,14 @@ def _tracker_class(name: str) -> Any:
             f"There is no tracker {name!r}{did_you_mean(name, known)}: --track takes {', '.join(known)} or several of "
             "these with commas in between."
         )
-    if name in map(str, LoggerType) and importlib.util.find_spec(name) is None:
+    if name in map(str, LoggerType) and not _is_installed(name):
         package = _PACKAGES.get(name, name)
         raise FovealError(f"--track {name} needs {package}: install it with `pip install {package}`.")
     return known[name]
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _start(name: str, tracker_class: Any, out: Path, ids: dict[str, str], done: int) -> Any:
