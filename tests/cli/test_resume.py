@@ -77,10 +77,12 @@ def test_the_recipe_is_all_that_a_run_in_its_usual_folder_needs(foveal, cut, tmp
     assert epochs(tmp_path / "runs" / RECIPE) == [1, 2]
 
 
-def test_a_run_that_is_told_to_leave_says_how_it_goes_on(foveal, cut, capsys):
+def test_a_run_that_is_told_to_leave_says_how_it_goes_on(foveal, cut, leaving):
     out = cut()
-    assert (
-        f"State saved to {out / 'last.pt'}; `foveal train --resume --out {out}` continues." in capsys.readouterr().out
+    with leaving():
+        said = foveal("train", "--resume", "--out", out)
+    assert said.out == (
+        f"Stopped after update 2. State saved to {out / 'last.pt'}; `foveal train --resume --out {out}` continues.\n"
     )
 
 

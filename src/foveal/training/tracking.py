@@ -58,7 +58,7 @@ class Tracking(Listener):
                 self._started[name] = tracker
                 if not done and name != "tensorboard":  # which would show them as a second run
                     tracker.store_init_configuration(_hyperparameters(self._out))
-            except (OSError, *_own_errors(name)) as error:
+            except _errors_of(name) as error:
                 raise FovealError(
                     f"{name} could not be started ({_first_line(error)}): correct that, or leave it out of --track."
                 ) from error
@@ -92,7 +92,7 @@ class Tracking(Listener):
     def _try(self, name: str, act: Callable[[Any], None]) -> None:
         try:
             act(self._started[name])
-        except (OSError, *_own_errors(name)) as error:
+        except _errors_of(name) as error:
             del self._started[name]
             self._report(f"{name} failed and gets nothing more of this run ({_first_line(error)}).")
 
@@ -159,11 +159,11 @@ def _hyperparameters(out: Path) -> dict[str, Any]:
     return {name: value if isinstance(value, plain) else str(value) for name, value in values.items()}
 
 
-def _own_errors(name: str) -> tuple[type[Exception], ...]:
-    """Return the class of errors of a tracker's package, if that has been imported."""
+def _errors_of(name: str) -> tuple[type[Exception], ...]:
+    """Return the classes of errors of a tracker: the system's, and that of its package if that has been imported."""
     module, error = _ERRORS.get(name, ("", ""))
     found = getattr(sys.modules.get(module), error, None)
-    return () if found is None else (found,)
+    return (OSError,) if found is None else (OSError, found)
 
 
 def _first_line(error: Exception) -> str:
