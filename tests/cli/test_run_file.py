@@ -137,6 +137,12 @@ def test_places_are_kept_so_that_they_are_found_from_any_folder(tmp_path, monkey
     assert found == {"recipe": RECIPE, "data": stored.format(here=tmp_path)}
 
 
+def test_words_with_commas_may_be_a_list(tmp_path):
+    (tmp_path / "a.toml").write_text('track = ["tensorboard", "wandb"]\ndevice-batch-size = "auto"\n')
+    found = read_run_file(tmp_path / "a.toml", OPTIONS)
+    assert found == {"track": "tensorboard,wandb", "device_batch_size": "auto"}
+
+
 def test_the_home_folder_may_be_abbreviated(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.toml").write_text('data = "~/photos"\n')

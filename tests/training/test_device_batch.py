@@ -11,6 +11,7 @@ from foveal.training import device_batch, fit
 from foveal.training.batching import Share
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.listener import Listener
+from foveal.training.processes import start_processes
 
 
 class Stop(Listener):
@@ -116,6 +117,19 @@ def test_on_a_gpu_sizes_are_tried_until_they_run_out_of_memory(measured, auto, m
     assert (found.device, found.accumulation) == (6, 4)
     assert notices == ["The device batch is 6, the largest that fits into the memory of cuda:0."]
     assert len(tried) <= 3
+
+
+def test_a_trial_is_two_updates_of_a_copy(points, config, change, monkeypatch):
+    """Here on the CPU, as on a GPU with 1,000 bytes."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(total_memory=1000))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    task, sizes = points(), []
+    before, loss = {name: value.clone() for name, value in task.model.state_dict().items()}, task.loss
+    task.loss = lambda model, batch: sizes.append(len(batch[1])) or loss(model, batch)
+    device_batch._try(task, change(config, batch_size=24), start_processes(), 6)
+    assert sizes == [6, 6]
+    assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in task.model.parameters())
 
 
 def test_all_processes_take_what_fits_on_each(measured, auto):

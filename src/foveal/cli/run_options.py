@@ -42,7 +42,7 @@ def completed(options: Any, settings: Any, known: Sequence[Option]) -> tuple[Any
 
 
 def _of_the_run(options: Any, known: Sequence[Option]) -> dict[str, Any]:
-    """Return the options that the run in the folder was started with; none if its version did not keep them."""
+    """Return the options that the run in the folder was started with; none if it has not kept them."""
     folder: Path = options.folder
     if not (folder / LAST).exists():
         if options.requeue:
@@ -65,15 +65,15 @@ def _of_the_run(options: Any, known: Sequence[Option]) -> dict[str, Any]:
 
 
 def _without_options(folder: Path) -> str:
-    """Return the error about a run of a version that did not write ``run.toml``, with the recipe if that is known."""
+    """Return the error about a run without ``run.toml``, with its recipe if that is known."""
     try:
         recipe = json.loads((folder / BEGINNING).read_text(encoding="utf-8"))["card"]["recipe"]
     except (OSError, ValueError, KeyError):
         recipe = None
     named = "its RECIPE" if recipe is None else f"the recipe {recipe}"
     return (
-        f"{folder} has no {RUN_FILE}, since an earlier version of foveal started the run: pass {named} and the options "
-        "that it was started with."
+        f"{folder} has no {RUN_FILE}, since the run was not started by this version of foveal train: pass {named} and "
+        "the options that it was started with."
     )
 
 
