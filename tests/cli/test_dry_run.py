@@ -205,3 +205,8 @@ def test_a_plan_knows_whether_there_are_released_weights_without_fetching_them(f
     assert said.is_one_sentence("transnext_atto has no released weights: pass --checkpoint FILE.")
     said = foveal("train", ATTO, "--dry-run", "--pretrained", "--checkpoint", "any.pt")
     assert said.is_one_sentence("--checkpoint and --pretrained both name the weights")
+
+
+def test_a_device_batch_cannot_be_found_where_memory_depends_on_the_images(foveal):
+    said = foveal("train", "shapes.retinanet_transxnet_atto", "--device-batch-size", "auto", "--dry-run")
+    assert said.is_one_sentence("depends on the content of the images: pass a number as --device-batch-size")

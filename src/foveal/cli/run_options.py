@@ -36,7 +36,7 @@ def completed(options: Any, settings: Any, known: Sequence[Option]) -> tuple[Any
     if not (options.resume or options.requeue):
         return options, settings
     if options.recipe is None and options.out is None:
-        raise UsageError("Which run is meant? Pass its RECIPE, or its folder as --out DIR.")
+        raise UsageError("The run to continue is not named: pass its RECIPE, or its folder as --out DIR.")
     values = _of_the_run(options, known)
     return _filled(options, values), _filled(settings, values)
 

@@ -28,6 +28,9 @@ from foveal.training.task import Task
 #: Share of the memory that stays free.
 SPARE = 0.1
 CGROUP = Path("/sys/fs/cgroup")
+UNKNOWN_MEMORY = (
+    "The memory of this network depends on the content of the images: pass a number as --device-batch-size, not auto."
+)
 
 
 def choose_batching(
@@ -58,9 +61,7 @@ def _find(task: Task, config: TrainConfig, processes: Processes, possible: list[
     """Return the largest device batch that fits on every process, and into what."""
     usable = [size for size in possible if _suits(task, config, processes, size)] or possible
     if task.device_memory(usable[0], processes.share.count) is None:
-        raise FovealError(
-            "The memory of this network depends on the content of the images: pass a number as --device-batch-size."
-        )
+        raise FovealError(UNKNOWN_MEMORY)
     if processes.device.type == "cuda":
         place = f"the memory of {processes.device}"
         largest = _largest(usable, lambda size: _fits_when_tried(task, config, processes, size))

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from foveal.errors import FovealError
 from foveal.training.adapting import check_batch_norm
 from foveal.training.batching import Batching, split_batch, updates_per_epoch
 from foveal.training.config import AUTO, TrainConfig
+from foveal.training.device_batch import UNKNOWN_MEMORY
 from foveal.training.footprint import Footprint, footprint
 from foveal.training.length import count_filled, count_left_out, fit_to_length
 from foveal.training.optimiser import create_optimizer, learning_rates
@@ -75,12 +77,14 @@ def dry_run(
     """Report what training ``model``, which is on the meta device, on ``images`` images would do.
 
     Args:
-        step: Given a model and a device batch, creates as many images on the CPU and returns their loss; None to skip
-            the memory.
+        step: Given a model and a device batch, creates as many images on the CPU and returns their loss; None if memory
+            depends on their content.
 
     Raises:
         FovealError: Settings that ``fit`` would refuse.
     """
+    if config.device_batch_size == AUTO and step is None:
+        raise FovealError(UNKNOWN_MEMORY)
     fixed = None if config.device_batch_size == AUTO else config.device_batch_size
     batching = split_batch(config.batch_size, processes, fixed)
     config, notices = fit_to_length(config, images)
