@@ -39,6 +39,7 @@ OUTSIDE = {
     "models/fetching.py": {"huggingface_hub"},
     "training": {"timm", "accelerate", "numpy"},
     "training/progress.py": {"rich"},
+    "training/device_batch.py": {"psutil"},
     "tasks": {"timm", "numpy", "PIL", "torchvision"},
     "tasks/dense/shapes": {"skimage", "numpy", "PIL", "torchvision"},
     "tasks/video.py": {"av", "PIL"},
@@ -79,6 +80,7 @@ OUTSIDE = {
     "report/page_attention.py": {"sklearn", "numpy", "PIL", "torchvision"},
     "cli": {"tyro", "docstring_parser", "rich", "numpy", "PIL"},
     "cli/app.py": {"foveal_commands"},
+    "cli/run_file.py": {"tomllib", "tomli"},  # the standard library has it from Python 3.11 on
     "cli/help.py": {"foveal_commands"},
     "__init__.py": {"foveal_commands"},
 }
@@ -86,7 +88,7 @@ OPTIONAL = {
     *("accelerate", "av", "braceexpand", "datasets", "faster_coco_eval", "imagecorruptions", "matplotlib", "onnx"),
     *("onnx_ir", "onnxruntime"),
     *("onnxscript", "openvino", "scipy", "skimage", "sklearn", "starlette", "tensorboard", "transformers", "triton"),
-    *("uvicorn", "webdataset", "yaml"),
+    *("psutil", "uvicorn", "webdataset", "yaml"),
 }
 
 # Files that import an optional package on import, and modules that others must therefore not import on import.

@@ -5,7 +5,8 @@ The command line, the listing of a run and the tables in the documentation are m
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 HELP, ON_COMMAND_LINE = "help", "on_command_line"
 
@@ -67,6 +68,6 @@ def _in_words(kind: Any) -> str:
     choices = [choice for choice in get_args(kind) if choice is not type(None)]
     if choices and all(isinstance(choice, str) for choice in choices):
         return " | ".join(choices)
-    if len(choices) == 1:
-        return _in_words(choices[0])
+    if get_origin(kind) in (Union, UnionType):
+        return " | ".join(map(_in_words, choices))
     return str(kind) if choices else kind.__name__

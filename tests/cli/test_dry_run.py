@@ -217,3 +217,8 @@ def test_plans_of_recipes_for_ones_own_images_are_documents(foveal):
         assert plan["recipe"]["name"] == name
         assert plan["images"]["count"] == 40
         assert plan["config"]["batch_size"] <= 40 / 4
+
+
+def test_a_device_batch_cannot_be_found_where_memory_depends_on_the_images(foveal):
+    said = foveal("train", "shapes.retinanet_transxnet_atto", "--device-batch-size", "auto", "--dry-run")
+    assert said.is_one_sentence("depends on the content of the images: pass a number as --device-batch-size")

@@ -41,7 +41,7 @@ def test_training_on_a_folder_writes_a_run_and_prints_its_path(foveal, colours, 
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
     assert said.code == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl",
+        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "run.json", "run.toml", "steps.jsonl",
     ]  # fmt: skip
     assert str(out / "best.pt") in said.out
     assert "epoch 4/4" in said.error
@@ -135,6 +135,7 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(foveal, colours, quick, tmp
         (["--model", "transnext_tinny"], ["transnext_tinny"]),
         (["--batch-size", "1000"], ["24 images", "--batch-size"]),
         (["--device-batch-size", "5"], ["--device-batch-size", "1, 2, 4, 8"]),
+        (["--patience", "0"], ["patience must be at least 1"]),
         (["--lr", "-1"], ["lr must be above 0"]),
         (["--epochs", "0"], ["epochs must be at least 1"]),
         (["--batch-size", "0"], ["batch_size must be at least 1"]),
@@ -214,10 +215,12 @@ def test_ctrl_c_stops_cleanly_and_prints_how_to_resume(colours, tmp_path, foveal
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in error
-    assert error.splitlines()[-1].startswith("foveal: Stopped: the same command with --resume")
+    assert error.splitlines()[-1] == (
+        f"foveal: Stopped: `foveal train --resume --out {out}` continues from the last save."
+    )
     state = read_checkpoint(out / "last.pt")
     assert 3 <= state["step"] < 1200
-    files = ["best.pt", "last.pt", "metrics.jsonl", "run.json", "steps.jsonl"]
+    files = ["best.pt", "last.pt", "metrics.jsonl", "run.json", "run.toml", "steps.jsonl"]
     assert sorted(path.name for path in out.iterdir()) == files
     logged = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert logged == list(range(1, state["epoch"] + 1))
@@ -277,10 +280,31 @@ def test_requeue_starts_or_resumes_a_run_with_the_same_command(foveal, colours, 
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_tensorboard_events_are_written_on_request(foveal, colours, quick, tmp_path):
-    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--tensorboard")
+@pytest.mark.parametrize("words", [["--tensorboard"], ["--track", "tensorboard"]])
+def test_tensorboard_events_are_written_on_request(foveal, colours, quick, tmp_path, words):
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, *words)
     assert said.code == 0, said.error
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_the_device_batch_is_found_and_the_plan_says_so(foveal, colours, quick, tmp_path):
+    """An update of 8 images fits into the memory of any machine, so it is not accumulated."""
+    words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--device-batch-size", "auto"]
+    said = foveal(*words)
+    assert said.code == 0, said.error
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["batching"]["device"] == 8
+    assert "The device batch is 8, the largest that fits into " in said.error
+    assert foveal(*words, "--resume").code == 0
+    plan = foveal(*words, "--dry-run")
+    assert "The device batch is found when a run starts (auto); 8" in " ".join(plan.out.split())
+
+
+def test_an_unknown_tracker_prints_a_one_line_error(foveal, colours, quick, tmp_path):
+    words = ["--data", colours, "--out", tmp_path / "run", *quick, "--track", "tensorboard,wandbb"]
+    said = foveal("train", RECIPE, *words)
+    assert said.code == 1
+    assert said.is_one_sentence("no tracker 'wandbb', did you mean wandb")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_short_run_shortens_the_warmup_of_the_recipe(foveal, colours, quick, tmp_path):

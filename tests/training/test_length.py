@@ -13,9 +13,9 @@ from foveal.training import fit
 from foveal.training.batching import Share, updates_per_epoch
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import TrainConfig
-from foveal.training.dry_run import learning_rates
 from foveal.training.length import continued, fit_to_length
 from foveal.training.loading import train_loader
+from foveal.training.optimiser import learning_rates
 from support.runs import leaving_in_update, lines
 
 #: As the detectors' recipes: twelve epochs, a rate that falls twice, 500 updates of warm-up.

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from foveal.errors import FovealError
+from foveal.training.adapting import adapt
 from foveal.training.batching import Share
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.processes import start_processes
-from foveal.training.run import _adapt
 
 #: Reads lists of runs, one list per line, and forks a process for each run: starting Python and PyTorch every time
 #: would take longer than the runs themselves.
@@ -32,7 +32,7 @@ def train(out, wish):
     out = Path(out)
     config = TrainConfig(
         epochs=4, batch_size=8, device_batch_size=2, lr=1e-2, warmup_epochs=0, ema_decay=0.9, clip_norm=1.0, workers=0,
-        log_every=wish.get("log_every", 1),
+        log_every=wish.get("log_every", 1), patience=wish.get("patience"),
     )
     task = points.PointsTask(points.Points(count=51))
     def notice(count):  # signal the process of the given rank in forward pass `passes`
@@ -40,6 +40,9 @@ def train(out, wish):
             os.kill(os.getpid(), signal.SIGTERM)
     if "notified" in wish:
         task.before_loss = notice
+    if "scores" in wish:
+        scores = iter(wish["scores"][int(os.environ["RANK"])])
+        task.evaluate = lambda model, processes, on_batch: {"top1": next(scores)}
     fit(task, config, out, resume=out / "last.pt" if wish.get("resume") else None)
     leave_processes()
 
@@ -147,13 +150,19 @@ def test_a_signal_to_one_process_stops_all_at_the_same_update(alone, launch, tmp
         assert one["val_top1"] == other["val_top1"]
 
 
+def test_processes_stop_together_without_an_improvement(launch, tmp_path, unused_port):
+    """Even if they disagree, here after the second epoch."""
+    launch(on_two(tmp_path / "two", unused_port, patience=1, scores=[[1, 2, 3, 4], [1, 1, 3, 4]]))
+    assert len(lines(tmp_path / "two")) == 2
+
+
 def test_sync_batch_norm_without_gpus_is_rejected(points, config, change):
     """PyTorch does not support it on the CPU and would raise an error with a traceback."""
     task = points()
     task.model.insert(1, torch.nn.BatchNorm1d(8))
     together = types.SimpleNamespace(share=Share(0, 2), device=torch.device("cpu"))
     with pytest.raises(FovealError, match="only on GPUs: start one process"):
-        _adapt(task.model, change(config, sync_bn=True), together)
+        adapt(task.model, change(config, sync_bn=True), together)
 
 
 JOIN = """

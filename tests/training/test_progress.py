@@ -103,6 +103,7 @@ def test_plain_output_announces_saves_within_an_epoch_and_where_a_run_resumes():
     listener.saved(3 * 1251, Path("last.pt"))  # covered by the line of the epoch
     opening, saved = stream.getvalue().splitlines()
     assert opening.endswith("resuming after update 40 of epoch 3")
+    assert "310 epochs of 1,251 updates" in opening  # those of the whole run
     assert saved == "saved at update 50/1251 of epoch 3"
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from foveal.tasks.classification.recipes import get_recipe, list_recipes
-from foveal.training.dry_run import learning_rates, planned_parameters
-from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
+from foveal.training.dry_run import planned_parameters
+from foveal.training.optimiser import base_lr, create_optimizer, create_schedule, learning_rates
 from support.nets import NAMES, TRANSNEXT, TRANSXNET, on_meta
 
 STEPS = 1251  # updates per epoch of 1,281,167 images with a batch size of 1,024

@@ -6,7 +6,7 @@ OTHERS = "Options"  # of a command without headings, and of an option that its h
 DATA, MODEL, SCHEDULE, HARDWARE, OUTPUT = "Data", "Model", "Schedule", "Hardware", "Output"
 MEASUREMENT = "Measurement"
 
-_SCHEDULE = ("epochs", "epoch_steps", "batch_size", "lr", "warmup_epochs", "seed")
+_SCHEDULE = ("epochs", "patience", "epoch_steps", "batch_size", "lr", "warmup_epochs", "seed")
 _HARDWARE = ("precision", "device_batch_size", "workers", "grad_checkpointing", "compile")
 
 #: Command -> heading -> names of options.
@@ -22,7 +22,8 @@ HEADINGS: dict[str, dict[str, tuple[str, ...]]] = {
         MODEL: ("model", "checkpoint", "pretrained", "size", "drop_path"),
         SCHEDULE: _SCHEDULE,
         HARDWARE: _HARDWARE,
-        OUTPUT: ("out", "resume", "requeue", "save_steps", "tensorboard", "json"),
+        "Run": ("out", "resume", "requeue", "config", "save_steps"),
+        OUTPUT: ("track", "tensorboard", "json"),
         "Without training": ("show_list", "dry_run", "processes", "images"),
     },
     "ablate": {

@@ -45,7 +45,7 @@ def _is_flag(word: str) -> bool:
 
 def _wrong_value(one: Option, values: Sequence[str]) -> str | None:
     """Return what is wrong with the values of an option."""
-    expected = _in_words(one)
+    expected = in_words(one)
     taken = values if one.values is None else values[: one.values]
     if one.values is not None and len(taken) < one.values:
         got = f", not {len(taken)}" if taken else ", and there is none"
@@ -56,7 +56,7 @@ def _wrong_value(one: Option, values: Sequence[str]) -> str | None:
     return None
 
 
-def _in_words(one: Option) -> str:
+def in_words(one: Option) -> str:
     """Return what an option takes: "a whole number", "2 whole numbers", "fp32 or bf16", "a whole number or auto"."""
     single = [_IN_WORDS.get(kind.__name__, "a value") for kind in one.kinds]
     if one.values == 1:

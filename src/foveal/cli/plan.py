@@ -10,8 +10,9 @@ from foveal.options import declarations
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.plan import TrainingPlan
 from foveal.training.config import TrainConfig
-from foveal.training.dry_run import LISTED, RULES, DryRun, PlannedParameter, learning_rates
+from foveal.training.dry_run import LISTED, RULES, DryRun, PlannedParameter
 from foveal.training.footprint import Footprint
+from foveal.training.optimiser import learning_rates
 from foveal.wording import in_units, many
 
 LABEL, WIDTH = 15, 80  # columns: of the label of a line, and of a line

@@ -7,22 +7,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from foveal.cli.commands.train import RunOptions
+from foveal.cli.commands.train import RunOptions, main
 from foveal.cli.console import UsageError, print_json, show_notices
 from foveal.cli.options import given, refuse_others
 from foveal.cli.plan import show_plan, started_processes
+from foveal.cli.run_file import RUN_FILE, kept, write_run_file
+from foveal.cli.run_options import how_to_resume
+from foveal.cli.signature import options_of
 from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
 from foveal.tasks.recipe import BaseRecipe, check_drop_path
 from foveal.tasks.recipes import create_task, get_recipe, plan_recipe
+from foveal.tasks.task import Task
 from foveal.training import Outcome, fit
-from foveal.training.config import TrainConfig
-from foveal.training.journal import BROKEN, LAST
-from foveal.training.listener import Listener, Listeners, over_classes
+from foveal.training.listener import Listener, Listeners, RunInfo, over_classes
 from foveal.training.processes import leave_processes
-from foveal.training.progress import TensorBoard, listener_for
-from foveal.training.task import Task
-from foveal.wording import percent, title
+from foveal.training.progress import listener_for
+from foveal.training.run_files import BROKEN, LAST
+from foveal.training.tracking import Tracking
+from foveal.wording import many, percent, title
 
 
 def run(options: RunOptions, settings: Any) -> None:
@@ -35,7 +38,7 @@ def run(options: RunOptions, settings: Any) -> None:
         return
     if options.processes is not None or options.images is not None:
         raise UsageError("--processes and --images belong to --dry-run: leave them out.")
-    _run(recipe, options)
+    _run(recipe, options, settings)
 
 
 def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) -> BaseRecipe:
@@ -67,8 +70,9 @@ def _show_plan(recipe: BaseRecipe, options: RunOptions) -> None:
         show_plan(plan, options.json)
 
 
-def _run(recipe: BaseRecipe, options: RunOptions) -> None:
+def _run(recipe: BaseRecipe, options: RunOptions, settings: Any) -> None:
     resumes = options.resume or (options.requeue and (options.folder / LAST).exists())
+    listener = _listener(options, settings)
     task = create_task(
         recipe,
         options.data,
@@ -80,7 +84,13 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
         show_notices([*task.notices, *([] if task.start is None else [str(task.start)])])
-    outcome = _train(task, task.recipe.train, options.folder, resumes, _listener(options.folder, options.tensorboard))
+    outcome = _train(
+        task,
+        options.folder,
+        resumes,
+        listener,
+        other_length="epochs" in given(settings),  # otherwise it is the recipe's, which nobody asked for
+    )
     if not is_main:
         return  # only the main process answers
     if outcome.history:
@@ -93,9 +103,23 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
         _report(options, outcome)
 
 
-def _listener(folder: Path, tensorboard: bool) -> Listener:
+def _listener(options: RunOptions, settings: Any) -> Listener:
     shown = listener_for(sys.stderr)
-    return Listeners([shown, TensorBoard(folder)]) if tensorboard else shown
+    trackers = [word.strip() for word in (options.track or "").split(",") if word.strip()]
+    trackers += ["tensorboard"] * options.tensorboard
+    tracking = [Tracking(trackers, options.folder, shown.notice)] if trackers else []
+    return Listeners([_RunFile(options.folder, kept(options, settings)), shown, *tracking])
+
+
+class _RunFile(Listener):
+    """Writes the options of a run into its folder as it begins: then they have been accepted, and the folder is
+    held."""
+
+    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+        self.folder, self.values = folder, values
+
+    def begin(self, info: RunInfo) -> None:
+        write_run_file(self.folder / RUN_FILE, self.values, options_of(main))
 
 
 def _draw(folder: Path) -> None:
@@ -106,12 +130,13 @@ def _draw(folder: Path) -> None:
         print(f"No curves: {error}", file=sys.stderr)
 
 
-def _train(task: Task, config: TrainConfig, folder: Path, resume: bool, listener: Listener) -> Outcome:
+def _train(task: Task[Any], folder: Path, resumes: bool, listener: Listener, *, other_length: bool) -> Outcome:
     last = folder / LAST
+    resume = last if resumes else None
     try:
-        outcome = fit(task, config, folder, listener=listener, resume=last if resume else None)
+        outcome = fit(task, task.recipe.train, folder, listener=listener, resume=resume, other_length=other_length)
     except KeyboardInterrupt:
-        saved = "the same command with --resume continues from the last save"
+        saved = f"{how_to_resume(folder)} continues from the last save"
         raise KeyboardInterrupt(f"Stopped: {saved if last.exists() else 'nothing was saved'}") from None
     leave_processes()
     return outcome
@@ -121,9 +146,11 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
     if outcome.interrupted:
         print(
             f"Stopped after update {outcome.updates}. State saved to {outcome.last_path}; "
-            "the same command with --resume continues."
+            f"{how_to_resume(options.folder)} continues."
         )
         return
+    if outcome.stopped_early or outcome.epochs == outcome.epochs_before:
+        print(_ended(options, outcome))
     if (options.folder / BROKEN).exists():
         print(f"Images that could not be read were skipped: {options.folder / BROKEN} lists them.")
     best = next((record for record in outcome.history if record["epoch"] == outcome.best_epoch), {})
@@ -135,3 +162,16 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
     )
     words = ["foveal", "evaluate", str(options.recipe), "--checkpoint", str(outcome.best_path)]
     print(f"Evaluate them: {shlex.join(words if options.data is None else [*words, '--data', str(options.data)])}")
+
+
+def _ended(options: RunOptions, outcome: Outcome) -> str:
+    """Return why a run ended before its last epoch, or did nothing, and how it goes on."""
+    done, planned = outcome.epochs, outcome.planned_epochs
+    again = outcome.epochs == outcome.epochs_before
+    if not outcome.stopped_early:
+        longer = how_to_resume(options.folder, "--epochs", str(2 * planned))
+        return f"The run was finished, after {many(done, 'epoch')}; {longer} makes it longer."
+    waited = done - outcome.best_epoch
+    sentence = f"No improvement for {many(waited, 'epoch')}: stopped after epoch {done} of {planned}."
+    longer = how_to_resume(options.folder, "--patience", str(2 * waited))
+    return f"{sentence} {longer} goes on." if again else sentence

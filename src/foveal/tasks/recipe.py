@@ -63,7 +63,7 @@ class BaseRecipe:
         usual = self.train
         if "warmup_epochs" in settings:
             settings["warmup_steps"] = None
-        if "batch_size" in settings and usual.device_batch_size is not None:
+        if "batch_size" in settings and isinstance(usual.device_batch_size, int):
             settings.setdefault("device_batch_size", min(usual.device_batch_size, settings["batch_size"]))
         epoch_steps = settings.get("epoch_steps", usual.epoch_steps)
         if usual.warmup_steps is not None and epoch_steps is not None and {"epochs", "epoch_steps"} & settings.keys():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Sized
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ from foveal.tasks.recipe import BaseRecipe, check_one_start, check_start
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.dry_run import dry_run
+from foveal.training.footprint import footprint
 from foveal.training.loading import Loader, evaluation_loader, train_loader
 from foveal.training.processes import Processes
 from foveal.training.sampling import mix, seed_everything
@@ -107,6 +109,8 @@ class Task(ABC, Generic[R]):
             recipe = fitted
             cls.set_transforms(recipe, train, val)
         seed_everything(mix(recipe.train.seed, "weights"))
+        if resumes:  # with its own weights: those that it started from are neither read nor downloaded again
+            checkpoint, pretrained = None, False
         recipe, model = cls.create_model(recipe, len(train.classes), pretrained)
         start = None
         if checkpoint is not None:
@@ -114,7 +118,7 @@ class Task(ABC, Generic[R]):
         elif pretrained:
             start = Start(f"the released weights of {recipe.model}", cls.released_start(model))
         task = cls(recipe, model, train, val)
-        task.start = None if resumes else start
+        task.start = start
         return task
 
     @classmethod
@@ -217,6 +221,26 @@ class Task(ABC, Generic[R]):
     def validation_batch(self) -> int:
         """Images per validation batch."""
         return 1
+
+    def check_split(self, batching: Batching) -> None:
+        """Raise FovealError for a device batch that this task cannot train with."""
+        self.check_batching(self.recipe, batching)
+
+    def device_memory(self, batch: int, processes: int) -> int | None:
+        """Return the bytes that a device batch of this size takes in training, estimated by ``footprint``; None if
+        that depends on the content of the images."""
+        model, step = self._on_paper
+        if step is None:
+            return None
+        return footprint(model, self.recipe.train, processes, lambda net: step(net, batch)).total
+
+    @cached_property
+    def _on_paper(self) -> tuple[Any, Callable[[nn.Module, int], Tensor] | None]:
+        """The network on the meta device, and what computes the loss of a batch without content."""
+        images = TrainingSet(self.train_size, len(self.train.classes), "")
+        with torch.device("meta"):
+            recipe, model = self.create_model(self.recipe, images.classes)
+        return model, self.planned_network(recipe, model, images).step
 
     def metadata(self) -> dict[str, Any]:
         """Return what a checkpoint says about its network, in plain types."""

@@ -36,18 +36,10 @@ def split_batch(effective: int, processes: int, device: int | None = None) -> Ba
         FovealError: No whole number of accumulation steps gives ``effective``, or automatically only steps of a single
             image would. The sentence lists the possible sizes.
     """
-    if effective % processes:
-        lower = effective - effective % processes
-        nearest = [size for size in (lower, lower + processes) if size]
-        raise FovealError(
-            f"A batch of {effective} cannot be shared evenly by {processes} processes: "
-            f"pass --batch-size {' or '.join(map(str, nearest))}, or start another number of processes."
-        )
-    share = effective // processes
-    possible = [size for size in range(1, share + 1) if share % size == 0]
+    possible = device_batches(effective, processes)
     if device is None:
         device = max(size for size in possible if size <= LARGEST_AUTOMATIC)
-        if device == 1 < share:  # a prime above the limit
+        if device == 1 < possible[-1]:  # a prime above the limit
             raise FovealError(
                 f"A batch of {effective} on {processes} process{'es' * (processes > 1)} comes only in device batches "
                 f"of {' or '.join(map(str, possible))}: pass one of these as --device-batch-size, or another "
@@ -58,7 +50,24 @@ def split_batch(effective: int, processes: int, device: int | None = None) -> Ba
             f"Device batches of {device} on {processes} process{'es' * (processes > 1)} cannot make up a batch of "
             f"{effective}: pass --device-batch-size with one of {', '.join(map(str, possible))}."
         )
-    return Batching(effective, processes, device, share // device)
+    return Batching(effective, processes, device, possible[-1] // device)
+
+
+def device_batches(effective: int, processes: int) -> list[int]:
+    """Return the device batches that make up an effective batch on ``processes`` devices, smallest first.
+
+    Raises:
+        FovealError: the devices cannot share the batch evenly. The sentence gives the nearest that they can.
+    """
+    if effective % processes:
+        lower = effective - effective % processes
+        nearest = [size for size in (lower, lower + processes) if size]
+        raise FovealError(
+            f"A batch of {effective} cannot be shared evenly by {processes} processes: "
+            f"pass --batch-size {' or '.join(map(str, nearest))}, or start another number of processes."
+        )
+    share = effective // processes
+    return [size for size in range(1, share + 1) if share % size == 0]
 
 
 def updates_per_epoch(images: int, config: TrainConfig) -> int:

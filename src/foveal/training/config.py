@@ -11,6 +11,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 InferencePrecision = Literal["fp32", "bf16", "fp16", "int8"]
 Schedule = Literal["cosine", "constant", "multistep", "poly"]
 Broken = Literal["stop", "skip"]
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class TrainConfig:
         300, help="Passes over the training images, including warm-up but not cooldown; each ends with an evaluation."
     )
     cooldown_epochs: int = setting(0, help="Epochs after these, at the lowest learning rate.")
+    patience: int | None = option(
+        None,
+        help="Stop after this many epochs in a row without an improvement of the metric that selects the best weights; "
+        "if unset all epochs are trained.",
+    )
     epoch_steps: int | None = option(
         None,
         help="Updates per epoch, instead of one pass over the data: then each epoch continues where the last ended.",
@@ -36,8 +43,10 @@ class TrainConfig:
         help="Leave out the images of an epoch that fill no batch, as timm's training does; otherwise the last batch "
         "is filled with the first images of the next pass.",
     )
-    device_batch_size: int | None = option(
-        None, help="Images per forward pass on one device; if unset the largest that divides evenly, at most 128."
+    device_batch_size: int | Auto | None = option(
+        None,
+        help="Images per forward pass on one device; if unset the largest that divides evenly, at most 128; auto finds "
+        "the largest that fits into memory.",
     )
 
     lr: float = option(1e-3, help="Highest learning rate, for an update of the whole batch.")
@@ -96,9 +105,11 @@ class TrainConfig:
         return self.epochs + self.cooldown_epochs
 
     def __post_init__(self) -> None:
+        if isinstance(self.device_batch_size, str) and self.device_batch_size != AUTO:
+            raise FovealError(f"device_batch_size must be a number or {AUTO}, not {self.device_batch_size!r}.")
         for name, lowest in LOWEST.items():
             value = getattr(self, name)
-            if value is not None and value < lowest:
+            if value is not None and value != AUTO and value < lowest:
                 raise FovealError(f"{name} must be at least {lowest}, not {value}.")
         if self.broken not in get_args(Broken):
             raise FovealError(f"broken must be stop or skip, not {self.broken!r}.")
@@ -126,6 +137,7 @@ class TrainConfig:
 LOWEST = {
     "epochs": 1,
     "epoch_steps": 1,
+    "patience": 1,
     "batch_size": 1,
     "device_batch_size": 1,
     "log_every": 1,
@@ -140,12 +152,12 @@ LOWEST = {
     "weight_decay": 0,
 }
 
-#: Settings that may change when a run is resumed: they affect speed, rounding, random numbers and the handling of
-#: unreadable images. The device batch may change only if images do not depend on each other: with batch norm, mixup or
-#: a detector, ``take_over`` refuses another one.
+#: Settings that may change when a run is resumed: they affect speed, rounding, random numbers, the handling of
+#: unreadable images, and the patience. The device batch may change only if images do not depend on each other: with
+#: batch norm, mixup or a detector, ``take_over`` refuses another one.
 FREE_ON_RESUME = frozenset(
     {
-        *("device_batch_size", "workers", "broken", "log_every", "save_steps"),
+        *("device_batch_size", "workers", "broken", "log_every", "save_steps", "patience"),
         *("grad_checkpointing", "compile", "channels_last"),
     }
 )

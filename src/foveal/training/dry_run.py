@@ -1,17 +1,18 @@
 """What a run would do, from its settings and a model on the meta device: without images, weights or a device."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from foveal.errors import FovealError
+from foveal.training.adapting import check_batch_norm
 from foveal.training.batching import Batching, split_batch, updates_per_epoch
-from foveal.training.config import TrainConfig
+from foveal.training.config import AUTO, TrainConfig
+from foveal.training.device_batch import UNKNOWN_MEMORY
 from foveal.training.footprint import Footprint, footprint
 from foveal.training.length import count_filled, count_left_out, fit_to_length
-from foveal.training.optimiser import base_lr, create_optimizer, create_schedule
-from foveal.training.run import check_batch_norm
+from foveal.training.optimiser import create_optimizer, learning_rates
 
 #: Why a parameter is decayed or not; the first that applies.
 FROZEN = "frozen"
@@ -76,14 +77,19 @@ def dry_run(
     """Report what training ``model``, which is on the meta device, on ``images`` images would do.
 
     Args:
-        step: Given a model and a device batch, creates as many images on the CPU and returns their loss; None to skip
-            the memory.
+        step: Given a model and a device batch, creates as many images on the CPU and returns their loss; None if memory
+            depends on their content.
 
     Raises:
         FovealError: Settings that ``fit`` would refuse.
     """
-    batching = split_batch(config.batch_size, processes, config.device_batch_size)
+    if config.device_batch_size == AUTO and step is None:
+        raise FovealError(UNKNOWN_MEMORY)
+    fixed = None if config.device_batch_size == AUTO else config.device_batch_size
+    batching = split_batch(config.batch_size, processes, fixed)
     config, notices = fit_to_length(config, images)
+    if config.device_batch_size == AUTO:
+        notices.append(f"The device batch is found when a run starts (auto); {batching.device} stands for it here.")
     check_batch_norm(model, batching, config)
     steps_per_epoch = updates_per_epoch(images, config)
     steps = steps_per_epoch * config.total_epochs
@@ -103,17 +109,6 @@ def dry_run(
         parameters=planned_parameters(model, config),
         memory=footprint(model, config, processes, lambda net: step(net, batching.device)) if step else None,
     )
-
-
-def learning_rates(config: TrainConfig, steps_per_epoch: int, updates: Iterable[int]) -> list[float]:
-    """Return the schedule's learning rate at the given updates, counted from 0."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
-    schedule = create_schedule(optimizer, config, steps_per_epoch)
-    rates = []
-    for update in updates:
-        schedule.step_update(update)
-        rates.append(base_lr(optimizer))
-    return rates
 
 
 def planned_parameters(model: nn.Module, config: TrainConfig) -> list[PlannedParameter]:

@@ -18,10 +18,8 @@ from foveal.training.checkpoint import save_checkpoint
 from foveal.training.finite import refuse_nonfinite_weights
 from foveal.training.listener import Listener, StepReport
 from foveal.training.run import Run, beginning, run_metadata, state_of
+from foveal.training.run_files import BEGINNING, BEST, BROKEN, LAST, LOCK, METRICS, STEPS
 
-BEST, LAST, METRICS, STEPS = "best.pt", "last.pt", "metrics.jsonl", "steps.jsonl"
-BEGINNING = "run.json"
-BROKEN, LOCK = "broken.txt", ".lock"
 ADVICE = "make room, then --resume; what was saved before is untouched"
 
 

@@ -47,6 +47,9 @@ class Outcome:
         seconds: of this call; a resumed run's earlier time is not in it.
         history: the records of ``metrics.jsonl``, one per epoch.
         best_path, last_path: the two checkpoints.
+        epochs_before: done before this call, by a run that was resumed.
+        planned_epochs: of the whole run.
+        stopped_early: the metric did not improve for ``patience`` epochs, and epochs were left.
     """
 
     monitor: str
@@ -59,10 +62,19 @@ class Outcome:
     history: list[dict[str, Any]]
     best_path: Path
     last_path: Path
+    epochs_before: int = 0
+    planned_epochs: int = 0
+    stopped_early: bool = False
 
 
 def fit(
-    task: Task, config: TrainConfig, out: Path, *, listener: Listener | None = None, resume: Path | None = None
+    task: Task,
+    config: TrainConfig,
+    out: Path,
+    *,
+    listener: Listener | None = None,
+    resume: Path | None = None,
+    other_length: bool = False,
 ) -> Outcome:
     """Train ``task`` and leave ``run.json``, ``best.pt``, ``last.pt``, ``metrics.jsonl`` and ``steps.jsonl`` in the
     folder ``out``.
@@ -74,6 +86,8 @@ def fit(
     Args:
         listener: Receives the events of the run on the main process.
         resume: A ``last.pt`` to continue from.
+        other_length: The run may go on to another number of epochs than it was started with; a notice says what that
+            changes.
 
     Raises:
         FovealError: Settings that cannot work, a folder that already holds a run or in which another process trains, a
@@ -90,25 +104,26 @@ def fit(
     if run.processes.device.type == "cpu":
         keep_memory()
     if state is not None:
-        take_over(run, state)
+        take_over(run, state, other_length=other_length)
+    before = run.epoch
     journal = Journal(out, run, listener or Listener())
     with locked(out) if run.processes.is_main else contextlib.nullcontext(), Interruption() as interruption:
         journal.rewind()
         if state is None:
             journal.begin()
-        journal.listener.begin(_run_info(run))
         try:
+            journal.listener.begin(_run_info(run))
             finished = _train(run, journal, interruption)
         finally:
             journal.listener.close()
     if interruption.pressed and not finished:
         raise KeyboardInterrupt
-    return _outcome(run, out, not finished, time.monotonic() - started)
+    return _outcome(run, out, before, not finished, time.monotonic() - started)
 
 
 def _train(run: Run, journal: Journal, interruption: Interruption) -> bool:
     """Train the remaining epochs; return False if the run was asked to stop before their end."""
-    while run.epoch < run.config.total_epochs:
+    while run.epoch < run.config.total_epochs and not _ends_early(run):
         if not _train_epoch(run, journal, interruption):
             return False
         trained = _summary(run)
@@ -121,6 +136,11 @@ def _train(run: Run, journal: Journal, interruption: Interruption) -> bool:
         journal.epoch({**trained, **metrics})
         journal.notices()
     return True
+
+
+def _ends_early(run: Run) -> bool:
+    """Return whether training has stopped to improve, the same answer on all processes."""
+    return run.config.patience is not None and run.processes.any(run.gained_nothing)
 
 
 def _train_epoch(run: Run, journal: Journal, interruption: Interruption) -> bool:
@@ -254,8 +274,10 @@ def _run_info(run: Run) -> RunInfo:
     )
 
 
-def _outcome(run: Run, out: Path, interrupted: bool, seconds: float) -> Outcome:
+def _outcome(run: Run, out: Path, epochs_before: int, interrupted: bool, seconds: float) -> Outcome:
+    planned = run.config.total_epochs
     return Outcome(
         run.task.monitor, run.best, run.best_epoch, run.epoch, run.step, interrupted, seconds, run.history,
-        best_path=out / BEST, last_path=out / LAST,
+        best_path=out / BEST, last_path=out / LAST, epochs_before=epochs_before, planned_epochs=planned,
+        stopped_early=not interrupted and run.epoch < planned,
     )  # fmt: skip

@@ -1,7 +1,9 @@
 """Parameter groups, optimiser and learning-rate schedule, through timm."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
@@ -97,3 +99,14 @@ def base_lr(optimizer: Optimizer) -> float:
     """Return the schedule's current value, without a group's factor."""
     group = optimizer.param_groups[0]
     return group["lr"] / group.get("lr_scale", 1.0)
+
+
+def learning_rates(config: TrainConfig, steps_per_epoch: int, updates: Iterable[int]) -> list[float]:
+    """Return the schedule's learning rate at the given updates, counted from 0."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
+    schedule = create_schedule(optimizer, config, steps_per_epoch)
+    rates = []
+    for update in updates:
+        schedule.step_update(update)
+        rates.append(base_lr(optimizer))
+    return rates

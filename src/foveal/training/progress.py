@@ -1,4 +1,4 @@
-"""Views of a training run: a bar on a terminal, one line per epoch anywhere else, and TensorBoard."""
+"""Views of a training run: a bar on a terminal, and one line per epoch anywhere else."""
 
 import time
 from pathlib import Path
@@ -8,12 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from foveal.errors import FovealError
 from foveal.training.listener import COUNTS, Listener, RunInfo, StepReport, over_classes
 from foveal.wording import digits, figure, in_units, many, title
 
 MOST_METRICS = 4  # of an evaluation on one line; the logs have all
-TENSORBOARD = "tensorboard"  # folder within that of the run
 
 
 def listener_for(stream: TextIO) -> Listener:
@@ -116,12 +114,19 @@ def _opening(info: RunInfo) -> str:
     if info.processes > 1 or info.accumulation > 1:
         processes, passes = many(info.processes, "process", "processes"), many(info.accumulation, "pass", "passes")
         pieces += f" ({processes} x {passes})"
-    epochs, updates = info.last_epoch - info.first_epoch + 1, info.steps_per_epoch
-    resumed = f", resuming after update {info.steps_done} of epoch {info.first_epoch}" if info.steps_done else ""
     return (
         f"{in_units(info.parameters, 1e6)} M parameters on {info.device}, {many(info.train_size, 'image')}, "
-        f"{many(epochs, 'epoch')} of {many(updates, 'update')}, {pieces}{resumed}"
+        f"{many(info.last_epoch, 'epoch')} of {many(info.steps_per_epoch, 'update')}, {pieces}{_resumed(info)}"
     )
+
+
+def _resumed(info: RunInfo) -> str:
+    """Return where a run goes on that was resumed."""
+    if info.steps_done:
+        return f", resuming after update {info.steps_done} of epoch {info.first_epoch}"
+    if info.first_epoch > info.last_epoch:
+        return ", all done"
+    return f", resuming after epoch {info.first_epoch - 1}" if info.first_epoch > 1 else ""
 
 
 def _epoch_line(record: dict[str, Any], info: RunInfo, is_best: bool, width: int | None = None) -> str:
@@ -149,46 +154,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class TensorBoard(Listener):
-    """Write event files into ``out/tensorboard``, for ``tensorboard --logdir runs``.
-
-    Each look at training gives the loss, stats, learning rate, speed, data wait and memory; each epoch its line of
-    ``metrics.jsonl``. A resumed run hides the steps that it repeats.
-
-    Raises:
-        FovealError: tensorboard is not installed.
-    """
-
-    def __init__(self, out: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError as error:
-            raise FovealError(
-                "--tensorboard needs tensorboard: install it with `pip install 'foveal[train]'`."
-            ) from error
-        self._open, self._folder = SummaryWriter, str(out / TENSORBOARD)
-
-    def begin(self, info: RunInfo) -> None:
-        done = (info.first_epoch - 1) * info.steps_per_epoch + info.steps_done
-        self._writer = self._open(self._folder, purge_step=done + 1)
-
-    def step(self, report: StepReport) -> None:
-        values = {"loss": report.loss, **report.stats}
-        for name, value in values.items():
-            self._writer.add_scalar(f"train/{name}", value, report.update)
-        self._writer.add_scalar("lr", report.lr, report.update)
-        self._writer.add_scalar("speed/images_per_second", report.images_per_second, report.update)
-        self._writer.add_scalar("speed/data_wait_seconds", report.data_wait_seconds, report.update)
-        self._writer.add_scalar("memory/peak_gib", report.memory_bytes / 2**30, report.update)
-
-    def epoch(self, record: dict[str, Any], is_best: bool) -> None:
-        for name, value in record.items():
-            if name.startswith("val_"):
-                self._writer.add_scalar(name.replace("val_", "val/", 1), value, record["step"])
-        self._writer.flush()
-
-    def close(self) -> None:
-        if hasattr(self, "_writer"):
-            self._writer.close()

@@ -1,22 +1,23 @@
 """The state of a run: set up from a task and its settings, saved to a checkpoint, and restored from one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from foveal.errors import FovealError
-from foveal.training.batching import Batching, split_batch, updates_per_epoch
+from foveal.training.adapting import adapt, check_batch_norm, has_batch_norm, normalised_together
+from foveal.training.batching import Batching, updates_per_epoch
 from foveal.training.checkpoint import FORMAT
 from foveal.training.config import FREE_ON_RESUME, TrainConfig
+from foveal.training.device_batch import choose_batching
 from foveal.training.length import continued, count_filled, count_left_out, fit_to_length
+from foveal.training.lengthening import FOLLOWING, changes_of_length, refuse_too_short
 from foveal.training.loading import Loader
 from foveal.training.meter import Meter
 from foveal.training.optimiser import create_optimizer, create_schedule
@@ -64,6 +65,12 @@ class Run:
         return self.model if self.average is None else self.average.module
 
     @property
+    def gained_nothing(self) -> bool:
+        """Whether the metric that decides has not improved for ``patience`` epochs."""
+        patience = self.config.patience
+        return patience is not None and self.epoch - self.best_epoch >= patience
+
+    @property
     def step_in_epoch(self) -> int:
         """Updates done in the current epoch."""
         return self.step - self.epoch * self.steps_per_epoch
@@ -82,7 +89,7 @@ def set_up(task: Task, config: TrainConfig, state: dict[str, Any] | None = None)
     """
     processes = start_processes()
     check_precision(config.precision, processes.device)
-    batching = split_batch(config.batch_size, processes.share.count, config.device_batch_size)
+    batching, found = choose_batching(task, config, processes, state)
     if state is None:
         config, notices = fit_to_length(config, task.train_size)
     else:
@@ -90,13 +97,13 @@ def set_up(task: Task, config: TrainConfig, state: dict[str, Any] | None = None)
         config, notices = continued(config, images, state.get("config", {}))
     steps = updates_per_epoch(task.train_size, config)
     check_batch_norm(task.model, batching, config)
-    model = _adapt(task.model, config, processes)
+    model = adapt(task.model, config, processes)
     wrapped = processes.distribute(model)
     optimizer = create_optimizer(model, config)
     return Run(
         task=task,
         config=config,
-        notices=notices,
+        notices=[*found, *notices],
         processes=processes,
         batching=batching,
         steps_per_epoch=steps,
@@ -158,13 +165,18 @@ def state_of(run: Run) -> dict[str, Any]:
     }
 
 
-def take_over(run: Run, state: dict[str, Any]) -> None:
+def take_over(run: Run, state: dict[str, Any], *, other_length: bool = False) -> None:
     """Continue from ``state``; the schedule, the next samples and the randomness follow from its step.
+
+    Args:
+        other_length: the number of epochs may be another one (see ``lengthening``).
 
     Raises:
         FovealError: The state is of a run with other settings, or of a ``best.pt``.
     """
-    _refuse_another_run(run, state)
+    then = _refuse_another_run(run, state, other_length)
+    refuse_too_short(run.config, run.steps_per_epoch, state["step"], state["epoch"])
+    run.notices += changes_of_length(then, run.config, run.steps_per_epoch, state["step"])
     run.model.load_state_dict(state["model"])
     if run.average is not None:
         run.average.module.load_state_dict(state["ema"])
@@ -176,58 +188,34 @@ def take_over(run: Run, state: dict[str, Any]) -> None:
     run.schedule.step_update(run.step)
 
 
-def _adapt(model: nn.Module, config: TrainConfig, processes: Processes) -> nn.Module:
-    if config.grad_checkpointing:
-        if not hasattr(model, "set_grad_checkpointing"):
-            raise FovealError(f"{type(model).__name__} has no gradient checkpointing: leave --grad-checkpointing out.")
-        model.set_grad_checkpointing(True)  # type: ignore[operator]
-    if config.sync_bn and processes.share.count > 1 and _has_batch_norm(model):
-        if processes.device.type == "cpu":
-            raise FovealError("PyTorch synchronises batch norm only on GPUs: start one process on this machine.")
-        model = convert_sync_batchnorm(model)
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.to(processes.device)
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
-def _normalised_together(batching: Batching, config: TrainConfig) -> int:
-    """Return the number of images over which batch norm computes statistics."""
-    return batching.device * (batching.processes if config.sync_bn else 1)
-
-
-def check_batch_norm(model: nn.Module, batching: Batching, config: TrainConfig) -> None:
-    """Raise FovealError for a device batch that batch norm cannot be trained with."""
-    if _has_batch_norm(model) and _normalised_together(batching, config) == 1:
-        raise FovealError(
-            f"{type(model).__name__} has batch norm, which cannot be trained with a device batch of 1: pass a larger "
-            "--device-batch-size or --batch-size."
-        )
-
-
-def _refuse_another_run(run: Run, state: dict[str, Any]) -> None:
+def _refuse_another_run(run: Run, state: dict[str, Any], other_length: bool) -> dict[str, Any]:
+    """Refuse the state of a run that differs in anything that may not change; return its settings by name."""
     if "optimizer" not in state:
         raise FovealError("A best.pt has no optimiser state: resume from the last.pt in the same folder.")
     older = {**asdict(TrainConfig()), "drop_last": True}  # what files that lack newer settings were trained with
     then = {**older, **state["config"], **state["card"]}
     now = {**asdict(run.config), **run.task.metadata()}
-    first = {"task": 0, "recipe": 1, "model": 2}  # what the user chose comes before what follows from it
-    for name in sorted(now.keys() - FREE_ON_RESUME, key=lambda name: (first.get(name, 3), name)):
-        if then.get(name) != now[name]:
-            raise FovealError(
-                f"The run was started with {name} = {_short(then.get(name))}, not {_short(now[name])}: resume it with "
-                "the settings it was started with, or start a new run with another --out."
-            )
+    first = ("task", "recipe", "model")  # what the user chose comes before what follows from it
+    _refuse_others(first, then, now)
     size = state.get("train_size", run.task.train_size)
-    if size != run.task.train_size:
+    if size != run.task.train_size:  # before settings that may follow from their number
         raise FovealError(
             f"The run was started with {size} training images, not {run.task.train_size}: resume it with the images it "
             "was started with, or start a new run with another --out from its best.pt."
         )
+    follows = FOLLOWING if other_length and then["epochs"] != run.config.epochs else frozenset()
+    _refuse_others(sorted(now.keys() - FREE_ON_RESUME - follows), then, now)
     _refuse_another_batching(run, state)
+    return then
+
+
+def _refuse_others(names: Iterable[str], then: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in names:
+        if then.get(name) != now.get(name):
+            raise FovealError(
+                f"The run was started with {name} = {_short(then.get(name))}, not {_short(now.get(name))}: resume it "
+                "with the settings it was started with, or start a new run with another --out."
+            )
 
 
 def _short(value: Any) -> str:
@@ -243,8 +231,8 @@ def _refuse_another_batching(run: Run, state: dict[str, Any]) -> None:
     then, now = Batching(**state["batching"]), run.batching
     if then == now:
         return
-    norms = _has_batch_norm(run.model) and (
-        _normalised_together(then, run.config) != _normalised_together(now, run.config)
+    norms = has_batch_norm(run.model) and (
+        normalised_together(then, run.config) != normalised_together(now, run.config)
     )
     begun = state["step"] % run.steps_per_epoch > 0
     if run.task.mixes and then.device != now.device:

@@ -54,3 +54,12 @@ class Task(Protocol):
     def metadata(self) -> dict[str, Any]:
         """Return what a checkpoint says about its network (name, arguments, classes, preprocessing), in plain types."""
         ...
+
+    def check_split(self, batching: Batching) -> None:
+        """Raise FovealError for a device batch that ``loss`` cannot take."""
+        ...
+
+    def device_memory(self, batch: int, processes: int) -> int | None:
+        """Return the bytes that a device batch of this size takes in training, estimated; None if that depends on the
+        content of the images."""
+        ...

@@ -17,7 +17,7 @@ from foveal.tasks.classification.preprocessing import Augmentation, Preprocessin
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.classification.recipes import get_recipe
 from foveal.tasks.recipe import check_drop_path
-from foveal.tasks.recipes import create_task
+from foveal.tasks.recipes import create_task, plan_recipe
 from foveal.training import TrainConfig, fit
 from foveal.training.batching import Batching
 
@@ -51,6 +51,12 @@ def run(tmp_path_factory):
 
 def test_training_learns_to_classify_colours(run):
     assert run[1].best == 100.0
+
+
+def test_the_memory_of_a_device_batch_is_that_of_the_plan(run):
+    recipe = RECIPE.with_training(device_batch_size=4)
+    plan = plan_recipe(recipe, run[0])
+    assert create_task(recipe, run[0]).device_memory(4, 1) == plan.run.memory.total > 0
 
 
 def test_a_checkpoint_contains_its_metadata(run):

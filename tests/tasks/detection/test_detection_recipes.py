@@ -10,7 +10,7 @@ from foveal.errors import FovealError
 from foveal.tasks.detection.data import MULTI_SCALE, Augmentation
 from foveal.tasks.detection.recipes import RECIPES
 from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_recipe
-from foveal.training.dry_run import learning_rates
+from foveal.training.optimiser import learning_rates
 from support.detectors import SMALL
 
 # name: detector, backbone, drop path (TransNeXt, appendix C.3; TransXNet's as on ImageNet, table of section IV-A)

@@ -9,7 +9,7 @@ import torch
 from foveal.errors import FovealError
 from foveal.tasks.recipes import create_task, get_recipe, list_recipes, plan_recipe
 from foveal.tasks.segmentation.recipes import RECIPES
-from foveal.training.dry_run import learning_rates
+from foveal.training.optimiser import learning_rates
 
 # name: backbone, drop path (TransNeXt, appendix C.4; TransXNet's as on ImageNet)
 UPERNET = {

@@ -12,6 +12,8 @@ from foveal.cli.console import Json, UsageError, print_json
 from foveal.cli.lists import FAMILIES, check_recipe, recipes
 from foveal.cli.options import only_for, overrides_of
 from foveal.cli.paths import check_checkpoint, check_data
+from foveal.cli.run_options import completed
+from foveal.cli.signature import options_of
 from foveal.training.config import TrainConfig
 
 ABLATIONS = "ablation.TABLE.ROW"
@@ -31,6 +33,8 @@ class RunOptions:
         recipe: Name of the recipe; photos.MODEL or finetune.MODEL for any model on your own images, finetune.HEAD_MODEL
             for any detector or segmenter.
         show_list: List all recipes.
+        config: File of options in TOML, such as the run.toml of a run, which is repeated with it; what is typed beside
+            it counts.
         data: Folder with train/<class>/ and val/<class>/, ImageNet as extracted, tar shards, or a Hugging Face dataset
             (hf:NAME); for a detector COCO's layout, YOLO's labels, or an export of Roboflow, CVAT or Label Studio; for
             a segmenter images/ and masks/, ADE20K's layout, or an export of Roboflow or CVAT.
@@ -39,7 +43,8 @@ class RunOptions:
             other classes are newly initialised.
         pretrained: Start from the released weights (of the backbone for a detector or segmenter), which are downloaded.
         out: Folder of the run; runs/RECIPE if left out.
-        resume: Continue the run in --out from its last save.
+        resume: Continue the run in --out, or in runs/RECIPE, from its last save, with the options that it was started
+            with. More --epochs make it longer.
         requeue: Like --resume if --out holds a run, otherwise start one: for schedulers that restart jobs.
         size: Side of the square images in pixels; for a detector the short side, for a segmenter the side of the crops,
             with all other sides in proportion.
@@ -47,7 +52,9 @@ class RunOptions:
         mask_suffix: For a segmenter: what the name of a label map has after that of its image: _mask for a_mask.png.
         zero: For a segmenter: whether 0 in label maps is the first class, or ignored and 1 the first class, as in
             ADE20K; as in the recipe by default.
-        tensorboard: Also write TensorBoard event files.
+        track: Trackers that also get the numbers of the run: tensorboard, wandb or mlflow, or several with commas in
+            between, as tensorboard,wandb.
+        tensorboard: The same as --track tensorboard.
         dry_run: Show what the run would do, with an estimate of its memory if possible, and do nothing.
         processes: With --dry-run: number of devices; by default, as many as were started.
         images: With --dry-run: number of training images, if there is no --data to count.
@@ -55,6 +62,7 @@ class RunOptions:
 
     recipe: Annotated[Positional[str | None], arg(metavar="RECIPE")] = None
     show_list: Annotated[bool, arg(name="list")] = False
+    config: Path | None = None
     data: Path | None = None
     model: str | None = None
     checkpoint: Path | None = None
@@ -66,6 +74,7 @@ class RunOptions:
     drop_path: float | None = None
     mask_suffix: str | None = field(default=None, metadata=only_for("segmentation"))
     zero: Literal["class", "ignored"] | None = field(default=None, metadata=only_for("segmentation"))
+    track: str | None = None
     tensorboard: bool = False
     dry_run: bool = False
     processes: int | None = None
@@ -84,18 +93,20 @@ def main(
     """Train or fine-tune a model by a recipe; under torchrun or accelerate launch on many GPUs and machines.
 
     Settings that are left out are the recipe's. The folder of the run gets best.pt (the best weights), last.pt (for
-    --resume), run.json (how it began), metrics.jsonl (one line per epoch), steps.jsonl (one line every few updates)
-    and, at the end, curves.png.
+    --resume), run.toml (these options, for --config), run.json (how it began), metrics.jsonl (one line per epoch),
+    steps.jsonl (one line every few updates) and, at the end, curves.png.
     On SIGTERM and Ctrl-C the current update ends and the run is saved; the exit code is 0 after SIGTERM and 130 after
     Ctrl-C.
     """
     if options.show_list:
         _print_recipes(options.json)
         return
+    options, settings = completed(options, settings, options_of(main))
     if options.recipe is None:
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
     check_recipe(options.recipe)
-    check_checkpoint(options.checkpoint)
+    if not (options.resume or options.requeue):  # a run that goes on has its weights
+        check_checkpoint(options.checkpoint)
     check_data(options.data)
     from foveal.cli.train import run
 
