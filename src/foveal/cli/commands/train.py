@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from foveal.cli.console import Json, UsageError, print_json
 from foveal.cli.lists import FAMILIES, check_recipe, recipes
 from foveal.cli.options import only_for, overrides_of
+from foveal.tasks.classification.names import Strength
 from foveal.training.config import TrainConfig
 
 ABLATIONS = "ablation.TABLE.ROW"
@@ -42,6 +43,10 @@ class RunOptions:
         size: Side of the square images in pixels; for a detector the short side, for a segmenter the side of the crops,
             with all other sides in proportion.
         drop_path: Stochastic depth rate of the last block.
+        augment: For a classifier: strength of the random crops, colours and erasing; as in the recipe by default.
+        mixup: For a classifier: alpha of mixup; 0 for none.
+        cutmix: For a classifier: alpha of CutMix; 0 for none.
+        label_smoothing: For a classifier: share of the targets that is spread over all classes; 0 for none.
         mask_suffix: For a segmenter: what the name of a label map has after that of its image: _mask for a_mask.png.
         zero: For a segmenter: whether 0 in label maps is the first class, or ignored and 1 the first class, as in
             ADE20K; as in the recipe by default.
@@ -62,6 +67,10 @@ class RunOptions:
     requeue: bool = False
     size: int | None = None
     drop_path: float | None = None
+    augment: Strength | None = field(default=None, metadata=only_for("classification"))
+    mixup: float | None = field(default=None, metadata=only_for("classification"))
+    cutmix: float | None = field(default=None, metadata=only_for("classification"))
+    label_smoothing: float | None = field(default=None, metadata=only_for("classification"))
     mask_suffix: str | None = field(default=None, metadata=only_for("segmentation"))
     zero: Literal["class", "ignored"] | None = field(default=None, metadata=only_for("segmentation"))
     tensorboard: bool = False

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from foveal.models.names import check_model
-from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
+from foveal.tasks.classification.names import Strength
+from foveal.tasks.classification.preprocessing import STRENGTHS, Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.training.config import TrainConfig
 
@@ -39,16 +40,23 @@ class PhotosRecipe(Recipe):
     """
 
     usual_val_fraction: ClassVar[float | None] = 0.2
-    asked: frozenset[str] = frozenset()
+    asked: tuple[str, ...] = ()
 
     def with_size(self, size: int) -> "PhotosRecipe":
-        return replace(self, fit=replace(self.fit, size=(size, size)), asked=self.asked | {"size"})
+        return replace(self, fit=replace(self.fit, size=(size, size)), asked=self._asking("size"))
 
     def with_drop_path(self, rate: float) -> "PhotosRecipe":
-        return replace(self, drop_path=rate, asked=self.asked | {"drop_path"})
+        return replace(self, drop_path=rate, asked=self._asking("drop_path"))
+
+    def with_augmentation(self, strength: Strength | None = None, **settings: Any) -> "PhotosRecipe":
+        asked = {*settings, *({} if strength is None else STRENGTHS[strength])}
+        return replace(super().with_augmentation(strength, **settings), asked=self._asking(*asked))
 
     def with_training(self, **settings: Any) -> "PhotosRecipe":
-        return replace(super().with_training(**settings), asked=self.asked | settings.keys())
+        return replace(super().with_training(**settings), asked=self._asking(*settings))
+
+    def _asking(self, *names: str) -> tuple[str, ...]:
+        return tuple(sorted({*self.asked, *names}))
 
     def for_images(self, count: int, from_weights: bool) -> "PhotosRecipe":
         """Return the recipe for ``count`` training images, starting from random or trained weights."""
@@ -64,12 +72,14 @@ class PhotosRecipe(Recipe):
         if "warmup_epochs" not in self.asked:
             epochs = settings.get("epochs", self.train.epochs)
             settings["warmup_epochs"] = min(max(1, epochs // 10), epochs - 1)
+        strong: dict[str, Any] = {"mixup": 0.2, "erasing": 0.1} if count >= MANY else {"mixup": 0.0, "erasing": 0.0}
+        strong = {name: value for name, value in strong.items() if name not in self.asked}
         many, fresh_transnext = count >= MANY, self.model.startswith("transnext") and not from_weights
         recipe = super().with_training(**settings)
         return replace(
             recipe,
             fit=replace(self.fit, size=(side, side)),
-            augment=replace(self.augment, mixup=0.2 if many else 0.0, erasing=0.1 if many else 0.0),
+            augment=replace(self.augment, **strong),
             drop_path=self.drop_path if "drop_path" in self.asked else 0.1 if many or from_weights else 0.0,
             # Its position bias is scaled to the images that it is trained on.
             model_args={**self.model_args, **({"pretrain_size": side} if fresh_transnext else {})},
