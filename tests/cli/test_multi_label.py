@@ -36,7 +36,7 @@ def mixed(tmp_path_factory):
 
 @pytest.fixture
 def quick():
-    shape = ["--size", "32", "--epochs", "12", "--batch-size", "8"]
+    shape = ["--size", "32", "--epochs", "6", "--batch-size", "8"]
     return [*shape, "--lr", "5e-3", "--workers", "0", "--augment", "none"]
 
 
@@ -91,11 +91,6 @@ def test_options_for_one_class_per_image_are_refused(foveal, mixed, best, words)
 def test_class_folders_are_refused(foveal, colours, best):
     said = foveal("evaluate", "--data", colours, "--checkpoint", best)
     assert said.is_one_sentence("labels, as in val.csv", "check --data")
-
-
-def test_a_classifier_of_one_class_refuses_tables(foveal, mixed, trained):
-    said = foveal("evaluate", "--data", mixed, "--checkpoint", trained)
-    assert said.is_one_sentence("one class per image", "check --data")
 
 
 def test_prediction_gives_all_labels_above_a_half(foveal, mixed, best):

@@ -3,10 +3,23 @@
 import json
 
 import pytest
+import timm
+import torch
 
-from foveal.training.checkpoint import read_checkpoint
+from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 
 PHOTOS, DETECTOR = "photos.test_convnext", "shapes.retinanet_transxnet_atto"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Weights of an untrained network for the classes of ``colours``."""
+    torch.manual_seed(0)
+    fit = {"size": (32, 32), "crop": 1.0}
+    card = {"model": "test_convnext", "model_args": {}, "classes": ["blue", "green", "red"], "preprocessing": fit}
+    model = timm.create_model("test_convnext", num_classes=3)
+    save_checkpoint({"model": model.state_dict(), "card": card, "format": 1}, tmp_path / "start.pt")
+    return tmp_path / "start.pt"
 
 
 def plan(foveal, recipe, *words):
@@ -79,25 +92,25 @@ def test_settings_that_cannot_work_are_one_sentence(foveal, colours, quick, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_frozen_stages_keep_their_weights_and_are_listed(foveal, colours, quick, trained, tmp_path):
-    words = ["train", "digits.transnext_atto", "--data", colours, "--checkpoint", trained, *quick, "--freeze", "2"]
+def test_frozen_stages_keep_their_weights_and_are_listed(foveal, colours, quick, start, tmp_path):
+    words = ["train", "digits.transnext_atto", "--data", colours, "--checkpoint", start, *quick, "--freeze", "2"]
     planned = json.loads(foveal(*words, "--dry-run", "--json").out)
     frozen = {one["name"] for one in planned["parameters"] if one["rule"] == "frozen"}
     assert {name.split(".")[1] for name in frozen if name.startswith("stages.")} == {"0", "1"}
     assert "  frozen " in foveal(*words, "--dry-run").out
     out = tmp_path / "frozen"
-    said = foveal(*words, "--out", out, "--epochs", "2")
+    said = foveal(*words, "--out", out, "--epochs", "1", "--warmup-epochs", "0")
     assert said.code == 0, said.error
-    before, after = read_checkpoint(trained)["model"], read_checkpoint(out / "best.pt")["model"]
+    before, after = read_checkpoint(start)["model"], read_checkpoint(out / "best.pt")["model"]
     assert {name for name in frozen if not before[name].equal(after[name])} == set()
     assert not before["head.fc.weight"].equal(after["head.fc.weight"])
     assert json.loads((out / "run.json").read_text())["settings"]["freeze"] == 2
-    again = foveal(*words[:-2], "--out", out, "--epochs", "2", "--resume")
+    again = foveal(*words[:-2], "--out", out, "--epochs", "1", "--warmup-epochs", "0", "--resume")
     assert again.is_one_sentence("started with freeze = 2, not None")
 
 
-def test_a_linear_probe_trains_the_classifier_only(foveal, colours, quick, trained):
-    words = ["train", "digits.transnext_atto", "--data", colours, "--checkpoint", trained, *quick, "--freeze", "all"]
+def test_a_linear_probe_trains_the_classifier_only(foveal, colours, quick, start):
+    words = ["train", "digits.transnext_atto", "--data", colours, "--checkpoint", start, *quick, "--freeze", "all"]
     planned = json.loads(foveal(*words, "--dry-run", "--json").out)
     assert {one["name"] for one in planned["parameters"] if one["rule"] != "frozen"} == {
         "head.fc.weight",
@@ -118,7 +131,7 @@ def test_runs_with_balanced_classes_finish_and_know_it(foveal, colours, quick, t
     for number in range(6):
         (colours / "train" / "red" / f"{number}.png").unlink()
     out = tmp_path / "balanced"
-    said = foveal("train", "digits.transnext_atto", "--data", colours, "--out", out, *quick, *words)
+    said = foveal("train", "digits.transnext_atto", "--data", colours, "--out", out, *quick, "--epochs", "1", *words)
     assert said.code == 0, said.error
     config = read_checkpoint(out / "last.pt")["config"]
     assert config[words[0].removeprefix("--").replace("-", "_")] == "balanced"

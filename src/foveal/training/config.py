@@ -73,7 +73,7 @@ class TrainConfig:
         help="Layer-wise decay of the learning rate, from the head downwards; 1 for none.",
         tasks=("classification",),
     )
-    clip_norm: float | None = option(None, help="Largest norm of the gradients; 0 for any.")
+    clip_norm: float | None = option(None, help="Largest norm of the gradients; 0 for no limit.")
     ema_decay: float | None = option(
         None,
         help="Decay of a moving average of the weights, which is then evaluated: lower in a run of fewer than "

@@ -1,5 +1,7 @@
 """Images with any number of labels, listed in ``train.csv`` and ``val.csv``."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from foveal.errors import FovealError
 from foveal.tasks.classification.data import open_split, open_train_and_val
 from foveal.tasks.classification.data.label_tables import LabelTables
+from foveal.tasks.classification.evaluate import check_split
 
 TRAIN = "file,labels\na.jpg,dog cat\nb.jpg,cat\nc.jpg,\nimages/d.jpg,eel\n"
 
@@ -32,7 +35,7 @@ def test_classes_and_targets_follow_from_the_table(folder):
 
 def test_images_without_a_label_are_allowed_and_counted(folder):
     train, _ = open_train_and_val(folder)
-    assert any("1 of the 4 images of" in notice and "have no label" in notice for notice in train.notices)
+    assert any("1 of the 4 images of" in notice and "has no label" in notice for notice in train.notices)
 
 
 def test_classes_without_a_validation_image_are_named(folder):
@@ -108,6 +111,12 @@ class TestWithoutValidation:
 def test_a_share_is_refused_where_there_is_a_table_for_validation(folder):
     with pytest.raises(FovealError, match=r"validation images in val\.csv: leave --val-fraction out"):
         open_train_and_val(folder, val_fraction=0.2)
+
+
+def test_a_classifier_of_one_class_per_image_refuses_tables(folder):
+    classifier = SimpleNamespace(name="transnext_atto", multi_label=False)
+    with pytest.raises(FovealError, match="transnext_atto was trained with one class per image"):
+        check_split(classifier, open_split(folder, "val"), folder / "val")
 
 
 def test_a_missing_table_is_named(folder):

@@ -30,9 +30,10 @@ class RunOptions:
     Attributes:
         recipe: Name of the recipe; photos.MODEL or finetune.MODEL for any model on your own images.
         show_list: List all recipes.
-        data: Folder with train/<class>/ and val/<class>/, ImageNet as extracted, tar shards, or a Hugging Face dataset
-            (hf:NAME); for a detector COCO's layout, YOLO's labels, or an export of Roboflow, CVAT or Label Studio; for
-            a segmenter images/ and masks/, ADE20K's layout, or an export of Roboflow or CVAT.
+        data: Folder with train/<class>/ and val/<class>/, or with train.csv and val.csv for several labels per image,
+            ImageNet as extracted, tar shards, or a Hugging Face dataset (hf:NAME); for a detector COCO's layout, YOLO's
+            labels, or an export of Roboflow, CVAT or Label Studio; for a segmenter images/ and masks/, ADE20K's layout,
+            or an export of Roboflow or CVAT.
         model: Another model of timm or foveal.
         checkpoint: File of weights to start from; for a detector or segmenter its own or its backbone's. Layers for
             other classes are newly initialised.

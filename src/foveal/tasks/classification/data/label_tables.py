@@ -179,7 +179,6 @@ def _images(rows: Sequence[LabelRow], table: Path, classes: list[str]) -> MultiL
     images = MultiLabelImages(classes, [row.path for row in rows], labels)
     bare = sum(not found for found in labels)
     if bare:
-        images.notices.append(
-            f"{bare:,} of the {len(rows):,} images of {table} have no label: no class is right for them."
-        )
+        verb = "has" if bare == 1 else "have"
+        images.notices.append(f"{bare:,} of the {len(rows):,} images of {table} {verb} no label.")
     return images
