@@ -33,6 +33,13 @@ def test_classes_and_targets_follow_from_the_table(folder):
     assert val.names == [str(folder / "val" / "e.jpg"), str(folder / "b.jpg")]
 
 
+def test_a_notice_says_that_the_table_is_read(folder):
+    train, val = open_train_and_val(folder)
+    sentence = f"{folder / 'train.csv'} is read: an image may have several of its 3 labels."
+    assert sentence in train.notices
+    assert sentence not in val.notices
+
+
 def test_images_without_a_label_are_allowed_and_counted(folder):
     train, _ = open_train_and_val(folder)
     assert any("1 of the 4 images of" in notice and "has no label" in notice for notice in train.notices)

@@ -15,6 +15,7 @@ from foveal.tasks.classification.data.images import FileImages, Images
 from foveal.tasks.classification.data.label_rows import LabelRow, is_label_table, read_label_rows
 from foveal.tasks.held_out import HeldOut, draw
 from foveal.tasks.listing import find_entry, split_names
+from foveal.wording import many
 
 
 class MultiLabelImages(FileImages):
@@ -126,10 +127,12 @@ class LabelTables:
         table = _table(self.root, "train" if self._holds_out(split) else split)
         rows = read_label_rows(table)
         names = sorted({label for row in rows for label in row.labels}) if classes is None else classes
-        images = _images(rows, table, names)
-        if self.held_out is None or split not in {*split_names("train"), *split_names("val")}:
-            return images
-        return self._part(images, rows, table, self._holds_out(split))
+        images, trains = _images(rows, table, names), split in split_names("train")
+        if self.held_out is not None and (trains or self._holds_out(split)):
+            images = self._part(images, rows, table, self._holds_out(split))
+        if trains:
+            images.notices.insert(0, f"{table} is read: an image may have several of its {many(len(names), 'label')}.")
+        return images
 
     def _holds_out(self, split: str) -> bool:
         """Return whether a split is made of images that were held out."""
