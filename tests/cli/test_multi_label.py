@@ -90,7 +90,7 @@ def test_options_for_one_class_per_image_are_refused(foveal, mixed, best, words)
 
 def test_class_folders_are_refused(foveal, colours, best):
     said = foveal("evaluate", "--data", colours, "--checkpoint", best)
-    assert said.is_one_sentence("labels, as in val.csv", "check --data")
+    assert said.is_one_sentence("gives several labels per image", "pass the --data with val.csv")
 
 
 def test_prediction_gives_all_labels_above_a_half(foveal, mixed, best):

@@ -6,6 +6,8 @@ import pytest
 import timm
 import torch
 
+from foveal.errors import FovealError
+from foveal.tasks.recipes import create_task, get_recipe
 from foveal.training.checkpoint import read_checkpoint, save_checkpoint
 
 PHOTOS, DETECTOR = "photos.test_convnext", "shapes.retinanet_transxnet_atto"
@@ -124,6 +126,12 @@ def test_freeze_of_a_detector_is_that_of_its_backbone(foveal):
     assert planned["recipe"]["frozen_stages"] == 4
     assert not any(".stages." in name and "feature_norm" not in name for name in trained)
     assert any(name.startswith("head") for name in trained)
+
+
+def test_in_python_a_detector_refuses_settings_of_classifiers_too():
+    recipe = get_recipe(DETECTOR).with_training(class_weights="balanced")
+    with pytest.raises(FovealError, match="class_weights is not a setting for detection"):
+        create_task(recipe)
 
 
 @pytest.mark.parametrize("words", [["--class-weights", "balanced"], ["--sampling", "balanced"]])

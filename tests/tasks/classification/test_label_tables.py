@@ -122,7 +122,7 @@ def test_a_share_is_refused_where_there_is_a_table_for_validation(folder):
 
 def test_a_classifier_of_one_class_per_image_refuses_tables(folder):
     classifier = SimpleNamespace(name="transnext_atto", multi_label=False)
-    with pytest.raises(FovealError, match="transnext_atto was trained with one class per image"):
+    with pytest.raises(FovealError, match="transnext_atto gives one class per image"):
         check_split(classifier, open_split(folder, "val"), folder / "val")
 
 

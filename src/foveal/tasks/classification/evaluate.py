@@ -298,8 +298,13 @@ def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
         FovealError: there are images of classes that it does not know.
     """
     if images.multi_label != classifier.multi_label:
-        expected = "labels, as in val.csv," if classifier.multi_label else "one class per image"
-        raise FovealError(f"{classifier.name} was trained with {expected} and {folder} is not like that: check --data.")
+        raise FovealError(
+            f"{classifier.name} gives several labels per image, and {folder} has class folders: pass the --data with "
+            "val.csv."
+            if classifier.multi_label
+            else f"{classifier.name} gives one class per image, and {folder.parent} lists several labels: pass --data "
+            "with class folders."
+        )
     known = list(synsets("imagenet_1k"))
     if classifier.trained_here:
         match_classes(images, classifier.classes, str(folder), "the checkpoint")
