@@ -38,7 +38,9 @@ function mostLikely(logits) {
   const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
   const sum = powers.reduce((one, other) => one + other);
   const order = powers.map((_, index) => index).sort((one, other) => powers[other] - powers[one]);
-  return order.slice(0, TOP).map((index) => ({ name: card.classes[index], probability: powers[index] / sum }));
+  const several = card.settings?.multi_label; // labels per image: each has a probability of its own
+  const share = (index) => (several ? 1 / (1 + Math.exp(-logits[index])) : powers[index] / sum);
+  return order.slice(0, TOP).map((index) => ({ name: card.classes[index], probability: share(index) }));
 }
 
 let last = Promise.resolve(); // one after another

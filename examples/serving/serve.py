@@ -139,8 +139,11 @@ class Classifier(ls.LitAPI):
     def predict(self, x: np.ndarray) -> np.ndarray:
         images = x if x.ndim == 4 else x[None]  # LitServe does not call batch() if batches hold one image
         (logits,) = self.session.run([self.card["outputs"][0]], {self.card["input"]["name"]: images})
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        shares /= shares.sum(1, keepdims=True)
+        if self.card.get("settings", {}).get("multi_label"):  # each class has a probability of its own
+            shares = 1 / (1 + np.exp(-logits))
+        else:
+            shares = np.exp(logits - logits.max(1, keepdims=True))
+            shares /= shares.sum(1, keepdims=True)
         return shares if x.ndim == 4 else shares[0]
 
     def encode_response(self, output: np.ndarray) -> dict[str, Any]:

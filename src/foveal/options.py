@@ -11,24 +11,29 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 HELP, ON_COMMAND_LINE = "help", "on_command_line"
 
 
-def option(default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None) -> Any:
+def option(
+    default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None, tasks: tuple[str, ...] = ()
+) -> Any:
     """Declare a field that recipes, Python and the command line can set.
 
     Args:
         default: Value unless something else is given.
         help: One sentence.
         factory: Creates the default of a mutable type.
+        tasks: The tasks that take it; all if empty.
     """
-    return _declare(default, help, factory, on_command_line=True)
+    return _declare(default, help, factory, on_command_line=True, tasks=tasks)
 
 
 def setting(default: Any = MISSING, *, help: str, factory: Callable[[], Any] | None = None) -> Any:
     """Declare a field that recipes and Python can set; arguments as in ``option``."""
-    return _declare(default, help, factory, on_command_line=False)
+    return _declare(default, help, factory, on_command_line=False, tasks=())
 
 
-def _declare(default: Any, help: str, factory: Callable[[], Any] | None, on_command_line: bool) -> Any:
-    metadata = {HELP: help, ON_COMMAND_LINE: on_command_line}
+def _declare(
+    default: Any, help: str, factory: Callable[[], Any] | None, on_command_line: bool, tasks: tuple[str, ...]
+) -> Any:
+    metadata = {HELP: help, ON_COMMAND_LINE: on_command_line, "tasks": tasks}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -43,6 +48,7 @@ class Declaration:
     default: Any
     help: str
     on_command_line: bool
+    tasks: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -68,6 +74,8 @@ def _in_words(kind: Any) -> str:
     choices = [choice for choice in get_args(kind) if choice is not type(None)]
     if choices and all(isinstance(choice, str) for choice in choices):
         return " | ".join(choices)
+    if len(choices) == 1:
+        return _in_words(choices[0])
     if get_origin(kind) in (Union, UnionType):
         return " | ".join(map(_in_words, choices))
     return str(kind) if choices else kind.__name__

@@ -6,6 +6,8 @@ import re
 #: Figures of an evaluation and parts of a loss, by their names in logs.
 _TITLES = {
     "top1": "top-1",
+    "map": "mAP",
+    "f1": "F1",
     "miou": "mIoU",
     "macc": "mean accuracy",
     "aacc": "pixel accuracy",
@@ -25,7 +27,7 @@ _TITLES = {
     "encoder": "encoder loss",
 }
 _COUNTS = {"skipped"}
-_PERCENT = re.compile(r"top\d+|(box|mask)_ap.*|miou|macc|aacc")  # names of figures in percent
+_PERCENT = re.compile(r"top\d+|map|f1|(box|mask)_ap.*|miou|macc|aacc")  # names of figures in percent
 
 
 def title(name: str) -> str:

@@ -47,6 +47,16 @@ def write_shards(folder):
                     tar.addfile(info, io.BytesIO(content))
 
 
+def write_labels(folder):
+    (folder / "beach").mkdir(parents=True)
+    for split in ("train", "val"):
+        labels = ("sand sea", "sea", "", "people")
+        rows = [f"beach/{split}{number}.png,{found}" for number, found in enumerate(labels)]
+        (folder / f"{split}.csv").write_text("\n".join(["file,labels", *rows]) + "\n")
+        for number in range(4):
+            (folder / "beach" / f"{split}{number}.png").write_bytes(picture(number))
+
+
 class Table:
     """The part of ``datasets.Dataset`` that is used."""
 
@@ -77,6 +87,7 @@ def reader(tmp_path, monkeypatch):
         write_class_folders(tmp_path / name, 5)
     (tmp_path / "CVAT" / "labels.txt").touch()
     write_shards(tmp_path / "SHARDS")
+    write_labels(tmp_path / "LABELS")
     (tmp_path / "photo.jpg").write_bytes(picture(0))
     (tmp_path / "more-photos").mkdir()
     (tmp_path / "more-photos" / "another.jpg").write_bytes(picture(1))

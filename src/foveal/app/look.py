@@ -184,7 +184,7 @@ def answers(seen: Seen) -> dict[str, Any]:
     subject, outputs = seen.network.subject, seen.answer()
     items: list[dict[str, Any]]
     if subject.kind == "classification":
-        best = outputs.detach()[0].float().softmax(0).topk(min(TOP_CLASSES, len(subject.classes)))
+        best = subject.probabilities(outputs.detach()[0]).topk(min(TOP_CLASSES, len(subject.classes)))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         items = [{"index": index, "name": subject.classes[index], "value": value} for index, value in pairs]
     elif subject.kind == "detection":

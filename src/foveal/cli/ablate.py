@@ -31,6 +31,8 @@ def run(options: TableOptions, settings: Any) -> None:
     changed = given(settings)
     if "seed" in changed:
         raise UsageError("--seed is of one run: pass --seeds with a number of runs.")
+    if "freeze" in changed:
+        raise UsageError("--freeze is for runs that start from weights, and an ablation does not: leave it out.")
     if options.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {options.jobs}.")
     plan = TableRun.create(

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from foveal.cli.console import columns, print_json, say, show_notices
 from foveal.cli.kept import going_on, kept_parts, notices_of
+from foveal.cli.multi_label import evaluate_labels, refuse_single_label
 from foveal.cli.options import EvaluateOptions
 from foveal.cli.robustness import evaluate_corrupted
 from foveal.cli.total_progress import total_progress
@@ -55,6 +56,8 @@ def evaluate(recipe: Recipe, weights: WeightsFile | None, options: EvaluateOptio
         source_of(options.data).check(options.split)  # before weights are fetched for a mistaken folder
     with going_on(out), _processes(settings) as shared:
         classifier = _classifier(recipe, weights, options.model)
+        if classifier.multi_label:
+            refuse_single_label(options)
         # May write images: not for a file that cannot be evaluated.
         folder = ClassificationTask.data_folder(recipe, options.data)
         known = classifier.name if weights is None else None
@@ -71,6 +74,9 @@ def evaluate(recipe: Recipe, weights: WeightsFile | None, options: EvaluateOptio
             "precision": settings.precision,
             "optimized": settings.folded or settings.precision == "int8",
         }
+        if classifier.multi_label:
+            evaluate_labels(classifier, folder, shared, options, finished, document)
+            return
         if library is not None:
             evaluate_corrupted(classifier, folder, library, shared, options, finished, document)
             return

@@ -18,6 +18,7 @@ from foveal.models.pyramid import Pyramid
 from foveal.models.weights_file import WeightsFile
 from foveal.near import did_you_mean
 from foveal.runtime.card import Resizing
+from foveal.runtime.classification import MULTI_LABEL
 from foveal.tasks.classification.network import Classifier, described_by_timm, restore
 from foveal.tasks.classification.preprocessing import Preprocessing
 from foveal.tasks.listing import walk_images
@@ -132,7 +133,14 @@ def _subject(options: ExportOptions, dynamic: list[str], batch: int) -> Subject:
         stages = tuple(f"stage{number}" for number in range(1, len(net.feature_info) + 1))
         return Subject(Features(net).eval(), "features", classifier.name, fit.size, _resizing(fit), stages)
     return Subject(
-        net, "classification", classifier.name, fit.size, _resizing(fit), ("logits",), tuple(classifier.classes)
+        net,
+        "classification",
+        classifier.name,
+        fit.size,
+        _resizing(fit),
+        ("logits",),
+        tuple(classifier.classes),
+        {MULTI_LABEL: True} if classifier.multi_label else {},
     )
 
 

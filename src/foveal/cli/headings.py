@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping
 
 OTHERS = "Options"  # of a command without headings, and of an option that its headings lack
 DATA, MODEL, SCHEDULE, HARDWARE, OUTPUT = "Data", "Model", "Schedule", "Hardware", "Output"
-MEASUREMENT = "Measurement"
+MEASUREMENT, REGULARISATION = "Measurement", "Regularisation and balance"
 
 _SCHEDULE = ("epochs", "patience", "epoch_steps", "batch_size", "lr", "warmup_epochs", "seed")
+_WEIGHTS = ("weight_decay", "layer_decay", "clip_norm", "ema_decay", "freeze")
+_CLASSES = ("class_weights", "sampling")
 _HARDWARE = ("precision", "device_batch_size", "workers", "grad_checkpointing", "compile")
 
 #: Command -> heading -> names of options.
@@ -21,6 +23,7 @@ HEADINGS: dict[str, dict[str, tuple[str, ...]]] = {
         DATA: ("data", "val_fraction", "mask_suffix", "zero", "broken"),
         MODEL: ("model", "checkpoint", "pretrained", "size", "drop_path"),
         SCHEDULE: _SCHEDULE,
+        REGULARISATION: (*_WEIGHTS, *_CLASSES, "augment", "mixup", "cutmix", "label_smoothing"),
         HARDWARE: _HARDWARE,
         "Run": ("out", "resume", "requeue", "config", "save_steps"),
         OUTPUT: ("track", "tensorboard", "json"),
@@ -30,6 +33,7 @@ HEADINGS: dict[str, dict[str, tuple[str, ...]]] = {
         "Table": ("rows", "seeds", "dry_run"),
         DATA: ("data", "val_fraction", "broken"),
         SCHEDULE: _SCHEDULE,
+        REGULARISATION: (*_WEIGHTS, *_CLASSES),
         HARDWARE: ("jobs", *_HARDWARE),
         OUTPUT: ("out", "save_steps", "json"),
     },

@@ -51,7 +51,8 @@ def overrides_of(settings: type) -> type:
     for one in declarations(settings):
         if one.on_command_line:
             kind, default = (bool, False) if one.type is bool else (one.type | None, None)
-            members.append((one.name, Annotated[kind, arg(help=one.help)], field(default=default)))
+            metadata = only_for(*one.tasks)
+            members.append((one.name, Annotated[kind, arg(help=one.help)], field(default=default, metadata=metadata)))
     return make_dataclass(f"{settings.__name__}Overrides", members, frozen=True, kw_only=True)
 
 
@@ -223,7 +224,8 @@ class PredictOptions:
             (coco.NAME, ade20k.NAME).
         size: Side of the square that images are resized to, in pixels; the training size by default. For a detector
             their short side, for a segmenter the side of the training crops; other sides are in proportion.
-        top_k: For a classifier: classes shown per image; by default 5, or all if there are fewer.
+        top_k: For a classifier: classes shown per image; by default 5, or all if there are fewer. With several labels
+            per image all above 50 % by default.
         score: For a detector: lowest score that is shown, from 0 to 1; 0.5 by default.
         workers: Threads that read images while the network computes; 0 reads in between.
         every: For videos: predict on every N-th frame.

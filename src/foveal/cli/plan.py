@@ -10,7 +10,7 @@ from foveal.options import declarations
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.plan import TrainingPlan
 from foveal.training.config import TrainConfig
-from foveal.training.dry_run import LISTED, RULES, DryRun, PlannedParameter
+from foveal.training.dry_run import FROZEN, LISTED, RULES, DryRun, PlannedParameter
 from foveal.training.footprint import Footprint
 from foveal.training.optimiser import learning_rates
 from foveal.wording import in_units, many
@@ -157,7 +157,7 @@ def _rate_factors(run: DryRun) -> Iterator[str]:
     decay = run.config.layer_decay
     title = f"layers (each {decay:g} of the next)" if decay else "learning rates"
     yield f"{title:<34}{'tensors':>9}{'numbers':>14}{'rate x':>15}"
-    ordered = sorted(run.parameters, key=lambda p: p.lr_scale)
+    ordered = sorted((p for p in run.parameters if p.rule != FROZEN), key=lambda p: p.lr_scale)
     rows = [
         _row(f"  {_span(members)}", members, f"{scale:.3g}")
         for scale, members in ((s, list(group)) for s, group in groupby(ordered, key=lambda p: p.lr_scale))

@@ -31,15 +31,13 @@ from foveal.tasks.classification.task import ClassificationTask
 from foveal.tasks.inputs import Inputs
 from foveal.wording import percent
 
-TOP_K = 5
-
 
 def predict(inputs: Inputs, weights: WeightsFile, recipe: Recipe | None, options: PredictOptions) -> Tally:
     """Classify images and print or write the most probable classes; with ``--features`` also write features."""
     _check_files(options)
     classifier = ClassificationTask.restore(weights, recipe, size=options.size, name=options.model)
     kind = ClassPredictor if options.features is None else FeaturePredictor
-    return _predict(inputs, kind(classifier, top_k=options.top_k or TOP_K), options)
+    return _predict(inputs, kind(classifier, top_k=options.top_k), options)
 
 
 def predict_exported(inputs: Inputs, session: Session, options: PredictOptions) -> Tally:
@@ -48,7 +46,7 @@ def predict_exported(inputs: Inputs, session: Session, options: PredictOptions) 
     if options.features is not None:
         raise UsageError(f"{session.path} has no features beside its classes: pass --features with a checkpoint.")
     size = None if options.size is None else (options.size, options.size)
-    return _predict(inputs, ExportedClassifier(session, size=size, top_k=options.top_k or TOP_K), options)
+    return _predict(inputs, ExportedClassifier(session, size=size, top_k=options.top_k), options)
 
 
 def _check_files(options: PredictOptions) -> None:
@@ -99,4 +97,5 @@ def _say_files(tally: Tally, files: list[Path]) -> None:
 
 def _text(prediction: Prediction) -> str:
     lines = [f"  {percent(100 * guess.probability):>8}  {guess.name}" for guess in prediction.guesses]
+    lines = lines or ["  no label"]
     return "\n".join([prediction.path, *lines])

@@ -16,6 +16,7 @@ from foveal.cli.run_options import how_to_resume
 from foveal.cli.signature import options_of
 from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
+from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.recipe import BaseRecipe, check_drop_path
 from foveal.tasks.recipes import create_task, get_recipe, plan_recipe
 from foveal.tasks.task import Task
@@ -31,7 +32,8 @@ from foveal.wording import many, percent, title
 def run(options: RunOptions, settings: Any) -> None:
     """Train by the recipe of the options, or show what it would do; ``settings`` are those of the recipe to change."""
     recipe = get_recipe(str(options.recipe), own_images=options.data is not None)
-    refuse_others(options, recipe.kind, f"{options.recipe} is")
+    for chosen in (options, settings):
+        refuse_others(chosen, recipe.kind, f"{options.recipe} is")
     recipe = _adapted(recipe, options, given(settings))
     if options.dry_run:
         _show_plan(recipe, options)
@@ -47,6 +49,10 @@ def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) 
         recipe = recipe.with_size(options.size)
     if options.drop_path is not None:
         recipe = recipe.with_drop_path(options.drop_path)
+    if isinstance(recipe, Recipe):
+        names = ("mixup", "cutmix", "label_smoothing")
+        asked = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+        recipe = recipe.with_augmentation(options.augment, **asked)
     changes: dict[str, Any] = {}
     if options.mask_suffix is not None:
         changes["mask_suffix"] = options.mask_suffix

@@ -50,13 +50,17 @@ def json_lines(file: TextIO) -> Iterator[Add]:
 
 @contextmanager
 def csv_rows(file: TextIO) -> Iterator[Add]:
-    """Write a row for each class of an image, the most probable first; yield what takes the next image's document."""
+    """Write a row for each class of an image, the most probable first; yield what takes the next image's document.
+
+    An image without a label has one row with its path alone."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
 
     def add(document: Any) -> None:
         for rank, guess in enumerate(document["guesses"], start=1):
             writer.writerow([document["path"], rank, guess["name"], f"{guess['probability']:.6g}"])
+        if not document["guesses"]:
+            writer.writerow([document["path"], *[""] * (len(COLUMNS) - 1)])
 
     yield add
 

@@ -16,6 +16,7 @@ from foveal.runtime.session import Session
 from foveal.types import Size
 
 LOGITS = "logits"
+MULTI_LABEL = "multi_label"  # among the card's settings: each class has a probability of its own
 
 
 class ExportedClassifier:
@@ -24,14 +25,16 @@ class ExportedClassifier:
     Args:
         session: of a classifier's file.
         size: (height, width) that images are resized to; None for the size that the file was exported at.
-        top_k: classes per image.
+        top_k: classes per image; None for 5, or for a multi-label classifier all above a probability of 0.5.
         batch_size: images per call; a file of a fixed batch has its own.
 
     Raises:
         FovealError: the exported file is of another task or size.
     """
 
-    def __init__(self, session: Session, *, size: Size | None = None, top_k: int = 5, batch_size: int = 16) -> None:
+    def __init__(
+        self, session: Session, *, size: Size | None = None, top_k: int | None = None, batch_size: int = 16
+    ) -> None:
         card = session.card
         if card.task != "classification":
             raise FovealError(f"{session.path} is for {card.task}, not a classifier: pass the file of one.")
@@ -43,6 +46,7 @@ class ExportedClassifier:
             )
         self.batch_size = card.input.batch or batch_size
         self._session, self._size, self._top_k = session, size, top_k
+        self._multi_label = card.settings.get(MULTI_LABEL, False)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Return an image in RGB as an input of the file."""
@@ -56,7 +60,7 @@ class ExportedClassifier:
                 f"{self._session.path} names {len(classes)} classes, and its network has {logits.shape[1]}: export the "
                 "network again."
             )
-        return predictions(names, logits, classes, self._top_k)
+        return predictions(names, logits, classes, self._top_k, self._multi_label)
 
 
 def predict(
@@ -64,7 +68,7 @@ def predict(
     paths: Sequence[str | Path],
     *,
     size: Size | None = None,
-    top_k: int = 5,
+    top_k: int | None = None,
     batch_size: int = 16,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:

@@ -20,23 +20,42 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An image file and its most probable classes, best first."""
+    """An image file and its most probable classes, or its labels, best first."""
 
     path: str
     guesses: list[Guess]
 
 
-def guess(logits: np.ndarray, classes: Sequence[str], top_k: int = 5) -> list[list[Guess]]:
+USUAL = 5  # classes per image
+THRESHOLD = 0.5  # probability above which a label is given
+
+
+def guess(logits: np.ndarray, classes: Sequence[str], top_k: int | None = None) -> list[list[Guess]]:
     """Return the most probable classes of each row of logits, best first; of equal ones the first.
 
     Args:
         logits: (B, classes).
         classes: one name per logit, in order.
-        top_k: number of classes; all if there are fewer.
+        top_k: number of classes; all if there are fewer. None for 5.
     """
     exponents = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    probabilities = exponents / exponents.sum(1, keepdims=True)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    return _best(exponents / exponents.sum(1, keepdims=True), classes, USUAL if top_k is None else top_k)
+
+
+def guess_labels(logits: np.ndarray, classes: Sequence[str], top_k: int | None = None) -> list[list[Guess]]:
+    """Return the labels of each row of logits, each of which has a probability of its own, the sigmoid of its logit.
+
+    Args:
+        logits, classes: as for ``guess``.
+        top_k: number of classes; None for all with a probability above 0.5, of which there may be none.
+    """
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64).clip(-700, 700)))
+    found = _best(probabilities, classes, len(classes) if top_k is None else top_k)
+    return [[one for one in row if top_k is not None or one.probability > THRESHOLD] for row in found]
+
+
+def _best(probabilities: np.ndarray, classes: Sequence[str], count: int) -> list[list[Guess]]:
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
     return [
         [Guess(index, classes[index], float(row[index])) for index in order.tolist()]
         for row, order in zip(probabilities, best)
@@ -44,7 +63,12 @@ def guess(logits: np.ndarray, classes: Sequence[str], top_k: int = 5) -> list[li
 
 
 def predictions(
-    paths: Sequence[str | Path], logits: np.ndarray, classes: Sequence[str], top_k: int = 5
+    paths: Sequence[str | Path],
+    logits: np.ndarray,
+    classes: Sequence[str],
+    top_k: int | None = None,
+    multi_label: bool = False,
 ) -> list[Prediction]:
     """Return the prediction for each image file, from logits (B, classes) in the same order."""
-    return [Prediction(str(path), found) for path, found in zip(paths, guess(logits, classes, top_k), strict=True)]
+    found = (guess_labels if multi_label else guess)(logits, classes, top_k)
+    return [Prediction(str(path), guesses) for path, guesses in zip(paths, found, strict=True)]

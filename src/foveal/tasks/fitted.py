@@ -15,19 +15,23 @@ class FittedRecipe(BaseRecipe):
     """A recipe that ``for_images`` fits to a number of images; to be combined with the recipe of a task.
 
     Attributes:
-        asked: names of settings that were asked for, and stay as they are.
+        asked: names of settings that were asked for, and stay as they are, in alphabetical order.
     """
 
-    asked: frozenset[str] = frozenset()
+    asked: tuple[str, ...] = ()
+
+    def asking(self, *names: str) -> tuple[str, ...]:
+        """Return the names of all settings that are asked for if these are, too."""
+        return tuple(sorted({*self.asked, *names}))
 
     def with_size(self: Kind, size: int) -> Kind:
-        return replace(super().with_size(size), asked=self.asked | {"size"})
+        return replace(super().with_size(size), asked=self.asking("size"))
 
     def with_drop_path(self: Kind, rate: float) -> Kind:
-        return replace(super().with_drop_path(rate), asked=self.asked | {"drop_path"})
+        return replace(super().with_drop_path(rate), asked=self.asking("drop_path"))
 
     def with_training(self: Kind, **settings: Any) -> Kind:
-        return replace(super().with_training(**settings), asked=self.asked | settings.keys())
+        return replace(super().with_training(**settings), asked=self.asking(*settings))
 
     def with_chosen(self: Kind, **settings: Any) -> Kind:
         """Return the recipe with the training settings of these that were not asked for."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from foveal.errors import FovealError
 from foveal.near import did_you_mean
+from foveal.options import declarations
 from foveal.training.config import TrainConfig
 
 Kind = TypeVar("Kind", bound="BaseRecipe")
@@ -89,7 +90,16 @@ def check_start(recipe: BaseRecipe, start: str, checkpoint: Path | None, pretrai
     """
     if recipe.starts_from_weights and not (checkpoint or pretrained or resumes):
         raise FovealError(f"{recipe.name} starts from {start}: pass --checkpoint FILE or --pretrained.")
+    if recipe.train.freeze and not (checkpoint or pretrained or resumes):
+        raise FovealError("--freeze keeps the weights that a run starts from: pass --checkpoint FILE or --pretrained.")
     check_one_start(checkpoint, pretrained)
+
+
+def check_settings(recipe: BaseRecipe) -> None:
+    """Raise FovealError for a training setting that the task of ``recipe`` does not take."""
+    for one in declarations(TrainConfig):
+        if one.tasks and recipe.kind not in one.tasks and getattr(recipe.train, one.name) != one.default:
+            raise FovealError(f"{one.name} is not a setting for {recipe.kind}: leave it out.")
 
 
 def check_one_start(checkpoint: Path | None, pretrained: bool) -> None:

@@ -21,7 +21,7 @@ from foveal.models.load_report import LoadReport
 from foveal.models.weights_file import WeightsFile, WeightsSource
 from foveal.tasks.network import check_released, create_by_recipe
 from foveal.tasks.plan import PlannedNetwork, TrainingPlan, TrainingSet
-from foveal.tasks.recipe import BaseRecipe, check_one_start, check_start
+from foveal.tasks.recipe import BaseRecipe, check_one_start, check_settings, check_start
 from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.dry_run import dry_run
@@ -102,6 +102,7 @@ class Task(ABC, Generic[R]):
             FovealError: anything wrong with the images, the network or the weights.
         """
         check_start(recipe, cls.starts_from, checkpoint, pretrained, resumes)
+        check_settings(recipe)
         cls.check_recipe(recipe)
         train, val = cls.open_images(recipe, data)
         fitted = recipe.for_images(len(train), from_weights=checkpoint is not None or pretrained)
@@ -117,13 +118,18 @@ class Task(ABC, Generic[R]):
             start = cls._start_from(model, WeightsFile.open(checkpoint))
         elif pretrained:
             start = Start(f"the released weights of {recipe.model}", cls.released_start(model))
-        task = cls(recipe, model, train, val)
+        task = cls.for_images(train)(recipe, model, train, val)
         task.start = start
         return task
 
     @classmethod
     def check_recipe(cls, recipe: R) -> None:
         """Raise FovealError for settings that this task cannot train with."""
+
+    @classmethod
+    def for_images(cls: type[T], train: Any) -> type[T]:
+        """Return the class of the task on these images: this one, unless what they are labelled with decides."""
+        return cls
 
     @classmethod
     def create_model(cls, recipe: R, num_classes: int, pretrained: bool = False) -> tuple[R, Any]:
@@ -191,7 +197,12 @@ class Task(ABC, Generic[R]):
             self.collate,
             broken=config.broken,
             pass_by_pass=config.epoch_steps is not None,
+            classes=self.balanced_classes() if config.sampling == "balanced" else None,
         )
+
+    def balanced_classes(self) -> Sequence[int]:
+        """Return the class of each training image, for balanced sampling."""
+        raise NotImplementedError
 
     @abstractmethod
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -306,6 +317,7 @@ class Task(ABC, Generic[R]):
         if processes < 1:
             raise FovealError(f"--processes must be at least 1, not {processes}.")
         check_one_start(checkpoint, pretrained)
+        check_settings(recipe)
         cls.check_recipe(recipe)
         found = cls._training_set(recipe, data, images)
         recipe = recipe.for_images(found.count, from_weights=checkpoint is not None or pretrained)

@@ -10,6 +10,8 @@ from foveal.options import option, setting
 Precision = Literal["fp32", "bf16", "fp16"]
 InferencePrecision = Literal["fp32", "bf16", "fp16", "int8"]
 Schedule = Literal["cosine", "constant", "multistep", "poly"]
+Balance = Literal["balanced"]
+Freeze = int | Literal["all"]
 Broken = Literal["stop", "skip"]
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
@@ -74,13 +76,33 @@ class TrainConfig:
         (0.9, 0.999), help="Coefficients of Adam's running averages; None keeps the optimiser's own, and sgd has none."
     )
     eps: float | None = setting(1e-8, help="Term added to the denominator; None keeps the optimiser's own.")
-    weight_decay: float = setting(0.05, help="Weight decay of weights; biases and norms have none.")
-    layer_decay: float | None = setting(None, help="Layer-wise decay of the learning rate, from the head downwards.")
-    clip_norm: float | None = setting(None, help="Largest norm of the gradients.")
-    ema_decay: float | None = setting(
+    weight_decay: float = option(0.05, help="Weight decay of weights; biases and norms have none.")
+    layer_decay: float | None = option(
+        None,
+        help="Layer-wise decay of the learning rate, from the head downwards; 1 for none.",
+        tasks=("classification",),
+    )
+    clip_norm: float | None = option(None, help="Largest norm of the gradients; 0 for no limit.")
+    ema_decay: float | None = option(
         None,
         help="Decay of a moving average of the weights, which is then evaluated: lower in a run of fewer than "
-        "`5 / (1 - ema_decay)` updates.",
+        "`5 / (1 - ema_decay)` updates; 0 for no average.",
+    )
+    freeze: Freeze | None = option(
+        None,
+        help="Number of stages that keep the weights they start from, with the stem before them; all for everything "
+        "but the head.",
+    )
+    class_weights: Balance | None = option(
+        None,
+        help="Weights of the classes in the loss: balanced is `n / (classes * n_c)` for a class with n_c of the n "
+        "images.",
+        tasks=("classification",),
+    )
+    sampling: Balance | None = option(
+        None,
+        help="How training images are drawn: balanced draws every class equally often.",
+        tasks=("classification",),
     )
 
     precision: Precision = option("fp32", help="Precision of the forward pass.")
@@ -109,7 +131,7 @@ class TrainConfig:
             raise FovealError(f"device_batch_size must be a number or {AUTO}, not {self.device_batch_size!r}.")
         for name, lowest in LOWEST.items():
             value = getattr(self, name)
-            if value is not None and value != AUTO and value < lowest:
+            if isinstance(value, int | float) and value < lowest:
                 raise FovealError(f"{name} must be at least {lowest}, not {value}.")
         if self.broken not in get_args(Broken):
             raise FovealError(f"broken must be stop or skip, not {self.broken!r}.")
@@ -124,14 +146,24 @@ class TrainConfig:
                 f"warmup_epochs must be at most epochs, not {self.warmup_epochs} of {self.epochs}: pass "
                 "fewer --warmup-epochs."
             )
-        above_zero = {name: getattr(self, name) for name in ("lr", "clip_norm", "decay_rate", "power")}
+        if self.class_weights is not None and self.sampling is not None:
+            raise FovealError("class_weights and sampling both balance the classes: set one of them.")
+        if isinstance(self.freeze, str) and self.freeze != "all":
+            raise FovealError(f"freeze must be a number of stages or all, not {self.freeze!r}.")
+        above_zero = {name: getattr(self, name) for name in ("lr", "decay_rate", "power")}
         for name, value in {**above_zero, **{f"lr_factors of {n}": f for n, f in self.lr_factors.items()}}.items():
             if value is not None and not 0 < value < math.inf:
                 raise FovealError(f"{name} must be above 0, not {value}.")
-        for name in ("ema_decay", "layer_decay", "val_fraction"):
+        for name in ("weight_decay", "clip_norm"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise FovealError(f"{name} must be between 0 and 1, not {value}.")
+            if value is not None and not 0 <= value < math.inf:
+                raise FovealError(f"{name} must be at least 0, not {value}.")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise FovealError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise FovealError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}.")
+        if self.val_fraction is not None and not 0 < self.val_fraction < 1:
+            raise FovealError(f"val_fraction must be between 0 and 1, not {self.val_fraction}.")
 
 
 LOWEST = {
@@ -149,7 +181,7 @@ LOWEST = {
     "seed": 0,
     "min_lr": 0,
     "warmup_lr": 0,
-    "weight_decay": 0,
+    "freeze": 0,
 }
 
 #: Settings that may change when a run is resumed: they affect speed, rounding, random numbers, the handling of

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from foveal.training.config import TrainConfig
+from foveal.training.frozen import rest_frozen
 from foveal.training.optimiser import create_optimizer
 from foveal.training.processes import DTYPES
 
@@ -83,6 +84,7 @@ def _optimizer_bytes(model: nn.Module, config: TrainConfig) -> int:
 def _activation_bytes(model: nn.Module, config: TrainConfig, step: Callable[[nn.Module], Tensor]) -> int:
     """Return the peak of live storages in a pass, without weights and finished gradients."""
     fake = copy.deepcopy(model).train()
+    rest_frozen(fake)
     if config.sync_bn:  # there are no processes here; evaluation mode takes the same memory and allows a batch of 1
         for module in fake.modules():
             if isinstance(module, _BatchNorm):

@@ -65,12 +65,17 @@ def images_left_out(config: TrainConfig, images: int) -> list[str]:
 
 def count_left_out(config: TrainConfig, images: int) -> int:
     """Return the number of images that each epoch leaves out."""
-    return images % config.batch_size if config.drop_last and config.epoch_steps is None else 0
+    return images % config.batch_size if config.drop_last and _draws_passes(config) else 0
 
 
 def count_filled(config: TrainConfig, images: int) -> int:
     """Return the number of images of the next pass that fill the last batch of an epoch."""
-    return 0 if config.drop_last or config.epoch_steps is not None else -images % config.batch_size
+    return -images % config.batch_size if _draws_passes(config) and not config.drop_last else 0
+
+
+def _draws_passes(config: TrainConfig) -> bool:
+    """Return whether an epoch is a pass over the images."""
+    return config.epoch_steps is None and config.sampling is None
 
 
 def _full_rate_epochs(config: TrainConfig) -> int:
@@ -128,7 +133,7 @@ def _shorter_warmup(config: TrainConfig, steps: int) -> tuple[TrainConfig, str |
 
 def _shorter_average(config: TrainConfig, steps: int) -> tuple[TrainConfig, str | None]:
     updates = steps * config.total_epochs
-    if config.ema_decay is None or updates >= SPANS / (1 - config.ema_decay):
+    if not config.ema_decay or updates >= SPANS / (1 - config.ema_decay):
         return config, None
     decay = round(max(1 - SPANS / updates, LOWEST_DECAY), 6)
     if decay >= config.ema_decay:

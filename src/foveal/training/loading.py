@@ -17,7 +17,7 @@ from foveal.training.batching import Share
 from foveal.training.config import Broken
 from foveal.training.processes import NOTICES
 from foveal.training.samples import CarryingDataset, Collate, Failure, SeededDataset, Skipped
-from foveal.training.sampling import EpochSampler, PassSampler
+from foveal.training.sampling import BalancedSampler, EpochSampler, PassSampler
 from foveal.training.streaming import (
     ShardedSamples,
     StreamDataset,
@@ -145,6 +145,7 @@ def train_loader(
     collate: Callable | None = None,
     broken: Broken = "stop",
     pass_by_pass: bool = False,
+    classes: Sequence[int] | None = None,
 ) -> Loader:
     """Create a loader of shuffled, augmented batches of ``batch`` samples for one process, ``draws`` samples per epoch.
 
@@ -152,13 +153,20 @@ def train_loader(
     of any length continue where the last one ended (of sharded samples they begin anew, and a long one repeats them). A
     broken sample stops the run, or with ``broken="skip"`` another one is drawn instead. Sharded samples are read in
     order (see ``streaming``); then the draws also depend on the share and on ``batch``, never on the workers.
+
+    Args:
+        classes: The class of each sample, to draw every class equally often; not for sharded samples.
     """
     gather = Collate(collate or default_collate)
     if isinstance(dataset, ShardedSamples):
         layout = training_layout(draws, batch, share.rank, repeats)
         return _stream_loader(StreamDataset(dataset, layout, (share.rank, share.count), seed, broken, gather), workers)
-    kind = PassSampler if pass_by_pass or draws * share.count > len(dataset) else EpochSampler
-    sampler = kind(len(dataset), draws, share, seed, repeats)
+    sampler: BalancedSampler | PassSampler | EpochSampler
+    if classes is not None:
+        sampler = BalancedSampler(classes, draws, share, seed, repeats)
+    else:
+        kind = PassSampler if pass_by_pass or draws * share.count > len(dataset) else EpochSampler
+        sampler = kind(len(dataset), draws, share, seed, repeats)
     return Loader(_data_loader(SeededDataset(dataset, broken), sampler, batch, workers, gather), sampler)
 
 

@@ -21,6 +21,7 @@ from foveal.ops import keep_memory
 from foveal.training.checkpoint import read_checkpoint
 from foveal.training.config import TrainConfig
 from foveal.training.finite import Glance, refuse_nonfinite, refuse_nonfinite_gradients
+from foveal.training.frozen import rest_frozen
 from foveal.training.journal import BEST, LAST, Journal, locked
 from foveal.training.listener import Listener, RunInfo
 from foveal.training.meter import Meter
@@ -146,6 +147,7 @@ def _ends_early(run: Run) -> bool:
 def _train_epoch(run: Run, journal: Journal, interruption: Interruption) -> bool:
     """Train the rest of an epoch and save; return False if the run was asked to stop."""
     run.wrapped.train()
+    rest_frozen(run.model)
     config, alone = run.config, run.processes.share.count == 1
     batches = run.loader.epoch(run.epoch, run.step_in_epoch * run.batching.accumulation)
     while run.step_in_epoch < run.steps_per_epoch:
@@ -203,11 +205,11 @@ def _update(run: Run) -> None:
     """Clip and apply the gradients; update the average and the learning rate."""
     run.scaler.unscale_(run.optimizer)
     looks = _looks_at_gradients(run)
-    if looks or run.config.clip_norm is not None:
+    if looks or run.config.clip_norm:
         norm = nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
         if looks:
             refuse_nonfinite_gradients(norm.item(), _where(run), run.model)
-        if run.config.clip_norm is not None:
+        if run.config.clip_norm:
             nn.utils.clip_grads_with_norm_(run.model.parameters(), run.config.clip_norm, norm)
     run.scaler.step(run.optimizer)
     run.scaler.update()

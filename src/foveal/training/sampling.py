@@ -7,7 +7,7 @@ evaluations in between, or on whether the run was stopped and resumed, and a che
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -119,3 +119,45 @@ class PassSampler(Sampler[Draw]):
         """Return the order of the samples in pass ``number``."""
         generator = torch.Generator().manual_seed(mix(self.seed, "pass", number))
         return torch.randperm(self.size, generator=generator)
+
+
+class BalancedSampler(Sampler[Draw]):
+    """The draws of one process if every class is drawn equally often, whatever the number of its samples.
+
+    Draws go round by round through the classes, in a new order each round, and the samples of a class follow each other
+    through shuffled passes over them: one of a rare class comes again when all others of its class have been drawn. As
+    with ``PassSampler`` epochs continue where the last one ended, and the images of an update are the same for any
+    number of processes.
+
+    Args:
+        classes: The class of each sample; classes without one are never drawn.
+        repeats: Augmented views of a sample, drawn one after the other.
+    """
+
+    def __init__(self, classes: Sequence[int], draws: int, share: Share, seed: int, repeats: int = 1) -> None:
+        members: dict[int, list[int]] = {}
+        for index, name in enumerate(classes):
+            members.setdefault(name, []).append(index)
+        self.members = [members[name] for name in sorted(members)]
+        self.share, self.draws, self.seed, self.repeats = share, draws, seed, repeats
+        self.epoch, self.start = 0, 0
+
+    def __len__(self) -> int:
+        return self.draws
+
+    def __iter__(self) -> Iterator[Draw]:
+        classes_of = lru_cache(maxsize=1)(lambda number: self._order(len(self.members), "round", number))
+        passes: dict[int, tuple[int, Tensor]] = {}  # of each class: the number of its pass, and the order in it
+        for position in range(self.start, self.draws):
+            place = (self.epoch * self.draws + position) * self.share.count + self.share.rank
+            number, turn = divmod(place // self.repeats, len(self.members))
+            chosen = int(classes_of(number)[turn])
+            members = self.members[chosen]
+            done, rest = divmod(number, len(members))
+            if passes.get(chosen, (-1,))[0] != done:
+                passes[chosen] = done, self._order(len(members), "class", chosen, done)
+            yield Draw(members[int(passes[chosen][1][rest])], mix(self.seed, "draw", place))
+
+    def _order(self, count: int, *what: int | str) -> Tensor:
+        """Return a shuffled order of ``count`` things."""
+        return torch.randperm(count, generator=torch.Generator().manual_seed(mix(self.seed, *what)))

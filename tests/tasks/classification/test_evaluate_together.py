@@ -14,7 +14,7 @@ import torch
 
 from foveal.errors import FovealError
 from foveal.tasks.classification.data import open_split
-from foveal.tasks.classification.evaluate import EvaluationSettings, _together_in_order, evaluate, score
+from foveal.tasks.classification.evaluate import EvaluationSettings, evaluate, score, together_in_order
 from foveal.tasks.classification.network import restore
 from foveal.training.batching import Share
 from foveal.training.checkpoint import save_checkpoint
@@ -104,7 +104,7 @@ def test_gathered_rows_are_in_image_order(count, processes, missing):
     mine = torch.tensor(shares[0], dtype=torch.int64)
     own = [mine, torch.stack([10.0 * mine, 10.0 * mine + 1], 1), 100 * mine]
     together = SimpleNamespace(share=Share(0, processes), gather_rows=gather_rows)
-    indices, logits, targets = _together_in_order(own, together)
+    indices, logits, targets = together_in_order(own, together)
     expected = [i for i in range(count) if i not in missing]
     assert indices.tolist() == expected
     assert logits.tolist() == [[10.0 * i, 10.0 * i + 1] for i in expected]

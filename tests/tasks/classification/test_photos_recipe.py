@@ -50,6 +50,13 @@ def test_what_is_asked_for_stays():
     assert recipe.train.warmup_epochs == 1
 
 
+def test_augmentation_that_is_asked_for_stays():
+    recipe = photos_recipe(MODEL).with_augmentation("strong", mixup=0.7).for_images(300, from_weights=False)
+    assert (recipe.augment.mixup, recipe.augment.erasing, recipe.augment.crop_scale) == (0.7, 0.25, (0.08, 1.0))
+    weak = photos_recipe(MODEL).with_augmentation("none").for_images(10_000, from_weights=False)
+    assert (weak.augment.mixup, weak.augment.erasing, weak.augment.flip) == (0.2, 0.0, 0.0)
+
+
 def test_a_single_epoch_has_no_warm_up():
     assert photos_recipe(MODEL).with_training(epochs=1).for_images(300, False).train.warmup_epochs == 0
 

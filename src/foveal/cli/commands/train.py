@@ -14,6 +14,7 @@ from foveal.cli.options import only_for, overrides_of
 from foveal.cli.paths import check_checkpoint, check_data
 from foveal.cli.run_options import completed
 from foveal.cli.signature import options_of
+from foveal.tasks.classification.names import Strength
 from foveal.training.config import TrainConfig
 
 ABLATIONS = "ablation.TABLE.ROW"
@@ -35,9 +36,10 @@ class RunOptions:
         show_list: List all recipes.
         config: File of options in TOML, such as the run.toml of a run, which is repeated with it; what is typed beside
             it counts.
-        data: Folder with train/<class>/ and val/<class>/, ImageNet as extracted, tar shards, or a Hugging Face dataset
-            (hf:NAME); for a detector COCO's layout, YOLO's labels, or an export of Roboflow, CVAT or Label Studio; for
-            a segmenter images/ and masks/, ADE20K's layout, or an export of Roboflow or CVAT.
+        data: Folder with train/<class>/ and val/<class>/, or with train.csv and val.csv for several labels per image,
+            ImageNet as extracted, tar shards, or a Hugging Face dataset (hf:NAME); for a detector COCO's layout, YOLO's
+            labels, or an export of Roboflow, CVAT or Label Studio; for a segmenter images/ and masks/, ADE20K's layout,
+            or an export of Roboflow or CVAT.
         model: Another model of timm or foveal.
         checkpoint: File of weights to start from; for a detector or segmenter its own or its backbone's. Layers for
             other classes are newly initialised.
@@ -49,6 +51,10 @@ class RunOptions:
         size: Side of the square images in pixels; for a detector the short side, for a segmenter the side of the crops,
             with all other sides in proportion.
         drop_path: Stochastic depth rate of the last block.
+        augment: For a classifier: strength of the random crops, colours and erasing; as in the recipe by default.
+        mixup: For a classifier: alpha of mixup; 0 for none.
+        cutmix: For a classifier: alpha of CutMix; 0 for none.
+        label_smoothing: For a classifier: share of the targets that is spread over all classes; 0 for none.
         mask_suffix: For a segmenter: what the name of a label map has after that of its image: _mask for a_mask.png.
         zero: For a segmenter: whether 0 in label maps is the first class, or ignored and 1 the first class, as in
             ADE20K; as in the recipe by default.
@@ -72,6 +78,10 @@ class RunOptions:
     requeue: bool = False
     size: int | None = None
     drop_path: float | None = None
+    augment: Strength | None = field(default=None, metadata=only_for("classification"))
+    mixup: float | None = field(default=None, metadata=only_for("classification"))
+    cutmix: float | None = field(default=None, metadata=only_for("classification"))
+    label_smoothing: float | None = field(default=None, metadata=only_for("classification"))
     mask_suffix: str | None = field(default=None, metadata=only_for("segmentation"))
     zero: Literal["class", "ignored"] | None = field(default=None, metadata=only_for("segmentation"))
     track: str | None = None

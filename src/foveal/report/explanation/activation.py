@@ -66,7 +66,7 @@ def evidence_picture(
 def _class(subject: Subject, photo: Photograph, wanted: Sequence[str], layer: Layer, method: Method) -> _Shown:
     watched = watch_scores(subject.model, _placed(subject, photo.tensor[None]), layer)
     logits = watched.outputs.detach()[0]
-    probabilities = logits.float().softmax(0)
+    probabilities = subject.probabilities(logits)
     labels = [_label(subject.classes, name) for name in wanted] or [int(logits.argmax())]
     shown, facts = [], []
     for label in labels:

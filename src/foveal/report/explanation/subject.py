@@ -59,6 +59,7 @@ class Subject:
         classes: name of each class.
         fit: how the backbone's images are made.
         short: short side in pixels of a segmenter's images.
+        multi_label: whether each class of a classifier has a probability of its own.
     """
 
     name: str
@@ -69,6 +70,11 @@ class Subject:
     classes: list[str]
     fit: Preprocessing
     short: int | None = None
+    multi_label: bool = False
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of a classifier's classes, from the logits of an image (K,)."""
+        return logits.float().sigmoid() if self.multi_label else logits.float().softmax(0)
 
     @property
     def caption(self) -> str:
@@ -151,4 +157,6 @@ def create_subject(name: str, size: int | None = None, *, pretrained: bool = Fal
 
 def _classifier(found: Classifier, weights: str) -> Subject:
     model = found.model.eval()
-    return Subject(found.name, weights, "classification", model, model, found.classes, found.fit)
+    return Subject(
+        found.name, weights, "classification", model, model, found.classes, found.fit, multi_label=found.multi_label
+    )

@@ -205,7 +205,7 @@ def score(
     loader = settings.loader(images, middle.started)
     answers = count_answers(network, loader, settings.place, classes, labels, on_batch=on_batch, middle=middle)
     found = answers.score(settings.processes)
-    rows = _together_in_order([_counted(loader), *answers.top_rows()], settings.processes)
+    rows = together_in_order([counted_indices(loader), *answers.top_rows()], settings.processes)
     return replace(found, answers=TopAnswers(*rows))
 
 
@@ -261,7 +261,7 @@ def evaluate(
     answers = count_answers(network, loader, settings.place, classes, keep=True, on_batch=on_batch)
     logits = torch.cat([torch.empty(0, classes), *(kept[0] for kept in answers.kept)])
     targets = torch.cat([torch.empty(0, dtype=torch.int64), *(kept[1] for kept in answers.kept)])
-    indices, logits, targets = _together_in_order([_counted(loader), logits, targets], processes)
+    indices, logits, targets = together_in_order([counted_indices(loader), logits, targets], processes)
     paths = [images.names[i] for i in indices.tolist()]
     figures = vars(answers.score(processes))
     return Evaluation(**figures, probabilities=logits.softmax(1), targets=targets, paths=paths, classes=images.classes)
@@ -297,6 +297,14 @@ def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
     Raises:
         FovealError: there are images of classes that it does not know.
     """
+    if images.multi_label != classifier.multi_label:
+        raise FovealError(
+            f"{classifier.name} gives several labels per image, and {folder} has class folders: pass the --data with "
+            "val.csv."
+            if classifier.multi_label
+            else f"{classifier.name} gives one class per image, and {folder.parent} lists several labels: pass --data "
+            "with class folders."
+        )
     known = list(synsets("imagenet_1k"))
     if classifier.trained_here:
         match_classes(images, classifier.classes, str(folder), "the checkpoint")
@@ -310,12 +318,12 @@ def check_split(classifier: Classifier, images: Images, folder: Path) -> None:
         )
 
 
-def _counted(loader: Loader) -> Tensor:
+def counted_indices(loader: Loader) -> Tensor:
     """Return the indices of the images that an evaluation has counted, in the order of their answers."""
     return torch.tensor([index for index in loader.order if index not in loader.left_out], dtype=torch.int64)
 
 
-def _together_in_order(rows: list[Tensor], processes: Processes | None) -> list[Tensor]:
+def together_in_order(rows: list[Tensor], processes: Processes | None) -> list[Tensor]:
     """Return the rows of all processes in the order of the images, on the CPU; the first tensor has their indices."""
     if processes is not None and processes.share.count > 1:
         whole = [processes.gather_rows(part, padding=-1) for part in rows]

@@ -1,9 +1,13 @@
-"""Names that are typed for a classifier: of test sets, modes and corruptions. Nothing here needs PyTorch."""
+"""Names that are typed for a classifier: of test sets, modes, corruptions and strengths of augmentation. Nothing here
+needs PyTorch."""
 
 from typing import Literal, get_args
 
 SetName = Literal["val", "a", "r", "sketch", "v2", "c"]
 """Sets to evaluate on: ``imagenet.sets`` describes them."""
+
+Strength = Literal["none", "light", "medium", "strong"]
+"""Strengths of augmentation: ``preprocessing.STRENGTHS`` describes them."""
 
 Mode = Literal["normal", "linear", "no_length_scaling", "interpolate"]
 """Modes of TransNeXt: ``modes.in_mode`` describes them."""

@@ -36,6 +36,8 @@ class Classifier:
     """Whether the file is of ``foveal train`` and names its classes."""
     held_out: HeldOut | None = None
     """The validation images that were drawn from those that it was trained on, if they had no split."""
+    multi_label: bool = False
+    """Whether each class has a probability of its own, the sigmoid of its logit."""
 
 
 def load_weights(model: nn.Module, path: WeightsSource, *, new_classifier: bool = False) -> LoadReport:
@@ -67,7 +69,7 @@ def released_start(model: nn.Module) -> LoadReport:
     """Return which tensors of a model that timm created with released weights are of these: all but the classifier's,
     if that is for another number of classes."""
     other = cast(dict[str, Any], model.pretrained_cfg)["num_classes"] != model.num_classes
-    heads = _classifiers(model) if other else ()
+    heads = classifier_prefixes(model) if other else ()
     new = tuple(name for name in model.state_dict() if heads and name.startswith(heads))
     return LoadReport(loaded=tuple(name for name in model.state_dict() if name not in new), new=new)
 
@@ -148,7 +150,8 @@ def _described_by_card(card: dict[str, Any], name: str | None) -> Classifier:
     fit = Preprocessing(**card["preprocessing"])
     args = card["model_args"] if name in (None, card["model"]) else {}
     model = create_network(name or card["model"], len(card["classes"]), fit.size, args)
-    return Classifier(name or card["model"], model, card["classes"], fit, True, HeldOut.of(card))
+    multi_label = card.get("multi_label", False)
+    return Classifier(name or card["model"], model, card["classes"], fit, True, HeldOut.of(card), multi_label)
 
 
 def _described_by_recipe(recipe: Recipe) -> Classifier:
@@ -198,7 +201,7 @@ def _check_model(model: nn.Module, file: WeightsFile) -> None:
         raise FovealError(f"{file.path} holds a {card['model']}, not a {name}: pass --model {card['model']}.")
 
 
-def _classifiers(model: nn.Module) -> tuple[str, ...]:
+def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
     """Return the prefixes of the names of a model's classifiers; distilled ones have two."""
     names = cast(dict[str, Any], model.pretrained_cfg)["classifier"] or ()
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
@@ -206,7 +209,7 @@ def _classifiers(model: nn.Module) -> tuple[str, ...]:
 
 def _with_own_classifier(report: LoadReport, model: nn.Module) -> LoadReport:
     """Return the report with the classifiers new if any tensor of them does not fit."""
-    heads = _classifiers(model)
+    heads = classifier_prefixes(model)
     if not heads or not any(name.startswith(heads) for name in report.misfits):
         return report
     return LoadReport(

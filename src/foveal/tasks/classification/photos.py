@@ -12,10 +12,11 @@ What is chosen, where it is not asked for by name:
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from foveal.models.names import check_model
-from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
+from foveal.tasks.classification.names import Strength
+from foveal.tasks.classification.preprocessing import STRENGTHS, Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
 from foveal.tasks.fitted import FittedRecipe, power_of_two, with_sentence
 from foveal.training.config import TrainConfig
@@ -37,11 +38,17 @@ class PhotosRecipe(FittedRecipe, Recipe):
 
     usual_val_fraction: ClassVar[float | None] = 0.2
 
+    def with_augmentation(self, strength: Strength | None = None, **settings: Any) -> "PhotosRecipe":
+        asked = {*settings, *({} if strength is None else STRENGTHS[strength])}
+        return replace(super().with_augmentation(strength, **settings), asked=self.asking(*asked))
+
     def for_images(self, count: int, from_weights: bool) -> "PhotosRecipe":
         """Return the recipe for ``count`` training images, starting from random or trained weights."""
         side = _side(count, from_weights) if "size" not in self.asked else min(self.fit.size)
         batch = self.train.batch_size if "batch_size" in self.asked else _batch(count)
         epochs = self.train.epochs if "epochs" in self.asked else _passes(count, from_weights)
+        strong: dict[str, Any] = {"mixup": 0.2, "erasing": 0.1} if count >= MANY else {"mixup": 0.0, "erasing": 0.0}
+        strong = {name: value for name, value in strong.items() if name not in self.asked}
         many, fresh_transnext = count >= MANY, self.model.startswith("transnext") and not from_weights
         recipe = self.with_chosen(
             batch_size=batch,
@@ -53,7 +60,7 @@ class PhotosRecipe(FittedRecipe, Recipe):
         recipe = replace(
             recipe,
             fit=replace(self.fit, size=(side, side)),
-            augment=replace(self.augment, mixup=0.2 if many else 0.0, erasing=0.1 if many else 0.0),
+            augment=replace(self.augment, **strong),
             drop_path=self.drop_path if "drop_path" in self.asked else 0.1 if many or from_weights else 0.0,
             # Its position bias is scaled to the images that it is trained on.
             model_args={**self.model_args, **({"pretrain_size": side} if fresh_transnext else {})},

@@ -25,19 +25,24 @@ class ClassPredictor:
 
     Args:
         classifier: its network is moved to ``device`` and set to evaluation mode.
-        top_k: classes per image.
+        top_k: classes per image; None for 5, or for a multi-label classifier all above a probability of 0.5.
         batch_size: images per call.
         device: None for the best one.
     """
 
     def __init__(
-        self, classifier: Classifier, *, top_k: int = 5, batch_size: int = 16, device: torch.device | None = None
+        self,
+        classifier: Classifier,
+        *,
+        top_k: int | None = None,
+        batch_size: int = 16,
+        device: torch.device | None = None,
     ) -> None:
         self.batch_size = batch_size
         self._device = device or best_device()
         self._model: Any = classifier.model.to(self._device).eval()
         self._fit, self._transform = classifier.fit, classifier.fit.transform()
-        self._classes, self._top_k = classifier.classes, top_k
+        self._classes, self._top_k, self._multi_label = classifier.classes, top_k, classifier.multi_label
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return an image in RGB as an input of the network, (3, height, width)."""
@@ -55,7 +60,7 @@ class ClassPredictor:
         return torch.stack(list(batch)).to(self._device)
 
     def _predictions(self, names: Sequence[str], logits: Tensor) -> list[Prediction]:
-        return predictions(names, logits.float().cpu().numpy(), self._classes, self._top_k)
+        return predictions(names, logits.float().cpu().numpy(), self._classes, self._top_k, self._multi_label)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,7 @@ def predict(
     classifier: Classifier,
     paths: Sequence[str | Path],
     *,
-    top_k: int = 5,
+    top_k: int | None = None,
     batch_size: int = 16,
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] | None = None,

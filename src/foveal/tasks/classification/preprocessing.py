@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from timm.data.transforms import MaybeToTensor
 from torchvision.transforms import Compose
 
 from foveal.errors import FovealError
+from foveal.tasks.classification.names import Strength
 from foveal.types import Size
 
 
@@ -50,6 +52,21 @@ class Preprocessing:
         return Compose(steps[:at]), Compose(steps[at:])
 
 
+#: What ``--augment`` sets. Aspect ratios and flips stay those of a recipe, except with none, which takes the central
+#: square of an image. Colour jitter acts where there is no RandAugment. "strong" is that of the papers.
+STRENGTHS: dict[Strength, dict[str, Any]] = {
+    "none": {
+        "crop_scale": (1.0, 1.0), "rand_augment": None, "color_jitter": 0.0, "erasing": 0.0,
+        "crop_ratio": (1.0, 1.0), "flip": 0.0,
+    },
+    "light": {"crop_scale": (0.6, 1.0), "rand_augment": None, "color_jitter": 0.2, "erasing": 0.0},
+    "medium": {
+        "crop_scale": (0.35, 1.0), "rand_augment": "rand-m5-n1-mstd0.5-inc1", "color_jitter": 0.3, "erasing": 0.1,
+    },
+    "strong": {"crop_scale": (0.08, 1.0), "rand_augment": "rand-m9-mstd0.5-inc1", "color_jitter": 0.4, "erasing": 0.25},
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Training augmentation, by default that of both papers' ImageNet training.
@@ -71,6 +88,13 @@ class Augmentation:
     switch_prob: float = 0.5
     label_smoothing: float = 0.1
     repeats: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise FovealError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        if not 0 <= self.label_smoothing < 1:
+            raise FovealError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}.")
 
     @property
     def mixes(self) -> bool:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
 
+from foveal.errors import FovealError
 from foveal.models.counting import flops
 from foveal.models.load_report import LoadReport
 from foveal.models.weights_file import WeightsSource
@@ -20,6 +21,8 @@ from foveal.tasks.classification.data.cifar import cifar100_folder, is_cifar100
 from foveal.tasks.classification.data.classes import note_uncounted, without_images
 from foveal.tasks.classification.digits import default_digits_folder, write_digits
 from foveal.tasks.classification.evaluate import count_answers
+from foveal.tasks.classification.freezing import freeze
+from foveal.tasks.classification.losses import ClassLoss, balanced_class_weights
 from foveal.tasks.classification.network import Classifier, load_weights, released_start, restore
 from foveal.tasks.classification.preprocessing import Augmentation, Preprocessing
 from foveal.tasks.classification.recipe import Recipe
@@ -30,6 +33,7 @@ from foveal.training.batching import Batching, Share
 from foveal.training.config import TrainConfig
 from foveal.training.loading import Loader
 from foveal.training.processes import Processes
+from foveal.training.streaming import ShardedSamples
 
 LARGEST_VALIDATION_BATCH = 128
 CIFAR100 = TrainingSet(50_000, 100, "CIFAR-100")
@@ -54,8 +58,24 @@ class ClassificationTask(Task[Recipe]):
         super().__init__(recipe, model, train, val)
         self.classes = train.classes
         self.repeats = recipe.augment.repeats
-        self._mixup = _mixup(recipe, len(self.classes))
-        self.mixes = self._mixup is not None
+        self.mixup = _mixup(recipe.augment, len(self.classes), train.multi_label)
+        self.mixes = self.mixup is not None
+        self.loss_of: Callable[[Tensor, Tensor], Tensor] = self.make_loss()
+
+    @classmethod
+    def for_images(cls, train: Images) -> Any:
+        from foveal.tasks.classification.multi_label import MultiLabelTask  # a subclass
+
+        return MultiLabelTask if train.multi_label else cls
+
+    @classmethod
+    def create_model(cls, recipe: Recipe, num_classes: int, pretrained: bool = False) -> tuple[Recipe, Any]:
+        if pretrained and recipe.train.freeze:  # stages that do not exist are refused before a download
+            with torch.device("meta"):
+                freeze(super().create_model(recipe, num_classes)[1], recipe.train.freeze)
+        recipe, model = super().create_model(recipe, num_classes, pretrained)
+        freeze(model, recipe.train.freeze)
+        return recipe, model
 
     @classmethod
     def build(cls, recipe: Recipe, num_classes: int, pretrained: bool) -> nn.Module:
@@ -82,6 +102,7 @@ class ClassificationTask(Task[Recipe]):
             recipe.train.broken,
             usual_fraction=recipe.usual_val_fraction,
         )
+        check_balancing(recipe.train, train)
         cls.set_transforms(recipe, train, val)
         return train, val
 
@@ -99,18 +120,27 @@ class ClassificationTask(Task[Recipe]):
         self.check_batching(self.recipe, batching)
         return super().train_loader(batching, draws, share, config)
 
+    def balanced_classes(self) -> Sequence[int]:
+        return self.train.targets
+
+    def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the loss of logits and targets; see ``losses``."""
+        balanced = self.recipe.train.class_weights == "balanced"
+        weights = balanced_class_weights(self.train.targets, len(self.classes)) if balanced else None
+        return ClassLoss(self.recipe.augment.label_smoothing, weights)
+
     def loss(self, model: Callable, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the cross entropy with smoothed or mixed targets, and top-1 in percent, for which the class with the
-        largest share of a mixed target counts."""
+        """Return the loss with smoothed or mixed targets, and what ``accuracy`` returns."""
         images, targets = batch
-        smoothing = self.recipe.augment.label_smoothing
-        if self._mixup is not None:
-            images, targets = self._mixup(images, targets)
-            smoothing = 0.0  # mixup has smoothed them
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
         logits = model(images).float()
+        return self.loss_of(logits, targets), self.accuracy(logits, targets)
+
+    def accuracy(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return top-1 in percent, for which the class with the largest share of a mixed target counts."""
         labels = targets.argmax(1) if targets.ndim == 2 else targets
-        top1 = 100.0 * (logits.argmax(1) == labels).float().mean()
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing), {"top1": top1}
+        return {"top1": 100.0 * (logits.argmax(1) == labels).float().mean()}
 
     def evaluate(
         self, model: nn.Module, processes: Processes, on_batch: Callable[[int, int], None]
@@ -125,10 +155,10 @@ class ClassificationTask(Task[Recipe]):
         metrics = {**score.accuracies(), "loss": score.loss}
         if score.counted_classes < classes:
             metrics |= {"scored_classes": score.counted_classes, "classes": classes}
-            self._note_uncounted(score.per_class)
+            self.note_uncounted(score.per_class)
         return {**metrics, "skipped": float(score.broken)} if self.recipe.train.broken == "skip" else metrics
 
-    def _note_uncounted(self, per_class: Sequence[int]) -> None:
+    def note_uncounted(self, per_class: Sequence[int]) -> None:
         """Note classes that turned out to have no image: in shards whose labels were unknown, or among broken ones."""
         absent = [name for name, count in zip(self.classes, per_class, strict=True) if not count]
         if absent != without_images(self.val):
@@ -195,8 +225,18 @@ def _step(model: nn.Module, recipe: Recipe, images: TrainingSet, batch: int) -> 
     return F.cross_entropy(model(pixels).float(), targets)
 
 
-def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
-    augment = recipe.augment
+def check_balancing(config: TrainConfig, train: Images) -> None:
+    """Raise FovealError for images whose classes cannot be balanced as the settings ask."""
+    if config.sampling == "balanced" and (train.multi_label or isinstance(train, ShardedSamples)):
+        what = "images with several labels" if train.multi_label else "tar shards, which are read in order"
+        raise FovealError(f"--sampling balanced is not for {what}: pass --class-weights balanced instead.")
+    if config.class_weights == "balanced" and not train.present():
+        raise FovealError(
+            "--class-weights needs the classes of all images, and remote shards do not say them: leave it out."
+        )
+
+
+def _mixup(augment: Augmentation, num_classes: int, multi_label: bool) -> Mixup | None:
     if not augment.mixes:
         return None
     return Mixup(
@@ -206,4 +246,5 @@ def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
         switch_prob=augment.switch_prob,
         label_smoothing=augment.label_smoothing,
         num_classes=num_classes,
+        multi_label=multi_label,
     )

@@ -2,14 +2,14 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, ClassVar, TypeVar
 
 from foveal.errors import FovealError
 from foveal.near import did_you_mean
-from foveal.tasks.dense.model import DenseBackbone, DenseModel
+from foveal.tasks.dense.model import STAGES, DenseBackbone, DenseModel
 from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.registry import noun
 from foveal.training.config import TrainConfig
@@ -63,6 +63,11 @@ class DenseRecipe(BaseRecipe):
             "model": model, "train": train, "data": "shapes",
             "model_args": {"pretrain_size": 128} if family == "transnext" else {}, **fields,
         })  # fmt: skip
+
+    def with_training(self: R, **settings: Any) -> R:
+        recipe = super().with_training(**settings)
+        stages = settings.get("freeze")
+        return recipe if stages is None else replace(recipe, frozen_stages=STAGES if stages == "all" else stages)
 
     @property
     def head(self) -> str:

@@ -144,7 +144,7 @@ class DenseBackbone(nn.Module):
         if not self.frozen_stages:
             return []
         if not isinstance(self.body, Pyramid):
-            raise FovealError(f"{self.name} cannot be frozen stage by stage: leave frozen_stages out.")
+            raise FovealError(f"{self.name} cannot be frozen stage by stage: leave frozen_stages out (--freeze).")
         return list(self.body.stages[: self.frozen_stages])
 
 

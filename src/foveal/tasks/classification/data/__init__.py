@@ -2,14 +2,16 @@
 
 ``open_split`` and ``open_train_and_val`` open what ``--data`` names:
 
-- a folder: of class folders (``class_folders``; ``unsplit`` without a validation split), of ImageNet's archives
-  (``imagenet``), of tar shards (``shards``), or written by ``save_to_disk`` of Hugging Face datasets (``hub``);
+- a folder: of class folders (``class_folders``; ``unsplit`` without a validation split), of tables with any number of
+  labels per image (``label_tables``), of ImageNet's archives (``imagenet``), of tar shards (``shards``), or written by
+  ``save_to_disk`` of Hugging Face datasets (``hub``);
 - the pattern or address of tar shards: ``DIR/train-{000..146}.tar``, ``https://...``, ``pipe:...``;
 - a Hugging Face dataset: ``hf:NAME`` or ``hf:NAME:CONFIG``.
 """
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +22,7 @@ from foveal.tasks.classification.data.classes import check_trainable, match_clas
 from foveal.tasks.classification.data.hub import HubDataset, is_saved_dataset
 from foveal.tasks.classification.data.imagenet import ImageNet, is_imagenet
 from foveal.tasks.classification.data.images import Images
+from foveal.tasks.classification.data.label_tables import LabelTables, has_label_tables
 from foveal.tasks.classification.data.shard_images import RemoteShards
 from foveal.tasks.classification.data.shards import Shards, names_shards
 from foveal.tasks.classification.data.unsplit import UnsplitFolder, is_unsplit, no_validation
@@ -92,12 +95,13 @@ def open_train_and_val(
             broken images would stop the run.
     """
     source: Source = source_of(where)
-    if val_fraction is None and isinstance(source, ClassFolders) and is_unsplit(source.root):
+    unsplit = _no_validation(source)
+    if val_fraction is None and unsplit is not None:
         val_fraction = usual_fraction
     if val_fraction is not None:
         source = _drawn(source, val_fraction, seed)
-    elif isinstance(source, ClassFolders) and is_unsplit(source.root):
-        raise no_validation(source.root)
+    elif unsplit is not None:
+        raise unsplit()
     for split in ("train", "val"):
         source.check(split)
     train = _opened(source, "train")
@@ -112,7 +116,18 @@ def open_train_and_val(
     return train, val
 
 
-def _drawn(source: Source, fraction: float, seed: int) -> UnsplitFolder:
+def _no_validation(source: Source) -> Callable[[], FovealError] | None:
+    """Return the error for a source that has no validation images if none should be drawn; None if it has some."""
+    if isinstance(source, LabelTables):
+        return source.no_validation if source.is_unsplit else None
+    if isinstance(source, ClassFolders) and is_unsplit(source.root):
+        return partial(no_validation, source.root)
+    return None
+
+
+def _drawn(source: Source, fraction: float, seed: int) -> Source:
+    if isinstance(source, LabelTables):
+        return source.drawn(fraction, seed)
     if not isinstance(source, ClassFolders):
         raise FovealError("--val-fraction is for class folders without a split, and --data is none: leave it out.")
     return UnsplitFolder.draw(source.root, fraction, seed)
@@ -139,6 +154,8 @@ def source_of(where: str | Path, held_out: HeldOut | None = None) -> Source:
     root = Path(where)
     if is_saved_dataset(root):
         return HubDataset(root)
+    if has_label_tables(root):
+        return LabelTables(root, held_out)
     if is_imagenet(root):
         return ImageNet(root)
     return ClassFolders(root) if held_out is None or not is_unsplit(root) else UnsplitFolder(root, held_out)

@@ -26,10 +26,8 @@ def match_classes(images: Images, expected: list[str], where: str, expected_wher
 
 def without_images(images: Images) -> list[str]:
     """Return the names of the classes that have no image; none if that is only known once the images are read."""
-    if not images.targets:
-        return []
-    present = set(images.targets)
-    return [name for label, name in enumerate(images.classes) if label not in present]
+    present = images.present()
+    return [name for label, name in enumerate(images.classes) if present and label not in present]
 
 
 def named(classes: Sequence[str]) -> str:
@@ -38,9 +36,9 @@ def named(classes: Sequence[str]) -> str:
 
 
 def check_trainable(train: Images, place: str) -> None:
-    """Check that there are at least two classes, and note those without an image."""
+    """Check that there are at least two classes, of which an image has one, and note those without an image."""
     absent = without_images(train)
-    if len(train.classes) - len(absent) == 1:
+    if len(train.classes) - len(absent) == 1 and not train.multi_label:
         only = next(name for name in train.classes if name not in absent)
         raise FovealError(f"{place} has images of only one class, {only!r}: add images of another class.")
     if absent:

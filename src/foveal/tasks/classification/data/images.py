@@ -2,8 +2,8 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from PIL import Image
 from torch.utils.data import Dataset
@@ -29,6 +29,9 @@ class Images(Dataset, ABC):
         held_out: how these images were drawn for validation, if they were.
     """
 
+    multi_label: ClassVar[bool] = False
+    """Whether an image may have any number of classes; see ``label_tables``."""
+
     def __init__(
         self, classes: list[str], names: list[str], targets: list[int], transform: Callable | None = None
     ) -> None:
@@ -49,6 +52,14 @@ class Images(Dataset, ABC):
     def samples(self) -> list[tuple[str, int]]:
         """Pairs of (name, class index)."""
         return list(zip(self.names, self.targets, strict=True))
+
+    def present(self) -> set[int]:
+        """Return the classes that have an image; nothing if that is only known once the images are read."""
+        return set(self.targets)
+
+    def answers(self) -> Sequence[Any]:
+        """Return what is right for each image, in plain types."""
+        return self.targets
 
     def sort_classes(self, classes: list[str]) -> None:
         """Number the classes as in ``classes``, and update all targets. Names that it lacks must have no image."""
