@@ -3,6 +3,7 @@
 import math
 import re
 
+TIMES = "\N{MULTIPLICATION SIGN}"  # between two sides in pixels
 #: Figures of an evaluation and parts of a loss, by their names in logs.
 _TITLES = {
     "top1": "top-1",
@@ -24,6 +25,12 @@ _TITLES = {
     "denoising": "denoising loss",
     "encoder": "encoder loss",
 }
+_SPOKEN = {
+    "top1": "accuracy",
+    "miou": "mean IoU",
+    "box_ap": "average precision of boxes",
+    "mask_ap": "average precision of masks",
+}
 _COUNTS = {"skipped"}
 _PERCENT = re.compile(r"top\d+|(box|mask)_ap.*|miou|macc|aacc")  # names of figures in percent
 
@@ -43,7 +50,18 @@ def figure(name: str, value: float) -> str:
     """Return a figure with its unit: percent with two decimals, and anything else with three digits that count."""
     if name in _COUNTS:
         return f"{value:,.0f}"
-    return percent(value) if _PERCENT.fullmatch(name) else digits(value)
+    return percent(value) if is_percent(name) else digits(value)
+
+
+def is_percent(name: str) -> bool:
+    """Return whether a figure is in percent."""
+    return _PERCENT.fullmatch(name) is not None
+
+
+def spoken(name: str) -> str:
+    """Return a figure's name for a heading, in words where ``title`` has a short form: ``Accuracy``, ``Mean IoU``."""
+    words = _SPOKEN.get(name) or title(name)
+    return words[0].upper() + words[1:] if words[1:2].islower() else words
 
 
 def percent(value: float) -> str:

@@ -22,7 +22,7 @@ HEADINGS: dict[str, dict[str, tuple[str, ...]]] = {
         MODEL: ("model", "checkpoint", "pretrained", "size", "drop_path"),
         SCHEDULE: _SCHEDULE,
         HARDWARE: _HARDWARE,
-        OUTPUT: ("out", "resume", "requeue", "save_steps", "tensorboard", "json"),
+        OUTPUT: ("out", "resume", "requeue", "save_steps", "tensorboard", "no_report", "json"),
         "Without training": ("show_list", "dry_run", "processes", "images"),
     },
     "ablate": {

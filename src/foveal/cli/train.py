@@ -11,6 +11,7 @@ from foveal.cli.commands.train import RunOptions
 from foveal.cli.console import UsageError, print_json, show_notices
 from foveal.cli.options import given, refuse_others
 from foveal.cli.plan import show_plan, started_processes
+from foveal.cli.train_report import write_report
 from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
 from foveal.tasks.recipe import BaseRecipe, check_drop_path
@@ -35,7 +36,7 @@ def run(options: RunOptions, settings: Any) -> None:
         return
     if options.processes is not None or options.images is not None:
         raise UsageError("--processes and --images belong to --dry-run: leave them out.")
-    _run(recipe, options)
+    _run(recipe, options, settings)
 
 
 def _adapted(recipe: BaseRecipe, options: RunOptions, settings: dict[str, Any]) -> BaseRecipe:
@@ -67,7 +68,7 @@ def _show_plan(recipe: BaseRecipe, options: RunOptions) -> None:
         show_plan(plan, options.json)
 
 
-def _run(recipe: BaseRecipe, options: RunOptions) -> None:
+def _run(recipe: BaseRecipe, options: RunOptions, settings: Any) -> None:
     resumes = options.resume or (options.requeue and (options.folder / LAST).exists())
     task = create_task(
         recipe,
@@ -84,13 +85,16 @@ def _run(recipe: BaseRecipe, options: RunOptions) -> None:
     if not is_main:
         return  # only the main process answers
     if outcome.history:
-        _draw(options.folder)
+        _draw(options.folder, outcome)
+    report = write_report(task, outcome, options, settings)
     if options.json:
         document = asdict(outcome)
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in document.items()}
-        print_json({**plain, "notices": list(task.notices)})
+        print_json({**plain, "notices": list(task.notices), "report": report and str(report)})
     else:
         _report(options, outcome)
+        if report is not None:
+            print(f"Report, to open in a browser: {report}")
 
 
 def _listener(folder: Path, tensorboard: bool) -> Listener:
@@ -98,10 +102,10 @@ def _listener(folder: Path, tensorboard: bool) -> Listener:
     return Listeners([shown, TensorBoard(folder)]) if tensorboard else shown
 
 
-def _draw(folder: Path) -> None:
+def _draw(folder: Path, outcome: Outcome) -> None:
     """Draw the curves if possible: a successful run does not fail for lack of matplotlib."""
     try:
-        draw_curves(folder)
+        draw_curves(folder, outcome.monitor, outcome.best_epoch)
     except FovealError as error:
         print(f"No curves: {error}", file=sys.stderr)
 

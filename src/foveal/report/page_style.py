@@ -5,11 +5,13 @@ STYLE = """
   color-scheme: light dark;
   --paper: #fcfbf8; --card: #ffffff; --ink: #1d1c1a; --muted: #5d5952; --line: #e3dfd6;
   --fovea: #a8430b; --periphery: #4347b0; --good: 15 118 110; --wrong: 180 35 24;
+  --third: #0b7a6f; --fourth: #a02c8c; --fifth: #6f6500; --sixth: #0a6ea8;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15161a; --card: #1d1f24; --ink: #f2efe9; --muted: #aca79f; --line: #35373e;
     --fovea: #ffab5e; --periphery: #aab0ff; --good: 95 211 198; --wrong: 255 138 122;
+    --third: #5fd3c6; --fourth: #f09be2; --fifth: #d9ce5c; --sixth: #6cc4f5;
   }
 }
 * { box-sizing: border-box; }
@@ -54,11 +56,23 @@ figure { margin: 0; }
   fill: none; stroke: currentColor; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round;
 }
 .chart .line circle { fill: currentColor; }
+.chart .mark line { stroke: var(--muted); stroke-dasharray: 3 3; }
+.chart .mark text { fill: var(--ink); }
 .charts + .note { margin-top: 1rem; }
-.legend { display: flex; gap: 1rem; margin: 0.1rem 0 0.3rem; font-size: 0.9rem; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 1rem; margin: 0.1rem 0 0.3rem; font-size: 0.9rem; }
 .legend span { font-variant-numeric: tabular-nums; font-weight: 600; }
 .fovea { color: var(--fovea); }
 .periphery { color: var(--periphery); }
+.third { color: var(--third); }
+.fourth { color: var(--fourth); }
+.fifth { color: var(--fifth); }
+.sixth { color: var(--sixth); }
+.muted { color: var(--muted); }
+.swatches { display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; margin: 0.4rem 0 0.6rem; font-size: 0.9rem; }
+.swatches i {
+  display: inline-block; width: 0.85em; height: 0.85em; margin-right: 0.4em; border-radius: 0.2em;
+  background: var(--swatch); border: 1px solid var(--muted); vertical-align: -0.05em;
+}
 
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.95rem; }
@@ -75,8 +89,26 @@ tbody tr { border-top: 1px solid var(--line); }
 .confusion .miss { background: rgb(var(--wrong) / var(--strength)); font-weight: 700; }
 .confusion .zero { color: var(--muted); opacity: 0.6; }
 
+.confusion th.long { height: auto; vertical-align: bottom; }
+.confusion th.long span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 9rem; padding: 0.2em 0; }
+.confusion tbody th { max-width: 12rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.confusion td { padding: 0 0.3em; }
+.beside { display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; align-items: flex-start; }
+.beside > div { flex: 1 1 20rem; min-width: min(20rem, 100%); max-width: 100%; }
+.beside > div:first-child { flex: 0 1 auto; }
+.beside > .chart, .beside > div > .chart { max-width: 30rem; }
+.classes { width: 100%; }
+.classes td:last-child { width: 45%; padding-right: 0; }
+.classes .bar { min-width: 6rem; }
+
+.strips { display: grid; gap: 1.2rem; margin: 0.6rem 0 1.6rem; }
+.strips.two { grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr)); }
+.strip { display: grid; grid-template-columns: repeat(auto-fit, minmax(0, 1fr)); grid-auto-flow: column; gap: 0.5rem; }
+.strip div { font-size: 0.82rem; color: var(--muted); overflow-wrap: anywhere; }
+.strip img { width: 100%; border-radius: 0.4rem; margin-bottom: 0.2rem; }
+
 .gallery {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(5.6rem, 1fr)); gap: 1rem 0.8rem;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr)); gap: 1rem 0.8rem;
   margin: 0.6rem 0 1.4rem;
 }
 .gallery img { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 0.4rem; background: #000; }
@@ -123,7 +155,8 @@ details { margin-top: 1rem; }
 summary { cursor: pointer; color: var(--muted); }
 @media print {
   :root { --paper: #ffffff; --card: #ffffff; --ink: #000000; --muted: #444444; --line: #cccccc;
-    --fovea: #a8430b; --periphery: #4347b0; --good: 15 118 110; --wrong: 180 35 24; color-scheme: light; }
+    --fovea: #a8430b; --periphery: #4347b0; --good: 15 118 110; --wrong: 180 35 24; color-scheme: light;
+    --third: #0b7a6f; --fourth: #a02c8c; --fifth: #6f6500; --sixth: #0a6ea8; }
   html { font-size: 9.5pt; }
   .charts { grid-template-columns: repeat(3, 1fr); }
   .attention { grid-template-columns: repeat(5, 1fr); }

@@ -46,6 +46,7 @@ class RunOptions:
         zero: For a segmenter: whether 0 in label maps is the first class, or ignored and 1 the first class, as in
             ADE20K; as in the recipe by default.
         tensorboard: Also write TensorBoard event files.
+        no_report: Write no report.html at the end.
         dry_run: Show what the run would do, with an estimate of its memory if possible, and do nothing.
         processes: With --dry-run: number of devices; by default, as many as were started.
         images: With --dry-run: number of training images, if there is no --data to count.
@@ -65,6 +66,7 @@ class RunOptions:
     mask_suffix: str | None = field(default=None, metadata=only_for("segmentation"))
     zero: Literal["class", "ignored"] | None = field(default=None, metadata=only_for("segmentation"))
     tensorboard: bool = False
+    no_report: bool = False
     dry_run: bool = False
     processes: int | None = None
     images: int | None = None
@@ -83,7 +85,7 @@ def main(
 
     Settings that are left out are the recipe's. The folder of the run gets best.pt (the best weights), last.pt (for
     --resume), run.json (how it began), metrics.jsonl (one line per epoch), steps.jsonl (one line every few updates)
-    and, at the end, curves.png.
+    and, at the end, curves.png and report.html: curves, figures by class, right and wrong examples, settings.
     On SIGTERM and Ctrl-C the current update ends and the run is saved; the exit code is 0 after SIGTERM and 130 after
     Ctrl-C.
     """
