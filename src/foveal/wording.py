@@ -3,7 +3,7 @@
 import math
 import re
 
-TIMES = "\N{MULTIPLICATION SIGN}"  # between two sides in pixels
+TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"  # between two sides in pixels
 #: Figures of an evaluation and parts of a loss, by their names in logs.
 _TITLES = {
     "top1": "top-1",
@@ -76,6 +76,15 @@ def digits(value: float, count: int = 3) -> str:
     if abs(value) >= 10 ** (count - 1):
         return f"{value:.0f}"
     return f"{value:#.{count}g}".removesuffix(".")
+
+
+def decimal(value: float, count: int = 3) -> str:
+    """Return a number in full with at most ``count`` significant digits: 0.000468, 0.002, 1.5."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    decimals = max(0, count - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def in_units(count: float, unit: float) -> str:

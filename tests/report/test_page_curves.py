@@ -51,6 +51,12 @@ def test_the_legend_has_the_figure_of_the_best_epoch(read_html):
     assert "validation 77" not in page.text
 
 
+def test_the_axis_of_mean_iou_begins_at_0(read_html):
+    page = read_html(join([training_curves(SEGMENTER, [], "miou", 1)]))
+    drawing = page.source.partition("Mean IoU, %")[2].partition("Learning rate")[0]
+    assert re.findall(r'text-anchor="end">([^<]*)<', drawing)[0] == "0"
+
+
 def test_the_axis_of_average_precision_begins_at_0(read_html):
     page = read_html(join([training_curves(DETECTOR, [], "box_ap", 2)]))
     chart = page.text.partition("Average precision, %")[2].partition("Learning rate")[0]

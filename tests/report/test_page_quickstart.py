@@ -142,9 +142,14 @@ def test_the_report_shows_the_results(report):
 
 def test_errors_are_sorted_by_falling_and_correct_ones_by_rising_confidence(report):
     wrong, right = report.text.index("Wrong: all 2"), report.text.index("Correct, but least confident")
-    assert wrong < report.text.index("b, 80.00 %") < report.text.index("a, 55.00 %") < right
-    assert right < report.text.index("a, 70.00 %")
-    assert "a, 90.00 %" not in report.text
+    assert (
+        wrong
+        < report.text.index("b, 80.00\N{NO-BREAK SPACE}%")
+        < report.text.index("a, 55.00\N{NO-BREAK SPACE}%")
+        < right
+    )
+    assert right < report.text.index("a, 70.00\N{NO-BREAK SPACE}%")
+    assert "a, 90.00\N{NO-BREAK SPACE}%" not in report.text
 
 
 def test_commands_are_quoted_for_the_shell(results, report):
@@ -161,8 +166,9 @@ def test_headline_and_chart_show_the_same_accuracy(report):
 
 
 def test_sides_are_written_with_a_multiplication_sign(report):
-    assert "8 \N{MULTIPLICATION SIGN} 8 pixels" in report.text
-    assert "keys, peripheral 2 \N{MULTIPLICATION SIGN} 2." in report.text
+    text = report.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "8 \N{MULTIPLICATION SIGN} 8 pixels" in text
+    assert "keys, peripheral 2 \N{MULTIPLICATION SIGN} 2." in text
     assert not re.search(r"\d x \d", report.text)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from foveal.errors import FovealError
 from foveal.plotting import COLOURS, MUTED, new_figure, plain, plain_numbers, save_whole, whole_numbers
-from foveal.report.history import beside, differences, loss_parts, why_higher
+from foveal.report.history import begins_at_zero, beside, differences, loss_parts, why_higher
 from foveal.training.journal import BEGINNING, METRICS, STEPS, JsonLines
 from foveal.training.listener import over_classes
 from foveal.wording import is_percent, spoken, title
@@ -86,7 +86,7 @@ def _draw_metrics(axes: Axes, steps: Records, x: list[float], epochs: Records, m
     for colour, name in zip((VALIDATED, ALIKE), alike, strict=False):
         _draw_trained(axes, steps, x, name, "training")
         _draw_validated(axes, epochs, name, colour, title(name) if len(alike) > 1 else "validation")
-    if monitor.endswith("_ap"):
+    if begins_at_zero(monitor):
         axes.set_ylim(bottom=0)
     unit = ", %" if is_percent(monitor) else ""
     heading = spoken(monitor) if len(alike) == 1 else "Average precision"

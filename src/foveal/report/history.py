@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from foveal.training.journal import LOGGED
+from foveal.wording import is_percent
 
 Record = Mapping[str, Any]
 TRAINED, VALIDATED = "train_", "val_"
@@ -27,6 +28,12 @@ def beside(record: Record, monitor: str) -> list[str]:
     kind = monitor.partition("_")[2]
     names = [key.removeprefix(VALIDATED) for key in record if key.startswith(VALIDATED)]
     return [monitor, *(name for name in names if kind and name != monitor and name.partition("_")[2] == kind)]
+
+
+def begins_at_zero(monitor: str) -> bool:
+    """Return whether the axis of a figure begins at 0: of average precision and IoU, whose small changes are noise, but
+    not of accuracy, which ends near 100 %."""
+    return is_percent(monitor) and monitor != "top1"
 
 
 def why_higher(history: Sequence[Record], best_epoch: int, differences: Sequence[str]) -> str | None:

@@ -31,10 +31,9 @@ CREDITS = {
 EXPLANATION = (
     "A TransNeXt looks at an image in two ways at once. The fovea is a small window of fine keys that moves with the "
     "query; the periphery is the whole image, pooled to a coarse grid. One softmax weighs both, so fine detail and "
-    "coarse outline compete for the same attention. The pictures show one query, the white dot, in the third stage: of "
-    "all blocks and a grid of queries, the one at which the head that uses one of the two paths least still uses it "
-    "most, so both paths have something to show. The colour at each position shows how similar its key is to that "
-    "query.",
+    "coarse outline compete for the same attention. The pictures show one query, the white dot, in the third stage. It "
+    "is chosen so that both paths have something to show: of a grid of queries in each block, the one whose most "
+    "one-sided head is the least one-sided. The colour at each position shows how similar its key is to that query.",
     "The foveal picture shows all fine keys, as figure 7 of the paper does; the query itself attends only to those "
     "inside the white frame. Both pictures of a head share one colour scale, from the least to the most similar key. "
     "The percentage is the share of the head's attention inside the frame, position biases included.",
@@ -104,7 +103,7 @@ def _photograph(picture: Attention) -> Child:
         mime="image/jpeg",
     )
     (rows, columns), (pooled_rows, pooled_columns) = maps.foveal.shape[1:], maps.peripheral.shape[1:]
-    grids = f"foveal {rows} {TIMES} {columns} keys, peripheral {pooled_rows} {TIMES} {pooled_columns}"
+    grids = f"foveal {rows}{TIMES}{columns} keys, peripheral {pooled_rows}{TIMES}{pooled_columns}"
     where = f"Stage {maps.stage + 1}, block {maps.block + 1}"
     first = el("figure", marked.html(), el("figcaption", f"{where}: the query and its window. Maps: {grids}."))
     panels = head_panels(picture.photo, maps)[:MOST_HEADS]

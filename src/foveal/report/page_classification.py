@@ -110,7 +110,7 @@ def _loaded(images: Images, index: int) -> Image.Image | None:
 def _example(at: int, image: Image.Image, answers: TopAnswers, images: Images) -> Picture:
     name, classes = _short(images.names[int(answers.indices[at])]), images.classes
     true, predicted = classes[int(answers.targets[at])], classes[int(answers.predictions[at])]
-    said = f"{predicted}, {percent(100 * float(answers.confidences[at]))}"
+    said = f"{predicted}, {percent(100 * float(answers.confidences[at]))}".replace(" %", "\N{NO-BREAK SPACE}%")
     truth = "correct" if true == predicted else f"true class {true}"
     content, mime = thumbnail(image)
     alt = f"{name}: true class {true}, predicted {predicted}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from foveal.report.history import TRAINED, VALIDATED, Record, beside, loss_parts, why_higher
+from foveal.report.history import TRAINED, VALIDATED, Record, begins_at_zero, beside, loss_parts, why_higher
 from foveal.report.page import Child, Html, el, table
 from foveal.report.page_chart import COLOURS, Axis, Mark, Series, line_chart, whole_ticks
 from foveal.training.listener import COUNTS
-from foveal.wording import digits, is_percent, spoken, title
+from foveal.wording import decimal, digits, is_percent, spoken, title
 
 OTHERS = ("lr", "images_per_second", "seconds", "data_wait_seconds", "broken_images")  # columns after the figures
 HEADINGS = {"images_per_second": "images/s", "lr": "learning rate", "data_wait_seconds": "seconds of waiting"}
@@ -44,7 +44,7 @@ def training_curves(
     charts += [_monitored(history, epochs, axis, mark, monitor), _rate(history, steps, axis)]
     notes = [HOW_MEASURED, why_higher(history, best_epoch, differences)]
     return (
-        el("div", charts, class_="charts"),
+        el("div", charts, class_="charts" if charts[1] is None else "charts even"),
         el("p", " ".join(filter(None, notes)), class_="note"),
         el("details", el("summary", "The numbers, epoch by epoch"), _numbers(history)),
     )
@@ -73,7 +73,7 @@ def _monitored(history: Sequence[Record], epochs: Sequence[int], axis: Axis, mar
     for name, colour in zip(names, COLOURS[1:], strict=False):
         lines.append(_series(history, VALIDATED + name, "validation" if len(names) == 1 else title(name), colour))
     unit = ", %" if is_percent(monitor) else ""
-    floor = 0 if monitor.endswith("_ap") else None
+    floor = 0 if begins_at_zero(monitor) else None
     label = "{:.2f}".format if is_percent(monitor) else digits
     heading = spoken(monitor) if len(names) == 1 else "Average precision"
     return line_chart(f"{heading}{unit}", epochs, lines, axis, label, floor, mark=mark)
@@ -87,8 +87,8 @@ def _rate(history: Sequence[Record], steps: Sequence[Record], axis: Axis) -> Htm
         x, values = [step["update"] / per_epoch for step in shown], [step["lr"] for step in shown]
     else:
         x, values = [record["epoch"] for record in history], [record["lr"] for record in history]
-    line = Series("last", values, "fovea", x)
-    return line_chart("Learning rate", x, [line], axis, digits, floor=0)
+    line = Series(f"highest {decimal(max(values))}", values, "fovea", x)
+    return line_chart("Learning rate", x, [line], axis, lambda _: "", floor=0)
 
 
 def _series(history: Sequence[Record], key: str, name: str, colour: str) -> Series:

@@ -96,7 +96,7 @@ def object_confusion(found: DetectionConfusion, classes: Sequence[str]) -> Child
         f"{many(len(found.missed), 'object')} were missed, and {many(len(found.spurious), 'detection')} have a wrong "
         "class or no object."
     )
-    return el("p", text), Matrix.with_background(found.counts, classes, BACKGROUND, caption).html()
+    return side_by_side(Matrix.with_background(found.counts, classes, BACKGROUND, caption).html(), el("p", text))
 
 
 def object_examples(evaluation: DetectionEvaluation, found: DetectionConfusion, images: CocoImages) -> Child:

@@ -21,9 +21,10 @@ from foveal.tasks.recipe import BaseRecipe
 from foveal.tasks.recipes import get_recipe
 from foveal.training import Outcome
 from foveal.training.config import TrainConfig
-from foveal.wording import many
+from foveal.wording import TIMES, many
 
 PACKAGES = {"PyTorch": "torch", "timm": "timm", "NumPy": "numpy"}
+NAMES = {"fit.size": "image size", "fit.crop": "share of the image that is cropped"}  # of settings
 LONGEST = 120  # characters of a setting
 
 
@@ -129,7 +130,8 @@ def _usual(task: Any, begun: Mapping[str, Any], own_images: bool) -> BaseRecipe 
 def _fields(name: str, own: Any, usual: Any) -> list[tuple[str, Any, Any]]:
     """Return a field of two recipes, or the fields that it has itself."""
     if hasattr(own, "__dataclass_fields__") and type(own) is type(usual):
-        return [(f"{name}.{key}", value, getattr(usual, key)) for key, value in vars(own).items()]
+        pairs = [(f"{name}.{key}", key, value) for key, value in vars(own).items()]
+        return [(NAMES.get(full, key.replace("_", " ")), value, getattr(usual, key)) for full, key, value in pairs]
     return [(name.replace("_", " "), own, usual)]
 
 
@@ -138,5 +140,6 @@ def _plain(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
+    is_size = isinstance(value, list | tuple) and len(value) == 2 and all(type(side) is int for side in value)
+    text = "none" if value is None else TIMES.join(map(str, value)) if is_size else str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -89,12 +89,12 @@ def _numbers(results: Results) -> dict[str, str]:
         "Total time": duration(results.seconds),
         "Training, images/s": f"{results.run.images_per_second:.0f}",
         "Parameters": f"{in_units(cost.params, 1e6)} M",
-        f"Multiply-adds at {size[0]} {TIMES} {size[1]}": f"{in_units(cost.macs, 1e6)} M",
+        f"Multiply-adds at {size[0]}{TIMES}{size[1]}": f"{in_units(cost.macs, 1e6)} M",
     }
 
 
 def _digits(results: Results) -> str:
     return (
-        f"scikit-learn's 1,797 handwritten digits of 8 {TIMES} 8 pixels, resized to {results.network.fit.size[0]}; "
+        f"scikit-learn's 1,797 handwritten digits of 8{TIMES}8 pixels, resized to {results.network.fit.size[0]}; "
         f"{results.images} of them are kept for validation"
     )

@@ -44,7 +44,7 @@ def region_examples(title: str, examples: Sequence[Example], classes: Sequence[s
     colours = class_colours(classes)
     shown = [at for at in np.argsort(-counts, kind="stable") if counts[at]][:MOST_NAMED]
     names = [("rgb({} {} {})".format(*colours[at].tolist()), classes[at]) for at in shown]
-    return el("h3", title), legend(names), el("div", [_strip(one, classes) for one in examples], class_="strips")
+    return el("h3", title), legend(names), el("div", [_strip(one, classes) for one in examples], class_="strips two")
 
 
 def _strip(example: Example, classes: Sequence[str]) -> Html:

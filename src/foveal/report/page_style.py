@@ -22,7 +22,7 @@ body {
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
 }
 h1, h2, h3 { line-height: 1.2; text-wrap: balance; }
-h1 { margin: 0; font-size: clamp(1.7rem, 5vw, 2.5rem); letter-spacing: -0.02em; }
+h1 { margin: 0; min-width: 0; overflow-wrap: anywhere; font-size: clamp(1.5rem, 5vw, 2.5rem); letter-spacing: -0.02em; }
 h2 { margin: 0 0 0.6rem; font-size: 1.3rem; letter-spacing: -0.01em; }
 h3 { margin: 0; font-size: 0.95rem; }
 p { margin: 0 0 1rem; max-width: 44rem; }
@@ -46,8 +46,12 @@ dl.facts {
 }
 .facts dt { color: var(--muted); }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
+.facts + .facts { margin-top: 0.25rem; }
+.facts + .scroll, .facts + .note, .scroll + .note { margin-top: 1.25rem; }
 
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: 1.5rem; }
+.charts.even { grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
+.charts.even figure { max-width: 30rem; }
 figure { margin: 0; }
 .chart svg { display: block; width: 100%; height: auto; }
 .chart text { fill: var(--muted); font-size: 12px; font-variant-numeric: tabular-nums; }
@@ -81,7 +85,7 @@ th, td { padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; vertical-align: m
 thead th { color: var(--muted); font-weight: 500; }
 tbody tr { border-top: 1px solid var(--line); }
 .confusion { font-size: clamp(0.72rem, 2.9vw, 0.95rem); }
-.confusion th, .confusion td { padding: 0; min-width: 1.95em; height: 2em; text-align: center; }
+.confusion th, .confusion td { padding: 0; min-width: 2.3em; height: 2.2em; text-align: center; }
 .confusion tbody th, .confusion thead th[scope="col"]:first-child { padding-right: 0.5em; text-align: right; }
 .confusion tbody tr { border: 0; }
 .confusion td { border: 1px solid var(--paper); border-radius: 0.3em; }
@@ -95,10 +99,11 @@ tbody tr { border-top: 1px solid var(--line); }
 .confusion td { padding: 0 0.3em; }
 .beside { display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; align-items: flex-start; }
 .beside > div { flex: 1 1 20rem; min-width: min(20rem, 100%); max-width: 100%; }
-.beside > div:first-child { flex: 0 1 auto; }
-.beside > .chart, .beside > div > .chart { max-width: 30rem; }
+.beside > div:first-child { flex: 0 1 auto; min-width: 0; }
+.beside > div > .chart { width: min(28rem, 100vw - 2.5rem); }
 .classes { width: 100%; }
 .classes td:last-child { width: 45%; padding-right: 0; }
+.classes td { white-space: nowrap; }
 .classes .bar { min-width: 6rem; }
 
 .strips { display: grid; gap: 1.2rem; margin: 0.6rem 0 1.6rem; }
@@ -108,7 +113,7 @@ tbody tr { border-top: 1px solid var(--line); }
 .strip img { width: 100%; border-radius: 0.4rem; margin-bottom: 0.2rem; }
 
 .gallery {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr)); gap: 1rem 0.8rem;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(7.4rem, 1fr)); gap: 1rem 0.8rem;
   margin: 0.6rem 0 1.4rem;
 }
 .gallery img { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 0.4rem; background: #000; }
