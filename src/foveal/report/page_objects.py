@@ -60,7 +60,8 @@ def precision_chart(kind: AveragePrecision) -> Html:
     those with the lowest AP."""
     recall, lines = [100 * value for value in RECALLS], 100 * kind.precision[IOU_THRESHOLDS.index(0.5)]
     at = {name: place for place, name in enumerate(kind.names)}
-    lowest = sorted(kind.by_class, key=lambda name: kind.by_class[name]["ap50"])[: len(COLOURS) - 1]
+    lowest = sorted(kind.by_class, key=lambda name: kind.by_class[name]["ap50"])[: len(COLOURS)]
+    lowest.sort(key=at.__getitem__)  # so that few classes have the same colours for boxes and masks
     series = [
         Series(f"mean of {many(len(kind.by_class), 'class', 'classes')}", np.nanmean(lines, axis=1).tolist(), "muted")
     ]

@@ -98,6 +98,7 @@ tbody tr { border-top: 1px solid var(--line); }
 .confusion tbody th { max-width: 12rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .confusion td { padding: 0 0.3em; }
 .beside { display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; align-items: flex-start; }
+.beside + .beside { margin-top: 1.5rem; }
 .beside > div { flex: 1 1 20rem; min-width: min(20rem, 100%); max-width: 100%; }
 .beside > div:first-child { flex: 0 1 auto; min-width: 0; }
 .beside > div > .chart { width: min(28rem, 100vw - 2.5rem); }
