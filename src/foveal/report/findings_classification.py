@@ -11,6 +11,7 @@ from foveal.tasks.classification.answers import TopAnswers
 from foveal.tasks.classification.data import Images
 from foveal.tasks.classification.evaluate import EvaluationSettings, score
 from foveal.tasks.classification.network import Classifier, restore
+from foveal.training.loading import continues
 from foveal.wording import many
 
 MOST_IMAGES = 10_000  # that are looked at
@@ -51,5 +52,10 @@ def findings(answers: TopAnswers, images: Images, model: str) -> Findings:
         ("What it confuses", confusion(answers.confusion(len(images.classes)), images.classes)),
         ("Wrong and right", examples(answers, images)),
     ]
-    first = next((Path(images.names[at]) for at in answers.indices[:1].tolist()), None)
-    return Findings(lead, count, len(images), sections, first if first is not None and first.is_file() else None)
+    return Findings(lead, count, len(images), sections, _example(answers, images))
+
+
+def _example(answers: TopAnswers, images: Images) -> Path | None:
+    """Return the file of the first image, if it has one."""
+    file = Path(images.names[int(answers.indices[0])]) if continues(images) else None
+    return file if file is not None and file.is_file() else None
