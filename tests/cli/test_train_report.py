@@ -18,6 +18,7 @@ from foveal.report import findings_classification, findings_detection, findings_
 from foveal.tasks.classification.network import restore
 from foveal.tasks.classification.task import ClassificationTask
 from foveal.tasks.dense.shapes import write_shapes
+from support.colours import TINY, write_colours
 from support.runs import leaving_in_update
 
 RECIPE = "digits.transnext_atto"
@@ -62,20 +63,24 @@ def segmenter(shapes, tmp_path_factory):
     return out, trained("shapes.semantic_fpn_transxnet_atto", shapes, out, "--warmup-epochs", "0")
 
 
-@pytest.fixture
-def classifier(foveal, colours, quick, tmp_path):
-    out = tmp_path / "a run"
-    said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
-    assert said.code == 0, said.error
-    assert said.out.splitlines()[-1] == f"Report, to open in a browser: {out / 'report.html'}"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_colours(tmp_path_factory.mktemp("data") / "colours")
+
+
+@pytest.fixture(scope="module")
+def classifier(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("classifier") / "a run"
+    with pytest.raises(SystemExit):
+        main(["train", RECIPE, "--data", str(data), "--out", str(out), *TINY])
     return out, (out / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_accuracy_of_each_class_is_that_of_the_network(classifier, colours):
+def test_the_accuracy_of_each_class_is_that_of_the_network(classifier, data):
     """Counted again, image by image, with the weights of best.pt."""
     out, text = classifier
     found = restore(out / "best.pt")
-    images = ClassificationTask.open_images(ClassificationTask.described(_card(out)), colours)[1]
+    images = ClassificationTask.open_images(ClassificationTask.described(_card(out)), data)[1]
     images.transform = found.fit.transform()
     right = dict.fromkeys(found.classes, 0)
     for pixels, label in images:
@@ -95,9 +100,9 @@ def _card(out) -> dict:
     return torch.load(out / "best.pt", weights_only=True)["card"]
 
 
-def test_the_report_says_what_was_trained_with_which_settings(classifier, colours):
+def test_the_report_says_what_was_trained_with_which_settings(classifier, data):
     _, text = classifier
-    assert f"{colours}: 24 training images, 12 validation images" in html.unescape(text)
+    assert f"{data}: 24 training images, 12 validation images" in html.unescape(text)
     changed = rows(text, "Settings that differ from the recipe")
     assert changed["model"] == ["test_convnext", "transnext_atto"]
     assert changed["--lr"][0] == "0.005"
@@ -192,6 +197,11 @@ def test_a_run_can_do_without(foveal, colours, quick, tmp_path):
     assert not (tmp_path / "run" / "report.html").exists()
 
 
+def test_the_last_line_names_the_report(foveal, colours, quick, tmp_path):
+    said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--epochs", "1")
+    assert said.out.splitlines()[-1] == f"Report, to open in a browser: {tmp_path / 'run' / 'report.html'}"
+
+
 def test_the_document_of_a_run_names_its_report(foveal, colours, quick, tmp_path):
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--json")
     assert json.loads(said.out)["report"] == str(tmp_path / "run" / "report.html")
@@ -253,6 +263,7 @@ def test_only_the_main_process_writes_it_after_the_others_have_left(foveal, colo
 
 
 def test_the_validation_images_are_looked_at_once(foveal, colours, quick, tmp_path, monkeypatch):
+    """Not more often, whatever the page shows of them."""
     seen = []
     count = findings_classification.score
     monkeypatch.setattr(
