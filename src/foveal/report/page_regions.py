@@ -42,7 +42,7 @@ def region_examples(title: str, examples: Sequence[Example], classes: Sequence[s
     maps = np.concatenate([part.ravel() for one in examples for part in (one.annotated, one.predicted)])
     counts = np.bincount(maps[maps != IGNORED], minlength=len(classes))
     colours = class_colours(classes)
-    shown = [at for at in np.argsort(-counts, kind="stable") if counts[at]][:MOST_NAMED]
+    shown = sorted([at for at in np.argsort(-counts, kind="stable") if counts[at]][:MOST_NAMED])
     names = [("rgb({} {} {})".format(*colours[at].tolist()), classes[at]) for at in shown]
     return el("h3", title), legend(names), el("div", [_strip(one, classes) for one in examples], class_="strips two")
 
