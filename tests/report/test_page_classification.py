@@ -93,7 +93,8 @@ def test_the_findings_say_how_many_images_were_looked_at(made):
     assert found.lead == "net learned to tell 3 classes apart. Of 3 validation images, it classifies 2 correctly."
     assert (found.looked_at, found.images, found.scope) == (3, 3, None)
     assert str(found.example) == images.names[0]
-    assert "10,000 validation images, evenly spread over all 50,000" in Findings("", 10_000, 50_000, ()).scope
+    assert "10,000 validation images, evenly spread over all 50,000" in Findings("", 10_000, 50_000, (), every=5).scope
+    assert Findings("", 49_999, 50_000, ()).scope is None  # one could not be read
 
 
 def test_the_matrix_shows_every_count(read_html):

@@ -22,6 +22,7 @@ class Findings:
         looked_at: images that were looked at; ``images``: those of the set.
         sections: parts of the page by their titles.
         example: an image file to predict on; None if the images are not files.
+        every: every n-th image was looked at; those that could not be read are not.
         exports: whether the network has a form for ``foveal export``.
     """
 
@@ -30,12 +31,13 @@ class Findings:
     images: int
     sections: Sequence[tuple[str, Child]] = field(repr=False)
     example: Path | None = None
+    every: int = 1
     exports: bool = True
 
     @property
     def scope(self) -> str | None:
-        """A sentence about the images that were looked at, if these are not all."""
-        if self.looked_at >= self.images:
+        """A sentence about the images that were looked at, if these were not to be all."""
+        if self.every == 1:
             return None
         return (
             f"The tables and pictures below are of {self.looked_at:,} validation images, evenly spread over all "

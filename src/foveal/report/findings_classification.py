@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def look(task: Any, checkpoint: Path, on_batch: OnBatch | None = None) -> Findin
     if task.monitor != SINGLE_LABEL:
         return Findings(f"{task.recipe.model} learned {many(len(task.val.classes), 'class', 'classes')}.", 0, 0, ())
     classifier = restore(checkpoint)
-    return findings(answers_of(task, classifier, on_batch), task.val, classifier.name)
+    found = findings(answers_of(task, classifier, on_batch), task.val, classifier.name)
+    return replace(found, every=every_nth(len(task.val), MOST_IMAGES))
 
 
 def answers_of(task: Any, classifier: Classifier, on_batch: OnBatch | None = None) -> TopAnswers:

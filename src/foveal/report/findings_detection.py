@@ -26,11 +26,12 @@ def look(task: Any, checkpoint: Path, on_batch: OnBatch | None = None) -> Findin
     """See ``findings.look``."""
     config, images, device = task.recipe.train, task.val, best_device()
     known = DetectionTask.restore(checkpoint)
-    share = Share(0, every_nth(len(images), MOST_IMAGES))
-    loader = evaluation_loader(images, 1, share, config.workers, collate=collate, broken=config.broken)
+    every = every_nth(len(images), MOST_IMAGES)
+    loader = evaluation_loader(images, 1, Share(0, every), config.workers, collate=collate, broken=config.broken)
     with autocast(device, config.precision):
         evaluation = evaluate_detector(known.model.to(device), loader, images, device=device, on_batch=on_batch)
-    return replace(findings(evaluation, images, known.name), exports=isinstance(known.model, RetinaNet))
+    exports = isinstance(known.model, RetinaNet)
+    return replace(findings(evaluation, images, known.name), every=every, exports=exports)
 
 
 def findings(evaluation: DetectionEvaluation, images: CocoImages, model: str) -> Findings:

@@ -32,12 +32,12 @@ def look(task: Any, checkpoint: Path, on_batch: OnBatch | None = None) -> Findin
     config, images, device = task.recipe.train, task.val, best_device()
     known = SegmentationTask.restore(checkpoint)
     model, inference = known.model.to(device), known.inference
-    share = Share(0, every_nth(len(images), MOST_IMAGES))
-    loader = evaluation_loader(images, 1, share, config.workers, broken=config.broken)
+    every = every_nth(len(images), MOST_IMAGES)
+    loader = evaluation_loader(images, 1, Share(0, every), config.workers, broken=config.broken)
     with autocast(device, config.precision):
         evaluation = evaluate_segmenter(model, loader, known.classes, inference, device=device, on_batch=on_batch)
         found = findings(evaluation, images, known.name, lambda image: label_map(model, image.to(device), inference))
-    return replace(found, exports=isinstance(model, PixelSegmenter))
+    return replace(found, every=every, exports=isinstance(model, PixelSegmenter))
 
 
 def findings(
