@@ -191,6 +191,20 @@ def test_a_large_set_of_a_classifier_is_looked_at_in_part(foveal, colours, quick
     }
 
 
+def test_images_that_cannot_be_read_are_left_out(foveal, colours, quick, tmp_path):
+    """The first validation image is broken: it is neither counted nor suggested for a prediction."""
+    broken = colours / "val" / "blue" / "0.png"
+    broken.write_bytes(b"no image")
+    words = ["train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--broken", "skip"]
+    said = foveal(*words)
+    assert said.code == 0, said.error
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert rows(text, "Accuracy by class")["blue"][0] == "3"
+    assert "evenly spread" not in text
+    (predict,) = [words for words in commands(text) if words[0] == "predict"]
+    assert predict[1] == str(colours / "val" / "blue" / "1.png")
+
+
 def test_a_run_can_do_without(foveal, colours, quick, tmp_path):
     said = foveal("train", RECIPE, "--data", colours, "--out", tmp_path / "run", *quick, "--no-report", "--json")
     assert json.loads(said.out)["report"] is None

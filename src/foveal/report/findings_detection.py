@@ -48,4 +48,5 @@ def findings(evaluation: DetectionEvaluation, images: CocoImages, model: str) ->
         ("What it confuses", object_confusion(found, images.classes)),
         ("Wrong and right", object_examples(evaluation, found, images)),
     ]
-    return Findings(lead, evaluation.images, len(images), sections, Path(images.paths[0]))
+    first = images.image_ids.index(evaluation.results[0].image_id)  # which could be read
+    return Findings(lead, evaluation.images, len(images), sections, Path(images.paths[first]))

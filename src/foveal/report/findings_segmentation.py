@@ -63,4 +63,5 @@ def findings(
             ],
         ),
     ]
-    return Findings(lead, evaluation.images, len(images), sections, Path(images.paths[0]))
+    first = evaluation.each[0].place if evaluation.each else 0  # which could be read
+    return Findings(lead, evaluation.images, len(images), sections, Path(images.paths[first]))
