@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from foveal.wording import digits, figure, in_units, many, percent, title
+from foveal.wording import decimal, digits, figure, in_units, is_percent, many, percent, spoken, title
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,24 @@ def test_percent_has_two_decimals():
 )
 def test_nouns_agree_with_their_number(count, words, expected):
     assert many(count, *words) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.000468, "0.000468"), (0.002, "0.002"), (6e-05, "0.00006"), (1.5, "1.5"), (100.0, "100"), (0, "0")],
+)
+def test_a_decimal_number_is_written_in_full_without_zeros_at_its_end(value, expected):
+    assert decimal(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("top1", "Accuracy"), ("miou", "Mean IoU"), ("box_ap", "Average precision of boxes"), ("loss", "Loss")],
+)
+def test_headings_are_in_words(name, expected):
+    assert spoken(name) == expected
+
+
+def test_figures_in_percent_are_known():
+    assert all(map(is_percent, ("top1", "top5", "miou", "box_ap50")))
+    assert not any(map(is_percent, ("loss", "skipped")))

@@ -57,6 +57,18 @@ def plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
         axes.spines[side].set_visible(False)
 
 
+def whole_numbers(axis: Axis) -> None:
+    """Label an axis with whole numbers only."""
+    axis.set_major_locator(matplotlib("ticker").MaxNLocator("auto", integer=True))
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label an axis with decimal numbers in full, without a factor above the axis."""
+    formatter = matplotlib("ticker").ScalarFormatter(useOffset=False)
+    formatter.set_scientific(False)
+    axis.set_major_formatter(formatter)
+
+
 def plain_logarithms(axis: Axis) -> None:
     """Label a logarithmic axis with 1, 2, 5, 10."""
     ticker = matplotlib("ticker")

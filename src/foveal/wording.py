@@ -3,6 +3,7 @@
 import math
 import re
 
+TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"  # between two sides in pixels
 #: Figures of an evaluation and parts of a loss, by their names in logs.
 _TITLES = {
     "top1": "top-1",
@@ -26,6 +27,12 @@ _TITLES = {
     "denoising": "denoising loss",
     "encoder": "encoder loss",
 }
+_SPOKEN = {
+    "top1": "accuracy",
+    "miou": "mean IoU",
+    "box_ap": "average precision of boxes",
+    "mask_ap": "average precision of masks",
+}
 _COUNTS = {"skipped"}
 _PERCENT = re.compile(r"top\d+|map|f1|(box|mask)_ap.*|miou|macc|aacc")  # names of figures in percent
 
@@ -45,7 +52,18 @@ def figure(name: str, value: float) -> str:
     """Return a figure with its unit: percent with two decimals, and anything else with three digits that count."""
     if name in _COUNTS:
         return f"{value:,.0f}"
-    return percent(value) if _PERCENT.fullmatch(name) else digits(value)
+    return percent(value) if is_percent(name) else digits(value)
+
+
+def is_percent(name: str) -> bool:
+    """Return whether a figure is in percent."""
+    return _PERCENT.fullmatch(name) is not None
+
+
+def spoken(name: str) -> str:
+    """Return a figure's name for a heading, in words where ``title`` has a short form: ``Accuracy``, ``Mean IoU``."""
+    words = _SPOKEN.get(name) or title(name)
+    return words[0].upper() + words[1:] if words[1:2].islower() else words
 
 
 def percent(value: float) -> str:
@@ -60,6 +78,15 @@ def digits(value: float, count: int = 3) -> str:
     if abs(value) >= 10 ** (count - 1):
         return f"{value:.0f}"
     return f"{value:#.{count}g}".removesuffix(".")
+
+
+def decimal(value: float, count: int = 3) -> str:
+    """Return a number in full with at most ``count`` significant digits: 0.000468, 0.002, 1.5."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    decimals = max(0, count - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def in_units(count: float, unit: float) -> str:

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from foveal.cli.app import main
+from support.colours import TINY, write_colours
 
 
 @dataclass(frozen=True)
@@ -54,28 +53,16 @@ def files_read(monkeypatch) -> list[Path]:
     return read
 
 
-def _write(folder: Path, per_class: int) -> None:
-    draw = np.random.default_rng(per_class)
-    for label, name in enumerate(("blue", "green", "red")):
-        (folder / name).mkdir(parents=True)
-        for number in range(per_class):
-            pixels = draw.integers(0, 120, (20, 30, 3))
-            pixels[..., 2 - label] += 100
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
-
-
 @pytest.fixture
 def colours(tmp_path) -> Path:
     """A dataset folder with three classes, 8 training and 4 validation images each."""
-    _write(tmp_path / "colours" / "train", 8)
-    _write(tmp_path / "colours" / "val", 4)
-    return tmp_path / "colours"
+    return write_colours(tmp_path / "colours")
 
 
 @pytest.fixture
 def quick() -> list[str]:
     """Options with which the digits recipe trains a tiny model on a few images in a second."""
-    return ["--model", "test_convnext", "--epochs", "4", "--batch-size", "8", "--lr", "5e-3", "--workers", "0"]
+    return [*TINY]
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_training_writes_a_run_and_the_suggested_command_runs(foveal, data, tmp_
     said = foveal("train", MASK_RCNN, "--data", data, "--out", out, *QUICK)
     assert said.code == 0, said.error
     assert sorted(path.name for path in out.iterdir()) == [
-        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "run.json", "run.toml", "steps.jsonl",
+        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "report.html", "run.json", "run.toml", "steps.jsonl",
     ]  # fmt: skip
     assert "val box AP" in said.error
     assert "mask AP" in said.error

@@ -41,7 +41,7 @@ def test_training_on_a_folder_writes_a_run_and_prints_its_path(foveal, colours, 
     said = foveal("train", RECIPE, "--data", colours, "--out", out, *quick)
     assert said.code == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "run.json", "run.toml", "steps.jsonl",
+        "best.pt", "curves.png", "last.pt", "metrics.jsonl", "report.html", "run.json", "run.toml", "steps.jsonl",
     ]  # fmt: skip
     assert str(out / "best.pt") in said.out
     assert "epoch 4/4" in said.error

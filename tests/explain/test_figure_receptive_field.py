@@ -44,7 +44,14 @@ def test_every_network_and_stage_has_a_panel_on_one_scale():
 def test_names_ratios_and_settings_are_written():
     figure = receptive_field_figure([("TransNeXt-T", one := fields())], "Random weights, seed 0.")
     text = words(figure)
-    for part in ("TransNeXt-T", "Stage 1", "Stage 2", "mean of 5 images", "32 x 48 input", "Random weights"):
+    for part in (
+        "TransNeXt-T",
+        "Stage 1",
+        "Stage 2",
+        "mean of 5 images",
+        "32 \N{MULTIPLICATION SIGN} 48 input",
+        "Random weights",
+    ):
         assert part in text
     first = 100 * area_ratios(one.contributions[0])
     assert f"{first[0]:.2f} / {first[1]:.1f}" in text

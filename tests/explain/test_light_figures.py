@@ -16,6 +16,7 @@ from foveal.explain.figures.attention_depth import depth_figure
 from foveal.explain.figures.attention_of_query import query_figure
 from foveal.explain.figures.dynamic_mixer import energy_figure, kernels_figure, reduced_attention_figure
 from foveal.explain.figures.light import Canvas, logarithmic, percent
+from foveal.wording import TIMES
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
 
@@ -149,7 +150,7 @@ def test_reduced_attention_and_energies_can_be_drawn():
     weights = np.random.default_rng(0).dirichlet(np.ones(6), 2).reshape(2, 2, 3).astype(np.float32)
     attention = ReducedAttention((1, 2), weights, 0 * weights, 2, 0, 16, 2, (64, 96))
     figure = reduced_attention_figure(PHOTO, attention, "Title", "Caption")
-    assert {"query (1, 2)", "head 1", "head 2", "2 x 3 keys"} <= set(texts(figure))
+    assert {"query (1, 2)", "head 1", "head 2", f"2{TIMES}3 keys"} <= set(texts(figure))
     assert len(shown(figure)) == 3
     levels = [np.arange(24, dtype=np.float32).reshape(4, 6) * factor for factor in (1, 2, 0)]
     figure = energy_figure(PHOTO, BranchEnergy(*levels, 2, 0, 16, (64, 96)), "Title", "Caption")

@@ -5,6 +5,7 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from foveal.report.draw_legend import MOST, NEUTRAL, class_colours, palette
+from foveal.tasks.dense.shapes import CLASSES
 
 
 def lab(colours):
@@ -38,13 +39,19 @@ def test_the_background_is_grey_at_any_index_and_shifts_no_other_colour():
     assert (second[0] == palette()[0]).all()
 
 
+def test_the_first_colours_are_those_of_okabe_and_ito():
+    """As published at https://jfly.uni-koeln.de/color, without black."""
+    published = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
+    assert ["#{:02X}{:02X}{:02X}".format(*colour) for colour in palette()[:7].tolist()] == published
+
+
+def test_the_classes_of_the_generated_shapes_are_far_apart():
+    """Circle and ring were two pinks. A distance of 20 is seen at a glance."""
+    seen = lab(class_colours(["background", *CLASSES]))
+    apart = deltaE_ciede2000(seen[:, None], seen[None])
+    assert apart[~np.eye(len(seen), dtype=bool)].min() > 20
+
+
 def test_colours_are_stable_across_releases():
-    assert palette()[:6].tolist() == [
-        [165, 240, 0],
-        [255, 180, 255],
-        [60, 60, 225],
-        [180, 0, 0],
-        [255, 135, 0],
-        [225, 90, 240],
-    ]
-    assert palette()[-1].tolist() == [240, 210, 120]
+    assert palette()[7:10].tolist() == [[165, 0, 120], [75, 240, 210], [180, 90, 255]]
+    assert palette()[-1].tolist() == [120, 60, 180]

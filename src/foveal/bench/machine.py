@@ -40,7 +40,7 @@ def device_name(device: str) -> str:
     if torch.device(device).type != "cpu":
         return f"{platform.processor() or platform.machine()} {device}"
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()}), {usable} processors"
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()}), {usable} processor{'s' * (usable != 1)}"
 
 
 def slug(name: str) -> str:

@@ -26,7 +26,7 @@ HEADINGS: dict[str, dict[str, tuple[str, ...]]] = {
         REGULARISATION: (*_WEIGHTS, *_CLASSES, "augment", "mixup", "cutmix", "label_smoothing"),
         HARDWARE: _HARDWARE,
         "Run": ("out", "resume", "requeue", "config", "save_steps"),
-        OUTPUT: ("track", "tensorboard", "json"),
+        OUTPUT: ("track", "tensorboard", "no_report", "json"),
         "Without training": ("show_list", "dry_run", "processes", "images"),
     },
     "ablate": {

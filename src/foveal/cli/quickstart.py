@@ -15,13 +15,16 @@ from foveal.cli.console import print_json, progress
 from foveal.errors import FovealError
 from foveal.files import staging_folder
 from foveal.plotting import check_drawing
+from foveal.report.findings_classification import answers_of, findings
 from foveal.report.page import write_page
 from foveal.report.page_attention import CREDITS, Attention, attention_of, sample_photograph
 from foveal.report.page_explained import explained
-from foveal.report.page_quickstart import Results, duration, quickstart_page
+from foveal.report.page_next import RunPlace
+from foveal.report.page_provenance import duration
+from foveal.report.page_quickstart import Results, quickstart_page
+from foveal.report.page_run import REPORT, RunReport
 from foveal.tasks.classification.data import load_rgb
 from foveal.tasks.classification.digits import write_digits
-from foveal.tasks.classification.evaluate import evaluate
 from foveal.tasks.classification.network import Classifier, restore
 from foveal.tasks.classification.predict import predict
 from foveal.tasks.classification.recipe import Recipe
@@ -55,7 +58,7 @@ def run(out: Path | None, seed: int, epochs: int | None, json: bool) -> None:
         raise FovealError(f"{target} already exists: choose another --out, or remove it.")
     with staging_folder(target, "choose another --out") as folder, _one_thread():
         results = _run(recipe, folder, target, started)
-        write_page(folder / "report.html", quickstart_page(results))
+        write_page(folder / REPORT, quickstart_page(results))
     if json:
         print_json(_document(results))
     else:
@@ -75,33 +78,52 @@ def _run(recipe: Recipe, folder: Path, target: Path, started: float) -> Results:
     _say("1/5  Writing 1,797 handwritten digits as image files")
     digits = write_digits(folder / "digits")
     _say(f"2/5  Training {recipe.model}")
-    outcome = fit(create_task(recipe, digits), recipe.train, folder / "run", listener=listener_for(sys.stderr))
+    task = create_task(recipe, digits)
+    outcome = fit(task, recipe.train, folder / "run", listener=listener_for(sys.stderr))
     if outcome.interrupted:
         raise FovealError("The quickstart was stopped before it finished: start it again.")
     _say(f"3/5  Evaluating the weights of the best epoch, {outcome.best_epoch}")
     network = restore(outcome.best_path)
     with progress("Evaluating") as on_batch:
-        evaluation = evaluate(network, digits, workers=0, on_batch=on_batch)
+        answers = answers_of(task, network, on_batch)
     _say(f"4/5  Predicting on {FILES} image files")
     predictions = predict(network, _spread(sorted(digits.glob("val/*/*.png")), FILES), top_k=3)
     _say("5/5  Drawing what the network sees")
     digit, flower = Path(predictions[0].path), folder / "flower.png"
     Image.fromarray(sample_photograph("flower", PHOTO_SIDE)).save(flower)
-    attention = _attention(network, digit, flower)
-    pictures = explained(outcome.best_path, digit, flower, lambda path: target / path.relative_to(folder))
+    attention = _attention(network, [Path(one.path) for one in predictions], flower)
+
+    def moved(path: Path) -> Path:
+        return target / path.relative_to(folder)
+
+    pictures = explained(outcome.best_path, digit, flower, moved)
+    where = _place(recipe, target, moved(digit))
+    report = RunReport.of(task, outcome, findings(answers, task.val, network.name), where, folder / "run")
     seconds = time.monotonic() - started
-    return Results(recipe, network, outcome, evaluation, predictions, attention, pictures, seconds, target)
+    return Results(report, network, int(answers.right.sum()), predictions, attention, pictures, seconds, target)
 
 
-def _attention(network: Classifier, digit: Path, flower: Path) -> list[Attention]:
+def _place(recipe: Recipe, target: Path, image: Path) -> RunPlace:
+    digits, run, train = str(target / "digits"), target / "run", recipe.train
+    resume = ["foveal", "train", recipe.name, "--data", digits, "--out", str(run), "--seed", str(train.seed)]
+    resume += ["--warmup-epochs", str(train.warmup_epochs), "--resume"]
+    return RunPlace(run, run / "best.pt", digits, image, resume, train.epochs)
+
+
+def _attention(network: Classifier, digits: list[Path], flower: Path) -> list[Attention]:
+    """Return the attention of the digit of which it shows most, and of the flower."""
     size = network.fit.size[0]
-    enlarged = load_rgb(digit).resize((DIGIT_SIDE, DIGIT_SIDE), Image.Resampling.BICUBIC)
-    digit_note = DIGIT_NOTE.format(name=digit.parent.name, side=DIGIT_SIDE, size=size)
     flower_note = FLOWER_NOTE.format(size=size, credit=CREDITS["flower"])
     return [
-        attention_of(network, "A handwritten digit", np.asarray(enlarged), digit_note),
+        max((_of_digit(network, digit) for digit in digits), key=lambda found: found.balance),
         attention_of(network, "A flower", np.asarray(load_rgb(flower)), flower_note),
     ]
+
+
+def _of_digit(network: Classifier, digit: Path) -> Attention:
+    enlarged = load_rgb(digit).resize((DIGIT_SIDE, DIGIT_SIDE), Image.Resampling.BICUBIC)
+    note = DIGIT_NOTE.format(name=digit.parent.name, side=DIGIT_SIDE, size=network.fit.size[0])
+    return attention_of(network, "A handwritten digit", np.asarray(enlarged), note)
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:
@@ -135,23 +157,23 @@ def _next_free(path: Path) -> Path:
 
 def _document(results: Results) -> dict[str, object]:
     return {
-        "report": str(results.folder / "report.html"),
+        "report": str(results.folder / REPORT),
         "checkpoint": str(results.folder / "run" / "best.pt"),
         "digits": str(results.folder / "digits"),
         "model": results.network.name,
-        "top1": results.evaluation.top1,
+        "top1": results.run.outcome.best,
         "right": results.right,
         "images": results.images,
-        "epochs": results.outcome.epochs,
-        "best_epoch": results.outcome.best_epoch,
-        "images_per_second": results.images_per_second,
+        "epochs": results.run.outcome.epochs,
+        "best_epoch": results.run.outcome.best_epoch,
+        "images_per_second": results.run.images_per_second,
         "seconds": results.seconds,
-        "seed": results.recipe.train.seed,
+        "seed": results.run.task.recipe.train.seed,
     }
 
 
 def _print_summary(results: Results) -> None:
-    accuracy = f"{results.evaluation.top1:.2f} % ({results.right} of {many(results.images, 'validation image')})"
+    accuracy = f"{results.run.best_figure()} ({results.right} of {many(results.images, 'validation image')})"
     print(f"\n  Accuracy  {accuracy}")
     print(f"  Time      {duration(results.seconds)}")
     print(f"  Weights   {results.folder / 'run' / 'best.pt'}")

@@ -14,6 +14,7 @@ from foveal.cli.plan import show_plan, started_processes
 from foveal.cli.run_file import RUN_FILE, kept, write_run_file
 from foveal.cli.run_options import how_to_resume
 from foveal.cli.signature import options_of
+from foveal.cli.train_report import write_report
 from foveal.errors import FovealError
 from foveal.report.chart_training import draw_curves
 from foveal.tasks.classification.recipe import Recipe
@@ -100,13 +101,16 @@ def _run(recipe: BaseRecipe, options: RunOptions, settings: Any) -> None:
     if not is_main:
         return  # only the main process answers
     if outcome.history:
-        _draw(options.folder)
+        _draw(options.folder, outcome)
+    report = write_report(task, outcome, options)
     if options.json:
         document = asdict(outcome)
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in document.items()}
-        print_json({**plain, "notices": list(task.notices)})
+        print_json({**plain, "notices": list(task.notices), "report": report and str(report)})
     else:
         _report(options, outcome)
+        if report is not None:
+            print(f"Report, to open in a browser: {report}")
 
 
 def _listener(options: RunOptions, settings: Any) -> Listener:
@@ -128,10 +132,10 @@ class _RunFile(Listener):
         write_run_file(self.folder / RUN_FILE, self.values, options_of(main))
 
 
-def _draw(folder: Path) -> None:
+def _draw(folder: Path, outcome: Outcome) -> None:
     """Draw the curves if possible: a successful run does not fail for lack of matplotlib."""
     try:
-        draw_curves(folder)
+        draw_curves(folder, outcome.monitor, outcome.best_epoch)
     except FovealError as error:
         print(f"No curves: {error}", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from foveal.explain.attention import AttentionMaps, WatchedAttention, foveal_peripheral_attention, watch_attention
 from foveal.explain.attention_depth import BlockProfile, depth_profile, mean_profile
+from foveal.explain.balance import BalancedQuery, most_balanced
 from foveal.explain.cam import ActivationMap, WatchedScores, box_score, class_score, region_score, watch_scores
 from foveal.explain.dynamic_mixer import BranchEnergy, DynamicKernels, ReducedAttention, WatchedMixers, watch_mixers
 from foveal.explain.field_measures import area_ratios, blockiness, effective_radius
@@ -12,6 +13,7 @@ from foveal.explain.token_grid import mixed_weights, weights_on_image
 __all__ = [
     "ActivationMap",
     "AttentionMaps",
+    "BalancedQuery",
     "BlockProfile",
     "BranchEnergy",
     "DynamicKernels",
@@ -34,6 +36,7 @@ __all__ = [
     "foveal_peripheral_attention",
     "mean_profile",
     "mixed_weights",
+    "most_balanced",
     "region_score",
     "stage_layers",
     "watch_attention",

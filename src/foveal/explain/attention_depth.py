@@ -83,14 +83,19 @@ def _mean_of_block(blocks: Sequence[BlockProfile]) -> BlockProfile:
 
 def _profile(watched: WatchedAttention, stage: int, block: int, grid: int | None) -> BlockProfile:
     layer = watched.layer(stage, block)
-    rows, columns = (_positions(n, grid) for n in layer.size)
-    rows, columns = (t.flatten() for t in torch.meshgrid(rows, columns, indexing="ij"))
+    rows, columns = grid_of_queries(layer, grid)
     total = torch.zeros(len(_MEASURES), layer.heads, dtype=torch.float64)
-    for row, column in _chunks(layer, rows, columns):
+    for row, column in in_chunks(layer, rows, columns):
         weights = layer.weights(row, column)
         total += _measures(layer, weights, row, column, watched.stride(stage)).double().sum(1).cpu()
     arrays = dict(zip(_MEASURES, (total / len(rows)).float().numpy(), strict=True))
     return BlockProfile(stage, block, layer.window, len(rows), **arrays)
+
+
+def grid_of_queries(layer: AttentionLayer, grid: int | None) -> tuple[Tensor, Tensor]:
+    """Return rows and columns, (N,) int64 each, of at most grid x grid evenly spaced queries; None takes all."""
+    rows, columns = torch.meshgrid(*(_positions(n, grid) for n in layer.size), indexing="ij")
+    return rows.flatten(), columns.flatten()
 
 
 def _positions(size: int, grid: int | None) -> Tensor:
@@ -100,7 +105,7 @@ def _positions(size: int, grid: int | None) -> Tensor:
     return (2 * torch.arange(grid) + 1) * size // (2 * grid)
 
 
-def _chunks(layer: AttentionLayer, rows: Tensor, columns: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def in_chunks(layer: AttentionLayer, rows: Tensor, columns: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Divide the queries so that no tensor of a chunk exceeds ``_CHUNK`` numbers by much."""
     (height, width), (pool_height, pool_width) = layer.size, layer.pool
     channels = layer.keys.shape[2] * layer.keys.shape[3]

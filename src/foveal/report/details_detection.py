@@ -121,10 +121,10 @@ def confusion_chart(found: DetectionConfusion, classes: Sequence[str], title: st
     return draw_confusion(part, rows, names, heading, ("true class (objects)", "detected class"))
 
 
-def worst_spurious(found: DetectionConfusion, images: CocoImages) -> list[Comparison]:
+def worst_spurious(found: DetectionConfusion, images: CocoImages, most: int = MOST_SHOWN) -> list[Comparison]:
     """Return the most certain false positive of each image, the most certain ones first, beside what is annotated."""
     shown = []
-    for one in _worst(found.spurious, lambda one: -one.score):
+    for one in _worst(found.spurious, lambda one: -one.score, most):
         image, name, annotated = _image(one.image_id, images)
         what = "where nothing is annotated" if one.true is None else f"where a {images.classes[one.true]} is annotated"
         thing = DetectedObject(one.label, images.classes[one.label], one.score, one.box)
@@ -133,10 +133,12 @@ def worst_spurious(found: DetectionConfusion, images: CocoImages) -> list[Compar
     return shown
 
 
-def worst_missed(found: DetectionConfusion, images: CocoImages, results: dict[int, ImageResult]) -> list[Comparison]:
+def worst_missed(
+    found: DetectionConfusion, images: CocoImages, results: dict[int, ImageResult], most: int = MOST_SHOWN
+) -> list[Comparison]:
     """Return the largest missed object of each image, the largest first, beside what was detected."""
     shown = []
-    for one in _worst(found.missed, lambda one: -one.area):
+    for one in _worst(found.missed, lambda one: -one.area, most):
         image, name, _ = _image(one.image_id, images)
         thing = DetectedObject(one.label, images.classes[one.label], None, one.box)
         result = results[one.image_id]
@@ -151,12 +153,12 @@ def worst_missed(found: DetectionConfusion, images: CocoImages, results: dict[in
     return shown
 
 
-def _worst(found: Sequence[Found], key) -> list[Found]:  # type: ignore[no-untyped-def]
-    """Return the worst one of each image, at most eight."""
+def _worst(found: Sequence[Found], key, most: int) -> list[Found]:  # type: ignore[no-untyped-def]
+    """Return the worst one of each image, of at most ``most`` images."""
     worst: dict[int, Found] = {}
     for one in sorted(found, key=key):
         worst.setdefault(one.image_id, one)
-    return list(worst.values())[:MOST_SHOWN]
+    return list(worst.values())[:most]
 
 
 def _image(image_id: int, images: CocoImages) -> tuple[np.ndarray, str, list[DetectedObject]]:

@@ -15,6 +15,10 @@ MOST = 256
 NEUTRAL = (128, 128, 128)
 """Grey, for pixels without a class of interest: the class called "background", and ignored pixels in legends."""
 BACKGROUND = "background"
+# Orange, sky blue, bluish green, yellow, blue, vermilion and reddish purple of Okabe and Ito (2008).
+KNOWN = np.array(
+    [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
+)
 LEVELS = 18  # candidate values of each colour channel
 LIGHTNESS = 0.48, 0.88  # range in OKLab; darker colours look black on a dark photograph
 CHROMA = 0.10, 0.24  # range in OKLab; greys belong to the background, and neon hides the photograph
@@ -58,17 +62,18 @@ def class_colours(classes: Sequence[str]) -> np.ndarray:
 def palette() -> np.ndarray:
     """Return 256 colours, (256, 3) uint8, read-only. Early colours differ most, so frequent classes should come first.
 
-    Each colour is the candidate farthest from its nearest predecessor and from grey. Distances are measured in OKLab,
-    averaged over normal vision, red blindness and green blindness.
+    The first seven are those of Okabe and Ito, which also colour-blind readers tell apart. Each other is the candidate
+    farthest from its nearest predecessor and from grey. Distances are measured in OKLab, averaged over normal vision,
+    red blindness and green blindness.
     """
     candidates = _candidates()
-    seen = _seen(candidates)
-    nearest = np.linalg.norm(seen - _seen(np.array([NEUTRAL])), axis=1)
+    seen, before = _seen(candidates), _seen(np.concatenate([[NEUTRAL], KNOWN]))
+    nearest = np.linalg.norm(seen[:, None] - before, axis=2).min(1)
     chosen = []
-    for _ in range(MOST):
+    for _ in range(MOST - len(KNOWN)):
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, np.linalg.norm(seen - seen[chosen[-1]], axis=1))
-    colours = candidates[chosen].astype(np.uint8)
+    colours = np.concatenate([KNOWN, candidates[chosen]]).astype(np.uint8)
     colours.flags.writeable = False
     return colours
 

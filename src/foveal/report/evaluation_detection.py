@@ -64,9 +64,9 @@ def write_evaluation(
     write_details(folder, evaluation, found, images, title)
 
 
-def choose_examples(results: Sequence[ImageResult], images: CocoImages) -> list[Comparison]:
-    """Choose at most eight images, evenly over the set, with their annotations and their more certain detections."""
-    chosen = np.linspace(0, len(results) - 1, min(MOST_EXAMPLES, len(results))).round().astype(int)
+def choose_examples(results: Sequence[ImageResult], images: CocoImages, most: int = MOST_EXAMPLES) -> list[Comparison]:
+    """Choose a few images, evenly over the set, with their annotations and their more certain detections."""
+    chosen = np.linspace(0, len(results) - 1, min(most, len(results))).round().astype(int)
     place = {image_id: index for index, image_id in enumerate(images.image_ids)}
     return [_comparison(results[number], images, place[results[number].image_id]) for number in chosen]
 
@@ -94,7 +94,7 @@ def draw_precision_recall(scores: Sequence[AveragePrecision], title: str) -> Fig
     panels = figure.subplots(1, len(scores), squeeze=False)[0]
     for axes, one in zip(panels, scores, strict=True):
         _precision_panel(axes, one)
-        axes.set_title(f"{title}: {TITLES[one.kind]}", fontsize=10, loc="left")
+        axes.set_title(f"{title}: precision of {TITLES[one.kind]}, %", fontsize=10, loc="left")
     return figure
 
 
@@ -112,7 +112,8 @@ def draw_classes(scores: Sequence[AveragePrecision], title: str) -> Figure:
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.axvline(one.overall["ap"], color="black", linewidth=1, linestyle="--")
         axes.set_xlabel(f"AP, %; dashed: mean {one.overall['ap']:.1f}{one.scope}", fontsize=8)
-        axes.set_title(f"{title}: {TITLES[one.kind]}", fontsize=10, loc="left")
+        axes.set_title(f"{title}: AP of {TITLES[one.kind]} by class, %", fontsize=10, loc="left")
+        axes.set_xlim(left=0)
         plain(axes, "x")
     return figure
 
@@ -139,6 +140,6 @@ def _precision_panel(axes: Axes, scores: AveragePrecision) -> None:
     axes.plot(recall, by_iou.mean(0) * 100, color=MUTED, linestyle="--", label=mean)
     axes.set(xlim=(0, 100), ylim=(0, 103))
     axes.set_xlabel("recall, %", fontsize=8)
-    axes.set_ylabel("precision, %, mean over classes", fontsize=8)
+    axes.set_ylabel("precision, mean over classes, %", fontsize=8)
     axes.legend(frameon=False, fontsize=8, loc="best")
     plain(axes, "both")

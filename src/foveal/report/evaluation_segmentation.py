@@ -55,9 +55,12 @@ def write_evaluation(
 
 
 def choose_examples(
-    images: LabelledImages, evaluation: SegmentationEvaluation, segment: Callable[[Tensor], Tensor]
+    images: LabelledImages,
+    evaluation: SegmentationEvaluation,
+    segment: Callable[[Tensor], Tensor],
+    most: int = MOST_EXAMPLES,
 ) -> list[Example]:
-    """Choose at most eight images, evenly over the evaluated ones, each with its label maps.
+    """Choose at most ``most`` images, evenly over the evaluated ones, each with its label maps.
 
     Args:
         images: the evaluated images.
@@ -67,7 +70,7 @@ def choose_examples(
     broken = set(evaluation.broken)
     files = zip(images.paths, images.label_paths, strict=True)
     whole_ones = [index for index, pair in enumerate(files) if broken.isdisjoint(map(str, pair))]
-    places = np.linspace(0, len(whole_ones) - 1, min(MOST_EXAMPLES, len(whole_ones))).round().astype(int)
+    places = np.linspace(0, len(whole_ones) - 1, min(most, len(whole_ones))).round().astype(int)
     return [_example(images, whole_ones[place], segment) for place in places]
 
 
@@ -80,10 +83,14 @@ def _example(
 
 
 def worst_examples(
-    images: LabelledImages, evaluation: SegmentationEvaluation, segment: Callable[[Tensor], Tensor]
+    images: LabelledImages,
+    evaluation: SegmentationEvaluation,
+    segment: Callable[[Tensor], Tensor],
+    most: int = MOST_EXAMPLES,
 ) -> list[Example]:
-    """Choose at most eight images, those of the lowest mean IoU, each with its label maps; see ``choose_examples``."""
-    worst = evaluation.worst[:MOST_EXAMPLES]
+    """Choose at most ``most`` images, those of the lowest mean IoU, each with its label maps; see
+    ``choose_examples``."""
+    worst = evaluation.worst[:most]
     return [_example(images, one.place, segment, f"predicted, mIoU {one.miou:.2f} %") for one in worst]
 
 

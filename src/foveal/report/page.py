@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
 from foveal.files import atomic_file, make_folder
 from foveal.report.page_style import STYLE
+from foveal.wording import percent
 
 
 class Html(str):
@@ -94,36 +93,6 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[Child]]) 
     return el("div", el("table", el("caption", caption), head, el("tbody", body)), class_="scroll")
 
 
-def confusion_table(counts: np.ndarray, classes: Sequence[str]) -> Html:
-    """Return a confusion matrix as a table.
-
-    The diagonal is shaded by the recall of the class; all other cells that are not 0 stand out.
-
-    Args:
-        counts: (C, C) integers, true class (row) by predicted class (column).
-        classes: names of the C classes.
-    """
-    head = el(
-        "thead",
-        el("tr", el("td"), el("th", "predicted", colspan=len(classes), scope="colgroup")),
-        el("tr", el("th", "true", scope="col"), [el("th", name, scope="col") for name in classes]),
-    )
-    rows = []
-    for true, name in enumerate(classes):
-        total = max(int(counts[true].sum()), 1)
-        cells = [_confusion_cell(int(count), total, hit=true == column) for column, count in enumerate(counts[true])]
-        rows.append(el("tr", el("th", name, scope="row"), cells))
-    caption = el("caption", "Images of each true class (row) by predicted class (column)", class_="quiet")
-    return el("div", el("table", caption, head, el("tbody", rows), class_="confusion"), class_="scroll")
-
-
-def _confusion_cell(count: int, total: int, hit: bool) -> Html:
-    if not count:
-        return el("td", el("span", "0", class_="zero"))
-    strength = 0.12 + 0.3 * count / total if hit else 0.25 + 0.3 * count / total
-    return el("td", str(count), class_="hit" if hit else "miss", style=f"--strength: {strength:.2f}")
-
-
 def gallery(pictures: Iterable[Picture], class_: str = "gallery") -> Html:
     """Return small pictures side by side, each with its caption."""
     figures = [el("figure", picture.html(loading="lazy"), el("figcaption", picture.caption)) for picture in pictures]
@@ -132,9 +101,19 @@ def gallery(pictures: Iterable[Picture], class_: str = "gallery") -> Html:
 
 def probability_bar(name: str, probability: float) -> Html:
     """Return a class name with its probability, as a bar and as a number."""
-    percent = f"{100 * probability:.1f}"
-    words = el("span", name), el("span", f"{percent} %", class_="number")
-    return el("div", words, class_="bar", style=f"--share: {percent}%")
+    return bar(name, 100 * probability, percent(100 * probability))
+
+
+def bar(name: str, share: float | None, text: str) -> Html:
+    """Return a name and a text over a bar whose length is ``share``, in percent."""
+    words = el("span", name), el("span", text, class_="number")
+    return el("div", words, class_="bar", style=f"--share: {share or 0:.1f}%")
+
+
+def legend(entries: Iterable[tuple[str, str]]) -> Html:
+    """Return names beside swatches, from pairs (colour as CSS writes it, name)."""
+    items = [el("span", el("i", style=f"--swatch: {colour}"), name) for colour, name in entries]
+    return el("p", items, class_="swatches")
 
 
 def commands(lines: Iterable[tuple[str, str]]) -> Html:

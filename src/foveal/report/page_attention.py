@@ -14,12 +14,14 @@ from PIL import Image
 from torchvision.transforms.functional import normalize, to_tensor
 
 from foveal.errors import FovealError
-from foveal.explain.attention import AttentionMaps, foveal_peripheral_attention
+from foveal.explain import AttentionMaps, most_balanced, watch_attention
 from foveal.explain.figures.head_panels import HeadPanel, colour_scale, encode, head_panels, marked_photograph
 from foveal.report.page import Child, Html, Picture, el
 from foveal.tasks.classification.network import Classifier
+from foveal.wording import TIMES
 
 MOST_HEADS = 8
+STAGE = 2  # from 0: the deepest one that has both paths in every variant
 COLOURS = {"foveal": "fovea", "peripheral": "periphery"}  # classes of the page's style
 CREDITS = {
     "flower": "flickr.com/photos/vultilion, CC BY 2.0, from scikit-learn",
@@ -29,8 +31,9 @@ CREDITS = {
 EXPLANATION = (
     "A TransNeXt looks at an image in two ways at once. The fovea is a small window of fine keys that moves with the "
     "query; the periphery is the whole image, pooled to a coarse grid. One softmax weighs both, so fine detail and "
-    "coarse outline compete for the same attention. The pictures show one query, the white dot, in the last block of "
-    "the third stage. The colour at each position shows how similar its key is to that query.",
+    "coarse outline compete for the same attention. The pictures show one query, the white dot, in the third stage. It "
+    "is chosen so that both paths have something to show: of a grid of queries in each block, the one whose most "
+    "one-sided head is the least one-sided. The colour at each position shows how similar its key is to that query.",
     "The foveal picture shows all fine keys, as figure 7 of the paper does; the query itself attends only to those "
     "inside the white frame. Both pictures of a head share one colour scale, from the least to the most similar key. "
     "The percentage is the share of the head's attention inside the frame, position biases included.",
@@ -46,11 +49,20 @@ class Attention:
     maps: AttentionMaps
     note: str
 
+    @property
+    def balance(self) -> float:
+        """The share of attention of the smaller path, in the head where it is smallest."""
+        share = self.maps.foveal_share
+        return float(np.minimum(share, 1 - share).min())
+
 
 def attention_of(network: Classifier, name: str, photo: np.ndarray, note: str = "") -> Attention:
-    """Compute the attention of the photograph's centre, at full resolution, normalised as in training."""
+    """Compute the attention of the photograph's most balanced query in the third stage (see ``most_balanced``), at full
+    resolution, normalised as in training."""
     image = normalize(to_tensor(photo.copy()), network.fit.mean, network.fit.std)
-    return Attention(name, photo, foveal_peripheral_attention(network.model, image), note)
+    watched = watch_attention(network.model, image, [STAGE])
+    best = most_balanced(watched)
+    return Attention(name, photo, watched.of(best.stage, best.block, best.query), note)
 
 
 def sample_photograph(name: Literal["flower", "china"], side: int = 512) -> np.ndarray:
@@ -90,8 +102,10 @@ def _photograph(picture: Attention) -> Child:
         f"{picture.name}, with the query marked",
         mime="image/jpeg",
     )
-    grids = "foveal {} x {} keys, peripheral {} x {}".format(*maps.foveal.shape[1:], *maps.peripheral.shape[1:])
-    first = el("figure", marked.html(), el("figcaption", f"The query and its window. Maps: {grids}."))
+    (rows, columns), (pooled_rows, pooled_columns) = maps.foveal.shape[1:], maps.peripheral.shape[1:]
+    grids = f"foveal {rows}{TIMES}{columns} keys, peripheral {pooled_rows}{TIMES}{pooled_columns}"
+    where = f"Stage {maps.stage + 1}, block {maps.block + 1}"
+    first = el("figure", marked.html(), el("figcaption", f"{where}: the query and its window. Maps: {grids}."))
     panels = head_panels(picture.photo, maps)[:MOST_HEADS]
     heads = [_head(picture.name, number, panel) for number, panel in enumerate(panels, start=1)]
     return el("h3", picture.name), el("p", picture.note, class_="note"), el("div", first, heads, class_="attention")

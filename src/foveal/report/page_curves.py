@@ -1,166 +1,120 @@
-"""Training curves of a page: line charts as inline SVG, which take the page's colours and font."""
+"""Training curves of a page: losses, the figure that selects the best epoch, and the learning rate."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+from foveal.report.history import TRAINED, VALIDATED, Record, begins_at_zero, beside, loss_parts, why_higher
 from foveal.report.page import Child, Html, el, table
+from foveal.report.page_chart import COLOURS, Axis, Mark, Series, line_chart, whole_ticks
+from foveal.training.listener import COUNTS
+from foveal.wording import decimal, digits, is_percent, spoken, title
 
-COLUMNS = {
-    "epoch": "{:d}",
-    "train_loss": "{:.4f}",
-    "val_loss": "{:.4f}",
-    "train_top1": "{:.2f}",
-    "val_top1": "{:.2f}",
-    "lr": "{:.2e}",
-    "images_per_second": "{:.0f}",
-    "seconds": "{:.1f}",
-}
-HEADER = (
-    "epoch",
-    "training loss",
-    "validation loss",
-    "training accuracy, %",
-    "validation accuracy, %",
-    "learning rate",
-    "images/s",
-    "seconds",
-)
+OTHERS = ("lr", "images_per_second", "seconds", "data_wait_seconds", "broken_images")  # columns after the figures
+HEADINGS = {"images_per_second": "images/s", "lr": "learning rate", "data_wait_seconds": "seconds of waiting"}
+MOST_PARTS = len(COLOURS)
+MOST_POINTS = 240  # of a curve of updates
+MOST_ROWS = 400  # of the table
 HOW_MEASURED = (
-    "Training figures are averages over an epoch, during which the weights change; they use augmented images and, if "
-    "the recipe says so, smoothed labels. Validation figures are computed after the epoch, on images without "
-    "augmentation. The training loss can therefore be higher than the validation loss."
+    "Training figures are averages over an epoch, during which the weights change. Validation figures are computed "
+    "after the epoch."
 )
 
-WIDTH, HEIGHT = 360, 220  # units of the drawing; at phone width one unit is about one CSS pixel
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 34
 
-
-def training_curves(history: Sequence[Mapping[str, Any]]) -> Child:
-    """Return loss, accuracy and learning rate over epochs as charts, and the same numbers as a folded table.
+def training_curves(
+    history: Sequence[Record],
+    steps: Sequence[Record],
+    monitor: str,
+    best_epoch: int,
+    differences: Sequence[str] = (),
+) -> Child:
+    """Return charts of losses, of the monitored figure and of the learning rate, and the numbers as a folded table.
 
     Args:
-        history: one record per epoch, as the training loop writes them for a classifier.
+        history: one record per epoch, as in ``metrics.jsonl``.
+        steps: one record every few updates, as in ``steps.jsonl``.
+        monitor: the figure that selects the best epoch.
+        best_epoch: that epoch, which is marked.
+        differences: what makes a training image harder than a validation image, each a sentence's part.
     """
     epochs = [record["epoch"] for record in history]
-    values = {key: [record[key] for record in history] for key in COLUMNS}
-    charts = (
-        line_chart("Loss", epochs, _pair(values, "loss"), "{:.3f}".format, floor=0),
-        line_chart("Accuracy, %", epochs, _pair(values, "top1"), "{:.4g}".format),
-        line_chart("Learning rate x 1000", epochs, [_thousandths(values["lr"])], "{:.3g}".format, floor=0),
+    mark, axis = Mark(best_epoch, f"best: epoch {best_epoch}"), Axis("epoch", whole_ticks(epochs))
+    charts = [_losses(history, epochs, axis, mark), _parts(history, epochs, axis, mark)]
+    charts += [_monitored(history, epochs, axis, mark, monitor), _rate(history, steps, axis)]
+    notes = [HOW_MEASURED, why_higher(history, best_epoch, differences)]
+    return (
+        el("div", charts, class_="charts" if charts[1] is None else "charts even"),
+        el("p", " ".join(filter(None, notes)), class_="note"),
+        el("details", el("summary", "The numbers, epoch by epoch"), _numbers(history)),
     )
-    rows = [[form.format(record[key]) for key, form in COLUMNS.items()] for record in history]
-    numbers = el("details", el("summary", "The numbers, epoch by epoch"), table("Every epoch of the run", HEADER, rows))
-    return el("div", charts, class_="charts"), el("p", HOW_MEASURED, class_="note"), numbers
 
 
-def _pair(values: Mapping[str, list[float]], name: str) -> list[Series]:
-    return [
-        Series("training", values[f"train_{name}"], "fovea"),
-        Series("validation", values[f"val_{name}"], "periphery"),
-    ]
+def _losses(history: Sequence[Record], epochs: Sequence[int], axis: Axis, mark: Mark) -> Html:
+    lines = [_series(history, f"{TRAINED}loss", "training", "fovea")]
+    if f"{VALIDATED}loss" in history[0]:
+        lines.append(_series(history, f"{VALIDATED}loss", "validation", "periphery"))
+    return line_chart("Loss", epochs, lines, axis, digits, floor=0, mark=mark)
 
 
-def _thousandths(rates: list[float]) -> Series:
-    return Series("last", [1000 * rate for rate in rates], "fovea")
+def _parts(history: Sequence[Record], epochs: Sequence[int], axis: Axis, mark: Mark) -> Html | None:
+    trained = [key.removeprefix(TRAINED) for key in history[0] if key.startswith(TRAINED)]
+    names = loss_parts(trained, history[0])[:MOST_PARTS]
+    if not names:
+        return None
+    lines = [_series(history, TRAINED + name, title(name), COLOURS[at]) for at, name in enumerate(names)]
+    return line_chart("Parts of the training loss", epochs, lines, axis, digits, floor=0, mark=mark)
 
 
-@dataclass(frozen=True)
-class Series:
-    """One line of a chart: its name, one y value per epoch (None for a gap), and the name of its CSS colour class."""
-
-    name: str
-    values: Sequence[float | None]
-    colour: str
-
-
-def line_chart(
-    title: str,
-    epochs: Sequence[int],
-    series: Sequence[Series],
-    label: Callable[[float], str] = "{:g}".format,
-    floor: float | None = None,
-) -> Html:
-    """Return a figure with a heading, a legend with the last values, and one line per series.
-
-    Args:
-        title: the heading, with the unit if there is one.
-        epochs: x values.
-        series: lines of the same length as ``epochs``.
-        label: formats the last values in the legend.
-        floor: start of the y axis; the smallest value if None.
-    """
-    known = [value for line in series for value in line.values if value is not None]
-    ticks = nice_ticks(min(known) if floor is None else floor, max(known))
-    frame = _Frame(min(epochs), max(epochs), ticks[0], ticks[-1])
-    legend = [el("span", f"{line.name} {label(_last(line))}", class_=line.colour) for line in series]
-    drawing = el(
-        "svg",
-        [frame.grid_line(tick, f"{tick:g}") for tick in ticks],
-        [frame.epoch_mark(epoch) for epoch in _epoch_ticks(epochs)],
-        [frame.line(epochs, line) for line in series],
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="img",
-        aria_label=_summary(title, series, label),
-    )
-    return el("figure", el("h3", title), el("p", legend, class_="legend"), drawing, class_="chart")
+def _monitored(history: Sequence[Record], epochs: Sequence[int], axis: Axis, mark: Mark, monitor: str) -> Html:
+    names, lines = beside(history[0], monitor), []
+    if f"{TRAINED}{monitor}" in history[0]:
+        lines.append(_series(history, TRAINED + monitor, "training", "fovea"))
+    for name, colour in zip(names, COLOURS[1:], strict=False):
+        lines.append(_series(history, VALIDATED + name, "validation" if len(names) == 1 else title(name), colour))
+    unit = ", %" if is_percent(monitor) else ""
+    floor = 0 if begins_at_zero(monitor) else None
+    label = "{:.2f}".format if is_percent(monitor) else digits
+    heading = spoken(monitor) if len(names) == 1 else "Average precision"
+    return line_chart(f"{heading}{unit}", epochs, lines, axis, label, floor, mark=mark)
 
 
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return about ``count`` evenly spaced round numbers, the first at most ``low`` and the last at least ``high``."""
-    span = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / (count - 1)))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * (count - 1) >= span * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [index * step for index in range(first, max(last, first + 1) + 1)]
+def _rate(history: Sequence[Record], steps: Sequence[Record], axis: Axis) -> Html:
+    """Draw the rate by update if updates were logged, otherwise of each epoch's last one."""
+    if steps and history[0].get("step"):
+        per_epoch = history[0]["step"] / history[0]["epoch"]
+        shown = [*steps[:: -(-len(steps) // MOST_POINTS)], steps[-1]]
+        x, values = [step["update"] / per_epoch for step in shown], [step["lr"] for step in shown]
+    else:
+        x, values = [record["epoch"] for record in history], [record["lr"] for record in history]
+    line = Series(f"highest {decimal(max(values))}", values, "fovea", x)
+    return line_chart("Learning rate", x, [line], axis, lambda _: "", floor=0)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """The plotting area: maps data to drawing units."""
-
-    first: float
-    last: float
-    low: float
-    high: float
-
-    def x(self, epoch: float) -> float:
-        return LEFT + (epoch - self.first) / ((self.last - self.first) or 1) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
-
-    def grid_line(self, value: float, text: str) -> Html:
-        y = f"{self.y(value):.1f}"
-        line = el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid")
-        return el("g", line, el("text", text, x=LEFT - 6, y=y, dy="0.35em", text_anchor="end"))
-
-    def epoch_mark(self, epoch: int) -> Html:
-        return el("text", str(epoch), x=f"{self.x(epoch):.1f}", y=HEIGHT - 12, text_anchor="middle")
-
-    def line(self, epochs: Sequence[int], series: Series) -> Html:
-        points = [(self.x(e), self.y(v)) for e, v in zip(epochs, series.values, strict=True) if v is not None]
-        path = el("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
-        end = el("circle", cx=f"{points[-1][0]:.1f}", cy=f"{points[-1][1]:.1f}", r=3)
-        return el("g", path, end, class_=f"line {series.colour}")
+def _series(history: Sequence[Record], key: str, name: str, colour: str) -> Series:
+    return Series(name, [record.get(key) for record in history], colour)
 
 
-def _last(line: Series) -> float:
-    return next(value for value in reversed(line.values) if value is not None)
+def _numbers(history: Sequence[Record]) -> Html:
+    every = -(-len(history) // MOST_ROWS)
+    names = [key for key in history[-1] if key.startswith((TRAINED, VALIDATED)) and key not in COUNTS]
+    columns = ["epoch", *names, *(name for name in OTHERS if name in history[-1])]
+    rows = [[_cell(name, record.get(name)) for name in columns] for record in history[::every]]
+    caption = "Every epoch of the run" if every == 1 else f"One of {every} epochs of the run"
+    return table(caption, [_heading(name) for name in columns], rows)
 
 
-def _epoch_ticks(epochs: Sequence[int]) -> list[int]:
-    """Return the first, the last, and round epochs between them, spaced far enough to be legible."""
-    step = max(1, math.ceil(nice_ticks(0, max(epochs) - min(epochs))[1]))
-    between = [
-        epoch for epoch in epochs if epoch % step == 0 and min(epoch - epochs[0], epochs[-1] - epoch) >= step / 2
-    ]
-    return sorted({epochs[0], *between, epochs[-1]})
+def _heading(key: str) -> str:
+    for prefix, word in ((TRAINED, "training"), (VALIDATED, "validation")):
+        if key.startswith(prefix):
+            name = key.removeprefix(prefix)
+            return f"{word} {title(name)}" + (", %" if is_percent(name) else "")
+    return HEADINGS.get(key, key.replace("_", " "))
 
 
-def _summary(title: str, series: Sequence[Series], label: Callable[[float], str]) -> str:
-    parts = [f"{line.name} ends at {label(_last(line))}" for line in series]
-    return f"{title} over epochs: {', '.join(parts)}."
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if key in ("epoch", "broken_images"):
+        return f"{value:d}"
+    return f"{value:.2f}" if is_percent(key.removeprefix(TRAINED).removeprefix(VALIDATED)) else digits(value)

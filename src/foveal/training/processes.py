@@ -90,11 +90,16 @@ class Processes:
         return resident_peak()
 
     def autocast(self, precision: InferencePrecision) -> torch.autocast:
-        """Return a context of mixed precision; it does nothing for fp32, and there is none for int8."""
-        return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
+        """Return a context of mixed precision on the device of this process; see ``autocast``."""
+        return autocast(self.device, precision)
 
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()
+
+
+def autocast(device: torch.device, precision: InferencePrecision) -> torch.autocast:
+    """Return a context of mixed precision; it does nothing for fp32, and there is none for int8."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
 def start_processes() -> Processes:

@@ -15,6 +15,7 @@ from foveal.cli.paths import check_checkpoint, check_data
 from foveal.cli.run_options import completed
 from foveal.cli.signature import options_of
 from foveal.tasks.classification.names import Strength
+from foveal.tasks.recipe import check_one_start
 from foveal.training.config import TrainConfig
 
 ABLATIONS = "ablation.TABLE.ROW"
@@ -61,6 +62,7 @@ class RunOptions:
         track: Trackers that also get the numbers of the run: tensorboard, wandb or mlflow, or several with commas in
             between, as tensorboard,wandb.
         tensorboard: The same as --track tensorboard.
+        no_report: Write no report.html at the end.
         dry_run: Show what the run would do, with an estimate of its memory if possible, and do nothing.
         processes: With --dry-run: number of devices; by default, as many as were started.
         images: With --dry-run: number of training images, if there is no --data to count.
@@ -86,6 +88,7 @@ class RunOptions:
     zero: Literal["class", "ignored"] | None = field(default=None, metadata=only_for("segmentation"))
     track: str | None = None
     tensorboard: bool = False
+    no_report: bool = False
     dry_run: bool = False
     processes: int | None = None
     images: int | None = None
@@ -104,7 +107,8 @@ def main(
 
     Settings that are left out are the recipe's. The folder of the run gets best.pt (the best weights), last.pt (for
     --resume), run.toml (these options, for --config), run.json (how it began), metrics.jsonl (one line per epoch),
-    steps.jsonl (one line every few updates) and, at the end, curves.png.
+    steps.jsonl (one line every few updates) and, at the end, curves.png and report.html: curves, figures by class,
+    right and wrong examples, settings.
     On SIGTERM and Ctrl-C the current update ends and the run is saved; the exit code is 0 after SIGTERM and 130 after
     Ctrl-C.
     """
@@ -115,6 +119,7 @@ def main(
     if options.recipe is None:
         raise UsageError("A recipe is missing: `foveal train --list` shows all of them.")
     check_recipe(options.recipe)
+    check_one_start(options.checkpoint, options.pretrained)
     if not (options.resume or options.requeue):  # a run that goes on has its weights
         check_checkpoint(options.checkpoint)
     check_data(options.data)

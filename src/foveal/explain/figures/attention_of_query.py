@@ -22,6 +22,7 @@ from foveal.explain.figures.light import (
 )
 from foveal.explain.token_grid import foveal_weights, mixed_weights, peripheral_weights
 from foveal.plotting import new_figure
+from foveal.wording import TIMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,10 +99,12 @@ class _Sheet:
         maps = self.maps
         self.canvas.photograph(axes)
         self.canvas.mark(axes, maps.query, maps.window)
-        around = f", {maps.window} x {maps.window} window" if maps.window else ""
+        around = f", {maps.window}{TIMES}{maps.window} window" if maps.window else ""
         axes.set_title(f"query ({maps.query[0]}, {maps.query[1]}){around}", fontsize=LABEL)
         rows, columns = maps.size
-        axes.set_xlabel(f"stage {maps.stage + 1}, block {maps.block + 1}\n{rows} x {columns} tokens", fontsize=LABEL)
+        axes.set_xlabel(
+            f"stage {maps.stage + 1}, block {maps.block + 1}\n{rows}{TIMES}{columns} tokens", fontsize=LABEL
+        )
         axes.set_anchor("N")
 
     def row(self, line: Sequence[Axes], name: str) -> None:

@@ -19,6 +19,7 @@ from foveal.explain.figures.light import (
     titles,
 )
 from foveal.plotting import matplotlib, new_figure
+from foveal.wording import TIMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +102,7 @@ def reduced_attention_figure(
         canvas.heat(axes, cells, norm)
         queries.mark(axes, attention.query, 0)
         axes.set_title(f"head {head + 1}", fontsize=LABEL)
-    others[0].set_xlabel(f"{rows} x {columns} keys", fontsize=LABEL)
+    others[0].set_xlabel(f"{rows}{TIMES}{columns} keys", fontsize=LABEL)
     bar = dict(extend="min", aspect=12 * canvas.aspect)
     colour_bar(figure, others, norm, "attention\nper key (%)", on_photo=True, **bar)
     titles(figure, title, caption)
@@ -124,7 +125,7 @@ def energy_figure(photo: np.ndarray, energy: BranchEnergy, title: str, caption: 
     canvas = Canvas(photo, (rows, columns), energy.stride, energy.image_size)
     figure, (first, *others) = _strip(4, canvas.aspect, extra=0.62)
     canvas.photograph(first)
-    first.set_xlabel(f"stage {energy.stage + 1}, block {energy.block + 1}: {rows} x {columns}", fontsize=LABEL)
+    first.set_xlabel(f"stage {energy.stage + 1}, block {energy.block + 1}: {rows}{TIMES}{columns}", fontsize=LABEL)
     maps = {"IDConv": energy.local, "OSRA": energy.distant, "after STE": energy.enhanced}
     for axes, (name, cells) in zip(others, maps.items(), strict=True):
         norm = matplotlib("colors").Normalize(0, float(cells.max()))

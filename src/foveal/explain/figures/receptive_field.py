@@ -16,6 +16,7 @@ import numpy as np
 from foveal.errors import FovealError
 from foveal.explain.field_measures import THRESHOLDS, area_ratios, decades
 from foveal.plotting import matplotlib
+from foveal.wording import TIMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +81,7 @@ def _caption(rows: Sequence[tuple[str, ReceptiveFields]], note: str) -> str:
     counts = sorted({fields.images for _, fields in rows})
     images = " or ".join(f"{count} image{'s' if count != 1 else ''}" for count in counts)
     sizes = sorted({fields.contributions.shape[1:] for _, fields in rows})
-    pixels = " or ".join(f"{height}\N{NO-BREAK SPACE}x\N{NO-BREAK SPACE}{width}" for height, width in sizes)
+    pixels = " or ".join(f"{height}{TIMES}{width}" for height, width in sizes)
     counted = "positive part" if rows[0][1].sign == "positive" else "absolute value"
     thresholds = "/".join(f"{100 * t:g}" for t in THRESHOLDS)
     return (

@@ -10,6 +10,7 @@ import numpy as np
 from foveal.explain.figures.light import LABEL, Canvas, colour_bar, percent, titles
 from foveal.explain.token_grid import mean_among_tokens
 from foveal.plotting import matplotlib, new_figure
+from foveal.wording import TIMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +75,7 @@ def head_scale(maps: AttentionMaps, head: int) -> Any:
 def _photograph(axes: Any, canvas: Canvas, maps: AttentionMaps) -> None:
     canvas.photograph(axes)
     canvas.mark(axes, maps.query, maps.window)
-    around = f", {maps.window} x {maps.window} window" if maps.window else ""
+    around = f", {maps.window}{TIMES}{maps.window} window" if maps.window else ""
     axes.set_title(f"query ({maps.query[0]}, {maps.query[1]}){around}", fontsize=LABEL)
-    axes.set_xlabel("{} x {} tokens".format(*maps.size), fontsize=LABEL)
+    axes.set_xlabel(f"{maps.size[0]}{TIMES}{maps.size[1]} tokens", fontsize=LABEL)
     axes.set_anchor("N")

@@ -28,6 +28,7 @@ from foveal.models.transnext import TransNeXt
 from foveal.models.transxnet import TransXNet
 from foveal.report.explanation.picture import Picture
 from foveal.report.explanation.subject import Photograph, Subject
+from foveal.wording import TIMES
 
 MOST_HEADS = 8  # in a figure; the numbers have all
 PROFILE_GRID = 16  # queries per side of a map, of which a profile by depth is the mean
@@ -112,7 +113,7 @@ def depth_picture(subject: Subject, photo: Photograph, profile: Sequence[BlockPr
     return Picture(
         f"{photo.name}-depth",
         depth_figure(
-            profile, "Attention by depth", f"{subject.caption}, on {photo.name}: mean over up to {PROFILE_GRID} x "
+            profile, "Attention by depth", f"{subject.caption}, on {photo.name}: mean over up to {PROFILE_GRID}{TIMES}"
             f"{PROFILE_GRID} queries of each block.",
         ),
         {

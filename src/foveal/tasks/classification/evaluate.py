@@ -39,6 +39,7 @@ class EvaluationSettings:
         folded: run the network that ``foveal.optimize`` returns, with its weights in ``precision`` too.
         broken: "stop" at an image that cannot be read, or "skip" and count it.
         calibration_images: number of images to calibrate int8 on.
+        every: evaluate every n-th image only, if this process is alone.
     """
 
     batch_size: int = 64
@@ -49,6 +50,7 @@ class EvaluationSettings:
     folded: bool = False
     broken: Broken = "stop"
     calibration_images: int = 128
+    every: int = 1
 
     @property
     def place(self) -> torch.device:
@@ -58,7 +60,7 @@ class EvaluationSettings:
 
     def loader(self, images: Images, start: Started | None = None) -> Loader:
         """Return a loader of this process's share of the images, or of what is left of it."""
-        share = self.processes.share if self.processes else Share()
+        share = self.processes.share if self.processes else Share(0, self.every)
         return evaluation_loader(images, self.batch_size, share, self.workers, broken=self.broken, start=start)
 
     def network(self, classifier: Classifier) -> Callable[[Tensor], Tensor]:
