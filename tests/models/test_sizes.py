@@ -214,3 +214,25 @@ def test_window_sizes_are_set_per_stage(windows):
     net = atto(window_size=(first, second, 3, 3))
     assert net.stages[0].blocks[0].attn.learnable_tokens.shape[-1] == first**2
     assert net.stages[1].blocks[0].attn.relative_pos_bias_local.shape[-1] == second**2
+
+
+def test_a_batch_of_one_cannot_train_batch_norms_and_the_error_says_what_can():
+    net = atto("transxnet").train()
+    for side in (32, 96):
+        with pytest.raises(
+            ValueError, match=r"cannot be trained on a batch of one image.*pass several images, or call"
+        ):
+            net(torch.zeros(1, 3, side, side))
+    assert net(torch.randn(2, 3, 32, 32)).isfinite().all()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()  # frozen
+    assert net(torch.zeros(1, 3, 32, 32)).isfinite().all()
+    assert net.eval()(torch.zeros(1, 3, 32, 32)).isfinite().all()
+
+
+def test_one_large_image_trains_batch_norms_where_nothing_is_pooled_to_one_value():
+    net = atto("transxnet", local_mixer="dwconv").train()
+    assert net(torch.randn(1, 3, 64, 64)).isfinite().all()
+    with pytest.raises(ValueError, match="cannot be trained on a batch of one image"):
+        net(torch.randn(1, 3, 32, 32))
