@@ -141,7 +141,7 @@ class Watch:
             print(os.environ.get("GOMP_SPINCOUNT"))
             sys.exit()
 sys.meta_path.insert(0, Watch())
-sys.argv = ["foveal", "predict", "a.png", "--checkpoint", "best.pt"]
+sys.argv = ["foveal", "predict", sys.executable, "--checkpoint", sys.executable]
 foveal_script.main()
 """
     environment = {n: v for n, v in os.environ.items() if n not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}

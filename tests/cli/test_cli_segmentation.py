@@ -167,13 +167,13 @@ def test_invalid_options_print_a_one_line_error(measure, words, code, parts):
 @pytest.mark.parametrize("word", ["--window=32", "--stride=20", "--whole", "--flip", "--position-bias=interpolate"])
 @pytest.mark.parametrize("recipe", ["digits.transnext_atto", "shapes.retinanet_transxnet_atto"])
 def test_segmenter_options_are_rejected_for_other_tasks(foveal, recipe, word):
-    said = foveal("evaluate", recipe, "--checkpoint", "any.pt", word)
+    said = foveal("evaluate", recipe, "--checkpoint", __file__, word)
     assert said.code == 2
     assert said.is_one_sentence(word.split("=")[0], "is for segmenters", f"{recipe} is a ")
 
 
 def test_an_option_of_two_tasks_names_both_in_the_error_for_the_third(foveal):
-    said = foveal("evaluate", "shapes.retinanet_transxnet_atto", "--checkpoint", "any.pt", "--multi-scale")
+    said = foveal("evaluate", "shapes.retinanet_transxnet_atto", "--checkpoint", __file__, "--multi-scale")
     assert said.is_one_sentence("--multi-scale is for classifiers and segmenters, and shapes.retinanet")
 
 

@@ -203,7 +203,7 @@ def test_a_plan_knows_whether_there_are_released_weights_without_fetching_them(f
     assert re.search(r"starts from +\d+ tensors would be loaded from the released weights", said.out)
     said = foveal("train", ATTO, "--dry-run", "--pretrained")
     assert said.is_one_sentence("transnext_atto has no released weights: pass --checkpoint FILE.")
-    said = foveal("train", ATTO, "--dry-run", "--pretrained", "--checkpoint", "any.pt")
+    said = foveal("train", ATTO, "--dry-run", "--pretrained", "--checkpoint", __file__)
     assert said.is_one_sentence("--checkpoint and --pretrained both name the weights")
 
 

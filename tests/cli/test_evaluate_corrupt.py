@@ -112,14 +112,14 @@ def test_a_size_below_the_librarys_is_refused_before_anything_is_corrupted(fovea
 
 
 def test_a_detector_is_not_corrupted(foveal):
-    said = foveal("evaluate", "shapes.retinanet_transxnet_atto", "--checkpoint", "any.pt", "--corrupt")
+    said = foveal("evaluate", "shapes.retinanet_transxnet_atto", "--checkpoint", __file__, "--corrupt")
     assert said.code == 2
     assert said.is_one_sentence("--corrupt is for classifiers")
 
 
 def test_a_missing_library_is_said_before_the_images_are_read(foveal, trained, tmp_path, monkeypatch):
     monkeypatch.setattr("foveal.tasks.classification.corruption_library.PACKAGE", "no-such-package")
-    said = foveal("evaluate", "--checkpoint", trained, "--data", tmp_path / "nowhere", "--corrupt")
+    said = foveal("evaluate", "--checkpoint", trained, "--data", tmp_path, "--corrupt")
     assert said.code == 1
     assert said.is_one_sentence("--corrupt needs no-such-package")
 

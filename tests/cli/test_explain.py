@@ -261,8 +261,8 @@ def test_a_box_of_a_detector_is_explained_in_pixels_of_the_photograph(foveal, ph
     known = opened.Subject("retinanet", "random weights", "detection", net, net.backbone.body, ["cat", "dog"], fit)
     monkeypatch.setattr("foveal.cli.explain.open_subject", lambda *_: known)
     said = foveal(
-        "explain", photos / "a.png", "--checkpoint", "x.pt", "--what", "gradcam", "--classes", 1, "--stage", 3, "--out",
-        tmp_path / "out", "--json",
+        "explain", photos / "a.png", "--checkpoint", __file__, "--what", "gradcam", "--classes", 1, "--stage", 3,
+        "--out", tmp_path / "out", "--json",
     )  # fmt: skip
     (picture,) = json.loads(said.out)["pictures"]
     with torch.no_grad():

@@ -118,7 +118,7 @@ def test_options_reach_the_export(foveal, written, tmp_path, monkeypatch):
         ([*WORDS, "--batch", "1", "--dynamic", "batch"], "--dynamic batch takes any number of images: leave --batch"),
         ([*WORDS, "--calibration", "."], "--calibration is for int8: add --precision int8, or leave it out."),
         ([*WORDS, "--calibration-images", "8"], "--calibration-images is for int8: add --precision int8, or leave"),
-        (["--checkpoint", "a.pt", "--no-pretrained"], "--checkpoint has the weights: leave --no-pretrained out."),
+        (["--checkpoint", __file__, "--no-pretrained"], "--checkpoint has the weights: leave --no-pretrained out."),
     ],
 )
 def test_wrong_arguments_are_one_sentence_before_anything_is_written(foveal, tmp_path, monkeypatch, words, part):

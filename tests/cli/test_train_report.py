@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import signal
 from importlib.metadata import version
 
@@ -122,14 +123,16 @@ def test_the_page_is_one_file_of_moderate_size_that_asks_for_nothing(kind, reque
 
 
 @pytest.mark.parametrize("kind", ["classifier", "detector", "segmenter"])
-def test_what_to_type_next_can_be_typed(kind, request, foveal):
+def test_what_to_type_next_can_be_typed(kind, request, foveal, tmp_path):
     out, text = request.getfixturevalue(kind)
     found = {words[0]: words for words in commands(text)}
     exports = [] if kind == "detector" else ["export"]  # Mask R-CNN has no exported form
     assert list(found) == ["evaluate", "predict", *exports, "train"]
     if kind == "segmenter":
         del found["export"]  # it takes ten times as long as a classifier's, and is tested in tests/export
-    for words in found.values():
+    for name, words in found.items():
+        if name == "train":  # it goes on with the run: with a copy, since other tests look at the run itself
+            words[words.index("--out") + 1] = shutil.copytree(out, tmp_path / "longer")
         said = foveal(*words, *(["--workers", "0"] if words[0] == "evaluate" else []))
         assert said.code == 0, said.error
     assert (out / "evaluated" / "results.json").exists()

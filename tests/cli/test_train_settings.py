@@ -107,8 +107,8 @@ def test_frozen_stages_keep_their_weights_and_are_listed(foveal, colours, quick,
     assert {name for name in frozen if not before[name].equal(after[name])} == set()
     assert not before["head.fc.weight"].equal(after["head.fc.weight"])
     assert json.loads((out / "run.json").read_text())["settings"]["freeze"] == 2
-    again = foveal(*words[:-2], "--out", out, "--epochs", "1", "--warmup-epochs", "0", "--resume")
-    assert again.is_one_sentence("started with freeze = 2, not None")
+    again = foveal("train", "--out", out, "--freeze", "3", "--resume")
+    assert again.is_one_sentence("started with freeze = 2, not 3")
 
 
 def test_a_linear_probe_trains_the_classifier_only(foveal, colours, quick, start):
