@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from foveal.cli import predict_run
+from foveal.models.folded import optimize
 from foveal.tasks.classification.network import restore
 from support.exported import card, linear_logits, write_linear
 from support.nets import SHALLOW, lively, shrunk
@@ -249,3 +250,19 @@ def test_images_of_any_shape_and_mode_are_answered(foveal, photos, checkpoint, t
     said = foveal("predict", "odd", "--checkpoint", checkpoint, "--top-k", 1)
     assert said.code == 0, said.error
     assert said.out.splitlines()[::2] == [f"odd/{name}" for name in ("dot.png", "grey.png", "line.png", "print.jpg")]
+
+
+def test_the_folded_network_of_many_images_answers_as_the_plain_one(foveal, photos, checkpoint, monkeypatch, tmp_path):
+    words = ["predict", *GOOD, "--checkpoint", checkpoint, "--json", "--features"]
+    plain = json.loads(foveal(*words, tmp_path / "plain.npy").out)
+    folded = []
+    monkeypatch.setattr("foveal.cli.predict_classification.MANY", len(GOOD))
+    monkeypatch.setattr("foveal.tasks.classification.predict.optimize", lambda net: folded.append(net) or optimize(net))
+    many = json.loads(foveal(*words, tmp_path / "folded.npy").out)
+    assert len(folded) == 1
+    for one, other in zip(plain, many, strict=True):
+        assert [guess["name"] for guess in one["guesses"]] == [guess["name"] for guess in other["guesses"]]
+        probabilities = [[guess["probability"] for guess in answer["guesses"]] for answer in (one, other)]
+        assert probabilities[1] == pytest.approx(probabilities[0], abs=1e-5)
+    features = [np.load(tmp_path / name) for name in ("plain.npy", "folded.npy")]
+    np.testing.assert_allclose(*features, rtol=1e-4, atol=1e-5)

@@ -31,13 +31,16 @@ from foveal.tasks.classification.task import ClassificationTask
 from foveal.tasks.inputs import Inputs
 from foveal.wording import percent
 
+MANY = 64  # images: folding a network takes as long as a few of them
+
 
 def predict(inputs: Inputs, weights: WeightsFile, recipe: Recipe | None, options: PredictOptions) -> Tally:
     """Classify images and print or write the most probable classes; with ``--features`` also write features."""
     _check_files(options)
     classifier = ClassificationTask.restore(weights, recipe, size=options.size, name=options.model)
     kind = ClassPredictor if options.features is None else FeaturePredictor
-    return _predict(inputs, kind(classifier, top_k=options.top_k), options)
+    many = inputs.total is None or inputs.total >= MANY
+    return _predict(inputs, kind(classifier, top_k=options.top_k, many=many), options)
 
 
 def predict_exported(inputs: Inputs, session: Session, options: PredictOptions) -> Tally:
