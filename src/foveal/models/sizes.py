@@ -28,6 +28,17 @@ def check_image(x: Tensor, in_chans: int) -> Tensor:
     return x
 
 
+@register_notrace_function
+def check_several(x: Tensor, largest: int) -> Tensor:
+    """Raise ValueError for a batch of one image whose sides are at most ``largest`` pixels; return ``x``."""
+    if not torch.compiler.is_exporting() and x.shape[0] == 1 and max(x.shape[2:]) <= largest:
+        raise ValueError(
+            "a network with batch norm cannot be trained on a batch of one image, of which it sees one value per "
+            "channel; pass several images, or call eval()"
+        )
+    return x
+
+
 def check_img_size(img_size: int | Size) -> Size:
     """Return (height, width) of a reference size; raise ValueError below 32 x 32 pixels."""
     height, width = to_2tuple(img_size)

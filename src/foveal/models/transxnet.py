@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from timm.layers import DropPath, calculate_drop_path_rates, get_device_dtype
-from timm.models import generate_default_cfgs, register_model, register_notrace_function
+from timm.models import generate_default_cfgs, register_model
 from timm.models._builder import resolve_pretrained_cfg
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
@@ -24,7 +24,6 @@ from foveal.types import Size
 from .layers.acmix import ShiftConv
 from .layers.d_mixer import DMixer
 from .layers.depthwise import DepthwiseConv, SeparateCells
-from .layers.idconv import IDConv
 from .layers.layer_scale import LayerScale
 from .layers.local_mixers import LOCAL_MIXERS
 from .layers.multiscale_ffn import FFN_KERNELS, MultiScaleFFN
@@ -34,7 +33,7 @@ from .layers.token_mixers import TOKEN_MIXERS
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
-from .sizes import MIN_SIZE, check_img_size, stage_sizes
+from .sizes import check_img_size, stage_sizes
 
 EMBED_KERNELS = (7, 3, 3, 3)
 _EMBED_STRIDES = (4, 2, 2, 2)
@@ -135,22 +134,6 @@ class TokenStage(TransXNetStage):
         return self._run_blocks(x)
 
 
-@register_notrace_function
-def check_normalised(x: Tensor, network: nn.Module) -> Tensor:
-    """Raise ValueError if batch norms would be trained on one value per channel: those of the last map of a single
-    small image, and those of IDConv, which pools its bias to one value, of any single image; return ``x``."""
-    if torch.compiler.is_exporting() or x.shape[0] > 1:
-        return x
-    modules = list(network.modules())
-    one = max(x.shape[2:]) <= MIN_SIZE or any(isinstance(module, IDConv) for module in modules)
-    if one and any(type(module) is nn.BatchNorm2d and module.training for module in modules):
-        raise ValueError(
-            "TransXNet cannot be trained on a batch of one image, of which its batch norms see one value per channel; "
-            "pass several images, or call eval()"
-        )
-    return x
-
-
 class TransXNet(Pyramid):
     """The TransXNet backbone and classifier.
 
@@ -243,9 +226,6 @@ class TransXNet(Pyramid):
         self.norm = group_norm(embed_dims[-1], **dd)
         self._init_pyramid(in_chans, tuple(embed_dims), num_classes, global_pool, drop_rate, True, device, dtype)
         self.init_weights()
-
-    def _enter(self, x: Tensor) -> Tensor:
-        return check_normalised(super()._enter(x), self) if self.training else super()._enter(x)
 
     def set_input_size(self, img_size: int | Size) -> None:
         """Resize the learned position tables for images of ``img_size``."""

@@ -25,6 +25,8 @@ class IDConv(nn.Module):
     BatchNorm sees two batches per step.
     """
 
+    pools_to_one = True  # the scores of its bias
+
     def __init__(self, dim: int, groups: int, kernel: int = _DYNAMIC_KERNEL, reduction: int = 4, **dd: Any):
         super().__init__()
         self.groups = groups
