@@ -98,3 +98,9 @@ def in_units(count: float, unit: float) -> str:
 def many(count: int, noun: str, plural: str | None = None) -> str:
     """Return ``1 image``, ``1,797 images``; ``plural`` is for nouns that take no s."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def first_sentence(error: Exception) -> str:
+    """Return the first sentence of an error of another library, without its full stop."""
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return first_line.split(". ")[0].rstrip(".")

@@ -35,7 +35,7 @@ def start(foveal, colours, quick, tmp_path):
 
 @pytest.fixture
 def leaving(monkeypatch):
-    """A context in which runs are told to leave in their first update, as by a scheduler."""
+    """A context in which runs are asked to stop in their first update, as by a scheduler."""
     return lambda: patched(monkeypatch, Interruption, "agreed", lambda self, processes: True)
 
 

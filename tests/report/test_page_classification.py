@@ -90,7 +90,7 @@ def test_large_photographs_become_small_pictures(made, read_html):
 def test_the_findings_say_how_many_images_were_looked_at(made):
     answers, images = made([0, 1, 2], [0, 1, 1])
     found = findings(answers, images, "net")
-    assert found.lead == "net learned to tell 3 classes apart. Of 3 validation images, it classifies 2 correctly."
+    assert found.lead == "net distinguishes 3 classes. It classifies 2 of 3 validation images correctly."
     assert (found.looked_at, found.images, found.scope) == (3, 3, None)
     assert str(found.example) == images.names[0]
     assert "10,000 validation images, evenly spread over all 50,000" in Findings("", 10_000, 50_000, (), every=5).scope

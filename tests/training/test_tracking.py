@@ -21,7 +21,7 @@ class Leave(Listener):
 
 
 class StandIn(GeneralTracker):
-    """A tracker that keeps what it is told."""
+    """A tracker that records its calls."""
 
     name = "stand_in"
     requires_logging_directory = False

@@ -40,7 +40,7 @@ def predict(inputs: Inputs, weights: WeightsFile, recipe: Recipe | None, options
     classifier = ClassificationTask.restore(weights, recipe, size=options.size, name=options.model)
     kind = ClassPredictor if options.features is None else FeaturePredictor
     many = inputs.total is None or inputs.total >= MANY
-    return _predict(inputs, kind(classifier, top_k=options.top_k, many=many), options)
+    return _predict(inputs, kind(classifier, top_k=options.top_k, fold=many), options)
 
 
 def predict_exported(inputs: Inputs, session: Session, options: PredictOptions) -> Tally:

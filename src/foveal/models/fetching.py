@@ -1,7 +1,7 @@
 """Released weights from their public home: quick to answer where there is no connection.
 
-huggingface_hub 1.x asks six times within 23 seconds, and says so each time, before it reports that a host cannot be
-reached. Here the host is looked for first. Without it, only the cache on disk is searched.
+huggingface_hub 2.4.0 retries for 23 seconds, with a warning each time, before it reports that a host cannot be reached
+(findings/huggingface-hub-no-connection.sh). Here the host is looked for first. Without it, only the cache is searched.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from foveal.errors import FovealError
+from foveal.wording import first_sentence
 
 PATIENCE = 4.0  # seconds for finding the host, and for a connection to it
 PORTS = {"http": 80, "https": 443}
@@ -38,7 +39,7 @@ def fetching(name: str, advice: str = "download the file elsewhere and pass it a
         yield
     except OSError as error:
         of_hub = type(error).__module__.startswith("huggingface_hub")
-        reason = f"{host} cannot be reached" if missing and of_hub else _first_sentence(error)
+        reason = f"{host} cannot be reached" if missing and of_hub else first_sentence(error)
         raise FovealError(
             f"The released weights of {name} cannot be fetched ({reason}): check the connection, or {advice}."
         ) from error
@@ -48,9 +49,9 @@ def fetching(name: str, advice: str = "download the file elsewhere and pass it a
 
 
 def is_reachable(url: str, patience: float = PATIENCE) -> bool:
-    """Return whether the host of a URL accepts connections, or is behind a proxy.
+    """Return True if the host of ``url`` accepts connections within ``patience`` seconds, or if a proxy is configured.
 
-    The search for its address has no time limit of its own, so it runs in a thread that is left behind.
+    Resolving a host name has no timeout of its own, so it runs in a daemon thread, which is not waited for any longer.
     """
     parts = urlsplit(url)
     if parts.scheme in getproxies() or parts.hostname is None:
@@ -66,8 +67,3 @@ def is_reachable(url: str, patience: float = PATIENCE) -> bool:
     thread.start()
     thread.join(patience)
     return found.is_set()
-
-
-def _first_sentence(error: Exception) -> str:
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return first_line.split(". ")[0].rstrip(".")

@@ -6,7 +6,6 @@ map before the head), ``head`` (timm's ClassifierHead) and ``feature_info``; eve
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from foveal.ops.linear import linear, pointwise
 
-from .sizes import MIN_SIZE, check_image, check_several
+from .sizes import check_image, check_several
 
 _POOLS = ("avg", "max", "avgmax", "catavgmax", "fast", "fastavg", "fastmax", "fastavgmax", "fastcatavgmax", "")
 
@@ -158,14 +157,8 @@ class Pyramid(nn.Module):
         return x.contiguous(memory_format=torch.channels_last)
 
     def _untrainable(self) -> int:
-        """Return the largest side of a single image that batch norms here cannot be trained on; 0 if there is none.
-
-        The last map of a small image has one value per channel, and what ``pools_to_one`` has one for any image.
-        """
-        modules = list(self.modules())
-        if not any(type(module) is nn.BatchNorm2d and module.training for module in modules):
-            return 0
-        return sys.maxsize if any(getattr(module, "pools_to_one", False) for module in modules) else MIN_SIZE
+        """Return the largest side of a single image that batch norms here cannot be trained on; 0 if there is none."""
+        return 0
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool and classify the output of ``forward_features``; with ``pre_logits`` only pool it."""

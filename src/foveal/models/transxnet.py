@@ -8,6 +8,7 @@ released weights' outputs; ``checkpoint_filter_fn`` reads the released files.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ from .layers.token_mixers import TOKEN_MIXERS
 from .loading import prepare_state_dict
 from .pyramid import Pyramid, Stage, check_per_stage, trunc_normal_
 from .registration import build_backbone, classification_cfg
-from .sizes import check_img_size, stage_sizes
+from .sizes import MIN_SIZE, check_img_size, stage_sizes
 
 EMBED_KERNELS = (7, 3, 3, 3)
 _EMBED_STRIDES = (4, 2, 2, 2)
@@ -226,6 +227,13 @@ class TransXNet(Pyramid):
         self.norm = group_norm(embed_dims[-1], **dd)
         self._init_pyramid(in_chans, tuple(embed_dims), num_classes, global_pool, drop_rate, True, device, dtype)
         self.init_weights()
+
+    def _untrainable(self) -> int:
+        """The last map of a small image has one value per channel, and what ``pools_to_one`` has one for any image."""
+        modules = list(self.modules())
+        if not any(type(module) is nn.BatchNorm2d and module.training for module in modules):
+            return 0
+        return sys.maxsize if any(getattr(module, "pools_to_one", False) for module in modules) else MIN_SIZE
 
     def set_input_size(self, img_size: int | Size) -> None:
         """Resize the learned position tables for images of ``img_size``."""

@@ -62,9 +62,9 @@ def class_colours(classes: Sequence[str]) -> np.ndarray:
 def palette() -> np.ndarray:
     """Return 256 colours, (256, 3) uint8, read-only. Early colours differ most, so frequent classes should come first.
 
-    The first seven are those of Okabe and Ito, which also colour-blind readers tell apart. Each other is the candidate
-    farthest from its nearest predecessor and from grey. Distances are measured in OKLab, averaged over normal vision,
-    red blindness and green blindness.
+    The first seven are Okabe and Ito's, which are distinguishable with colour blindness. Each further one is the
+    candidate farthest from its nearest predecessor and from grey. Distances are measured in OKLab, averaged over normal
+    vision, red blindness and green blindness.
     """
     candidates = _candidates()
     seen, before = _seen(candidates), _seen(np.concatenate([[NEUTRAL], KNOWN]))

@@ -59,8 +59,8 @@ def findings(answers: TopAnswers, images: Images, model: str) -> Findings:
     """Return the parts of the page for the answers of a classifier."""
     count, right = len(answers.targets), int(answers.right.sum())
     lead = (
-        f"{model} learned to tell {many(len(images.classes), 'class', 'classes')} apart. Of "
-        f"{many(count, 'validation image')}, it classifies {right:,} correctly."
+        f"{model} distinguishes {many(len(images.classes), 'class', 'classes')}. It classifies {right:,} of "
+        f"{many(count, 'validation image')} correctly."
     )
     sections = [
         ("What it confuses", confusion(answers.confusion(len(images.classes)), images.classes)),

@@ -14,6 +14,7 @@ from foveal.models.fetching import fetching
 from foveal.models.names import check_model
 from foveal.tasks.recipe import BaseRecipe
 from foveal.types import Size
+from foveal.wording import first_sentence
 
 Kind = TypeVar("Kind", bound=BaseRecipe)
 Made = TypeVar("Made", bound=nn.Module)
@@ -90,9 +91,3 @@ def set_input_size(model: nn.Module, size: Size, pool_size: int | None = None) -
 def best_device() -> torch.device:
     """Return the accelerator of this machine, or its CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-def first_sentence(error: Exception) -> str:
-    """Return the first sentence of an error of timm or PyTorch, without its full stop."""
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return first_line.split(". ")[0].rstrip(".")

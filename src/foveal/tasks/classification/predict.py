@@ -29,7 +29,7 @@ class ClassPredictor:
         top_k: classes per image; None for 5, or for a multi-label classifier all above a probability of 0.5.
         batch_size: images per call.
         device: None for the best one.
-        many: whether so many images follow that folding the network first, as ``foveal.optimize`` does, saves time.
+        fold: whether to fold the network first, as ``foveal.optimize`` does, if it can be; faster for many images.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class ClassPredictor:
         top_k: int | None = None,
         batch_size: int = 16,
         device: torch.device | None = None,
-        many: bool = False,
+        fold: bool = False,
     ) -> None:
         self.batch_size = batch_size
         self._device = device or best_device()
         model = classifier.model.to(self._device).eval()
-        self._model: Any = optimize(model) if many and can_fold(model) else model
+        self._model: Any = optimize(model) if fold and can_fold(model) else model
         self._fit, self._transform = classifier.fit, classifier.fit.transform()
         self._classes, self._top_k, self._multi_label = classifier.classes, top_k, classifier.multi_label
 

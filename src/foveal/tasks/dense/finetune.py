@@ -5,7 +5,7 @@ smaller the batches, so that there are enough updates. The learning rate goes wi
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ Kind = TypeVar("Kind", bound="FinetuneDenseRecipe")
 IMAGES = 300  # for which the number of passes is given
 BATCHES = ((200, 4), (2_000, 8))  # below this number of images, this batch
 LARGEST_BATCH = 16
+USUAL_DROP_PATH = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,7 @@ class FinetuneDenseRecipe(FittedRecipe, DenseRecipe):
             batch_size=batch,
             lr=float(f"{self.train.lr * math.sqrt(batch / self.train.batch_size):.3g}"),
         )
-        return with_sentence(recipe, f"{self.title} for {count:,} images")
-
-    @property
-    def title(self) -> str:
-        return f"{self.head} on {self.model}"
+        return with_sentence(recipe, f"{self.head} on {self.model} for {count:,} images")
 
 
 def batch_for(count: int) -> int:
@@ -71,3 +68,9 @@ def head_and_model(name: str, heads: Iterable[str]) -> tuple[str, str] | None:
             check_model(model)
             return head, model
     return None
+
+
+def drop_path_of(model: str, transnext: Mapping[str, float], transxnet: Mapping[str, float]) -> float:
+    """Return the stochastic depth of a backbone: as published, by variant of its family, or the usual one."""
+    family, _, variant = model.partition("_")
+    return {"transnext": transnext, "transxnet": transxnet}.get(family, {}).get(variant, USUAL_DROP_PATH)

@@ -8,7 +8,7 @@ trained on.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foveal.tasks.dense.finetune import LARGEST_BATCH, FinetuneDenseRecipe, Passes, head_and_model
+from foveal.tasks.dense.finetune import LARGEST_BATCH, FinetuneDenseRecipe, Passes, drop_path_of, head_and_model
 from foveal.tasks.detection.data.augment import MULTI_SCALE
 from foveal.tasks.detection.detector import BUILDERS
 from foveal.tasks.detection.recipes import TRANSNEXT_DROP_PATH, TRANSXNET_DROP_PATH, DetectionRecipe
@@ -19,10 +19,6 @@ HEADS: dict[str, dict[str, Any]] = {
     "retinanet": {"weight_decay": 1e-4},
     "dino": {"clip_norm": 0.1, "lr_factors": {"backbone.": 0.1}},
 }
-DROP_PATHS = {f"transnext_{variant}": rate for variant, rate in TRANSNEXT_DROP_PATH.items()} | {
-    f"transxnet_{variant}": rate for variant, rate in TRANSXNET_DROP_PATH.items()
-}
-USUAL_DROP_PATH = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +47,6 @@ def finetune_recipe(name: str) -> FinetuneDetectionRecipe | None:
         augment=replace(MULTI_SCALE, crop=MULTI_SCALE.crop if head == "dino" else None, colour=0.2),
         keep_empty=True,
         train=replace(train, **HEADS[head]),
-        drop_path=DROP_PATHS.get(model, USUAL_DROP_PATH),
+        drop_path=drop_path_of(model, TRANSNEXT_DROP_PATH, TRANSXNET_DROP_PATH),
         starts_from_weights=True,
     )

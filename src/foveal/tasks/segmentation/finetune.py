@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from foveal.runtime.inference import Inference
-from foveal.tasks.dense.finetune import LARGEST_BATCH, FinetuneDenseRecipe, Passes, head_and_model
+from foveal.tasks.dense.finetune import LARGEST_BATCH, FinetuneDenseRecipe, Passes, drop_path_of, head_and_model
 from foveal.tasks.segmentation.data import PUBLISHED
 from foveal.tasks.segmentation.inference import ALIGNED, SLIDING, WHOLE
 from foveal.tasks.segmentation.recipes import (
@@ -27,7 +27,6 @@ HEADS: dict[str, dict[str, Any]] = {
     "semantic_fpn": {"lr": 1.4e-4, "weight_decay": 1e-4},
 }
 INFERENCE: dict[str, Inference] = {"upernet": SLIDING, "mask2former": WHOLE, "semantic_fpn": ALIGNED}
-USUAL_DROP_PATH = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +43,7 @@ def finetune_recipe(name: str) -> FinetuneSegmentationRecipe | None:
     if found is None:
         return None
     head, model = found
+    of_transnext = MASK2FORMER_DROP_PATH if head == "mask2former" else UPERNET_DROP_PATH
     train = TrainConfig(
         epochs=100, batch_size=LARGEST_BATCH, schedule="poly", min_lr=0.0, warmup_epochs=1, warmup_lr=1e-7,
         weight_decay=0.05, clip_norm=1.0, workers=4, sync_bn=model.startswith("transxnet"),
@@ -57,14 +57,6 @@ def finetune_recipe(name: str) -> FinetuneSegmentationRecipe | None:
         inference=INFERENCE[head],
         zero_ignored=False,
         train=replace(train, **HEADS[head]),
-        drop_path=_drop_path(head, model),
+        drop_path=drop_path_of(model, of_transnext, TRANSXNET_DROP_PATH),
         starts_from_weights=True,
     )
-
-
-def _drop_path(head: str, model: str) -> float:
-    """Return the stochastic depth as published for this head and backbone, or the usual one."""
-    family, _, variant = model.partition("_")
-    of_transnext = MASK2FORMER_DROP_PATH if head == "mask2former" else UPERNET_DROP_PATH
-    published = {"transnext": of_transnext, "transxnet": TRANSXNET_DROP_PATH}.get(family, {})
-    return published.get(variant, USUAL_DROP_PATH)
